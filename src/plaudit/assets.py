@@ -1,0 +1,100 @@
+"""Reading and writing modules as folders of `config.json` + `model.safetensors`, and where the shipped ones lie."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from plaudit.errors import ModelError
+
+EMBEDDED = Path(__file__).parent / "weights"
+"""The embedded world's weights: codec, text, clap, probes, reward, model."""
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write a file so that a reader sees all of it or nothing, whatever kills the writer."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole or not at all."""
+    write_atomically(path, json.dumps(value, indent=2, sort_keys=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; ModelError where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ModelError(f"{path} does not exist; check the folder name") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} is not valid JSON ({error}); make it again or restore it") from None
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as safetensors, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{os.getpid()}.partial"
+    try:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read safetensors; ModelError where the file is missing, truncated or not safetensors."""
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist; check the folder name")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is damaged ({error}); make it again or restore it") from None
+
+
+def save_module(folder: Path, module: nn.Module, config: dict[str, Any], dtype: torch.dtype | None = None) -> None:
+    """Write a module's weights and the configuration that rebuilds it; floats in `dtype` where given."""
+    state = {
+        name: t.to(dtype) if dtype is not None and t.is_floating_point() else t
+        for name, t in module.state_dict().items()
+    }
+    save_tensors(folder / "model.safetensors", state)
+    write_json(folder / "config.json", config)
+
+
+def load_module(folder: Path, module: nn.Module) -> None:
+    """Fill `module` from `folder`, in the module's own dtype; ModelError naming what is missing or unexpected."""
+    fill(module, load_tensors(folder / "model.safetensors"), folder)
+
+
+def fill(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
+    """Copy `tensors` into `module`; every name and shape must fit, or ModelError says which do not."""
+    own = module.state_dict()
+    missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    if missing or unexpected:
+        raise ModelError(f"{source} does not fit {type(module).__name__}: missing {missing}, unexpected {unexpected}")
+    shapes = {name: (tuple(tensors[name].shape), tuple(own[name].shape)) for name in own}
+    wrong = [f"{name} {theirs} for {ours}" for name, (theirs, ours) in shapes.items() if theirs != ours]
+    if wrong:
+        raise ModelError(f"{source} does not fit {type(module).__name__}: shapes differ: {', '.join(wrong)}")
+    module.load_state_dict({name: t.to(own[name].dtype) for name, t in tensors.items()})

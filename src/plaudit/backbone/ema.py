@@ -1,0 +1,157 @@
+"""Post-hoc EMA: running averages with power-function profiles, from which averages of any other length can be made.
+
+After Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (arXiv 2312.02696, section 3
+and appendix C). An average of relative length sigma_rel at update t weighs the weights of update s by s^gamma: its
+length grows with training, and it forgets the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from plaudit.assets import load_tensors, save_tensors
+from plaudit.errors import ModelError
+
+DEPLOYED = 0.05
+"""Relative length of the average that is deployed."""
+
+
+def power(sigma_rel: float) -> float:
+    """gamma of the profile s^gamma on [0, t] whose standard deviation is sigma_rel * t.
+
+    That deviation is sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3))); gamma is the root above -1 of the cubic
+    gamma^3 + 7 gamma^2 + (16 - 1 / sigma_rel^2) gamma + (12 - 1 / sigma_rel^2).
+    """
+    if not 0 < sigma_rel < 12**-0.5:
+        raise ModelError(f"EMA: sigma_rel must lie between 0 and 0.288, the length of a plain mean, not {sigma_rel}")
+    inverse = sigma_rel**-2
+    return float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max())
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One running average as it stood after update `step` (from 1)."""
+
+    step: int
+    sigma_rel: float
+    weights: dict[str, Tensor]
+
+    def save(self, path: Path) -> None:
+        """Write the snapshot as safetensors, whole or not at all."""
+        profile = {
+            "ema.step": torch.tensor(self.step),
+            "ema.sigma_rel": torch.tensor(self.sigma_rel, dtype=torch.float64),
+        }
+        save_tensors(path, self.weights | profile)
+
+    @classmethod
+    def load(cls, path: Path) -> Snapshot:
+        """Read a snapshot; ModelError where the file is missing, damaged or something else."""
+        weights = load_tensors(path)
+        if not {"ema.step", "ema.sigma_rel"} <= weights.keys():
+            raise ModelError(f"{path} is no EMA snapshot: it names no step and length; check the file name")
+        return cls(int(weights.pop("ema.step")), float(weights.pop("ema.sigma_rel")), weights)
+
+
+class PostHocEMA:
+    """Running averages of a model's parameters, in float32, one per relative length."""
+
+    def __init__(self, model: nn.Module, sigma_rels: Sequence[float] = (0.05, 0.10)) -> None:
+        self.sigma_rels = tuple(sigma_rels)
+        self.step = 0
+        self._powers = [power(sigma_rel) for sigma_rel in self.sigma_rels]
+        self._averages = [
+            {name: p.detach().float().clone() for name, p in model.named_parameters()} for _ in self.sigma_rels
+        ]
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take in the weights after update `step`, counted from 1; the first update replaces what was there."""
+        self.step = step
+        parameters = [p.detach().float() for p in model.parameters()]
+        for gamma, average in zip(self._powers, self._averages, strict=True):
+            keep = (1 - 1 / step) ** (gamma + 1)
+            torch._foreach_lerp_(list(average.values()), parameters, 1 - keep)
+
+    def weights(self, sigma_rel: float = DEPLOYED) -> dict[str, Tensor]:
+        """The running average of that length by parameter name; ModelError where it is not among those kept."""
+        if sigma_rel not in self.sigma_rels:
+            raise ModelError(f"no running average of length {sigma_rel}; kept are {self.sigma_rels}, or reconstruct it")
+        return self._averages[self.sigma_rels.index(sigma_rel)]
+
+    def copy_to(self, model: nn.Module, sigma_rel: float = DEPLOYED) -> None:
+        """Put an average in the place of the model's parameters; buffers stay."""
+        load_parameters(model, self.weights(sigma_rel))
+
+    def snapshots(self) -> list[Snapshot]:
+        """Copies of all running averages, to be kept for `reconstruct`."""
+        return [
+            Snapshot(self.step, sigma_rel, {name: value.clone() for name, value in average.items()})
+            for sigma_rel, average in zip(self.sigma_rels, self._averages, strict=True)
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed run needs."""
+        return {"sigma_rels": list(self.sigma_rels), "step": self.step, "averages": self._averages}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`; ValueError where it is of other lengths or another model."""
+        if tuple(state["sigma_rels"]) != self.sigma_rels:
+            raise ValueError(f"averages of lengths {state['sigma_rels']}, not {list(self.sigma_rels)}")
+        for own, other in zip(self._averages, state["averages"], strict=True):
+            if own.keys() != other.keys():
+                raise ValueError("averages of another model's parameters")
+            for name, value in own.items():
+                value.copy_(other[name])
+        self.step = state["step"]
+
+
+@torch.no_grad()
+def load_parameters(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copy averaged weights into the parameters of the same names."""
+    for name, parameter in model.named_parameters():
+        parameter.copy_(weights[name])
+
+
+def reconstruct(snapshots: Sequence[Snapshot], sigma_rel: float, step: int | None = None) -> dict[str, Tensor]:
+    """The average of length `sigma_rel` at `step` (the last one by default), whose profile was never kept.
+
+    The combination of the snapshots' profiles nearest to the wanted one by least squares, applied to their weights.
+    ModelError where there are no snapshots or `step` lies beyond them.
+    """
+    if not snapshots:
+        raise ModelError("no EMA snapshots to reconstruct from; keep some during training")
+    last = max(snapshot.step for snapshot in snapshots)
+    step = last if step is None else step
+    if not 1 <= step <= last:
+        raise ModelError(f"EMA: step {step} lies outside the snapshots, which reach to {last}")
+    steps = np.array([snapshot.step for snapshot in snapshots], dtype=np.float64)
+    powers = np.array([power(snapshot.sigma_rel) for snapshot in snapshots])
+    gram = overlap(steps[:, None], powers[:, None], steps[None], powers[None])
+    wanted = overlap(steps, powers, np.array(step), np.array(power(sigma_rel)))
+    shares = np.linalg.lstsq(gram, wanted, rcond=None)[0]
+    return {
+        name: sum(
+            (float(share) * s.weights[name].float() for share, s in zip(shares, snapshots, strict=True)),
+            torch.zeros(()),
+        )
+        for name in snapshots[0].weights
+    }
+
+
+def overlap(step_a: np.ndarray, power_a: np.ndarray, step_b: np.ndarray, power_b: np.ndarray) -> np.ndarray:
+    """Inner product of two normalized profiles (g + 1) s^g / t^(g + 1) on [0, t], elementwise, in float64."""
+    shorter = np.minimum(step_a, step_b)
+    # In logarithms: s^gamma leaves the range of float64 within a few thousand updates.
+    logarithm = (
+        (power_a + power_b + 1) * np.log(shorter) - (power_a + 1) * np.log(step_a) - (power_b + 1) * np.log(step_b)
+    )
+    return (power_a + 1) * (power_b + 1) / (power_a + power_b + 1) * np.exp(logarithm)

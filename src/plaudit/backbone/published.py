@@ -1,0 +1,147 @@
+"""Published FluxAudio checkpoints: their names and layouts to ours, and back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plaudit.backbone.config import BackboneConfig, Injection
+from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.errors import ModelError
+
+PREFIXES = ("module.", "ema_model.")
+EXTRAS = ("t_embed.freqs", "latent_rot", "text_rot", "_extra_state")
+"""Entries that some released files carry and no model needs."""
+
+OURS_TO_PUBLISHED = (
+    (r"^audio_in\.", "audio_input_proj."),
+    (r"^text_in\.", "text_input_proj."),
+    (r"^pooled_in\.", "text_cond_proj."),
+    (r"^time\.", "t_embed."),
+    (r"^final\.out\.", "final_layer.conv."),
+    (r"^final\.", "final_layer."),
+    (r"^(joint_blocks\.\d+)\.audio\.", r"\1.latent_block."),
+    (r"^(joint_blocks\.\d+)\.text\.", r"\1.text_block."),
+    (r"^(fused_blocks\.\d+)\.audio\.", r"\1."),
+    (r"\.modulation\.", ".adaLN_modulation.1."),
+    (r"\.qkv\.", ".attn.qkv."),
+    (r"\.query_norm\.", ".attn.q_norm."),
+    (r"\.key_norm\.", ".attn.k_norm."),
+    (r"(blocks\..*)\.out\.", r"\1.linear1."),
+    (r"(blocks\..*)\.mlp\.", r"\1.ffn."),
+    (r"\.down\.", ".w2."),
+    (r"^empty_tokens$", "empty_string_feat"),
+    (r"^empty_pooled$", "empty_string_feat_c"),
+)
+"""Our names to the published ones, applied in order."""
+
+
+def published_names(ours: str) -> tuple[str, ...]:
+    """Where one of our tensors lies in a published state dict: one name, or two for a joined gate and up projection.
+
+    Score weights and score statistics have no published names and keep ours.
+    """
+    if ours.startswith("score"):
+        return (ours,)
+    for pattern, replacement in OURS_TO_PUBLISHED:
+        ours = re.sub(pattern, replacement, ours)
+    if ".gate_up." in ours:
+        return ours.replace(".gate_up.", ".w1."), ours.replace(".gate_up.", ".w3.")
+    return (ours,)
+
+
+def unwrap(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The bare published state dict inside a released file's content, however wrapped, without the extras."""
+    if isinstance(checkpoint.get("state_dict"), Mapping):
+        return unwrap(checkpoint["state_dict"])
+    state: dict[str, Tensor] = {}
+    for name, value in checkpoint.items():
+        while prefix := next((p for p in PREFIXES if name.startswith(p)), None):
+            name = name.removeprefix(prefix)
+        if name not in EXTRAS and not name.endswith("._extra_state") and isinstance(value, Tensor):
+            state[name] = value
+    return state
+
+
+def from_published(
+    checkpoint: Mapping[str, Any], injection: Injection = "none", names: Mapping[str, str] | None = None
+) -> FluxAudio:
+    """The model in a published checkpoint (the content of its file); its sizes are read from the weights.
+
+    names: published name -> ours, for weights whose published names are not known here, as a score embedder's.
+    ModelError lists, with shapes, what is missing, what is not known and what does not fit.
+    """
+    state = {(names or {}).get(name, name): value for name, value in unwrap(checkpoint).items()}
+    config = infer_config(state, injection)
+    with torch.device("meta"):
+        model = FluxAudio(config)
+    expected = {published: ours for ours in model.state_dict() for published in published_names(ours)}
+    own = to_published(model)
+    # The published model standardizes no score: where the file has no statistics, scores are taken as they are.
+    state = {"score_mean": torch.tensor(0.0), "score_std": torch.tensor(1.0)} | state
+    complaints = [f"missing {name} {tuple(own[name].shape)}" for name in expected if name not in state]
+    complaints += [f"unknown {name} {tuple(value.shape)}" for name, value in state.items() if name not in expected]
+    complaints += [
+        f"{name} is {tuple(value.shape)}, not {tuple(own[name].shape)}"
+        for name, value in state.items()
+        if name in own and value.shape != own[name].shape
+    ]
+    if complaints:
+        raise ModelError(f"the checkpoint does not fit (a name map may help): {'; '.join(complaints)}")
+    converted = {
+        ours: _to_our_layout(ours, [state[name] for name in published_names(ours)], config).float()
+        for ours in model.state_dict()
+    }
+    model.load_state_dict(converted, assign=True)
+    return model.eval()
+
+
+def to_published(model: FluxAudio) -> dict[str, Tensor]:
+    """The model's state dict in published names and layouts."""
+    state: dict[str, Tensor] = {}
+    for ours, value in model.state_dict().items():
+        names = published_names(ours)
+        state.update(zip(names, _to_published_layout(ours, value, model.config), strict=True))
+    return state
+
+
+def infer_config(state: Mapping[str, Tensor], injection: Injection = "none") -> BackboneConfig:
+    """The sizes of a bare published state dict; ModelError where it is not a FluxAudio."""
+    try:
+        hidden, latent_dim, _ = state["audio_input_proj.0.weight"].shape
+        text_length, text_dim = state["empty_string_feat"].shape
+        head_dim = state["joint_blocks.0.latent_block.attn.q_norm.weight"].shape[0]
+        text_c_dim = state["empty_string_feat_c"].shape[0]
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"this is no FluxAudio checkpoint: {error} is missing or misshapen; check the file") from None
+    joint, fused = (len({n.split(".")[1] for n in state if n.startswith(f"{k}_blocks.")}) for k in ("joint", "fused"))
+    return BackboneConfig(
+        latent_dim=latent_dim,
+        text_dim=text_dim,
+        text_c_dim=text_c_dim,
+        hidden_dim=hidden,
+        depth=joint + fused,
+        fused_depth=fused,
+        num_heads=hidden // head_dim,
+        text_length=text_length,
+        injection=injection,
+    )
+
+
+def _to_our_layout(name: str, tensors: list[Tensor], config: BackboneConfig) -> Tensor:
+    value = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+    if ".qkv." in name:  # rows (head, channel, 3) -> (3, head, channel)
+        return value.unflatten(0, (config.num_heads, config.head_dim, 3)).movedim(2, 0).flatten(0, 2)
+    return value.flatten() if name in ("latent_mean", "latent_std") else value
+
+
+def _to_published_layout(name: str, value: Tensor, config: BackboneConfig) -> tuple[Tensor, ...]:
+    if ".qkv." in name:
+        return (value.unflatten(0, (3, config.num_heads, config.head_dim)).movedim(0, 2).flatten(0, 2),)
+    if ".gate_up." in name:
+        return value.chunk(2)
+    return (value[None, None],) if name in ("latent_mean", "latent_std") else (value,)

@@ -1,0 +1,190 @@
+"""The data steps: corpus, shards, features, votes, reward, labels."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from plaudit import hub
+from plaudit.assets import read_json, write_atomically, write_json
+from plaudit.chain.runner import Context
+from plaudit.corpus.embedded.listeners import Taste, make_pairs, noise_ceiling, simulate_votes, utility
+from plaudit.corpus.embedded.probes import Measurement, measure
+from plaudit.corpus.embedded.source import EmbeddedClip, EmbeddedCorpus
+from plaudit.corpus.folder import FolderCorpus
+from plaudit.corpus.manifest import SPLITS, Corpus, Entry
+from plaudit.corpus.shards import ShardSet, encode_corpus
+from plaudit.corpus.sources import EmbeddedSource
+from plaudit.errors import CorpusError
+from plaudit.recipe import CorpusSettings
+from plaudit.reward.fit import fit_reward
+from plaudit.reward.scorer import TuneJury, save_reward
+from plaudit.reward.store import FeatureStore
+from plaudit.reward.training import EMBEDDED_REWARD
+from plaudit.reward.votes import read_votes, write_votes
+from plaudit.types import Vote
+
+
+def embedded_corpus(settings: CorpusSettings) -> EmbeddedCorpus:
+    """The training corpus of the embedded world, flaws included."""
+    return EmbeddedCorpus(
+        settings.size, settings.seconds, settings.seed, settings.flawed_share, settings.miscaptioned_share
+    )
+
+
+def corpus_of(settings: CorpusSettings) -> Corpus:
+    """The corpus that a recipe names."""
+    if settings.kind == "embedded":
+        return EmbeddedSource(embedded_corpus(settings))
+    assert settings.folder is not None and settings.table is not None  # validated with the recipe
+    return FolderCorpus(
+        settings.folder,
+        settings.table,
+        settings.file_column,
+        settings.caption_column,
+        settings.reward_column,
+        validation=settings.validation_share,
+        test=settings.test_share,
+    )
+
+
+def list_corpus(context: Context, folder: Path) -> None:
+    """Write the manifest; of an embedded corpus also the truth, apart, which no later step but the listeners reads."""
+    settings = context.recipe.corpus
+    entries = corpus_of(settings).entries()
+    write_atomically(folder / "manifest.jsonl", "".join(_line(e) for e in entries))
+    facts: dict[str, object] = {"clips": len(entries), "hours": len(entries) * settings.seconds / 3600}
+    if settings.kind == "embedded":
+        clips = embedded_corpus(settings).clips
+        truths = [{"id": c.id, "truth": c.truth.to_dict(), "flaws": c.flaws} for c in clips]
+        write_atomically(folder / "truth.jsonl", "".join(json.dumps(t) + "\n" for t in truths))
+        facts["miscaptioned"] = sum(c.truth != c.caption_truth for c in clips)
+        facts["flawed"] = sum(bool(c.flaws) for c in clips)
+    write_json(folder / "facts.json", facts)
+
+
+def encode(context: Context, folder: Path) -> None:
+    """Encode the corpus to shards."""
+    settings = context.recipe.corpus
+    with context.reporter.progress("encoding") as advance:
+        encode_corpus(
+            corpus_of(settings),
+            context.codec,
+            context.text_encoder,
+            folder,
+            settings.seconds,
+            settings.shard_size,
+            progress=advance,
+        )
+
+
+def hear(context: Context, folder: Path) -> None:
+    """Extract the reward's view of every clip that was encoded."""
+    corpus = corpus_of(context.recipe.corpus)
+    entries = {entry.id: entry for entry in corpus.entries()}
+
+    def load(id: str) -> tuple[torch.Tensor, int]:
+        wave, rate = corpus.load(entries[id])
+        return torch.from_numpy(wave), rate
+
+    with context.reporter.progress("hearing") as advance:
+        FeatureStore(folder, context.reward_features).extract(shards(context).ids, load, progress=advance)
+
+
+def vote(context: Context, folder: Path) -> None:
+    """Let simulated listeners compare corpus clips: votes of each split on that split's clips, and the truth apart."""
+    recipe = context.recipe
+    corpus = embedded_corpus(recipe.corpus)
+    pairs = {
+        split: make_pairs([c for c in corpus.clips if c.split == split], count, recipe.votes.seed, group=split)
+        for split, count in zip(SPLITS, (recipe.votes.pairs, recipe.votes.held_out, recipe.votes.held_out), strict=True)
+    }
+    heard = {clip.id: clip for group in pairs.values() for pair in group for clip in (pair.a, pair.b)}
+    measured = _measured(context, corpus, list(heard.values()))
+    place = {id: row for row, id in enumerate(heard)}
+    taste = Taste()
+    truth: dict[str, Any] = {"taste": asdict(taste)}
+    for split, group in pairs.items():
+        truths = [pair.truth for pair in group]
+        utility_a, utility_b = (
+            utility(measured.rows(torch.tensor([place[clip.id] for clip in side])), truths, taste)
+            for side in ([p.a for p in group], [p.b for p in group])
+        )
+        votes = simulate_votes(group, utility_a, utility_b, recipe.votes.seed)
+        write_votes(folder / f"{split}.jsonl", votes)
+        truth[split] = {"ceiling": noise_ceiling(utility_a, utility_b, votes), "ties": _ties(votes)}
+    write_json(folder / "truth.json", truth)
+
+
+def _measured(context: Context, corpus: EmbeddedCorpus, clips: list[EmbeddedClip]) -> Measurement:
+    """What the probes hear in each clip."""
+    parts = []
+    with context.reporter.progress("listening") as advance:
+        for start in range(0, len(clips), 32):
+            waves = np.stack([corpus.render(clip) for clip in clips[start : start + 32]])
+            parts.append(measure(context.probes, torch.from_numpy(waves)))
+            advance(min(start + 32, len(clips)), len(clips))
+    return Measurement(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Measurement)))
+
+
+def _ties(votes: list[Vote]) -> float:
+    return sum(vote.winner == "tie" for vote in votes) / len(votes)
+
+
+def train_reward(context: Context, folder: Path) -> None:
+    """Fit TuneJury on the votes and hold it against what the listeners' own noise allows."""
+    choice = context.recipe.reward
+    train, validation, test = (read_votes(context.path("votes") / f"{split}.jsonl") for split in SPLITS)
+    store = FeatureStore(context.path("features"), context.reward_features)
+    settings = replace(EMBEDDED_REWARD, max_epochs=choice.max_epochs, seed=choice.seed)
+    with context.reporter.progress("reward") as advance:
+        fitted = fit_reward(
+            train, validation, test, store, settings, lambda epoch: advance(epoch.epoch, settings.max_epochs)
+        )
+    fitted.jury.facts["noise_ceiling"] = read_json(context.path("votes") / "truth.json")["test"]["ceiling"]
+    write_json(folder / "history.json", [asdict(epoch) for epoch in fitted.history.epochs])
+    save_reward(fitted.jury, folder)
+
+
+def label(context: Context, folder: Path) -> None:
+    """Give every encoded clip its reward, for the caption that it is trained with."""
+    found = shards(context)
+    if context.recipe.reward.kind == "table":
+        rewards = found.rewards
+        if np.isnan(rewards).any():
+            missing = int(np.isnan(rewards).sum())
+            column = context.recipe.corpus.reward_column
+            raise CorpusError(f"{missing} clips have no reward in column {column}; fill it in")
+    else:
+        store = FeatureStore(context.path("features"), context.reward_features)
+        with torch.inference_mode():
+            rewards = reward_model(context).score_features(store.rows(found.ids), found.captions).numpy()
+    facts = {"mean": float(rewards.mean()), "std": float(rewards.std())}
+    write_json(folder / "rewards.json", {**facts, "rewards": [float(r) for r in rewards]})
+
+
+def shards(context: Context) -> ShardSet:
+    """The encoded corpus."""
+    return ShardSet(context.path("shards"))
+
+
+def labels(context: Context) -> np.ndarray:
+    """One reward per encoded clip, in the order of the shards."""
+    return np.array(read_json(context.path("labels") / "rewards.json")["rewards"])
+
+
+def reward_model(context: Context) -> TuneJury:
+    """The reward that this run trusts: its own, or the one it was told to load."""
+    if context.recipe.reward.kind == "train":
+        return hub.load_reward_model(str(context.path("reward")))
+    return hub.load_reward_model(context.recipe.reward.name)
+
+
+def _line(entry: Entry) -> str:
+    row = asdict(entry)
+    return json.dumps({**row, "path": None if entry.path is None else str(entry.path)}) + "\n"

@@ -1,0 +1,166 @@
+"""From a finished run folder to the report's data, and the report."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from plaudit.assets import read_json
+from plaudit.chain.data import shards
+from plaudit.chain.runner import Context
+from plaudit.corpus.embedded.flaws import FLAWS
+from plaudit.evaluate.evaluator import StageScores
+from plaudit.evaluate.report.data import (
+    CorpusFacts,
+    Curve,
+    ReliabilityBin,
+    ReportData,
+    RewardQuality,
+    RunFacts,
+    Sample,
+    StageResult,
+    Sweep,
+    read_curves,
+)
+from plaudit.evaluate.report.page import write_report
+from plaudit.runs import peak_memory
+
+TITLES = {
+    "baseline": "Baseline",
+    "sft": "SFT",
+    "expert_iteration": "Expert iteration",
+    "cross_load": "Cross-load",
+    "crpo": "CRPO",
+    "finished": "Post-processed",
+}
+
+CURVES = ("loss", "preference_loss", "winner_flow_loss", "implicit_accuracy")
+
+
+def write_page(context: Context, folder: Path, shown: list[str], swept: list[str]) -> None:
+    """Write the report of a run whose other steps are done."""
+    recipe = context.recipe
+    scores = {stage: StageScores.load(context.path(f"scores-{stage}")) for stage in shown}
+    stages = [StageResult(stage, TITLES[stage], scores[stage], _note(context, stage)) for stage in shown]
+    data = ReportData(
+        run=_run_facts(context),
+        stages=stages,
+        corpus=_corpus_facts(context),
+        reward=_reward_quality(context) if recipe.reward.kind == "train" else None,
+        curves=_curves(context, shown),
+        sweeps=[_sweep(context, stage) for stage in swept],
+        samples=_samples(context, shown, len(stages[0].scores)),
+        utility_name="true utility",
+    )
+    write_report(data, folder)
+
+
+def _note(context: Context, stage: str) -> str:
+    sampling, stages = context.recipe.sampling, context.recipe.stages
+    if stage == "baseline":
+        return f"the SFT model asked for no score, guidance {sampling.guidance.weight:g}"
+    if stage == "finished":
+        return "the last stage's clips after loudness and true-peak control"
+    injection = stages.sft.injection
+    if stage in ("cross_load", "crpo") and stages.cross_load is not None:
+        injection = stages.cross_load.injection
+    return f"{injection}, score {sampling.score}, guidance {sampling.guidance.weight:g}"
+
+
+def _run_facts(context: Context) -> RunFacts:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    seconds = context.run.seconds()
+    return RunFacts(
+        name=context.recipe.name,
+        recipe=context.recipe.to_yaml(),
+        finished=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        seconds=sum(seconds.values()),
+        description=_DESCRIPTION[context.recipe.corpus.kind],
+        peak_memory=peak_memory(),
+        machine={
+            "device": str(context.accelerator.device),
+            "processor": _processor(),
+            "cores": str(os.cpu_count()),
+            "memory": f"{memory:.0f} GiB",
+            "threads": str(torch.get_num_threads()),
+        },
+        versions={"python": platform.python_version(), **{n: version(n) for n in ("plaudit", "torch", "numpy")}},
+        step_seconds={name: seconds[name] for name in context.keys if name in seconds},
+    )
+
+
+_DESCRIPTION = {
+    "embedded": "The whole chain in the embedded world: synthetic music, simulated listeners whose taste is known, and "
+    "small models. It is a test bench and a first experience, not a claim about real music.",
+    "folder": "The whole chain on a folder of audio. What listeners truly prefer is not known; the reward predicts "
+    "it.",
+}
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _corpus_facts(context: Context) -> CorpusFacts:
+    settings, found = context.recipe.corpus, shards(context)
+    quarantine = context.path("shards") / "quarantine.jsonl"
+    lines = quarantine.read_text().splitlines() if quarantine.exists() else []
+    reasons = [json.loads(line)["reason"] for line in lines]
+    flaws: dict[str, float] = {}
+    if settings.kind == "embedded":
+        lines = (context.path("corpus") / "truth.jsonl").read_text().splitlines()
+        truths = [json.loads(line) for line in lines]
+        flaws = {name: sum(name in t["flaws"] for t in truths) / len(truths) for name in FLAWS}
+        flaws["miscaptioned"] = read_json(context.path("corpus") / "facts.json")["miscaptioned"] / len(truths)
+    kind = "synthetic pieces of the embedded world" if settings.kind == "embedded" else f"clips of {settings.folder}"
+    return CorpusFacts(kind, dict(Counter(found.splits)), settings.seconds, dict(Counter(reasons)), flaws)
+
+
+def _reward_quality(context: Context) -> RewardQuality:
+    facts: dict[str, Any] = read_json(context.path("reward") / "config.json")
+    metrics = facts["metrics"]
+    return RewardQuality(
+        accuracy=metrics["accuracy"],
+        accuracy_low=metrics["accuracy_interval"][0],
+        accuracy_high=metrics["accuracy_interval"][1],
+        ece=metrics["calibration_error"],
+        votes=metrics["decided"],
+        bins=[ReliabilityBin(b["confidence"], b["accuracy"], b["votes"]) for b in metrics["reliability"]],
+        ceiling=facts["noise_ceiling"],
+        source="simulated listeners",
+    )
+
+
+def _curves(context: Context, shown: list[str]) -> list[Curve]:
+    curves = []
+    for stage in shown:
+        if stage != "baseline":
+            for metrics in sorted(context.path(stage).rglob("metrics.jsonl")):
+                inner = metrics.parent.relative_to(context.path(stage)).parts
+                curves += read_curves(metrics, " ".join((TITLES[stage], *inner)), CURVES)
+    return curves
+
+
+def _sweep(context: Context, stage: str) -> Sweep:
+    asked = list(context.recipe.evaluate.sweep_scores)
+    folder = context.path(f"sweep-{stage}")
+    return Sweep(TITLES[stage], asked, [StageScores.load(folder / f"score-{i}") for i in range(len(asked))])
+
+
+def _samples(context: Context, shown: list[str], count: int) -> list[Sample]:
+    """Clips to listen to: the first prompts, which were drawn at random."""
+    rows = range(min(context.recipe.evaluate.players, count))
+    return [Sample(row, {s: context.path(f"clips-{s}") / f"{row:04d}.wav" for s in shown}) for row in rows]

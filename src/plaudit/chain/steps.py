@@ -1,0 +1,113 @@
+"""The chain as a list of steps: what each is made from, and in which order."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from plaudit import hub
+from plaudit.chain import data, results, train
+from plaudit.chain.page import write_page
+from plaudit.chain.runner import Context, Reporter, Step, run_chain
+from plaudit.errors import RunError
+from plaudit.recipe import Recipe, load_recipe
+
+FINISHED = "finished"
+"""The table's row, and the step, of the last stage's clips after post-processing."""
+
+
+def run_recipe(recipe: Recipe, folder: Path, reporter: Reporter) -> Path:
+    """Make every missing or stale step of `recipe` in the run `folder`; the path of the report's page."""
+    run_chain(recipe, folder, steps(recipe), reporter)
+    return folder / "report" / "index.html"
+
+
+def rewrite_report(folder: Path, reporter: Reporter) -> Path:
+    """The report of a run folder, written again; RunError where the run is not there or not finished."""
+    if not (folder / "recipe.yaml").is_file():
+        raise RunError(f"{folder} is not a run folder (it has no recipe.yaml); name one that `plaudit run` made")
+    recipe = load_recipe(str(folder / "recipe.yaml"))
+    wanted = [step.name for step in steps(recipe) if step.name != "report"]
+    if missing := [name for name in wanted if not (folder / name / "done.json").exists()]:
+        raise RunError(f"{folder} is not finished: {missing[0]} is missing; continue it with plaudit run")
+    (folder / "report" / "done.json").unlink(missing_ok=True)
+    return run_recipe(recipe, folder, reporter)
+
+
+def steps(recipe: Recipe) -> list[Step]:
+    """Every step that `recipe` asks for, each after those it needs."""
+    return [*_data_steps(recipe), *_training_steps(recipe), *_result_steps(recipe)]
+
+
+def _data_steps(recipe: Recipe) -> list[Step]:
+    corpus, models = recipe.corpus.model_dump(mode="json"), recipe.models.model_dump()
+    found = [
+        Step("corpus", 1, {"corpus": corpus}, (), data.list_corpus),
+        Step("shards", 1, {"models": models, **hub.weights_digest("codec", "text", "clap")}, ("corpus",), data.encode),
+    ]
+    labelled_from: tuple[str, ...] = ("shards",)
+    if recipe.reward.kind != "table":
+        heard = {"models": models, **hub.weights_digest("clap", "statistics")}
+        found.append(Step("features", 1, heard, ("shards",), data.hear))
+        labelled_from = ("features",)
+    if recipe.reward.kind == "train":
+        votes, reward = recipe.votes.model_dump(), recipe.reward.model_dump()
+        found += [
+            Step("votes", 1, {"votes": votes, **hub.weights_digest("probes")}, ("corpus",), data.vote),
+            Step("reward", 1, {"reward": reward}, ("votes", "features"), data.train_reward),
+        ]
+        labelled_from = ("features", "reward")
+    chosen = {"reward": recipe.reward.model_dump(), **hub.weights_digest("reward")}
+    return [*found, Step("labels", 1, chosen if recipe.reward.kind != "train" else {}, labelled_from, data.label)]
+
+
+def _training_steps(recipe: Recipe) -> list[Step]:
+    stages, shared = recipe.stages, {"precision": recipe.precision}
+    sampling = {**shared, "sampling": recipe.sampling.model_dump(mode="json"), "batch": recipe.generation_batch}
+    backbone = {**shared, "backbone": recipe.backbone.model_dump()}
+    found = [Step("sft", 1, {**backbone, "stage": stages.sft.model_dump()}, ("shards", "labels"), train.sft)]
+    makers = (
+        ("expert_iteration", stages.expert_iteration, train.expert_iteration),
+        ("cross_load", stages.cross_load, train.cross_loaded),
+        ("crpo", stages.crpo, train.crpo),
+    )
+    for name, settings, make in makers:
+        if settings is not None:
+            needs = (found[-1].name, "labels")
+            found.append(Step(name, 1, {**sampling, "stage": settings.model_dump()}, needs, make))
+    return found
+
+
+def _result_steps(recipe: Recipe) -> list[Step]:
+    evaluate = recipe.evaluate.model_dump()
+    sampling: dict[str, Any] = {
+        "sampling": recipe.sampling.model_dump(mode="json"),
+        "batch": recipe.generation_batch,
+        "evaluate": evaluate,
+    }
+    found = [Step("reference", 1, {"evaluate": evaluate}, ("shards",), results.embed_reference)]
+    shown = results.stages_of(recipe)
+    for stage in shown:
+        made_by = "sft" if stage == "baseline" else stage
+        clips = f"clips-{stage}"
+        found.append(Step(clips, 1, sampling, (made_by,), partial(results.generate_stage, stage=stage)))
+    last = f"clips-{shown[-1]}"
+    finish = partial(_from_clips, results.finish_clips, last)
+    found.append(Step(f"clips-{FINISHED}", 1, {"post": recipe.post.model_dump()}, (last,), finish))
+    judged = ("reference", "labels")
+    for stage in (*shown, FINISHED):
+        clips = f"clips-{stage}"
+        score = partial(_from_clips, results.evaluate_stage, clips)
+        found.append(Step(f"scores-{stage}", 1, hub.weights_digest("probes"), (clips, *judged), score))
+    swept = list(dict.fromkeys(["sft", shown[-1]]))
+    for stage in swept:
+        make = partial(results.sweep, stage=stage)
+        found.append(Step(f"sweep-{stage}", 1, sampling, (stage, *judged), make))
+    needs = tuple(step.name for step in found)
+    page = partial(write_page, shown=[*shown, FINISHED], swept=swept)
+    return [*found, Step("report", 1, {"name": recipe.name, "players": recipe.evaluate.players}, needs, page)]
+
+
+def _from_clips(make: Any, clips: str, context: Context, folder: Path) -> None:
+    make(context, folder, context.path(clips))

@@ -1,0 +1,241 @@
+"""The training steps: SFT, expert iteration, cross-load, CRPO. Each leaves a model folder for the next."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import plaudit
+from plaudit import hub
+from plaudit.assets import read_json, write_json
+from plaudit.audio import read_audio
+from plaudit.backbone.config import PRESETS
+from plaudit.backbone.cross_loading import cross_load
+from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.backbone.initialization import initialize
+from plaudit.chain.data import labels, reward_model, shards
+from plaudit.chain.runner import Context
+from plaudit.corpus.manifest import Entry
+from plaudit.corpus.shards import ShardSet, encode_corpus
+from plaudit.evaluate.evaluator import embed_audio
+from plaudit.generate.clips import ClipRequest, make_clips
+from plaudit.generate.model import ModelConfig, TextToMusic, save_model
+from plaudit.generate.settings import SamplingSettings
+from plaudit.stages.crpo import choose_pairs, crpo_loss
+from plaudit.stages.data import Source, TrainingSet
+from plaudit.stages.expert_iteration import keep_best
+from plaudit.stages.settings import TrainSettings
+from plaudit.stages.sft import conditional_flow_loss
+from plaudit.stages.training import BatchLoss, train
+
+
+def sft(context: Context, folder: Path) -> None:
+    """Train a new backbone on the labelled corpus."""
+    recipe, data = context.recipe, training_rows(context)
+    settings = recipe.stages.sft
+    config = replace(PRESETS[recipe.backbone.preset], injection=settings.injection, **recipe.backbone.overrides)
+    backbone = FluxAudio(config)
+    initialize(backbone, recipe.backbone.seed)
+    backbone.set_statistics(
+        torch.as_tensor(data.shards.latent_mean),
+        torch.as_tensor(data.shards.latent_std),
+        float(data.scores.mean()),
+        float(data.scores.std()),
+        context.text_encoder.encode([""]),
+    )
+    model = TextToMusic(
+        backbone,
+        context.codec,
+        context.text_encoder,
+        ModelConfig(
+            backbone=config,
+            codec=recipe.models.codec,
+            text_encoder=recipe.models.text_encoder,
+            seconds=recipe.corpus.seconds,
+            licence="Apache-2.0",
+            made={},
+            sampling=recipe.sampling,
+        ),
+    )
+    fit_flow(context, model, [data], settings.train, folder)
+
+
+def expert_iteration(context: Context, folder: Path) -> None:
+    """Rounds of: make candidates, rank them, train on corpus + kept, then on the kept alone."""
+    settings = context.recipe.stages.expert_iteration
+    assert settings is not None
+    model = load_stage(context, "sft")
+    for number in range(settings.rounds):
+        place = folder / f"round-{number + 1}"
+        kept = _keep(context, model, place, settings.seed + number * settings.candidates)
+        sources = [training_rows(context), replace(kept, repeat=settings.oversample)]
+        fit_flow(context, model, sources, settings.train, place / "mixed")
+        fit_flow(context, model, [kept], settings.polish, place / "polish")
+    _save(context, model, folder)
+
+
+def cross_loaded(context: Context, folder: Path) -> None:
+    """Load the weights into the forward of another injection, without training."""
+    settings = context.recipe.stages.cross_load
+    assert settings is not None
+    model = load_stage(context, "expert_iteration")
+    config = replace(model.config.backbone, injection=settings.injection)
+    backbone, report = cross_load(model.backbone.state_dict(), config)
+    write_json(folder / "cross_load.json", asdict(report))
+    _save(context, TextToMusic(backbone, model.codec, model.text_encoder, model.config), folder)
+
+
+def crpo(context: Context, folder: Path) -> None:
+    """Make candidates, choose pairs by CLAP, and tune on them against a frozen reference."""
+    settings = context.recipe.stages.crpo
+    assert settings is not None
+    model, reference = load_stage(context, "cross_load"), load_stage(context, "cross_load").backbone
+    captions = training_captions(context, settings.captions, settings.seed)
+    prompts = [caption for caption in captions for _ in range(settings.candidates)]
+    made = candidates(context, model, prompts, settings.seed, context.recipe.sampling.score, folder / "candidates")
+    pairs = choose_pairs(made.prompts, made.clap, settings.pairs)
+    write_json(folder / "pairs.json", [asdict(pair) for pair in pairs])
+    (won, won_rows), (lost, lost_rows) = (
+        encoded(context, made, [getattr(pair, side) for pair in pairs], folder / f"{side}s")
+        for side in ("winner", "loser")
+    )
+    usable = [pair for pair in pairs if pair.winner in won_rows and pair.loser in lost_rows]
+    scores = np.full(len(usable), np.nan if made.score is None else made.score)
+    winners = Source(won, np.array([won_rows[pair.winner] for pair in usable]), scores)
+    losers = Source(lost, np.array([lost_rows[pair.loser] for pair in usable]), scores)
+    loss = crpo_loss(model.backbone, reference, winners, losers, settings)
+    reference.requires_grad_(False)
+    _train(context, model, loss, settings.train, folder)
+    _save(context, model, folder)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Clips a model made for `prompts`, asked for `score`, with what reward and CLAP say of each."""
+
+    prompts: list[str]
+    paths: list[Path]
+    score: float | None
+    reward: np.ndarray
+    clap: np.ndarray
+
+
+def candidates(
+    context: Context, model: TextToMusic, prompts: list[str], seed: int, score: float | None, folder: Path
+) -> Candidates:
+    """Generate one clip per prompt, with seeds from `seed` on, and score them; continues a folder half made."""
+    requests = [ClipRequest(f"{i:05d}", prompt, seed + i) for i, prompt in enumerate(prompts)]
+    settings = sampling_settings(context, score)
+    with context.reporter.progress("candidates") as advance:
+        paths = make_clips(model, requests, settings, folder, context.recipe.generation_batch, progress=advance)
+    if not (folder / "scores.json").exists():
+        waves = [torch.from_numpy(read_audio(path)[0]) for path in paths]
+        rate = model.codec.sample_rate
+        with torch.inference_mode():
+            reward = reward_model(context).score(waves, rate, prompts).numpy()
+            clap = (embed_audio(context.clap, waves, rate) * context.clap.text(prompts).numpy()).sum(1)
+        write_json(folder / "scores.json", {"reward": reward.tolist(), "clap": clap.tolist()})
+    scores = read_json(folder / "scores.json")
+    return Candidates(prompts, paths, score, np.array(scores["reward"]), np.array(scores["clap"]))
+
+
+def encoded(context: Context, made: Candidates, chosen: list[int], folder: Path) -> tuple[ShardSet, dict[int, int]]:
+    """Some of the candidates as a shard set, and the row of each; one that can't be used as audio has no row."""
+    found = encode_corpus(
+        _Chosen([Entry(f"{i:05d}", made.prompts[i], "train", "generated", None, made.paths[i]) for i in chosen]),
+        context.codec,
+        context.text_encoder,
+        folder,
+        context.recipe.corpus.seconds,
+    )
+    return found, {int(id): row for row, id in enumerate(found.ids)}
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Chosen candidates as a corpus."""
+
+    chosen: list[Entry]
+    name: str = "generated"
+
+    def entries(self) -> list[Entry]:
+        return self.chosen
+
+    def load(self, entry: Entry) -> tuple[np.ndarray, int]:
+        assert entry.path is not None
+        return read_audio(entry.path)
+
+
+def _keep(context: Context, model: TextToMusic, folder: Path, seed: int) -> Source:
+    """One round's candidates, the best of them, and these as a training source: their rewards are their conditions."""
+    settings = context.recipe.stages.expert_iteration
+    assert settings is not None
+    captions = training_captions(context, settings.candidates, seed)
+    made = candidates(context, model, captions, seed, settings.score, folder / "candidates")
+    chosen = keep_best(made.reward, made.clap, settings.keep)
+    kept = [{"clip": made.paths[i].name, "reward": made.reward[i], "clap": made.clap[i]} for i in chosen]
+    write_json(folder / "kept.json", kept)
+    found, rows = encoded(context, made, chosen.tolist(), folder / "kept")
+    usable = [i for i in chosen.tolist() if i in rows]
+    return Source(found, np.array([rows[i] for i in usable]), made.reward[usable])
+
+
+def training_rows(context: Context) -> Source:
+    """The training split of the corpus with its rewards."""
+    found = shards(context)
+    rows = found.rows("train")
+    return Source(found, rows, labels(context)[rows])
+
+
+def training_captions(context: Context, count: int, seed: int) -> list[str]:
+    """`count` captions of the training split, without repetition as far as there are enough."""
+    source = training_rows(context)
+    distinct = sorted({source.shards.captions[row] for row in source.rows})
+    order = np.random.default_rng(seed).permutation(len(distinct))
+    return [distinct[order[i % len(distinct)]] for i in range(count)]
+
+
+def sampling_settings(context: Context, score: float | None) -> SamplingSettings:
+    """The recipe's sampling, asking for `score`."""
+    return context.recipe.sampling.model_copy(update={"score": score})
+
+
+def load_stage(context: Context, stage: str) -> TextToMusic:
+    """The model that a stage of this run left."""
+    return hub.load(str(context.path(stage)), str(context.accelerator.device))
+
+
+def fit_flow(
+    context: Context, model: TextToMusic, sources: list[Source], settings: TrainSettings, folder: Path
+) -> None:
+    """Flow training on `sources`; leaves a model folder, and takes the weights from it where it is there already."""
+    if (folder / "config.json").exists():
+        model.backbone.load_state_dict(hub.load(str(folder)).backbone.state_dict())
+        return
+    data = TrainingSet(sources, settings.seed)
+    _train(context, model, conditional_flow_loss(model.backbone, data, settings), settings, folder)
+    _save(context, model, folder)
+
+
+def _train(context: Context, model: TextToMusic, loss: BatchLoss, settings: TrainSettings, work: Path) -> None:
+    """Train the model's backbone and put its deployed average in place of the raw weights."""
+    with context.reporter.progress(f"training {work.name}") as advance:
+        ema = train(model.backbone, loss, settings, work, context.accelerator, advance)
+    if settings.steps:
+        ema.copy_to(model.backbone)
+
+
+def _save(context: Context, model: TextToMusic, folder: Path) -> None:
+    made: dict[str, Any] = {
+        "recipe": context.recipe.name,
+        "recipe_hash": context.recipe.fingerprint(),
+        "stage": folder.name,
+        "version": plaudit.__version__,
+    }
+    model.config = replace(model.config, backbone=model.backbone.config, made=made)
+    save_model(folder, model)
+    (folder / "checkpoint.pt").unlink(missing_ok=True)

@@ -1,0 +1,70 @@
+"""How commands talk: progress bars on standard error, results on standard output, tables or JSON."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+progress_console = Console(stderr=True)
+result_console = Console()
+
+QUIET_EVERY = 30.0
+"""Seconds between the lines that stand for a bar where standard error is not a terminal."""
+
+
+class ConsoleReporter:
+    """Tells of a run's steps and shows a bar with the time left for each longer piece of work."""
+
+    def step(self, name: str, state: str) -> None:
+        """One line a step; steps found done say so and no more."""
+        colour = {"done": "dim", "resumed": "yellow"}.get(state, "bold")
+        progress_console.print(f"[{colour}]{name}: {state}[/{colour}]", highlight=False)
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar on a terminal, an occasional line elsewhere."""
+        if progress_console.is_terminal:
+            with _bar() as bar:
+                task = bar.add_task(label, total=None)
+                yield lambda done, total: bar.update(task, completed=done, total=total)
+        else:
+            yield _lines(label)
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=progress_console, transient=True)
+
+
+def _lines(label: str) -> Callable[[int, int], None]:
+    began = told = time.monotonic()
+
+    def advance(done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if done and now - told >= QUIET_EVERY:
+            told = now
+            left = (now - began) / done * (total - done)
+            progress_console.print(f"  {label}: {done}/{total}, about {left:.0f} s left", highlight=False)
+
+    return advance
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table on standard output; numbers with three decimals."""
+    table = Table(*columns, title=title)
+    for row in rows:
+        table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row))
+    result_console.print(table)
+
+
+def show_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, indent=2))

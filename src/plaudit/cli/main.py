@@ -1,0 +1,78 @@
+"""The `plaudit` command: its groups, and how every failure becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from plaudit import __version__
+from plaudit.cli import embedded, generate, run, score
+from plaudit.errors import PlauditError
+
+app = typer.Typer(
+    name="plaudit",
+    help="Improve text-to-music models by what people prefer.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+debug = False
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"plaudit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_trace: Annotated[bool, typer.Option("--debug", help="Show the full trace of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options that come before the command."""
+    global debug
+    debug = show_trace
+
+
+run.add_to(app)
+generate.add_to(app)
+score.add_to(app)
+app.add_typer(embedded.app, name="embedded")
+
+
+class Interrupted(BaseException):
+    """Ctrl-C, kept from the command framework so that it can say that work continues."""
+
+
+def _interrupt(*_: object) -> None:
+    raise Interrupted
+
+
+def main() -> None:
+    """Run the command line; exits 0 on success only, 2 for wrong usage."""
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        app()
+    except PlauditError as error:
+        _fail(str(error), 1)
+    except Interrupted:
+        _fail("interrupted; the same command continues where it stopped", 130)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _fail(f"no space left on the device for {error.filename or 'the output'}; free some and run this again", 1)
+        _fail(str(error), 1)
+
+
+def _fail(message: str, code: int) -> None:
+    if debug:
+        raise
+    print(f"plaudit: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)

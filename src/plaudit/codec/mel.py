@@ -1,0 +1,83 @@
+"""The log-mel spectrogram that published mel VAEs and vocoders were trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from plaudit.codec.frames import spectrum
+
+
+@dataclass(frozen=True)
+class MelSettings:
+    """Which spectrogram: `bands` triangular filters from 0 Hz to half of `sample_rate`, and the logarithm's base."""
+
+    sample_rate: int
+    n_fft: int
+    hop: int
+    bands: int
+    log: Literal["natural", "base 10"]
+
+
+MEL_44K = MelSettings(44100, 2048, 512, 128, "natural")
+"""What the 44.1 kHz mel VAE of MMAudio and BigVGAN v2 take."""
+
+MEL_16K = MelSettings(16000, 1024, 256, 80, "base 10")
+"""What the 16 kHz mel VAE of MMAudio and its vocoder take."""
+
+
+def mel_energy(wave: Tensor, settings: MelSettings) -> Tensor:
+    """wave [B, T] in -1..1 (clamped), T > n_fft - hop -> band energies [B, bands, T // hop], before the logarithm.
+
+    The magnitude is sqrt(re^2 + im^2 + 1e-9), as the published front-ends have it.
+    """
+    bins = spectrum(wave.clamp(-1, 1), settings.n_fft, settings.hop)
+    magnitude = (bins.real.square() + bins.imag.square() + 1e-9).sqrt()
+    return (magnitude @ mel_filters(settings).to(wave).T).transpose(1, 2)
+
+
+def log_mel(wave: Tensor, settings: MelSettings) -> Tensor:
+    """The logarithm of `mel_energy`, floored at 1e-5: [B, bands, T // hop]."""
+    energy = mel_energy(wave, settings).clamp(min=1e-5)
+    return energy.log() if settings.log == "natural" else energy.log10()
+
+
+@lru_cache(maxsize=8)
+def mel_filters(settings: MelSettings) -> Tensor:
+    """Triangles on Slaney's mel scale, each of unit area in Hz: [bands, n_fft / 2 + 1], float32.
+
+    Slaney, Auditory Toolbox (1998); the same as librosa's default filter bank.
+    """
+    with torch.inference_mode(False):  # training may use what evaluation has cached
+        return _filters(settings)
+
+
+def _filters(settings: MelSettings) -> Tensor:
+    nyquist = settings.sample_rate / 2
+    mels = torch.linspace(0, float(_hz_to_mel(torch.tensor(nyquist).double())), settings.bands + 2, dtype=torch.float64)
+    edges = _mel_to_hz(mels)
+    centres = torch.linspace(0, nyquist, settings.n_fft // 2 + 1, dtype=torch.float64)
+    rising = (centres - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - centres) / (edges[2:] - edges[1:-1])[:, None]
+    triangles = torch.minimum(rising, falling).clamp(min=0)
+    return (triangles * (2 / (edges[2:] - edges[:-2]))[:, None]).float()
+
+
+# Slaney's scale is linear below 1 kHz (15 mels there) and logarithmic above, 27 mels to each factor of 6.4.
+_LINEAR = 200 / 3
+_BREAK_HZ, _BREAK_MEL = 1000.0, 15.0
+_LOG_STEP = torch.log(torch.tensor(6.4, dtype=torch.float64)) / 27
+
+
+def _hz_to_mel(hz: Tensor) -> Tensor:
+    above = _BREAK_MEL + (hz.clamp(min=_BREAK_HZ) / _BREAK_HZ).log() / _LOG_STEP
+    return torch.where(hz < _BREAK_HZ, hz / _LINEAR, above)
+
+
+def _mel_to_hz(mel: Tensor) -> Tensor:
+    above = _BREAK_HZ * ((mel - _BREAK_MEL) * _LOG_STEP).exp()
+    return torch.where(mel < _BREAK_MEL, mel * _LINEAR, above)

@@ -1,0 +1,1 @@
+"""Where audio, captions and rewards come from."""

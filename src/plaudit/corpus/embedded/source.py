@@ -1,0 +1,108 @@
+"""The embedded corpus: any number of clips, described from seeds and rendered only when asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from plaudit.corpus.embedded.captions import STYLES, caption
+from plaudit.corpus.embedded.composer import compose, random_truth
+from plaudit.corpus.embedded.exact import Dice, mix64
+from plaudit.corpus.embedded.flaws import FLAWS, Flaws, render_flawed
+from plaudit.corpus.embedded.synth import SAMPLE_RATE
+from plaudit.corpus.embedded.truth import Truth
+from plaudit.errors import CorpusError
+
+MILD_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class EmbeddedClip:
+    """One clip's description. ``truth`` is what is played, ``caption_truth`` what the caption says of it.
+
+    The two differ when the clip is wrongly captioned. ``flaws`` maps a flaw to its severity; ``split`` is train,
+    validation or test.
+    """
+
+    id: str
+    seed: int
+    caption: str
+    truth: Truth
+    caption_truth: Truth
+    flaws: dict[str, float]
+    split: str
+
+
+class EmbeddedCorpus:
+    """``size`` clips of ``seconds`` each. Corpora of different ``seed`` share no clip; a larger one extends a smaller.
+
+    ``flawed_share`` of the clips have one or two flaws (severity 0.3 to 1, a few below), ``miscaptioned_share`` the
+    caption of another piece; both 0 make the clean reference. Raises CorpusError for what is out of range.
+    """
+
+    rate = SAMPLE_RATE
+
+    def __init__(
+        self,
+        size: int,
+        seconds: float,
+        seed: int = 0,
+        flawed_share: float = 0.5,
+        miscaptioned_share: float = 0.1,
+    ) -> None:
+        if size < 1 or not seconds > 0:
+            raise CorpusError(f"a corpus needs at least one clip longer than 0 s, got size {size}, seconds {seconds}")
+        for name, share in (("flawed_share", flawed_share), ("miscaptioned_share", miscaptioned_share)):
+            if not 0.0 <= share <= 1.0:
+                raise CorpusError(f"{name} must lie in 0 to 1, got {share}")
+        self.size, self.seconds, self.seed = size, seconds, seed
+        self.clips = [_describe(seed, index, flawed_share, miscaptioned_share) for index in range(size)]
+
+    def render(self, clip: EmbeddedClip) -> np.ndarray:
+        """The clip's waveform, float32 [seconds * 16000], mono; the same bits on every machine."""
+        return render_flawed(compose(clip.seed, self.seconds, clip.truth), Flaws(clip.flaws), clip.seed)
+
+
+def clip_seed(corpus_seed: int, index: int) -> int:
+    """A 64-bit seed that no other (corpus seed, index) shares but by accident; NumPy keeps this stream stable."""
+    low, high = np.random.SeedSequence([corpus_seed, index]).generate_state(2)
+    return int(high) << 32 | int(low)
+
+
+def _describe(corpus_seed: int, index: int, flawed_share: float, miscaptioned_share: float) -> EmbeddedClip:
+    seed = clip_seed(corpus_seed, index)
+    dice = Dice(seed, "clip")
+    truth = random_truth(seed)
+    flawed, miscaptioned = dice.chance(flawed_share), dice.chance(miscaptioned_share)
+    flaws: dict[str, float] = {}
+    if flawed:
+        for name in dice.sample(FLAWS, 2 if dice.chance(0.35) else 1):
+            mild = dice.chance(MILD_SHARE)
+            flaws[name] = round(dice.uniform(0.05, 0.3) if mild else dice.uniform(0.3, 1.0), 3)
+    said = _other_truth(seed, truth) if miscaptioned else truth
+    return EmbeddedClip(
+        id=f"embedded-{corpus_seed}-{index:06d}",
+        seed=seed,
+        caption=caption(said, dice.choice(STYLES), seed),
+        truth=truth,
+        caption_truth=said,
+        flaws=flaws,
+        split=_split(corpus_seed, index),
+    )
+
+
+def _other_truth(seed: int, truth: Truth) -> Truth:
+    """The truth of some other piece, wrong in genre and mood at least."""
+    attempt = 1
+    while True:
+        other = random_truth(mix64(seed) + attempt)
+        if other.genre != truth.genre and other.mood != truth.mood:
+            return other
+        attempt += 1
+
+
+def _split(corpus_seed: int, index: int) -> str:
+    """Train, validation or test (90 / 5 / 5), by the identity of the clip alone."""
+    drawn = Dice(clip_seed(corpus_seed, index), "split").random()
+    return "train" if drawn < 0.9 else "validation" if drawn < 0.95 else "test"

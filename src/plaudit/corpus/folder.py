@@ -1,0 +1,151 @@
+"""A folder of audio files with a caption table: the corpus of those who bring their own music."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from plaudit.audio import read_audio
+from plaudit.corpus.manifest import Entry, split_of
+from plaudit.errors import CorpusError
+
+
+@dataclass(frozen=True)
+class FolderCorpus:
+    """Audio files in `folder` and a CSV (UTF-8, with a header line) that gives each one its caption.
+
+    `table` is a path, or a name inside the folder. Files are given relative to the table's folder or to `folder`, or
+    absolutely. Without `id_column` the id is the file's path without its suffix. A file that is missing or damaged
+    is no error of the table: loading it raises AudioError, and encoding puts it into quarantine.
+
+    The split hangs on the caption, not on the file: clips of one caption never lie on both sides, so that a caption
+    of the test split is one that training has not seen (ours).
+    """
+
+    folder: Path
+    table: Path
+    file_column: str = "file"
+    caption_column: str = "caption"
+    reward_column: str | None = None
+    id_column: str | None = None
+    validation: float = 0.05
+    test: float = 0.05
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return Path(self.folder).resolve().name
+
+    def entries(self) -> list[Entry]:
+        """One entry per line of the table, in its order; CorpusError in one line where the table is malformed."""
+        entries: list[Entry] = []
+        seen: dict[str, int] = {}
+        for line, row in self._rows():
+            entry = self._entry(line, row)
+            if entry.id in seen:
+                raise CorpusError(
+                    f"{self._table}: id {entry.id!r} stands on lines {seen[entry.id]} and {line}; make ids unique"
+                )
+            seen[entry.id] = line
+            entries.append(entry)
+        if not entries:
+            raise CorpusError(f"{self._table} has no rows under its header; add at least one clip")
+        return entries
+
+    def load(self, entry: Entry) -> tuple[np.ndarray, int]:
+        """(mono float32 [T], rate in Hz) of the entry's file."""
+        if entry.path is None:
+            raise CorpusError(f"entry {entry.id!r} has no file; it does not come from {self.folder}")
+        return read_audio(entry.path)
+
+    @property
+    def _table(self) -> Path:
+        given = Path(self.table)
+        return given if given.is_file() else Path(self.folder) / given
+
+    def _rows(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """(line number, values by column) of each row; blank lines are skipped."""
+        if not Path(self.folder).is_dir():
+            raise CorpusError(f"{self.folder} is not a folder; check the path")
+        reader = csv.reader(io.StringIO(_decoded(self._table), newline=""), strict=True)
+        try:
+            header = [name.strip() for name in next(reader, [])]
+            self._check_header(header)
+            for values in reader:
+                if not any(value.strip() for value in values):
+                    continue
+                if len(values) != len(header):
+                    raise CorpusError(
+                        f"{self._table} line {reader.line_num}: {len(values)} values for {len(header)} columns; "
+                        "quote captions that contain commas"
+                    )
+                yield reader.line_num, dict(zip(header, values, strict=True))
+        except csv.Error as error:
+            raise CorpusError(f"{self._table} line {reader.line_num} is not CSV ({error}); check its quotes") from None
+
+    def _check_header(self, header: list[str]) -> None:
+        if not any(header):
+            raise CorpusError(f"{self._table} is empty; it needs a header line and one row per clip")
+        wanted = [self.file_column, self.caption_column, self.reward_column, self.id_column]
+        missing = [column for column in wanted if column is not None and column not in header]
+        if missing:
+            raise CorpusError(f"{self._table} has no column {_listed(missing)}; its columns are {_listed(header)}")
+        doubled = sorted({column for column in header if header.count(column) > 1})
+        if doubled:
+            raise CorpusError(f"{self._table} has column {_listed(doubled)} more than once; rename one of them")
+
+    def _entry(self, line: int, row: dict[str, str]) -> Entry:
+        file, caption = row[self.file_column].strip(), row[self.caption_column].strip()
+        if not file:
+            raise CorpusError(f"{self._table} line {line}: column {self.file_column!r} is empty; name the audio file")
+        id = row[self.id_column].strip() if self.id_column else str(PurePosixPath(file).with_suffix(""))
+        if not id:
+            raise CorpusError(f"{self._table} line {line}: column {self.id_column!r} is empty; give the clip an id")
+        beside = self._table.parent / file
+        return Entry(
+            id=id,
+            caption=caption,
+            split=split_of(caption, self.validation, self.test),
+            source=self.name,
+            reward=self._reward(line, row),
+            path=beside if beside.exists() else Path(self.folder) / file,
+        )
+
+    def _reward(self, line: int, row: dict[str, str]) -> float | None:
+        if self.reward_column is None or not row[self.reward_column].strip():
+            return None
+        text = row[self.reward_column].strip()
+        try:
+            reward = float(text)
+        except ValueError:
+            reward = math.nan
+        if not math.isfinite(reward):
+            raise CorpusError(
+                f"{self._table} line {line}: reward {text!r} in column {self.reward_column!r} is not a finite number; "
+                "leave it empty where it is unknown"
+            )
+        return reward
+
+
+def _decoded(table: Path) -> str:
+    if not table.is_file():
+        raise CorpusError(f"caption table {table} does not exist; check the path")
+    data = table.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise CorpusError(f"{table} is not UTF-8 (line {line}); save it as UTF-8") from None
+    if "\0" in text:
+        raise CorpusError(f"{table} holds zero bytes, so it is not a UTF-8 text; save it as UTF-8")
+    return text
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(repr(name) for name in names)

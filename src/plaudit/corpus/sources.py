@@ -1,0 +1,37 @@
+"""The embedded world as a corpus like any other."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from plaudit.corpus.embedded.source import EmbeddedClip, EmbeddedCorpus
+from plaudit.corpus.manifest import Entry
+from plaudit.errors import CorpusError
+
+
+class EmbeddedSource:
+    """An EmbeddedCorpus seen as a Corpus: captions as written, no rewards, sound rendered when loaded."""
+
+    name = "embedded"
+
+    def __init__(self, corpus: EmbeddedCorpus) -> None:
+        self.corpus = corpus
+        self._clips = {clip.id: clip for clip in corpus.clips}
+
+    def entries(self) -> list[Entry]:
+        """One entry per clip, in the corpus's order."""
+        return [
+            Entry(clip.id, clip.caption, clip.split, self.name, origin=self._origin(clip)) for clip in self.corpus.clips
+        ]
+
+    def load(self, entry: Entry) -> tuple[np.ndarray, int]:
+        """(mono float32 [T], rate in Hz), rendered anew; CorpusError for an entry of another corpus."""
+        if entry.id not in self._clips:
+            raise CorpusError(f"clip {entry.id!r} is not in this embedded corpus of {self.corpus.size} clips")
+        return self.corpus.render(self._clips[entry.id]), self.corpus.rate
+
+    def _origin(self, clip: EmbeddedClip) -> str:
+        played = f"{clip.seed} {self.corpus.seconds:g} {clip.truth} {sorted(clip.flaws.items())}"
+        return hashlib.blake2b(played.encode(), digest_size=8).hexdigest()

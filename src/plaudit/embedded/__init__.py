@@ -1,0 +1,1 @@
+"""Training of the embedded world's shipped weights."""

@@ -1,0 +1,50 @@
+"""Embedded clips rendered once to a memory-mapped file that every trainer of embedded weights reads."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plaudit.corpus.embedded.source import EmbeddedClip, EmbeddedCorpus
+
+
+@dataclass(frozen=True)
+class Pool:
+    """clips[i] is what waves[i] plays; waves is int16 [n, T] at the embedded world's rate."""
+
+    clips: list[EmbeddedClip]
+    waves: np.ndarray
+
+    def batch(self, rows: np.ndarray, starts: np.ndarray | None = None, length: int | None = None) -> Tensor:
+        """Waveforms of `rows` as float32 [B, T], or the crops of `length` samples from `starts`."""
+        if starts is None or length is None:
+            return torch.from_numpy(self.waves[rows].astype(np.float32) / 32767)
+        crops = [self.waves[row, start : start + length] for row, start in zip(rows, starts, strict=True)]
+        return torch.from_numpy(np.stack(crops).astype(np.float32) / 32767)
+
+
+def rendered_pool(corpus: EmbeddedCorpus, folder: Path, name: str) -> Pool:
+    """The corpus as a Pool, rendered to `folder/name-<size>-<seconds>-<seed>.npy` unless it lies there already."""
+    path = folder / f"{name}-{corpus.size}-{corpus.seconds:g}-{corpus.seed}.npy"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.npy")
+        length = round(corpus.seconds * corpus.rate)
+        out = np.lib.format.open_memmap(partial, "w+", np.int16, (corpus.size, length))
+        with ProcessPoolExecutor(os.cpu_count()) as workers:
+            chunks = [range(i, min(i + 64, corpus.size)) for i in range(0, corpus.size, 64)]
+            for chunk, waves in zip(chunks, workers.map(_render, [corpus] * len(chunks), chunks), strict=True):
+                out[chunk.start : chunk.stop] = waves
+        out.flush()
+        partial.replace(path)
+    return Pool(corpus.clips, np.load(path, mmap_mode="r"))
+
+
+def _render(corpus: EmbeddedCorpus, rows: range) -> np.ndarray:
+    return np.stack([np.round(corpus.render(corpus.clips[i]) * 32767).astype(np.int16) for i in rows])

@@ -1,0 +1,1 @@
+"""Frozen listeners and readers."""

@@ -1,0 +1,66 @@
+"""The embedded world's text encoder: tokens from a small reader, the pooled vector from the embedded CLAP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from plaudit.assets import EMBEDDED, load_module, read_json
+from plaudit.encoders.embedded_clap import EmbeddedCLAP, load_embedded_clap
+from plaudit.encoders.word_transformer import WordTransformer
+from plaudit.encoders.words import LENGTH, WordBatch, batch_words, words
+from plaudit.errors import PromptError
+from plaudit.types import TextFeatures
+
+
+class EmbeddedText(nn.Module):
+    """Prompts -> one layer-normed vector per word; it plays the part of T5 in the embedded world (ours).
+
+    It is trained to tell from a caption what the caption says about the music (plaudit.embedded.text), so its
+    vectors carry genre, mood, instruments, tempo and key rather than spelling.
+    """
+
+    def __init__(self, width: int = 128, depth: int = 2, heads: int = 4) -> None:
+        super().__init__()
+        self.width = width
+        self.config = {"width": width, "depth": depth, "heads": heads}
+        self.reader = WordTransformer(width, depth, heads)
+
+    def forward(self, batch: WordBatch) -> Tensor:
+        """-> [B, LENGTH, width], zero at padding."""
+        return self.reader(batch)
+
+
+class EmbeddedTextEncoder:
+    """A plaudit.types.TextEncoder: what T5 and CLAP together are in the published system."""
+
+    name = "embedded"
+    length = LENGTH
+
+    def __init__(self, text: EmbeddedText, clap: EmbeddedCLAP) -> None:
+        self.text, self.clap = text, clap
+        self.token_dim, self.pooled_dim = text.width, clap.dim
+
+    @torch.inference_mode()
+    def encode(self, prompts: list[str]) -> TextFeatures:
+        """tokens [B, 32, 128] and pooled [B, 128]; each distinct prompt is read once."""
+        if not prompts:
+            raise PromptError("no prompts were given; pass at least one (an empty string is allowed)")
+        distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
+        tokens = self.text(batch_words([words(prompt) for prompt in distinct]))
+        features = TextFeatures(tokens, self.clap.text(list(distinct)))
+        return features.rows(torch.tensor([distinct[prompt] for prompt in prompts]))
+
+
+def load_embedded_text(folder: Path = EMBEDDED / "text") -> EmbeddedText:
+    """The shipped reader, ready to use (evaluation mode, float32)."""
+    text = EmbeddedText(**read_json(folder / "config.json"))
+    load_module(folder, text)
+    return text.eval().requires_grad_(False)
+
+
+def load_embedded_text_encoder() -> EmbeddedTextEncoder:
+    """The shipped text encoder, ready to use."""
+    return EmbeddedTextEncoder(load_embedded_text(), load_embedded_clap())

@@ -1,0 +1,81 @@
+"""Spectra and what is read off them: mel and semitone bands, onset strength, autocorrelation. All differentiable."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from plaudit.errors import AudioError
+
+
+def checked(wave: Tensor, rate: int, seconds: float = 1.0) -> Tensor:
+    """`wave` as float32 [B, T]; AudioError where it is not [B, T], is empty, too short, or not finite."""
+    if wave.ndim != 2 or wave.shape[0] == 0:
+        raise AudioError(f"expected waveforms [batch, samples] with at least one clip, got shape {tuple(wave.shape)}")
+    if wave.shape[1] < seconds * rate:
+        raise AudioError(f"the audio lasts {wave.shape[1] / rate:.2f} s; at least {seconds:g} s are needed")
+    if not bool(torch.isfinite(wave).all()):
+        raise AudioError("the audio holds NaN or infinite samples; decode or generate it again")
+    return wave.float()
+
+
+def power(wave: Tensor, window: int, hop: int) -> Tensor:
+    """Power spectrogram of wave [B, T]: [B, window / 2 + 1, T // hop], frames centred on multiples of `hop`.
+
+    A full-scale sine peaks at 1/4 (the Hann window is scaled to unit sum).
+    """
+    hann = torch.hann_window(window, device=wave.device)
+    frames = torch.stft(wave, window, hop, window=hann / hann.sum(), center=True, return_complex=True)
+    return frames[..., : wave.shape[1] // hop].abs().square()
+
+
+def mel_filters(rate: int, window: int, bands: int, low: float = 30.0, high: float | None = None) -> Tensor:
+    """Triangular filters of unit peak, spaced evenly on the HTK mel scale: [bands, window / 2 + 1]."""
+    high = rate / 2 if high is None else high
+    mel_low, mel_high = (2595 * math.log10(1 + f / 700) for f in (low, high))
+    edges = 700 * (10 ** (torch.linspace(mel_low, mel_high, bands + 2, dtype=torch.float64) / 2595) - 1)
+    bins = torch.linspace(0, rate / 2, window // 2 + 1, dtype=torch.float64)
+    # A triangle narrower than a bin could miss every bin; never let one be narrower than a bin on either side.
+    width = rate / window
+    rise = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2]).clamp(min=width)[:, None]
+    fall = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1]).clamp(min=width)[:, None]
+    return torch.minimum(rise, fall).clamp(0, 1).float()
+
+
+def semitone_filters(rate: int, window: int, lowest: int = 36, bands: int = 60) -> Tensor:
+    """Filters centred on MIDI pitches lowest, lowest + 1, ...: [bands, window / 2 + 1].
+
+    Gaussian in pitch, 0.35 semitones wide but never narrower than a bin of the spectrum.
+    """
+    bins = torch.linspace(0, rate / 2, window // 2 + 1, dtype=torch.float64).clamp(min=1e-3)
+    pitch = 69 + 12 * torch.log2(bins / 440)
+    centres = torch.arange(lowest, lowest + bands, dtype=torch.float64)
+    bin_width = 12 / math.log(2) * (rate / window) / (440 * 2 ** ((centres - 69) / 12))  # semitones per bin
+    sigma = torch.maximum(torch.full_like(centres, 0.35), 0.6 * bin_width)
+    return torch.exp(-0.5 * ((pitch - centres[:, None]) / sigma[:, None]).square()).float()
+
+
+def log_bands(spectrum: Tensor, filters: Tensor, floor: float = 1e-8) -> Tensor:
+    """log10 of the energy in each band: [B, F, N] and [bands, F] -> [B, bands, N]; silence is log10(floor)."""
+    return (filters @ spectrum).clamp(min=floor).log10()
+
+
+def onset_strength(bands: Tensor, groups: int) -> Tensor:
+    """How much louder each group of neighbouring bands gets from frame to frame: [B, bands, N] -> [B, groups, N]."""
+    rise = (bands[..., 1:] - bands[..., :-1]).clamp(min=0)
+    return torch.nn.functional.pad(rise, (1, 0)).unflatten(1, (groups, -1)).mean(2)
+
+
+def autocorrelation(signal: Tensor, lags: int) -> Tensor:
+    """Correlation of signal [..., N] with itself, 1..lags frames later: [..., lags], 1 for a perfect repeat.
+
+    The mean is taken out, and each lag is weighted by how many pairs it has; lags beyond the signal give 0.
+    """
+    length = signal.shape[-1]
+    centred = signal - signal.mean(-1, keepdim=True)
+    spectrum = torch.fft.rfft(centred, 2 * (length + lags))
+    products = torch.fft.irfft(spectrum.abs().square(), 2 * (length + lags))[..., : lags + 1]
+    pairs = (length - torch.arange(1, lags + 1, device=signal.device)).clamp(min=length // 4 + 1) / length
+    return products[..., 1:] / pairs / (products[..., :1] + 1e-6)

@@ -1,0 +1,35 @@
+"""Errors a user can cause. Each message is one line: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+
+class PlauditError(Exception):
+    """Base of every error that the command line prints as one line, without a trace."""
+
+
+class AudioError(PlauditError):
+    """An audio file or waveform cannot be used (missing, empty, truncated, silent, not finite)."""
+
+
+class CorpusError(PlauditError):
+    """A corpus, a caption table or a shard set is malformed."""
+
+
+class ModelError(PlauditError):
+    """A model folder or checkpoint is missing, damaged, or does not fit the request."""
+
+
+class RecipeError(PlauditError):
+    """A recipe has an unknown key, a value out of range, or a stage out of order."""
+
+
+class RunError(PlauditError):
+    """A run folder cannot be used: busy, damaged, or made from something else."""
+
+
+class VoteError(PlauditError):
+    """A vote record is malformed, or there are too few votes for what was asked."""
+
+
+class PromptError(PlauditError):
+    """A prompt or a list of prompts cannot be used."""

@@ -1,0 +1,225 @@
+"""The charts of the report: one function each, in colours for light and for dark pages."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib import cm, image
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from plaudit.assets import write_atomically
+from plaudit.evaluate.report.data import Curve, ReliabilityBin
+from plaudit.evaluate.report.results import StageRow
+from plaudit.evaluate.report.wording import number
+from plaudit.evaluate.statistics import Interval
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of one appearance: card behind the chart, ink, faint ink, grid, and one per stage."""
+
+    card: str
+    ink: str
+    faint: str
+    grid: str
+    stages: tuple[str, ...]
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        """All of them, in the order that pairs two themes."""
+        return (self.card, self.ink, self.faint, self.grid, *self.stages)
+
+
+LIGHT = Theme(
+    "#ffffff", "#1c2430", "#5d6878", "#e4e8ee",
+    ("#6b7788", "#2563b8", "#0f8a6c", "#b86e00", "#a8327f", "#5b47b5"),
+)  # fmt: skip
+DARK = Theme(
+    "#171c24", "#e6eaf0", "#98a4b5", "#2b333f",
+    ("#9aa7b8", "#6ea8f5", "#4cc9a4", "#eeb04f", "#ec85c4", "#a99cf2"),
+)  # fmt: skip
+WIDE, SMALL = (4.9, 3.2), (4.6, 2.6)
+"""Inches: of a chart alone in its card, and of one of several side by side."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line with its band: a label, which stage's colour it wears, x [N], and y with intervals [N]."""
+
+    label: str
+    colour: int
+    x: list[float]
+    y: list[Interval]
+
+
+def save_chart(draw: Callable[[Axes], None], path: Path, size: tuple[float, float] = WIDE) -> None:
+    """Draw a chart in light colours as `path`, and the same in dark ones beside it as `<stem>-dark.svg`."""
+    # A stage's title may hold a dollar sign, and a fixed salt makes the same chart the same file.
+    with matplotlib.rc_context({"svg.hashsalt": path.stem, "font.size": 9.0, "text.parse_math": False}):
+        figure = Figure(figsize=size, layout="constrained", facecolor=LIGHT.card)
+        axes = figure.add_subplot()
+        _dress(axes)
+        draw(axes)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    write_atomically(path, buffer.getvalue())
+    write_atomically(path.with_name(f"{path.stem}-dark{path.suffix}"), darkened(buffer.getvalue()))
+
+
+def darkened(svg: str) -> str:
+    """A chart drawn in the light theme's colours, in the dark theme's."""
+    swap = dict(zip(LIGHT.colours, DARK.colours, strict=True))
+    return re.sub("|".join(swap), lambda found: swap[found[0]], svg)
+
+
+def stage_points(rows: Sequence[StageRow], values: Sequence[Interval]) -> Callable[[Axes], None]:
+    """One metric by stage: a dot and its interval each, the mean written beside it."""
+
+    def draw(axes: Axes) -> None:
+        for place, value in enumerate(values):
+            colour = LIGHT.stages[place % len(LIGHT.stages)]
+            axes.plot([value.low, value.high], [place, place], color=colour, linewidth=2.2, solid_capstyle="round")
+            axes.plot(value.mean, place, "o", color=colour, markersize=6.5)
+            axes.annotate(number(value.mean), (value.mean, place), (0, 7), textcoords="offset points",
+                          ha="center", color=LIGHT.ink, fontsize=8)  # fmt: skip
+        axes.set_yticks(range(len(rows)), [row.title for row in rows], color=LIGHT.ink)
+        axes.set_ylim(len(rows) - 0.5, -0.7)
+        axes.margins(x=0.12)
+        axes.grid(axis="y", visible=False)
+        axes.spines["left"].set_visible(False)
+
+    return draw
+
+
+def reward_against_utility(rows: Sequence[StageRow], utility_name: str) -> Callable[[Axes], None]:
+    """The path of the stages through mean reward and mean true utility, with both intervals."""
+
+    def draw(axes: Axes) -> None:
+        points = [(row.reward, row.utility) for row in rows if row.utility is not None]
+        axes.plot([r.mean for r, _ in points], [u.mean for _, u in points], color=LIGHT.faint, linewidth=1.0, zorder=1)
+        for place, (row, (reward, utility)) in enumerate(zip(rows, points, strict=True)):
+            colour = LIGHT.stages[place % len(LIGHT.stages)]
+            axes.plot([reward.low, reward.high], [utility.mean] * 2, color=colour, linewidth=1.4, alpha=0.7)
+            axes.plot([reward.mean] * 2, [utility.low, utility.high], color=colour, linewidth=1.4, alpha=0.7)
+            axes.plot(reward.mean, utility.mean, "o", color=colour, markersize=7, zorder=3)
+            # Alternating sides keep the names of neighbouring stages apart.
+            above = place % 2 == 0
+            axes.annotate(row.title, (reward.mean, utility.mean), (-7 if above else 7, 7 if above else -12),
+                          textcoords="offset points", ha="right" if above else "left",
+                          color=colour, fontweight="bold", fontsize=8.5)  # fmt: skip
+        axes.set_xlabel("mean reward")
+        axes.set_ylabel(f"mean {utility_name}")
+        axes.margins(0.16)
+
+    return draw
+
+
+def lines(series: Sequence[Series], x_label: str) -> Callable[[Axes], None]:
+    """Lines with their intervals as bands, each named at its right end."""
+
+    def draw(axes: Axes) -> None:
+        for one in series:
+            colour = LIGHT.stages[one.colour % len(LIGHT.stages)]
+            low, high = [y.low for y in one.y], [y.high for y in one.y]
+            axes.fill_between(one.x, low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(one.x, [y.mean for y in one.y], color=colour, linewidth=1.8, marker="o", markersize=3.5)
+        axes.set_xlabel(x_label)
+        _name_ends(axes, series)
+
+    return draw
+
+
+def training_curve(curve: Curve, colour: int) -> Callable[[Axes], None]:
+    """A quantity over training steps: every value faintly, their running mean on top."""
+
+    def draw(axes: Axes) -> None:
+        steps, values = np.array(curve.steps), np.array(curve.values)
+        shade = LIGHT.stages[colour % len(LIGHT.stages)]
+        axes.plot(steps, values, color=shade, alpha=0.28, linewidth=0.8)
+        smooth = running_mean(values, max(1, len(values) // 30))
+        axes.plot(steps, smooth, color=shade, linewidth=1.9)
+        axes.annotate(f"{smooth[-1]:.3g}", (steps[-1], smooth[-1]), (4, 0), textcoords="offset points",
+                      va="center", color=shade, fontweight="bold", fontsize=8)  # fmt: skip
+        low, high = np.quantile(values, [0.005, 0.995])
+        room = 0.08 * (high - low) or 0.1
+        axes.set_ylim(low - room, high + room)
+        axes.margins(x=0.02)
+        axes.set_xlabel("update")
+
+    return draw
+
+
+def reliability(bins: Sequence[ReliabilityBin]) -> Callable[[Axes], None]:
+    """How often the reward is right against how sure it is; on the diagonal it is as right as it says."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0.5, 1.0], [0.5, 1.0], color=LIGHT.faint, linewidth=1.0, linestyle=(0, (4, 3)))
+        axes.annotate("dashed: as right as it says", (1.0, 0.0), (-6, 8), xycoords="axes fraction",
+                      textcoords="offset points", ha="right", color=LIGHT.faint, fontsize=8)  # fmt: skip
+        for one in bins:
+            spread = 1.96 * np.sqrt(max(one.accuracy * (1 - one.accuracy), 1e-9) / max(one.count, 1))
+            axes.plot([one.confidence] * 2, [one.accuracy - spread, one.accuracy + spread],
+                      color=LIGHT.stages[1], linewidth=1.4, alpha=0.6)  # fmt: skip
+        axes.plot([b.confidence for b in bins], [b.accuracy for b in bins], "o", color=LIGHT.stages[1], markersize=5.5)
+        axes.set_xlabel("confidence")
+        axes.set_ylabel("share right")
+
+    return draw
+
+
+def running_mean(values: np.ndarray, width: int) -> np.ndarray:
+    """The mean of the last `width` values (fewer at the start): [N] -> [N]."""
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - width, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def save_spectrogram(path: Path, wave: np.ndarray, rate: int, width: int = 320, height: int = 96) -> None:
+    """Write a clip [T] as a small picture: time to the right, 50 Hz to 8 kHz upwards by octaves, 70 dB of range."""
+    window = min(2048, len(wave))
+    hop = max(1, (len(wave) - window) // max(1, width - 1))
+    frames = np.lib.stride_tricks.sliding_window_view(wave, window)[::hop][:width] * np.hanning(window)
+    power = np.abs(np.fft.rfft(frames, axis=1)) ** 2  # [W, F]
+    frequencies = np.geomspace(50.0, min(8000.0, 0.499 * rate), height)
+    bins = frequencies * window / rate
+    below = np.minimum(bins.astype(int), power.shape[1] - 2)
+    share = bins - below
+    rows = power[:, below] * (1 - share) + power[:, below + 1] * share  # [W, H]
+    level = 10.0 * np.log10(rows + 1e-12)
+    shade = np.clip((level - level.max()) / 70.0 + 1.0, 0.0, 1.0)
+    buffer = io.BytesIO()
+    image.imsave(buffer, cm.magma(shade.T[::-1], bytes=True), format="png")
+    write_atomically(path, buffer.getvalue())
+
+
+def _dress(axes: Axes) -> None:
+    """Grid, ticks and spines in faint colours; no box."""
+    axes.set_facecolor(LIGHT.card)
+    axes.grid(color=LIGHT.grid, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=LIGHT.faint, length=0, labelsize=8)
+    axes.xaxis.label.set_color(LIGHT.faint)
+    axes.yaxis.label.set_color(LIGHT.faint)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(LIGHT.grid)
+
+
+def _name_ends(axes: Axes, series: Sequence[Series]) -> None:
+    """Write each line's name at its right end, moved apart where two would overlap."""
+    low, high = axes.get_ylim()
+    gap = 0.09 * (high - low)
+    height = -np.inf
+    for one in sorted(series, key=lambda s: s.y[-1].mean):
+        height = max(one.y[-1].mean, height + gap)
+        axes.annotate(one.label, (one.x[-1], height), (6, 0), textcoords="offset points", va="center",
+                      color=LIGHT.stages[one.colour % len(LIGHT.stages)], fontweight="bold", fontsize=8,
+                      annotation_clip=False)  # fmt: skip

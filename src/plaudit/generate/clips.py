@@ -1,0 +1,77 @@
+"""A folder of generated clips: wav files with a sidecar each, made in fixed batches, continued where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from plaudit.assets import read_json, write_json
+from plaudit.audio import write_wav
+from plaudit.errors import ModelError
+from plaudit.generate.model import TextToMusic
+from plaudit.generate.postprocess import PostprocessSettings, postprocess
+from plaudit.generate.settings import SamplingSettings
+
+
+@dataclass(frozen=True)
+class ClipRequest:
+    """One clip to make. `id` names its files; the same seed and prompt give the same clip."""
+
+    id: str
+    prompt: str
+    seed: int
+
+
+def make_clips(
+    model: TextToMusic,
+    requests: Sequence[ClipRequest],
+    settings: SamplingSettings,
+    folder: Path,
+    batch: int = 16,
+    post: PostprocessSettings | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    made: Callable[[Path], None] = lambda path: None,
+) -> list[Path]:
+    """Write `folder/<id>.wav` and `<id>.json` (prompt, seed, settings, measurements) for each request; return the wavs.
+
+    Batches are cut from the list of requests before looking at what exists, so that a continued folder holds exactly
+    what an uninterrupted one does: a batch with any clip missing is made again whole. made(path) hears of each clip.
+    """
+    paths = [folder / f"{request.id}.wav" for request in requests]
+    sidecars = [_sidecar(model, request, settings, post) for request in requests]
+    for start in range(0, len(requests), batch):
+        group = range(start, min(start + batch, len(requests)))
+        if not all(paths[i].exists() and _made_so(paths[i], sidecars[i]) for i in group):
+            waves = model.generate([requests[i].prompt for i in group], [requests[i].seed for i in group], settings)
+            for i, wave in zip(group, waves.numpy(), strict=True):
+                measured: dict[str, Any] = {}
+                if post is not None:
+                    wave, measured = postprocess(wave, model.codec.sample_rate, post)
+                write_wav(paths[i], wave, model.codec.sample_rate)
+                write_json(paths[i].with_suffix(".json"), {**sidecars[i], "measured": measured})
+        for i in group:
+            made(paths[i])
+        progress(group.stop, len(requests))
+    return paths
+
+
+def _sidecar(
+    model: TextToMusic, request: ClipRequest, settings: SamplingSettings, post: PostprocessSettings | None
+) -> dict[str, Any]:
+    return {
+        "prompt": request.prompt,
+        "seed": request.seed,
+        "model": model.config.made,
+        "sampling": settings.model_dump(mode="json"),
+        "postprocessing": None if post is None else asdict(post),
+    }
+
+
+def _made_so(path: Path, sidecar: dict[str, Any]) -> bool:
+    try:
+        found = read_json(path.with_suffix(".json"))
+    except ModelError:
+        return False
+    return all(found.get(key) == value for key, value in sidecar.items())

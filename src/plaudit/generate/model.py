@@ -1,0 +1,137 @@
+"""A text-to-music model: network, codec and text encoder together, and the folder it is kept in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from plaudit.assets import read_json, save_module
+from plaudit.backbone.config import BackboneConfig
+from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.errors import ModelError, PromptError
+from plaudit.generate.sampler import initial_noise, sample_latents
+from plaudit.generate.settings import SamplingSettings
+from plaudit.types import Codec, TextEncoder
+
+Progress = Callable[[int, int], None]
+"""Hears how many clips are done, of how many."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a model folder's config.json says.
+
+    seconds: length of what the model was trained on and generates. made: recipe_hash, stage, version and the like.
+    sampling: the settings the model is meant to be sampled with.
+    """
+
+    backbone: BackboneConfig
+    codec: str
+    text_encoder: str
+    seconds: float
+    licence: str
+    made: dict[str, Any]
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for config.json."""
+        plain = {name: getattr(self, name) for name in ("codec", "text_encoder", "seconds", "licence", "made")}
+        return {
+            "backbone": self.backbone.to_dict(),
+            **plain,
+            "sampling": self.sampling.model_dump(mode="json"),
+        }
+
+
+@dataclass
+class TextToMusic:
+    """Prompts -> waveforms."""
+
+    backbone: FluxAudio
+    codec: Codec
+    text_encoder: TextEncoder
+    config: ModelConfig
+
+    def __post_init__(self) -> None:
+        own = self.backbone.config
+        wanted = (own.latent_dim, own.text_dim, own.text_c_dim, own.text_length)
+        text = self.text_encoder
+        found = (self.codec.latent_dim, text.token_dim, text.pooled_dim, text.length)
+        if wanted != found:
+            raise ModelError(
+                f"the backbone takes (latent, token, pooled, tokens) = {wanted}, but codec {self.codec.name!r} and "
+                f"text encoder {text.name!r} give {found}; use those that it was trained with"
+            )
+
+    @property
+    def frames(self) -> int:
+        """Latent frames of a clip: the whole ones within its seconds."""
+        return int(self.config.seconds * self.codec.sample_rate / self.codec.hop + 1e-9)
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        settings: SamplingSettings,
+        batch_size: int = 16,
+        progress: Progress = lambda done, total: None,
+    ) -> Tensor:
+        """One clip per prompt and seed: waveforms [B, T] at the codec's rate, on the CPU.
+
+        A clip depends on its prompt, its seed and the settings, not on what else is in the batch.
+        """
+        clips = []
+        for clip in self.stream(prompts, seeds, settings, batch_size):
+            clips.append(clip)
+            progress(len(clips), len(prompts))
+        return torch.stack(clips)
+
+    def stream(
+        self, prompts: Sequence[str], seeds: Sequence[int], settings: SamplingSettings, batch_size: int = 16
+    ) -> Iterator[Tensor]:
+        """The clips of `generate`, each [T], as soon as the batch that it is in is finished."""
+        if not prompts or len(prompts) != len(seeds):
+            raise PromptError(f"each clip needs a prompt and a seed; got {len(prompts)} prompts and {len(seeds)} seeds")
+        if batch_size < 1:
+            raise PromptError(f"batch size must be at least 1, not {batch_size}")
+        told = [settings.prefix + prompt for prompt in prompts]
+        distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(told))}
+        with torch.inference_mode():
+            text = self.text_encoder.encode(list(distinct))
+            negative = self.text_encoder.encode([settings.negative_prompt])
+        for start in range(0, len(told), batch_size):
+            rows = torch.tensor([distinct[prompt] for prompt in told[start : start + batch_size]])
+            noise = initial_noise(seeds[start : start + batch_size], self.frames, self.codec.latent_dim)
+            scores = None if settings.score is None else torch.full((len(rows),), settings.score)
+            latents = sample_latents(self.backbone, text.rows(rows), negative, scores, noise, settings)
+            with torch.inference_mode():
+                waves = self.codec.decode(latents.cpu())
+            yield from waves.cpu()
+
+
+def save_model(folder: Path, model: TextToMusic) -> None:
+    """Write the model folder: `model.safetensors` first, then `config.json`, so that a config means a whole model."""
+    save_module(folder, model.backbone, model.config.to_dict())
+
+
+def read_model_config(folder: Path) -> ModelConfig:
+    """The config of a model folder; ModelError where it is missing, damaged or of something else."""
+    path = folder / "config.json"
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise ModelError(f"{path} does not describe a text-to-music model; check the folder name")
+    expected = {"backbone", "codec", "text_encoder", "seconds", "licence", "made", "sampling"}
+    if values.keys() != expected:
+        differing = ", ".join(sorted(values.keys() ^ expected))
+        raise ModelError(f"{path} does not describe a text-to-music model: {differing} missing or unknown")
+    try:
+        sampling = SamplingSettings.model_validate(values["sampling"])
+    except ValidationError as error:
+        raise ModelError(f"{path}: sampling settings do not fit: {error.errors()[0]['msg']}") from None
+    return ModelConfig(**values | {"backbone": BackboneConfig.from_dict(values["backbone"]), "sampling": sampling})

@@ -1,0 +1,69 @@
+"""Sampling latents: noise, guidance and solver around one network, many clips at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.errors import PromptError
+from plaudit.flow.guidance import Branch, branches, combine
+from plaudit.flow.solvers import integrate
+from plaudit.generate.settings import SamplingSettings
+from plaudit.types import TextFeatures
+
+
+def initial_noise(seeds: Sequence[int], frames: int, latent_dim: int) -> Tensor:
+    """Standard normal noise [B, frames, C]; each clip's from its own seed, so that it is the same in any batch."""
+    return torch.stack(
+        [torch.randn(frames, latent_dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    )
+
+
+@torch.inference_mode()
+def sample_latents(
+    model: FluxAudio,
+    text: TextFeatures,
+    negative: TextFeatures,
+    scores: Tensor | None,
+    noise: Tensor,
+    settings: SamplingSettings,
+) -> Tensor:
+    """Codec latents [B, N, C] for prompts `text` (B of them), from `noise` [B, N, C]: see `initial_noise`.
+
+    negative: features of the negative prompt, one for all or one per clip. scores [B] in the reward's own units, or
+    None for no score. All passes that a step needs are run as one batch.
+    """
+    device, batch = model.latent_mean.device, len(noise)
+    if not len(text) == batch or len(negative) not in (1, batch):
+        raise PromptError(
+            f"{batch} clips need {batch} prompts and 1 or {batch} negatives: {len(text)}, {len(negative)}"
+        )
+    text = text.to(device)
+    unwanted = negative.rows(torch.zeros(batch, dtype=torch.long)) if len(negative) == 1 else negative
+    features: dict[Branch, TextFeatures] = {
+        "conditional": text,
+        "text": text,
+        "negative": unwanted.to(device),
+    }
+    null = torch.full((batch,), torch.nan, device=device)
+    wanted = None if scores is None else scores.to(device)
+
+    def velocity(x: Tensor, t: float, step: int) -> Tensor:
+        guidance = settings.guidance.at(step / settings.steps)
+        needed = branches(guidance, scored=wanted is not None)
+        told = TextFeatures(
+            torch.cat([features[branch].tokens for branch in needed]),
+            torch.cat([features[branch].pooled for branch in needed]),
+        )
+        asked = None
+        if wanted is not None:
+            asked = torch.cat([wanted if branch == "conditional" else null for branch in needed])
+        times = torch.full((batch * len(needed),), t, device=device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            predicted = model(x.repeat(len(needed), 1, 1), told, times, asked)
+        return combine(guidance, dict(zip(needed, predicted.float().chunk(len(needed)), strict=True)))
+
+    return model.unstandardize(integrate(velocity, noise.to(device), settings.steps, settings.solver))

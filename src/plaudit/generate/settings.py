@@ -1,0 +1,45 @@
+"""How clips are sampled."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from plaudit.errors import RecipeError
+from plaudit.flow.guidance import Guidance
+from plaudit.flow.solvers import Solver
+from plaudit.settings import Count, Settings
+
+
+class SamplingSettings(Settings):
+    """Solver, guidance, the score asked for, and what is said besides the prompt.
+
+    score: in the reward's own units; None asks for no score (the null embedding, or a model that takes none).
+    prefix: put before every prompt. negative_prompt: what the negative pass is told; "" is the empty string's encoding.
+    precision: "bf16" runs the network under bfloat16 autocast.
+    """
+
+    steps: Count = 25
+    solver: Solver = "euler"
+    guidance: Guidance = Guidance()
+    score: float | None = None
+    prefix: str = ""
+    negative_prompt: str = "noise, distortion, low quality, static, hum, hiss, clipping, muffled, amateur recording"
+    precision: Literal["bf16", "no"] = "no"
+
+    def changed(self, **changes: Any) -> SamplingSettings:
+        """These settings with some replaced; `weight` is the guidance's, and None leaves a setting as it is.
+
+        RecipeError, in one line, for a value that does not fit.
+        """
+        changes = {name: value for name, value in changes.items() if value is not None}
+        values = self.model_dump()
+        if "weight" in changes:
+            values["guidance"]["weight"] = changes.pop("weight")
+        try:
+            return SamplingSettings.model_validate(values | changes)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise RecipeError(f"sampling: {where}: {first['msg'].removeprefix('Value error, ')}") from None

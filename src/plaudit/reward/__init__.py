@@ -1,0 +1,1 @@
+"""TuneJury: the learned model of human preference."""

@@ -1,0 +1,88 @@
+"""TuneJury: waveforms and prompts -> scores, and its model folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plaudit.assets import load_module, read_json, save_module
+from plaudit.errors import ModelError, PromptError
+from plaudit.reward.features import RewardFeatures, check_wave
+from plaudit.reward.head import TuneJuryHead
+from plaudit.types import AudioEmbedder, Embedder
+
+_KIND = "tunejury"
+
+
+class TuneJury:
+    """A trained head over frozen encoders; implements plaudit.types.Reward.
+
+    `facts` is kept in the model folder beside what rebuilds it: figures on held-out votes, the mean and standard
+    deviation of training clips' scores, where the votes came from.
+    """
+
+    def __init__(self, head: TuneJuryHead, features: RewardFeatures, facts: dict[str, Any] | None = None) -> None:
+        if head.input_dim != features.dim:
+            raise ModelError(f"the reward's head takes {head.input_dim} features, its encoders give {features.dim}")
+        self.head, self.features, self.facts = head.eval(), features, facts or {}
+
+    def score(self, waves: list[Tensor], rate: int, prompts: list[str], batch_size: int = 16) -> Tensor:
+        """One score per clip [B]; a clip's score does not depend on what else is in the call.
+
+        AudioError for a clip that is empty, silent or not finite. For gradients in the waveforms, use
+        `features.clip_features` and `score_features`.
+        """
+        _check_counts(len(waves), len(prompts))
+        for index, wave in enumerate(waves):
+            check_wave(wave, f"clip {index}")
+        with torch.inference_mode():
+            scores = [
+                self.score_features(
+                    self.features.clip_features(waves[i : i + batch_size], rate), prompts[i : i + batch_size]
+                )
+                for i in range(0, len(waves), batch_size)
+            ]
+        return torch.cat(scores).clone() if scores else torch.zeros(0)
+
+    def score_features(self, clip_features: Tensor, prompts: Sequence[str]) -> Tensor:
+        """clip_features [B, clip_dim] and their prompts -> scores [B]; differentiable in the features."""
+        _check_counts(len(clip_features), len(prompts))
+        scores: Tensor = self.head(self.features.with_prompts(clip_features, prompts))
+        return scores
+
+
+def _check_counts(clips: int, prompts: int) -> None:
+    if clips != prompts:
+        raise PromptError(f"{clips} clips and {prompts} prompts; give one prompt per clip (\"\" for none)")
+
+
+def save_reward(jury: TuneJury, folder: Path) -> None:
+    """Write `config.json` and `model.safetensors`: the head, and the names of the encoders it goes with."""
+    config = {
+        "kind": _KIND,
+        "head": {"input_dim": jury.head.input_dim, "hidden": list(jury.head.hidden), "dropout": jury.head.dropout},
+        "blocks": list(jury.features.blocks),
+        "encoders": {"clap": jury.features.clap.name, "audio": jury.features.listener.name},
+        **jury.facts,
+    }
+    save_module(folder, jury.head, config)
+
+
+def load_reward(
+    folder: Path, clap: Callable[[str], Embedder], audio: Callable[[str], AudioEmbedder]
+) -> TuneJury:
+    """Read a reward; clap(name) and audio(name) give the encoders it was trained on. ModelError where it is damaged."""
+    config = read_json(folder / "config.json")
+    try:
+        kind, encoders, blocks, shape = (config.pop(key) for key in ("kind", "encoders", "blocks", "head"))
+        head = TuneJuryHead(shape["input_dim"], shape["hidden"], shape["dropout"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{folder}/config.json does not describe a reward ({error!r}); check the folder") from None
+    if kind != _KIND:
+        raise ModelError(f"{folder} is a {kind}, not a reward; check the folder")
+    load_module(folder, head)
+    return TuneJury(head, RewardFeatures(clap(encoders["clap"]), audio(encoders["audio"]), blocks), config)

@@ -1,0 +1,112 @@
+"""The few types that several packages share: text features, posteriors, votes, and the interfaces of frozen models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """What a text encoder says of a batch of prompts.
+
+    tokens: [B, L, D], one row per token position, padding included.
+    pooled: [B, P], one vector per prompt.
+    """
+
+    tokens: Tensor
+    pooled: Tensor
+
+    def __len__(self) -> int:
+        return self.tokens.shape[0]
+
+    def rows(self, index: Tensor) -> TextFeatures:
+        """The features of the prompts at `index` [M], in that order."""
+        return TextFeatures(self.tokens[index], self.pooled[index])
+
+    def to(self, device: torch.device | str) -> TextFeatures:
+        """The same features on another device."""
+        return TextFeatures(self.tokens.to(device), self.pooled.to(device))
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """A diagonal Gaussian over latents: mean and std, both [B, N, C]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """One draw, mean + std * noise: [B, N, C]."""
+        noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype)
+        return self.mean + self.std * noise.to(self.mean.device)
+
+
+class Codec(Protocol):
+    """Waveform <-> latents. One latent frame stands for `hop` samples; `frame_rate` is sample_rate / hop."""
+
+    name: str
+    sample_rate: int
+    hop: int
+    latent_dim: int
+
+    def encode(self, wave: Tensor) -> Posterior:
+        """wave [B, T] at `sample_rate`, T a multiple of `hop` -> posterior over [B, T / hop, latent_dim]."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """latents [B, N, latent_dim] -> wave [B, N * hop]."""
+
+
+class TextEncoder(Protocol):
+    """Prompts -> features that condition the backbone."""
+
+    name: str
+    length: int
+    token_dim: int
+    pooled_dim: int
+
+    def encode(self, prompts: list[str]) -> TextFeatures:
+        """tokens [B, length, token_dim], pooled [B, pooled_dim]."""
+
+
+class AudioEmbedder(Protocol):
+    """A frozen listener: waveforms -> one vector each (MERT-like)."""
+
+    name: str
+    sample_rate: int
+    dim: int
+
+    def audio(self, wave: Tensor) -> Tensor:
+        """wave [B, T] at `sample_rate` -> [B, dim]."""
+
+
+class Embedder(AudioEmbedder, Protocol):
+    """A frozen listener and reader in one space (CLAP-like); every embedding has unit norm."""
+
+    def text(self, prompts: list[str]) -> Tensor:
+        """[B, dim], unit norm."""
+
+
+class Reward(Protocol):
+    """Predicts what people prefer. Only differences between scores for the same prompt are meaningful."""
+
+    def score(self, waves: list[Tensor], rate: int, prompts: list[str]) -> Tensor:
+        """One score per clip [B]: waves are [T] each at `rate` Hz; an empty prompt means no prompt."""
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One listener's choice between clips `a` and `b` of the same prompt."""
+
+    id: str
+    prompt: str
+    a: str
+    b: str
+    winner: Literal["a", "b", "tie"]
+    system_a: str
+    system_b: str
+    source: str
+    listener: str

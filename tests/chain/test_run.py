@@ -1,0 +1,122 @@
+"""A whole run, small: it reaches a report, is skipped when done, and survives being killed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TINY = [
+    "corpus.size=60",
+    "corpus.seconds=2",
+    "votes.pairs=60",
+    "votes.held_out=20",
+    "reward.max_epochs=2",
+    "stages.sft.train.steps=12",
+    "stages.sft.train.checkpoint_every=4",
+    "stages.expert_iteration.candidates=8",
+    "stages.expert_iteration.keep=4",
+    "stages.expert_iteration.train.steps=6",
+    "stages.expert_iteration.polish.steps=3",
+    "stages.crpo.captions=4",
+    "stages.crpo.pairs=4",
+    "stages.crpo.train.steps=4",
+    "sampling.steps=2",
+    "generation_batch=8",
+    "evaluate.prompts=4",
+    "evaluate.reference=8",
+    "evaluate.sweep_prompts=2",
+    "evaluate.sweep_scores=[-1,1]",
+    "evaluate.players=2",
+]
+
+
+def command(folder: Path) -> list[str]:
+    changes = [part for change in TINY for part in ("--set", change)]
+    return [sys.executable, "-m", "plaudit", "run", "smoke", "--output", str(folder), *changes]
+
+
+def weights(folder: Path) -> dict[str, str]:
+    """The digest of every model that the run left."""
+    found = sorted(folder.glob("*/model.safetensors"))
+    return {path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    subprocess.run(command(folder), check=True, capture_output=True)
+    return folder
+
+
+def test_the_run_reaches_a_report_with_every_stage(whole: Path) -> None:
+    assert (whole / "report" / "index.html").is_file()
+    results = json.loads((whole / "report" / "results.json").read_text())
+    names = [stage["key"] for stage in results["stages"]]
+    assert names == ["baseline", "sft", "expert_iteration", "cross_load", "crpo", "finished"]
+    assert set(weights(whole)) == {"reward", "sft", "expert_iteration", "cross_load", "crpo"}
+    kept = json.loads((whole / "expert_iteration" / "round-1" / "kept.json").read_text())
+    assert len(kept) == 4
+
+
+def test_cross_loading_changes_no_shared_weight(whole: Path) -> None:
+    from plaudit.assets import load_tensors
+
+    before, after = (load_tensors(whole / n / "model.safetensors") for n in ("expert_iteration", "cross_load"))
+    shared = before.keys() & after.keys()
+    assert any(name.startswith("score.embedder") for name in shared)
+    assert all((before[name] == after[name]).all() for name in shared)
+
+
+def test_a_second_run_does_nothing(whole: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file() and path.name[0] != "."}
+    done = subprocess.run(command(whole), check=True, capture_output=True, text=True)
+    told = [line for line in done.stderr.splitlines() if ": " in line]
+    assert told and all(line.endswith(": done") for line in told)
+    changed = [p.name for p, stamp in before.items() if p.stat().st_mtime_ns != stamp and p.name != "recipe.yaml"]
+    assert not changed
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_weights(whole: Path, tmp_path: Path) -> None:
+    folder, dice = tmp_path / "run", random.Random(3)
+    taken = sum(json.loads(p.read_text())["seconds"] for p in whole.glob("*/done.json"))
+    kills = int(os.environ.get("PLAUDIT_KILLS", "3"))
+    for _ in range(kills):
+        process = subprocess.Popen(command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(dice.uniform(4, 4 + taken / kills))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command(folder), check=True, capture_output=True)
+    assert weights(folder) == weights(whole)
+    clips = [{p.name: p.read_bytes() for p in (run / "clips-crpo").glob("*.wav")} for run in (folder, whole)]
+    assert clips[0] == clips[1]
+
+
+def test_a_damaged_shard_is_made_again_or_named(whole: Path, tmp_path: Path) -> None:
+    from plaudit.corpus.shards import ShardSet
+    from plaudit.errors import CorpusError
+
+    copy = tmp_path / "shards"
+    copy.mkdir()
+    for path in (whole / "shards").iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    damaged = next(copy.glob("latents-*.safetensors"))
+    damaged.write_bytes(damaged.read_bytes()[:-8])
+    with pytest.raises(CorpusError, match=damaged.name):
+        ShardSet(copy)
+
+
+def test_the_report_can_be_written_again(whole: Path) -> None:
+    page = whole / "report" / "index.html"
+    page.unlink()
+    subprocess.run([sys.executable, "-m", "plaudit", "report", str(whole)], check=True, capture_output=True)
+    assert page.is_file()

@@ -1,0 +1,61 @@
+"""What the command line says when something is wrong: one line, and an exit code that isn't zero."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+
+def plaudit(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "plaudit", *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "nowhere.yaml"), "no recipe 'nowhere.yaml'"),
+        (("run", "smoke", "--set", "stages.crpo.betta=1"), "did you mean beta?"),
+        (("report", "nowhere"), "not a run folder"),
+        (("generate", "   ", "-o", "out"), "the prompt is empty"),
+        (("generate", "piano", "--model", "nowhere"), "no model 'nowhere'"),
+        (("score", "nowhere.wav", "--reward", "nowhere"), "no model 'nowhere'"),
+        (("evaluate", "nowhere.csv", "--reference", "nowhere"), "nowhere"),
+    ],
+)
+def test_one_line_and_exit_code_1(arguments: tuple[str, ...], said: str) -> None:
+    done = plaudit(*arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [("generate",), ("frobnicate",), ("generate", "x", "-n", "0")])
+def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
+    assert plaudit(*arguments).returncode == 2
+
+
+def test_debug_shows_the_trace() -> None:
+    done = plaudit("--debug", "run", "nowhere.yaml")
+    assert done.returncode != 0 and "Traceback" in done.stderr
+
+
+def test_bad_audio_is_named_and_the_rest_is_scored(tmp_path: Path) -> None:
+    time = np.arange(32000) / 16000
+    soundfile.write(tmp_path / "good.wav", 0.3 * np.sin(2 * np.pi * 440 * time), 16000)
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
+    (tmp_path / "empty.wav").write_bytes(b"")
+    done = plaudit("score", str(tmp_path), "--prompt", "a tone", "--json")
+    assert done.returncode == 0
+    assert "silent" in done.stdout and "empty" in done.stdout
+    assert plaudit("score", str(tmp_path / "empty.wav")).returncode == 1
+
+
+@pytest.mark.parametrize("command", ["demo", "run", "generate", "score", "evaluate", "report"])
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    done = plaudit(command, "--help")
+    assert done.returncode == 0 and "Example: plaudit" in done.stdout

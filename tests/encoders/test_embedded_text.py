@@ -1,0 +1,74 @@
+"""The embedded text encoder: shapes, padding, and what its shipped weights understand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from plaudit.corpus.embedded.truth import GENRES
+from plaudit.embedded.text import random_captions
+from plaudit.encoders.embedded_text import EmbeddedTextEncoder, load_embedded_text_encoder
+from plaudit.encoders.words import words
+from plaudit.errors import PromptError
+
+
+@pytest.fixture(scope="module")
+def encoder() -> EmbeddedTextEncoder:
+    return load_embedded_text_encoder()
+
+
+def test_shapes_and_padding(encoder: EmbeddedTextEncoder) -> None:
+    features = encoder.encode(["sad piano", "", "a " * 100])
+    assert features.tokens.shape == (3, encoder.length, encoder.token_dim)
+    assert features.pooled.shape == (3, encoder.pooled_dim)
+    present = features.tokens.abs().sum(2) > 0
+    assert present.sum(1).tolist() == [3, 1, encoder.length]  # the start mark counts
+    assert torch.allclose(features.pooled.norm(dim=1), torch.ones(3), atol=1e-5)
+
+
+def test_a_prompt_reads_the_same_in_any_batch(encoder: EmbeddedTextEncoder) -> None:
+    prompts = ["dark techno", "a calm folk tune with flute and acoustic guitar in D major", "dark techno"]
+    together, alone = encoder.encode(prompts), encoder.encode(prompts[:1])
+    assert torch.allclose(together.tokens[0], alone.tokens[0], atol=1e-5)
+    assert torch.equal(together.tokens[0], together.tokens[2])
+    assert torch.allclose(together.pooled[2], alone.pooled[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("one", "same", "other"),
+    [
+        ("sad slow piano", "melancholic slow grand piano", "energetic fast techno with drum machine"),
+        ("happy pop with brass", "a cheerful pop song with trumpet", "dark ambient with synth pad"),
+        ("rock with electric guitar", "rock with distorted guitar", "rock with flute and bells"),
+    ],
+)
+def test_pooled_follows_meaning(encoder: EmbeddedTextEncoder, one: str, same: str, other: str) -> None:
+    a, b, c = encoder.encode([one, same, other]).pooled
+    assert float(a @ b) > float(a @ c) + 0.1
+
+
+def test_genres_lie_apart(encoder: EmbeddedTextEncoder) -> None:
+    pooled = encoder.encode([f"{genre} music" for genre in GENRES]).pooled
+    between = (pooled @ pooled.T)[~torch.eye(len(GENRES), dtype=torch.bool)]
+    assert float(between.mean()) < 0.4
+
+
+def test_tokens_tell_the_key(encoder: EmbeddedTextEncoder) -> None:
+    """A linear reading of mean tokens, fitted on 300 captions, names the key of others that state it."""
+    truths, texts = random_captions(np.random.default_rng(1), 1500)
+    stated = [i for i, text in enumerate(texts) if any(w.startswith("key") and len(w) > 3 for w in words(text))]
+    keys = sorted({truths[i].key for i in stated})
+    target = torch.tensor([keys.index(truths[i].key) for i in stated])
+    tokens = encoder.encode([texts[i] for i in stated]).tokens
+    mean = tokens.sum(1) / (tokens.abs().sum(2) > 0).sum(1, keepdim=True)
+    onehot = torch.nn.functional.one_hot(target, len(keys)).float()
+    eye = torch.eye(mean.shape[1])
+    weights = torch.linalg.solve(mean[:300].T @ mean[:300] + 0.1 * eye, mean[:300].T @ onehot[:300])
+    right = ((mean[300:] @ weights).argmax(1) == target[300:]).float().mean()
+    assert float(right) > 0.8
+
+
+def test_no_prompts(encoder: EmbeddedTextEncoder) -> None:
+    with pytest.raises(PromptError, match="at least one"):
+        encoder.encode([])

@@ -1,0 +1,123 @@
+"""A made-up run with everything a report can show, for the tests of the report."""
+
+from pathlib import Path
+
+import numpy as np
+
+from plaudit.audio import write_wav
+from plaudit.evaluate.evaluator import StageScores
+from plaudit.evaluate.report.data import (
+    CorpusFacts,
+    Curve,
+    ReliabilityBin,
+    ReportData,
+    RewardQuality,
+    RunFacts,
+    Sample,
+    StageResult,
+    Sweep,
+)
+
+CAPTIONS = [
+    "slow sad piano in a minor key",
+    'a <script>alert("x")</script> & <img src=http://evil.example/x.png onerror="alert(1)"> waltz',
+    "' onmouseover='alert(1)' fast techno, 140 bpm, \"four on the floor\"",
+    "A warm house track around a mellow electric piano, at an easy pace. It sits in F major and keeps calm throughout.",
+]
+RATE = 16000
+STAGES = [
+    ("baseline", "Baseline"),
+    ("sft", "SFT"),
+    ("expert", "Expert iteration"),
+    ("cross", "Cross-load"),
+    ("crpo", "CRPO"),
+]
+
+
+def scores(rng: np.random.Generator, count: int, lift: float, utility: bool = True, common: int = 7) -> StageScores:
+    """Scores of `count` prompts whose reward is `lift` above a level that the prompts set."""
+    level = np.random.default_rng(common).normal(0.0, 0.6, count)
+    embeddings = rng.normal(size=(count, 16)) + 1.0 - lift
+    distance = 0.6 - 0.1 * lift
+    return StageScores(
+        prompts=[CAPTIONS[i] if i < len(CAPTIONS) else f"caption {i}" for i in range(count)],
+        reward=level + lift + rng.normal(0.0, 0.25, count),
+        clap=0.2 + 0.05 * lift + rng.normal(0.0, 0.05, count),
+        utility=1.2 * level + 0.8 * min(lift, 0.75) + rng.normal(0.0, 0.4, count) if utility else None,
+        embeddings=embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True),
+        frechet=distance,
+        frechet_replicates=distance + 0.05 + rng.normal(0.0, 0.02, 300),
+    )
+
+
+def clip(seed: int, seconds: float = 2.0) -> np.ndarray:
+    """Three notes and a little noise, [T] at RATE."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(int(seconds * RATE)) / RATE
+    wave = 0.01 * rng.normal(size=len(time))
+    for start, pitch in enumerate(rng.integers(0, 24, size=3)):
+        late = np.clip(time - start * seconds / 3, 0.0, None)
+        tone = sum(np.sin(2 * np.pi * h * 110.0 * 2 ** (pitch / 12) * time) / h for h in range(1, 6))
+        wave += 0.1 * tone * (late > 0) * np.exp(-3.0 * late)
+    return wave.astype(np.float32)
+
+
+def example(
+    folder: Path, prompts: int = 24, players: int = 3, utility: bool = True, seconds: float = 0.5
+) -> ReportData:
+    """A whole run's worth of report data, with its clips written into `folder`."""
+    rng = np.random.default_rng(0)
+    lifts = [0.0, 0.3, 0.6, 0.58, 1.1]
+    stages = [
+        StageResult(key, title, scores(rng, prompts, lift, utility), "no score" if lift == 0.0 else "score 1.5")
+        for (key, title), lift in zip(STAGES, lifts, strict=True)
+    ]
+    samples = []
+    for row in range(players):
+        audio = {}
+        for place, (key, _) in enumerate(STAGES):
+            audio[key] = folder / f"{key}-{row}.wav"
+            write_wav(audio[key], clip(100 * row + place, seconds), RATE)
+        samples.append(Sample(row, audio))
+    steps = np.arange(0, 600, 5)
+    loss = 0.6 + 0.8 * np.exp(-steps / 150) + rng.normal(0.0, 0.06, len(steps))
+    accuracy = 0.5 + 0.3 * (1 - np.exp(-steps / 200)) + rng.normal(0.0, 0.05, len(steps))
+    curves = [
+        Curve("SFT", "loss", steps.tolist(), loss.tolist()),
+        Curve("Expert iteration", "loss", steps.tolist(), (0.5 * loss + 0.3).tolist()),
+        Curve("CRPO", "implicit_accuracy", steps.tolist(), accuracy.tolist()),
+    ]
+    asked = [-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5]
+    confidence = np.linspace(0.52, 0.95, 10)
+    return ReportData(
+        run=RunFacts(
+            name="demo",
+            description="A small run of the whole chain on synthetic music whose truth is known.",
+            recipe="name: demo\nstages:\n  sft: {updates: 2000}  # <b>bold</b>\n",
+            finished="2025-05-01 14:03 UTC",
+            seconds=872.0,
+            peak_memory=3_120_000_000,
+            machine={"processor": "x86_64", "cores": "2", "memory": "16.4 GB", "system": "Linux 6.1"},
+            versions={"plaudit": "0.1.0", "python": "3.12.3", "torch": "2.12.0+cpu"},
+            step_seconds={"corpus": 34.0, "reward": 61.0, "SFT": 402.0, "evaluation": 95.0},
+        ),
+        stages=stages,
+        corpus=CorpusFacts(
+            kind="synthetic pieces of the embedded world",
+            clips={"train": 1800, "validation": 100, "test": 98},
+            seconds=5.0,
+            quarantined={"silent": 2},
+            flaw_shares={"noise": 0.11, "detuned": 0.09, "clipped": 0.1, "out_of_time": 0.08, "wrong_caption": 0.1},
+        ),
+        reward=RewardQuality(
+            accuracy=0.741, accuracy_low=0.721, accuracy_high=0.76, ceiling=0.772, ece=0.021, votes=1830,
+            source="simulated listeners",
+            bins=[ReliabilityBin(float(c), float(min(1.0, c + 0.03 * rng.normal())), 183) for c in confidence],
+        ),
+        curves=curves,
+        sweeps=[
+            Sweep(title, asked, [scores(np.random.default_rng(9), prompts, lift + slope * s, utility) for s in asked])
+            for title, lift, slope in [("SFT", 0.3, 0.3), ("CRPO", 1.0, 0.05)]
+        ],
+        samples=samples,
+    )  # fmt: skip

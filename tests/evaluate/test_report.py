@@ -1,0 +1,214 @@
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from plaudit.audio import write_wav
+from plaudit.errors import RunError
+from plaudit.evaluate.report.data import ReportData, Sample, read_curves
+from plaudit.evaluate.report.page import write_report
+from plaudit.evaluate.report.plots import DARK, LIGHT, darkened, running_mean
+from plaudit.evaluate.report.wording import number, percent
+from tests.evaluate.report_example import CAPTIONS, RATE, example, scores
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its references, its elements, its text and its numbered cells."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.elements: list[str] = []
+        self.attributes: list[str] = []
+        self.cells: dict[tuple[str, str], str] = {}
+        self.text = ""
+        self._cell: tuple[str, str] | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.elements.append(tag)
+        self.attributes += values
+        self.references += [v for k, v in attrs if k in ("src", "href", "srcset", "poster", "action", "data") and v]
+        if "data-metric" in values:
+            self._cell = (values["data-stage"] or "", values["data-metric"] or "")
+            self.cells[self._cell] = ""
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "td":
+            self._cell = None
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self._cell:
+            self.cells[self._cell] += data
+
+
+def plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> ReportData:
+    return example(tmp_path_factory.mktemp("clips"), players=2)
+
+
+@pytest.fixture(scope="module")
+def report(data: ReportData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    index = write_report(data, tmp_path_factory.mktemp("run") / "report")
+    assert index.name == "index.html"
+    return index.parent
+
+
+@pytest.fixture(scope="module")
+def page(report: Path) -> Page:
+    return Page((report / "index.html").read_text())
+
+
+def test_all_that_the_page_refers_to_lies_beside_it(report: Path, page: Page) -> None:
+    assert len(page.references) > 30
+    for reference in page.references:
+        assert not re.match(r"[a-z]+:|/", reference), f"{reference} is not relative"
+        assert (report / reference).is_file(), f"{reference} is missing"
+    assert not re.search(r"url\(|@import", (report / "index.html").read_text())
+
+
+def test_nothing_else_lies_in_the_folder(report: Path, page: Page) -> None:
+    files = {str(path.relative_to(report)) for path in report.rglob("*") if path.is_file()}
+    assert files - {"index.html"} == set(page.references)
+    assert [path.name for path in report.parent.iterdir()] == ["report"]
+
+
+def test_captions_are_text_and_nothing_more(page: Page) -> None:
+    for caption in CAPTIONS[:2]:
+        assert plain(caption) in plain(page.text)
+    assert page.elements.count("script") == 1  # the page's own
+    assert not [name for name in page.attributes if name.startswith("on")]
+    assert "# <b>bold</b>" in page.text  # of the recipe
+
+
+def test_the_table_on_the_page_states_the_results(report: Path, page: Page) -> None:
+    results = json.loads((report / "results.json").read_text())
+    for stage in results["stages"]:
+        for metric in ("reward", "clap", "frechet", "utility"):
+            value = stage[metric]
+            expected = f"{number(value['mean'])}[{number(value['low'])}, {number(value['high'])}]"
+            assert page.cells[stage["key"], metric] == expected
+        for metric in ("wins_previous", "wins_baseline"):
+            shown = page.cells[stage["key"], metric]
+            assert shown.startswith(percent(stage[metric]["mean"]) if stage[metric] else "\N{EN DASH}")
+    assert len(page.cells) == 6 * len(results["stages"]) == 30
+    table = (report / "table.md").read_text()
+    assert all(number(stage["reward"]["mean"]) in table for stage in results["stages"])
+
+
+def test_results_are_those_of_the_clips(report: Path, data: ReportData) -> None:
+    results = json.loads((report / "results.json").read_text())
+    for row, stage in zip(results["stages"], data.stages, strict=True):
+        assert row["reward"]["mean"] == pytest.approx(stage.scores.reward.mean())
+        assert row["frechet"]["mean"] == stage.scores.frechet
+    gains = [c for c in results["stages"][1]["changes"] if c["metric"] == "reward"]
+    assert gains[0]["difference"]["mean"] == pytest.approx(
+        (data.stages[1].scores.reward - data.stages[0].scores.reward).mean()
+    )
+    assert results["tests"] == 12  # four stages after the first, three paired metrics
+    assert gains[0]["p_holm"] >= gains[0]["p_t"]
+    assert results["sweeps"][0]["follows"]["mean"] == pytest.approx(1.0)
+    assert results["run"]["peak_memory"] == 3_120_000_000
+
+
+def test_what_was_run_and_on_what_is_said(page: Page) -> None:
+    text = plain(page.text)
+    for fact in ("15 min of work", "3.1 GB at most", "2.12.0+cpu", "x86_64", "2 more were skipped", "out of time"):
+        assert fact in text
+    assert "The reward predicts 74.1 % [72.1 %, 76.0 %] of 1830 held-out votes, 3.1 points below the 77.2 %" in text
+
+
+def test_dark_charts_are_the_light_ones_in_other_colours(report: Path) -> None:
+    for light in report.glob("plots/*[!k].svg"):
+        drawn = light.read_text()
+        dark = light.with_name(f"{light.stem}-dark.svg").read_text()
+        assert LIGHT.card in drawn and LIGHT.card not in dark and DARK.card in dark
+        assert dark == darkened(drawn)
+        assert "href=\"http" not in drawn
+
+
+def test_the_same_data_make_the_same_report(report: Path, data: ReportData, tmp_path: Path) -> None:
+    again = write_report(data, tmp_path / "report").parent
+    for path in report.rglob("*.*"):
+        assert (again / path.relative_to(report)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_run_without_truth_votes_sweep_or_clips_has_a_report(data: ReportData, tmp_path: Path) -> None:
+    stage = replace(data.stages[0], title="only <i>one</i> $x$", scores=scores(np.random.default_rng(0), 5, 0.0, False))
+    index = write_report(ReportData(run=data.run, stages=[stage]), tmp_path / "report")
+    page = Page(index.read_text())
+    text = plain(page.text)
+    for sentence in (
+        "true utility is not known in this run",
+        "no sweep over the score",
+        "No clips were kept",
+        "The reward was not tested",
+        "No training was recorded",
+        "Nothing was recorded about the corpus",
+        "nothing to compare it with",
+        "only <i>one</i> $x$",
+    ):
+        assert sentence in text
+    assert {metric for _, metric in page.cells} == {"reward", "clap", "frechet", "wins_previous", "wins_baseline"}
+    assert "audio" not in page.elements
+    assert json.loads((tmp_path / "report" / "results.json").read_text())["stages"][0]["utility"] is None
+
+
+def test_real_audio_wins_by_reward_and_the_page_says_what_that_is_worth(data: ReportData, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    blind = [replace(stage, scores=scores(rng, 8, lift, False)) for lift, stage in enumerate(data.stages[:2])]
+    index = write_report(ReportData(run=data.run, stages=blind), tmp_path / "report")
+    assert json.loads((index.parent / "results.json").read_text())["wins_by"] == "reward"
+    assert "no evidence from outside it" in plain(Page(index.read_text()).text)
+
+
+def test_a_silent_clip_is_played_but_not_drawn(data: ReportData, tmp_path: Path) -> None:
+    silent = tmp_path / "silent.wav"
+    write_wav(silent, np.zeros(RATE, dtype=np.float32), RATE)
+    data = ReportData(run=data.run, stages=data.stages[:1], samples=[Sample(1, {"baseline": silent})])
+    page = Page(write_report(data, tmp_path / "report").read_text())
+    assert "This clip is silent or cannot be read." in page.text
+    assert "audio/01-baseline.wav" in page.references
+
+
+def test_a_report_that_fails_leaves_the_one_before(data: ReportData, tmp_path: Path) -> None:
+    before = write_report(ReportData(run=data.run, stages=data.stages[:1]), tmp_path / "report").read_bytes()
+    gone = ReportData(run=data.run, stages=data.stages, samples=[Sample(0, {"sft": tmp_path / "gone.wav"})])
+    with pytest.raises(RunError, match=r"gone\.wav is gone.*generate the clips of SFT again"):
+        write_report(gone, tmp_path / "report")
+    assert (tmp_path / "report" / "index.html").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_stages_of_other_prompts_do_not_compare(data: ReportData, tmp_path: Path) -> None:
+    other = replace(data.stages[1], scores=scores(np.random.default_rng(0), 9, 0.0))
+    with pytest.raises(RunError, match="SFT was evaluated on other prompts"):
+        write_report(ReportData(run=data.run, stages=[data.stages[0], other]), tmp_path / "report")
+    with pytest.raises(RunError, match="at least one"):
+        write_report(ReportData(run=data.run, stages=[]), tmp_path / "report")
+
+
+def test_curves_survive_kills_and_continuations(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    rows = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 9.0}, {"step": 2, "loss": 2.0, "accuracy": 0.5}]
+    metrics.write_text("\n".join(map(json.dumps, rows)) + '\n{"step": 3, "lo')
+    loss, accuracy = read_curves(metrics, "SFT", ("loss", "accuracy", "absent"))
+    assert (loss.steps, loss.values) == ([1, 2], [3.0, 2.0])
+    assert (accuracy.quantity, accuracy.steps, accuracy.values) == ("accuracy", [2], [0.5])
+    metrics.write_text('not a row\n{"step": 1, "loss": 1.0}\n')
+    with pytest.raises(RunError, match="line 1 is not a row"):
+        read_curves(metrics, "SFT")
+
+
+def test_a_running_mean_has_its_known_answer() -> None:
+    np.testing.assert_allclose(running_mean(np.array([1.0, 3.0, 5.0, 7.0]), 2), [1.0, 2.0, 4.0, 6.0])

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from plaudit.flow import Branch, Guidance, branches, combine
+
+VELOCITIES: dict[Branch, torch.Tensor] = {
+    "conditional": torch.tensor([3.0, -1.0]),
+    "text": torch.tensor([2.0, 0.5]),
+    "negative": torch.tensor([-1.0, 4.0]),
+}
+
+
+def guided(guidance: Guidance, scored: bool = True) -> torch.Tensor:
+    """What a network whose passes give VELOCITIES would be guided to."""
+    return combine(guidance, {branch: VELOCITIES[branch] for branch in branches(guidance, scored)})
+
+
+def test_joint_guidance_is_the_published_formula() -> None:
+    expected = 4.5 * VELOCITIES["conditional"] - 3.5 * VELOCITIES["negative"]
+    torch.testing.assert_close(guided(Guidance(weight=4.5)), expected)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_at_or_below_a_weight_of_one_only_the_conditional_pass_is_run(weight: float) -> None:
+    guidance = Guidance(weight=weight)
+    assert branches(guidance, scored=True) == ("conditional",)
+    assert torch.equal(guided(guidance), VELOCITIES["conditional"])
+
+
+@given(st.floats(0, 8), st.floats(0, 8))
+@settings(max_examples=50, deadline=None)
+def test_separate_guidance_is_its_formula_whatever_passes_it_spares(text: float, reward: float) -> None:
+    guidance = Guidance(mode="separate", text_weight=text, reward_weight=reward)
+    conditional, alone, negative = VELOCITIES["conditional"], VELOCITIES["text"], VELOCITIES["negative"]
+    expected = negative + text * (alone - negative) + reward * (conditional - alone)
+    torch.testing.assert_close(guided(guidance), expected, atol=1e-4, rtol=1e-5)
+
+
+@given(st.floats(0, 8))
+@settings(max_examples=20, deadline=None)
+def test_separate_guidance_with_equal_weights_is_joint_guidance(weight: float) -> None:
+    separate = Guidance(mode="separate", text_weight=weight, reward_weight=weight)
+    expected = weight * VELOCITIES["conditional"] + (1 - weight) * VELOCITIES["negative"]
+    torch.testing.assert_close(guided(separate), expected, atol=1e-4, rtol=1e-5)
+    assert "text" not in branches(separate, scored=True)
+
+
+def test_separate_guidance_without_a_score_guides_by_the_text_alone() -> None:
+    guidance = Guidance(mode="separate", text_weight=3.0, reward_weight=9.0)
+    assert branches(guidance, scored=False) == ("conditional", "negative")
+    expected = 3 * VELOCITIES["conditional"] - 2 * VELOCITIES["negative"]
+    torch.testing.assert_close(guided(guidance, scored=False), expected)
+
+
+def test_a_linear_schedule_anneals_to_no_guidance() -> None:
+    guidance = Guidance(weight=5.0, schedule="linear")
+    assert guidance.at(0.0).weight == 5.0
+    assert guidance.at(0.5).weight == 3.0
+    assert guidance.at(1.0).weight == 1.0
+
+
+def test_an_interval_guides_inside_and_only_there() -> None:
+    guidance = Guidance(weight=5.0, schedule="interval", start=0.2, stop=0.6)
+    assert [guidance.at(p).weight for p in (0.0, 0.2, 0.4, 0.6, 0.9)] == [1.0, 5.0, 5.0, 1.0, 1.0]
+    assert branches(guidance.at(0.9), scored=True) == ("conditional",)
+
+
+def test_a_schedule_moves_both_separate_weights() -> None:
+    guidance = Guidance(mode="separate", text_weight=3.0, reward_weight=7.0, schedule="linear").at(0.5)
+    assert (guidance.text_weight, guidance.reward_weight) == (2.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"weight": -1},
+        {"weight": float("nan")},
+        {"mode": "both"},
+        {"schedule": "cosine"},
+        {"schedule": "interval", "start": 0.6, "stop": 0.4},
+        {"stop": 1.5},
+        {"wait": 3},
+    ],
+)
+def test_bad_values_are_refused(values: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Guidance.model_validate(values)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from plaudit.errors import RecipeError
+from plaudit.flow import SOLVERS, Solver, integrate
+
+START = torch.tensor([0.7, -1.3], dtype=torch.float64)
+
+
+def error(solver: Solver, steps: int) -> float:
+    """Distance from the exact solution of dx/dt = -2 t x + t at t = 0, where x - 1/2 = (x(1) - 1/2) e."""
+    made = integrate(lambda x, t, step: -2 * t * x + t, START, steps, solver)
+    return float((made - (0.5 + (START - 0.5) * math.e)).abs().max())
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("steps", [1, 3, 25])
+def test_a_straight_path_is_followed_exactly(solver: Solver, steps: int) -> None:
+    data, noise = torch.tensor([2.0, 5.0]), torch.tensor([-1.0, 0.5])
+    made = integrate(lambda x, t, step: noise - data, noise, steps, solver)
+    torch.testing.assert_close(made, data)
+
+
+@pytest.mark.parametrize("solver, order", [("euler", 1), ("heun", 2), ("midpoint", 2)])
+def test_order_of_convergence(solver: Solver, order: int) -> None:
+    assert math.log2(error(solver, 64) / error(solver, 128)) == pytest.approx(order, abs=0.1)
+
+
+def test_a_gaussian_is_carried_to_the_data_distribution() -> None:
+    """For data N(m, s^2) the marginal velocity is known in closed form, and the flow maps noise z to m + s z."""
+    mean, std = 3.0, 0.5
+
+    def velocity(x: torch.Tensor, t: float, step: int) -> torch.Tensor:
+        variance = ((1 - t) * std) ** 2 + t**2
+        centred = x - (1 - t) * mean
+        return -mean + (t - (1 - t) * std**2) / variance * centred
+
+    noise = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    torch.testing.assert_close(integrate(velocity, noise, 200, "heun"), mean + std * noise, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_times_run_from_one_towards_zero_and_name_their_step(solver: Solver) -> None:
+    seen: list[tuple[int, float]] = []
+
+    def velocity(x: torch.Tensor, t: float, step: int) -> torch.Tensor:
+        seen.append((step, t))
+        return torch.zeros_like(x)
+
+    integrate(velocity, START, 4, solver)
+    times = {
+        "euler": [(0, 1.0), (1, 0.75), (2, 0.5), (3, 0.25)],
+        "heun": [(0, 1.0), (0, 0.75), (1, 0.75), (1, 0.5), (2, 0.5), (2, 0.25), (3, 0.25), (3, 0.0)],
+        "midpoint": [(0, 1.0), (0, 0.875), (1, 0.75), (1, 0.625), (2, 0.5), (2, 0.375), (3, 0.25), (3, 0.125)],
+    }
+    assert seen == times[solver]
+
+
+def test_noise_is_left_as_it_was() -> None:
+    noise = START.clone()
+    integrate(lambda x, t, step: x, noise, 3)
+    assert torch.equal(noise, START)
+
+
+def test_bad_steps_and_solvers_are_refused() -> None:
+    with pytest.raises(RecipeError, match="at least 1 step"):
+        integrate(lambda x, t, step: x, START, 0)
+    with pytest.raises(RecipeError, match="rk45"):
+        integrate(lambda x, t, step: x, START, 3, "rk45")  # type: ignore[arg-type]

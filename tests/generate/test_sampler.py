@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from plaudit.errors import ModelError, PromptError
+from plaudit.flow import SOLVERS, Guidance, Solver
+from plaudit.generate.sampler import initial_noise, sample_latents
+from plaudit.generate.settings import SamplingSettings
+from plaudit.types import TextFeatures
+from tests.generate.tiny import HashedText, tiny_music
+
+JOINT = SamplingSettings(steps=4, guidance=Guidance(weight=3.0))
+
+
+def features(*prompts: str) -> TextFeatures:
+    return HashedText().encode(list(prompts))
+
+
+def test_noise_of_a_seed_is_the_same_in_any_company() -> None:
+    together = initial_noise([7, 8, 9], 4, 5)
+    assert torch.equal(initial_noise([8], 4, 5)[0], together[1])
+    assert not torch.equal(together[0], together[1])
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("mode", ["joint", "separate"])
+def test_one_batched_pass_gives_what_passes_apart_give(solver: Solver, mode: str) -> None:
+    """The sampler against the plain loop that its formulas describe."""
+    model = tiny_music().backbone
+    text, negative, noise = features("a", "b"), features("no"), initial_noise([1, 2], 6, 5)
+    scores = torch.tensor([0.5, 2.0])
+    guidance = Guidance.model_validate({"mode": mode, "weight": 3.0, "text_weight": 2.0, "reward_weight": 5.0})
+    made = sample_latents(
+        model, text, negative, scores, noise, SamplingSettings(steps=3, solver=solver, guidance=guidance)
+    )
+
+    def velocity(x: torch.Tensor, t: float) -> torch.Tensor:
+        times, both = torch.full((2,), t), torch.zeros(2, dtype=torch.long)
+        conditional = model(x, text, times, scores)
+        alone = model(x, text, times)
+        unwanted = model(x, negative.rows(both), times)
+        if mode == "joint":
+            return 3 * conditional - 2 * unwanted
+        return unwanted + 2 * (alone - unwanted) + 5 * (conditional - alone)
+
+    x = noise
+    with torch.no_grad():
+        for step in range(3):
+            t, h = 1 - step / 3, 1 / 3
+            v = velocity(x, t)
+            if solver == "heun":
+                v = (v + velocity(x - h * v, t - h)) / 2
+            elif solver == "midpoint":
+                v = velocity(x - h / 2 * v, t - h / 2)
+            x = x - h * v
+    torch.testing.assert_close(made, x * 2 + torch.arange(5.0), atol=1e-4, rtol=0)
+
+
+def test_without_guidance_the_negative_prompt_is_not_heard() -> None:
+    model, noise = tiny_music().backbone, initial_noise([1], 6, 5)
+    settings = SamplingSettings(steps=2, guidance=Guidance(weight=1.0))
+    first, second = (sample_latents(model, features("a"), features(n), None, noise, settings) for n in ("x", "y"))
+    assert torch.equal(first, second)
+    guided = [sample_latents(model, features("a"), features(n), None, noise, JOINT) for n in ("x", "y")]
+    assert not torch.allclose(guided[0], guided[1])
+
+
+def test_the_score_changes_the_clip_and_its_absence_is_the_null_score() -> None:
+    model, noise = tiny_music().backbone, initial_noise([1], 6, 5)
+    made = [
+        sample_latents(model, features("a"), features(""), scores, noise, JOINT)
+        for scores in (torch.tensor([0.0]), torch.tensor([3.0]), None, torch.tensor([torch.nan]))
+    ]
+    assert not torch.allclose(made[0], made[1])
+    torch.testing.assert_close(made[2], made[3])
+
+
+def test_bfloat16_stays_near_float32() -> None:
+    model, noise = tiny_music().backbone, initial_noise([1], 6, 5)
+    exact, quick = (
+        sample_latents(model, features("a"), features(""), None, noise, JOINT.changed(precision=precision))
+        for precision in ("no", "bf16")
+    )
+    assert quick.dtype == torch.float32
+    assert 0 < (exact - quick).abs().mean() < 0.05 * exact.std()
+
+
+def test_a_score_asked_of_a_model_without_one_is_refused() -> None:
+    model = tiny_music("none").backbone
+    with pytest.raises(ModelError, match="takes no score"):
+        sample_latents(model, features("a"), features(""), torch.tensor([1.0]), initial_noise([1], 6, 5), JOINT)
+
+
+def test_prompts_must_match_the_noise() -> None:
+    model, noise = tiny_music().backbone, initial_noise([1, 2, 3], 6, 5)
+    for text, negative in ((features("a"), features("")), (features("a", "b", "c"), features("", ""))):
+        with pytest.raises(PromptError, match="3 clips"):
+            sample_latents(model, text, negative, None, noise, JOINT)

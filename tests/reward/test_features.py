@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from plaudit.audio import resample
+from plaudit.errors import AudioError, ModelError
+from plaudit.reward.features import RewardFeatures, centre
+from tests.reward.listeners import SpectrumEmbedder, clip
+
+CLAP, MERT = SpectrumEmbedder("clap", 6, seed=0), SpectrumEmbedder("mert", 4, seed=1)
+
+
+def test_published_blocks_are_clap_audio_then_listener_then_clap_text() -> None:
+    features = RewardFeatures(CLAP, MERT)
+    wave = clip(0)
+    row = features.with_prompts(features.clip_features([wave], 8000), ["slow piano"])[0]
+    assert features.dim == len(row) == 16
+    torch.testing.assert_close(row[:6], CLAP.audio(wave[None])[0])
+    torch.testing.assert_close(row[6:10], MERT.audio(wave[None])[0])
+    torch.testing.assert_close(row[10:], CLAP.text(["slow piano"])[0])
+
+
+def test_an_empty_prompt_is_a_zero_vector_in_every_block_of_text() -> None:
+    features = RewardFeatures(CLAP, MERT, ("clap_text", "clap_match"))
+    rows = features.with_prompts(features.clip_features([clip(0), clip(1)], 8000), ["", "piano"])
+    assert not rows[0].any() and rows[1].all()
+
+
+def test_the_match_block_sums_to_the_cosine() -> None:
+    features = RewardFeatures(CLAP, MERT, ("clap_match",))
+    row = features.with_prompts(features.clip_features([clip(0)], 8000), ["piano"])[0]
+    cosine = normalize(CLAP.audio(clip(0)[None]), dim=-1) @ CLAP.text(["piano"])[0]
+    assert row.sum().item() == pytest.approx(cosine.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("blocks", [("clap_audio",), ("audio",), ("clap_text",), ("audio", "clap_text")])
+def test_ablations_have_the_width_of_their_blocks(blocks: tuple[str, ...]) -> None:
+    features = RewardFeatures(CLAP, MERT, blocks)
+    rows = features.with_prompts(features.clip_features([clip(0), clip(1)], 8000), ["a", "b"])
+    assert rows.shape == (2, features.dim)
+
+
+def test_a_clip_has_the_same_features_in_any_company() -> None:
+    features = RewardFeatures(CLAP, MERT)
+    waves = [clip(0, 0.5), clip(1, 0.9), clip(2, 0.5), clip(3, 0.7)]
+    together = features.clip_features(waves, 8000)
+    alone = torch.cat([features.clip_features([wave], 8000) for wave in waves])
+    torch.testing.assert_close(together, alone)
+
+
+def test_clap_hears_the_centre_ten_seconds_and_the_listener_everything() -> None:
+    wave = torch.cat([clip(1, 3.0), clip(2, 10.0), clip(3, 3.0)])
+    row = RewardFeatures(CLAP, MERT).clip_features([wave], 8000)[0]
+    torch.testing.assert_close(row[:6], CLAP.audio(clip(2, 10.0)[None])[0])
+    torch.testing.assert_close(row[6:], MERT.audio(wave[None])[0])
+    assert centre(torch.arange(5), 2).tolist() == [1, 2] and centre(torch.arange(3), 4).tolist() == [0, 1, 2]
+
+
+def test_other_rates_are_resampled() -> None:
+    wave = clip(0, 1.0, rate=12000)
+    features = RewardFeatures(CLAP, MERT)
+    expected = features.clip_features([torch.from_numpy(resample(wave.numpy(), 12000, 8000))], 8000)
+    torch.testing.assert_close(features.clip_features([wave], 12000), expected)
+
+
+def test_gradients_reach_the_waveform() -> None:
+    wave = clip(0).requires_grad_()
+    features = RewardFeatures(CLAP, MERT)
+    features.with_prompts(features.clip_features([wave], 8000), ["piano"]).square().sum().backward()
+    assert wave.grad is not None and wave.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("wave", "message"),
+    [
+        (torch.zeros(0), "clip 1 is empty"),
+        (torch.zeros(800), "clip 1 is silent"),
+        (torch.from_numpy(np.array([0.1, np.nan], np.float32)), "clip 1 holds NaN"),
+        (torch.ones(2, 100), "clip 1 has shape"),
+    ],
+)
+def test_clips_that_cannot_be_scored_are_named(wave: torch.Tensor, message: str) -> None:
+    with pytest.raises(AudioError, match=message):
+        RewardFeatures(CLAP, MERT).clip_features([clip(0), wave], 8000)
+
+
+@pytest.mark.parametrize("blocks", [(), ("mert",), ("audio", "audio")])
+def test_blocks_that_make_no_sense_are_refused(blocks: tuple[str, ...]) -> None:
+    with pytest.raises(ModelError, match="one or more distinct of"):
+        RewardFeatures(CLAP, MERT, blocks)

@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plaudit.errors import VoteError
+from plaudit.reward.votes import VoteSplit, read_votes, split_votes, write_votes
+from plaudit.types import Vote
+
+
+def vote(number: int, prompt: str = "calm piano", a: str = "x", b: str = "y", winner: str = "a") -> Vote:
+    return Vote(f"v{number}", prompt, a, b, winner, "one", "two", "test", "listener 1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_votes_come_back_as_they_were_written(tmp_path: Path, suffix: str) -> None:
+    votes = [vote(0, 'a, "quoted"\nprompt\u2028é'), vote(1, "", winner="tie"), vote(2, winner="b")]
+    write_votes(tmp_path / f"votes{suffix}", votes)
+    assert read_votes(tmp_path / f"votes{suffix}") == votes
+
+
+GOOD = '{"id":"1","prompt":"","a":"x","b":"y","winner":"a","system_a":"","system_b":"","source":"","listener":""}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD + GOOD.replace('"1"', '"2"').replace('"winner":"a"', '"winner":"c"'), "line 2: field 'winner'.*'c'"),
+        (GOOD + GOOD.replace('"b":"y",', "").replace('"1"', '"2"'), "line 2: field 'b' is missing"),
+        (GOOD + GOOD, "line 2: id '1' appears twice"),
+        (GOOD + "{oops\n", "line 2: not valid JSON"),
+        (GOOD + "[1]\n", "line 2: a vote is an object"),
+        (GOOD.replace('"a":"x"', '"a":3'), "line 1: field 'a' must be text, not 3"),
+        (GOOD.replace('"a":"x"', '"a":""'), "line 1: field 'a' is empty"),
+        (GOOD.replace('"b":"y"', '"b":"x"'), "line 1: fields 'a' and 'b' name the same clip"),
+        ("", "holds no votes"),
+    ],
+)
+def test_a_bad_record_is_named_by_line_and_field(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "votes.jsonl").write_text(text)
+    with pytest.raises(VoteError, match=message):
+        read_votes(tmp_path / "votes.jsonl")
+
+
+def test_a_csv_that_lacks_a_column_says_which(tmp_path: Path) -> None:
+    (tmp_path / "votes.csv").write_text("id,prompt,a,b\n1,p,x,y\n")
+    with pytest.raises(VoteError, match="line 2: field 'winner' is missing"):
+        read_votes(tmp_path / "votes.csv")
+
+
+def test_files_that_cannot_be_votes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "votes.jsonl").write_bytes(b"\xff\xfe\x00bad")
+    with pytest.raises(VoteError, match="not a UTF-8 text file"):
+        read_votes(tmp_path / "votes.jsonl")
+    with pytest.raises(VoteError, match="does not exist"):
+        read_votes(tmp_path / "none.jsonl")
+    with pytest.raises(VoteError, match=r"neither \.jsonl nor \.csv"):
+        write_votes(tmp_path / "votes.txt", [vote(1)])
+
+
+def parts(split: VoteSplit) -> list[list[Vote]]:
+    return [split.train, split.validation, split.test]
+
+
+def disjoint(sets: list[set[str]]) -> bool:
+    return sum(map(len, sets)) == len(set().union(*sets))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 40), st.integers(41, 80)), min_size=20, max_size=60),
+    st.integers(0, 1000),
+)
+def test_no_prompt_and_where_it_says_so_no_clip_is_in_two_splits(rows: list[tuple[int, int, int]], seed: int) -> None:
+    votes = [vote(n, f"p{p}" if p else "", f"c{a}", f"c{b}") for n, (p, a, b) in enumerate(rows)]
+    try:
+        split = split_votes(votes, 0.25, 0.25, seed)
+    except VoteError:
+        return
+    assert sorted(v.id for part in parts(split) for v in part) == sorted(v.id for v in votes)
+    assert disjoint([{v.prompt for v in part if v.prompt} for part in parts(split)])
+    if split.clips_apart:
+        assert disjoint([{clip for v in part for clip in (v.a, v.b)} for part in parts(split)])
+
+
+def test_clips_are_kept_apart_where_prompts_do_not_tie_them_together() -> None:
+    votes = [vote(n, f"p{n // 3}", f"a{n // 3}-{n}", f"b{n // 3}-{n}") for n in range(600)]
+    split = split_votes(votes, 0.2, 0.2, seed=1)
+    assert split.clips_apart
+    assert len(split.validation) == pytest.approx(120, abs=45) and len(split.test) == pytest.approx(120, abs=45)
+    assert split_votes(votes[::-1], 0.2, 0.2, seed=1).test == split.test[::-1]
+    assert split_votes(votes, 0.2, 0.2, seed=2).test != split.test
+
+
+def test_a_clip_in_every_vote_leaves_prompts_apart_only() -> None:
+    split = split_votes([vote(n, f"p{n}", "same", f"b{n}") for n in range(200)])
+    assert not split.clips_apart
+    assert disjoint([{v.prompt for v in part} for part in parts(split)])
+
+
+def test_too_few_votes_or_shares_without_sense_are_refused() -> None:
+    with pytest.raises(VoteError, match="leave none for"):
+        split_votes([vote(0), vote(1)])
+    with pytest.raises(VoteError, match="must be shares"):
+        split_votes([vote(0)], 0.5, 0.5)

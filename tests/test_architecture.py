@@ -1,0 +1,52 @@
+"""Imports point one way, and files stay short enough to be read in one sitting."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "plaudit"
+
+ORDER = (
+    ("errors", "settings", "types", "assets", "audio"),
+    ("corpus",),
+    ("codec",),
+    ("encoders",),
+    ("backbone",),
+    ("flow",),
+    ("reward",),
+    ("generate",),
+    ("embedded",),
+    ("stages",),
+    ("evaluate",),
+    ("recipe", "runs", "hub"),
+    ("chain",),
+    ("cli",),
+)
+LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_point_upwards(path: Path) -> None:
+    own = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    if own in ("__init__", "__main__"):
+        return
+    assert own in LEVEL, f"{own} has no place in the order; give it one in docs/architecture.md and here"
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != "plaudit" else [f"plaudit.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "plaudit" and len(parts) > 1 and parts[1] in LEVEL:
+                assert LEVEL[parts[1]] <= LEVEL[own], f"{path.name} imports {name}, which comes later"
+
+
+def test_no_file_is_long() -> None:
+    long = {str(p): n for p in SOURCE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 350}
+    assert not long, f"split these by idea: {long}"
