@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, ValidationError, model_validator
 
+from plaudit.corpus.embedded.hearing import SHORTEST
 from plaudit.errors import RecipeError
 from plaudit.generate.settings import SamplingSettings
 from plaudit.settings import Count, Settings, Share
@@ -42,9 +43,11 @@ class CorpusSettings(Settings):
     shard_size: Count = 512
 
     @model_validator(mode="after")
-    def _folder_is_named(self) -> CorpusSettings:
+    def _clips_can_be_had(self) -> CorpusSettings:
         if self.kind == "folder" and (self.folder is None or self.table is None):
             raise ValueError("corpus.kind folder needs corpus.folder and corpus.table (a CSV of files and captions)")
+        if self.kind == "embedded" and self.seconds < SHORTEST:
+            raise ValueError(f"listeners of the embedded corpus need {SHORTEST} seconds; raise corpus.seconds")
         return self
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 TINY = [
-    "corpus.size=60",
-    "corpus.seconds=2",
+    "corpus.size=100",
+    "corpus.seconds=3",
     "votes.pairs=60",
     "votes.held_out=20",
     "reward.max_epochs=2",
