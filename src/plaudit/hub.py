@@ -48,7 +48,8 @@ def resolve_device(name: str) -> torch.device:
         )
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(name.split(":")[0], False):
-        raise ModelError(f"no device {name!r} here; use auto or one of {', '.join(k for k, v in available.items() if v)}")
+        here = ", ".join(kind for kind, found in available.items() if found)
+        raise ModelError(f"no device {name!r} here; use auto or one of {here}")
     return torch.device(name)
 
 

@@ -79,8 +79,8 @@ def embed_reference(context: Context, folder: Path) -> None:
             source, known = corpus_of(settings), set(shards(context).ids)
             entries = [entry for entry in source.entries() if entry.id in known]
             for done, entry in enumerate(entries):
-                wave, own_rate = source.load(entry)
-                parts.append(embed_audio(context.clap, [torch.from_numpy(resample(wave, own_rate, rate))], rate))
+                heard, own_rate = source.load(entry)
+                parts.append(embed_audio(context.clap, [torch.from_numpy(resample(heard, own_rate, rate))], rate))
                 advance(done + 1, len(entries))
     np.save(folder / "embeddings.npy", np.concatenate(parts))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -101,5 +101,5 @@ def run_chain(recipe: Recipe, folder: Path, steps: list[Step], reporter: Reporte
             needs = {name: context.keys[name] for name in step.needs}
             key = fingerprint(step=step.name, version=step.version, settings=step.settings, needs=needs)
             context.keys[step.name] = key
-            run.step(step.name, key, lambda path, make=step.make: make(context, path), reporter.step)
+            run.step(step.name, key, partial(step.make, context), reporter.step)
         return context

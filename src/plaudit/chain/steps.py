@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from plaudit import hub
 from plaudit.chain import data, results, train
 from plaudit.chain.page import write_page
 from plaudit.chain.runner import Context, Reporter, Step, run_chain
+from plaudit.corpus.embedded.listeners import Taste
 from plaudit.errors import RunError
 from plaudit.recipe import Recipe, load_recipe
 
@@ -52,9 +54,9 @@ def _data_steps(recipe: Recipe) -> list[Step]:
         found.append(Step("features", 1, heard, ("shards",), data.hear))
         labelled_from = ("features",)
     if recipe.reward.kind == "train":
-        votes, reward = recipe.votes.model_dump(), recipe.reward.model_dump()
+        votes, reward = {"votes": recipe.votes.model_dump(), "taste": asdict(Taste())}, recipe.reward.model_dump()
         found += [
-            Step("votes", 1, {"votes": votes, **hub.weights_digest("probes")}, ("corpus",), data.vote),
+            Step("votes", 1, {**votes, **hub.weights_digest("probes")}, ("corpus",), data.vote),
             Step("reward", 1, {"reward": reward}, ("votes", "features"), data.train_reward),
         ]
         labelled_from = ("features", "reward")

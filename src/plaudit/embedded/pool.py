@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from plaudit.corpus.embedded.source import EmbeddedClip, EmbeddedCorpus
 
 @dataclass(frozen=True)
 class Pool:
-    """clips[i] is what waves[i] plays; waves is int16 [n, T] at the embedded world's rate."""
+    """clips[i] is what waves[i] plays; waves is int16 [n, T] at the embedded world's rate; `name` tells pools apart."""
 
+    name: str
     clips: list[EmbeddedClip]
     waves: np.ndarray
 
@@ -30,8 +32,13 @@ class Pool:
 
 
 def rendered_pool(corpus: EmbeddedCorpus, folder: Path, name: str) -> Pool:
-    """The corpus as a Pool, rendered to `folder/name-<size>-<seconds>-<seed>.npy` unless it lies there already."""
-    path = folder / f"{name}-{corpus.size}-{corpus.seconds:g}-{corpus.seed}.npy"
+    """The corpus as a Pool, rendered to a file in `folder` unless it lies there already.
+
+    The file is named by what its first clips sound like, so that clips of an earlier version of the world, or with
+    other flaws, are not taken for these.
+    """
+    first = _render(corpus, range(min(32, corpus.size)))
+    path = folder / f"{name}-{corpus.size}-{corpus.seconds:g}-{corpus.seed}-{zlib.crc32(first.tobytes()):08x}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial.npy")
@@ -43,7 +50,7 @@ def rendered_pool(corpus: EmbeddedCorpus, folder: Path, name: str) -> Pool:
                 out[chunk.start : chunk.stop] = waves
         out.flush()
         partial.replace(path)
-    return Pool(corpus.clips, np.load(path, mmap_mode="r"))
+    return Pool(path.stem, corpus.clips, np.load(path, mmap_mode="r"))
 
 
 def _render(corpus: EmbeddedCorpus, rows: range) -> np.ndarray:

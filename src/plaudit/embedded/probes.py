@@ -169,10 +169,10 @@ def heard_clips(corpus: EmbeddedCorpus, codec: Codec | None, cache: Path, log: C
 
     The folder of the features appears in `cache` only once it is complete.
     """
-    name = f"probes-{corpus.seed}-{corpus.seconds:g}-{corpus.size}-{'raw' if codec is None else signature(codec)}"
+    pool = rendered_pool(corpus, cache, "probes")
+    name = f"{pool.name}-{'raw' if codec is None else signature(codec)}"
     folder = cache / name
     if not folder.exists():
-        pool = rendered_pool(corpus, cache, "probes")
         partial = cache / f"{name}.partial"
         partial.mkdir(parents=True, exist_ok=True)
         arrays: list[np.memmap] = []

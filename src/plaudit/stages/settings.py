@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from plaudit.backbone.config import Injection
 from plaudit.settings import Count, CountOrZero, NotNegative, Positive, Settings, Share
 
 
@@ -30,7 +31,7 @@ class TrainSettings(Settings):
 class SftSettings(Settings):
     """Stage 1: reward-conditioned training on the whole corpus."""
 
-    injection: str = "global_adaln"
+    injection: Injection = "global_adaln"
     train: TrainSettings
 
 
@@ -57,7 +58,7 @@ class ExpertSettings(Settings):
 class CrossLoadSettings(Settings):
     """Stage 3: the same weights in another injection's forward."""
 
-    injection: str = "input_add"
+    injection: Injection = "input_add"
 
 
 class CrpoSettings(Settings):
