@@ -44,6 +44,8 @@ def read_audio(path: Path | str) -> tuple[np.ndarray, int]:
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
         # soundfile raises TypeError for headerless .raw files, whose rate nobody can know.
         reason = str(error).removeprefix(f"Error opening {str(path)!r}: ").rstrip(".")
+        if "does not exist" in reason:  # what the MP3 decoder says of a file without a single frame
+            reason = "no MP3 frame in it"
         raise AudioError(f"{path} cannot be decoded ({reason}); it is truncated, damaged or not audio") from None
     if len(frames) == 0 and declared == 0:
         raise AudioError(f"{path} has a header but no samples; get the file again")

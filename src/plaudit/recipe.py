@@ -186,9 +186,11 @@ def validate(values: dict[Any, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key also leaves the right one missing; the misspelling is the better news.
+        unknown = ("extra_forbidden", "unexpected_keyword_argument")
+        first = next((e for e in error.errors() if e["type"] in unknown), error.errors()[0])
         where = ".".join(str(part) for part in first["loc"])
-        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        if first["type"] in unknown:
             raise RecipeError(f"{source}: unknown key {where}{_suggestion(first['loc'])}") from None
         got = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
         message = first["msg"].removeprefix("Value error, ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -50,9 +51,11 @@ def test_bad_audio_is_named_and_the_rest_is_scored(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
     (tmp_path / "empty.wav").write_bytes(b"")
     done = plaudit("score", str(tmp_path), "--prompt", "a tone", "--json")
-    assert done.returncode == 0
-    assert "silent" in done.stdout and "empty" in done.stdout
-    assert plaudit("score", str(tmp_path / "empty.wav")).returncode == 1
+    assert done.returncode == 1
+    rows = {Path(row["file"]).name: row for row in json.loads(done.stdout)}
+    assert "silent" in rows["silent.wav"]["error"] and "empty" in rows["empty.wav"]["error"]
+    assert rows["good.wav"]["error"] is None
+    assert plaudit("score", str(tmp_path / "good.wav")).returncode == 0
 
 
 @pytest.mark.parametrize("command", ["demo", "run", "generate", "score", "evaluate", "report"])

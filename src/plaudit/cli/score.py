@@ -27,6 +27,8 @@ def score(
 ) -> None:
     """Predict how much people would like clips; higher is better, and only differences mean anything.
 
+    Exits 1 where a file could not be scored; the others are scored all the same.
+
     Example: plaudit score out --prompt "slow sad piano in a minor key"
     """
     from plaudit import hub
@@ -39,7 +41,7 @@ def score(
         show_json(rows)
     else:
         show_table("Reward", ("file", "reward"), [(row["file"], row["error"] or row["reward"]) for row in rows])
-    if all(row["error"] is not None for row in rows):
+    if any(row["error"] is not None for row in rows):
         raise typer.Exit(1)
 
 
