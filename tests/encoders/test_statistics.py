@@ -57,6 +57,11 @@ def test_dropouts_are_gaps(clean: torch.Tensor) -> None:
     assert float(dropped.mean()) < float(level(clean, 16000)[:, deepest].mean()) - 1.0
 
 
+def test_silence_that_fills_up_a_clip_is_no_gap(clean: torch.Tensor) -> None:
+    padded = torch.nn.functional.pad(clean[:, :-400], (0, 400))
+    assert torch.allclose(level(padded, 16000), level(clean, 16000), atol=0.05)
+
+
 def test_tuning_of_a_tone() -> None:
     time = torch.arange(32000) / 16000
     in_tune, sharp = (torch.sin(2 * torch.pi * f * time).unsqueeze(0) for f in (440.0, 440.0 * 2 ** (25 / 1200)))

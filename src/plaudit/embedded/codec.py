@@ -34,7 +34,7 @@ class CodecSettings:
     `settled` the encoder is left alone, and the decoder learns what the wave's spectra alone can teach it.
     """
 
-    steps: int = 13000
+    steps: int = 20000
     heard: int = 2500
     settled: int = 6000
     clips: int = 6000

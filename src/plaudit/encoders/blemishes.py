@@ -21,6 +21,7 @@ TUNING_BINS = 10
 PEAK_SHARES = (0.05, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
 LEVEL_POINTS = (0.0, 0.02, 0.05, 0.1, 0.25, 0.75, 0.9, 1.0)
 GAPS = (1.0, 2.0, 3.0)
+EDGE = 0.05
 TEMPI = tuple(60.0 * 2 ** (i / 48) for i in range(77))
 """Beats per minute tried when looking for the pulse, 60 to 180 in steps of 1.5 %."""
 PULSES = (1.0, 2.0, 3.0, 4.0, 8.0)
@@ -41,8 +42,13 @@ def amplitude(wave: Tensor) -> Tensor:
 
 
 def level(wave: Tensor, rate: int) -> Tensor:
-    """How short-time loudness is spread around its median, and its sudden falls and gaps: [B, T] -> [B, 14]."""
-    hop = rate // 100
+    """How short-time loudness is spread around its median, and its sudden falls and gaps: [B, T] -> [B, 14].
+
+    The first and last EDGE seconds are left out: there a finished clip is faded and padded to its length, and the
+    softest moment would be that and not a gap in the music.
+    """
+    hop, edge = rate // 100, round(EDGE * rate)
+    wave = wave[:, edge : wave.shape[1] - edge]
     decades = F.avg_pool1d(wave.square().unsqueeze(1), hop, hop).squeeze(1).clamp(min=1e-9).log10()  # [B, N]
     median = decades.median(1, keepdim=True).values
     spread = torch.quantile(decades, torch.tensor(LEVEL_POINTS, device=wave.device), dim=1).T - median
