@@ -19,10 +19,24 @@ FINISHED = "finished"
 """The table's row, and the step, of the last stage's clips after post-processing."""
 
 
-def run_recipe(recipe: Recipe, folder: Path, reporter: Reporter) -> Path:
-    """Make every missing or stale step of `recipe` in the run `folder`; the path of the report's page."""
-    run_chain(recipe, folder, steps(recipe), reporter)
-    return folder / "report" / "index.html"
+def run_recipe(recipe: Recipe, folder: Path, reporter: Reporter, only: str = "report") -> Path:
+    """Make what is missing or stale of the step `only` and of all it needs in the run `folder`; the step's folder.
+
+    Raises RunError for a step that the recipe doesn't have.
+    """
+    run_chain(recipe, folder, needed_for(only, steps(recipe)), reporter)
+    return folder / only
+
+
+def needed_for(name: str, chain: list[Step]) -> list[Step]:
+    """The step called `name` and those of the chain that it needs, however indirectly, in the chain's order."""
+    if name not in {step.name for step in chain}:
+        raise RunError(f"the recipe has no step {name!r}; its steps are {', '.join(step.name for step in chain)}")
+    wanted = {name}
+    for step in reversed(chain):
+        if step.name in wanted:
+            wanted.update(step.needs)
+    return [step for step in chain if step.name in wanted]
 
 
 def rewrite_report(folder: Path, reporter: Reporter) -> Path:

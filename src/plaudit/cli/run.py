@@ -13,6 +13,9 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="Run folder.
 Changes = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting, e.g. --set stages.crpo.beta=500. Repeatable.")
 ]
+Only = Annotated[
+    str | None, typer.Option(help="Make only this step, e.g. sft, and what it needs.", metavar="STEP")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -28,16 +31,17 @@ def demo(output: Output = None, changes: Changes = None, json: Json = False) -> 
 
     Example: plaudit demo
     """
-    run_recipe("demo", output, changes, json)
+    run_recipe("demo", output, changes, json=json)
 
 
 def run_recipe(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or a shipped recipe's name (demo, embedded, smoke).")],
     output: Output = None,
     changes: Changes = None,
+    only: Only = None,
     json: Json = False,
 ) -> None:
-    """Run every stage of a recipe into a run folder; what is done is skipped, what was killed is continued.
+    """Run every stage of a recipe, or one, into a run folder; what is done is skipped, what was killed is continued.
 
     Example: plaudit run recipes/smoke.yaml --set stages.crpo.beta=500
     """
@@ -46,8 +50,8 @@ def run_recipe(
     settings = load_recipe(recipe, changes)
     from plaudit.chain.steps import run_recipe as run  # heavy imports only once the recipe is known to be sound
 
-    page = run(settings, output or Path("runs") / settings.name, ConsoleReporter())
-    _say(page, json)
+    made = run(settings, output or Path("runs") / settings.name, ConsoleReporter(), only or "report")
+    _say(made, json)
 
 
 def report(
@@ -62,8 +66,10 @@ def report(
     _say(rewrite_report(folder, ConsoleReporter()), json)
 
 
-def _say(page: Path, json: bool) -> None:
+def _say(made: Path, json: bool) -> None:
+    """Where the step is that was asked for; of the report, its page."""
+    path = made / "index.html" if made.name == "report" else made
     if json:
-        show_json({"report": str(page.resolve())})
+        show_json({made.name: str(path.resolve())})
     else:
-        result_console.print(f"Report: {page.resolve()}", soft_wrap=True, highlight=False)
+        result_console.print(f"{made.name.capitalize()}: {path.resolve()}", soft_wrap=True, highlight=False)
