@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -51,15 +52,31 @@ def read_json(path: Path) -> Any:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, whole or not at all."""
+    """Write tensors as safetensors, whole or not at all; ModelError where they can't be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{os.getpid()}.partial"
     try:
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} cannot be written ({error}); free some space and run this again") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write what training continues from, whole or not at all; ModelError where there is no room for it."""
+    partial = path.with_suffix(".partial")
+    try:
+        torch.save(state, partial)
+        partial.replace(path)
+    except (RuntimeError, OSError):  # PyTorch's writer turns a full disk into a RuntimeError that does not say so
+        free = shutil.disk_usage(path.parent).free / 2**20
+        reason = f"{free:.0f} MiB are left on the device"
+        raise ModelError(f"{path} cannot be written ({reason}); free some space and run this again") from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from plaudit.assets import save_checkpoint
+
 
 @dataclass(frozen=True)
 class FitSettings:
@@ -74,10 +76,7 @@ def fit(
             left = (time.monotonic() - began) / (step + 1 - start) * (settings.steps - step - 1)
             log("  ".join(f"{k} {v:.4g}" for k, v in row.items()) + f"  ({left / 60:.1f} min left)")
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
-            partial = folder / "checkpoint.partial"
-            torch.save(
-                {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, partial
-            )
-            partial.replace(checkpoint)
+            state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+            save_checkpoint(checkpoint, state)
             if exported is not None:
                 exported()

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from plaudit.assets import write_atomically
+from plaudit.assets import save_checkpoint, write_atomically
 from plaudit.backbone.ema import PostHocEMA
 from plaudit.errors import ModelError, RunError
 from plaudit.stages.settings import TrainSettings
@@ -106,15 +106,13 @@ def _update(
 
 
 def _save(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, ema: PostHocEMA, step: int) -> None:
-    partial = path.with_suffix(".partial")
     state = {
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
         "ema": ema.state_dict(),
         "step": step,
     }
-    torch.save(state, partial)
-    partial.replace(path)
+    save_checkpoint(path, state)
 
 
 def _resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, ema: PostHocEMA) -> int:
