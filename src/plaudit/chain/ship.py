@@ -12,15 +12,18 @@ from plaudit.errors import RunError
 from plaudit.recipe import load_recipe
 
 
-def ship(run: Path, weights: Path = EMBEDDED) -> dict[str, Path]:
-    """Copy the run's reward and its last stage's model into `weights`, in float16; what lies where now.
+def ship(run: Path, stage: str | None = None, weights: Path = EMBEDDED) -> dict[str, Path]:
+    """Copy the run's reward and the model of `stage` (by default its last) into `weights`, in float16; what lies where.
 
-    Raises RunError where the run did not train both, or is not finished.
+    Raises RunError where the run did not train both, is not finished, or has no such stage.
     """
     recipe = load_recipe(str(run / "recipe.yaml"))
     if recipe.reward.kind != "train" or not (run / "report" / "done.json").is_file():
         raise RunError(f"{run} has no reward of its own or no report yet; finish an embedded run first")
-    sources = {"reward": run / "reward", "model": run / stages_of(recipe)[-1]}
+    trained = stages_of(recipe)[1:]  # all but the baseline, which has no weights of its own
+    if stage is not None and stage not in trained:
+        raise RunError(f"{run} has no stage {stage!r}; its stages are {', '.join(trained)}")
+    sources = {"reward": run / "reward", "model": run / (stage or trained[-1])}
     for name, source in sources.items():
         tensors = load_tensors(source / "model.safetensors")
         halved = {key: t.to(torch.float16) if t.is_floating_point() else t for key, t in tensors.items()}

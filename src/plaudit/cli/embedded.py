@@ -94,14 +94,17 @@ def evaluate(
 
 
 @app.command()
-def ship(run: Annotated[Path, typer.Argument(help="A finished run of an embedded recipe.")]) -> None:
-    """Make a run's reward and final model the ones that the package ships.
+def ship(
+    run: Annotated[Path, typer.Argument(help="A finished run of an embedded recipe.")],
+    stage: Annotated[str | None, typer.Option(help="The stage whose model to take. Default: the last.")] = None,
+) -> None:
+    """Make a run's reward and one of its models the ones that the package ships.
 
-    Example: plaudit embedded ship runs/embedded
+    Example: plaudit embedded ship runs/embedded --stage expert_iteration
     """
     from plaudit.chain.ship import ship as ship_run
 
-    show_json({name: str(path) for name, path in ship_run(run).items()})
+    show_json({name: str(path) for name, path in ship_run(run, stage).items()})
 
 
 def _log(line: str) -> None:
