@@ -23,8 +23,9 @@ PREFIXES = ("module.", "ema_model.")
 LISTED = 40
 """Complaints of one kind that an error spells out; a file of another model has hundreds."""
 
+_rebuild_scalar: Any = np.float64(0).__reduce__()[0]
 _SCALAR_PARTS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((_rebuild_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("float32", "float64", "int32", "int64", "bool")),
 ]
