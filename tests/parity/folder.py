@@ -16,6 +16,9 @@ from torch import Tensor
 
 FOLDER = Path(os.environ.get("PLAUDIT_PARITY_DIR", Path(__file__).parents[2] / "../shared/parity"))
 
+LARGE = ("fluxaudio", "mel_vae", "bigvgan", "clap")
+"""Kinds whose fixtures, but for the tiny ones, take seconds to make weights for."""
+
 
 def reader() -> ModuleType:
     """The module that reads the fixtures, which lies beside them."""
@@ -28,13 +31,14 @@ def reader() -> ModuleType:
 
 
 def fixtures_of(kind: str) -> list[Any]:
-    """The names of the fixtures of one kind, as test parameters; all but the tiny ones are slow."""
+    """The names of the fixtures of one kind, as test parameters; large networks are slow."""
     paths = sorted(FOLDER.glob("*.json"))
     names = [path.stem for path in paths if json.loads(path.read_text()).get("kind") == kind]
     if not names:
         reason = f"no {kind} fixtures in {FOLDER}; set PLAUDIT_PARITY_DIR"
         return [pytest.param("", marks=pytest.mark.skip(reason=reason))]
-    return [pytest.param(name, marks=() if "tiny" in name else pytest.mark.slow) for name in names]
+    slow = [name for name in names if kind in LARGE and "tiny" not in name]
+    return [pytest.param(name, marks=pytest.mark.slow if name in slow else ()) for name in names]
 
 
 def load(name: str) -> Any:
