@@ -96,12 +96,12 @@ def require(state: Mapping[str, Tensor], what: str, expected: Mapping[str, tuple
 
 
 def require_sizes(state: Mapping[str, Tensor], what: str, ranks: Mapping[str, int]) -> None:
-    """ModelError where a tensor that tells the sizes of `what` is missing from `state` or has not so many axes."""
+    """ModelError where a tensor that tells the sizes of `what` is missing from `state`, empty, or of other axes."""
     missing = [f"{name} ({rank} axes)" for name, rank in ranks.items() if name not in state]
     misshapen = [
-        f"{name} is {tuple(state[name].shape)}, not of {rank} axes"
+        f"{name} is {tuple(state[name].shape)}, not {rank} axes of at least 1"
         for name, rank in ranks.items()
-        if name in state and state[name].ndim != rank
+        if name in state and (state[name].ndim != rank or state[name].numel() == 0)
     ]
     _complain(what, missing, [], misshapen, held=state)
 
