@@ -145,18 +145,18 @@ class AntiAliasedSnake(nn.Module):
 
 def upsample(x: Tensor, lowpass: Tensor) -> Tensor:
     """x [B, C, N] at twice the rate: [B, C, 2N]. `lowpass` [K], K even; the ends are held."""
-    margin = len(lowpass) // 2
-    padded = F.pad(x, (margin, margin), mode="replicate").flatten(0, 1)[:, None]  # [B C, 1, N + K]
-    raised = F.conv_transpose1d(padded, 2 * lowpass[None, None], stride=2)[:, 0]
+    channels, margin = x.shape[1], len(lowpass) // 2
+    padded = F.pad(x, (margin, margin), mode="replicate")
+    raised = F.conv_transpose1d(padded, 2 * lowpass.expand(channels, 1, -1), stride=2, groups=channels)
     start = len(lowpass) + margin - 1
-    return raised[:, start : start + 2 * x.shape[2]].unflatten(0, x.shape[:2])
+    return raised[..., start : start + 2 * x.shape[2]]
 
 
 def downsample(x: Tensor, lowpass: Tensor) -> Tensor:
     """x [B, C, 2N] at half the rate: [B, C, N]. `lowpass` [K], K even; the ends are held."""
-    margin = len(lowpass) // 2
-    padded = F.pad(x, (margin - 1, margin), mode="replicate").flatten(0, 1)[:, None]
-    return F.conv1d(padded, lowpass[None, None], stride=2)[:, 0].unflatten(0, x.shape[:2])
+    channels, margin = x.shape[1], len(lowpass) // 2
+    padded = F.pad(x, (margin - 1, margin), mode="replicate")
+    return F.conv1d(padded, lowpass.expand(channels, 1, -1), stride=2, groups=channels)
 
 
 def half_band_filter(taps: int) -> Tensor:
