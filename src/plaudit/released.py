@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,13 @@ def unwrap(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         if isinstance(checkpoint.get(wrapper), Mapping):
             return unwrap(checkpoint[wrapper])
     return {_bare(name): value for name, value in checkpoint.items() if isinstance(value, Tensor)}
+
+
+def renamed(name: str, rules: Sequence[tuple[str, str]]) -> str:
+    """`name` after every (regular expression, replacement) of `rules`, in order; from our names to published ones."""
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def fold_weight_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from plaudit.backbone.config import BackboneConfig, Injection
 from plaudit.backbone.fluxaudio import FluxAudio
-from plaudit.released import require, require_sizes, unwrap
+from plaudit.released import renamed, require, require_sizes, unwrap
 
 WHAT = "FluxAudio (a name map may help)"
 EXTRAS = ("t_embed.freqs", "latent_rot", "text_rot", "_extra_state")
@@ -47,8 +46,7 @@ def published_names(ours: str) -> tuple[str, ...]:
     """
     if ours.startswith("score"):
         return (ours,)
-    for pattern, replacement in OURS_TO_PUBLISHED:
-        ours = re.sub(pattern, replacement, ours)
+    ours = renamed(ours, OURS_TO_PUBLISHED)
     if ".gate_up." in ours:
         return ours.replace(".gate_up.", ".w1."), ours.replace(".gate_up.", ".w3.")
     return (ours,)

@@ -12,7 +12,7 @@ from torch import Tensor
 from plaudit.codec.bigvgan import BigVGAN, BigVGANConfig
 from plaudit.codec.mel_vae import EPSILON, MelVAE, MelVAEConfig
 from plaudit.errors import ModelError
-from plaudit.released import fold_weight_norm, require, require_sizes, unwrap
+from plaudit.released import fold_weight_norm, renamed, require, require_sizes, unwrap
 
 BIGVGAN, MEL_VAE = "BigVGAN", "MMAudio's mel VAE"
 
@@ -52,7 +52,7 @@ def mel_vae_from_published(checkpoint: Mapping[str, Any]) -> MelVAE:
     with torch.device("meta"):
         vae = MelVAE(_mel_vae_config(state))
     own = vae.state_dict()
-    theirs = {ours: _renamed(ours, MEL_VAE_NAMES) for ours in own}
+    theirs = {ours: renamed(ours, MEL_VAE_NAMES) for ours in own}
     expected = {published: tuple(own[ours].shape) for ours, published in theirs.items()}
     expected |= dict.fromkeys(GAINS, ()) | dict.fromkeys(("data_mean", "data_std"), (1, vae.config.bands, 1))
     require(state, MEL_VAE, expected)
@@ -123,16 +123,10 @@ def _folded(name: str, state: Mapping[str, Tensor]) -> Tensor:
 
 def _bigvgan_name(ours: str, blocks_per_stage: int) -> str:
     """Where one of our tensors lies in a published state dict: all stages' blocks and activations count on."""
-    name = _renamed(ours, BIGVGAN_NAMES)
+    name = renamed(ours, BIGVGAN_NAMES)
     if match := re.match(r"stages\.(\d+)\.blocks\.(\d+)\.layers\.(\d+)\.(\w+)([12])\.(.*)", name):
         stage, block, layer, kind, which, rest = match.groups()
         index = int(stage) * blocks_per_stage + int(block)
         part = f"convs{which}.{layer}" if kind == "conv" else f"activations.{2 * int(layer) + int(which) - 1}"
         return f"resblocks.{index}.{part}.{rest}"
-    return name
-
-
-def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
     return name

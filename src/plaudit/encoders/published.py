@@ -11,7 +11,7 @@ from transformers import ClapAudioConfig, ClapConfig, ClapModel, ClapTextConfig
 
 from plaudit.encoders.laion_clap import LaionCLAP, Tokenizer, check_texts_differ
 from plaudit.errors import ModelError
-from plaudit.released import require, require_sizes, unwrap
+from plaudit.released import renamed, require, require_sizes, unwrap
 
 CLAP = "LAION's CLAP without fusion"
 
@@ -56,11 +56,11 @@ def clap_model_from_published(checkpoint: Mapping[str, Any]) -> ClapModel:
     state = {name: value for name, value in unwrap(checkpoint).items() if not UNUSED.match(name)}
     try:
         model = ClapModel(_clap_config(state))
-    except ValueError as error:
+    except (ValueError, ZeroDivisionError) as error:
         raise ModelError(f"the checkpoint does not fit {CLAP}: its sizes contradict each other ({error})") from None
     own = {name: value for name, value in model.state_dict().items() if not UNUSED.match(name)}
-    require(state, CLAP, {_published_name(name): _published_shape(name, value) for name, value in own.items()})
-    converted = {name: _part(name, state[_published_name(name)]).float() for name in own}
+    require(state, CLAP, {renamed(name, TO_PUBLISHED): _published_shape(name, value) for name, value in own.items()})
+    converted = {name: _part(name, state[renamed(name, TO_PUBLISHED)]).float() for name in own}
     model.load_state_dict(model.state_dict() | converted)
     return model.eval()
 
@@ -104,20 +104,14 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     return len({match[1] for name in state if (match := re.match(pattern, name))})
 
 
-def _published_name(name: str) -> str:
-    for pattern, replacement in TO_PUBLISHED:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
 def _published_shape(name: str, value: Tensor) -> tuple[int, ...]:
-    stacked = ".attn.qkv." in _published_name(name)
+    stacked = ".attn.qkv." in renamed(name, TO_PUBLISHED)
     return (3 * value.shape[0], *value.shape[1:]) if stacked else tuple(value.shape)
 
 
 def _part(name: str, published: Tensor) -> Tensor:
     """The rows of a published tensor that are the one called `name` in transformers."""
-    if ".attn.qkv." not in _published_name(name):
+    if ".attn.qkv." not in renamed(name, TO_PUBLISHED):
         return published
     query, key, value = published.chunk(3)
     return query if ".query." in name else key if ".key." in name else value
