@@ -1,14 +1,9 @@
-import os
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 
 from plaudit.errors import ModelError
-from plaudit.reward.head import TuneJuryHead, import_released_head, load_released_head
-
-PARITY = Path(os.environ.get("PLAUDIT_PARITY_DIR", Path(__file__).parents[2].parent / "shared" / "parity"))
+from plaudit.reward.head import TuneJuryHead
+from plaudit.reward.published import head_from_published
 
 
 def released_form(head: TuneJuryHead, prefix: str) -> dict[str, torch.Tensor]:
@@ -39,39 +34,25 @@ def test_offset_and_scale_are_applied_after_the_network() -> None:
     torch.testing.assert_close(head(x), (plain - 0.5) * 2)
 
 
-@pytest.mark.parametrize("prefix", ["score.", "net."])
-def test_released_names_of_any_width_are_imported(prefix: str) -> None:
-    original = TuneJuryHead(6, (5, 3)).eval()
-    imported = import_released_head(released_form(original, prefix), Path("head.pt"))
+@pytest.mark.parametrize("prefix", ["score.", "net.", "module.net."])
+@pytest.mark.parametrize("hidden", [(5, 3), (4,), ()])
+def test_released_names_of_any_width_are_imported(prefix: str, hidden: tuple[int, ...]) -> None:
+    original = TuneJuryHead(6, hidden).eval()
+    state = released_form(original, prefix)
+    imported = head_from_published({"state_dict": state} if "module" in prefix else state)
     x = torch.randn(4, 6)
-    assert imported.hidden == (5, 3)
+    assert imported.hidden == hidden and not imported.training
     torch.testing.assert_close(imported(x), original(x))
 
 
 def test_a_state_dict_of_something_else_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"no key begins with score\. or net\."):
-        import_released_head({"weight": torch.zeros(3)}, Path("head.pt"))
+    with pytest.raises(ModelError, match=r"score\. or net\..*missing score\.0\.weight .*it holds weight$"):
+        head_from_published({"weight": torch.zeros(3)})
     state = released_form(TuneJuryHead(6, (5, 3)), "net.")
     del state["net.1.running_mean"]
-    with pytest.raises(ModelError, match=r"missing .*running_mean"):
-        import_released_head(state, Path("head.pt"))
-
-
-def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path) -> None:
-    damaged = tmp_path / "head.pt"
-    damaged.write_bytes(b"not weights")
+    state |= {"net.4.bias": torch.zeros(7), "audio.weight": torch.zeros(2, 2)}
     with pytest.raises(ModelError) as error:
-        load_released_head(damaged)
-    assert "\n" not in str(error.value)
-    with pytest.raises(ModelError, match="does not exist"):
-        load_released_head(tmp_path / "none.pt")
-
-
-def test_a_released_head_computes_what_it_computed_where_it_was_made() -> None:
-    if not (PARITY / "tunejury_head_muq.pt").exists():
-        pytest.skip(f"no released head in {PARITY}; set PLAUDIT_PARITY_DIR")
-    arrays = np.load(PARITY / "tunejury_head_muq.npz")
-    head = load_released_head(PARITY / "tunejury_head_muq.pt")
-    with torch.inference_mode():
-        scores = head(torch.from_numpy(arrays["in.features"]))
-    np.testing.assert_allclose(scores.numpy(), arrays["out.reward"][:, 0], atol=1e-4)
+        head_from_published(state)
+    message = str(error.value)
+    assert "missing net.1.running_mean (5,)" in message and "unknown audio.weight (2, 2)" in message
+    assert "net.4.bias is (7,), not (3,)" in message and "\n" not in message

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +10,9 @@ from torch import Tensor
 
 from plaudit.backbone.config import BackboneConfig, Injection
 from plaudit.backbone.fluxaudio import FluxAudio
-from plaudit.errors import ModelError
+from plaudit.released import renamed, require, require_sizes, unwrap
 
-PREFIXES = ("module.", "ema_model.")
+WHAT = "FluxAudio (a name map may help)"
 EXTRAS = ("t_embed.freqs", "latent_rot", "text_rot", "_extra_state")
 """Entries that some released files carry and no model needs."""
 
@@ -47,24 +46,10 @@ def published_names(ours: str) -> tuple[str, ...]:
     """
     if ours.startswith("score"):
         return (ours,)
-    for pattern, replacement in OURS_TO_PUBLISHED:
-        ours = re.sub(pattern, replacement, ours)
+    ours = renamed(ours, OURS_TO_PUBLISHED)
     if ".gate_up." in ours:
         return ours.replace(".gate_up.", ".w1."), ours.replace(".gate_up.", ".w3.")
     return (ours,)
-
-
-def unwrap(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The bare published state dict inside a released file's content, however wrapped, without the extras."""
-    if isinstance(checkpoint.get("state_dict"), Mapping):
-        return unwrap(checkpoint["state_dict"])
-    state: dict[str, Tensor] = {}
-    for name, value in checkpoint.items():
-        while prefix := next((p for p in PREFIXES if name.startswith(p)), None):
-            name = name.removeprefix(prefix)
-        if name not in EXTRAS and not name.endswith("._extra_state") and isinstance(value, Tensor):
-            state[name] = value
-    return state
 
 
 def from_published(
@@ -75,23 +60,14 @@ def from_published(
     names: published name -> ours, for weights whose published names are not known here, as a score embedder's.
     ModelError lists, with shapes, what is missing, what is not known and what does not fit.
     """
-    state = {(names or {}).get(name, name): value for name, value in unwrap(checkpoint).items()}
+    bare = {name: value for name, value in unwrap(checkpoint).items() if not _is_extra(name)}
+    state = {(names or {}).get(name, name): value for name, value in bare.items()}
     config = infer_config(state, injection)
     with torch.device("meta"):
         model = FluxAudio(config)
-    expected = {published: ours for ours in model.state_dict() for published in published_names(ours)}
-    own = to_published(model)
     # The published model standardizes no score: where the file has no statistics, scores are taken as they are.
     state = {"score_mean": torch.tensor(0.0), "score_std": torch.tensor(1.0)} | state
-    complaints = [f"missing {name} {tuple(own[name].shape)}" for name in expected if name not in state]
-    complaints += [f"unknown {name} {tuple(value.shape)}" for name, value in state.items() if name not in expected]
-    complaints += [
-        f"{name} is {tuple(value.shape)}, not {tuple(own[name].shape)}"
-        for name, value in state.items()
-        if name in own and value.shape != own[name].shape
-    ]
-    if complaints:
-        raise ModelError(f"the checkpoint does not fit (a name map may help): {'; '.join(complaints)}")
+    require(state, WHAT, {name: tuple(value.shape) for name, value in to_published(model).items()})
     converted = {
         ours: _to_our_layout(ours, [state[name] for name in published_names(ours)], config).float()
         for ours in model.state_dict()
@@ -111,13 +87,12 @@ def to_published(model: FluxAudio) -> dict[str, Tensor]:
 
 def infer_config(state: Mapping[str, Tensor], injection: Injection = "none") -> BackboneConfig:
     """The sizes of a bare published state dict; ModelError where it is not a FluxAudio."""
-    try:
-        hidden, latent_dim, _ = state["audio_input_proj.0.weight"].shape
-        text_length, text_dim = state["empty_string_feat"].shape
-        head_dim = state["joint_blocks.0.latent_block.attn.q_norm.weight"].shape[0]
-        text_c_dim = state["empty_string_feat_c"].shape[0]
-    except (KeyError, ValueError) as error:
-        raise ModelError(f"this is no FluxAudio checkpoint: {error} is missing or misshapen; check the file") from None
+    query_norm = "joint_blocks.0.latent_block.attn.q_norm.weight"
+    ranks = {"audio_input_proj.0.weight": 3, "empty_string_feat": 2, "empty_string_feat_c": 1, query_norm: 1}
+    require_sizes(state, WHAT, ranks)
+    hidden, latent_dim, _ = state["audio_input_proj.0.weight"].shape
+    text_length, text_dim = state["empty_string_feat"].shape
+    (text_c_dim,), (head_dim,) = state["empty_string_feat_c"].shape, state[query_norm].shape
     joint, fused = (len({n.split(".")[1] for n in state if n.startswith(f"{k}_blocks.")}) for k in ("joint", "fused"))
     return BackboneConfig(
         latent_dim=latent_dim,
@@ -130,6 +105,10 @@ def infer_config(state: Mapping[str, Tensor], injection: Injection = "none") -> 
         text_length=text_length,
         injection=injection,
     )
+
+
+def _is_extra(name: str) -> bool:
+    return name in EXTRAS or name.endswith("._extra_state")
 
 
 def _to_our_layout(name: str, tensors: list[Tensor], config: BackboneConfig) -> Tensor:

@@ -48,19 +48,19 @@ def log_mel(wave: Tensor, settings: MelSettings) -> Tensor:
 
 @lru_cache(maxsize=8)
 def mel_filters(settings: MelSettings) -> Tensor:
-    """Triangles on Slaney's mel scale, each of unit area in Hz: [bands, n_fft / 2 + 1], float32.
+    """The filters of `settings`, as slaney_filters makes them: [bands, n_fft / 2 + 1]."""
+    with torch.inference_mode(False):  # training may use what evaluation has cached
+        return slaney_filters(settings.sample_rate, settings.n_fft, settings.bands, 0, settings.sample_rate / 2)
+
+
+def slaney_filters(sample_rate: int, n_fft: int, bands: int, low: float, high: float) -> Tensor:
+    """Triangles on Slaney's mel scale from `low` to `high` Hz, each of unit area: [bands, n_fft / 2 + 1], float32.
 
     Slaney, Auditory Toolbox (1998); the same as librosa's default filter bank.
     """
-    with torch.inference_mode(False):  # training may use what evaluation has cached
-        return _filters(settings)
-
-
-def _filters(settings: MelSettings) -> Tensor:
-    nyquist = settings.sample_rate / 2
-    mels = torch.linspace(0, float(_hz_to_mel(torch.tensor(nyquist).double())), settings.bands + 2, dtype=torch.float64)
-    edges = _mel_to_hz(mels)
-    centres = torch.linspace(0, nyquist, settings.n_fft // 2 + 1, dtype=torch.float64)
+    lowest, highest = (float(_hz_to_mel(torch.tensor(hz, dtype=torch.float64))) for hz in (low, high))
+    edges = _mel_to_hz(torch.linspace(lowest, highest, bands + 2, dtype=torch.float64))
+    centres = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
     rising = (centres - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - centres) / (edges[2:] - edges[1:-1])[:, None]
     triangles = torch.minimum(rising, falling).clamp(min=0)

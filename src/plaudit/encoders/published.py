@@ -1,0 +1,117 @@
+"""Published CLAP checkpoints: LAION's names and layouts to those of transformers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from transformers import ClapAudioConfig, ClapConfig, ClapModel, ClapTextConfig
+
+from plaudit.encoders.laion_clap import LaionCLAP, Tokenizer, check_texts_differ
+from plaudit.errors import ModelError
+from plaudit.released import renamed, require, require_sizes, unwrap
+
+CLAP = "LAION's CLAP without fusion"
+
+TO_PUBLISHED = (
+    (r"^text_model\.", "text_branch."),
+    (r"^audio_model\.audio_encoder\.", "audio_branch."),
+    (r"\.batch_norm\.", ".bn0."),
+    (r"(blocks\.\d+)\.layernorm_before\.", r"\1.norm1."),
+    (r"(blocks\.\d+)\.layernorm_after\.", r"\1.norm2."),
+    (r"(blocks\.\d+)\.intermediate\.dense\.", r"\1.mlp.fc1."),
+    (r"(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
+    (r"(blocks\.\d+)\.attention\.output\.dense\.", r"\1.attn.proj."),
+    (r"(blocks\.\d+)\.attention\.self\.(?:query|key|value)\.", r"\1.attn.qkv."),
+    (r"(blocks\.\d+)\.attention\.self\.", r"\1.attn."),
+    (r"_projection\.linear1\.", "_projection.0."),
+    (r"_projection\.linear2\.", "_projection.2."),
+)
+"""Transformers' names to LAION's, applied in order; queries, keys and values lie stacked in one tensor."""
+
+UNUSED = re.compile(
+    r"logit_scale_[at]$|(text|audio)_transform\.|audio_branch\.(tscam_conv|head|spectrogram_extractor|logmel_extractor)\."
+    r"|.*\.(attn_mask|relative_position_index|position_ids|token_type_ids|num_batches_tracked)$"
+)
+"""Entries, in either naming, that embeddings do not need or that are built rather than learnt."""
+
+
+def clap_from_published(name: str, checkpoint: Mapping[str, Any], tokenizer: Tokenizer) -> LaionCLAP:
+    """CLAP called `name` from the content of one of LAION's files and RoBERTa's tokenizer, ready to use.
+
+    ModelError where the weights do not fit, or where unrelated texts come out nearly the same.
+    """
+    clap = LaionCLAP(name, clap_model_from_published(checkpoint), tokenizer)
+    check_texts_differ(clap)
+    return clap
+
+
+def clap_model_from_published(checkpoint: Mapping[str, Any]) -> ClapModel:
+    """The two towers in the content of one of LAION's files; their sizes are read from the weights.
+
+    ModelError lists, with shapes, what is missing, unknown or does not fit.
+    """
+    state = {name: value for name, value in unwrap(checkpoint).items() if not UNUSED.match(name)}
+    try:
+        model = ClapModel(_clap_config(state))
+    except (ValueError, ZeroDivisionError) as error:
+        raise ModelError(f"the checkpoint does not fit {CLAP}: its sizes contradict each other ({error})") from None
+    own = {name: value for name, value in model.state_dict().items() if not UNUSED.match(name)}
+    require(state, CLAP, {renamed(name, TO_PUBLISHED): _published_shape(name, value) for name, value in own.items()})
+    converted = {name: _part(name, state[renamed(name, TO_PUBLISHED)]).float() for name in own}
+    model.load_state_dict(model.state_dict() | converted)
+    return model.eval()
+
+
+def _clap_config(state: Mapping[str, Tensor]) -> ClapConfig:
+    patches, words = "audio_branch.patch_embed.proj.weight", "text_branch.embeddings.word_embeddings.weight"
+    positions, widening = (
+        "text_branch.embeddings.position_embeddings.weight",
+        "text_branch.encoder.layer.0.intermediate.dense.weight",
+    )
+    bands, projection = "audio_branch.bn0.weight", "text_projection.0.weight"
+    bias_table = "audio_branch.layers.{}.blocks.0.attn.relative_position_bias_table"
+    stages = max(1, _count(state, r"audio_branch\.layers\.(\d+)\."))
+    ranks = {patches: 4, words: 2, positions: 2, widening: 2, bands: 1, projection: 2}
+    require_sizes(state, CLAP, ranks | {bias_table.format(stage): 2 for stage in range(stages)})
+    width, text_width = state[patches].shape[0], state[words].shape[1]
+    audio = ClapAudioConfig(
+        patch_embeds_hidden_size=width,
+        hidden_size=width << (stages - 1),
+        depths=[_count(state, rf"audio_branch\.layers\.{stage}\.blocks\.(\d+)\.") for stage in range(stages)],
+        num_attention_heads=[state[bias_table.format(stage)].shape[1] for stage in range(stages)],
+        num_hidden_layers=stages,
+        num_mel_bins=state[bands].shape[0],
+        projection_dim=state[projection].shape[0],
+    )
+    text = ClapTextConfig(
+        vocab_size=state[words].shape[0],
+        hidden_size=text_width,
+        num_hidden_layers=_count(state, r"text_branch\.encoder\.layer\.(\d+)\."),
+        num_attention_heads=text_width // 64,  # RoBERTa's heads, whatever its size
+        intermediate_size=state[widening].shape[0],
+        max_position_embeddings=state[positions].shape[0],
+        layer_norm_eps=1e-5,
+        projection_dim=state[projection].shape[0],
+    )
+    return ClapConfig(audio_config=audio, text_config=text, projection_dim=state[projection].shape[0])
+
+
+def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    """How many different numbers stand where `pattern` has its group."""
+    return len({match[1] for name in state if (match := re.match(pattern, name))})
+
+
+def _published_shape(name: str, value: Tensor) -> tuple[int, ...]:
+    stacked = ".attn.qkv." in renamed(name, TO_PUBLISHED)
+    return (3 * value.shape[0], *value.shape[1:]) if stacked else tuple(value.shape)
+
+
+def _part(name: str, published: Tensor) -> Tensor:
+    """The rows of a published tensor that are the one called `name` in transformers."""
+    if ".attn.qkv." not in renamed(name, TO_PUBLISHED):
+        return published
+    query, key, value = published.chunk(3)
+    return query if ".query." in name else key if ".key." in name else value
