@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -52,29 +52,33 @@ def read_json(path: Path) -> Any:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, whole or not at all; ModelError where they can't be written."""
+    """Write tensors as safetensors, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{os.getpid()}.partial"
     try:
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} cannot be written ({error}); free some space and run this again") from None
+    except SafetensorError as error:  # it passes the system's error number on in its text only
+        told = re.search(r"(?:code: |os error )(\d+)", str(error))
+        if told is None:
+            raise
+        raise OSError(int(told[1]), os.strerror(int(told[1])), str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write what training continues from, whole or not at all; ModelError where there is no room for it."""
+    """Write what training continues from, whole or not at all."""
     partial = path.with_suffix(".partial")
     try:
-        torch.save(state, partial)
+        with partial.open("wb") as file:
+            torch.save(state, file)
         partial.replace(path)
-    except (RuntimeError, OSError):  # PyTorch's writer turns a full disk into a RuntimeError that does not say so
-        free = shutil.disk_usage(path.parent).free / 2**20
-        reason = f"{free:.0f} MiB are left on the device"
-        raise ModelError(f"{path} cannot be written ({reason}); free some space and run this again") from None
+    except RuntimeError as error:  # PyTorch's writer covers what the system said of the disk with its own words
+        if isinstance(error.__context__, OSError):
+            raise OSError(error.__context__.errno, error.__context__.strerror, str(path)) from None
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

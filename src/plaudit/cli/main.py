@@ -66,8 +66,9 @@ def main() -> None:
     except Interrupted:
         _fail("interrupted; the same command continues where it stopped", 130)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _fail(f"no space left on the device for {error.filename or 'the output'}; free some and run this again", 1)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            where = error.filename or "the output"
+            _fail(f"{where} cannot be written ({error.strerror}); free some space and run this again", 1)
         _fail(str(error), 1)
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
 from torch import Tensor
 
 from plaudit.assets import save_tensors, write_atomically, write_json
@@ -120,11 +117,7 @@ def _one_line_errors(path: Path) -> Iterator[None]:
     """What the system says against writing `path`, as a CorpusError of one line."""
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        # safetensors passes the system's error number on in its text only.
-        told = re.search(r"(?:code: |os error )(\d+)", str(error))
-        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
-        reason = os.strerror(number) if number else str(error)
-        full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         advice = "free some space and run again, finished shards are kept" if full else "choose another folder"
-        raise CorpusError(f"{path} cannot be written ({reason}); {advice}") from None
+        raise CorpusError(f"{path} cannot be written ({error.strerror}); {advice}") from None
