@@ -126,7 +126,9 @@ def _resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, em
         ema.load_state_dict(state["ema"])
         return int(state["step"])
     except (RuntimeError, KeyError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # PyTorch's own words on a file that is none of its own advise to run the code in it.
+        foreign = isinstance(error, pickle.UnpicklingError) or not str(error)
+        reason = "it is not a checkpoint" if foreign else str(error).splitlines()[0]
         raise ModelError(f"{path} is damaged ({reason}); delete it to train this stage from its start") from None
 
 
