@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -14,8 +15,6 @@ from plaudit.assets import EMBEDDED, fill, load_tensors, models_home, read_json
 from plaudit.backbone.config import BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.codec.embedded import load_embedded_codec
-from plaudit.codec.mel_codec import KIND as MEL_CODEC
-from plaudit.codec.mel_codec import load_mel_codec
 from plaudit.encoders.embedded_clap import load_embedded_clap
 from plaudit.encoders.embedded_text import load_embedded_text_encoder
 from plaudit.encoders.statistics import load_statistics
@@ -26,16 +25,20 @@ from plaudit.reward.scorer import TuneJury, load_reward
 
 @dataclass(frozen=True)
 class Shelf:
-    """Frozen models of one interface: those with a name, and how a folder of each kind (in its config.json) is read."""
+    """Frozen models of one interface.
+
+    named: those with a name. kinds: for each kind that a folder's config.json can have, what reads the folder, as
+    "module:function", because importing transformers takes seconds that most commands need not spend.
+    """
 
     named: dict[str, Callable[[], Any]]
-    kinds: dict[str, Callable[[Path], Any]]
+    kinds: dict[str, str]
 
 
-CODECS = Shelf({"embedded": load_embedded_codec}, {MEL_CODEC: load_mel_codec})
-TEXT_ENCODERS = Shelf({"embedded": load_embedded_text_encoder}, {})
-CLAPS = Shelf({"embedded": load_embedded_clap}, {})
-AUDIO_EMBEDDERS = Shelf({"statistics": load_statistics}, {})
+CODECS = Shelf({"embedded": load_embedded_codec}, {"mel-codec": "plaudit.codec.mel_codec:load_mel_codec"})
+TEXT_ENCODERS = Shelf({"embedded": load_embedded_text_encoder}, {"t5-clap": "plaudit.encoders.t5_clap:load_t5_clap"})
+CLAPS = Shelf({"embedded": load_embedded_clap}, {"laion-clap": "plaudit.encoders.laion_clap:load_clap"})
+AUDIO_EMBEDDERS = Shelf({"statistics": load_statistics}, {"mert": "plaudit.encoders.mert:load_mert"})
 MODELS = {"embedded": EMBEDDED / "model"}
 REWARDS = {"embedded": EMBEDDED / "reward"}
 
@@ -96,7 +99,7 @@ def build(shelf: Shelf, name: str) -> Any:
     if kind not in shelf.kinds:
         wanted = ", ".join(sorted(shelf.kinds)) or "one of the known names"
         raise ModelError(f"{folder} is of kind {kind!r}; wanted here is {wanted}")
-    return shelf.kinds[kind](folder)
+    return resolve_name(shelf.kinds[kind])(folder)
 
 
 def found_folder(name: str, known: Collection[str]) -> Path:
