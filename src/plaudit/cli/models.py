@@ -1,0 +1,111 @@
+"""`plaudit models list|import|inspect`: published models."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from plaudit.cli.console import progress_console, result_console, show_json, show_table
+
+app = typer.Typer(help="Published models: what there is, and turning it into model folders.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Identifier = Annotated[str, typer.Argument(metavar="MODEL", help="A released model; `plaudit models list` names them.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Model folder. Default: MODEL among your models.")
+]
+InjectionName = Annotated[str, typer.Option("--injection", help="Where a released backbone takes its score.")]
+Names = Annotated[
+    Path | None, typer.Option(help="JSON file: published tensor names to ours, for weights whose names are not known.")
+]
+
+
+@app.command("list")
+def list_models(json: Json = False) -> None:
+    """The released models that are known, with licence and size, and which of them are here.
+
+    Example: plaudit models list
+    """
+    from plaudit.assets import models_home
+    from plaudit.models.registry import RELEASES
+
+    here = {name: (models_home() / name / "config.json").is_file() for name in RELEASES}
+    if json:
+        return show_json(
+            [
+                asdict(release) | {"non_commercial": release.non_commercial, "here": here[name]}
+                for name, release in RELEASES.items()
+            ]
+        )
+    rows = []
+    for name, release in RELEASES.items():
+        licence = release.licence + (", gated" if release.gated else "")
+        rows.append((name, "yes" if here[name] else "", release.purpose, licence, release.source))
+    show_table(f"Released models (yours are in {models_home()})", ("model", "here", "for", "licence", "from"), rows)
+
+
+@app.command("import")
+def import_model(
+    model: Identifier,
+    source: Annotated[Path, typer.Option("--from", help="Folder of the released files, or the only file.")],
+    output: Output = None,
+    injection: InjectionName = "none",
+    names: Names = None,
+    json: Json = False,
+) -> None:
+    """Turn released files that you have into a model folder; it is then found by its name.
+
+    Example: plaudit models import codec-44k --from downloads/
+    """
+    from plaudit.models.importing import files_in
+    from plaudit.models.registry import find
+
+    release = find(model)
+    _import(release, files_in(source, release), output, injection, names, json)
+
+
+@app.command()
+def inspect(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, or the name of one of your models.")],
+    json: Json = False,
+) -> None:
+    """Parameters, configuration, licence and provenance of a model folder.
+
+    Example: plaudit models inspect codec-44k
+    """
+    from plaudit import hub
+    from plaudit.models.inspecting import inspect_folder
+
+    found = inspect_folder(hub.model_folder(model, hub.MODELS))
+    if json:
+        show_json(found)
+    else:
+        show_table(model, ("what", "value"), list(_flat(found)))
+
+
+def _import(
+    release: Any, files: dict[str, Path], output: Path | None, injection: str, names: Path | None, json: bool
+) -> None:
+    from plaudit.assets import models_home, read_json
+    from plaudit.models.importing import Choices, import_release, injection_called
+
+    if release.non_commercial:
+        progress_console.print(f"{release.id}: licence {release.licence}; not for commercial use", highlight=False)
+    folder = output or models_home() / release.id
+    choices = Choices(injection_called(injection), read_json(names) if names else {})
+    facts = import_release(release, files, folder, choices)
+    if json:
+        show_json({"model": release.id, "folder": str(folder.resolve()), **facts})
+    else:
+        result_console.print(f"{release.id}: {folder.resolve()}", soft_wrap=True, highlight=False)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested values as rows, their keys joined by dots."""
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return rows
