@@ -1,14 +1,17 @@
-"""`plaudit models list|import|inspect`: published models."""
+"""`plaudit models list|fetch|import|inspect`: published models."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plaudit.cli.console import progress_console, result_console, show_json, show_table
+from plaudit.cli.console import ConsoleReporter, progress_console, result_console, show_json, show_table
+
+if TYPE_CHECKING:
+    from plaudit.models.registry import Release
 
 app = typer.Typer(help="Published models: what there is, and turning it into model folders.", no_args_is_help=True)
 
@@ -47,6 +50,36 @@ def list_models(json: Json = False) -> None:
     show_table(f"Released models (yours are in {models_home()})", ("model", "here", "for", "licence", "from"), rows)
 
 
+@app.command()
+def fetch(
+    model: Identifier,
+    cache: Annotated[Path | None, typer.Option(help="Folder for downloads. Default: the Hub's cache.")] = None,
+    injection: InjectionName = "none",
+    names: Names = None,
+    json: Json = False,
+) -> None:
+    """Download a released model and what it needs, and make model folders of them; a broken download is continued.
+
+    Example: plaudit models fetch codec-44k
+    """
+    from plaudit.assets import models_home
+    from plaudit.models.fetch import fetch as fetch_files
+    from plaudit.models.fetch import with_needs
+    from plaudit.models.registry import find
+
+    wanted = with_needs(find(model), lambda name: (models_home() / name / "config.json").is_file())
+    files = {}
+    for release in wanted:
+        _warn_of_licence(release)
+        with ConsoleReporter().progress(f"fetching {release.id}") as advance:
+            files[release.id] = fetch_files(release, cache, advance)
+    made = [_import(release, files[release.id], None, injection, names) for release in reversed(wanted)]
+    if json:
+        return show_json(made)
+    for row in made:
+        _say(row)
+
+
 @app.command("import")
 def import_model(
     model: Identifier,
@@ -64,7 +97,12 @@ def import_model(
     from plaudit.models.registry import find
 
     release = find(model)
-    _import(release, files_in(source, release), output, injection, names, json)
+    _warn_of_licence(release)
+    made = _import(release, files_in(source, release), output, injection, names)
+    if json:
+        show_json(made)
+    else:
+        _say(made)
 
 
 @app.command()
@@ -87,20 +125,25 @@ def inspect(
 
 
 def _import(
-    release: Any, files: dict[str, Path], output: Path | None, injection: str, names: Path | None, json: bool
-) -> None:
+    release: Release, files: dict[str, Path], output: Path | None, injection: str, names: Path | None
+) -> dict[str, Any]:
     from plaudit.assets import models_home, read_json
     from plaudit.models.importing import Choices, import_release, injection_called
 
-    if release.non_commercial:
-        progress_console.print(f"{release.id}: licence {release.licence}; not for commercial use", highlight=False)
     folder = output or models_home() / release.id
     choices = Choices(injection_called(injection), read_json(names) if names else {})
     facts = import_release(release, files, folder, choices)
-    if json:
-        show_json({"model": release.id, "folder": str(folder.resolve()), **facts})
-    else:
-        result_console.print(f"{release.id}: {folder.resolve()}", soft_wrap=True, highlight=False)
+    return {"model": release.id, "folder": str(folder.resolve()), **facts}
+
+
+def _say(made: dict[str, Any]) -> None:
+    result_console.print(f"{made['model']}: {made['folder']}", soft_wrap=True, highlight=False)
+
+
+def _warn_of_licence(release: Release) -> None:
+    if release.non_commercial:
+        said = f"{release.id}: not for commercial use (licence: {release.licence})"
+        progress_console.print(said, highlight=False, soft_wrap=True)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
