@@ -1,4 +1,4 @@
-"""`plaudit models list|fetch|import|inspect`: published models."""
+"""`plaudit models list|fetch|import|inspect|verify`: published models."""
 
 from __future__ import annotations
 
@@ -122,6 +122,30 @@ def inspect(
         show_json(found)
     else:
         show_table(model, ("what", "value"), list(_flat(found)))
+
+
+@app.command()
+def verify(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A text-to-music model: its folder or its name.")],
+    json: Json = False,
+) -> None:
+    """Send a known clip through a model's codec, and say whether codec, text encoder and backbone fit together.
+
+    Exits 1 where they do not.
+
+    Example: plaudit models verify embedded
+    """
+    from plaudit import hub
+    from plaudit.models.verifying import verify as checks_of
+
+    checks = checks_of(hub.load(model, "cpu"))
+    if json:
+        show_json([asdict(check) | {"passed": check.passed} for check in checks])
+    else:
+        rows = [(c.name, c.value, f"{c.low:g} to {c.high:g}", "fits" if c.passed else c.otherwise) for c in checks]
+        show_table(model, ("check", "value", "must be", "result"), rows)
+    if not all(check.passed for check in checks):
+        raise typer.Exit(1)
 
 
 def _import(
