@@ -1,4 +1,4 @@
-"""`plaudit models list|fetch|import|inspect|verify`: published models."""
+"""`plaudit models list|fetch|import|inspect|verify|export`: published models."""
 
 from __future__ import annotations
 
@@ -146,6 +146,28 @@ def verify(
         show_table(model, ("check", "value", "must be", "result"), rows)
     if not all(check.passed for check in checks):
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A text-to-music model: its folder or its name.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the Hub; or, ending in .safetensors, released weights.")
+    ],
+) -> None:
+    """Write a model for others: a folder with a model card for the Hub, or its weights under the released names.
+
+    Example: plaudit models export runs/demo/crpo -o crpo-for-the-hub
+    """
+    from plaudit import hub
+    from plaudit.models.exporting import export_folder, export_released
+
+    folder = hub.model_folder(model, hub.MODELS)
+    if output.suffix:
+        export_released(folder, output)
+    else:
+        export_folder(folder, output)
+    result_console.print(output.resolve(), soft_wrap=True, highlight=False)
 
 
 def _import(
