@@ -97,8 +97,9 @@ def import_model(
     from plaudit.models.registry import find
 
     release = find(model)
+    files = files_in(source, release)
     _warn_of_licence(release)
-    made = _import(release, files_in(source, release), output, injection, names)
+    made = _import(release, files, output, injection, names)
     if json:
         show_json(made)
     else:
