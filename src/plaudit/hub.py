@@ -71,7 +71,6 @@ def load_backbone(folder: Path, config: BackboneConfig) -> FluxAudio:
     """The network of a model folder, in evaluation mode."""
     with torch.device("meta"):
         backbone = FluxAudio(config)
-    backbone.to_empty(device="cpu")
     fill(backbone, load_tensors(folder / "model.safetensors"), folder)
     return backbone.eval()
 
