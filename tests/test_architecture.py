@@ -21,7 +21,7 @@ ORDER = (
     ("embedded",),
     ("stages",),
     ("evaluate",),
-    ("recipe", "runs", "hub"),
+    ("recipe", "runs", "hub", "models"),
     ("chain",),
     ("cli",),
 )

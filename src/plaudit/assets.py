@@ -20,6 +20,14 @@ EMBEDDED = Path(__file__).parent / "weights"
 """The embedded world's weights: codec, text, clap, probes, reward, model."""
 
 
+def models_home() -> Path:
+    """Where fetched and imported models are kept: $PLAUDIT_MODELS, or `plaudit/models` in the user's cache folder."""
+    if chosen := os.environ.get("PLAUDIT_MODELS"):
+        return Path(chosen).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "plaudit" / "models"
+
+
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write a file so that a reader sees all of it or nothing, whatever kills the writer."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +117,10 @@ def load_module(folder: Path, module: nn.Module) -> None:
 
 
 def fill(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
-    """Copy `tensors` into `module`; every name and shape must fit, or ModelError says which do not."""
+    """Put `tensors` into `module`; every name and shape must fit, or ModelError says which do not.
+
+    A module built on the meta device takes the tensors themselves, so that weights are neither made nor copied twice.
+    """
     own = module.state_dict()
     missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or unexpected:
@@ -118,4 +129,5 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
     wrong = [f"{name} {theirs} for {ours}" for name, (theirs, ours) in shapes.items() if theirs != ours]
     if wrong:
         raise ModelError(f"{source} does not fit {type(module).__name__}: shapes differ: {', '.join(wrong)}")
-    module.load_state_dict({name: t.to(own[name].dtype) for name, t in tensors.items()})
+    built_empty = any(t.is_meta for t in own.values())
+    module.load_state_dict({name: t.to(own[name].dtype) for name, t in tensors.items()}, assign=built_empty)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
 
-from plaudit.assets import EMBEDDED, fill, load_tensors
+from plaudit.assets import EMBEDDED, fill, load_tensors, models_home, read_json
 from plaudit.backbone.config import BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.codec.embedded import load_embedded_codec
@@ -19,12 +21,24 @@ from plaudit.encoders.statistics import load_statistics
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic, read_model_config
 from plaudit.reward.scorer import TuneJury, load_reward
-from plaudit.types import AudioEmbedder, Codec, Embedder, TextEncoder
 
-CODECS: dict[str, Callable[[], Codec]] = {"embedded": load_embedded_codec}
-TEXT_ENCODERS: dict[str, Callable[[], TextEncoder]] = {"embedded": load_embedded_text_encoder}
-CLAPS: dict[str, Callable[[], Embedder]] = {"embedded": load_embedded_clap}
-AUDIO_EMBEDDERS: dict[str, Callable[[], AudioEmbedder]] = {"statistics": load_statistics}
+
+@dataclass(frozen=True)
+class Shelf:
+    """Frozen models of one interface.
+
+    named: those with a name. kinds: for each kind that a folder's config.json can have, what reads the folder, as
+    "module:function", because importing transformers takes seconds that most commands need not spend.
+    """
+
+    named: dict[str, Callable[[], Any]]
+    kinds: dict[str, str]
+
+
+CODECS = Shelf({"embedded": load_embedded_codec}, {"mel-codec": "plaudit.codec.mel_codec:load_mel_codec"})
+TEXT_ENCODERS = Shelf({"embedded": load_embedded_text_encoder}, {"t5-clap": "plaudit.encoders.t5_clap:load_t5_clap"})
+CLAPS = Shelf({"embedded": load_embedded_clap}, {"laion-clap": "plaudit.encoders.laion_clap:load_clap"})
+AUDIO_EMBEDDERS = Shelf({"statistics": load_statistics}, {"mert": "plaudit.encoders.mert:load_mert"})
 MODELS = {"embedded": EMBEDDED / "model"}
 REWARDS = {"embedded": EMBEDDED / "reward"}
 
@@ -57,7 +71,6 @@ def load_backbone(folder: Path, config: BackboneConfig) -> FluxAudio:
     """The network of a model folder, in evaluation mode."""
     with torch.device("meta"):
         backbone = FluxAudio(config)
-    backbone.to_empty(device="cpu")
     fill(backbone, load_tensors(folder / "model.safetensors"), folder)
     return backbone.eval()
 
@@ -68,19 +81,32 @@ def load_reward_model(name: str) -> TuneJury:
 
 
 def model_folder(name: str, known: dict[str, Path]) -> Path:
-    """The folder of a known name, or `name` itself where it is a folder with a config.json."""
-    if name in known:
-        return known[name]
-    if (Path(name) / "config.json").is_file():
-        return Path(name)
+    """The folder of a known name, of a folder's path, or of a model fetched or imported under that name."""
+    return known[name] if name in known else found_folder(name, known)
+
+
+def build(shelf: Shelf, name: str) -> Any:
+    """The frozen model called `name` on a shelf, or in a folder: its path, or the name it was imported under.
+
+    ModelError where there is none, or it is of another kind.
+    """
+    if name in shelf.named:
+        return shelf.named[name]()
+    folder = found_folder(name, shelf.named)
+    config = read_json(folder / "config.json")
+    kind = config.get("kind") if isinstance(config, dict) else None
+    if kind not in shelf.kinds:
+        wanted = ", ".join(sorted(shelf.kinds)) or "one of the known names"
+        raise ModelError(f"{folder} is of kind {kind!r}; wanted here is {wanted}")
+    return resolve_name(shelf.kinds[kind])(folder)
+
+
+def found_folder(name: str, known: Collection[str]) -> Path:
+    """The folder at the path `name`, or called so among the user's models; ModelError where neither exists."""
+    for folder in (Path(name), models_home() / name):
+        if (folder / "config.json").is_file():
+            return folder
     raise ModelError(f"no model {name!r}: give a model folder or one of {', '.join(sorted(known))}")
-
-
-def build(registry: dict[str, Callable[[], Any]], name: str) -> Any:
-    """The frozen model called `name` in one of the registries above."""
-    if name not in registry:
-        raise ModelError(f"no such model {name!r}; known here are {', '.join(sorted(registry))}")
-    return registry[name]()
 
 
 def weights_digest(*names: str) -> dict[str, str]:

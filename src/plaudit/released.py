@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,12 @@ def read_released(path: Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise ModelError(f"{path} holds a {type(content).__name__}, not named weights; check the file")
     return dict(content)
+
+
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """A file's digest with the algorithm before it: `sha256:...` or `md5:...`."""
+    with path.open("rb") as file:
+        return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
 
 
 def unwrap(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -25,6 +25,9 @@ def plaudit(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("generate", "   ", "-o", "out"), "the prompt is empty"),
         (("generate", "piano", "--model", "nowhere"), "no model 'nowhere'"),
         (("score", "nowhere.wav", "--reward", "nowhere"), "no model 'nowhere'"),
+        (("models", "import", "nowhere", "--from", "nowhere"), "no released model 'nowhere'"),
+        (("models", "import", "mert-330m", "--from", "nowhere"), "nowhere has no config.json"),
+        (("models", "inspect", "nowhere"), "no model 'nowhere'"),
         (("evaluate", "nowhere.csv", "--reference", "nowhere"), "nowhere"),
     ],
 )
@@ -58,7 +61,10 @@ def test_bad_audio_is_named_and_the_rest_is_scored(tmp_path: Path) -> None:
     assert plaudit("score", str(tmp_path / "good.wav")).returncode == 0
 
 
-@pytest.mark.parametrize("command", ["demo", "run", "generate", "score", "evaluate", "report"])
+@pytest.mark.parametrize(
+    "command",
+    ["demo", "run", "generate", "score", "evaluate", "report", "models fetch", "models verify"],
+)
 def test_every_command_has_help_with_an_example(command: str) -> None:
-    done = plaudit(command, "--help")
+    done = plaudit(*command.split(), "--help")
     assert done.returncode == 0 and "Example: plaudit" in done.stdout

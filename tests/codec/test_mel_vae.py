@@ -11,9 +11,9 @@ from plaudit.errors import AudioError, ModelError
 CONFIG = MelVAEConfig(bands=6, latent_dim=3, hidden=4)
 
 
-def published() -> dict[str, Tensor]:
-    """Random weights under the published names and shapes, for CONFIG."""
-    shapes: dict[str, tuple[int, ...]] = {"data_mean": (1, 6, 1), "data_std": (1, 6, 1)}
+def published(bands: int = 6) -> dict[str, Tensor]:
+    """Random weights under the published names and shapes, for CONFIG or another number of bands."""
+    shapes: dict[str, tuple[int, ...]] = {"data_mean": (1, bands, 1), "data_std": (1, bands, 1)}
     for side, names in (("encoder", ("down", 2)), ("decoder", ("up", 3))):
         middle = {f"{block}.{c}": (16, 16, 3) for block in ("block_1", "block_2") for c in ("conv1", "conv2")}
         middle |= {"attn_1.qkv": (48, 16, 1), "attn_1.proj_out": (16, 16, 1)}
@@ -27,8 +27,8 @@ def published() -> dict[str, Tensor]:
                 shapes |= {stem + "conv1.weight": (width, narrow, 3), stem + "conv2.weight": (width, width, 3)}
                 if narrow != width:
                     shapes[stem + "nin_shortcut.weight"] = (width, narrow, 1)
-    shapes |= {"encoder.conv_in.weight": (4, 6, 3), "encoder.conv_out.weight": (6, 16, 3)}
-    shapes |= {"decoder.conv_in.weight": (16, 3, 3), "decoder.conv_out.weight": (6, 4, 3)}
+    shapes |= {"encoder.conv_in.weight": (4, bands, 3), "encoder.conv_out.weight": (6, 16, 3)}
+    shapes |= {"decoder.conv_in.weight": (16, 3, 3), "decoder.conv_out.weight": (bands, 4, 3)}
     shapes |= {f"encoder.down.0.downsample.conv{i}.weight": (4, 4, 1) for i in (1, 2)}
     shapes["decoder.up.1.upsample.conv.weight"] = (8, 8, 3)
     generator = torch.Generator().manual_seed(0)

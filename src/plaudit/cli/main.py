@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from plaudit import __version__
-from plaudit.cli import embedded, generate, run, score
+from plaudit.cli import embedded, generate, models, run, score
 from plaudit.errors import PlauditError
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ def options(
 run.add_to(app)
 generate.add_to(app)
 score.add_to(app)
+app.add_typer(models.app, name="models")
 app.add_typer(embedded.app, name="embedded")
 
 

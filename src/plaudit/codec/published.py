@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from plaudit.codec.bigvgan import BigVGAN, BigVGANConfig
+from plaudit.codec.mel import MelSettings
+from plaudit.codec.mel_codec import MelCodec
 from plaudit.codec.mel_vae import EPSILON, MelVAE, MelVAEConfig
 from plaudit.errors import ModelError
 from plaudit.released import fold_weight_norm, renamed, require, require_sizes, unwrap
@@ -59,6 +61,35 @@ def mel_vae_from_published(checkpoint: Mapping[str, Any]) -> MelVAE:
     converted = {ours: _folded(published, state) for ours, published in theirs.items()}
     vae.load_state_dict(converted, assign=True)
     return vae.eval().requires_grad_(False)
+
+
+def mel_codec_from_published(
+    name: str, vae: Mapping[str, Any], vocoder: Mapping[str, Any], vocoder_config: Mapping[str, Any]
+) -> MelCodec:
+    """The codec called `name` from the contents of a mel VAE's and a BigVGAN's files and the latter's config.json.
+
+    The spectrogram is the one that BigVGAN was trained on. ModelError where a part is damaged or they do not fit.
+    """
+    generator = bigvgan_from_published(vocoder, bigvgan_config(vocoder_config))
+    return MelCodec(name, mel_settings(vocoder_config), mel_vae_from_published(vae), generator)
+
+
+def mel_settings(published: Mapping[str, Any]) -> MelSettings:
+    """The spectrogram that the `config.json` of a BigVGAN release describes; ModelError where it is of another kind.
+
+    Known is the one whose window is as long as its transform and whose bands reach from 0 Hz to half the rate.
+    """
+    try:
+        rate, n_fft = published["sampling_rate"], published["n_fft"]
+        window, low, high = published["win_size"], published["fmin"], published["fmax"]
+        settings = MelSettings(rate, n_fft, published["hop_size"], published["num_mels"], "natural")
+    except KeyError as error:
+        raise ModelError(f"the configuration of BigVGAN has no {error}; take the config.json of its release") from None
+    if window != n_fft or low != 0 or high not in (None, rate / 2):
+        raise ModelError(
+            f"this BigVGAN's spectrogram is not known here: window {window} for {n_fft} points, {low} to {high} Hz"
+        )
+    return settings
 
 
 def bigvgan_config(published: Mapping[str, Any]) -> BigVGANConfig:

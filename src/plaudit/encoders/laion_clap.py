@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Protocol
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import ClapModel
+from transformers import ClapConfig, ClapModel
 
+from plaudit.assets import load_module, read_json, save_module
 from plaudit.codec.mel import slaney_filters
 from plaudit.encoders.spectrum import checked
+from plaudit.encoders.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
 from plaudit.errors import ModelError
 
+KIND = "laion-clap"
 SAMPLE_RATE = 48000
 SAMPLES = 10 * SAMPLE_RATE
 """What the audio tower hears at once."""
@@ -36,15 +40,6 @@ UNRELATED = (
 )
 COLLAPSED = 0.9
 """Cosine of unrelated texts from which on a text tower is refused (ours); sound ones stay far below."""
-
-
-class Tokenizer(Protocol):
-    """What is used of a transformers tokenizer; RoBERTa's, for LAION's files."""
-
-    def __call__(
-        self, text: list[str], *, padding: str, truncation: bool, max_length: int, return_tensors: str
-    ) -> Mapping[str, Tensor]:
-        """`input_ids` and `attention_mask`, [B, max_length] each."""
 
 
 class LaionCLAP(nn.Module):
@@ -95,6 +90,25 @@ def check_texts_differ(clap: LaionCLAP) -> None:
             f"this CLAP hardly tells texts apart: unrelated ones have a cosine of {closest:.2f}; "
             "its text weights are damaged or badly converted, take LAION's original file"
         )
+
+
+def save_clap(folder: Path, clap: LaionCLAP, facts: Mapping[str, Any]) -> None:
+    """Write CLAP's folder with its tokenizer; `facts` (licence, how it was made) are kept in config.json."""
+    save_tokenizer(folder, clap.tokenizer)
+    save_module(folder, clap, {"kind": KIND, "name": clap.name, "clap": clap.model.config.to_diff_dict(), **facts})
+
+
+def load_clap(folder: Path) -> LaionCLAP:
+    """CLAP from its folder, ready to use; ModelError where a file is damaged or it hardly tells texts apart."""
+    config = read_json(folder / "config.json")
+    try:
+        model, name = ClapModel(ClapConfig.from_dict(config["clap"])), config["name"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{folder / 'config.json'} does not describe a CLAP ({error})") from None
+    clap = LaionCLAP(name, model, load_tokenizer(folder))
+    load_module(folder, clap)
+    check_texts_differ(clap)
+    return clap.eval()
 
 
 def quantized(wave: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Published CLAP checkpoints: LAION's names and layouts to those of transformers."""
+"""Published CLAP and MERT checkpoints: their names and layouts to those of transformers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
-from transformers import ClapAudioConfig, ClapConfig, ClapModel, ClapTextConfig
+from transformers import ClapAudioConfig, ClapConfig, ClapModel, ClapTextConfig, HubertConfig, HubertModel
 
-from plaudit.encoders.laion_clap import LaionCLAP, Tokenizer, check_texts_differ
+from plaudit.encoders.laion_clap import LaionCLAP, check_texts_differ
+from plaudit.encoders.mert import MERT, SAMPLE_RATE
+from plaudit.encoders.tokenizer import Tokenizer
 from plaudit.errors import ModelError
 from plaudit.released import renamed, require, require_sizes, unwrap
 
-CLAP = "LAION's CLAP without fusion"
+CLAP, MERT_330M = "LAION's CLAP without fusion", "MERT (a HuBERT)"
 
 TO_PUBLISHED = (
     (r"^text_model\.", "text_branch."),
@@ -36,6 +38,16 @@ UNUSED = re.compile(
     r"|.*\.(attn_mask|relative_position_index|position_ids|token_type_ids|num_batches_tracked)$"
 )
 """Entries, in either naming, that embeddings do not need or that are built rather than learnt."""
+
+
+MERT_WEIGHT_NORM = (
+    (r"\.weight_g$", ".parametrizations.weight.original0"),
+    (r"\.weight_v$", ".parametrizations.weight.original1"),
+)
+"""The older spelling of weight norm to the newer, which HubertModel has."""
+
+MASK = "masked_spec_embed"
+"""What MERT's training puts in the place of masked frames; listening needs none."""
 
 
 def clap_from_published(name: str, checkpoint: Mapping[str, Any], tokenizer: Tokenizer) -> LaionCLAP:
@@ -63,6 +75,29 @@ def clap_model_from_published(checkpoint: Mapping[str, Any]) -> ClapModel:
     converted = {name: _part(name, state[renamed(name, TO_PUBLISHED)]).float() for name in own}
     model.load_state_dict(model.state_dict() | converted)
     return model.eval()
+
+
+def mert_from_published(
+    name: str, checkpoint: Mapping[str, Any], config: Mapping[str, Any], preprocessor: Mapping[str, Any]
+) -> MERT:
+    """MERT called `name` from the content of its weights file, its config.json and its preprocessor_config.json.
+
+    ModelError where it is an MERT that is more than a HuBERT, or lists, with shapes, what is missing, unknown or does
+    not fit.
+    """
+    if config.get("model_type") not in ("mert_model", "hubert"):
+        raise ModelError(f"this configuration is of {config.get('model_type')!r}, not of an MERT")
+    for key, what in (("feature_extractor_cqt", "a constant-Q input"), ("deepnorm", "DeepNorm")):
+        if config.get(key):
+            raise ModelError(f"this MERT has {what} ({key}), which is not known here; take MERT-v1-330M")
+    if (rate := preprocessor.get("sampling_rate")) != SAMPLE_RATE:
+        raise ModelError(f"this MERT hears {rate} Hz, not {SAMPLE_RATE}; take its preprocessor_config.json")
+    known = HubertConfig().to_dict().keys() - {"model_type", "architectures", "transformers_version"}
+    model = HubertModel(HubertConfig.from_dict({key: config[key] for key in config.keys() & known}))
+    state = {renamed(n, MERT_WEIGHT_NORM): value for n, value in unwrap(checkpoint).items() if n != MASK}
+    require(state, MERT_330M, {n: tuple(value.shape) for n, value in model.state_dict().items() if n != MASK})
+    model.load_state_dict(model.state_dict() | {n: value.float() for n, value in state.items()})
+    return MERT(name, model, bool(preprocessor.get("do_normalize", True)))
 
 
 def _clap_config(state: Mapping[str, Tensor]) -> ClapConfig:

@@ -1,0 +1,144 @@
+"""Downloading released files: whole or not at all, continued where they broke off, checked by their digest."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import errors as hub_errors
+
+from plaudit.assets import models_home
+from plaudit.errors import ModelError
+from plaudit.models.registry import RELEASES, Release, ReleasedFile
+from plaudit.released import digest
+
+Progress = Callable[[int, int], None]
+"""Hears how many bytes of a file are there, of how many."""
+
+CHUNK = 1 << 20
+TIMEOUT = 30.0
+"""Seconds without an answer after which an address is given up."""
+
+
+def fetch(release: Release, cache: Path | None, progress: Progress = lambda done, total: None) -> dict[str, Path]:
+    """The files of a release by their local names, downloaded where they are not in the cache yet.
+
+    cache: a folder for all files; without one, files of the Hub lie in huggingface_hub's own cache and others in
+    `downloads` beside the user's models.
+
+    ModelError, in one line, where a model is gated, an address does not answer, a file is not what its digest says, the
+    disk is full, or HF_HUB_OFFLINE is set and a file is not in the cache.
+    """
+    downloads = cache or models_home() / "downloads"
+    return {
+        file.name: from_address(file, downloads, progress) if file.url else from_hub(file, release, cache)
+        for file in release.files
+    }
+
+
+def with_needs(release: Release, here: Callable[[str], bool]) -> list[Release]:
+    """The release, then those it needs that are not `here` yet, each before those that it needs in turn."""
+    found = [release]
+    for release in found:
+        found += [RELEASES[name] for name in release.needs if RELEASES[name] not in found and not here(name)]
+    return found
+
+
+def from_hub(file: ReleasedFile, release: Release, cache: Path | None) -> Path:
+    """One file of a Hub repository, kept as huggingface_hub keeps it: in `cache`/hub, or in its own cache."""
+    where = f"{file.repo}/{file.path}"
+    try:
+        folder = cache / "hub" if cache else None
+        path = Path(hf_hub_download(file.repo, file.path, revision=file.revision, cache_dir=folder))
+    except hub_errors.GatedRepoError:
+        page = f"https://huggingface.co/{file.repo}"
+        raise ModelError(f"{release.id} is gated: accept its terms at {page}, then run hf auth login") from None
+    except hub_errors.LocalEntryNotFoundError:
+        state = "offline mode is on (HF_HUB_OFFLINE)" if offline() else "the Hub does not answer"
+        raise ModelError(f"{where} is not in the cache and {state}; try again with a network") from None
+    except (hub_errors.RepositoryNotFoundError, hub_errors.EntryNotFoundError, hub_errors.RevisionNotFoundError):
+        raise ModelError(f"the Hub has no {where} at {file.revision}, or not for you; check the model's page") from None
+    except Exception as error:  # what the Hub's HTTP library raises half-way has no base known here
+        full = getattr(error, "errno", None) == errno.ENOSPC
+        raise _no_room(where, error) if full else ModelError(_failed(where, error)) from None
+    if file.digest and digest(path, file.digest.split(":")[0]) != file.digest:
+        path.resolve().unlink()
+        raise ModelError(f"{where} is not the released file (its digest differs); it was removed, fetch it again")
+    return path
+
+
+def from_address(file: ReleasedFile, cache: Path, progress: Progress = lambda done, total: None) -> Path:
+    """One file of a release address, in `cache`/files; what a broken download left is continued.
+
+    Processes that fetch the same file wait for each other, and the later ones find it there.
+    """
+    path = cache / "files" / file.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if path.exists():
+            return path
+        if offline():
+            raise ModelError(f"{file.url} is not in the cache and offline mode is on (HF_HUB_OFFLINE)")
+        partial = path.with_name(f"{path.name}.partial")
+        try:
+            _download(file.url, partial, progress)
+        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                partial.unlink(missing_ok=True)
+                raise _no_room(file.url, error) from None
+            raise ModelError(_failed(file.url, error)) from None
+        if file.digest and digest(partial, file.digest.split(":")[0]) != file.digest:
+            partial.unlink()
+            raise ModelError(f"{file.url} is not the released file (its digest differs); fetch it again")
+        os.replace(partial, path)
+    return path
+
+
+def offline() -> bool:
+    """Whether the user asked for no network, as huggingface_hub understands it."""
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def _download(url: str, partial: Path, progress: Progress) -> None:
+    """All of `url` into `partial`, after what is already there; ConnectionError where the address breaks off."""
+    have = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code != 416 or not have:  # 416: nothing lies beyond what we have, so that is whole or wrong
+            raise
+        partial.unlink()
+        return _download(url, partial, progress)
+    with answer:
+        if answer.status != 206:  # this address cannot continue
+            have = 0
+        if answer.headers["Content-Length"] is None:
+            raise ConnectionError("it does not say how long the file is")
+        total = have + int(answer.headers["Content-Length"])
+        with partial.open("r+b" if have else "wb") as file:
+            file.seek(have)
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                have += len(chunk)
+                progress(have, total)
+            file.flush()
+            os.fsync(file.fileno())
+    if have != total:
+        raise ConnectionError(f"it broke off after {have} of {total} bytes")
+
+
+def _failed(where: str, error: Exception) -> str:
+    reason = (str(getattr(error, "reason", "") or error) or type(error).__name__).splitlines()[0]
+    return f"{where} cannot be fetched ({reason}); run this again to continue"
+
+
+def _no_room(where: str, error: Exception) -> ModelError:
+    return ModelError(f"no room for {where} ({error}); free some space, or give another folder with --cache")

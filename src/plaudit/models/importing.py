@@ -1,0 +1,179 @@
+"""Released files to model folders: one maker per kind of release."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from plaudit import __version__
+from plaudit.assets import models_home, read_json, save_module
+from plaudit.backbone.config import INJECTIONS, Injection
+from plaudit.backbone.published import from_published
+from plaudit.codec.bigvgan import BigVGANConfig
+from plaudit.codec.mel import MEL_16K
+from plaudit.codec.mel_codec import MelCodec, save_mel_codec
+from plaudit.codec.published import bigvgan_from_published, mel_codec_from_published, mel_vae_from_published
+from plaudit.errors import ModelError
+from plaudit.generate.model import ModelConfig
+from plaudit.models.registry import Release
+from plaudit.released import digest, read_released
+
+SECONDS = 10.0
+"""Length of the clips that FluxAudio was trained on."""
+
+VOCODER_16K = BigVGANConfig(
+    bands=80,
+    channels=1536,
+    upsample_rates=(4, 4, 2, 2, 2, 2),
+    upsample_kernels=(8, 8, 4, 4, 4, 4),
+    block_kernels=(3, 7, 11),
+    block_dilations=((1, 3, 5), (1, 3, 5), (1, 3, 5)),
+    final_bias=True,
+    final_tanh=True,
+)
+"""MMAudio's 16 kHz vocoder, a BigVGAN of the first version, whose release has no configuration file."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a released backbone's file does not say: its injection, and a map from published names to ours."""
+
+    injection: Injection = "none"
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: which release, its files by their local names, facts for config.json, and the folder to write."""
+
+    release: Release
+    files: Mapping[str, Path]
+    facts: dict[str, Any]
+    choices: Choices
+    folder: Path
+
+
+def import_release(
+    release: Release, files: Mapping[str, Path], folder: Path, choices: Choices | None = None
+) -> dict[str, Any]:
+    """Make the model folder of `release` from its files (by their local names); the facts of where it comes from.
+
+    The folder appears whole or not at all, and an old one is replaced only by a new one that is whole. ModelError names
+    a file that is missing, is not the released one, or does not fit.
+    """
+    if missing := [file.name for file in release.files if file.name not in files]:
+        raise ModelError(f"{release.id} needs {', '.join(missing)} as well")
+    facts = {"licence": release.licence, "made": {**provenance(release, files), "version": __version__}}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        MAKERS[release.kind](Import(release, files, facts, choices or Choices(), making))
+        making.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        making.replace(folder)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return facts
+
+
+def injection_called(name: str) -> Injection:
+    """The injection called `name`; ModelError naming those that there are."""
+    for known in INJECTIONS:
+        if name == known:
+            return known
+    raise ModelError(f"no injection {name!r}; known are {', '.join(INJECTIONS)}")
+
+
+def files_in(folder: Path, release: Release) -> dict[str, Path]:
+    """The files of a release in a folder of the user's, under their local or released names; ModelError otherwise.
+
+    A release of one file is taken from a path to that file, too.
+    """
+    if folder.is_file() and len(release.files) == 1:
+        return {release.files[0].name: folder}
+    found = {}
+    for file in release.files:
+        names = dict.fromkeys((file.name, Path(file.path).name if file.path else file.url.rsplit("/", 1)[1]))
+        here = [folder / name for name in names if (folder / name).is_file()]
+        if not here:
+            raise ModelError(f"{folder} has no {' or '.join(names)}, which {release.id} needs")
+        found[file.name] = here[0]
+    return found
+
+
+def provenance(release: Release, files: Mapping[str, Path]) -> dict[str, Any]:
+    """Where each file of the release comes from, and the digest of what was read; ModelError where it is another."""
+    sources = {}
+    for file in release.files:
+        found = digest(files[file.name])
+        if file.digest and file.digest not in (found, digest(files[file.name], file.digest.split(":")[0])):
+            raise ModelError(f"{files[file.name]} is not the file that {release.id} was released as: digests differ")
+        sources[file.name] = {"from": file.url or f"{file.repo}/{file.path}@{file.revision}", "digest": found}
+    return {"stage": "imported", "release": release.id, "files": sources}
+
+
+def _codec_44k(job: Import) -> None:
+    vae, vocoder = read_released(job.files["vae.pth"]), read_released(job.files["vocoder.pt"])
+    codec = mel_codec_from_published(job.release.id, vae, vocoder, read_json(job.files["vocoder.json"]))
+    save_mel_codec(job.folder, codec, job.facts)
+
+
+def _codec_16k(job: Import) -> None:
+    vae = mel_vae_from_published(read_released(job.files["vae-16k.pth"]))
+    vocoder = bigvgan_from_published(read_released(job.files["vocoder-16k.pt"]), VOCODER_16K)
+    save_mel_codec(job.folder, MelCodec(job.release.id, MEL_16K, vae, vocoder), job.facts)
+
+
+def _clap(job: Import) -> None:
+    from plaudit.encoders.laion_clap import save_clap  # importing transformers takes seconds
+    from plaudit.encoders.published import clap_from_published
+    from plaudit.encoders.tokenizer import read_tokenizer
+
+    tokenizer = read_tokenizer(job.files["tokenizer.json"].parent)
+    clap = clap_from_published(job.release.id, read_released(job.files["weights.pt"]), tokenizer)
+    save_clap(job.folder, clap, job.facts)
+
+
+def _text(job: Import) -> None:
+    from plaudit.encoders.laion_clap import load_clap
+    from plaudit.encoders.t5_clap import T5CLAPText, save_t5_clap, t5_from_folder
+
+    (clap,) = job.release.needs
+    if not (models_home() / clap / "config.json").is_file():
+        raise ModelError(f"{job.release.id} needs the CLAP {clap!r}, which is not here; import it first")
+    t5, tokenizer = t5_from_folder(job.files["config.json"].parent)
+    encoder = T5CLAPText(job.release.id, t5, tokenizer, load_clap(models_home() / clap))
+    save_t5_clap(job.folder, encoder, clap, job.facts)
+
+
+def _mert(job: Import) -> None:
+    from plaudit.encoders.mert import save_mert
+    from plaudit.encoders.published import mert_from_published
+
+    weights = read_released(job.files["pytorch_model.bin"])
+    config, preprocessor = read_json(job.files["config.json"]), read_json(job.files["preprocessor_config.json"])
+    save_mert(job.folder, mert_from_published(job.release.id, weights, config, preprocessor), job.facts)
+
+
+def _backbone(job: Import) -> None:
+    (weights,) = job.files.values()
+    backbone = from_published(read_released(weights), job.choices.injection, job.choices.names)
+    codec, text_encoder = job.release.needs
+    config = ModelConfig(backbone.config, codec, text_encoder, SECONDS, **job.facts)
+    save_module(job.folder, backbone, config.to_dict())
+
+
+MAKERS: dict[str, Callable[[Import], None]] = {
+    "fluxaudio": _backbone,
+    "mel-codec-44k": _codec_44k,
+    "mel-codec-16k": _codec_16k,
+    "laion-clap": _clap,
+    "t5-clap": _text,
+    "mert": _mert,
+}
+"""What makes the folder of each kind of release."""

@@ -1,0 +1,41 @@
+"""What a model folder is: its configuration, size, licence and where it comes from, without loading it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from plaudit.assets import read_json
+from plaudit.errors import ModelError
+
+
+def inspect_folder(folder: Path) -> dict[str, Any]:
+    """Kind, parameters, bytes, licence, provenance and configuration of a model folder; ModelError where damaged."""
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise ModelError(f"{folder / 'config.json'} does not describe a model; check the folder name")
+    weights = folder / "model.safetensors"
+    rest = {key: value for key, value in config.items() if key not in ("kind", "licence", "made")}
+    return {
+        "folder": str(folder.resolve()),
+        "kind": config.get("kind", "text-to-music" if "backbone" in config else "unknown"),
+        "parameters": parameters(weights),
+        "bytes": weights.stat().st_size,
+        "licence": config.get("licence", "not stated"),
+        "made": config.get("made", {}),
+        "config": rest,
+    }
+
+
+def parameters(weights: Path) -> int:
+    """Numbers in all tensors of a safetensors file, of which only the header is read."""
+    if not weights.is_file():
+        raise ModelError(f"{weights} does not exist; check the folder name")
+    try:
+        with safe_open(weights, "pt") as tensors:
+            return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{weights} is damaged ({error}); make it again or restore it") from None

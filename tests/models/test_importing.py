@@ -1,0 +1,140 @@
+"""Importing released files: folders that are whole, found by name, and say where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from plaudit import hub
+from plaudit.backbone.published import from_published
+from plaudit.errors import ModelError
+from plaudit.models.importing import Choices, files_in, import_release, injection_called
+from plaudit.models.inspecting import inspect_folder
+from plaudit.models.registry import RELEASES, Release, find
+from tests.backbone.test_published import published as fluxaudio_state
+from tests.codec.test_bigvgan import published as vocoder_state
+from tests.codec.test_mel_codec import CONFIG, tiny_codec
+from tests.codec.test_mel_vae import published as vae_state
+from tests.encoders.test_laion_clap import laion_names, small_model
+from tests.encoders.test_mert import released as released_mert
+from tests.encoders.test_t5_clap import released_t5
+from tests.encoders.words_tokenizer import byte_tokenizer
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PLAUDIT_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+def without_digests(identifier: str) -> Release:
+    """The release, any weights of which are taken for its own: tests' weights are random and small."""
+    release = find(identifier)
+    return replace(release, files=tuple(replace(file, digest="") for file in release.files))
+
+
+def released_codec(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    state = vae_state(bands=5)
+    state["data_std"] = state["data_std"].abs() + 0.5
+    torch.save(state, folder / "v1-44.pth")
+    torch.save({"generator": vocoder_state()}, folder / "bigvgan_generator.pt")
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    return folder
+
+
+def test_the_codec_is_made_of_its_released_files_and_found_by_name(tmp_path: Path, home: Path) -> None:
+    release = without_digests("codec-44k")
+    files = files_in(released_codec(tmp_path / "released"), release)
+    import_release(release, files, home / release.id)
+    codec = hub.build(hub.CODECS, "codec-44k")
+    latents = torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(codec.decode(latents), tiny_codec().decode(latents))
+    said = inspect_folder(home / "codec-44k")
+    assert said["kind"] == "mel-codec" and "MIT" in said["licence"]
+    assert said["parameters"] == sum(value.numel() for value in codec.state_dict().values())
+    source = said["made"]["files"]["vocoder.pt"]
+    assert source["from"] == "nvidia/bigvgan_v2_44khz_128band_512x/bigvgan_generator.pt@main"
+    assert source["digest"] == f"sha256:{hashlib.sha256(files['vocoder.pt'].read_bytes()).hexdigest()}"
+
+
+def test_clap_then_text_encoder_then_mert(tmp_path: Path, home: Path) -> None:
+    released = tmp_path / "released"
+    text, mert = find("text-t5-clap"), find("mert-330m")
+    t5 = released_t5(released / "t5")
+    with pytest.raises(ModelError, match="needs the CLAP 'clap-music-speech'"):
+        import_release(text, files_in(t5, text), home / text.id)
+    clap = find("clap-music-speech")
+    byte_tokenizer().save_pretrained(str(released / "clap"))
+    (released / "clap" / "config.json").write_text(json.dumps({"model_type": "roberta"}))
+    torch.save(laion_names(small_model()), released / "clap" / "weights.pt")
+    import_release(clap, files_in(released / "clap", clap), home / clap.id)
+    import_release(text, files_in(t5, text), home / text.id)
+    features = hub.build(hub.TEXT_ENCODERS, text.id).encode(["piano", "drums"])
+    assert features.tokens.shape == (2, 77, 16) and features.pooled.shape == (2, 512)
+    released_mert(released / "mert")
+    import_release(mert, files_in(released / "mert", mert), home / mert.id)
+    assert hub.build(hub.AUDIO_EMBEDDERS, mert.id).dim == 16
+    assert inspect_folder(home / mert.id)["licence"] == "CC-BY-NC-4.0"
+
+
+def test_a_backbone_becomes_a_text_to_music_folder(tmp_path: Path, home: Path) -> None:
+    release = find("fluxaudio-s")
+    torch.save(fluxaudio_state(), tmp_path / "any-name.pth")
+    import_release(release, files_in(tmp_path / "any-name.pth", release), home / release.id)
+    folder = hub.model_folder("fluxaudio-s", hub.MODELS)
+    config = hub.read_model_config(folder)
+    assert (config.codec, config.text_encoder) == ("codec-16k", "text-t5-clap")
+    expected = from_published(fluxaudio_state()).state_dict()
+    made = hub.load_backbone(folder, config.backbone).state_dict()
+    assert made.keys() == expected.keys() and all(torch.equal(made[name], expected[name]) for name in expected)
+
+
+def test_a_name_map_gives_unknown_weights_their_place(tmp_path: Path, home: Path) -> None:
+    release = without_digests("ttm-humanpref")
+    state = fluxaudio_state()
+    state["score_from_elsewhere.bias"] = torch.zeros(3)
+    torch.save(state, tmp_path / "weights.pt")
+    files = files_in(tmp_path, release)
+    with pytest.raises(ModelError, match=r"unknown score_from_elsewhere\.bias \(3,\)"):
+        import_release(release, files, home / release.id)
+    with pytest.raises(ModelError, match=r"unknown ours \(3,\)"):
+        import_release(release, files, home / release.id, Choices(names={"score_from_elsewhere.bias": "ours"}))
+    with pytest.raises(ModelError, match="no injection 'sideways'; known are none, global_adaln"):
+        injection_called("sideways")
+
+
+def test_what_fails_leaves_the_old_folder_and_nothing_else(tmp_path: Path, home: Path) -> None:
+    release = without_digests("codec-44k")
+    files = files_in(released_codec(tmp_path / "released"), release)
+    import_release(release, files, home / release.id)
+    before = (home / release.id / "model.safetensors").read_bytes()
+    files["vocoder.pt"].write_bytes(files["vocoder.pt"].read_bytes()[:1000])
+    with pytest.raises(ModelError, match="truncated"):
+        import_release(release, files, home / release.id)
+    assert (home / release.id / "model.safetensors").read_bytes() == before
+    assert [path.name for path in home.iterdir()] == [release.id]
+
+
+def test_a_file_that_is_not_the_released_one_is_refused(tmp_path: Path, home: Path) -> None:
+    release = find("codec-44k")
+    with pytest.raises(ModelError, match=r"v1-44\.pth is not the file that codec-44k was released as"):
+        import_release(release, files_in(released_codec(tmp_path / "released"), release), home / release.id)
+    (tmp_path / "released" / "bigvgan_generator.pt").unlink()
+    with pytest.raises(ModelError, match=r"has no vocoder\.pt or bigvgan_generator\.pt, which codec-44k needs"):
+        files_in(tmp_path / "released", release)
+
+
+def test_the_registry_is_sound() -> None:
+    for name, release in RELEASES.items():
+        assert release.id == name and release.purpose and release.licence and release.source
+        assert all(needed in RELEASES for needed in release.needs)
+        assert len({file.name for file in release.files}) == len(release.files)
+        assert all(bool(file.url) != bool(file.repo and file.path) for file in release.files)
+    assert RELEASES["mert-330m"].gated and RELEASES["mert-330m"].non_commercial
+    assert RELEASES["ttm-humanpref"].non_commercial and not RELEASES["text-t5-clap"].non_commercial

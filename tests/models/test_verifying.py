@@ -1,0 +1,97 @@
+"""A model's parts fit together or not: matching ones do, and every wrong part is told by its own check."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from plaudit import hub
+from plaudit.cli import models
+from plaudit.codec.embedded import EmbeddedCodec
+from plaudit.generate.model import TextToMusic
+from plaudit.models.verifying import known_clips, likeness, verify
+from plaudit.types import TextFeatures
+
+
+@pytest.fixture(scope="module")
+def music() -> TextToMusic:
+    """The embedded world's parts, with the encoding of "" in the backbone that training would put there."""
+    loaded, own = hub.load("embedded", "cpu"), hub.load("embedded", "cpu").backbone
+    empty = loaded.text_encoder.encode([""])
+    loaded.backbone.set_statistics(own.latent_mean, own.latent_std, own.score_mean, own.score_std, empty)
+    return loaded
+
+
+def failed(music: TextToMusic) -> set[str]:
+    return {check.name for check in verify(music) if not check.passed}
+
+
+def test_parts_that_belong_together_fit(music: TextToMusic) -> None:
+    assert {check.name: round(check.value, 3) for check in verify(music) if not check.passed} == {}
+
+
+def test_an_untrained_codec_is_told(music: TextToMusic) -> None:
+    torch.manual_seed(0)
+    assert "reconstruction" in failed(replace(music, codec=EmbeddedCodec().eval()))
+
+
+def test_a_codec_that_scales_its_latents_otherwise_is_told(music: TextToMusic) -> None:
+    class Louder(EmbeddedCodec):
+        """Gives back what it is given, from latents ten times as large."""
+
+        def encode(self, wave: Tensor):  # type: ignore[no-untyped-def]
+            posterior = super().encode(wave)
+            return replace(posterior, mean=10 * posterior.mean)
+
+        def decode(self, latents: Tensor) -> Tensor:
+            return super().decode(latents / 10)
+
+    louder = Louder().eval()
+    assert isinstance(music.codec, nn.Module)
+    louder.load_state_dict(music.codec.state_dict())
+    assert failed(replace(music, codec=louder)) == {"latents"}
+
+
+def test_another_text_encoder_is_told(music: TextToMusic) -> None:
+    class Another:
+        name, length = "another", music.text_encoder.length
+        token_dim, pooled_dim = music.text_encoder.token_dim, music.text_encoder.pooled_dim
+
+        def encode(self, prompts: list[str]) -> TextFeatures:
+            generator = torch.Generator().manual_seed(0)
+            tokens = torch.randn(len(prompts), self.length, self.token_dim, generator=generator)
+            return TextFeatures(tokens, music.text_encoder.encode(prompts).pooled)
+
+    assert failed(replace(music, text_encoder=Another())) == {"empty tokens"}
+
+
+def test_another_pooled_text_is_told(music: TextToMusic) -> None:
+    stale = deepcopy(music.backbone)
+    stale.empty_pooled.copy_(stale.empty_pooled.roll(1))
+    assert failed(replace(music, backbone=stale)) == {"empty pooled"}
+
+
+def test_the_command_says_what_does_not_fit(monkeypatch: pytest.MonkeyPatch, music: TextToMusic) -> None:
+    loaded = music
+    monkeypatch.setattr(hub, "load", lambda name, device: loaded)
+    done = CliRunner().invoke(models.app, ["verify", "embedded", "--json"])
+    assert done.exit_code == 0 and all(check["passed"] for check in json.loads(done.stdout))
+    loaded = replace(music, codec=EmbeddedCodec().eval())
+    done = CliRunner().invoke(models.app, ["verify", "embedded", "--json"])
+    told = {check["name"]: check for check in json.loads(done.stdout)}
+    assert done.exit_code == 1 and not told["reconstruction"]["passed"]
+    assert "untrained" in told["reconstruction"]["otherwise"] and told["empty tokens"]["passed"]
+
+
+def test_likeness_is_one_of_the_same_and_none_of_noise(music: TextToMusic) -> None:
+    clips = known_clips(music.codec)
+    noise = 0.1 * torch.randn(clips.shape, generator=torch.Generator().manual_seed(0))
+    assert likeness(clips, clips, music.codec.sample_rate) == pytest.approx(1, abs=1e-5)
+    assert likeness(0.5 * clips, clips, music.codec.sample_rate) > 0.95
+    assert abs(likeness(noise, clips, music.codec.sample_rate)) < 0.1
