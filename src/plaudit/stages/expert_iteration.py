@@ -6,7 +6,7 @@ import numpy as np
 
 
 def keep_best(rewards: np.ndarray, clap_scores: np.ndarray, keep: int) -> np.ndarray:
-    """Positions of the `keep` candidates with the highest equal-weight sum of z-scores, best first (METHOD section 4).
+    """Positions of the `keep` candidates with the highest equal-weight sum of z-scores, best first.
 
     rewards, clap_scores: [n]. A quantity that doesn't vary has no say. Ties keep the earlier candidate.
     """
@@ -15,6 +15,7 @@ def keep_best(rewards: np.ndarray, clap_scores: np.ndarray, keep: int) -> np.nda
 
 
 def standard_scores(values: np.ndarray) -> np.ndarray:
-    """(values - mean) / standard deviation, zeros where they are all equal."""
-    spread = values.std()
-    return (values - values.mean()) / spread if spread > 0 else np.zeros_like(values, dtype=float)
+    """(values - mean) / standard deviation; zeros where they are all equal, but for rounding."""
+    away = values - values.mean()
+    spread = away.std()
+    return away / spread if spread > 1e-12 * np.abs(values).max() else np.zeros_like(away)

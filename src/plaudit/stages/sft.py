@@ -14,7 +14,7 @@ from plaudit.types import TextFeatures
 
 
 def conditional_flow_loss(model: FluxAudio, data: TrainingSet, settings: TrainSettings) -> BatchLoss:
-    """The flow loss with the clips' scores as condition (METHOD sections 2 and 3).
+    """The flow loss with the clips' scores as condition.
 
     Latents are drawn from the posterior at every step; each sample loses its score with probability `score_dropout`
     and, independently, both text features with probability `text_dropout`.
