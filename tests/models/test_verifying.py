@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from plaudit import hub
 from plaudit.cli import models
 from plaudit.codec.embedded import EmbeddedCodec
+from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic
-from plaudit.models.verifying import known_clips, likeness, verify
+from plaudit.models.verifying import known_clips, likeness, require_fit, verify
 from plaudit.types import TextFeatures
 
 
@@ -39,6 +40,13 @@ def test_parts_that_belong_together_fit(music: TextToMusic) -> None:
 def test_an_untrained_codec_is_told(music: TextToMusic) -> None:
     torch.manual_seed(0)
     assert "reconstruction" in failed(replace(music, codec=EmbeddedCodec().eval()))
+
+
+def test_no_stage_trains_on_an_untrained_codec(music: TextToMusic) -> None:
+    require_fit(music)
+    torch.manual_seed(0)
+    with pytest.raises(ModelError, match=r"do not fit: the codec does not give back .* \(reconstruction"):
+        require_fit(replace(music, codec=EmbeddedCodec().eval()))
 
 
 def test_a_codec_that_scales_its_latents_otherwise_is_told(music: TextToMusic) -> None:

@@ -25,6 +25,7 @@ from plaudit.evaluate.evaluator import embed_audio
 from plaudit.generate.clips import ClipRequest, make_clips
 from plaudit.generate.model import ModelConfig, TextToMusic, save_model
 from plaudit.generate.settings import SamplingSettings
+from plaudit.models.verifying import require_fit
 from plaudit.stages.crpo import choose_pairs, crpo_loss
 from plaudit.stages.data import Source, TrainingSet
 from plaudit.stages.expert_iteration import keep_best
@@ -222,7 +223,8 @@ def fit_flow(
 
 
 def _train(context: Context, model: TextToMusic, loss: BatchLoss, settings: TrainSettings, work: Path) -> None:
-    """Train the model's backbone and put its deployed average in place of the raw weights."""
+    """Train the model's backbone, once its parts are seen to fit; its average then takes the place of its weights."""
+    require_fit(model)
     with context.reporter.progress(f"training {work.name}") as advance:
         ema = train(model.backbone, loss, settings, work, context.accelerator, advance)
     if settings.steps:

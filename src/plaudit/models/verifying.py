@@ -16,6 +16,7 @@ from torch import Tensor
 from plaudit.audio import resample
 from plaudit.corpus.embedded.source import EmbeddedCorpus
 from plaudit.encoders.spectrum import log_bands, mel_filters, power
+from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic
 from plaudit.types import Codec
 
@@ -44,9 +45,9 @@ def verify(music: TextToMusic) -> list[Check]:
     """The checks of a loaded model, whose parts already have the right shapes."""
     clips = known_clips(music.codec)
     latents = music.codec.encode(clips).mean  # [B, N, C]
-    backbone = music.backbone.to("cpu")
-    deviation = backbone.standardize(latents).square().mean().sqrt().item()
-    empty, own = music.text_encoder.encode([""]), backbone.empty_text(1)
+    backbone = music.backbone
+    deviation = backbone.standardize(latents.to(backbone.latent_mean.device)).square().mean().sqrt().item()
+    empty, own = music.text_encoder.encode([""]).to("cpu"), backbone.empty_text(1).to("cpu")
     return [
         Check(
             "reconstruction",
@@ -59,6 +60,13 @@ def verify(music: TextToMusic) -> list[Check]:
         Check("empty tokens", _cosine(empty.tokens, own.tokens), 0.95, 1.01, "the backbone knows another text encoder"),
         Check("empty pooled", _cosine(empty.pooled, own.pooled), 0.95, 1.01, "the backbone knows another pooled text"),
     ]
+
+
+def require_fit(music: TextToMusic) -> None:
+    """ModelError that says what is wrong where a check of the model does not pass: training would teach it noise."""
+    if failed := [check for check in verify(music) if not check.passed]:
+        told = "; ".join(f"{check.otherwise} ({check.name} {check.value:.2f})" for check in failed)
+        raise ModelError(f"the model's parts do not fit: {told}; put it together again, then train")
 
 
 def known_clips(codec: Codec) -> Tensor:
