@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
+
+def is_no_room(error: BaseException) -> bool:
+    """Whether the system refused to write because the disk, a quota or a limit on file sizes is reached."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class PlauditError(Exception):
     """Base of every error that the command line prints as one line, without a trace."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 import sys
 from typing import Annotated
@@ -11,7 +10,7 @@ import typer
 
 from plaudit import __version__
 from plaudit.cli import embedded, generate, models, run, score
-from plaudit.errors import PlauditError
+from plaudit.errors import PlauditError, is_no_room
 
 app = typer.Typer(
     name="plaudit",
@@ -67,7 +66,7 @@ def main() -> None:
     except Interrupted:
         _fail("interrupted; the same command continues where it stopped", 130)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if is_no_room(error):
             where = error.filename or "the output"
             _fail(f"{where} cannot be written ({error.strerror}); free some space and run this again", 1)
         _fail(str(error), 1)

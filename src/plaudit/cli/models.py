@@ -116,13 +116,13 @@ def inspect(
     Example: plaudit models inspect codec-44k
     """
     from plaudit import hub
-    from plaudit.models.inspecting import inspect_folder
+    from plaudit.models.inspecting import flattened, inspect_folder
 
     found = inspect_folder(hub.model_folder(model, hub.MODELS))
     if json:
         show_json(found)
     else:
-        show_table(model, ("what", "value"), list(_flat(found)))
+        show_table(model, ("what", "value"), list(flattened(found)))
 
 
 @app.command()
@@ -191,11 +191,3 @@ def _warn_of_licence(release: Release) -> None:
     if release.non_commercial:
         said = f"{release.id}: not for commercial use (licence: {release.licence})"
         progress_console.print(said, highlight=False, soft_wrap=True)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested values as rows, their keys joined by dots."""
-    rows: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
-    return rows

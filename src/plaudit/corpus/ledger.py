@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from plaudit.assets import save_tensors, write_atomically, write_json
-from plaudit.errors import CorpusError
+from plaudit.errors import CorpusError, is_no_room
 
 LEDGER, INDEX, STATS, QUARANTINE = "shards.json", "index.parquet", "stats.json", "quarantine.jsonl"
 
@@ -118,6 +117,5 @@ def _one_line_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = "free some space and run again, finished shards are kept" if full else "choose another folder"
+        advice = "free some space and run again, finished shards are kept" if is_no_room(error) else "choose another folder"
         raise CorpusError(f"{path} cannot be written ({error.strerror}); {advice}") from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from plaudit import __version__
 from plaudit.assets import save_tensors, write_atomically
@@ -12,7 +11,7 @@ from plaudit.backbone.published import from_published, to_published
 from plaudit.errors import ModelError
 from plaudit.generate.model import ModelConfig, read_model_config
 from plaudit.hub import load_backbone
-from plaudit.models.inspecting import parameters
+from plaudit.models.inspecting import flattened, parameters
 
 
 def export_released(folder: Path, path: Path) -> None:
@@ -48,8 +47,8 @@ def export_folder(folder: Path, output: Path) -> None:
 
 def model_card(config: ModelConfig, size: int) -> str:
     """A Hub model card: front matter, what the model is, what it needs, how it was made, and how it is used."""
-    made = "\n".join(f"- {key}: {value}" for key, value in _rows(config.made)) or "- not stated"
-    sampling = ", ".join(f"{key} {value}" for key, value in _rows(config.sampling.model_dump(mode="json")))
+    made = "\n".join(f"- {key}: {value}" for key, value in flattened(config.made)) or "- not stated"
+    sampling = ", ".join(f"{key} {value}" for key, value in flattened(config.sampling.model_dump(mode="json")))
     return f"""---
 library_name: plaudit
 pipeline_tag: text-to-audio
@@ -82,13 +81,6 @@ Put this folder at MODEL, then (Plaudit {__version__}):
 
 Sampled with {sampling}.
 """
-
-
-def _rows(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        rows += _rows(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
-    return rows
 
 
 def _quoted(text: str) -> str:

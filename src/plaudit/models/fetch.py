@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import http.client
 import os
 import urllib.error
@@ -15,7 +14,7 @@ from huggingface_hub import constants, hf_hub_download
 from huggingface_hub import errors as hub_errors
 
 from plaudit.assets import models_home
-from plaudit.errors import ModelError
+from plaudit.errors import ModelError, is_no_room
 from plaudit.models.registry import RELEASES, Release, ReleasedFile
 from plaudit.released import digest
 
@@ -66,7 +65,7 @@ def from_hub(file: ReleasedFile, release: Release, cache: Path | None) -> Path:
     except (hub_errors.RepositoryNotFoundError, hub_errors.EntryNotFoundError, hub_errors.RevisionNotFoundError):
         raise ModelError(f"the Hub has no {where} at {file.revision}, or not for you; check the model's page") from None
     except Exception as error:  # what the Hub's HTTP library raises half-way has no base known here
-        full = getattr(error, "errno", None) == errno.ENOSPC
+        full = is_no_room(error)
         raise _no_room(where, error) if full else ModelError(_failed(where, error)) from None
     if file.digest and digest(path, file.digest.split(":")[0]) != file.digest:
         path.resolve().unlink()
@@ -90,7 +89,7 @@ def from_address(file: ReleasedFile, cache: Path, progress: Progress = lambda do
         try:
             _download(file.url, partial, progress)
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-            if getattr(error, "errno", None) == errno.ENOSPC:
+            if is_no_room(error):
                 partial.unlink(missing_ok=True)
                 raise _no_room(file.url, error) from None
             raise ModelError(_failed(file.url, error)) from None

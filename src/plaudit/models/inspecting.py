@@ -39,3 +39,11 @@ def parameters(weights: Path) -> int:
             return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{weights} is damaged ({error}); make it again or restore it") from None
+
+
+def flattened(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested values as rows, their keys joined by dots."""
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        rows += flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return rows
