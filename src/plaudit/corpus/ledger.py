@@ -117,5 +117,6 @@ def _one_line_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = "free some space and run again, finished shards are kept" if is_no_room(error) else "choose another folder"
+        kept = "free some space and run again, finished shards are kept"
+        advice = kept if is_no_room(error) else "choose another folder"
         raise CorpusError(f"{path} cannot be written ({error.strerror}); {advice}") from None
