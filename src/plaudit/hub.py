@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -27,18 +28,39 @@ from plaudit.reward.scorer import TuneJury, load_reward
 class Shelf:
     """Frozen models of one interface.
 
-    named: those with a name. kinds: for each kind that a folder's config.json can have, what reads the folder, as
-    "module:function", because importing transformers takes seconds that most commands need not spend.
+    named: those with a name. weights: the folders of shipped weights that each of these is made of. kinds: for each
+    kind that a folder's config.json can have, what reads the folder, as "module:function", because importing
+    transformers takes seconds that most commands need not spend.
     """
 
     named: dict[str, Callable[[], Any]]
+    weights: dict[str, tuple[str, ...]]
     kinds: dict[str, str]
 
 
-CODECS = Shelf({"embedded": load_embedded_codec}, {"mel-codec": "plaudit.codec.mel_codec:load_mel_codec"})
-TEXT_ENCODERS = Shelf({"embedded": load_embedded_text_encoder}, {"t5-clap": "plaudit.encoders.t5_clap:load_t5_clap"})
-CLAPS = Shelf({"embedded": load_embedded_clap}, {"laion-clap": "plaudit.encoders.laion_clap:load_clap"})
-AUDIO_EMBEDDERS = Shelf({"statistics": load_statistics}, {"mert": "plaudit.encoders.mert:load_mert"})
+CODECS = Shelf(
+    {"embedded": load_embedded_codec},
+    {"embedded": ("codec",)},
+    {"mel-codec": "plaudit.codec.mel_codec_folder:load_mel_codec"},
+)
+TEXT_ENCODERS = Shelf(
+    {"embedded": load_embedded_text_encoder},
+    {"embedded": ("text", "clap")},
+    {"t5-clap": "plaudit.encoders.t5_clap:load_t5_clap"},
+)
+CLAPS = Shelf(
+    {"embedded": load_embedded_clap},
+    {"embedded": ("clap",)},
+    {"laion-clap": "plaudit.encoders.folders:load_clap"},
+)
+AUDIO_EMBEDDERS = Shelf(
+    {"statistics": load_statistics},
+    {"statistics": ("statistics",)},
+    {"mert": "plaudit.encoders.folders:load_mert"},
+)
+SHIPPED = {"embedded": "Apache-2.0", "statistics": "Apache-2.0"}
+"""Models that come with the package, and their licence."""
+
 MODELS = {"embedded": EMBEDDED / "model"}
 REWARDS = {"embedded": EMBEDDED / "reward"}
 
@@ -109,10 +131,56 @@ def found_folder(name: str, known: Collection[str]) -> Path:
     raise ModelError(f"no model {name!r}: give a model folder or one of {', '.join(sorted(known))}")
 
 
-def weights_digest(*names: str) -> dict[str, str]:
-    """A hash of each embedded weights folder, so that what was made with older weights is known to be stale."""
-    found = {}
-    for name in names:
-        path = EMBEDDED / name / "model.safetensors"
-        found[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else "none"
-    return found
+def digest(shelf: Shelf, name: str) -> str:
+    """A hash of the weights and configuration of the frozen model called `name` and of those that it names in turn.
+
+    What was made with other weights is known by it to be stale. "none" where there is no such model: whoever needs it
+    will say so.
+    """
+    if name in shelf.weights:
+        return weights_digest(*shelf.weights[name])
+    try:
+        return folder_digest(found_folder(name, shelf.named))
+    except ModelError:
+        return "none"
+
+
+def reward_digest(name: str) -> str:
+    """The same of a reward: its head and its encoders."""
+    if name in REWARDS:
+        return weights_digest("reward", "clap", "statistics")
+    try:
+        folder = found_folder(name, REWARDS)
+        encoders = read_json(folder / "config.json")["encoders"]
+        heard = (digest(CLAPS, encoders["clap"]), digest(AUDIO_EMBEDDERS, encoders["audio"]))
+    except (ModelError, KeyError, TypeError):
+        return "none"
+    return " ".join((folder_digest(folder), *heard))
+
+
+def folder_digest(folder: Path) -> str:
+    """A hash of a model folder's weights, configuration and tokenizer, and of the CLAP that a text encoder names."""
+    parts = [_hash(path) for path in sorted(folder.rglob("*")) if path.is_file()]
+    config = read_json(folder / "config.json")
+    if isinstance(config, dict) and isinstance(config.get("clap"), str):
+        parts.append(digest(CLAPS, config["clap"]))
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+
+
+def weights_digest(*names: str) -> str:
+    """A hash of the shipped weights of these names."""
+    paths = [EMBEDDED / name / "model.safetensors" for name in names]
+    found = [_hash(path) if path.exists() else "none" for path in paths]
+    return hashlib.sha256(" ".join(found).encode()).hexdigest()[:16]
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 of a file; one that has not changed since it was read is not read again."""
+    state = path.stat()
+    return _hash_of(path, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _hash_of(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

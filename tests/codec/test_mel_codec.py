@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from plaudit.codec.mel import MelSettings, log_mel
-from plaudit.codec.mel_codec import MelCodec, load_mel_codec, save_mel_codec
-from plaudit.codec.published import mel_codec_from_published, mel_settings
+from plaudit.codec.mel_codec import MelCodec
+from plaudit.codec.mel_codec_folder import ReleasedCodec, load_mel_codec, released_codec, save_mel_codec
+from plaudit.codec.published import bigvgan_config, mel_settings, published_config
 from plaudit.errors import AudioError, ModelError
 from tests.codec.test_bigvgan import PUBLISHED
 from tests.codec.test_bigvgan import published as vocoder_state
@@ -19,10 +20,14 @@ SPECTROGRAM = {"sampling_rate": 600, "n_fft": 16, "hop_size": 6, "win_size": 16,
 CONFIG: dict[str, Any] = PUBLISHED | SPECTROGRAM
 
 
-def tiny_codec(name: str = "tiny") -> MelCodec:
+def tiny_release() -> ReleasedCodec:
     state = vae_state(bands=5)
     state["data_std"] = state["data_std"].abs() + 0.5
-    return mel_codec_from_published(name, state, {"generator": vocoder_state()}, CONFIG)
+    return released_codec("tiny", state, {"generator": vocoder_state()}, CONFIG)
+
+
+def tiny_codec() -> MelCodec:
+    return tiny_release().ready()
 
 
 def test_the_parts_are_joined_as_the_contract_says() -> None:
@@ -40,13 +45,19 @@ def test_the_parts_are_joined_as_the_contract_says() -> None:
 
 def test_a_saved_codec_comes_back_as_it_was(tmp_path: Path) -> None:
     codec = tiny_codec()
-    save_mel_codec(tmp_path, codec, {"licence": "MIT", "made": {"from": "a test"}})
+    save_mel_codec(tmp_path, tiny_release(), {"licence": "MIT", "made": {"from": "a test"}})
     again = load_mel_codec(tmp_path)
     assert again.name == "tiny" and again.mel == codec.mel
     assert all(torch.equal(value, codec.state_dict()[name]) for name, value in again.state_dict().items())
     latents = torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(1))
     assert torch.equal(again.decode(latents), codec.decode(latents))
     assert json.loads((tmp_path / "config.json").read_text())["licence"] == "MIT"
+
+
+def test_a_configuration_is_written_as_it_is_read() -> None:
+    mel, vocoder = mel_settings(CONFIG), bigvgan_config(CONFIG)
+    written = published_config(mel, vocoder)
+    assert mel_settings(written) == mel and bigvgan_config(written) == vocoder
 
 
 @pytest.mark.parametrize("shape", [(1, 61), (60,), (1, 0), (1, 1, 60)])
@@ -64,9 +75,9 @@ def test_a_waveform_too_short_to_mirror_is_refused() -> None:
 
 def test_parts_of_different_spectrograms_are_refused() -> None:
     with pytest.raises(ModelError, match="VAE 6 bands, the vocoder 5 bands"):
-        mel_codec_from_published("wrong", vae_state(), vocoder_state(), CONFIG)
+        released_codec("wrong", vae_state(), vocoder_state(), CONFIG).ready()
     with pytest.raises(ModelError, match="at 7 samples"):
-        mel_codec_from_published("wrong", vae_state(5), vocoder_state(), CONFIG | {"hop_size": 7})
+        released_codec("wrong", vae_state(5), vocoder_state(), CONFIG | {"hop_size": 7}).ready()
     with pytest.raises(ModelError, match="not known here"):
         mel_settings(CONFIG | {"fmax": 200})
     with pytest.raises(ModelError, match="has no 'n_fft'"):
@@ -74,9 +85,9 @@ def test_parts_of_different_spectrograms_are_refused() -> None:
 
 
 def test_a_damaged_folder_is_refused_in_one_line(tmp_path: Path) -> None:
-    save_mel_codec(tmp_path, tiny_codec(), {})
+    save_mel_codec(tmp_path, tiny_release(), {})
     config = json.loads((tmp_path / "config.json").read_text())
-    for damaged in ({}, config | {"vae": {"bands": 5}}, config | {"vae": config["vae"] | {"latent_dim": 4}}, [1]):
+    for damaged in ({}, config | {"mel": {"bands": 5}}, config | {"vocoder": config["vocoder"] | {"bands": 4}}, [1]):
         (tmp_path / "config.json").write_text(json.dumps(damaged))
         with pytest.raises(ModelError) as error:
             load_mel_codec(tmp_path)

@@ -10,7 +10,8 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from plaudit import hub
 from plaudit.assets import read_json
-from plaudit.encoders.mert import MERT, save_mert, shortest
+from plaudit.encoders.folders import save_mert
+from plaudit.encoders.mert import MERT, shortest
 from plaudit.encoders.published import mert_from_published
 from plaudit.errors import AudioError, ModelError
 from plaudit.released import read_released
@@ -72,8 +73,10 @@ def test_a_released_mert_computes_what_hubert_and_its_feature_extractor_do(tmp_p
 def test_a_saved_mert_comes_back_and_is_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLAUDIT_MODELS", str(tmp_path))
     released(tmp_path / "released")
-    mert = imported(tmp_path / "released")
-    save_mert(tmp_path / "mert", mert, {"licence": "CC-BY-NC-4.0"})
+    mert, folder = imported(tmp_path / "released"), tmp_path / "released"
+    config, preprocessor = read_json(folder / "config.json"), read_json(folder / "preprocessor_config.json")
+    weights = read_released(folder / "pytorch_model.bin")
+    save_mert(tmp_path / "mert", "tiny-mert", weights, config, preprocessor, {"licence": "CC-BY-NC-4.0"})
     again = hub.build(hub.AUDIO_EMBEDDERS, "mert")
     wave = torch.randn(1, 1200, generator=torch.Generator().manual_seed(2))
     assert again.name == "tiny-mert" and torch.equal(again.audio(wave), mert.audio(wave))

@@ -8,10 +8,12 @@ import torch
 from transformers import T5Config, T5EncoderModel, T5ForConditionalGeneration
 
 from plaudit import hub
-from plaudit.encoders.laion_clap import LaionCLAP, load_clap, save_clap
+from plaudit.assets import save_tensors
+from plaudit.encoders.folders import load_clap, save_clap
+from plaudit.encoders.published import clap_from_published
 from plaudit.encoders.t5_clap import TOKENS, T5CLAPText, load_t5_clap, save_t5_clap, t5_from_folder
 from plaudit.errors import ModelError
-from tests.encoders.test_laion_clap import small_model
+from tests.encoders.test_laion_clap import laion_names, small_model
 from tests.encoders.words_tokenizer import byte_tokenizer
 
 PROMPTS = ["slow sad piano", "", "drums " * 40]
@@ -28,7 +30,8 @@ def released_t5(folder: Path) -> Path:
 
 def tiny_encoder(folder: Path) -> T5CLAPText:
     t5, tokenizer = t5_from_folder(released_t5(folder))
-    return T5CLAPText("tiny-text", t5, tokenizer, LaionCLAP("tiny-clap", small_model(), byte_tokenizer()))
+    clap = clap_from_published("tiny-clap", laion_names(small_model()), byte_tokenizer())
+    return T5CLAPText("tiny-text", t5, tokenizer, clap)
 
 
 def test_t5_sees_its_mask_and_every_prompt_has_77_tokens(tmp_path: Path) -> None:
@@ -50,10 +53,11 @@ def test_a_saved_text_encoder_comes_back_and_is_found_by_name(
 ) -> None:
     monkeypatch.setenv("PLAUDIT_MODELS", str(tmp_path / "models"))
     encoder = tiny_encoder(tmp_path / "released")
-    save_t5_clap(tmp_path / "models" / "text", encoder, "clap", {"licence": "Apache-2.0"})
+    facts = {"licence": "Apache-2.0"}
+    save_t5_clap(tmp_path / "models" / "text", "tiny-text", encoder.t5, encoder.tokenizer, "clap", facts)
     with pytest.raises(ModelError, match="needs the CLAP 'clap', which is not here"):
         load_t5_clap(tmp_path / "models" / "text")
-    save_clap(tmp_path / "models" / "clap", encoder.clap, {"licence": "CC0"})
+    save_clap(tmp_path / "models" / "clap", "clap", laion_names(small_model()), byte_tokenizer(), {"licence": "CC0"})
     again, expected = hub.build(hub.TEXT_ENCODERS, "text").encode(PROMPTS), encoder.encode(PROMPTS)
     assert torch.equal(again.tokens, expected.tokens) and torch.equal(again.pooled, expected.pooled)
     wave = 0.1 * torch.randn(1, 48000, generator=torch.Generator().manual_seed(0))
@@ -61,11 +65,14 @@ def test_a_saved_text_encoder_comes_back_and_is_found_by_name(
 
 
 def test_a_collapsed_clap_is_refused_at_every_load(tmp_path: Path) -> None:
-    clap = LaionCLAP("flat", small_model(), byte_tokenizer())
-    with torch.no_grad():
-        clap.model.text_projection.linear2.weight.zero_()
-        clap.model.text_projection.linear2.bias.fill_(1)
-    save_clap(tmp_path, clap, {})
+    state = laion_names(small_model())
+    save_clap(tmp_path, "flat", state, byte_tokenizer(), {})
+    load_clap(tmp_path)
+    state["text_projection.2.weight"].zero_()
+    state["text_projection.2.bias"].fill_(1)
+    with pytest.raises(ModelError, match="hardly tells texts apart"):
+        save_clap(tmp_path, "flat", state, byte_tokenizer(), {})
+    save_tensors(tmp_path / "model.safetensors", state)
     with pytest.raises(ModelError, match="hardly tells texts apart"):
         load_clap(tmp_path)
 

@@ -212,7 +212,7 @@ def test_a_hub_that_lacks_the_file_or_must_not_be_asked(
 ) -> None:
     hub_at(site.address)
     site.status, site.error_code = 404, "EntryNotFound"
-    assert "the Hub has no google/flan-t5-large/config.json at main" in refusal("text-t5-clap", tmp_path)
+    assert "the Hub has no google/flan-t5-large/config.json at 0613663d" in refusal("text-t5-clap", tmp_path)
     site.asked.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "offline mode is on" in refusal("text-t5-clap", tmp_path) and site.asked == []
@@ -245,7 +245,7 @@ def test_the_command_fetches_what_is_needed_and_makes_folders(
     (tmp_path / "models" / "here-already" / "config.json").write_text("{}")
     done = CliRunner().invoke(models.app, ["fetch", "tiny", "--cache", str(tmp_path / "cache"), "--json"])
     assert done.exit_code == 0, done.output
-    assert [row["model"] for row in json.loads(done.stdout)] == ["codec", "tiny"]
+    assert [row["model"] for row in json.loads(done.stdout)] == ["tiny", "codec"]
     assert "tiny: not for commercial use" in done.stderr
     assert hub.build(hub.CODECS, "codec").latent_dim == 3
     assert hub.read_model_config(tmp_path / "models" / "tiny").licence == "CC-BY-NC-4.0"

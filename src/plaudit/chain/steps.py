@@ -57,24 +57,26 @@ def steps(recipe: Recipe) -> list[Step]:
 
 
 def _data_steps(recipe: Recipe) -> list[Step]:
-    corpus, models = recipe.corpus.model_dump(mode="json"), recipe.models.model_dump()
+    corpus, models = recipe.corpus.model_dump(mode="json"), recipe.models
+    codec, text = hub.digest(hub.CODECS, models.codec), hub.digest(hub.TEXT_ENCODERS, models.text_encoder)
+    clap, listener = hub.digest(hub.CLAPS, models.clap), hub.digest(hub.AUDIO_EMBEDDERS, models.audio_embedder)
+    named = {"models": models.model_dump()}
     found = [
         Step("corpus", 1, {"corpus": corpus}, (), data.list_corpus),
-        Step("shards", 1, {"models": models, **hub.weights_digest("codec", "text", "clap")}, ("corpus",), data.encode),
+        Step("shards", 1, {**named, "codec": codec, "text": text, "clap": clap}, ("corpus",), data.encode),
     ]
     labelled_from: tuple[str, ...] = ("shards",)
     if recipe.reward.kind != "table":
-        heard = {"models": models, **hub.weights_digest("clap", "statistics")}
-        found.append(Step("features", 1, heard, ("shards",), data.hear))
+        found.append(Step("features", 1, {**named, "clap": clap, "listener": listener}, ("shards",), data.hear))
         labelled_from = ("features",)
     if recipe.reward.kind == "train":
         votes, reward = {"votes": recipe.votes.model_dump(), "taste": asdict(Taste())}, recipe.reward.model_dump()
         found += [
-            Step("votes", 1, {**votes, **hub.weights_digest("probes")}, ("corpus",), data.vote),
+            Step("votes", 1, {**votes, "probes": hub.weights_digest("probes")}, ("corpus",), data.vote),
             Step("reward", 1, {"reward": reward}, ("votes", "features"), data.train_reward),
         ]
         labelled_from = ("features", "reward")
-    chosen = {"reward": recipe.reward.model_dump(), **hub.weights_digest("reward")}
+    chosen = {"reward": recipe.reward.model_dump(), "weights": hub.reward_digest(recipe.reward.name)}
     return [*found, Step("labels", 1, chosen if recipe.reward.kind != "train" else {}, labelled_from, data.label)]
 
 
@@ -115,7 +117,7 @@ def _result_steps(recipe: Recipe) -> list[Step]:
     for stage in (*shown, FINISHED):
         clips = f"clips-{stage}"
         score = partial(_from_clips, results.evaluate_stage, clips)
-        found.append(Step(f"scores-{stage}", 1, hub.weights_digest("probes"), (clips, *judged), score))
+        found.append(Step(f"scores-{stage}", 1, {"probes": hub.weights_digest("probes")}, (clips, *judged), score))
     swept = list(dict.fromkeys(["sft", shown[-1]]))
     for stage in swept:
         make = partial(results.sweep, stage=stage)

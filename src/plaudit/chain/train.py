@@ -26,6 +26,7 @@ from plaudit.generate.clips import ClipRequest, make_clips
 from plaudit.generate.model import ModelConfig, TextToMusic, save_model
 from plaudit.generate.settings import SamplingSettings
 from plaudit.models.verifying import require_fit
+from plaudit.recipe import Recipe
 from plaudit.stages.crpo import choose_pairs, crpo_loss
 from plaudit.stages.data import Source, TrainingSet
 from plaudit.stages.expert_iteration import keep_best
@@ -57,7 +58,7 @@ def sft(context: Context, folder: Path) -> None:
             codec=recipe.models.codec,
             text_encoder=recipe.models.text_encoder,
             seconds=recipe.corpus.seconds,
-            licence="Apache-2.0",
+            licence=_licence(recipe),
             made={},
             sampling=recipe.sampling,
         ),
@@ -229,6 +230,13 @@ def _train(context: Context, model: TextToMusic, loss: BatchLoss, settings: Trai
         ema = train(model.backbone, loss, settings, work, context.accelerator, advance)
     if settings.steps:
         ema.copy_to(model.backbone)
+
+
+def _licence(recipe: Recipe) -> str:
+    """Of weights trained on the synthetic world alone it is known; elsewhere the data's owner decides."""
+    parts = {recipe.models.codec, recipe.models.text_encoder}
+    own = recipe.corpus.kind == "embedded" and parts <= hub.SHIPPED.keys()
+    return "Apache-2.0" if own else "not stated; those of the data, the reward and the parts named here apply"
 
 
 def _save(context: Context, model: TextToMusic, folder: Path) -> None:

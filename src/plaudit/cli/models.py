@@ -1,4 +1,4 @@
-"""`plaudit models list|fetch|import|inspect|verify|export`: published models."""
+"""`plaudit models list|fetch|import|inspect|verify|export|push`: published models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ Identifier = Annotated[str, typer.Argument(metavar="MODEL", help="A released mod
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Model folder. Default: MODEL among your models.")
 ]
-InjectionName = Annotated[str, typer.Option("--injection", help="Where a released backbone takes its score.")]
+InjectionName = Annotated[
+    str | None, typer.Option("--injection", help="Where a backbone takes its score, if not as it was released.")
+]
 Names = Annotated[
     Path | None, typer.Option(help="JSON file: published tensor names to ours, for weights whose names are not known.")
 ]
@@ -35,7 +37,7 @@ def list_models(json: Json = False) -> None:
     from plaudit.assets import models_home
     from plaudit.models.registry import RELEASES
 
-    here = {name: (models_home() / name / "config.json").is_file() for name in RELEASES}
+    here = {name: _is_here(name) for name in RELEASES}
     if json:
         return show_json(
             [
@@ -46,15 +48,19 @@ def list_models(json: Json = False) -> None:
     rows = []
     for name, release in RELEASES.items():
         licence = release.licence + (", gated" if release.gated else "")
-        rows.append((name, "yes" if here[name] else "", release.purpose, licence, release.source))
-    show_table(f"Released models (yours are in {models_home()})", ("model", "here", "for", "licence", "from"), rows)
+        size = "" if release.megabytes is None else f"{release.megabytes} MB"
+        rows.append((name, "yes" if here[name] else "", release.purpose, size, licence, release.source))
+    columns = ("model", "here", "for", "size", "licence", "from")
+    show_table(f"Released models (yours are in {models_home()})", columns, rows)
 
 
 @app.command()
 def fetch(
-    model: Identifier,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A released model, or owner/name of a model folder on the Hub.")
+    ],
     cache: Annotated[Path | None, typer.Option(help="Folder for downloads. Default: the Hub's cache.")] = None,
-    injection: InjectionName = "none",
+    injection: InjectionName = None,
     names: Names = None,
     json: Json = False,
 ) -> None:
@@ -62,22 +68,23 @@ def fetch(
 
     Example: plaudit models fetch codec-44k
     """
-    from plaudit.assets import models_home
     from plaudit.models.fetch import fetch as fetch_files
-    from plaudit.models.fetch import with_needs
-    from plaudit.models.registry import find
+    from plaudit.models.fetch import missing_releases
+    from plaudit.models.registry import FETCHED_ONLY, find
 
-    wanted = with_needs(find(model), lambda name: (models_home() / name / "config.json").is_file())
-    files = {}
-    for release in wanted:
+    made, wanted = _fetch_shared(model) if "/" in model else ([], [find(model)])
+    for release in missing_releases(wanted, _is_here):
         _warn_of_licence(release)
         with ConsoleReporter().progress(f"fetching {release.id}") as advance:
-            files[release.id] = fetch_files(release, cache, advance)
-    made = [_import(release, files[release.id], None, injection, names) for release in reversed(wanted)]
+            files = fetch_files(release, cache, advance)
+        if release.kind == FETCHED_ONLY:
+            made.append({"model": release.id, "folder": str(next(iter(files.values())))})
+        else:
+            made.append(_import(release, files, None, injection, names, True))
+        if not json:
+            _say(made[-1])
     if json:
-        return show_json(made)
-    for row in made:
-        _say(row)
+        show_json(made)
 
 
 @app.command("import")
@@ -85,8 +92,11 @@ def import_model(
     model: Identifier,
     source: Annotated[Path, typer.Option("--from", help="Folder of the released files, or the only file.")],
     output: Output = None,
-    injection: InjectionName = "none",
+    injection: InjectionName = None,
     names: Names = None,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Take files whose digests are not the released ones.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Turn released files that you have into a model folder; it is then found by its name.
@@ -99,7 +109,7 @@ def import_model(
     release = find(model)
     files = files_in(source, release)
     _warn_of_licence(release)
-    made = _import(release, files, output, injection, names)
+    made = _import(release, files, output, injection, names, not unverified)
     if json:
         show_json(made)
     else:
@@ -151,35 +161,80 @@ def verify(
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A text-to-music model: its folder or its name.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the Hub; or, ending in .safetensors, released weights.")
-    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Any model: its folder or its name.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder.")],
+    released: Annotated[
+        bool, typer.Option("--released", help="Write weights under the released names, for others' code.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="results.json of a report for the card. Default: that of the model's run.")
+    ] = None,
 ) -> None:
-    """Write a model for others: a folder with a model card for the Hub, or its weights under the released names.
+    """Write a model for others: a folder with a model card for the Hub, or its files under the released names.
 
-    Example: plaudit models export runs/demo/crpo -o crpo-for-the-hub
+    Example: plaudit models export runs/demo/expert_iteration -o for-the-hub
     """
     from plaudit import hub
     from plaudit.models.exporting import export_folder, export_released
 
-    folder = hub.model_folder(model, hub.MODELS)
-    if output.suffix:
+    folder = hub.model_folder(model, hub.MODELS | hub.REWARDS)
+    if released:
         export_released(folder, output)
     else:
-        export_folder(folder, output)
+        export_folder(folder, output, report)
     result_console.print(output.resolve(), soft_wrap=True, highlight=False)
 
 
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="A folder that `plaudit models export` wrote for the Hub.")],
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub; made where it is new.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+) -> None:
+    """Put an exported folder on the Hub; log in with `hf auth login` first.
+
+    Example: plaudit models push for-the-hub you/your-model
+    """
+    from plaudit.models.exporting import push_folder
+
+    result_console.print(push_folder(folder, repo, private), soft_wrap=True, highlight=False)
+
+
+def _is_here(name: str) -> bool:
+    from plaudit.assets import models_home
+
+    return (models_home() / name / "config.json").is_file()
+
+
+def _fetch_shared(repo: str) -> tuple[list[dict[str, Any]], list[Release]]:
+    """Fetch a model folder from the Hub: what was made, and the releases it is used with that are not here."""
+    from plaudit.assets import models_home
+    from plaudit.models.fetch import fetch_folder
+    from plaudit.models.inspecting import inspect_folder, parts_of
+    from plaudit.models.registry import RELEASES
+
+    fetch_folder(repo, models_home() / repo)
+    found = inspect_folder(models_home() / repo)
+    progress_console.print(f"{repo}: licence {found['licence']}", highlight=False, soft_wrap=True)
+    made = {"model": repo, "folder": found["folder"], "licence": found["licence"], "made": found["made"]}
+    parts = parts_of(found["config"]).values()
+    return [made], [RELEASES[name] for name in parts if name in RELEASES and not _is_here(name)]
+
+
 def _import(
-    release: Release, files: dict[str, Path], output: Path | None, injection: str, names: Path | None
+    release: Release,
+    files: dict[str, Path],
+    output: Path | None,
+    injection: str | None,
+    names: Path | None,
+    verified: bool,
 ) -> dict[str, Any]:
     from plaudit.assets import models_home, read_json
     from plaudit.models.importing import Choices, import_release, injection_called
 
     folder = output or models_home() / release.id
-    choices = Choices(injection_called(injection), read_json(names) if names else {})
-    facts = import_release(release, files, folder, choices)
+    chosen = None if injection is None else injection_called(injection)
+    facts = import_release(release, files, folder, Choices(chosen, read_json(names) if names else {}, verified))
     return {"model": release.id, "folder": str(folder.resolve()), **facts}
 
 

@@ -1,23 +1,14 @@
-"""The published codec: log-mel spectrogram, MMAudio's mel VAE, and BigVGAN back to the waveform, in one folder."""
+"""The published codec: log-mel spectrogram, MMAudio's mel VAE, and BigVGAN back to the waveform."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
-
-import torch
 from torch import Tensor, nn
 
-from plaudit.assets import load_module, read_json, save_module
-from plaudit.codec.bigvgan import BigVGAN, BigVGANConfig
+from plaudit.codec.bigvgan import BigVGAN
 from plaudit.codec.mel import MelSettings, log_mel
-from plaudit.codec.mel_vae import STRIDE, MelVAE, MelVAEConfig
+from plaudit.codec.mel_vae import STRIDE, MelVAE
 from plaudit.errors import AudioError, ModelError
 from plaudit.types import Posterior
-
-KIND = "mel-codec"
 
 
 class MelCodec(nn.Module):
@@ -56,26 +47,3 @@ class MelCodec(nn.Module):
         """latents [B, N, latent_dim] -> wave [B, N * hop] in -1..1; ModelError for another shape."""
         wave: Tensor = self.vocoder(self.vae.decode(latents))
         return wave
-
-
-def save_mel_codec(folder: Path, codec: MelCodec, facts: Mapping[str, Any]) -> None:
-    """Write the codec's folder; `facts` (licence, how it was made) are kept beside its sizes in config.json."""
-    sizes = {"mel": asdict(codec.mel), "vae": asdict(codec.vae.config), "vocoder": asdict(codec.vocoder.config)}
-    save_module(folder, codec, {"kind": KIND, "name": codec.name, **sizes, **facts})
-
-
-def load_mel_codec(folder: Path) -> MelCodec:
-    """The codec in a folder, ready to use; ModelError where its files are damaged or of something else."""
-    config = read_json(folder / "config.json")
-    try:
-        vocoder = dict(config["vocoder"])
-        vocoder["block_dilations"] = tuple(tuple(dilations) for dilations in vocoder["block_dilations"])
-        for name in ("upsample_rates", "upsample_kernels", "block_kernels"):
-            vocoder[name] = tuple(vocoder[name])
-        with torch.device("meta"):
-            vae, generator = MelVAE(MelVAEConfig(**config["vae"])), BigVGAN(BigVGANConfig(**vocoder))
-        codec = MelCodec(config["name"], MelSettings(**config["mel"]), vae, generator)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'} does not describe a mel codec ({error})") from None
-    load_module(folder, codec)
-    return codec.eval().requires_grad_(False)

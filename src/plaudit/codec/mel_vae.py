@@ -1,7 +1,7 @@
 """MMAudio's mel VAE: log-mel spectrograms <-> latents at half their frame rate (Cheng et al., arXiv 2412.15322).
 
 A magnitude-preserving convolutional network (EDM2: Karras et al., arXiv 2312.02696) in one dimension. Its weights are
-normalized for use; plaudit.codec.published does that once at import, so the convolutions here are plain.
+normalized for use; plaudit.codec.published does that once when they are loaded, so the convolutions here are plain.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from plaudit.codec.bigvgan import BigVGAN, BigVGANConfig
 from plaudit.codec.mel import MelSettings
-from plaudit.codec.mel_codec import MelCodec
 from plaudit.codec.mel_vae import EPSILON, MelVAE, MelVAEConfig
 from plaudit.errors import ModelError
 from plaudit.released import fold_weight_norm, renamed, require, require_sizes, unwrap
@@ -63,17 +62,6 @@ def mel_vae_from_published(checkpoint: Mapping[str, Any]) -> MelVAE:
     return vae.eval().requires_grad_(False)
 
 
-def mel_codec_from_published(
-    name: str, vae: Mapping[str, Any], vocoder: Mapping[str, Any], vocoder_config: Mapping[str, Any]
-) -> MelCodec:
-    """The codec called `name` from the contents of a mel VAE's and a BigVGAN's files and the latter's config.json.
-
-    The spectrogram is the one that BigVGAN was trained on. ModelError where a part is damaged or they do not fit.
-    """
-    generator = bigvgan_from_published(vocoder, bigvgan_config(vocoder_config))
-    return MelCodec(name, mel_settings(vocoder_config), mel_vae_from_published(vae), generator)
-
-
 def mel_settings(published: Mapping[str, Any]) -> MelSettings:
     """The spectrogram that the `config.json` of a BigVGAN release describes; ModelError where it is of another kind.
 
@@ -113,6 +101,29 @@ def bigvgan_config(published: Mapping[str, Any]) -> BigVGANConfig:
         )
     except KeyError as error:
         raise ModelError(f"the configuration of BigVGAN has no {error}; take the config.json of its release") from None
+
+
+def published_config(mel: MelSettings, vocoder: BigVGANConfig) -> dict[str, Any]:
+    """The `config.json` of a BigVGAN release for this spectrogram and vocoder."""
+    return {
+        "resblock": "1",
+        "upsample_rates": list(vocoder.upsample_rates),
+        "upsample_kernel_sizes": list(vocoder.upsample_kernels),
+        "upsample_initial_channel": vocoder.channels,
+        "resblock_kernel_sizes": list(vocoder.block_kernels),
+        "resblock_dilation_sizes": [list(dilations) for dilations in vocoder.block_dilations],
+        "use_tanh_at_final": vocoder.final_tanh,
+        "use_bias_at_final": vocoder.final_bias,
+        "activation": "snakebeta",
+        "snake_logscale": True,
+        "num_mels": mel.bands,
+        "hop_size": mel.hop,
+        "sampling_rate": mel.sample_rate,
+        "n_fft": mel.n_fft,
+        "win_size": mel.n_fft,
+        "fmin": 0,
+        "fmax": None,
+    }
 
 
 def bigvgan_from_published(checkpoint: Mapping[str, Any], config: BigVGANConfig) -> BigVGAN:

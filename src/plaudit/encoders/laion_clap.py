@@ -6,23 +6,18 @@ around it, from waveforms to its spectrograms, follows LAION's code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import ClapConfig, ClapModel
+from transformers import ClapModel
 
-from plaudit.assets import load_module, read_json, save_module
 from plaudit.codec.mel import slaney_filters
 from plaudit.encoders.spectrum import checked
-from plaudit.encoders.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
+from plaudit.encoders.tokenizer import Tokenizer
 from plaudit.errors import ModelError
 
-KIND = "laion-clap"
 SAMPLE_RATE = 48000
 SAMPLES = 10 * SAMPLE_RATE
 """What the audio tower hears at once."""
@@ -90,25 +85,6 @@ def check_texts_differ(clap: LaionCLAP) -> None:
             f"this CLAP hardly tells texts apart: unrelated ones have a cosine of {closest:.2f}; "
             "its text weights are damaged or badly converted, take LAION's original file"
         )
-
-
-def save_clap(folder: Path, clap: LaionCLAP, facts: Mapping[str, Any]) -> None:
-    """Write CLAP's folder with its tokenizer; `facts` (licence, how it was made) are kept in config.json."""
-    save_tokenizer(folder, clap.tokenizer)
-    save_module(folder, clap, {"kind": KIND, "name": clap.name, "clap": clap.model.config.to_diff_dict(), **facts})
-
-
-def load_clap(folder: Path) -> LaionCLAP:
-    """CLAP from its folder, ready to use; ModelError where a file is damaged or it hardly tells texts apart."""
-    config = read_json(folder / "config.json")
-    try:
-        model, name = ClapModel(ClapConfig.from_dict(config["clap"])), config["name"]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"{folder / 'config.json'} does not describe a CLAP ({error})") from None
-    clap = LaionCLAP(name, model, load_tokenizer(folder))
-    load_module(folder, clap)
-    check_texts_differ(clap)
-    return clap.eval()
 
 
 def quantized(wave: Tensor) -> Tensor:

@@ -6,18 +6,11 @@ plaudit.encoders.published. What an MERT could have beside that (a constant-Q in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 from torch import Tensor, nn
 from transformers import HubertConfig, HubertModel
 
-from plaudit.assets import load_module, read_json, save_module
 from plaudit.encoders.spectrum import checked
-from plaudit.errors import ModelError
 
-KIND = "mert"
 SAMPLE_RATE = 24000
 
 
@@ -51,21 +44,3 @@ def shortest(config: HubertConfig) -> int:
     for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
         samples = (samples - 1) * stride + kernel
     return samples
-
-
-def save_mert(folder: Path, mert: MERT, facts: Mapping[str, Any]) -> None:
-    """Write MERT's folder; `facts` (licence, how it was made) are kept beside its sizes in config.json."""
-    config = {"kind": KIND, "name": mert.name, "normalize": mert.normalize, "hubert": mert.model.config.to_diff_dict()}
-    save_module(folder, mert, {**config, **facts})
-
-
-def load_mert(folder: Path) -> MERT:
-    """MERT from its folder, ready to use; ModelError where its files are damaged or of something else."""
-    config = read_json(folder / "config.json")
-    try:
-        network = HubertModel(HubertConfig.from_dict(config["hubert"]))
-        mert = MERT(config["name"], network, config["normalize"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"{folder / 'config.json'} does not describe a MERT ({error})") from None
-    load_module(folder, mert)
-    return mert.eval().requires_grad_(False)

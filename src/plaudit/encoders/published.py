@@ -6,11 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import ClapAudioConfig, ClapConfig, ClapModel, ClapTextConfig, HubertConfig, HubertModel
 
 from plaudit.encoders.laion_clap import LaionCLAP, check_texts_differ
 from plaudit.encoders.mert import MERT, SAMPLE_RATE
+from plaudit.encoders.pretrained import assembled
 from plaudit.encoders.tokenizer import Tokenizer
 from plaudit.errors import ModelError
 from plaudit.released import renamed, require, require_sizes, unwrap
@@ -67,14 +69,15 @@ def clap_model_from_published(checkpoint: Mapping[str, Any]) -> ClapModel:
     """
     state = {name: value for name, value in unwrap(checkpoint).items() if not UNUSED.match(name)}
     try:
-        model = ClapModel(_clap_config(state))
+        config = _clap_config(state)
+        with torch.device("meta"):
+            own = ClapModel(config).state_dict()
     except (ValueError, ZeroDivisionError) as error:
         raise ModelError(f"the checkpoint does not fit {CLAP}: its sizes contradict each other ({error})") from None
-    own = {name: value for name, value in model.state_dict().items() if not UNUSED.match(name)}
+    own = {name: value for name, value in own.items() if not UNUSED.match(name)}
     require(state, CLAP, {renamed(name, TO_PUBLISHED): _published_shape(name, value) for name, value in own.items()})
     converted = {name: _part(name, state[renamed(name, TO_PUBLISHED)]).float() for name in own}
-    model.load_state_dict(model.state_dict() | converted)
-    return model.eval()
+    return assembled(ClapModel, config, converted, built=UNUSED)
 
 
 def mert_from_published(
@@ -93,11 +96,16 @@ def mert_from_published(
     if (rate := preprocessor.get("sampling_rate")) != SAMPLE_RATE:
         raise ModelError(f"this MERT hears {rate} Hz, not {SAMPLE_RATE}; take its preprocessor_config.json")
     known = HubertConfig().to_dict().keys() - {"model_type", "architectures", "transformers_version"}
-    model = HubertModel(HubertConfig.from_dict({key: config[key] for key in config.keys() & known}))
-    state = {renamed(n, MERT_WEIGHT_NORM): value for n, value in unwrap(checkpoint).items() if n != MASK}
-    require(state, MERT_330M, {n: tuple(value.shape) for n, value in model.state_dict().items() if n != MASK})
-    model.load_state_dict(model.state_dict() | {n: value.float() for n, value in state.items()})
-    return MERT(name, model, bool(preprocessor.get("do_normalize", True)))
+    sizes = HubertConfig.from_dict({key: config[key] for key in config.keys() & known})
+    with torch.device("meta"):
+        own = HubertModel(sizes).state_dict()
+    state = {renamed(n, MERT_WEIGHT_NORM): value.float() for n, value in unwrap(checkpoint).items()}
+    if MASK in own:
+        state.setdefault(MASK, torch.zeros(own[MASK].shape))
+    else:
+        state.pop(MASK, None)
+    require(state, MERT_330M, {n: tuple(value.shape) for n, value in own.items()})
+    return MERT(name, assembled(HubertModel, sizes, state), bool(preprocessor.get("do_normalize", True)))
 
 
 def _clap_config(state: Mapping[str, Tensor]) -> ClapConfig:

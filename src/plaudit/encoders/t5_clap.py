@@ -9,8 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 
-from plaudit.assets import fill, load_tensors, models_home, read_json, save_tensors, write_json
-from plaudit.encoders.laion_clap import LaionCLAP, load_clap
+from plaudit.assets import load_tensors, models_home, read_json, save_tensors, write_json
+from plaudit.encoders.folders import load_clap
+from plaudit.encoders.laion_clap import LaionCLAP
+from plaudit.encoders.pretrained import assembled, quiet
 from plaudit.encoders.tokenizer import Tokenizer, load_tokenizer, read_tokenizer, save_tokenizer
 from plaudit.errors import ModelError
 from plaudit.types import TextFeatures
@@ -53,7 +55,8 @@ def t5_from_folder(folder: Path) -> tuple[T5EncoderModel, Tokenizer]:
     if read_json(folder / "config.json").get("model_type") != "t5":
         raise ModelError(f"{folder} holds no T5; give the folder that google/flan-t5-large was downloaded to")
     try:
-        loaded: Any = T5EncoderModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        with quiet():
+            loaded: Any = T5EncoderModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     except Exception as error:  # transformers and its readers have no common base for what damaged files raise
         raise ModelError(f"{folder} cannot be read as a T5 ({type(error).__name__}); download it again") from None
     t5, info = loaded
@@ -62,15 +65,17 @@ def t5_from_folder(folder: Path) -> tuple[T5EncoderModel, Tokenizer]:
     return t5.float(), read_tokenizer(folder)
 
 
-def save_t5_clap(folder: Path, encoder: T5CLAPText, clap: str, facts: Mapping[str, Any]) -> None:
+def save_t5_clap(
+    folder: Path, name: str, t5: T5EncoderModel, tokenizer: Tokenizer, clap: str, facts: Mapping[str, Any]
+) -> None:
     """Write the encoder's folder: T5 and its tokenizer; of CLAP only its name, or its path inside the folder.
 
     `facts` (licence, how it was made) are kept in config.json.
     """
-    state = {name: value for name, value in encoder.t5.state_dict().items() if name != TIED}
+    state = {name: value for name, value in t5.state_dict().items() if name != TIED}
     save_tensors(folder / "model.safetensors", state)
-    save_tokenizer(folder, encoder.tokenizer)
-    config = {"kind": KIND, "name": encoder.name, "clap": clap, "t5": encoder.t5.config.to_diff_dict()}
+    save_tokenizer(folder, tokenizer)
+    config = {"kind": KIND, "name": name, "clap": clap, "t5": t5.config.to_diff_dict()}
     write_json(folder / "config.json", {**config, **facts})
 
 
@@ -81,12 +86,11 @@ def load_t5_clap(folder: Path) -> T5CLAPText:
     """
     config = read_json(folder / "config.json")
     try:
-        t5, clap = T5EncoderModel(T5Config.from_dict(config["t5"])), config["clap"]
+        sizes, clap = T5Config.from_dict(config["t5"]), config["clap"]
         places = [place for place in (folder / clap, models_home() / clap) if (place / "config.json").is_file()]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{folder / 'config.json'} does not describe a T5 text encoder ({error})") from None
     if not places:
         raise ModelError(f"{folder} needs the CLAP {clap!r}, which is not here; import it first")
-    state = load_tensors(folder / "model.safetensors")
-    fill(t5, state | {TIED: state["shared.weight"]} if "shared.weight" in state else state, folder)
+    t5 = assembled(T5EncoderModel, sizes, load_tensors(folder / "model.safetensors"))
     return T5CLAPText(config["name"], t5, load_tokenizer(folder), load_clap(places[0]))

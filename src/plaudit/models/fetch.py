@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import constants, hf_hub_download, snapshot_download
 from huggingface_hub import errors as hub_errors
 
 from plaudit.assets import models_home
@@ -20,6 +22,9 @@ from plaudit.released import digest
 
 Progress = Callable[[int, int], None]
 """Hears how many bytes of a file are there, of how many."""
+
+FOLDER_FILES = ("config.json", "model.safetensors", "README.md", "tokenizer/*")
+"""What a model folder can hold."""
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0
@@ -42,35 +47,79 @@ def fetch(release: Release, cache: Path | None, progress: Progress = lambda done
     }
 
 
-def with_needs(release: Release, here: Callable[[str], bool]) -> list[Release]:
-    """The release, then those it needs that are not `here` yet, each before those that it needs in turn."""
-    found = [release]
+def missing_releases(wanted: list[Release], here: Callable[[str], bool]) -> list[Release]:
+    """The releases wanted, then those that they need, however indirectly, and that are not `here` yet."""
+    found = list(wanted)
     for release in found:
         found += [RELEASES[name] for name in release.needs if RELEASES[name] not in found and not here(name)]
     return found
 
 
 def from_hub(file: ReleasedFile, release: Release, cache: Path | None) -> Path:
-    """One file of a Hub repository, kept as huggingface_hub keeps it: in `cache`/hub, or in its own cache."""
+    """One file of a Hub repository, or the folder of those that fit a pattern, kept as huggingface_hub keeps them.
+
+    They lie in `cache`/hub, or in its own cache.
+    """
     where = f"{file.repo}/{file.path}"
-    try:
-        folder = cache / "hub" if cache else None
-        path = Path(hf_hub_download(file.repo, file.path, revision=file.revision, cache_dir=folder))
-    except hub_errors.GatedRepoError:
-        page = f"https://huggingface.co/{file.repo}"
-        raise ModelError(f"{release.id} is gated: accept its terms at {page}, then run hf auth login") from None
-    except hub_errors.LocalEntryNotFoundError:
-        state = "offline mode is on (HF_HUB_OFFLINE)" if offline() else "the Hub does not answer"
-        raise ModelError(f"{where} is not in the cache and {state}; try again with a network") from None
-    except (hub_errors.RepositoryNotFoundError, hub_errors.EntryNotFoundError, hub_errors.RevisionNotFoundError):
-        raise ModelError(f"the Hub has no {where} at {file.revision}, or not for you; check the model's page") from None
-    except Exception as error:  # what the Hub's HTTP library raises half-way has no base known here
-        full = is_no_room(error)
-        raise _no_room(where, error) if full else ModelError(_failed(where, error)) from None
+    folder = cache / "hub" if cache else None
+    with hub_answers(release.id, file.repo, where, file.revision):
+        if file.many:
+            snapshot = snapshot_download(
+                file.repo, repo_type=file.of, revision=file.revision, cache_dir=folder, allow_patterns=[file.path]
+            )
+            return whole(Path(snapshot), file, where)
+        path = Path(hf_hub_download(file.repo, file.path, repo_type=file.of, revision=file.revision, cache_dir=folder))
     if file.digest and digest(path, file.digest.split(":")[0]) != file.digest:
         path.resolve().unlink()
         raise ModelError(f"{where} is not the released file (its digest differs); it was removed, fetch it again")
     return path
+
+
+def whole(folder: Path, file: ReleasedFile, where: str) -> Path:
+    """The folder of files that fit the file's pattern; ModelError where none is there."""
+    if not any(file.fits(str(path.relative_to(folder))) for path in folder.rglob("*")):
+        raise ModelError(f"{where}: the Hub has no such files; check the dataset's page")
+    return folder
+
+
+def fetch_folder(repo: str, folder: Path, revision: str = "main") -> None:
+    """Download a model folder that somebody put on the Hub to `folder`, whole or not at all.
+
+    Taken are its configuration, weights, tokenizer and card; nothing in it is run. ModelError in one line where it is
+    not there, is no model folder of ours, or cannot be fetched.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    coming = folder.with_name(f".{folder.name}.coming")
+    with FileLock(f"{coming}.lock"), hub_answers(repo, repo, repo, revision):
+        snapshot_download(repo, revision=revision, local_dir=coming, allow_patterns=list(FOLDER_FILES))
+        missing = [name for name in ("config.json", "model.safetensors") if not (coming / name).is_file()]
+        if missing:
+            shutil.rmtree(coming)
+            raise ModelError(f"{repo} on the Hub is no model folder: it has no {' and no '.join(missing)}")
+        shutil.rmtree(coming / ".cache", ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(folder)
+        coming.replace(folder)
+
+
+@contextmanager
+def hub_answers(identifier: str, repo: str, where: str, revision: str = "main") -> Iterator[None]:
+    """Turns what huggingface_hub raises within into a ModelError of one line that says what to do."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except hub_errors.GatedRepoError:
+        page = f"https://huggingface.co/{repo}"
+        raise ModelError(f"{identifier} is gated: accept its terms at {page}, then run hf auth login") from None
+    except (hub_errors.LocalEntryNotFoundError, hub_errors.OfflineModeIsEnabled):
+        state = "offline mode is on (HF_HUB_OFFLINE)" if offline() else "the Hub does not answer"
+        raise ModelError(f"{where} is not in the cache and {state}; try again with a network") from None
+    except (hub_errors.RepositoryNotFoundError, hub_errors.EntryNotFoundError, hub_errors.RevisionNotFoundError):
+        raise ModelError(f"the Hub has no {where} at {revision}, or not for you; check the model's page") from None
+    except Exception as error:  # what the Hub's HTTP library raises half-way has no base known here
+        full = is_no_room(error)
+        raise _no_room(where, error) if full else ModelError(_failed(where, error)) from None
 
 
 def from_address(file: ReleasedFile, cache: Path, progress: Progress = lambda done, total: None) -> Path:

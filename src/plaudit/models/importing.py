@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from plaudit import __version__
-from plaudit.assets import models_home, read_json, save_module
+from plaudit.assets import read_json, save_module
 from plaudit.backbone.config import INJECTIONS, Injection
 from plaudit.backbone.published import from_published
 from plaudit.codec.bigvgan import BigVGANConfig
 from plaudit.codec.mel import MEL_16K
-from plaudit.codec.mel_codec import MelCodec, save_mel_codec
-from plaudit.codec.published import bigvgan_from_published, mel_codec_from_published, mel_vae_from_published
+from plaudit.codec.mel_codec_folder import ReleasedCodec, released_codec, save_mel_codec
 from plaudit.errors import ModelError
 from plaudit.generate.model import ModelConfig
-from plaudit.models.registry import Release
-from plaudit.released import digest, read_released
+from plaudit.models.registry import FETCHED_ONLY, Release
+from plaudit.released import digest, read_released, unwrap
+from plaudit.reward.published import head_from_published
+from plaudit.reward.scorer import save_head
 
 SECONDS = 10.0
 """Length of the clips that FluxAudio was trained on."""
@@ -38,12 +39,22 @@ VOCODER_16K = BigVGANConfig(
 """MMAudio's 16 kHz vocoder, a BigVGAN of the first version, whose release has no configuration file."""
 
 
+UNHEARD = "statistics"
+"""The second listener of a reward that has no use for one: it is always there and takes no memory."""
+
+
 @dataclass(frozen=True)
 class Choices:
-    """What a released backbone's file does not say: its injection, and a map from published names to ours."""
+    """What a released file does not say, or not for itself.
 
-    injection: Injection = "none"
+    injection: where a backbone takes its score; the release's own where none is given. names: a map from a backbone's
+    published names to ours. verified: whether the files must have the released digests; without, files that were
+    converted, or are one's own, are taken too, and the folder says so.
+    """
+
+    injection: Injection | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    verified: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,13 +76,17 @@ def import_release(
     The folder appears whole or not at all, and an old one is replaced only by a new one that is whole. ModelError names
     a file that is missing, is not the released one, or does not fit.
     """
+    if release.kind == FETCHED_ONLY:
+        raise ModelError(f"no model folder is made of {release.id}; its files are used as they are")
+    choices = choices or Choices()
     if missing := [file.name for file in release.files if file.name not in files]:
         raise ModelError(f"{release.id} needs {', '.join(missing)} as well")
-    facts = {"licence": release.licence, "made": {**provenance(release, files), "version": __version__}}
+    made = {**provenance(release, files, choices.verified), "version": __version__}
+    facts = {"licence": release.licence, "made": made}
     folder.parent.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        MAKERS[release.kind](Import(release, files, facts, choices or Choices(), making))
+        MAKERS[release.kind](Import(release, files, facts, choices, making))
         making.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
@@ -106,66 +121,76 @@ def files_in(folder: Path, release: Release) -> dict[str, Path]:
     return found
 
 
-def provenance(release: Release, files: Mapping[str, Path]) -> dict[str, Any]:
-    """Where each file of the release comes from, and the digest of what was read; ModelError where it is another."""
+def provenance(release: Release, files: Mapping[str, Path], verified: bool) -> dict[str, Any]:
+    """Where each file of the release comes from, and the digest of what was read; ModelError where it is another.
+
+    Files that need not be the released ones are named by their place on this machine.
+    """
     sources = {}
     for file in release.files:
-        found = digest(files[file.name])
-        if file.digest and file.digest not in (found, digest(files[file.name], file.digest.split(":")[0])):
-            raise ModelError(f"{files[file.name]} is not the file that {release.id} was released as: digests differ")
-        sources[file.name] = {"from": file.url or f"{file.repo}/{file.path}@{file.revision}", "digest": found}
-    return {"stage": "imported", "release": release.id, "files": sources}
+        path = files[file.name]
+        found = digest(path)
+        same = not file.digest or file.digest in (found, digest(path, file.digest.split(":")[0]))
+        if verified and not same:
+            raise ModelError(
+                f"{path} is not the file that {release.id} was released as: digests differ; fetch it again, or import "
+                "it with --unverified if it is meant to be another"
+            )
+        released_at = file.url or f"{file.repo}/{file.path}@{file.revision}"
+        sources[file.name] = {"from": released_at if verified else str(path.resolve()), "digest": found}
+    return {"stage": "imported", "release": release.id, "verified": verified, "files": sources}
 
 
 def _codec_44k(job: Import) -> None:
     vae, vocoder = read_released(job.files["vae.pth"]), read_released(job.files["vocoder.pt"])
-    codec = mel_codec_from_published(job.release.id, vae, vocoder, read_json(job.files["vocoder.json"]))
+    codec = released_codec(job.release.id, vae, vocoder, read_json(job.files["vocoder.json"]))
     save_mel_codec(job.folder, codec, job.facts)
 
 
 def _codec_16k(job: Import) -> None:
-    vae = mel_vae_from_published(read_released(job.files["vae-16k.pth"]))
-    vocoder = bigvgan_from_published(read_released(job.files["vocoder-16k.pt"]), VOCODER_16K)
-    save_mel_codec(job.folder, MelCodec(job.release.id, MEL_16K, vae, vocoder), job.facts)
+    vae, vocoder = (unwrap(read_released(job.files[name])) for name in ("vae-16k.pth", "vocoder-16k.pt"))
+    save_mel_codec(job.folder, ReleasedCodec(job.release.id, MEL_16K, VOCODER_16K, vae, vocoder), job.facts)
 
 
 def _clap(job: Import) -> None:
-    from plaudit.encoders.laion_clap import save_clap  # importing transformers takes seconds
-    from plaudit.encoders.published import clap_from_published
+    from plaudit.encoders.folders import save_clap  # importing transformers takes seconds
     from plaudit.encoders.tokenizer import read_tokenizer
 
     tokenizer = read_tokenizer(job.files["tokenizer.json"].parent)
-    clap = clap_from_published(job.release.id, read_released(job.files["weights.pt"]), tokenizer)
-    save_clap(job.folder, clap, job.facts)
+    save_clap(job.folder, job.release.id, read_released(job.files["weights.pt"]), tokenizer, job.facts)
 
 
 def _text(job: Import) -> None:
-    from plaudit.encoders.laion_clap import load_clap
-    from plaudit.encoders.t5_clap import T5CLAPText, save_t5_clap, t5_from_folder
+    from plaudit.encoders.t5_clap import save_t5_clap, t5_from_folder
 
-    (clap,) = job.release.needs
-    if not (models_home() / clap / "config.json").is_file():
-        raise ModelError(f"{job.release.id} needs the CLAP {clap!r}, which is not here; import it first")
     t5, tokenizer = t5_from_folder(job.files["config.json"].parent)
-    encoder = T5CLAPText(job.release.id, t5, tokenizer, load_clap(models_home() / clap))
-    save_t5_clap(job.folder, encoder, clap, job.facts)
+    (clap,) = job.release.needs
+    save_t5_clap(job.folder, job.release.id, t5, tokenizer, clap, job.facts)
 
 
 def _mert(job: Import) -> None:
-    from plaudit.encoders.mert import save_mert
-    from plaudit.encoders.published import mert_from_published
+    from plaudit.encoders.folders import save_mert
 
     weights = read_released(job.files["pytorch_model.bin"])
     config, preprocessor = read_json(job.files["config.json"]), read_json(job.files["preprocessor_config.json"])
-    save_mert(job.folder, mert_from_published(job.release.id, weights, config, preprocessor), job.facts)
+    save_mert(job.folder, job.release.id, weights, config, preprocessor, job.facts)
 
 
 def _backbone(job: Import) -> None:
     (weights,) = job.files.values()
-    backbone = from_published(read_released(weights), job.choices.injection, job.choices.names)
+    injection = job.release.injection if job.choices.injection is None else job.choices.injection
+    backbone = from_published(read_released(weights), injection, job.choices.names)
     codec, text_encoder = job.release.needs
     config = ModelConfig(backbone.config, codec, text_encoder, SECONDS, **job.facts)
     save_module(job.folder, backbone, config.to_dict())
+
+
+def _reward(job: Import) -> None:
+    (weights,) = job.files.values()
+    clap, *others = job.release.needs
+    head = head_from_published(read_released(weights))
+    encoders = {"clap": clap, "audio": others[0] if others else UNHEARD}
+    save_head(job.folder, head, job.release.blocks, encoders, job.facts)
 
 
 MAKERS: dict[str, Callable[[Import], None]] = {
@@ -175,5 +200,6 @@ MAKERS: dict[str, Callable[[Import], None]] = {
     "laion-clap": _clap,
     "t5-clap": _text,
     "mert": _mert,
+    "tunejury": _reward,
 }
 """What makes the folder of each kind of release."""

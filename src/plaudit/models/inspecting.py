@@ -11,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from plaudit.assets import read_json
 from plaudit.errors import ModelError
 
+TEXT_TO_MUSIC = "text-to-music"
+
 
 def inspect_folder(folder: Path) -> dict[str, Any]:
     """Kind, parameters, bytes, licence, provenance and configuration of a model folder; ModelError where damaged."""
@@ -21,13 +23,22 @@ def inspect_folder(folder: Path) -> dict[str, Any]:
     rest = {key: value for key, value in config.items() if key not in ("kind", "licence", "made")}
     return {
         "folder": str(folder.resolve()),
-        "kind": config.get("kind", "text-to-music" if "backbone" in config else "unknown"),
+        "kind": config.get("kind", TEXT_TO_MUSIC if "backbone" in config else "unknown"),
         "parameters": parameters(weights),
         "bytes": weights.stat().st_size,
         "licence": config.get("licence", "not stated"),
         "made": config.get("made", {}),
         "config": rest,
     }
+
+
+def parts_of(config: dict[str, Any]) -> dict[str, str]:
+    """The models that a model folder's configuration names, by what they are to it."""
+    named = {what: config[key] for what, key in (("codec", "codec"), ("text encoder", "text_encoder")) if key in config}
+    if isinstance(config.get("clap"), str):
+        named["CLAP"] = config["clap"]
+    encoders = config.get("encoders", {})
+    return named | {what: encoders[key] for what, key in (("CLAP", "clap"), ("listener", "audio")) if key in encoders}
 
 
 def parameters(weights: Path) -> int:

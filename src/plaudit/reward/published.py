@@ -1,13 +1,17 @@
-"""Published TuneJury heads: their names to ours."""
+"""Published TuneJury heads: their names to ours, and back."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
+from plaudit.errors import ModelError
 from plaudit.released import require, require_sizes, unwrap
+from plaudit.reward.features import PUBLISHED_BLOCKS
 from plaudit.reward.head import TuneJuryHead
 
 WHAT = "a TuneJury head (whose names begin with score. or net.)"
@@ -33,3 +37,20 @@ def head_from_published(checkpoint: Mapping[str, Any]) -> TuneJuryHead:
     require(state, WHAT, {published: tuple(own[ours].shape) for ours, published in theirs.items()})
     head.load_state_dict(own | {ours: state[published].to(own[ours].dtype) for ours, published in theirs.items()})
     return head.eval()
+
+
+def head_to_published(head: TuneJuryHead, blocks: Sequence[str]) -> dict[str, Tensor]:
+    """The head's tensors under the names of heads over CLAP and MERT: scores are the same but for rounding.
+
+    What the head does to its inputs and its output goes into its first and last layers. ModelError where it hears
+    blocks, or in an order, that no released head does.
+    """
+    if tuple(blocks) != tuple(block for block in PUBLISHED_BLOCKS if block in blocks):
+        raise ModelError(f"the reward hears {', '.join(blocks)}; released heads hear {', '.join(PUBLISHED_BLOCKS)}")
+    state = {name: value.detach().clone() for name, value in head.state_dict().items() if name.startswith("layers.")}
+    first, last = "layers.0.", f"layers.{4 * len(head.hidden)}."
+    state[first + "weight"] /= head.input_std
+    state[first + "bias"] -= state[first + "weight"] @ head.input_mean
+    state[last + "weight"] *= head.scale
+    state[last + "bias"] = (state[last + "bias"] - head.offset) * head.scale
+    return {name.replace("layers.", "net.", 1): value for name, value in state.items()}

@@ -15,7 +15,7 @@ from plaudit.reward.features import RewardFeatures, check_wave
 from plaudit.reward.head import TuneJuryHead
 from plaudit.types import AudioEmbedder, Embedder
 
-_KIND = "tunejury"
+KIND = "tunejury"
 
 
 class TuneJury:
@@ -62,27 +62,44 @@ def _check_counts(clips: int, prompts: int) -> None:
 
 def save_reward(jury: TuneJury, folder: Path) -> None:
     """Write `config.json` and `model.safetensors`: the head, and the names of the encoders it goes with."""
-    config = {
-        "kind": _KIND,
-        "head": {"input_dim": jury.head.input_dim, "hidden": list(jury.head.hidden), "dropout": jury.head.dropout},
-        "blocks": list(jury.features.blocks),
-        "encoders": {"clap": jury.features.clap.name, "audio": jury.features.listener.name},
-        **jury.facts,
-    }
-    save_module(folder, jury.head, config)
+    encoders = {"clap": jury.features.clap.name, "audio": jury.features.listener.name}
+    save_head(folder, jury.head, jury.features.blocks, encoders, jury.facts)
+
+
+def save_head(
+    folder: Path, head: TuneJuryHead, blocks: Sequence[str], encoders: dict[str, str], facts: dict[str, Any]
+) -> None:
+    """Write a reward folder of a head and the names of its encoders, `clap` and `audio`, which need not be here."""
+    shape = {"input_dim": head.input_dim, "hidden": list(head.hidden), "dropout": head.dropout}
+    save_module(folder, head, {"kind": KIND, "head": shape, "blocks": list(blocks), "encoders": encoders, **facts})
 
 
 def load_reward(
     folder: Path, clap: Callable[[str], Embedder], audio: Callable[[str], AudioEmbedder]
 ) -> TuneJury:
     """Read a reward; clap(name) and audio(name) give the encoders it was trained on. ModelError where it is damaged."""
+    head, config = _read(folder)
+    encoders, blocks = config.pop("encoders"), config.pop("blocks")
+    return TuneJury(head, RewardFeatures(clap(encoders["clap"]), audio(encoders["audio"]), blocks), config)
+
+
+def read_head(folder: Path) -> tuple[TuneJuryHead, tuple[str, ...]]:
+    """The head in a reward folder and the blocks that it hears, without its encoders; ModelError where damaged."""
+    head, config = _read(folder)
+    return head, tuple(config["blocks"])
+
+
+def _read(folder: Path) -> tuple[TuneJuryHead, dict[str, Any]]:
+    """The head and the rest of the configuration."""
     config = read_json(folder / "config.json")
     try:
-        kind, encoders, blocks, shape = (config.pop(key) for key in ("kind", "encoders", "blocks", "head"))
+        kind, shape, encoders, _ = config.pop("kind"), config.pop("head"), config["encoders"], config["blocks"]
         head = TuneJuryHead(shape["input_dim"], shape["hidden"], shape["dropout"])
+        if not {"clap", "audio"} <= encoders.keys():
+            raise KeyError("encoders")
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder}/config.json does not describe a reward ({error!r}); check the folder") from None
-    if kind != _KIND:
+    if kind != KIND:
         raise ModelError(f"{folder} is a {kind}, not a reward; check the folder")
     load_module(folder, head)
-    return TuneJury(head, RewardFeatures(clap(encoders["clap"]), audio(encoders["audio"]), blocks), config)
+    return head, config
