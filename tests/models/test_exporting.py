@@ -150,7 +150,7 @@ def test_a_reward_of_ours_scores_the_same_under_the_released_names(tmp_path: Pat
     features = torch.randn(9, 5)
     torch.testing.assert_close(again(features), head(features), atol=1e-5, rtol=1e-4)
     assert read_head(tmp_path / "ours")[1] == ("clap_audio",)
-    with pytest.raises(ModelError, match="the reward hears .*clap_match.*; released heads hear clap_audio, audio"):
+    with pytest.raises(ModelError, match=r"the reward hears .*clap_match.*; released heads hear clap_audio, audio"):
         export_released(EMBEDDED / "reward", tmp_path / "other")
 
 
@@ -183,7 +183,8 @@ def run_of_one_stage(folder: Path) -> Path:
     config["made"] |= {"stage": "sft", "recipe": "mine"}
     write_json(folder / "sft" / "config.json", config)
     (folder / "recipe.yaml").write_text(
-        "name: mine\ncorpus: {size: 40}\nvotes: {pairs: 1234}\nstages: {sft: {injection: film, train: {steps: 77, learning_rate: 0.001}}}\n"
+        "name: mine\ncorpus: {size: 40}\nvotes: {pairs: 1234}\n"
+        "stages: {sft: {injection: film, train: {steps: 77, learning_rate: 0.001}}}\n"
     )
     value = {"mean": 0.5, "low": 0.25, "high": 0.75}
     rows = [

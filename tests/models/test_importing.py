@@ -57,9 +57,10 @@ def test_the_codec_is_made_of_its_released_files_and_found_by_name(tmp_path: Pat
     assert torch.equal(codec.decode(latents), tiny_codec().decode(latents))
     said = inspect_folder(home / "codec-44k")
     assert said["kind"] == "mel-codec" and "MIT" in said["licence"]
-    assert said["parameters"] == sum(v.numel() for state in (vae_state(bands=5), vocoder_state()) for v in state.values())
+    states = (vae_state(bands=5), vocoder_state())
+    assert said["parameters"] == sum(value.numel() for state in states for value in state.values())
     source = said["made"]["files"]["vocoder.pt"]
-    assert source["from"] == "nvidia/bigvgan_v2_44khz_128band_512x/bigvgan_generator.pt@95a9d1dcb12906c03edd938d77b9333d6ded7dfb"
+    assert source["from"].startswith("nvidia/bigvgan_v2_44khz_128band_512x/bigvgan_generator.pt@95a9d1d")
     assert source["digest"] == f"sha256:{hashlib.sha256(files['vocoder.pt'].read_bytes()).hexdigest()}"
 
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, get_token
 from torch import Tensor
 
 from plaudit.assets import load_tensors, read_json, save_checkpoint, save_tensors, write_atomically, write_json
@@ -67,8 +67,10 @@ def push_folder(folder: Path, repo: str, private: bool = False) -> str:
             raise ModelError(f"{folder} has no {name}; write the folder with plaudit models export first")
     if offline():
         raise ModelError("offline mode is on (HF_HUB_OFFLINE); unset it to push")
+    if get_token() is None:
+        raise ModelError("nobody is logged in to the Hub; run hf auth login, or set HF_TOKEN")
     api = HfApi()
-    with hub_answers(repo, repo, repo):
+    with hub_answers(repo, repo, repo, doing="pushed"):
         api.create_repo(repo, private=private, exist_ok=True)
         done = api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Model folder of Plaudit")
     return str(done.commit_url)

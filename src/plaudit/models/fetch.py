@@ -103,7 +103,9 @@ def fetch_folder(repo: str, folder: Path, revision: str = "main") -> None:
 
 
 @contextmanager
-def hub_answers(identifier: str, repo: str, where: str, revision: str = "main") -> Iterator[None]:
+def hub_answers(
+    identifier: str, repo: str, where: str, revision: str = "main", doing: str = "fetched"
+) -> Iterator[None]:
     """Turns what huggingface_hub raises within into a ModelError of one line that says what to do."""
     try:
         yield
@@ -119,7 +121,7 @@ def hub_answers(identifier: str, repo: str, where: str, revision: str = "main") 
         raise ModelError(f"the Hub has no {where} at {revision}, or not for you; check the model's page") from None
     except Exception as error:  # what the Hub's HTTP library raises half-way has no base known here
         full = is_no_room(error)
-        raise _no_room(where, error) if full else ModelError(_failed(where, error)) from None
+        raise _no_room(where, error) if full else ModelError(_failed(where, error, doing)) from None
 
 
 def from_address(file: ReleasedFile, cache: Path, progress: Progress = lambda done, total: None) -> Path:
@@ -183,9 +185,9 @@ def _download(url: str, partial: Path, progress: Progress) -> None:
         raise ConnectionError(f"it broke off after {have} of {total} bytes")
 
 
-def _failed(where: str, error: Exception) -> str:
+def _failed(where: str, error: Exception, doing: str = "fetched") -> str:
     reason = (str(getattr(error, "reason", "") or error) or type(error).__name__).splitlines()[0]
-    return f"{where} cannot be fetched ({reason}); run this again to continue"
+    return f"{where} cannot be {doing} ({reason}); run this again to continue"
 
 
 def _no_room(where: str, error: Exception) -> ModelError:
