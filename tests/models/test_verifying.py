@@ -13,7 +13,11 @@ from typer.testing import CliRunner
 
 from plaudit import hub
 from plaudit.cli import models
+from plaudit.codec.bigvgan import BigVGAN, BigVGANConfig
 from plaudit.codec.embedded import EmbeddedCodec
+from plaudit.codec.mel import MelSettings
+from plaudit.codec.mel_codec import MelCodec
+from plaudit.codec.mel_vae import MelVAE, MelVAEConfig
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic
 from plaudit.models.verifying import known_clips, likeness, require_fit, verify
@@ -40,6 +44,17 @@ def test_parts_that_belong_together_fit(music: TextToMusic) -> None:
 def test_an_untrained_codec_is_told(music: TextToMusic) -> None:
     torch.manual_seed(0)
     assert "reconstruction" in failed(replace(music, codec=EmbeddedCodec().eval()))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_untrained_codec_of_the_published_kind_is_told(seed: int) -> None:
+    torch.manual_seed(seed)
+    sizes = BigVGANConfig(40, 32, (8, 8, 4), (16, 16, 8), (3,), ((1, 3),), final_bias=False, final_tanh=False)
+    mel, vae = MelSettings(16000, 1024, 256, 40, "natural"), MelVAE(MelVAEConfig(40, 16, 16))
+    codec = MelCodec("untrained", mel, vae, BigVGAN(sizes)).eval()
+    clips = known_clips(codec)
+    with torch.inference_mode():
+        assert abs(likeness(codec.decode(codec.encode(clips).mean), clips, codec.sample_rate)) < 0.3
 
 
 def test_no_stage_trains_on_an_untrained_codec(music: TextToMusic) -> None:

@@ -13,7 +13,7 @@ import plaudit
 from plaudit import hub
 from plaudit.assets import read_json, write_json
 from plaudit.audio import read_audio
-from plaudit.backbone.config import PRESETS
+from plaudit.backbone.config import PRESETS, BackboneConfig
 from plaudit.backbone.cross_loading import cross_load
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.backbone.initialization import initialize
@@ -21,6 +21,7 @@ from plaudit.chain.data import labels, reward_model, shards
 from plaudit.chain.runner import Context
 from plaudit.corpus.manifest import Entry
 from plaudit.corpus.shards import ShardSet, encode_corpus
+from plaudit.errors import RecipeError
 from plaudit.evaluate.evaluator import embed_audio
 from plaudit.generate.clips import ClipRequest, make_clips
 from plaudit.generate.model import ModelConfig, TextToMusic, save_model
@@ -33,13 +34,14 @@ from plaudit.stages.expert_iteration import keep_best
 from plaudit.stages.settings import TrainSettings
 from plaudit.stages.sft import conditional_flow_loss
 from plaudit.stages.training import BatchLoss, train
+from plaudit.types import Codec, TextEncoder
 
 
 def sft(context: Context, folder: Path) -> None:
     """Train a new backbone on the labelled corpus."""
     recipe, data = context.recipe, training_rows(context)
     settings = recipe.stages.sft
-    config = replace(PRESETS[recipe.backbone.preset], injection=settings.injection, **recipe.backbone.overrides)
+    config = backbone_config(recipe, context.codec, context.text_encoder)
     backbone = FluxAudio(config)
     initialize(backbone, recipe.backbone.seed)
     backbone.set_statistics(
@@ -230,6 +232,21 @@ def _train(context: Context, model: TextToMusic, loss: BatchLoss, settings: Trai
         ema = train(model.backbone, loss, settings, work, context.accelerator, advance)
     if settings.steps:
         ema.copy_to(model.backbone)
+
+
+def backbone_config(recipe: Recipe, codec: Codec, text: TextEncoder) -> BackboneConfig:
+    """The recipe's preset and overrides; what it takes in has the sizes of the codec and the text encoder."""
+    taken = {
+        "latent_dim": codec.latent_dim,
+        "text_dim": text.token_dim,
+        "text_c_dim": text.pooled_dim,
+        "text_length": text.length,
+    }
+    for name, size in taken.items():
+        if recipe.backbone.overrides.get(name, size) != size:
+            raise RecipeError(f"backbone.overrides.{name} is {size} with this codec and text encoder; leave it out")
+    own = replace(PRESETS[recipe.backbone.preset], injection=recipe.stages.sft.injection, **recipe.backbone.overrides)
+    return replace(own, **taken)
 
 
 def _licence(recipe: Recipe) -> str:

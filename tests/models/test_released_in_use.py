@@ -1,0 +1,115 @@
+"""Every command takes imported models as it takes embedded ones: small ones here, in the files of the real releases."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from plaudit import hub
+from plaudit.assets import save_tensors
+from plaudit.backbone.config import BackboneConfig
+from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.backbone.published import to_published
+from plaudit.cli.main import app
+from plaudit.models.registry import find
+from plaudit.reward.head import TuneJuryHead
+from tests.models.test_exporting import RELEASED, clap_files, codec_files, imported, released_t5
+from tests.reward.test_head import released_form
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All that a user of the released models has, small."""
+    files, home = tmp_path_factory.mktemp("released"), tmp_path_factory.mktemp("models")
+    for identifier, write in (
+        ("codec-16k", codec_files),
+        ("clap-music-speech", clap_files),
+        ("clap-music", clap_files),
+        ("text-t5-clap", released_t5),
+        ("mert-330m", RELEASED["mert-330m"]),
+    ):
+        write(files / identifier)
+        release = "codec-44k" if identifier == "codec-16k" else identifier
+        imported(release, files / identifier, home / identifier)
+    torch.manual_seed(0)
+    sizes = BackboneConfig(3, 16, 512, hidden_dim=16, depth=2, fused_depth=1, num_heads=2)
+    torch.save({"state_dict": to_published(FluxAudio(sizes))}, files / "fluxaudio_s_full.pth")
+    imported("fluxaudio-s", files / "fluxaudio_s_full.pth", home / "fluxaudio-s")
+    torch.save(released_form(TuneJuryHead(512 + 16 + 512, (8, 4)), "net."), files / "tunejury.pt")
+    imported("tunejury", files / "tunejury.pt", home / "tunejury")
+    return home
+
+
+@pytest.fixture(autouse=True)
+def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAUDIT_MODELS", str(home))
+
+
+def run(*words: str, expected: int = 0) -> str:
+    done = RUNNER.invoke(app, list(words))
+    assert done.exit_code == expected, done.output
+    return done.stdout
+
+
+def test_clips_are_generated_scored_and_evaluated(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run("generate", "slow sad piano", "--model", "fluxaudio-s", "-n", "2", "-o", str(out), "--device", "cpu")
+    clips = sorted(out.glob("*.wav"))
+    assert len(clips) == 2
+    rows = json.loads(run("score", str(out), "--reward", "tunejury", "--prompt", "slow sad piano", "--json"))
+    assert len({row["reward"] for row in rows}) == 2
+    table = tmp_path / "clips.csv"
+    table.write_text("file,caption\n" + "".join(f"out/{path.name},slow sad piano\n" for path in clips))
+    words = ("evaluate", str(table), "--reference", str(out), "--reward", "tunejury", "--clap", "clap-music", "--json")
+    assert json.loads(run(*words))["clips"] == 2
+
+
+def test_an_imported_model_is_verified_by_its_name() -> None:
+    said = json.loads(run("models", "verify", "fluxaudio-s", "--json", expected=1))
+    checks = {check["name"]: check["passed"] for check in said}
+    assert checks.keys() == {"reconstruction", "latents", "empty tokens", "empty pooled"}
+    assert not checks["empty tokens"] and not checks["empty pooled"]  # random weights know no text encoder
+
+
+@pytest.mark.slow
+def test_a_whole_recipe_runs_with_imported_encoders(tmp_path: Path) -> None:
+    names = {"text_encoder": "text-t5-clap", "clap": "clap-music", "audio_embedder": "mert-330m"}
+    changes = [word for key, name in names.items() for word in ("--set", f"models.{key}={name}")]
+    run("run", "smoke", "-o", str(tmp_path / "run"), *changes)
+    results = json.loads((tmp_path / "run" / "report" / "results.json").read_text())
+    assert [row["key"] for row in results["stages"]][-1] == "finished"
+    assert hub.read_model_config(tmp_path / "run" / "crpo").text_encoder == "text-t5-clap"
+    assert "not stated" in hub.read_model_config(tmp_path / "run" / "crpo").licence
+
+
+def test_other_weights_under_the_same_name_are_noticed(home: Path) -> None:
+    before = [hub.digest(shelf, name) for shelf, name in WATCHED], hub.reward_digest("tunejury")
+    weights = home / "clap-music" / "model.safetensors"
+    whole = weights.read_bytes()
+    state = hub.load_tensors(weights)
+    save_tensors(weights, {name: 1.5 * value for name, value in state.items() if value.is_floating_point()})
+    after = [hub.digest(shelf, name) for shelf, name in WATCHED], hub.reward_digest("tunejury")
+    weights.write_bytes(whole)
+    assert [a == b for a, b in zip(before[0], after[0], strict=True)] == [False, True, True]
+    assert before[1] != after[1]
+    assert hub.digest(hub.CLAPS, "nowhere") == "none" and hub.digest(hub.CLAPS, "embedded") != "none"
+
+
+WATCHED = ((hub.CLAPS, "clap-music"), (hub.TEXT_ENCODERS, "text-t5-clap"), (hub.CODECS, "codec-16k"))
+
+
+def test_a_text_encoder_changes_with_the_clap_that_it_names(home: Path) -> None:
+    before = hub.digest(hub.TEXT_ENCODERS, "text-t5-clap")
+    config = home / "clap-music-speech" / "config.json"
+    whole = config.read_text()
+    config.write_text(whole.replace("CC0-1.0", "changed"))
+    after = hub.digest(hub.TEXT_ENCODERS, "text-t5-clap")
+    config.write_text(whole)
+    assert before != after and replace(find("tunejury"), id="x").needs == ("clap-music", "mert-330m")
