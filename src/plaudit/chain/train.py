@@ -245,8 +245,8 @@ def backbone_config(recipe: Recipe, codec: Codec, text: TextEncoder) -> Backbone
     for name, size in taken.items():
         if recipe.backbone.overrides.get(name, size) != size:
             raise RecipeError(f"backbone.overrides.{name} is {size} with this codec and text encoder; leave it out")
-    own = replace(PRESETS[recipe.backbone.preset], injection=recipe.stages.sft.injection, **recipe.backbone.overrides)
-    return replace(own, **taken)
+    sizes = {**recipe.backbone.overrides, **taken}
+    return replace(PRESETS[recipe.backbone.preset], injection=recipe.stages.sft.injection, **sizes)
 
 
 def _licence(recipe: Recipe) -> str:
