@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plaudit.audio import fit_length, read_audio, resample, write_wav
+from plaudit.audio import fit_length, read_audio, resample, resample_tensor, write_wav
 from plaudit.errors import AudioError
 
 
@@ -151,3 +152,17 @@ def test_writing_refuses_nan_and_leaves_nothing_half_written(tmp_path: Path) -> 
     with pytest.raises(AudioError, match="cannot be written"):
         write_wav(tmp_path / "file" / "a.wav", tone(), 44100)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(("source", "target"), [(16000, 48000), (44100, 16000), (16000, 24000), (44100, 48000), (8, 8)])
+def test_resampling_with_gradients_is_resampling(source: int, target: int) -> None:
+    at = torch.arange(2 * source) / source
+    wave = torch.stack([torch.sin(2 * torch.pi * f * at) for f in (110.0, 1234.5)]) if source > 8 else torch.ones(2, 16)
+    wave = wave.double().requires_grad_()
+    made = resample_tensor(wave, source, target)
+    expected = torch.from_numpy(resample(wave.detach().numpy(), source, target))
+    assert made.shape == (2, 2 * target)
+    inner = slice(target // 20, -target // 20)
+    torch.testing.assert_close(made.detach().float()[:, inner], expected[:, inner], atol=2e-3, rtol=0)
+    made.sum().backward()
+    assert wave.grad is not None and torch.isfinite(wave.grad).all()

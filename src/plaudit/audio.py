@@ -6,12 +6,16 @@ A waveform is a mono float32 NumPy array [T] with a nominal range of -1 to 1, be
 from __future__ import annotations
 
 import io
+import math
 import re
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from plaudit.assets import write_atomically
 from plaudit.errors import AudioError
@@ -74,6 +78,29 @@ def resample(wave: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray
     if source_rate == target_rate or wave.shape[-1] == 0:
         return wave
     return np.ascontiguousarray(soxr.resample(wave.T, source_rate, target_rate, quality="HQ").T)
+
+
+def resample_tensor(wave: Tensor, source_rate: int, target_rate: int) -> Tensor:
+    """Waves [B, T] at another rate by their spectrum: [B, ceil(T * target / source)]; gradients pass.
+
+    The ends are mirrored, and the highest twentieth of what both rates can hold fades out, against ringing.
+    """
+    if source_rate == target_rate or wave.shape[-1] == 0:
+        return wave
+    common = math.gcd(source_rate, target_rate)
+    down, up = source_rate // common, target_rate // common
+    length = wave.shape[-1]
+    margin = min(length - 1, source_rate // 20)  # in front it must be whole periods of the two rates
+    front = margin // down * down
+    back = margin + (-(front + length + margin)) % down
+    padded = F.pad(F.pad(wave[:, None], (front, margin), mode="reflect")[:, 0], (0, back - margin))
+    spectrum = torch.fft.rfft(padded)
+    made = padded.shape[-1] // down * up
+    bins = min(spectrum.shape[-1], made // 2 + 1)
+    fade = ((1 - torch.arange(bins, device=wave.device) / (bins - 1)) * 20).clamp(max=1)
+    scaled = spectrum[:, :bins] * (fade * up / down)
+    start = front // down * up
+    return torch.fft.irfft(scaled, n=made)[:, start : start + -(-length * up // down)]
 
 
 def fit_length(wave: np.ndarray, samples: int) -> np.ndarray:

@@ -26,7 +26,7 @@ def plaudit(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("generate", "piano", "--model", "nowhere"), "no model 'nowhere'"),
         (("score", "nowhere.wav", "--reward", "nowhere"), "no model 'nowhere'"),
         (("models", "import", "nowhere", "--from", "nowhere"), "no released model 'nowhere'"),
-        (("models", "import", "mert-330m", "--from", "nowhere"), "nowhere has no config.json"),
+        (("models", "import", "mert-330m", "--from", "nowhere"), "nowhere has no pytorch_model.bin"),
         (("models", "inspect", "nowhere"), "no model 'nowhere'"),
         (("evaluate", "nowhere.csv", "--reference", "nowhere"), "nowhere"),
     ],

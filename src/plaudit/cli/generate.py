@@ -27,6 +27,11 @@ def generate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first clip; clip i has seed + i.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Clips sampled at once.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    optimize: Annotated[
+        str | None, typer.Option(help="A reward that the noise is optimized for, by its gradient; takes its time.")
+    ] = None,
+    iterations: Annotated[int, typer.Option(min=1, help="Steps of --optimize.")] = 5,
+    rate: Annotated[float, typer.Option(help="Learning rate of --optimize.")] = 0.05,
     json: Annotated[bool, typer.Option("--json", help="Print the clips as JSON.")] = False,
 ) -> None:
     """Write clips for a prompt as wav files, each with its seed and settings in a JSON file beside it.
@@ -36,6 +41,7 @@ def generate(
     from plaudit import hub
     from plaudit.errors import PromptError
     from plaudit.generate.clips import ClipRequest, make_clips
+    from plaudit.generate.optimize import NoiseOptimization, Optimizer
     from plaudit.generate.postprocess import PostprocessSettings
 
     if not prompt.strip():
@@ -44,8 +50,14 @@ def generate(
     settings = music.config.sampling.changed(score=score, weight=guidance, steps=steps)
     requests = [ClipRequest(f"{_slug(prompt)}-{seed + i}", prompt, seed + i) for i in range(count)]
     post = PostprocessSettings(seconds=music.config.seconds)
+    optimizer = None
+    if optimize is not None:
+        if not rate > 0:
+            raise PromptError(f"the learning rate must be above 0, not {rate:g}")
+        how = NoiseOptimization(iterations=iterations, learning_rate=rate)
+        optimizer = Optimizer(optimize, hub.load_reward_model(optimize), how)
     with ConsoleReporter().progress("generating") as advance:
-        paths = make_clips(music, requests, settings, output, batch, post, advance)
+        paths = make_clips(music, requests, settings, output, batch, post, advance, optimizer=optimizer)
     if json:
         show_json([{"file": str(p), "seed": r.seed} for p, r in zip(paths, requests, strict=True)])
     else:

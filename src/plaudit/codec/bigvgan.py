@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from plaudit.errors import ModelError
 
@@ -92,10 +93,12 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.upsample(x)
-        total = self.blocks[0](x)
-        for block in self.blocks[1:]:
-            total = total + block(x)
-        return total / len(self.blocks)
+        # With gradients, what a block computes inside is computed again: ten seconds would take tens of gigabytes.
+        made = [checkpoint(block, x, use_reentrant=False) if x.requires_grad else block(x) for block in self.blocks]
+        total = made[0]
+        for other in made[1:]:
+            total = total + other
+        return total / len(made)
 
 
 class Block(nn.Module):

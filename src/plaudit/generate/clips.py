@@ -11,6 +11,7 @@ from plaudit.assets import read_json, write_json
 from plaudit.audio import write_wav
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic
+from plaudit.generate.optimize import Optimizer, optimize_noise
 from plaudit.generate.postprocess import PostprocessSettings, postprocess
 from plaudit.generate.settings import SamplingSettings
 
@@ -33,22 +34,30 @@ def make_clips(
     post: PostprocessSettings | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     made: Callable[[Path], None] = lambda path: None,
+    optimizer: Optimizer | None = None,
 ) -> list[Path]:
     """Write `folder/<id>.wav` and `<id>.json` (prompt, seed, settings, measurements) for each request; return the wavs.
 
     Batches are cut from the list of requests before looking at what exists, so that a continued folder holds exactly
     what an uninterrupted one does: a batch with any clip missing is made again whole. made(path) hears of each clip.
+    With an optimizer, clips come from noise that its reward likes better.
     """
     paths = [folder / f"{request.id}.wav" for request in requests]
-    sidecars = [_sidecar(model, request, settings, post) for request in requests]
+    sidecars = [_sidecar(model, request, settings, post, optimizer) for request in requests]
     for start in range(0, len(requests), batch):
         group = range(start, min(start + batch, len(requests)))
         if not all(paths[i].exists() and _made_so(paths[i], sidecars[i]) for i in group):
-            waves = model.generate([requests[i].prompt for i in group], [requests[i].seed for i in group], settings)
-            for i, wave in zip(group, waves.numpy(), strict=True):
-                measured: dict[str, Any] = {}
+            prompts, seeds = [requests[i].prompt for i in group], [requests[i].seed for i in group]
+            rewards: list[dict[str, Any]] = [{} for _ in group]
+            if optimizer is None:
+                waves = model.generate(prompts, seeds, settings)
+            else:
+                found = optimize_noise(model, prompts, seeds, settings, optimizer)
+                waves, rewards = found.waves, [{"rewards": row} for row in found.rewards.T.tolist()]
+            for i, wave, measured in zip(group, waves.numpy(), rewards, strict=True):
                 if post is not None:
-                    wave, measured = postprocess(wave, model.codec.sample_rate, post)
+                    wave, levels = postprocess(wave, model.codec.sample_rate, post)
+                    measured = measured | levels
                 write_wav(paths[i], wave, model.codec.sample_rate)
                 write_json(paths[i].with_suffix(".json"), {**sidecars[i], "measured": measured})
         for i in group:
@@ -58,14 +67,20 @@ def make_clips(
 
 
 def _sidecar(
-    model: TextToMusic, request: ClipRequest, settings: SamplingSettings, post: PostprocessSettings | None
+    model: TextToMusic,
+    request: ClipRequest,
+    settings: SamplingSettings,
+    post: PostprocessSettings | None,
+    optimizer: Optimizer | None,
 ) -> dict[str, Any]:
+    optimized = {} if optimizer is None else {"reward": optimizer.name, **optimizer.settings.model_dump()}
     return {
         "prompt": request.prompt,
         "seed": request.seed,
         "model": model.config.made,
         "sampling": settings.model_dump(mode="json"),
         "postprocessing": None if post is None else asdict(post),
+        **({"optimization": optimized} if optimized else {}),
     }
 
 

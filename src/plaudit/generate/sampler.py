@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.errors import PromptError
 from plaudit.flow.guidance import Branch, branches, combine
-from plaudit.flow.solvers import integrate
+from plaudit.flow.solvers import Velocity, integrate
 from plaudit.generate.settings import SamplingSettings
 from plaudit.types import TextFeatures
 
@@ -36,7 +37,43 @@ def sample_latents(
     negative: features of the negative prompt, one for all or one per clip. scores [B] in the reward's own units, or
     None for no score. All passes that a step needs are run as one batch.
     """
-    device, batch = model.latent_mean.device, len(noise)
+    velocity = _velocity(model, text, negative, scores, len(noise), settings)
+    x = integrate(velocity, noise.to(model.latent_mean.device), settings.steps, settings.solver)
+    return model.unstandardize(x)
+
+
+def differentiable_latents(
+    model: FluxAudio,
+    text: TextFeatures,
+    negative: TextFeatures,
+    scores: Tensor | None,
+    noise: Tensor,
+    settings: SamplingSettings,
+) -> Tensor:
+    """The same with gradients to `noise`, which is on the model's device.
+
+    Of each evaluation of the network only the input is kept, and the rest computed again on the way back, so that the
+    memory is one evaluation's whatever the number of steps. Freeze the model's parameters first.
+    """
+    velocity = _velocity(model, text, negative, scores, len(noise), settings)
+
+    def checkpointed(x: Tensor, t: float, step: int) -> Tensor:
+        found: Tensor = checkpoint(velocity, x, t, step, use_reentrant=False)
+        return found
+
+    return model.unstandardize(integrate(checkpointed, noise, settings.steps, settings.solver))
+
+
+def _velocity(
+    model: FluxAudio,
+    text: TextFeatures,
+    negative: TextFeatures,
+    scores: Tensor | None,
+    batch: int,
+    settings: SamplingSettings,
+) -> Velocity:
+    """The guided velocity, a function of x, time and step."""
+    device = model.latent_mean.device
     if not len(text) == batch or len(negative) not in (1, batch):
         raise PromptError(
             f"{batch} clips need {batch} prompts and 1 or {batch} negatives: {len(text)}, {len(negative)}"
@@ -66,4 +103,4 @@ def sample_latents(
             predicted = model(x.repeat(len(needed), 1, 1), told, times, asked)
         return combine(guidance, dict(zip(needed, predicted.float().chunk(len(needed)), strict=True)))
 
-    return model.unstandardize(integrate(velocity, noise.to(device), settings.steps, settings.solver))
+    return velocity

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from plaudit.audio import SILENT_PEAK, resample
+from plaudit.audio import SILENT_PEAK, resample, resample_tensor
 from plaudit.errors import AudioError, ModelError
 from plaudit.types import AudioEmbedder, Embedder
 
@@ -46,7 +46,7 @@ class RewardFeatures:
     def clip_features(self, waves: Sequence[Tensor], rate: int) -> Tensor:
         """Prompt-free part: waves [T] each, of any lengths, at `rate` Hz -> [B, clip_dim].
 
-        Differentiable in the waves where the encoders are and `rate` is theirs. AudioError for a clip that is empty,
+        Differentiable in the waves where the encoders are. AudioError for a clip that is empty,
         silent or not finite, naming its place.
         """
         for index, wave in enumerate(waves):
@@ -101,7 +101,9 @@ def centre(wave: Tensor, samples: int) -> Tensor:
 
 def _embedded(embedder: AudioEmbedder, waves: Sequence[Tensor], rate: int) -> Tensor:
     """[B, embedder.dim]. Only clips of the same length share a batch, since padding would change what is heard."""
-    if rate != embedder.sample_rate:
+    if rate != embedder.sample_rate and any(wave.requires_grad for wave in waves):
+        waves = [resample_tensor(wave[None], rate, embedder.sample_rate)[0] for wave in waves]
+    elif rate != embedder.sample_rate:
         waves = [torch.from_numpy(resample(wave.cpu().numpy(), rate, embedder.sample_rate)) for wave in waves]
     rows_of_length: dict[int, list[int]] = defaultdict(list)
     for row, wave in enumerate(waves):

@@ -33,8 +33,7 @@ class TuneJury:
     def score(self, waves: list[Tensor], rate: int, prompts: list[str], batch_size: int = 16) -> Tensor:
         """One score per clip [B]; a clip's score does not depend on what else is in the call.
 
-        AudioError for a clip that is empty, silent or not finite. For gradients in the waveforms, use
-        `features.clip_features` and `score_features`.
+        AudioError for a clip that is empty, silent or not finite. For gradients in the waveforms, use `score_tensors`.
         """
         _check_counts(len(waves), len(prompts))
         for index, wave in enumerate(waves):
@@ -47,6 +46,11 @@ class TuneJury:
                 for i in range(0, len(waves), batch_size)
             ]
         return torch.cat(scores).clone() if scores else torch.zeros(0)
+
+    def score_tensors(self, waves: Tensor, rate: int, prompts: Sequence[str]) -> Tensor:
+        """waves [B, T] and their prompts -> scores [B], with gradients to the waves."""
+        _check_counts(len(waves), len(prompts))
+        return self.score_features(self.features.clip_features(list(waves), rate), prompts)
 
     def score_features(self, clip_features: Tensor, prompts: Sequence[str]) -> Tensor:
         """clip_features [B, clip_dim] and their prompts -> scores [B]; differentiable in the features."""
