@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, ValidationError, model_validator
 
 from plaudit.corpus.embedded.hearing import SHORTEST
+from plaudit.corpus.score_table import ID_COLUMN
 from plaudit.errors import RecipeError
 from plaudit.generate.settings import SamplingSettings
 from plaudit.settings import Count, Settings, Share
@@ -25,7 +26,10 @@ SHIPPED = Path(__file__).parent / "recipes"
 
 
 class CorpusSettings(Settings):
-    """Where clips come from. `embedded` renders `size` synthetic clips; `folder` reads `table` (CSV) beside audio."""
+    """Where clips come from. `embedded` renders `size` synthetic clips; `folder` reads `table` (CSV) beside audio.
+
+    Rewards stand in `reward_column` of `table`, or, by track, in a CSV of scores, `score_table`.
+    """
 
     kind: Literal["embedded", "folder"] = "embedded"
     seconds: Annotated[float, Field(ge=1, le=300)] = 10.0
@@ -38,9 +42,16 @@ class CorpusSettings(Settings):
     file_column: str = "file"
     caption_column: str = "caption"
     reward_column: str | None = None
+    score_table: Path | None = None
+    score_id_column: str = ID_COLUMN
     validation_share: Share = 0.05
     test_share: Share = 0.05
     shard_size: Count = 512
+
+    @property
+    def has_rewards(self) -> bool:
+        """Whether the clips' rewards come with them."""
+        return self.reward_column is not None or self.score_table is not None
 
     @model_validator(mode="after")
     def _clips_can_be_had(self) -> CorpusSettings:
@@ -142,8 +153,10 @@ class Recipe(Settings):
     def _parts_fit(self) -> Recipe:
         if self.corpus.kind == "folder" and self.reward.kind == "train":
             raise ValueError("reward.kind train needs votes, which only the embedded corpus has; use load or table")
-        if self.reward.kind == "table" and (self.corpus.kind != "folder" or self.corpus.reward_column is None):
-            raise ValueError("reward.kind table needs corpus.kind folder and corpus.reward_column")
+        if self.reward.kind == "table" and (self.corpus.kind != "folder" or not self.corpus.has_rewards):
+            raise ValueError(
+                "reward.kind table needs corpus.kind folder, with corpus.reward_column or corpus.score_table"
+            )
         return self
 
     def to_yaml(self) -> str:

@@ -48,6 +48,8 @@ def corpus_of(settings: CorpusSettings) -> Corpus:
         settings.file_column,
         settings.caption_column,
         settings.reward_column,
+        score_table=settings.score_table,
+        score_id_column=settings.score_id_column,
         validation=settings.validation_share,
         test=settings.test_share,
     )
@@ -158,8 +160,9 @@ def label(context: Context, folder: Path) -> None:
         rewards = found.rewards
         if np.isnan(rewards).any():
             missing = int(np.isnan(rewards).sum())
-            column = context.recipe.corpus.reward_column
-            raise CorpusError(f"{missing} clips have no reward in column {column}; fill it in")
+            corpus = context.recipe.corpus
+            place = f"table {corpus.score_table}" if corpus.score_table else f"column {corpus.reward_column}"
+            raise CorpusError(f"{missing} of {len(rewards)} clips have no reward in {place}; fill it in")
     else:
         store = FeatureStore(context.path("features"), context.reward_features)
         with torch.inference_mode():

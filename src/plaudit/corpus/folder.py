@@ -6,13 +6,14 @@ import csv
 import io
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from plaudit.audio import read_audio
 from plaudit.corpus.manifest import Entry, split_of
+from plaudit.corpus.score_table import ID_COLUMN, SCORE_COLUMN, ScoreTable
 from plaudit.errors import CorpusError
 
 
@@ -24,6 +25,9 @@ class FolderCorpus:
     absolutely. Without `id_column` the id is the file's path without its suffix. A file that is missing or damaged
     is no error of the table: loading it raises AudioError, and encoding puts it into quarantine.
 
+    Rewards stand in `reward_column`, of this table or, where there is a `score_table`, of that one, by track
+    (plaudit.corpus.score_table).
+
     The split hangs on the caption, not on the file: clips of one caption never lie on both sides, so that a caption
     of the test split is one that training has not seen (ours).
     """
@@ -34,6 +38,8 @@ class FolderCorpus:
     caption_column: str = "caption"
     reward_column: str | None = None
     id_column: str | None = None
+    score_table: Path | None = None
+    score_id_column: str = ID_COLUMN
     validation: float = 0.05
     test: float = 0.05
 
@@ -56,7 +62,10 @@ class FolderCorpus:
             entries.append(entry)
         if not entries:
             raise CorpusError(f"{self._table} has no rows under its header; add at least one clip")
-        return entries
+        if self.score_table is None:
+            return entries
+        scores = ScoreTable(self.score_table, self.score_id_column, self.reward_column or SCORE_COLUMN)
+        return [replace(entry, reward=scores.score_of(entry)) for entry in entries]
 
     def load(self, entry: Entry) -> tuple[np.ndarray, int]:
         """(mono float32 [T], rate in Hz) of the entry's file."""
@@ -92,7 +101,8 @@ class FolderCorpus:
     def _check_header(self, header: list[str]) -> None:
         if not any(header):
             raise CorpusError(f"{self._table} is empty; it needs a header line and one row per clip")
-        wanted = [self.file_column, self.caption_column, self.reward_column, self.id_column]
+        own_reward = self.reward_column if self.score_table is None else None
+        wanted = [self.file_column, self.caption_column, own_reward, self.id_column]
         missing = [column for column in wanted if column is not None and column not in header]
         if missing:
             raise CorpusError(f"{self._table} has no column {_listed(missing)}; its columns are {_listed(header)}")
@@ -118,7 +128,7 @@ class FolderCorpus:
         )
 
     def _reward(self, line: int, row: dict[str, str]) -> float | None:
-        if self.reward_column is None or not row[self.reward_column].strip():
+        if self.score_table is not None or self.reward_column is None or not row[self.reward_column].strip():
             return None
         text = row[self.reward_column].strip()
         try:
