@@ -126,9 +126,9 @@ def _method(recipe: Recipe, stage: str) -> str:
         "table": "rewards that came with the data",
     }[recipe.reward.kind]
     lines = [f"Clips were labelled by {reward}. Then, each from the weights of the one before:", ""]
-    for name in STAGES:
+    for number, name in enumerate(STAGES, start=1):
         settings = getattr(recipe.stages, name)
-        lines.append(f"1. {name}: {STAGES[name]}; " + ", ".join(f"{k} {v}" for k, v in _told(settings.model_dump())))
+        lines.append(f"{number}. {name}: {STAGES[name]}; " + ", ".join(f"{k} {v}" for k, v in _told(settings.model_dump())))
         if name == stage:
             break
     return "\n".join(lines)
