@@ -128,7 +128,8 @@ def _method(recipe: Recipe, stage: str) -> str:
     lines = [f"Clips were labelled by {reward}. Then, each from the weights of the one before:", ""]
     for number, name in enumerate(STAGES, start=1):
         settings = getattr(recipe.stages, name)
-        lines.append(f"{number}. {name}: {STAGES[name]}; " + ", ".join(f"{k} {v}" for k, v in _told(settings.model_dump())))
+        told = ", ".join(f"{key} {value}" for key, value in _told(settings.model_dump()))
+        lines.append(f"{number}. {name}: {STAGES[name]}; {told}")
         if name == stage:
             break
     return "\n".join(lines)
