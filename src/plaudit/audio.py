@@ -23,6 +23,9 @@ from plaudit.errors import AudioError
 SILENT_PEAK = 1e-5
 """A file whose peak stays below this (-100 dBFS) holds no sound (ours)."""
 
+SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
+"""What a folder is searched for."""
+
 _STREAMED = 0x7FFFF000
 """Writers that cannot seek declare at least this many bytes, meaning `until the end of the file`."""
 

@@ -13,6 +13,12 @@ from plaudit.errors import AudioError, ModelError
 from plaudit.types import AudioEmbedder, Embedder
 
 CLAP_SECONDS = 10.0
+SEGMENT_SECONDS = 300.0
+"""The second listener hears longer tracks in segments of this length (TuneJury)."""
+
+SHORTEST_REST = 1.0
+"""A rest shorter than this many seconds stays with the segment before it: encoders need something to hear (ours)."""
+
 PUBLISHED_BLOCKS = ("clap_audio", "audio", "clap_text")
 BLOCKS = (*PUBLISHED_BLOCKS, "clap_match")
 
@@ -21,7 +27,7 @@ class RewardFeatures:
     """Blocks of features, concatenated in the order named; TuneJury's are CLAP audio, MERT and CLAP text.
 
     clap_audio: CLAP's embedding of the centre 10 s (a shorter clip whole). audio: the second listener's, of the whole
-    clip. clap_text: CLAP's embedding of the prompt. clap_match (ours): clap_audio times clap_text, channel by channel,
+    clip; of one over 300 s, the mean over its segments, weighted by their lengths. clap_text: CLAP's embedding of the prompt. clap_match (ours): clap_audio times clap_text, channel by channel,
     whose sum is their cosine; a small set of votes does not teach a plain network to multiply.
     Without a prompt, clap_text and clap_match are zeros, not the encoding of the empty string.
     """
@@ -43,6 +49,17 @@ class RewardFeatures:
         used = {part: embedder for part, embedder in embedders.items() if self._clip_dims[part]}
         return {part: f"{embedder.name}, {embedder.dim}" for part, embedder in used.items()}
 
+    def columns_of(self, heard: RewardFeatures) -> Tensor:
+        """Which columns of heard.clip_features are this one's clip_features, so that a subset needs no new extraction.
+
+        ModelError where `heard` lacks a block that this one needs, or has it from another encoder.
+        """
+        theirs, own = heard.clip_identity, self.clip_identity
+        if any(theirs.get(part) != own[part] for part in own):
+            raise ModelError(f"the reward is to hear {own}, but {theirs} were extracted; extract again with its encoders")
+        starts = {"clap_audio": 0, "audio": heard._clip_dims["clap_audio"]}
+        return torch.cat([torch.arange(width) + starts[part] for part, width in self._clip_dims.items()])
+
     def clip_features(self, waves: Sequence[Tensor], rate: int) -> Tensor:
         """Prompt-free part: waves [T] each, of any lengths, at `rate` Hz -> [B, clip_dim].
 
@@ -56,7 +73,7 @@ class RewardFeatures:
             heard = [centre(wave, round(CLAP_SECONDS * rate)) for wave in waves]
             parts.append(_embedded(self.clap, heard, rate))
         if self._clip_dims["audio"]:
-            parts.append(_embedded(self.listener, waves, rate))
+            parts.append(_heard_whole(self.listener, waves, rate))
         return torch.cat(parts, dim=-1) if parts else torch.zeros(len(waves), 0)
 
     def with_prompts(self, clip_features: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -97,6 +114,25 @@ def centre(wave: Tensor, samples: int) -> Tensor:
     """The middle `samples` of wave [T], or all of a shorter one."""
     start = max(0, (wave.shape[-1] - samples) // 2)
     return wave[start : start + samples]
+
+
+def segments(samples: int, rate: int) -> list[int]:
+    """Lengths of the segments, SEGMENT_SECONDS each, that a track of `samples` is heard in; the last is what is left."""
+    full = round(SEGMENT_SECONDS * rate)
+    whole, rest = divmod(samples, full)
+    lengths = [full] * whole
+    if not lengths or rest >= SHORTEST_REST * rate:
+        return [*lengths, rest] if rest else lengths
+    return [*lengths[:-1], full + rest]
+
+
+def _heard_whole(listener: AudioEmbedder, waves: Sequence[Tensor], rate: int) -> Tensor:
+    """[B, listener.dim]: of each wave the mean over its segments, weighted by their lengths."""
+    lengths = [segments(wave.shape[-1], rate) for wave in waves]
+    pieces = [piece for wave, cut in zip(waves, lengths, strict=True) for piece in wave.split(cut)]
+    heard = _embedded(listener, pieces, rate).split([len(cut) for cut in lengths])
+    weights = [torch.tensor(cut, dtype=torch.float64) / sum(cut) for cut in lengths]
+    return torch.stack([weight.to(rows) @ rows for weight, rows in zip(weights, heard, strict=True)])
 
 
 def _embedded(embedder: AudioEmbedder, waves: Sequence[Tensor], rate: int) -> Tensor:

@@ -54,6 +54,9 @@ class RewardSettings:
     seed: int = 0
 
 
+PUBLISHED_REWARD = RewardSettings()
+"""TuneJury's (arXiv 2606.17006): some 17,500 votes, raw features, no calibration."""
+
 EMBEDDED_REWARD = RewardSettings(
     blocks=(*PUBLISHED_BLOCKS, "clap_match"),
     hidden=(256, 128),
@@ -66,6 +69,9 @@ EMBEDDED_REWARD = RewardSettings(
     calibrate=True,
 )
 """The embedded world's: some 10,000 votes on 800 features, learned in about a minute on one core (ours)."""
+
+PRESETS = {"published": PUBLISHED_REWARD, "embedded": EMBEDDED_REWARD}
+"""Settings by the name that commands know them by."""
 
 
 @dataclass(frozen=True)

@@ -60,13 +60,20 @@ class Series:
 
 
 def save_chart(draw: Callable[[Axes], None], path: Path, size: tuple[float, float] = WIDE) -> None:
-    """Draw a chart in light colours as `path`, and the same in dark ones beside it as `<stem>-dark.svg`."""
+    """Draw a chart in light colours as `path`, and the same in dark ones beside it as `<stem>-dark.svg`.
+
+    A `.png` has one appearance: its card is opaque, so that it can be read on a page of any colour.
+    """
     # A stage's title may hold a dollar sign, and a fixed salt makes the same chart the same file.
     with matplotlib.rc_context({"svg.hashsalt": path.stem, "font.size": 9.0, "text.parse_math": False}):
         figure = Figure(figsize=size, layout="constrained", facecolor=LIGHT.card)
         axes = figure.add_subplot()
         _dress(axes)
         draw(axes)
+        if path.suffix == ".png":
+            picture = io.BytesIO()
+            figure.savefig(picture, format="png", dpi=200, metadata={"Software": None})
+            return write_atomically(path, picture.getvalue())
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     write_atomically(path, buffer.getvalue())

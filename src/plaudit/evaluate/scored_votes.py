@@ -1,0 +1,111 @@
+"""Votes with what a reward says of both sides: what an evaluation needs, with or without the audio at hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from plaudit.assets import write_atomically
+from plaudit.errors import VoteError
+from plaudit.reward.fit import TARGETS, usable_votes
+from plaudit.reward.scorer import TuneJury
+from plaudit.reward.store import FeatureStore
+from plaudit.types import Vote
+
+COLUMNS = ("system_a", "system_b", "winner", "score_a", "score_b", "source")
+_WINNER = ("winner", "preference")
+_SCORES = (("score_a", "tj_a"), ("score_b", "tj_b"))
+
+
+@dataclass(frozen=True)
+class ScoredVote:
+    """The rewards of both clips of a vote, and its target: 1 where A was preferred, 0 where B was, 0.5 for a tie."""
+
+    system_a: str
+    system_b: str
+    source: str
+    score_a: float
+    score_b: float
+    target: float
+
+
+def score_votes(votes: Sequence[Vote], jury: TuneJury, store: FeatureStore) -> list[ScoredVote]:
+    """The votes between clips that could be heard, scored; each clip with the vote's prompt. The store is the jury's."""
+    usable = usable_votes(votes, store)
+    columns = jury.features.columns_of(store.features)
+    prompts = [vote.prompt for vote in usable]
+    with torch.inference_mode():
+        a, b = (
+            torch.cat(
+                [
+                    jury.score_features(store.rows(side[i : i + 4096])[:, columns], prompts[i : i + 4096])
+                    for i in range(0, len(side), 4096)
+                ]
+            ).tolist()
+            for side in ([vote.a for vote in usable], [vote.b for vote in usable])
+        )
+    return [
+        ScoredVote(vote.system_a, vote.system_b, vote.source, score_a, score_b, TARGETS[vote.winner])
+        for vote, score_a, score_b in zip(usable, a, b, strict=True)
+    ]
+
+
+def read_scored_votes(path: Path) -> list[ScoredVote]:
+    """Scored votes of a CSV with the columns system_a, system_b, winner (or preference), score_a and score_b (or tj_a
+    and tj_b) and, where there are several, source. A preference is a, b or tie in any case.
+
+    VoteError in one line, naming the line and the column, where the file cannot be read that way.
+    """
+    try:
+        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), strict=True)
+        header = reader.fieldnames or ()
+        names = {wanted[0]: _found(path, header, wanted) for wanted in (_WINNER, *_SCORES, ("system_a",), ("system_b",))}
+        votes = [_scored(f"{path} line {reader.line_num}", row, names) for row in reader]
+    except FileNotFoundError:
+        raise VoteError(f"{path} does not exist; check the file name") from None
+    except (UnicodeDecodeError, IsADirectoryError, csv.Error) as error:
+        raise VoteError(f"{path} is not a UTF-8 CSV ({error}); save it as one") from None
+    if not votes:
+        raise VoteError(f"{path} holds no votes")
+    return votes
+
+
+def write_scored_votes(path: Path, votes: Sequence[ScoredVote]) -> None:
+    """Write what read_scored_votes reads, whole or not at all."""
+    winners = {target: winner for winner, target in TARGETS.items()}
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for v in votes:
+        writer.writerow([v.system_a, v.system_b, winners[v.target], repr(v.score_a), repr(v.score_b), v.source])
+    write_atomically(path, buffer.getvalue())
+
+
+def _found(path: Path, header: Sequence[str], wanted: Sequence[str]) -> str:
+    for name in wanted:
+        if name in header:
+            return name
+    raise VoteError(f"{path} has no column {' or '.join(wanted)}; its columns are {', '.join(header)}")
+
+
+def _scored(where: str, row: dict[str, str], names: dict[str, str]) -> ScoredVote:
+    said = (row[names["winner"]] or "").strip().lower()
+    if said not in TARGETS:
+        raise VoteError(f"{where}: column {names['winner']!r} must be a, b or tie, not {said!r}")
+    scores = []
+    for side in ("score_a", "score_b"):
+        text = row[names[side]] or ""
+        try:
+            scores.append(float(text))
+        except ValueError:
+            scores.append(math.nan)
+        if not math.isfinite(scores[-1]):
+            raise VoteError(f"{where}: column {names[side]!r} must be a number, not {text!r}")
+    system_a, system_b = (row[names[side]] or "" for side in ("system_a", "system_b"))
+    return ScoredVote(system_a, system_b, row.get("source") or "", *scores, TARGETS[said])

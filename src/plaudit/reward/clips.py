@@ -1,0 +1,105 @@
+"""Where the clips that votes name lie: a folder of audio files, or a table of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from plaudit.audio import SUFFIXES, read_audio
+from plaudit.errors import CorpusError, VoteError
+from plaudit.types import Vote
+
+NAMED_MISSING = 5
+"""Missing clips that a message names; of the others it gives the number."""
+
+
+def clip_files(source: Path) -> dict[str, Path]:
+    """The file of each clip id.
+
+    source: a folder, whose clips are called by their paths in it, with or without the suffix; or a CSV (UTF-8) with a
+    column `file`, relative to the table, and where ids are not those paths a column `id`. CorpusError in one line where
+    it cannot be read, holds nothing, or two files have the same id.
+    """
+    return _table_files(source) if source.is_file() else _folder_files(source)
+
+
+def audio_loader(files: dict[str, Path]) -> Callable[[str], tuple[Tensor, int]]:
+    """What FeatureStore.extract asks for a clip's waveform [T] and its rate."""
+
+    def load(id: str) -> tuple[Tensor, int]:
+        wave, rate = read_audio(files[id])
+        return torch.from_numpy(wave), rate
+
+    return load
+
+
+@dataclass(frozen=True)
+class PresentVotes:
+    """The votes both of whose clips are there, and the ids of the clips that are missing."""
+
+    votes: list[Vote]
+    missing: list[str]
+    left_out: int
+
+    @property
+    def told(self) -> str:
+        """One line about what is missing; empty where nothing is."""
+        if not self.missing:
+            return ""
+        more = len(self.missing) - NAMED_MISSING
+        rest = f" and {more} more" if more > 0 else ""
+        named = ", ".join(self.missing[:NAMED_MISSING])
+        return f"{len(self.missing)} clips are missing ({named}{rest}); {self.left_out} votes that name them are left out"
+
+
+def present_votes(votes: Sequence[Vote], files: dict[str, Path]) -> PresentVotes:
+    """Leave out the votes that name a clip which is not among `files`; VoteError where none is left."""
+    missing = list(dict.fromkeys(clip for vote in votes for clip in (vote.a, vote.b) if clip not in files))
+    kept = [vote for vote in votes if vote.a in files and vote.b in files]
+    if not kept:
+        some = ", ".join(missing[:NAMED_MISSING])
+        raise VoteError(f"none of {len(votes)} votes names two clips that are there (missing: {some}, ...); check --audio")
+    return PresentVotes(kept, missing, len(votes) - len(kept))
+
+
+def _folder_files(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise CorpusError(f"{folder} does not exist; give a folder of audio or a CSV with a column file")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise CorpusError(f"{folder} holds no audio; put files of {', '.join(SUFFIXES)} there")
+    files: dict[str, Path] = {}
+    for path in paths:
+        name = path.relative_to(folder)
+        for id in (name.as_posix(), name.with_suffix("").as_posix()):
+            if id in files:
+                raise CorpusError(f"{folder} has {files[id].name} and {name}, both called {id!r}; rename one of them")
+            files[id] = path
+    return files
+
+
+def _table_files(table: Path) -> dict[str, Path]:
+    try:
+        reader = csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig"), newline=""), strict=True)
+        if "file" not in (reader.fieldnames or ()):
+            raise CorpusError(f"{table} has no column 'file'; its columns are {', '.join(reader.fieldnames or ())}")
+        files: dict[str, Path] = {}
+        for row in reader:
+            file = (row["file"] or "").strip()
+            id = (row.get("id") or "").strip() or Path(file).with_suffix("").as_posix()
+            if not file or id in files:
+                what = f"id {id!r} appears twice" if file else "column 'file' is empty"
+                raise CorpusError(f"{table} line {reader.line_num}: {what}; give each clip one line")
+            if (table.parent / file).is_file():
+                files[id] = table.parent / file
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CorpusError(f"{table} is not a UTF-8 CSV ({error}); save it as one") from None
+    if not files:
+        raise CorpusError(f"{table} names no file that exists; paths are relative to the table")
+    return files
