@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from plaudit.assets import write_json
 from plaudit.evaluate.report.data import ReliabilityBin
 from plaudit.evaluate.report.plots import reliability, save_chart
-from plaudit.evaluate.scored_votes import ScoredVote
 from plaudit.evaluate.statistics import Array, Interval, bootstrap_mean, bootstrap_replicates, percentile_interval
 from plaudit.evaluate.statistics import spearman as rank_correlation
 from plaudit.reward.metrics import RewardMetrics, correct, reward_metrics
+from plaudit.reward.scored_votes import ScoredVote
 
 TIE = 0.5
 

@@ -18,14 +18,17 @@ from plaudit.reward.scorer import TuneJury
 from plaudit.reward.store import FeatureStore
 from plaudit.types import Vote
 
-COLUMNS = ("system_a", "system_b", "winner", "score_a", "score_b", "source")
+COLUMNS = ("id", "system_a", "system_b", "winner", "score_a", "score_b", "source")
 _WINNER = ("winner", "preference")
 _SCORES = (("score_a", "tj_a"), ("score_b", "tj_b"))
 
 
 @dataclass(frozen=True)
 class ScoredVote:
-    """The rewards of both clips of a vote, and its target: 1 where A was preferred, 0 where B was, 0.5 for a tie."""
+    """The rewards of both clips of a vote, and its target: 1 where A was preferred, 0 where B was, 0.5 for a tie.
+
+    id: the vote's name, where it has one.
+    """
 
     system_a: str
     system_b: str
@@ -33,6 +36,7 @@ class ScoredVote:
     score_a: float
     score_b: float
     target: float
+    id: str = ""
 
 
 def score_votes(votes: Sequence[Vote], jury: TuneJury, store: FeatureStore) -> list[ScoredVote]:
@@ -51,14 +55,14 @@ def score_votes(votes: Sequence[Vote], jury: TuneJury, store: FeatureStore) -> l
             for side in ([vote.a for vote in usable], [vote.b for vote in usable])
         )
     return [
-        ScoredVote(vote.system_a, vote.system_b, vote.source, score_a, score_b, TARGETS[vote.winner])
+        ScoredVote(vote.system_a, vote.system_b, vote.source, score_a, score_b, TARGETS[vote.winner], vote.id)
         for vote, score_a, score_b in zip(usable, a, b, strict=True)
     ]
 
 
-def read_scored_votes(path: Path) -> list[ScoredVote]:
+def read_scored_votes(path: Path, id_column: str = "id") -> list[ScoredVote]:
     """Scored votes of a CSV with the columns system_a, system_b, winner (or preference), score_a and score_b (or tj_a
-    and tj_b) and, where there are several, source. A preference is a, b or tie in any case.
+    and tj_b) and, where they are there, source and `id_column`. A preference is a, b or tie in any case.
 
     VoteError in one line, naming the line and the column, where the file cannot be read that way.
     """
@@ -66,7 +70,7 @@ def read_scored_votes(path: Path) -> list[ScoredVote]:
         reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), strict=True)
         header = reader.fieldnames or ()
         names = {wanted[0]: _found(path, header, wanted) for wanted in (_WINNER, *_SCORES, ("system_a",), ("system_b",))}
-        votes = [_scored(f"{path} line {reader.line_num}", row, names) for row in reader]
+        votes = [_scored(f"{path} line {reader.line_num}", row, names, id_column) for row in reader]
     except FileNotFoundError:
         raise VoteError(f"{path} does not exist; check the file name") from None
     except (UnicodeDecodeError, IsADirectoryError, csv.Error) as error:
@@ -83,7 +87,7 @@ def write_scored_votes(path: Path, votes: Sequence[ScoredVote]) -> None:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
     for v in votes:
-        writer.writerow([v.system_a, v.system_b, winners[v.target], repr(v.score_a), repr(v.score_b), v.source])
+        writer.writerow([v.id, v.system_a, v.system_b, winners[v.target], repr(v.score_a), repr(v.score_b), v.source])
     write_atomically(path, buffer.getvalue())
 
 
@@ -94,7 +98,7 @@ def _found(path: Path, header: Sequence[str], wanted: Sequence[str]) -> str:
     raise VoteError(f"{path} has no column {' or '.join(wanted)}; its columns are {', '.join(header)}")
 
 
-def _scored(where: str, row: dict[str, str], names: dict[str, str]) -> ScoredVote:
+def _scored(where: str, row: dict[str, str], names: dict[str, str], id_column: str) -> ScoredVote:
     said = (row[names["winner"]] or "").strip().lower()
     if said not in TARGETS:
         raise VoteError(f"{where}: column {names['winner']!r} must be a, b or tie, not {said!r}")
@@ -108,4 +112,6 @@ def _scored(where: str, row: dict[str, str], names: dict[str, str]) -> ScoredVot
         if not math.isfinite(scores[-1]):
             raise VoteError(f"{where}: column {names[side]!r} must be a number, not {text!r}")
     system_a, system_b = (row[names[side]] or "" for side in ("system_a", "system_b"))
-    return ScoredVote(system_a, system_b, row.get("source") or "", *scores, TARGETS[said])
+    score_a, score_b = scores
+    source, id = row.get("source") or "", row.get(id_column) or ""
+    return ScoredVote(system_a, system_b, source, score_a, score_b, TARGETS[said], id)
