@@ -146,7 +146,8 @@ def test_the_command_fits_saves_and_says_what_is_weak(tmp_path: Path) -> None:
     lines += [f"{i},x,{other},{'AB'[i % 2]},{i / 10},0.2" for i, other in enumerate("yzuv")]
     (tmp_path / "votes.csv").write_text("\n".join(lines))
     out = tmp_path / "c.json"
-    done = CliRunner().invoke(app, ["reward", "calibrate", str(tmp_path / "votes.csv"), "-o", str(out), "--pin", "nobody"])
+    words = ["reward", "calibrate", str(tmp_path / "votes.csv"), "-o", str(out), "--pin", "nobody"]
+    done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert load_calibration(out).biases["x"].votes == 4
     assert "no vote is of nobody" in done.stderr and "4 votes for 5 systems" in done.stderr
