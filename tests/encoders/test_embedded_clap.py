@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 
+from plaudit.assets import EMBEDDED, load_tensors, save_tensors
 from plaudit.corpus.embedded.source import EmbeddedCorpus
 from plaudit.embedded.clap import HELD_OUT_SEED, contrastive, evaluate_clap
 from plaudit.encoders.embedded_clap import EmbeddedCLAP, load_embedded_clap
-from plaudit.errors import AudioError
+from plaudit.errors import AudioError, ModelError
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +84,13 @@ def test_contrastive_known_answers() -> None:
     assert float(right) == 1.0
     _, wrong = contrastive(vectors, vectors.roll(1, 0), torch.tensor(3.0))
     assert float(wrong) == 0.0
+
+
+def test_a_shipped_clap_whose_texts_collapsed_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(EMBEDDED / "clap", tmp_path / "clap")
+    state = load_tensors(tmp_path / "clap" / "model.safetensors")
+    state["text_head.weight"] = torch.zeros_like(state["text_head.weight"])
+    state["text_head.bias"] = torch.ones_like(state["text_head.bias"])
+    save_tensors(tmp_path / "clap" / "model.safetensors", state)
+    with pytest.raises(ModelError, match="hardly tells texts apart"):
+        load_embedded_clap(tmp_path / "clap")

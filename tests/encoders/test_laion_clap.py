@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from transformers import ClapAudioConfig, ClapConfig, ClapFeatureExtractor, ClapModel, ClapTextConfig
 
-from plaudit.encoders.laion_clap import SAMPLES, LaionCLAP, check_texts_differ, log_mel, quantized, ten_seconds
+from plaudit.encoders.collapsed import check_texts_differ
+from plaudit.encoders.laion_clap import SAMPLES, LaionCLAP, log_mel, quantized, ten_seconds
 from plaudit.encoders.published import UNUSED, clap_from_published, clap_model_from_published
 from plaudit.errors import AudioError, ModelError
 

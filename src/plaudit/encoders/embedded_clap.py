@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plaudit.assets import EMBEDDED, load_module, read_json
+from plaudit.encoders.collapsed import check_texts_differ
 from plaudit.encoders.spectrum import (
     autocorrelation,
     checked,
@@ -127,10 +128,12 @@ class EmbeddedCLAP(nn.Module):
 
 
 def load_embedded_clap(folder: Path = EMBEDDED / "clap") -> EmbeddedCLAP:
-    """The shipped CLAP, ready to use (evaluation mode, float32)."""
+    """The shipped CLAP, ready to use (evaluation mode, float32); ModelError where it hardly tells texts apart."""
     clap = EmbeddedCLAP(**read_json(folder / "config.json"))
     load_module(folder, clap)
-    return clap.eval().requires_grad_(False)
+    clap.eval().requires_grad_(False)
+    check_texts_differ(clap)
+    return clap
 
 
 def _conv2d(inputs: int, outputs: int, size: tuple[int, int], stride: tuple[int, int]) -> tuple[nn.Module, ...]:

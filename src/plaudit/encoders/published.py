@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from transformers import ClapAudioConfig, ClapConfig, ClapModel, ClapTextConfig, HubertConfig, HubertModel
 
-from plaudit.encoders.laion_clap import LaionCLAP, check_texts_differ
+from plaudit.encoders.collapsed import check_texts_differ
+from plaudit.encoders.laion_clap import LaionCLAP
 from plaudit.encoders.mert import MERT, SAMPLE_RATE
 from plaudit.encoders.pretrained import assembled
 from plaudit.encoders.tokenizer import Tokenizer
