@@ -88,3 +88,10 @@ def test_gradient_reaches_the_waveform(embedder: StatisticsEmbedder, clean: torc
 def test_bad_audio(embedder: StatisticsEmbedder, wave: torch.Tensor) -> None:
     with pytest.raises(AudioError):
         embedder.audio(wave)
+
+
+def test_gradients_are_finite_where_a_band_has_no_onset(embedder: StatisticsEmbedder) -> None:
+    at = torch.arange(32000) / 16000
+    wave = (0.3 * torch.sin(2 * torch.pi * 300 * at))[None].requires_grad_()
+    embedder.audio(wave).sum().backward()
+    assert wave.grad is not None and torch.isfinite(wave.grad).all()

@@ -89,6 +89,19 @@ def test_a_reward_without_gradient_is_told() -> None:
         optimize_noise(tiny_music(), ["a"], [0], SETTINGS, deaf)
 
 
+def test_one_clip_without_a_gradient_stays_and_the_others_go_on() -> None:
+    class Partly(Quiet):
+        def score_tensors(self, waves: Tensor, rate: int, prompts: Sequence[str]) -> Tensor:
+            plain = super().score_tensors(waves, rate, prompts)
+            broken = [index for index, prompt in enumerate(prompts) if prompt == "b"]
+            return plain.index_add(0, torch.tensor(broken), (0 * waves[broken].sum(1)).sqrt())
+
+    partly = Optimizer("partly", Partly(), NoiseOptimization(iterations=3, learning_rate=0.02))
+    found = optimize_noise(tiny_music(), ["a", "b"], [3, 4], SETTINGS, partly)
+    assert (found.rewards[1:, 0] > found.rewards[0, 0]).any()
+    torch.testing.assert_close(found.rewards[:, 1], found.rewards[:1, 1].expand(4))
+
+
 def test_optimized_clips_say_so_and_are_not_taken_for_plain_ones(tmp_path: Path) -> None:
     music, requests = tiny_music(), [ClipRequest("one", "a", 3)]
     make_clips(music, requests, SETTINGS, tmp_path)

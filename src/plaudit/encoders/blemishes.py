@@ -108,7 +108,8 @@ def timing(onsets: Tensor, rate: float) -> Tensor:
     overlap = (frames - torch.arange(frames, device=onsets.device)) / frames
     correlation = correlation / (correlation[..., :1] + 1e-6) / overlap.clamp(min=0.25)
     cross = torch.fft.irfft(spectrum[:, :1] * spectrum[:, 1:].conj(), 2 * frames)  # lowest band with the others
-    cross = cross / ((smooth[:, :1].square().sum(-1, True) * smooth[:, 1:].square().sum(-1, True)).sqrt() + 1e-6)
+    energy = smooth[:, :1].square().sum(-1, True) * smooth[:, 1:].square().sum(-1, True)
+    cross = cross / (energy.clamp(min=1e-20).sqrt() + 1e-6)  # a root of zero has no gradient
     near = torch.cat([cross[..., -12:], cross[..., :13]], -1)  # lags -12..12
     together = torch.stack([near[..., 11:14].mean(-1), near.amax(-1), near[..., 6:19].mean(-1)], -1)
 

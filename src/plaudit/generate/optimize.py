@@ -65,8 +65,8 @@ def optimize_noise(
 ) -> Optimized:
     """Clips like those of `music.generate` from the same seeds, but from noise that the reward likes better.
 
-    Each clip goes its own way: what else is in the batch does not matter. ModelError where the reward's gradient is not
-    finite, or does not reach the noise.
+    Each clip goes its own way: what else is in the batch does not matter. One whose gradient is not finite stays where
+    it is for that iteration; ModelError where that is so of all, or no gradient reaches the noise.
     """
     text = music.text_encoder.encode([settings.prefix + prompt for prompt in prompts])
     negative = music.text_encoder.encode([settings.negative_prompt])
@@ -88,9 +88,10 @@ def optimize_noise(
             if iteration == optimization.iterations:
                 break
             (gradient,) = torch.autograd.grad(-found.sum(), noise, allow_unused=True)
-            if gradient is None or not torch.isfinite(gradient).all():
+            usable = None if gradient is None else torch.isfinite(gradient).flatten(1).all(1)
+            if gradient is None or usable is None or not usable.any():
                 raise ModelError("the reward has no usable gradient in the noise; take one whose encoders have")
-            noise.grad = gradient
+            noise.grad = torch.where(usable[:, None, None], gradient, 0.0)
             adam.step()
             if optimization.keep_norm:
                 with torch.no_grad():
