@@ -48,6 +48,11 @@ class World:
         return simulate_votes(pairs, *self.utilities(pairs), seed)
 
 
+def few_votes_batch(batch_size: int, votes: int) -> int:
+    """A batch size that cuts few votes into several batches; one of all votes would be one step an epoch."""
+    return min(batch_size, max(16, votes // 8))
+
+
 def embedded_features() -> RewardFeatures:
     """What the shipped reward hears with."""
     return RewardFeatures(load_embedded_clap(), load_statistics(), BLOCKS)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from benchmarks.embedded_world import CORPUS_SEED, World, embedded_features, heard
+from benchmarks.embedded_world import CORPUS_SEED, World, embedded_features, few_votes_batch, heard
 from plaudit.assets import write_json
 from plaudit.corpus.embedded.listeners import make_pairs, noise_ceiling
 from plaudit.corpus.embedded.source import EmbeddedCorpus
@@ -64,8 +64,7 @@ def learning_curve(
         for seed in seeds:
             train = world.votes(make_pairs(seen, count, seed, group="train"), seed)
             beside = world.votes(make_pairs(seen, max(20, count // 10), seed + 500, group="stop"), seed + 500)
-            # A batch of all votes would be one step an epoch: few votes are cut into smaller ones.
-            own = replace(settings, batch_size=min(settings.batch_size, max(16, count // 8)))
+            own = replace(settings, batch_size=few_votes_batch(settings.batch_size, count))
             fitted = fit_seeds(train, beside, test, world.store, own, [seed]).best
             accuracies.append(fitted.metrics.accuracy)
             errors.append(fitted.metrics.calibration_error)

@@ -1,15 +1,15 @@
 """How far a reward and the truth part when the reward does the choosing: best of N, N up to 64.
 
 `python -m benchmarks.reward_overoptimization` chooses among corpus clips, with `--model embedded` among clips of the
-shipped model; it writes best-of-n-<what>.json and .svg. Rewards and true utilities are both log-odds of being preferred,
-so their gains can be compared: the part of the reward's gain that the utility lacks is exploited error.
+shipped model; it writes best-of-n-<what>.json and .svg. Rewards and true utilities are both log-odds of being
+preferred, so their gains can be compared: what the utility lacks of the reward's gain is exploited error.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from benchmarks.embedded_world import CORPUS_SEED, World, embedded_features, heard
+from benchmarks.embedded_world import CORPUS_SEED, World, embedded_features, few_votes_batch, heard
 from plaudit import hub
 from plaudit.assets import load_tensors, save_tensors, write_json
 from plaudit.corpus.embedded.listeners import make_pairs, utility
@@ -85,9 +85,10 @@ def among_corpus(world: World, jury: TuneJury, clips: list[EmbeddedClip], candid
         drawn = random.choice(len(clips), size=candidates, replace=False)
         rows = torch.tensor([row[clips[index].id] for index in drawn])
         with torch.inference_mode():
-            rewards.append(jury.score_features(features[rows][:, columns], [clip.caption] * candidates).double().numpy())
-        measured = world.measured.rows(rows)
-        truths.append(utility(measured, [clip.caption_truth] * candidates).double().numpy())
+            reward = jury.score_features(features[rows][:, columns], [clip.caption] * candidates)
+        truth = utility(world.measured.rows(rows), [clip.caption_truth] * candidates)
+        rewards.append(reward.double().numpy())
+        truths.append(truth.double().numpy())
     return np.stack(rewards), np.stack(truths)
 
 
@@ -117,7 +118,7 @@ def reward_of_few_votes(world: World, clips: list[EmbeddedClip], votes: int, see
     parts = []
     for group, count in (("train", votes), ("stop", max(20, votes // 10)), ("test", 200)):
         parts.append(world.votes(make_pairs(clips, count, seed, group=group), seed))
-    settings = EMBEDDED_REWARD
+    settings = replace(EMBEDDED_REWARD, batch_size=few_votes_batch(EMBEDDED_REWARD.batch_size, votes))
     return fit_reward(*parts, world.store, settings).jury
 
 

@@ -55,7 +55,8 @@ class PresentVotes:
         more = len(self.missing) - NAMED_MISSING
         rest = f" and {more} more" if more > 0 else ""
         named = ", ".join(self.missing[:NAMED_MISSING])
-        return f"{len(self.missing)} clips are missing ({named}{rest}); {self.left_out} votes that name them are left out"
+        missing = f"{len(self.missing)} clips are missing ({named}{rest})"
+        return f"{missing}; {self.left_out} votes that name them are left out"
 
 
 def present_votes(votes: Sequence[Vote], files: dict[str, Path]) -> PresentVotes:
@@ -64,7 +65,7 @@ def present_votes(votes: Sequence[Vote], files: dict[str, Path]) -> PresentVotes
     kept = [vote for vote in votes if vote.a in files and vote.b in files]
     if not kept:
         some = ", ".join(missing[:NAMED_MISSING])
-        raise VoteError(f"none of {len(votes)} votes names two clips that are there (missing: {some}, ...); check --audio")
+        raise VoteError(f"none of {len(votes)} votes names two clips that are there; check the audio (missing: {some})")
     return PresentVotes(kept, missing, len(votes) - len(kept))
 
 
