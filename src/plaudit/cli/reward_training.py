@@ -79,7 +79,7 @@ def train(
     from plaudit.reward.seeds import fit_seeds
 
     settings, numbers = _settings(preset, blocks, max_epochs), _numbers(seeds)
-    encoders = _encoders(clap, audio_embedder)
+    encoders = _encoders(clap, audio_embedder, settings.blocks)
     heard = _hear(training_votes(votes), audio, encoders, features or output / "features")
     with ConsoleReporter().progress("training") as advance:
         total = len(numbers) * settings.max_epochs
@@ -197,7 +197,7 @@ def ablate(
     from plaudit.reward.inputs import training_votes
 
     settings, numbers = _settings(preset, None, max_epochs), _numbers(seeds)
-    encoders = _encoders(clap, audio_embedder)
+    encoders = _encoders(clap, audio_embedder, settings.blocks)
     heard = _hear(training_votes(votes), audio, encoders, features or output / "features")
     with ConsoleReporter().progress("training") as advance:
         made = train_all(*_three(heard), heard.store, settings, numbers, output, advance)
@@ -268,11 +268,11 @@ def _numbers(seeds: str) -> list[int]:
     return numbers
 
 
-def _encoders(clap: str, audio_embedder: str) -> RewardFeatures:
+def _encoders(clap: str, audio_embedder: str, blocks: tuple[str, ...]) -> RewardFeatures:
     from plaudit import hub
     from plaudit.reward.features import RewardFeatures
 
-    return RewardFeatures(hub.build(hub.CLAPS, clap), hub.build(hub.AUDIO_EMBEDDERS, audio_embedder))
+    return RewardFeatures(hub.build(hub.CLAPS, clap), hub.build(hub.AUDIO_EMBEDDERS, audio_embedder), blocks)
 
 
 def _hear(parts: list[list[Vote]], audio: Path, encoders: RewardFeatures, folder: Path) -> HeardVotes:

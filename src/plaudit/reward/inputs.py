@@ -50,13 +50,13 @@ def hear_votes(
     trained on later. Votes that name missing clips are left out; VoteError where a part has none left.
     """
     files = clip_files(audio)
-    present = [present_votes(votes, files) for votes in parts]
+    present = present_votes(parts, files)
     store = FeatureStore(folder, RewardFeatures(encoders.clap, encoders.listener))
-    wanted = [clip for part in present for vote in part.votes for clip in (vote.a, vote.b)]
+    wanted = [clip for votes in present.parts for vote in votes for clip in (vote.a, vote.b)]
     store.extract(wanted, audio_loader(files), progress=progress)
     unusable = [clip for clip in dict.fromkeys(wanted) if clip in store.quarantine]
-    told = [part.told for part in present if part.told]
+    told = [present.told] if present.missing else []
     if unusable:
         reason = store.quarantine[unusable[0]]
         told.append(f"{len(unusable)} clips could not be heard; their votes are left out (the first: {reason})")
-    return HeardVotes([part.votes for part in present], store, told)
+    return HeardVotes(present.parts, store, told)
