@@ -63,7 +63,8 @@ def test_bad_audio_is_named_and_the_rest_is_scored(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "run", "generate", "score", "evaluate", "report", "models fetch", "models verify"],
+    ["demo", "run", "generate", "score", "evaluate", "report", "models fetch", "models verify",
+     "reward train", "reward evaluate", "reward ablate", "reward probe"],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     done = plaudit(*command.split(), "--help")

@@ -5,7 +5,7 @@ from torch.nn.functional import normalize
 
 from plaudit.audio import resample
 from plaudit.errors import AudioError, ModelError
-from plaudit.reward.features import RewardFeatures, centre
+from plaudit.reward.features import RewardFeatures, centre, segments
 from tests.reward.listeners import SpectrumEmbedder, clip
 
 CLAP, MERT = SpectrumEmbedder("clap", 6, seed=0), SpectrumEmbedder("mert", 4, seed=1)
@@ -89,3 +89,42 @@ def test_clips_that_cannot_be_scored_are_named(wave: torch.Tensor, message: str)
 def test_blocks_that_make_no_sense_are_refused(blocks: tuple[str, ...]) -> None:
     with pytest.raises(ModelError, match="one or more distinct of"):
         RewardFeatures(CLAP, MERT, blocks)
+
+
+class LengthListener:
+    """Hears how long a wave is, in seconds, and its mean."""
+
+    name, sample_rate, dim = "length", 10, 2
+
+    def audio(self, wave: torch.Tensor) -> torch.Tensor:
+        seconds = torch.full((len(wave),), wave.shape[1] / 10)
+        return torch.stack([seconds, wave.mean(1)], 1)
+
+
+@pytest.mark.parametrize(
+    ("samples", "cut"),
+    [(1, [1]), (2999, [2999]), (3000, [3000]), (3009, [3009]), (3010, [3000, 10]), (7000, [3000, 3000, 1000]),
+     (6005, [3000, 3005])],
+)  # fmt: skip
+def test_tracks_are_cut_into_segments_of_300_seconds(samples: int, cut: list[int]) -> None:
+    assert segments(samples, 10) == cut and sum(cut) == samples
+
+
+def test_a_long_track_is_the_mean_of_its_segments_weighted_by_length() -> None:
+    wave = torch.cat([torch.full((3000,), 1.0), torch.full((3000,), 2.0), torch.full((1000,), 5.0)])
+    short = torch.full((50,), 3.0)
+    rows = RewardFeatures(CLAP, LengthListener(), ("audio",)).clip_features([wave, short], 10)
+    # Lengths 300, 300 and 100 s: (300 * 300 + 300 * 300 + 100 * 100) / 700, and the mean of the whole track.
+    torch.testing.assert_close(rows, torch.tensor([[190_000 / 700, 2.0], [5.0, 3.0]]))
+
+
+def test_any_subset_of_blocks_is_columns_of_one_extraction() -> None:
+    everything = RewardFeatures(CLAP, MERT)
+    heard = everything.clip_features([clip(0), clip(1)], 8000)
+    for blocks in (("clap_audio",), ("audio",), ("clap_text",), ("audio", "clap_match"), ("clap_text", "audio")):
+        some = RewardFeatures(CLAP, MERT, blocks)
+        torch.testing.assert_close(heard[:, some.columns_of(everything)], some.clip_features([clip(0), clip(1)], 8000))
+    with pytest.raises(ModelError, match="were extracted"):
+        everything.columns_of(RewardFeatures(CLAP, MERT, ("audio",)))
+    with pytest.raises(ModelError, match="were extracted"):
+        everything.columns_of(RewardFeatures(CLAP, SpectrumEmbedder("other", 4, seed=1)))

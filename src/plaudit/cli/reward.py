@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from plaudit.cli import reward_training
 from plaudit.cli.console import progress_console, result_console, show_json, show_table
 
 if TYPE_CHECKING:
     from plaudit.reward.scored_votes import ScoredVote
 
 app = typer.Typer(help="Rewards: training, evaluation and calibration.", no_args_is_help=True)
+reward_training.add_to(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

@@ -96,7 +96,7 @@ class ProbeRow:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Rows by change. deviation: the reward's standard deviation over the unchanged clips. skipped: what was unusable."""
+    """Rows by change. mean, deviation: of the reward over the unchanged clips. skipped: why files could not be used."""
 
     clips: int
     mean: float

@@ -73,11 +73,12 @@ def evaluate_votes(votes: Sequence[ScoredVote], seed: int = 0) -> RewardEvaluati
     """All figures of scored votes; VoteError where every vote is a tie."""
     margins = torch.tensor([vote.score_a - vote.score_b for vote in votes], dtype=torch.float64)
     targets = torch.tensor([vote.target for vote in votes], dtype=torch.float64)
+    overall = reward_metrics(margins, targets, seed)
     absolute = margins.abs()
     between = [vote for vote in votes if vote.system_a != vote.system_b]
     quartiles = torch.quantile(absolute, torch.tensor([0.25, 0.5, 0.75]).double()).tolist()
     return RewardEvaluation(
-        overall=reward_metrics(margins, targets, seed),
+        overall=overall,
         sources=_groups(votes, lambda vote: vote.source, seed),
         pairs=_groups(between, lambda vote: " - ".join(sorted((vote.system_a, vote.system_b))), seed),
         systems=_systems(between, seed),

@@ -87,11 +87,8 @@ def ablate(
         "validation": usable_votes(validation, store),
         "test": usable_votes(test, store),
     }
-    wanted = [
-        (condition, parts)
-        for condition in conditions(usable["test"], settings.blocks)
-        if all(any(vote.winner != "tie" for vote in part) for part in (parts := _parts(usable, condition)))
-    ]
+    split = [(condition, _parts(usable, condition)) for condition in conditions(usable["test"], settings.blocks)]
+    wanted = [row for row in split if all(any(vote.winner != "tie" for vote in part) for part in row[1])]
     if not wanted:
         raise VoteError("training, validation and test each need a vote that is not a tie; give more votes")
     rows, done = [], 0

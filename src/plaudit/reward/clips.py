@@ -41,9 +41,9 @@ def audio_loader(files: dict[str, Path]) -> Callable[[str], tuple[Tensor, int]]:
 
 @dataclass(frozen=True)
 class PresentVotes:
-    """The votes both of whose clips are there, and the ids of the clips that are missing."""
+    """Lists of votes both of whose clips are there, the ids of missing clips, and how many votes were left out."""
 
-    votes: list[Vote]
+    parts: list[list[Vote]]
     missing: list[str]
     left_out: int
 
@@ -55,17 +55,20 @@ class PresentVotes:
         more = len(self.missing) - NAMED_MISSING
         rest = f" and {more} more" if more > 0 else ""
         named = ", ".join(self.missing[:NAMED_MISSING])
-        return f"{len(self.missing)} clips are missing ({named}{rest}); {self.left_out} votes that name them are left out"
+        missing = f"{len(self.missing)} clips are missing ({named}{rest})"
+        return f"{missing}; {self.left_out} votes that name them are left out"
 
 
-def present_votes(votes: Sequence[Vote], files: dict[str, Path]) -> PresentVotes:
-    """Leave out the votes that name a clip which is not among `files`; VoteError where none is left."""
-    missing = list(dict.fromkeys(clip for vote in votes for clip in (vote.a, vote.b) if clip not in files))
-    kept = [vote for vote in votes if vote.a in files and vote.b in files]
-    if not kept:
-        some = ", ".join(missing[:NAMED_MISSING])
-        raise VoteError(f"none of {len(votes)} votes names two clips that are there (missing: {some}, ...); check --audio")
-    return PresentVotes(kept, missing, len(votes) - len(kept))
+def present_votes(parts: Sequence[Sequence[Vote]], files: dict[str, Path]) -> PresentVotes:
+    """Leave out the votes that name a clip which is not among `files`; VoteError where a part has none left."""
+    everything = [vote for votes in parts for vote in votes]
+    missing = list(dict.fromkeys(clip for vote in everything for clip in (vote.a, vote.b) if clip not in files))
+    kept = [[vote for vote in votes if vote.a in files and vote.b in files] for votes in parts]
+    for votes, left in zip(parts, kept, strict=True):
+        if not left:
+            some = ", ".join(missing[:NAMED_MISSING])
+            raise VoteError(f"none of {len(votes)} votes names two clips that are there; check the audio (no {some})")
+    return PresentVotes(kept, missing, len(everything) - sum(map(len, kept)))
 
 
 def _folder_files(folder: Path) -> dict[str, Path]:

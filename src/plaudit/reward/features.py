@@ -27,8 +27,9 @@ class RewardFeatures:
     """Blocks of features, concatenated in the order named; TuneJury's are CLAP audio, MERT and CLAP text.
 
     clap_audio: CLAP's embedding of the centre 10 s (a shorter clip whole). audio: the second listener's, of the whole
-    clip; of one over 300 s, the mean over its segments, weighted by their lengths. clap_text: CLAP's embedding of the prompt. clap_match (ours): clap_audio times clap_text, channel by channel,
-    whose sum is their cosine; a small set of votes does not teach a plain network to multiply.
+    clip; of one over 300 s, the mean over its segments, weighted by their lengths. clap_text: CLAP's embedding of the
+    prompt. clap_match (ours): clap_audio times clap_text, channel by channel, whose sum is their cosine; a small set
+    of votes does not teach a plain network to multiply.
     Without a prompt, clap_text and clap_match are zeros, not the encoding of the empty string.
     """
 
@@ -56,7 +57,7 @@ class RewardFeatures:
         """
         theirs, own = heard.clip_identity, self.clip_identity
         if any(theirs.get(part) != own[part] for part in own):
-            raise ModelError(f"the reward is to hear {own}, but {theirs} were extracted; extract again with its encoders")
+            raise ModelError(f"the reward is to hear {own}, but {theirs} were extracted; use another features folder")
         starts = {"clap_audio": 0, "audio": heard._clip_dims["clap_audio"]}
         return torch.cat([torch.arange(width) + starts[part] for part, width in self._clip_dims.items()])
 
@@ -117,7 +118,7 @@ def centre(wave: Tensor, samples: int) -> Tensor:
 
 
 def segments(samples: int, rate: int) -> list[int]:
-    """Lengths of the segments, SEGMENT_SECONDS each, that a track of `samples` is heard in; the last is what is left."""
+    """Lengths of the segments of SEGMENT_SECONDS that a track of `samples` is heard in; the last is what is left."""
     full = round(SEGMENT_SECONDS * rate)
     whole, rest = divmod(samples, full)
     lengths = [full] * whole

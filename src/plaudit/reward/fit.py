@@ -30,7 +30,8 @@ TARGETS = {"a": 1.0, "b": 0.0, "tie": 0.5}
 def comparisons(votes: Sequence[Vote], store: FeatureStore, features: RewardFeatures | None = None) -> Comparisons:
     """The votes whose clips are both in `store`; one that names a quarantined clip is left out.
 
-    features: what the head sees of what was extracted; by default all of it. VoteError where no vote is left; CorpusError for a clip that was never extracted.
+    features: what the head sees of what was extracted; by default all of it. VoteError where no vote is left;
+    CorpusError for a clip that was never extracted.
     """
     usable = usable_votes(votes, store)
     features = features or store.features
@@ -84,8 +85,8 @@ def fit_reward(
             raise VoteError(f"all of the {len(part)} {name} votes are ties; give votes that prefer one side")
     head, history = train_reward(seen, stopping, settings, progress)
     metrics = reward_metrics(margins(head, held_out), held_out.target, settings.seed)
-    validation = margins(head, stopping)
-    validation_loss = preference_loss(validation, torch.zeros_like(validation), stopping.target).item()
+    gaps = margins(head, stopping)
+    validation_loss = preference_loss(gaps, torch.zeros_like(gaps), stopping.target).item()
     with torch.inference_mode():
         scores = torch.cat([head(side[i : i + 4096]) for side in (seen.a, seen.b) for i in range(0, len(seen), 4096)])
     facts = {

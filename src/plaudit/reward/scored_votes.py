@@ -40,7 +40,10 @@ class ScoredVote:
 
 
 def score_votes(votes: Sequence[Vote], jury: TuneJury, store: FeatureStore) -> list[ScoredVote]:
-    """The votes between clips that could be heard, scored; each clip with the vote's prompt. The store is the jury's."""
+    """The votes between clips that could be heard, each clip scored for the vote's prompt.
+
+    `store` holds the features of all clips. VoteError where no clip of any vote could be heard.
+    """
     usable = usable_votes(votes, store)
     columns = jury.features.columns_of(store.features)
     prompts = [vote.prompt for vote in usable]
@@ -69,7 +72,8 @@ def read_scored_votes(path: Path, id_column: str = "id") -> list[ScoredVote]:
     try:
         reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), strict=True)
         header = reader.fieldnames or ()
-        names = {wanted[0]: _found(path, header, wanted) for wanted in (_WINNER, *_SCORES, ("system_a",), ("system_b",))}
+        wanted = (_WINNER, *_SCORES, ("system_a",), ("system_b",))
+        names = {column[0]: _found(path, header, column) for column in wanted}
         votes = [_scored(f"{path} line {reader.line_num}", row, names, id_column) for row in reader]
     except FileNotFoundError:
         raise VoteError(f"{path} does not exist; check the file name") from None
@@ -102,16 +106,16 @@ def _scored(where: str, row: dict[str, str], names: dict[str, str], id_column: s
     said = (row[names["winner"]] or "").strip().lower()
     if said not in TARGETS:
         raise VoteError(f"{where}: column {names['winner']!r} must be a, b or tie, not {said!r}")
-    scores = []
-    for side in ("score_a", "score_b"):
-        text = row[names[side]] or ""
-        try:
-            scores.append(float(text))
-        except ValueError:
-            scores.append(math.nan)
-        if not math.isfinite(scores[-1]):
-            raise VoteError(f"{where}: column {names[side]!r} must be a number, not {text!r}")
-    system_a, system_b = (row[names[side]] or "" for side in ("system_a", "system_b"))
-    score_a, score_b = scores
+    score_a, score_b = (_number(where, names[side], row[names[side]] or "") for side in ("score_a", "score_b"))
     source, id = row.get("source") or "", row.get(id_column) or ""
-    return ScoredVote(system_a, system_b, source, score_a, score_b, TARGETS[said], id)
+    return ScoredVote(row["system_a"] or "", row["system_b"] or "", source, score_a, score_b, TARGETS[said], id)
+
+
+def _number(where: str, column: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise VoteError(f"{where}: column {column!r} must be a number, not {text!r}")
+    return value

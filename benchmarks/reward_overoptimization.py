@@ -1,0 +1,178 @@
+"""How far a reward and the truth part when the reward does the choosing: best of N, N up to 64.
+
+`python -m benchmarks.reward_overoptimization` chooses among corpus clips, with `--model embedded` among clips of the
+shipped model; it writes best-of-n-<what>.json and .svg. Rewards and true utilities are both log-odds of being
+preferred, so their gains can be compared: what the utility lacks of the reward's gain is exploited error.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from benchmarks.embedded_world import CORPUS_SEED, World, embedded_features, few_votes_batch, heard
+from plaudit import hub
+from plaudit.assets import load_tensors, save_tensors, write_json
+from plaudit.corpus.embedded.listeners import make_pairs, utility
+from plaudit.corpus.embedded.probes import load_probes, measure
+from plaudit.corpus.embedded.source import EmbeddedClip, EmbeddedCorpus
+from plaudit.evaluate.report.plots import Series, lines, save_chart
+from plaudit.evaluate.statistics import Interval, bootstrap_mean
+from plaudit.reward.fit import fit_reward
+from plaudit.reward.scorer import TuneJury
+from plaudit.reward.training import EMBEDDED_REWARD
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BestOf:
+    """Choosing the best of n, as gains over choosing at random; intervals over prompts.
+
+    reward: of the chosen clip. utility: its true utility. possible: the utility if the truth itself chose.
+    """
+
+    n: int
+    reward: Interval
+    utility: Interval
+    possible: Interval
+
+
+def best_of(reward: Array, truth: Array, counts: Sequence[int], seed: int = 0) -> list[BestOf]:
+    """reward, truth [prompts, M] of M candidates each -> what best of n gains, for each n of counts (at most M).
+
+    The expectation over all ways to draw n of the M candidates is exact: with candidates in order of what chooses, the
+    one of rank r is the best of C(r - 1, n - 1) of the C(M, n) draws.
+    """
+    rows = np.arange(len(reward))[:, None]
+    by_reward, by_truth = np.argsort(reward, axis=1, kind="stable"), np.argsort(truth, axis=1, kind="stable")
+    found = []
+    for n in counts:
+        weights = rank_weights(reward.shape[1], n)
+        gains = [
+            values[rows, order] @ weights - values.mean(1)
+            for values, order in ((reward, by_reward), (truth, by_reward), (truth, by_truth))
+        ]
+        found.append(BestOf(n, *(bootstrap_mean(gain, seed) for gain in gains)))
+    return found
+
+
+def rank_weights(candidates: int, n: int) -> Array:
+    """Probability [candidates] that the candidate of each rank, worst first, is the best of n drawn without return."""
+    ranks = np.arange(1, candidates + 1)
+    able = ranks >= n
+    logs = np.full(candidates, -np.inf)
+    logs[able] = _log_choose(ranks[able] - 1, n - 1) - _log_choose(candidates, n)
+    return np.asarray(np.exp(logs))
+
+
+def among_corpus(world: World, jury: TuneJury, clips: list[EmbeddedClip], candidates: int) -> tuple[Array, Array]:
+    """Rewards and utilities [clips, candidates]: each clip's caption, answered by as many random others of `clips`."""
+    random = np.random.default_rng(64)
+    row = {clip.id: index for index, clip in enumerate(world.corpus.clips)}
+    features = world.store.rows([clip.id for clip in world.corpus.clips])
+    columns = jury.features.columns_of(world.store.features)
+    rewards, truths = [], []
+    for clip in clips:
+        drawn = random.choice(len(clips), size=candidates, replace=False)
+        rows = torch.tensor([row[clips[index].id] for index in drawn])
+        with torch.inference_mode():
+            reward = jury.score_features(features[rows][:, columns], [clip.caption] * candidates)
+        truth = utility(world.measured.rows(rows), [clip.caption_truth] * candidates)
+        rewards.append(reward.double().numpy())
+        truths.append(truth.double().numpy())
+    return np.stack(rewards), np.stack(truths)
+
+
+def among_generated(
+    model: str, jury: TuneJury, clips: list[EmbeddedClip], candidates: int, folder: Path
+) -> tuple[Array, Array]:
+    """The same for clips that a model makes of each caption; `folder` keeps the scores of the prompts that are done."""
+    music, probes = hub.load(model, "cpu"), load_probes()
+    rewards, truths = [], []
+    for number, clip in enumerate(clips):
+        path = folder / f"{clip.id}-{candidates}.safetensors"
+        if not path.exists():
+            seeds = [number * candidates + index for index in range(candidates)]
+            waves = music.generate([clip.caption] * candidates, seeds, music.config.sampling)
+            reward = jury.score(list(waves), music.codec.sample_rate, [clip.caption] * candidates)
+            truth = utility(measure(probes, waves), [clip.caption_truth] * candidates)
+            save_tensors(path, {"reward": reward, "utility": truth})
+            print(f"prompts {number + 1}/{len(clips)}", flush=True)
+        scores = load_tensors(path)
+        rewards.append(scores["reward"].double().numpy())
+        truths.append(scores["utility"].double().numpy())
+    return np.stack(rewards), np.stack(truths)
+
+
+def reward_of_few_votes(world: World, clips: list[EmbeddedClip], votes: int, seed: int = 0) -> TuneJury:
+    """A reward that has seen only `votes` votes on `clips`: what exploiting looks like early on."""
+    parts = []
+    for group, count in (("train", votes), ("stop", max(20, votes // 10)), ("test", 200)):
+        parts.append(world.votes(make_pairs(clips, count, seed, group=group), seed))
+    settings = replace(EMBEDDED_REWARD, batch_size=few_votes_batch(EMBEDDED_REWARD.batch_size, votes))
+    return fit_reward(*parts, world.store, settings).jury
+
+
+def draw(found: list[BestOf], path: Path) -> None:
+    """Gains against N: what the reward says, what is true, and what was possible."""
+    x = [float(one.n) for one in found]
+    series = [
+        Series("possible", 0, x, [one.possible for one in found]),
+        Series("reward", 1, x, [one.reward for one in found]),
+        Series("true utility", 2, x, [one.utility for one in found]),
+    ]
+
+    def gains(axes: Axes) -> None:
+        axes.set_xscale("log", base=2)
+        lines(series, "best of N")(axes)
+        axes.set_ylabel("gain over a random clip")
+
+    save_chart(gains, path)
+
+
+def main() -> None:
+    """Run at the size asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, default=Path("out/reward-studies"))
+    parser.add_argument("--clips", type=int, default=1500, help="a fifth of them is held out; as the learning curve's")
+    parser.add_argument("--candidates", type=int, default=64)
+    parser.add_argument("--few-votes", type=int, default=300, help="of the reward beside the shipped one")
+    parser.add_argument("--model", help="choose among this model's clips, not the corpus's")
+    parser.add_argument("--prompts", type=int, default=24, help="of a model")
+    asked = parser.parse_args()
+    corpus = EmbeddedCorpus(asked.clips, 10.0, CORPUS_SEED)
+    held_out = corpus.clips[asked.clips * 4 // 5 :]
+    shipped = hub.load_reward_model("embedded")
+    if asked.model:
+        folder = asked.output / "generated"
+        scores = {"model": among_generated(asked.model, shipped, held_out[: asked.prompts], asked.candidates, folder)}
+    else:
+        world = heard(corpus, embedded_features(), asked.output)
+        few = reward_of_few_votes(world, corpus.clips[: asked.clips * 4 // 5], asked.few_votes)
+        juries = {"corpus": shipped, f"corpus-{asked.few_votes}-votes": few}
+        scores = {name: among_corpus(world, jury, held_out, asked.candidates) for name, jury in juries.items()}
+    counts = [2**power for power in range(asked.candidates.bit_length()) if 2**power <= asked.candidates]
+    for name, (reward, truth) in scores.items():
+        found = best_of(reward, truth, counts)
+        write_json(asked.output / f"best-of-n-{name}.json", [asdict(one) for one in found])
+        draw(found, asked.output / f"best-of-n-{name}.svg")
+        for one in found:
+            told = (f"{g.mean:.3f} [{g.low:.3f}, {g.high:.3f}]" for g in (one.reward, one.utility, one.possible))
+            print(name, one.n, *told)
+
+
+def _log_choose(n: NDArray[np.int64] | int, k: int) -> Array:
+    return np.asarray(gammaln(np.asarray(n) + 1) - gammaln(k + 1) - gammaln(np.asarray(n) - k + 1))
+
+
+if __name__ == "__main__":
+    main()

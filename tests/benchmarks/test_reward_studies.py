@@ -1,0 +1,64 @@
+"""The embedded world's studies, at a size that shows that they measure what they say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.embedded_world import World, embedded_features, heard
+from benchmarks.reward_learning_curve import learning_curve
+from benchmarks.reward_overoptimization import among_corpus, best_of, rank_weights
+from plaudit import hub
+from plaudit.corpus.embedded.source import EmbeddedCorpus
+from plaudit.reward.training import EMBEDDED_REWARD
+
+SILENT = lambda line: None  # noqa: E731
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return heard(EmbeddedCorpus(24, 3.0, 5), embedded_features(), tmp_path_factory.mktemp("world"), SILENT)
+
+
+def test_the_curve_has_its_points_under_the_same_ceiling(world: World) -> None:
+    settings = replace(EMBEDDED_REWARD, hidden=(8,), max_epochs=2)
+    curve = learning_curve(world, 16, [20, 40], [0, 1], 60, settings, SILENT)
+    assert [point.votes for point in curve.points] == [20, 40] and curve.held_out == 60
+    assert 0.5 < curve.ceiling < 1 and all(len(point.accuracies) == 2 for point in curve.points)
+    assert learning_curve(world, 16, [20], [0, 1], 60, settings, SILENT).points[0] == curve.points[0]
+
+
+def test_a_killed_study_continues(world: World) -> None:
+    folder = world.store.folder.parent
+    parts = sorted((folder / "measured").iterdir())
+    again = heard(world.corpus, embedded_features(), folder, SILENT)
+    assert torch.equal(again.measured.flaws, world.measured.flaws) and len(parts) == 1
+
+
+def test_rank_weights_are_those_of_all_draws() -> None:
+    values = np.array([3.0, 1.0, 4.0, 1.5, 9.0, 2.6])
+    for n in range(1, 7):
+        best = np.mean([max(draw) for draw in combinations(values, n)])
+        assert np.sort(values) @ rank_weights(6, n) == pytest.approx(best)
+        assert rank_weights(6, n).sum() == pytest.approx(1)
+
+
+def test_a_true_reward_gains_what_is_possible_and_a_random_one_nothing() -> None:
+    random = np.random.default_rng(0)
+    truth = random.standard_normal((400, 16))
+    perfect = best_of(truth, truth, [1, 4, 16])
+    assert [one.utility.mean for one in perfect] == [one.possible.mean for one in perfect]
+    assert perfect[0].reward.mean == pytest.approx(0, abs=1e-9)
+    assert perfect[1].utility.mean == pytest.approx(1.03, abs=0.05)  # the mean of the best of four normals
+    blind = best_of(random.standard_normal((400, 16)), truth, [16])[0]
+    assert blind.reward.mean > 1.5 and blind.utility.low < 0 < blind.utility.high
+
+
+def test_corpus_clips_are_scored_for_the_prompt(world: World) -> None:
+    clips = world.corpus.clips[:6]
+    reward, truth = among_corpus(world, hub.load_reward_model("embedded"), clips, 4)
+    assert reward.shape == truth.shape == (6, 4) and np.isfinite(reward).all() and np.isfinite(truth).all()

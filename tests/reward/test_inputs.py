@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plaudit.audio import write_wav
+from plaudit.errors import CorpusError, VoteError
+from plaudit.reward.clips import clip_files, present_votes
+from plaudit.reward.features import RewardFeatures
+from plaudit.reward.inputs import hear_votes, training_votes
+from plaudit.reward.votes import write_votes
+from tests.reward.taste import CLAP, MERT, votes, wave
+
+
+def folder_of(path: Path, ids: list[str]) -> Path:
+    for id in ids:
+        samples, rate = wave(id)
+        write_wav(path / f"{id}.wav", samples.numpy(), rate)
+    return path
+
+
+def test_clips_of_a_folder_are_called_by_their_paths_with_or_without_suffix(tmp_path: Path) -> None:
+    folder_of(tmp_path / "deep", ["1"])
+    files = clip_files(tmp_path)
+    assert files == {"deep/1.wav": tmp_path / "deep" / "1.wav", "deep/1": tmp_path / "deep" / "1.wav"}
+    (tmp_path / "deep" / "1.flac").touch()
+    with pytest.raises(CorpusError, match=r"both called 'deep/1'; rename one"):
+        clip_files(tmp_path)
+
+
+def test_clips_of_a_table_are_called_by_their_id_or_path(tmp_path: Path) -> None:
+    folder_of(tmp_path, ["1", "2"])
+    table = tmp_path / "clips.csv"
+    table.write_text("id,file\nfirst,1.wav\n,2.wav\ngone,3.wav\n")
+    assert clip_files(table) == {"first": tmp_path / "1.wav", "2": tmp_path / "2.wav"}
+    table.write_text("file\n1.wav\n1.wav\n")
+    with pytest.raises(CorpusError, match="line 3: id '1' appears twice"):
+        clip_files(table)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("path\n1.wav\n", "no column 'file'"), ("file\nnone.wav\n", "names no file that exists"), ("", "no column 'file'"),
+     ("id,file\nx,\n", "line 2: column 'file' is empty"), ('file\n"1.wav\n', "is not a UTF-8 CSV")],
+)  # fmt: skip
+def test_tables_that_name_nothing_say_why(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "clips.csv").write_text(text)
+    with pytest.raises(CorpusError, match=said):
+        clip_files(tmp_path / "clips.csv")
+
+
+def test_an_empty_or_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="holds no audio"):
+        clip_files(tmp_path)
+    with pytest.raises(CorpusError, match="does not exist"):
+        clip_files(tmp_path / "none")
+
+
+@given(st.sets(st.integers(0, 39)))
+def test_votes_are_kept_exactly_where_both_clips_are_there(there: set[int]) -> None:
+    files = {str(n): Path(f"{n}.wav") for n in there}
+    given_votes = votes(30, 0)
+    kept = [vote for vote in given_votes if {vote.a, vote.b} <= files.keys()]
+    if not kept:
+        with pytest.raises(VoteError, match="none of 30 votes"):
+            present_votes([given_votes], files)
+        return
+    present = present_votes([given_votes], files)
+    assert present.parts == [kept] and present.left_out == 30 - len(kept)
+    assert not set(present.missing) & files.keys()
+    assert present.told.count("\n") == 0 and bool(present.told) == (len(kept) < 30)
+    assert f"{len(present.missing)} clips are missing" in present.told or not present.missing
+
+
+def test_missing_clips_are_told_in_one_line_with_their_number(tmp_path: Path) -> None:
+    files = {str(n): Path() for n in range(20)}
+    told = present_votes([votes(200, 0), votes(9, 1)], files).told
+    assert told.startswith("20 clips are missing (") and " and 15 more); " in told
+
+
+def test_every_clip_is_heard_once_and_bad_audio_is_told(tmp_path: Path) -> None:
+    audio = folder_of(tmp_path / "audio", [str(n) for n in range(38)])
+    (audio / "39.wav").write_bytes(b"")
+    parts = [votes(60, 0), votes(60, 1)]
+    encoders, features = RewardFeatures(CLAP, MERT, ("audio",)), tmp_path / "features"
+    heard = hear_votes(parts, audio, encoders, features)
+    named = {clip for part in heard.votes for vote in part for clip in (vote.a, vote.b)}
+    assert len(heard.store) == len(named) - 1 and heard.store.features.blocks == ("clap_audio", "audio", "clap_text")
+    assert "1 clips are missing (38)" in heard.told[0] and "1 clips could not be heard" in heard.told[-1]
+    shards = {path: path.stat().st_mtime_ns for path in features.glob("*.safetensors")}
+    again = hear_votes(parts, audio, RewardFeatures(CLAP, MERT), features)
+    assert again.votes == heard.votes
+    assert {path: path.stat().st_mtime_ns for path in features.glob("*.safetensors")} == shards
+
+
+def test_one_file_is_split_and_three_are_taken_as_they_are(tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.jsonl" for name in "abc"]
+    for number, file in enumerate(files):
+        write_votes(file, votes(10 + number, number))
+    assert [len(part) for part in training_votes(files)] == [10, 11, 12]
+    write_votes(files[0], [v for n in range(200) for v in [votes(1, n)[0]]])
+    with pytest.raises(VoteError, match="2 files of votes; give one"):
+        training_votes(files[:2])
