@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from plaudit.audio import read_audio, resample
+from plaudit.audio import SUFFIXES, read_audio, resample
 from plaudit.corpus.folder import FolderCorpus
 from plaudit.errors import AudioError, CorpusError
 from plaudit.evaluate.evaluator import embed_audio, evaluate_clips
 from plaudit.evaluate.statistics import Interval, bootstrap_mean
 from plaudit.types import Embedder, Reward
-
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 
 Progress = Callable[[int, int], None]
 

@@ -6,11 +6,12 @@ import http.client
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import constants, hf_hub_download, snapshot_download
 from huggingface_hub import errors as hub_errors
 
 from plaudit.assets import models_home
@@ -53,24 +54,39 @@ def with_needs(release: Release, here: Callable[[str], bool]) -> list[Release]:
 def from_hub(file: ReleasedFile, release: Release, cache: Path | None) -> Path:
     """One file of a Hub repository, kept as huggingface_hub keeps it: in `cache`/hub, or in its own cache."""
     where = f"{file.repo}/{file.path}"
-    try:
+    with _told(release.id, where, f"https://huggingface.co/{file.repo}", file.revision):
         folder = cache / "hub" if cache else None
         path = Path(hf_hub_download(file.repo, file.path, revision=file.revision, cache_dir=folder))
-    except hub_errors.GatedRepoError:
-        page = f"https://huggingface.co/{file.repo}"
-        raise ModelError(f"{release.id} is gated: accept its terms at {page}, then run hf auth login") from None
-    except hub_errors.LocalEntryNotFoundError:
-        state = "offline mode is on (HF_HUB_OFFLINE)" if offline() else "the Hub does not answer"
-        raise ModelError(f"{where} is not in the cache and {state}; try again with a network") from None
-    except (hub_errors.RepositoryNotFoundError, hub_errors.EntryNotFoundError, hub_errors.RevisionNotFoundError):
-        raise ModelError(f"the Hub has no {where} at {file.revision}, or not for you; check the model's page") from None
-    except Exception as error:  # what the Hub's HTTP library raises half-way has no base known here
-        full = is_no_room(error)
-        raise _no_room(where, error) if full else ModelError(_failed(where, error)) from None
     if file.digest and digest(path, file.digest.split(":")[0]) != file.digest:
         path.resolve().unlink()
         raise ModelError(f"{where} is not the released file (its digest differs); it was removed, fetch it again")
     return path
+
+
+def dataset_from_hub(repository: str, folder: Path) -> None:
+    """All files of a data set of the Hub in `folder`, in its own layout; what is there and whole is not fetched again.
+
+    ModelError in one line, as for a model.
+    """
+    with _told(repository, repository, f"https://huggingface.co/datasets/{repository}", "main"):
+        snapshot_download(repository, repo_type="dataset", local_dir=folder)
+
+
+@contextmanager
+def _told(name: str, where: str, page: str, revision: str) -> Iterator[None]:
+    """Whatever goes wrong while the Hub is asked for `where`, in one line."""
+    try:
+        yield
+    except hub_errors.GatedRepoError:
+        raise ModelError(f"{name} is gated: accept its terms at {page}, then run hf auth login") from None
+    except hub_errors.LocalEntryNotFoundError:
+        state = "offline mode is on (HF_HUB_OFFLINE)" if offline() else "the Hub does not answer"
+        raise ModelError(f"{where} is not in the cache and {state}; try again with a network") from None
+    except (hub_errors.RepositoryNotFoundError, hub_errors.EntryNotFoundError, hub_errors.RevisionNotFoundError):
+        raise ModelError(f"the Hub has no {where} at {revision}, or not for you; check the page {page}") from None
+    except Exception as error:  # what the Hub's HTTP library raises half-way has no base known here
+        full = is_no_room(error)
+        raise _no_room(where, error) if full else ModelError(_failed(where, error)) from None
 
 
 def from_address(file: ReleasedFile, cache: Path, progress: Progress = lambda done, total: None) -> Path:
