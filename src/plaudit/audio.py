@@ -20,6 +20,9 @@ from torch import Tensor
 from plaudit.assets import write_atomically
 from plaudit.errors import AudioError
 
+SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
+"""What a file must be called to be taken for audio where a folder is looked through."""
+
 SILENT_PEAK = 1e-5
 """A file whose peak stays below this (-100 dBFS) holds no sound (ours)."""
 

@@ -150,7 +150,7 @@ def test_the_command_fits_saves_and_says_what_is_weak(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert load_calibration(out).biases["x"].votes == 4
-    assert "no vote is of nobody" in done.stderr and "4 votes for 5 systems" in done.stderr
+    assert "no vote is of nobody" in done.stderr and "4 decided votes for 5 systems are too few" in done.stderr
 
 
 @pytest.mark.skipif(not VOTES.is_dir(), reason=f"no real votes in {VOTES}; set PLAUDIT_VOTES_DIR")

@@ -41,6 +41,7 @@ def calibrate(
     Example: plaudit reward calibrate votes.csv --pin sonauto-v2-2 -o calibration.json
     """
     from plaudit.reward.calibration import fit_calibration, save_calibration
+    from plaudit.reward.checks import doubts
     from plaudit.reward.scored_votes import read_scored_votes
 
     found = read_scored_votes(votes, ids)
@@ -51,9 +52,8 @@ def calibrate(
     systems = [system for vote in used for system in (vote.system_a, vote.system_b)]
     if pin is not None and pin not in systems:
         progress_console.print(f"no vote is of {pin}, so nothing is pinned", highlight=False)
-    if len(used) < len(set(systems)):
-        said = f"{len(used)} votes for {len(set(systems))} systems: the penalty decides more than the votes"
-        progress_console.print(said, highlight=False)
+    for doubt in doubts(used):
+        progress_console.print(doubt, highlight=False, soft_wrap=True)
     if output is not None:
         save_calibration(output, calibration)
     if json:

@@ -102,6 +102,15 @@ def fetch_folder(repo: str, folder: Path, revision: str = "main") -> None:
         coming.replace(folder)
 
 
+def dataset_from_hub(repository: str, folder: Path) -> None:
+    """All files of a data set of the Hub in `folder`, in its own layout; what is there and whole is not fetched again.
+
+    ModelError in one line, as for a model.
+    """
+    with hub_answers(repository, f"datasets/{repository}", repository):
+        snapshot_download(repository, repo_type="dataset", local_dir=folder)
+
+
 @contextmanager
 def hub_answers(
     identifier: str, repo: str, where: str, revision: str = "main", doing: str = "fetched"

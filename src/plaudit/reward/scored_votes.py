@@ -38,6 +38,11 @@ class ScoredVote:
     target: float
     id: str = ""
 
+    @property
+    def winner(self) -> str:
+        """As a vote says it."""
+        return {1.0: "a", 0.0: "b"}.get(self.target, "tie")
+
 
 def score_votes(votes: Sequence[Vote], jury: TuneJury, store: FeatureStore) -> list[ScoredVote]:
     """The votes between clips that could be heard, each clip scored for the vote's prompt.

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from plaudit.assets import write_atomically
 from plaudit.errors import VoteError
@@ -19,6 +19,29 @@ from plaudit.types import Vote
 FIELDS = tuple(field.name for field in fields(Vote))
 WINNERS = ("a", "b", "tie")
 _NEVER_EMPTY = ("id", "a", "b")
+
+_OUTCOMES: dict[str, Literal["a", "b", "tie"]] = {
+    "a": "a",
+    "a_wins": "a",
+    "model_a": "a",
+    "b": "b",
+    "b_wins": "b",
+    "model_b": "b",
+    "tie": "tie",
+    "both_good": "tie",
+    "both_bad": "tie",
+}
+
+
+def winner_called(name: str, where: str) -> Literal["a", "b", "tie"]:
+    """The winner by any of the names that votes are published with, whatever their case.
+
+    "Both good" and "both bad" prefer neither clip: a tie. VoteError, which begins with `where`, for another name.
+    """
+    key = name.strip().lower().replace(" ", "_")
+    if key not in _OUTCOMES:
+        raise VoteError(f"{where} must be one of {', '.join(_OUTCOMES)}, not {name!r}")
+    return _OUTCOMES[key]
 
 
 def read_votes(path: Path) -> list[Vote]:

@@ -1,0 +1,104 @@
+"""`plaudit votes import|check`: votes from published sources, and what is wrong with a file of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plaudit.cli.console import ConsoleReporter, progress_console, show_json, show_table
+
+app = typer.Typer(help="Votes: what people preferred, from published sources or your own.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+COLUMNS = ("votes", "ties", "without prompt", "systems", "prompts", "clips", "listeners")
+
+
+@app.command("import")
+def import_votes(
+    source: Annotated[str, typer.Argument(help="music-arena, musicprefs, aime or songeval.")],
+    folder: Annotated[Path, typer.Argument(help="Where the data set was downloaded to; with --hub, where it goes.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the votes and clips.csv.")],
+    audio: Annotated[
+        Path | None, typer.Option(help="Folder to write clips to that lie inside Parquet files. Default: left there.")
+    ] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="JSON with vote ids under train, valid and test, as TuneJury publishes them.")
+    ] = None,
+    min_gap: Annotated[
+        float | None, typer.Option(help="songeval: how far apart two mean ratings must be. Default: 0.5.")
+    ] = None,
+    hub: Annotated[bool, typer.Option("--hub", help="First download the data set to FOLDER; continues.")] = False,
+    json: Json = False,
+) -> None:
+    """Turn a published data set into votes.jsonl (or train, validation and test.jsonl) and clips.csv, id to audio file.
+
+    Example: plaudit votes import music-arena music-arena-dataset -o votes --hub
+    """
+    from plaudit.models.fetch import dataset_from_hub
+    from plaudit.reward.checks import summary
+    from plaudit.reward.sources import find_source, read_source
+    from plaudit.reward.sources.importing import split_by_ids, write_clips
+    from plaudit.reward.votes import write_votes
+
+    found = find_source(source)
+    progress_console.print(f"{source}: licence {found.licence}", highlight=False, soft_wrap=True)
+    if hub:
+        for repository in found.repositories:
+            alone = len(found.repositories) == 1
+            dataset_from_hub(repository, folder if alone else folder / repository.split("/")[1])
+    read = read_source(source, folder, min_gap)
+    parts, absent = {"votes": read.votes}, 0
+    if splits is not None:
+        parts, absent = split_by_ids(read.votes, splits)
+    with ConsoleReporter().progress("writing clips") as advance:
+        written, wrong = write_clips(read.clips, output, audio, advance)
+    for part, votes in parts.items():
+        write_votes(output / f"{part}.jsonl", votes)
+    rows = {part: asdict(summary(votes)) for part, votes in parts.items()}
+    remarks = [f"{count} records left out: {reason}" for reason, count in read.skipped.items()]
+    if absent:
+        remarks.append(f"{absent} ids of {splits} are not among the votes")
+    if left := len(read.clips) - written - len(wrong):
+        remarks.append(f"{left} clips lie inside Parquet files; --audio FOLDER writes them")
+    if missing := len({clip for vote in read.votes for clip in (vote.a, vote.b)} - read.clips.keys()):
+        remarks.append(f"{missing} clips have no audio under {folder}")
+    if json:
+        return show_json({"splits": rows, "clips_with_audio": written, "remarks": remarks, "unusable": wrong})
+    show_table(f"{source}: {output}", ("split", *COLUMNS), [(part, *row.values()) for part, row in rows.items()])
+    for remark in [*remarks, *wrong]:
+        progress_console.print(remark, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="A .jsonl or .csv file of votes.")],
+    audio: Annotated[
+        Path | None, typer.Option(help="Folder of the clips, or of clips.csv that says where they are.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Whether a file of votes is well formed, and what makes less of it than it seems.
+
+    Exits 1 where there is anything to say.
+
+    Example: plaudit votes check votes.jsonl --audio clips
+    """
+    from plaudit.reward.checks import LISTED, clips_in, doubts, missing_clips, summary
+    from plaudit.reward.votes import read_votes
+
+    votes = read_votes(file)
+    found = doubts(votes)
+    if audio is not None and (missing := missing_clips(votes, clips_in(audio))):
+        more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
+        found.append(f"{len(missing)} clips are not under {audio}: {', '.join(missing[:LISTED])}{more}")
+    if json:
+        show_json(asdict(summary(votes)) | {"doubts": found})
+    else:
+        show_table(str(file), COLUMNS, [tuple(asdict(summary(votes)).values())])
+        for doubt in found:
+            progress_console.print(doubt, highlight=False, soft_wrap=True)
+    if found:
+        raise typer.Exit(1)
