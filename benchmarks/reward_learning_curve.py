@@ -84,6 +84,8 @@ def draw(curve: LearningCurve, path: Path) -> None:
         axes.set_xscale("log")
         lines([Series("ceiling", 0, x, ceiling), Series("reward", 1, x, reward)], "training votes")(axes)
         axes.set_ylabel("held-out accuracy")
+        axes.set_xticks(x, [f"{point.votes:,}" for point in curve.points])
+        axes.minorticks_off()
 
     save_chart(both, path)
 

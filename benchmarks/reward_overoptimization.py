@@ -135,6 +135,8 @@ def draw(found: list[BestOf], path: Path) -> None:
         axes.set_xscale("log", base=2)
         lines(series, "best of N")(axes)
         axes.set_ylabel("gain over a random clip")
+        axes.set_xticks(x, [str(one.n) for one in found])
+        axes.minorticks_off()
 
     save_chart(gains, path)
 
