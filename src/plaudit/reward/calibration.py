@@ -4,7 +4,8 @@ A reward may like or dislike all that a system makes, above all a system that wa
 TuneJury (arXiv 2606.17006), its scores r stay as they are and enter a Bradley-Terry model as an offset,
 P(a beats b) = sigmoid((r_a - beta_a) - (r_b - beta_b)). The biases minimize the negative log-likelihood summed over
 the votes plus penalty * sum(beta^2): the square is not halved, which is what the published figures were made with.
-Ties are left out. One system that the reward knows well is held at 0, so that scores keep their meaning.
+Ties are left out. One system that the reward knows well can be held at 0, so that scores keep their meaning; the
+published figures come out to the last digit where none is held, and within a point where one is.
 """
 
 from __future__ import annotations
