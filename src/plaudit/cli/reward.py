@@ -28,7 +28,7 @@ def calibrate(
         Path, typer.Argument(help="CSV: system_a, system_b, winner or preference, score_a or tj_a, score_b or tj_b.")
     ],
     pin: Annotated[
-        str | None, typer.Option(help="The system held at 0: one that the reward was trained on. Default: none is held.")
+        str | None, typer.Option(help="The system held at 0: one that the reward knows well. Default: none.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write the calibration (JSON).")
