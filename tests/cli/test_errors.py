@@ -28,6 +28,10 @@ def plaudit(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("models", "import", "nowhere", "--from", "nowhere"), "no released model 'nowhere'"),
         (("models", "import", "mert-330m", "--from", "nowhere"), "nowhere has no pytorch_model.bin"),
         (("models", "inspect", "nowhere"), "no model 'nowhere'"),
+        (("votes", "import", "nowhere", ".", "-o", "out"), "no source of votes 'nowhere'"),
+        (("votes", "import", "aime", "nowhere", "-o", "out"), "nowhere is not a folder"),
+        (("votes", "check", "nowhere.csv"), "nowhere.csv does not exist"),
+        (("reward", "calibrate", "nowhere.csv"), "nowhere.csv does not exist"),
         (("evaluate", "nowhere.csv", "--reference", "nowhere"), "nowhere"),
     ],
 )
@@ -63,8 +67,25 @@ def test_bad_audio_is_named_and_the_rest_is_scored(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "run", "generate", "score", "evaluate", "report", "models fetch", "models verify",
-     "reward train", "reward evaluate", "reward ablate", "reward probe"],
+    [
+        "demo",
+        "run",
+        "generate",
+        "score",
+        "evaluate",
+        "report",
+        "models fetch",
+        "models verify",
+        "models export",
+        "models push",
+        "votes import",
+        "votes check",
+        "reward train",
+        "reward evaluate",
+        "reward ablate",
+        "reward probe",
+        "reward calibrate",
+    ],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     done = plaudit(*command.split(), "--help")

@@ -51,6 +51,19 @@ def test_planted_biases_come_back_within_their_errors() -> None:
     assert found.unknown(["pinned", "nobody", "nobody"]) == ["nobody"] and found.apply(2.0, "nobody") == 2.0
 
 
+def test_errors_are_the_spread_of_fits_to_other_votes() -> None:
+    biases = {"a": 0.0, "b": 1.0, "c": -1.0}
+    fits = [fit_calibration(planted(300, biases, seed), "a", 1e-3).biases["b"] for seed in range(60)]
+    assert np.std([bias.value for bias in fits]) == pytest.approx(np.mean([bias.error for bias in fits]), rel=0.3)
+
+
+def test_one_against_one_has_the_bias_of_the_textbook() -> None:
+    """Scores equal and the penalty gone: the bias is the log odds of the wins."""
+    found = fit_calibration([vote("new", "old", 0.0, float(n < 30)) for n in range(40)], "old", penalty=1e-9)
+    assert found.biases["new"].value == pytest.approx(-np.log(30 / 10), abs=1e-6)
+    assert found.biases["new"].error == pytest.approx(np.sqrt(1 / 30 + 1 / 10), abs=1e-6)
+
+
 def test_errors_shrink_as_the_root_of_the_votes() -> None:
     few, many = (fit_calibration(planted(n, {"a": 0.0, "b": 0.5}), "a", 1e-6).biases["b"].error for n in (400, 6400))
     assert few / many == pytest.approx(4, rel=0.15)

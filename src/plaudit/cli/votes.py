@@ -44,12 +44,12 @@ def import_votes(
     from plaudit.reward.votes import write_votes
 
     found = find_source(source)
-    progress_console.print(f"{source}: licence {found.licence}", highlight=False, soft_wrap=True)
     if hub:
         for repository in found.repositories:
             alone = len(found.repositories) == 1
             dataset_from_hub(repository, folder if alone else folder / repository.split("/")[1])
     read = read_source(source, folder, min_gap)
+    progress_console.print(f"{source}: licence {found.licence}", highlight=False, soft_wrap=True)
     parts, absent = {"votes": read.votes}, 0
     if splits is not None:
         parts, absent = split_by_ids(read.votes, splits)
