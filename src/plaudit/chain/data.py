@@ -20,7 +20,7 @@ from plaudit.corpus.folder import FolderCorpus
 from plaudit.corpus.manifest import SPLITS, Corpus, Entry
 from plaudit.corpus.shards import ShardSet, encode_corpus
 from plaudit.corpus.sources import EmbeddedSource
-from plaudit.errors import CorpusError
+from plaudit.errors import CorpusError, ModelError
 from plaudit.recipe import CorpusSettings
 from plaudit.reward.fit import fit_reward
 from plaudit.reward.scorer import TuneJury, save_reward
@@ -180,9 +180,11 @@ def labels(context: Context) -> np.ndarray:
 
 def reward_model(context: Context) -> TuneJury:
     """The reward that this run trusts: its own, or the one it was told to load."""
-    if context.recipe.reward.kind == "train":
-        return hub.load_reward_model(str(context.path("reward")))
-    return hub.load_reward_model(context.recipe.reward.name)
+    name = str(context.path("reward")) if context.recipe.reward.kind == "train" else context.recipe.reward.name
+    reward = hub.load_reward_model(name)
+    if not isinstance(reward, TuneJury):  # labels and stages score stored features, which only its head can take
+        raise ModelError(f"{name} is no TuneJury reward; a run needs one of kind tunejury")
+    return reward
 
 
 def _line(entry: Entry) -> str:

@@ -64,7 +64,7 @@ def log_bands(spectrum: Tensor, filters: Tensor, floor: float = 1e-8) -> Tensor:
 
 
 def low_quantile(values: Tensor, share: float) -> Tensor:
-    """The linearly interpolated quantile of values [..., N] at a small `share`: [...]; it sorts no more than it needs."""
+    """The linearly interpolated quantile of values [..., N] at a small `share`: [...]; only what it needs is sorted."""
     position = share * (values.shape[-1] - 1)
     below = int(position)
     lowest = values.topk(min(below + 2, values.shape[-1]), dim=-1, largest=False).values

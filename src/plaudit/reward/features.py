@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from plaudit.audio import SILENT_PEAK, resample
-from plaudit.errors import AudioError, ModelError
+from plaudit.errors import ModelError
+from plaudit.reward.recording import Recording, View
 from plaudit.types import AudioEmbedder, Embedder
 
 CLAP_SECONDS = 10.0
@@ -49,15 +49,23 @@ class RewardFeatures:
         Differentiable in the waves where the encoders are and `rate` is theirs. AudioError for a clip that is empty,
         silent or not finite, naming its place.
         """
-        for index, wave in enumerate(waves):
-            check_wave(wave, f"clip {index}")
-        parts = []
-        if self._clip_dims["clap_audio"]:
-            heard = [centre(wave, round(CLAP_SECONDS * rate)) for wave in waves]
-            parts.append(_embedded(self.clap, heard, rate))
-        if self._clip_dims["audio"]:
-            parts.append(_embedded(self.listener, waves, rate))
-        return torch.cat(parts, dim=-1) if parts else torch.zeros(len(waves), 0)
+        return self.recording_features([Recording(wave, rate, f"clip {index}") for index, wave in enumerate(waves)])
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The forms in which the encoders hear a recording."""
+        heard = {"clap_audio": View(self.clap.sample_rate, CLAP_SECONDS), "audio": View(self.listener.sample_rate)}
+        return tuple(view for part, view in heard.items() if self._clip_dims[part])
+
+    def recording_features(self, recordings: Sequence[Recording]) -> Tensor:
+        """The same of recordings [B] at any rates -> [B, clip_dim]."""
+        embedders = (self.clap, self.listener)
+        used = [embedder for embedder, dim in zip(embedders, self._clip_dims.values(), strict=True) if dim]
+        parts = [
+            embed_batched(embedder, [recording.heard(view) for recording in recordings])
+            for embedder, view in zip(used, self.views, strict=True)
+        ]
+        return torch.cat(parts, dim=-1) if parts else torch.zeros(len(recordings), 0)
 
     def with_prompts(self, clip_features: Tensor, prompts: Sequence[str]) -> Tensor:
         """clip_features [B, clip_dim] and their prompts -> the head's input [B, dim]."""
@@ -81,28 +89,8 @@ class RewardFeatures:
         return table[[rows.get(prompt, 0) for prompt in prompts]]
 
 
-def check_wave(wave: Tensor, name: str) -> None:
-    """AudioError where `wave` [T] cannot be scored: the wrong shape, empty, not finite, or silent."""
-    if wave.ndim != 1:
-        raise AudioError(f"{name} has shape {list(wave.shape)}; the reward takes mono waveforms of shape [T]")
-    if wave.numel() == 0:
-        raise AudioError(f"{name} is empty; give audio of at least a fraction of a second")
-    if not torch.isfinite(wave).all():
-        raise AudioError(f"{name} holds NaN or infinite samples; decode or generate it again")
-    if wave.abs().max() < SILENT_PEAK:
-        raise AudioError(f"{name} is silent; there is nothing to score")
-
-
-def centre(wave: Tensor, samples: int) -> Tensor:
-    """The middle `samples` of wave [T], or all of a shorter one."""
-    start = max(0, (wave.shape[-1] - samples) // 2)
-    return wave[start : start + samples]
-
-
-def _embedded(embedder: AudioEmbedder, waves: Sequence[Tensor], rate: int) -> Tensor:
-    """[B, embedder.dim]. Only clips of the same length share a batch, since padding would change what is heard."""
-    if rate != embedder.sample_rate:
-        waves = [torch.from_numpy(resample(wave.cpu().numpy(), rate, embedder.sample_rate)) for wave in waves]
+def embed_batched(embedder: AudioEmbedder, waves: Sequence[Tensor]) -> Tensor:
+    """[B, embedder.dim] of waves [T] at its rate. Only clips of the same length share a batch: padding is heard."""
     rows_of_length: dict[int, list[int]] = defaultdict(list)
     for row, wave in enumerate(waves):
         rows_of_length[wave.shape[-1]].append(row)

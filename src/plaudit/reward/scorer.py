@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ from torch import Tensor
 
 from plaudit.assets import load_module, read_json, save_module
 from plaudit.errors import ModelError, PromptError
-from plaudit.reward.features import RewardFeatures, check_wave
+from plaudit.reward.features import RewardFeatures
 from plaudit.reward.head import TuneJuryHead
-from plaudit.types import AudioEmbedder, Embedder
-
-_KIND = "tunejury"
+from plaudit.reward.identity import identity_of, told_apart_by
+from plaudit.reward.kinds import Sources
+from plaudit.reward.recording import Recording, View, check_wave
 
 
 class TuneJury:
@@ -48,6 +49,23 @@ class TuneJury:
             ]
         return torch.cat(scores).clone() if scores else torch.zeros(0)
 
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The forms in which the encoders hear a recording."""
+        return self.features.views
+
+    def score_recordings(self, recordings: Sequence[Recording], prompts: Sequence[str]) -> Tensor:
+        """One score per recording [B], whatever their rates; they are heard in one batch per length."""
+        _check_counts(len(recordings), len(prompts))
+        with torch.inference_mode():
+            return self.score_features(self.features.recording_features(recordings), prompts).clone()
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest of head, blocks and encoders: rewards that share it give the same scores."""
+        encoders = (told_apart_by(self.features.clap), told_apart_by(self.features.listener))
+        return identity_of("tunejury", self.features.blocks, told_apart_by(self.head), *encoders)
+
     def score_features(self, clip_features: Tensor, prompts: Sequence[str]) -> Tensor:
         """clip_features [B, clip_dim] and their prompts -> scores [B]; differentiable in the features."""
         _check_counts(len(clip_features), len(prompts))
@@ -63,7 +81,7 @@ def _check_counts(clips: int, prompts: int) -> None:
 def save_reward(jury: TuneJury, folder: Path) -> None:
     """Write `config.json` and `model.safetensors`: the head, and the names of the encoders it goes with."""
     config = {
-        "kind": _KIND,
+        "kind": "tunejury",
         "head": {"input_dim": jury.head.input_dim, "hidden": list(jury.head.hidden), "dropout": jury.head.dropout},
         "blocks": list(jury.features.blocks),
         "encoders": {"clap": jury.features.clap.name, "audio": jury.features.listener.name},
@@ -72,17 +90,14 @@ def save_reward(jury: TuneJury, folder: Path) -> None:
     save_module(folder, jury.head, config)
 
 
-def load_reward(
-    folder: Path, clap: Callable[[str], Embedder], audio: Callable[[str], AudioEmbedder]
-) -> TuneJury:
-    """Read a reward; clap(name) and audio(name) give the encoders it was trained on. ModelError where it is damaged."""
+def load_tunejury(folder: Path, sources: Sources) -> TuneJury:
+    """Read a reward with the encoders it was trained on. ModelError where it is damaged."""
     config = read_json(folder / "config.json")
     try:
-        kind, encoders, blocks, shape = (config.pop(key) for key in ("kind", "encoders", "blocks", "head"))
+        encoders, blocks, shape = (config.pop(key) for key in ("encoders", "blocks", "head"))
         head = TuneJuryHead(shape["input_dim"], shape["hidden"], shape["dropout"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder}/config.json does not describe a reward ({error!r}); check the folder") from None
-    if kind != _KIND:
-        raise ModelError(f"{folder} is a {kind}, not a reward; check the folder")
     load_module(folder, head)
-    return TuneJury(head, RewardFeatures(clap(encoders["clap"]), audio(encoders["audio"]), blocks), config)
+    features = RewardFeatures(sources.clap(encoders["clap"]), sources.audio(encoders["audio"]), blocks)
+    return TuneJury(head, features, {key: value for key, value in config.items() if key != "kind"})

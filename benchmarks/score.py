@@ -1,0 +1,85 @@
+"""How fast files are scored: `python benchmarks/score.py [clips]` against one file after the other, same encoders.
+
+Clips of the embedded composer, 10 s each, every fourth at 44.1 kHz in stereo. Blocks of clips are scored in turns by
+both ways, so that whatever else the machine does disturbs both; speeds are medians over blocks. Also prints the largest
+difference between the scores, and the speed of decoding and resampling alone in processor time.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from plaudit import load_reward
+from plaudit.audio import read_audio, resample
+from plaudit.corpus.embedded.source import EmbeddedCorpus
+from plaudit.reward.recording import Recording, RecordingReward, View
+from plaudit.reward.scoring import Clip, score_clips
+
+SECONDS = 10.0
+BLOCK = 50
+
+
+def written(folder: Path, count: int) -> list[Clip]:
+    """The clips as 16-bit wav files."""
+    corpus = EmbeddedCorpus(count, SECONDS)
+    clips = []
+    for index, clip in enumerate(corpus.clips):
+        wave, rate = corpus.render(clip), corpus.rate
+        if index % 4 == 3:
+            wave, rate = np.stack([resample(wave, rate, 44100)] * 2, axis=1), 44100
+        path = folder / f"{clip.id}.wav"
+        soundfile.write(path, wave, rate, "PCM_16")
+        clips.append(Clip(path, clip.caption))
+    return clips
+
+
+def one_by_one(clips: list[Clip], reward: RecordingReward) -> list[float]:
+    """Read, resample, encode and judge one file after the other."""
+    scores = []
+    for clip in clips:
+        wave, rate = read_audio(clip.file)
+        scores.append(float(reward.score([torch.from_numpy(wave)], rate, [clip.prompt])[0]))
+    return scores
+
+
+def main(count: int) -> None:
+    """Prints the ratio of the median speeds, and what it is made of."""
+    reward = load_reward("embedded")
+    assert isinstance(reward, RecordingReward)
+    with tempfile.TemporaryDirectory() as folder:
+        clips = written(Path(folder), count)
+        one_by_one(clips[:8], reward), score_clips(clips[:8], reward)
+        alone, together, apart = [], [], 0.0
+        for start in range(0, count, BLOCK):
+            block = clips[start : start + BLOCK]
+            began = time.perf_counter()
+            expected = one_by_one(block, reward)
+            between = time.perf_counter()
+            found = [row.score for row in score_clips(block, reward)]
+            together.append((time.perf_counter() - between) / len(block))
+            alone.append((between - began) / len(block))
+            apart = max(apart, *(abs(a - b) for a, b in zip(expected, found, strict=True) if b is not None))
+        began = time.process_time()
+        for clip in clips:
+            wave, rate = read_audio(clip.file)
+            recording = Recording(torch.from_numpy(wave), rate, str(clip.file))
+            for view in (View(16000, 10.0), View(16000)):
+                recording.heard(view)
+        decoding = (time.process_time() - began) / count
+    one, many = statistics.median(alone), statistics.median(together)
+    print(f"one by one   {one * 1000:7.1f} ms a clip, {SECONDS / one:6.0f} x real time")
+    print(f"score_clips  {many * 1000:7.1f} ms a clip, {SECONDS / many:6.0f} x real time")
+    print(f"ratio        {one / many:7.2f} ({torch.get_num_threads()} threads; largest difference {apart:.1e})")
+    print(f"decoding     {decoding * 1000:7.1f} ms a clip, {SECONDS / decoding:6.0f} x real time per core")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 500)
