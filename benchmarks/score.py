@@ -1,8 +1,9 @@
 """How fast files are scored: `python benchmarks/score.py [clips]` against one file after the other, same encoders.
 
 Clips of the embedded composer, 10 s each, every fourth at 44.1 kHz in stereo. Blocks of clips are scored in turns by
-both ways, so that whatever else the machine does disturbs both; speeds are medians over blocks. Also prints the largest
-difference between the scores, and the speed of decoding and resampling alone in processor time.
+each way, so that whatever else the machine does disturbs all; speeds are medians over blocks. Also prints the largest
+differences between scores (PyTorch's own threads change sums in their last digits, and a peak or a tempo that hangs in
+the balance with them), and the speed of decoding and resampling alone in processor time.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ def one_by_one(clips: list[Clip], reward: RecordingReward) -> list[float]:
     return scores
 
 
+def apart(a: list[float], b: list[float]) -> float:
+    """The largest difference."""
+    return max(abs(x - y) for x, y in zip(a, b, strict=True))
+
+
 def main(count: int) -> None:
     """Prints the ratio of the median speeds, and what it is made of."""
     reward = load_reward("embedded")
@@ -57,16 +63,19 @@ def main(count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         clips = written(Path(folder), count)
         one_by_one(clips[:8], reward), score_clips(clips[:8], reward)
-        alone, together, apart = [], [], 0.0
+        threads = torch.get_num_threads()
+        times: dict[str, list[float]] = {"threads": [], "alone": [], "together": []}
+        scores: dict[str, list[float]] = {way: [] for way in times}
         for start in range(0, count, BLOCK):
             block = clips[start : start + BLOCK]
-            began = time.perf_counter()
-            expected = one_by_one(block, reward)
-            between = time.perf_counter()
-            found = [row.score for row in score_clips(block, reward)]
-            together.append((time.perf_counter() - between) / len(block))
-            alone.append((between - began) / len(block))
-            apart = max(apart, *(abs(a - b) for a, b in zip(expected, found, strict=True) if b is not None))
+            for way in times:
+                torch.set_num_threads(1 if way == "alone" else threads)
+                began = time.perf_counter()
+                if way == "together":
+                    scores[way] += [row.score or 0.0 for row in score_clips(block, reward)]
+                else:
+                    scores[way] += one_by_one(block, reward)
+                times[way].append((time.perf_counter() - began) / len(block))
         began = time.process_time()
         for clip in clips:
             wave, rate = read_audio(clip.file)
@@ -74,11 +83,12 @@ def main(count: int) -> None:
             for view in (View(16000, 10.0), View(16000)):
                 recording.heard(view)
         decoding = (time.process_time() - began) / count
-    one, many = statistics.median(alone), statistics.median(together)
-    print(f"one by one   {one * 1000:7.1f} ms a clip, {SECONDS / one:6.0f} x real time")
-    print(f"score_clips  {many * 1000:7.1f} ms a clip, {SECONDS / many:6.0f} x real time")
-    print(f"ratio        {one / many:7.2f} ({torch.get_num_threads()} threads; largest difference {apart:.1e})")
-    print(f"decoding     {decoding * 1000:7.1f} ms a clip, {SECONDS / decoding:6.0f} x real time per core")
+    several, one, many = (statistics.median(times[way]) for way in times)
+    for name, taken in ((f"one by one, {threads} threads", several), ("one by one, 1 thread", one), ("score_clips", many)):
+        print(f"{name:22s} {taken * 1000:7.1f} ms a clip {SECONDS / taken:6.0f} x real time, ratio {taken / many:5.2f}")
+    print(f"{'decoding, resampling':22s} {decoding * 1000:7.1f} ms a clip {SECONDS / decoding:6.0f} x real time per core")
+    for way in ("alone", "threads"):
+        print(f"largest difference of scores from one by one ({way}): {apart(scores['together'], scores[way]):.1e}")
 
 
 if __name__ == "__main__":

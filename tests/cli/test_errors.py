@@ -63,7 +63,7 @@ def test_bad_audio_is_named_and_the_rest_is_scored(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "run", "generate", "score", "evaluate", "report", "models fetch", "models verify"],
+    ["demo", "run", "generate", "score", "rank", "evaluate", "report", "models fetch", "models verify"],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     done = plaudit(*command.split(), "--help")

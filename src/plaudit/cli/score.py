@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,7 @@ import typer
 from plaudit.cli.console import ConsoleReporter, progress_console, show_csv, show_json, show_table
 
 if TYPE_CHECKING:
+    from plaudit.reward.cache import ScoreCache
     from plaudit.reward.reference import Reference
     from plaudit.reward.scoring import Clip, ScoredClip
     from plaudit.types import Reward
@@ -60,8 +63,9 @@ def score(
     from plaudit.reward.reference import save_reference as save
 
     clips, jury = _clips(paths, table, prompt), hub.load_reward_model(reward)
-    compared = None if reference is None else _reference(reference, prompt, jury, not no_cache)
-    rows = _scored("scoring", clips, jury, not no_cache)
+    with _cache(not no_cache) as cache:
+        compared = None if reference is None else _reference(reference, prompt, jury, cache)
+        rows = _scored("scoring", clips, jury, cache)
     if save_reference is not None:
         save(save_reference, reference_of(str(save_reference), getattr(jury, "identity", None), rows))
     _show("Reward", [_score_row(row, compared) for row in rows], csv, json)
@@ -90,7 +94,8 @@ def rank(
     from plaudit.reward.ranking import copy_ranked, rank_clips
 
     clips, jury = _clips(paths, table, prompt), hub.load_reward_model(reward)
-    rows = _scored("ranking", clips, jury, not no_cache)
+    with _cache(not no_cache) as cache:
+        rows = _scored("ranking", clips, jury, cache)
     best = rank_clips(rows, keep)
     copies: list[Any] = [None] * len(best) if copy is None else copy_ranked(best, copy)
     shown = []
@@ -101,7 +106,7 @@ def rank(
     _show("Best", shown, csv, json)
     failed = [row.error for row in rows if row.error is not None]
     for error in failed:
-        progress_console.print(error, highlight=False, soft_wrap=True, markup=False)
+        _complain(error)
     if failed:
         raise typer.Exit(1)
 
@@ -139,24 +144,30 @@ def _clips(paths: list[Path] | None, table: Path | None, prompt: str) -> list[Cl
     return found + (clips_at(paths, prompt, sys.stdin) if paths else [])
 
 
-def _scored(label: str, clips: list[Clip], jury: Reward, cached: bool) -> list[ScoredClip]:
+@contextmanager
+def _cache(wanted: bool) -> Iterator[ScoreCache | None]:
     from plaudit.reward.cache import ScoreCache, default_cache
-    from plaudit.reward.scoring import score_clips
 
-    cache = ScoreCache(default_cache(), _complain) if cached else None
+    cache = ScoreCache(default_cache(), _complain) if wanted else None
     try:
-        with ConsoleReporter().progress(label) as advance:
-            return score_clips(clips, jury, cache, advance)
+        yield cache
     finally:
         if cache is not None:
             cache.close()
+
+
+def _scored(label: str, clips: list[Clip], jury: Reward, cache: ScoreCache | None) -> list[ScoredClip]:
+    from plaudit.reward.scoring import score_clips
+
+    with ConsoleReporter().progress(label) as advance:
+        return score_clips(clips, jury, cache, advance)
 
 
 def _complain(line: str) -> None:
     progress_console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def _reference(path: Path, prompt: str, jury: Reward, cached: bool) -> Reference:
+def _reference(path: Path, prompt: str, jury: Reward, cache: ScoreCache | None) -> Reference:
     """A folder's clips are asked for the same prompt as those compared with it."""
     from plaudit.reward.listing import clips_at
     from plaudit.reward.reference import load_reference, reference_of
@@ -164,7 +175,7 @@ def _reference(path: Path, prompt: str, jury: Reward, cached: bool) -> Reference
     identity = getattr(jury, "identity", None)
     if not path.is_dir():
         return load_reference(path, identity)
-    return reference_of(str(path), identity, _scored("reference", clips_at([path], prompt, []), jury, cached))
+    return reference_of(str(path), identity, _scored("reference", clips_at([path], prompt, []), jury, cache))
 
 
 def _score_row(row: ScoredClip, compared: Reference | None) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class ScoreCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=PATIENCE, check_same_thread=False)
+            self._connection.execute("PRAGMA synchronous = NORMAL")  # a score lost with the power is computed again
             with self._connection:
                 self._connection.execute(
                     "CREATE TABLE IF NOT EXISTS scores (key BLOB PRIMARY KEY, score REAL NOT NULL) WITHOUT ROWID"
