@@ -9,7 +9,7 @@ __all__ = ["__version__", "load", "load_reward"]
 
 if TYPE_CHECKING:
     from plaudit.generate.model import TextToMusic
-    from plaudit.reward.scorer import TuneJury
+    from plaudit.types import Reward
 
 
 def load(name: str = "embedded", device: str = "auto") -> TextToMusic:
@@ -19,8 +19,8 @@ def load(name: str = "embedded", device: str = "auto") -> TextToMusic:
     return hub.load(name, device)
 
 
-def load_reward(name: str = "embedded") -> TuneJury:
-    """A ready reward: `embedded`, or a reward folder. ModelError where there is none."""
+def load_reward(name: str = "embedded") -> Reward:
+    """A ready reward: `embedded`, a reward folder, or an installed one's name. ModelError where there is none."""
     from plaudit import hub
 
     return hub.load_reward_model(name)

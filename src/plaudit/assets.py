@@ -24,8 +24,12 @@ def models_home() -> Path:
     """Where fetched and imported models are kept: $PLAUDIT_MODELS, or `plaudit/models` in the user's cache folder."""
     if chosen := os.environ.get("PLAUDIT_MODELS"):
         return Path(chosen).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "plaudit" / "models"
+    return cache_home() / "models"
+
+
+def cache_home() -> Path:
+    """Plaudit's folder in the user's cache folder: $XDG_CACHE_HOME, or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "plaudit"
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from plaudit.assets import write_atomically
 from plaudit.errors import AudioError
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
-"""What a file must be called to be taken for audio where a folder is looked through."""
+"""What is taken for audio in a folder; a file that is named may have any other."""
 
 SILENT_PEAK = 1e-5
 """A file whose peak stays below this (-100 dBFS) holds no sound (ours)."""
@@ -31,6 +32,19 @@ SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 
 _STREAMED = 0x7FFFF000
 """Writers that cannot seek declare at least this many bytes, meaning `until the end of the file`."""
+
+
+def audio_files(paths: Sequence[Path]) -> list[Path]:
+    """The files named, and those with a known suffix anywhere under the folders named, sorted.
+
+    Raises AudioError where nothing is found.
+    """
+    found: list[Path] = []
+    for path in paths:
+        found += sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+    if not found:
+        raise AudioError(f"no audio under {', '.join(map(str, paths))}; give files or folders of {', '.join(SUFFIXES)}")
+    return found
 
 
 def read_audio(path: Path | str) -> tuple[np.ndarray, int]:

@@ -21,7 +21,9 @@ from plaudit.encoders.embedded_text import load_embedded_text_encoder
 from plaudit.encoders.statistics import load_statistics
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic, read_model_config
-from plaudit.reward.scorer import TuneJury, load_reward
+from plaudit.reward.kinds import Sources, installed_rewards, load_installed, read_reward
+from plaudit.reward.scorer import TuneJury
+from plaudit.types import Reward
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ SHIPPED = {"embedded": "Apache-2.0", "statistics": "Apache-2.0"}
 """Models that come with the package, and their licence."""
 
 MODELS = {"embedded": EMBEDDED / "model"}
-REWARDS = {"embedded": EMBEDDED / "reward"}
+REWARDS = {"embedded": EMBEDDED / "reward", "embedded-clap": EMBEDDED / "clap-reward"}
 
 
 def load(name: str, device: str = "auto") -> TextToMusic:
@@ -97,9 +99,22 @@ def load_backbone(folder: Path, config: BackboneConfig) -> FluxAudio:
     return backbone.eval()
 
 
-def load_reward_model(name: str) -> TuneJury:
-    """A reward from a known name or a reward folder, with the encoders it was trained on."""
-    return load_reward(model_folder(name, REWARDS), lambda n: build(CLAPS, n), lambda n: build(AUDIO_EMBEDDERS, n))
+def load_reward_model(name: str) -> Reward:
+    """A reward from a known name, an installed package (plaudit.reward.kinds), or a reward folder of any kind."""
+    installed = installed_rewards()
+    if name in installed and name not in REWARDS:
+        return load_installed(installed[name])
+    folder = REWARDS[name] if name in REWARDS else found_folder(name, [*REWARDS, *installed])
+    sources = Sources(lambda n: build(CLAPS, n), lambda n: build(AUDIO_EMBEDDERS, n), load_reward_model)
+    return read_reward(folder, sources)
+
+
+def load_tunejury(name: str) -> TuneJury:
+    """A reward of kind tunejury, for what needs its stored features or its gradient; ModelError where it is another."""
+    reward = load_reward_model(name)
+    if not isinstance(reward, TuneJury):
+        raise ModelError(f"{name} is no TuneJury reward; take one of kind tunejury")
+    return reward
 
 
 def model_folder(name: str, known: dict[str, Path]) -> Path:

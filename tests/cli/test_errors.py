@@ -72,6 +72,7 @@ def test_bad_audio_is_named_and_the_rest_is_scored(tmp_path: Path) -> None:
         "run",
         "generate",
         "score",
+        "rank",
         "evaluate",
         "report",
         "models fetch",

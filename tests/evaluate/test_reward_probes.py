@@ -13,7 +13,7 @@ from torch import Tensor
 from plaudit.audio import write_wav
 from plaudit.errors import AudioError
 from plaudit.evaluate.reward_probes import CHANGES, ProbeResult, clipped, noisy, probe_files, through
-from plaudit.reward.features import check_wave
+from plaudit.reward.recording import check_wave
 
 RATE = 16000
 

@@ -5,17 +5,20 @@ from pathlib import Path
 import pytest
 import torch
 
+import plaudit
 from plaudit.errors import AudioError, ModelError, PromptError, VoteError
 from plaudit.reward.features import RewardFeatures
 from plaudit.reward.fit import comparisons, fit_reward
 from plaudit.reward.head import TuneJuryHead
-from plaudit.reward.scorer import TuneJury, load_reward, save_reward
+from plaudit.reward.kinds import Sources, read_reward
+from plaudit.reward.scorer import TuneJury, load_tunejury, save_reward
 from plaudit.reward.store import FeatureStore
 from plaudit.reward.training import EMBEDDED_REWARD
 from plaudit.types import Reward, Vote
 from tests.reward.listeners import SpectrumEmbedder, clip
 
 CLAP, MERT = SpectrumEmbedder("clap", 6, seed=0), SpectrumEmbedder("mert", 4, seed=1)
+FOUND = Sources(lambda _: CLAP, lambda _: MERT, plaudit.load_reward)
 WAVES = [clip(n, 0.3 + 0.1 * (n % 3)) for n in range(7)]
 PROMPTS = ["piano", "", "drums", "piano", "", "a bass", "drums"]
 
@@ -62,7 +65,8 @@ def test_bad_clips_and_counts_are_refused() -> None:
 def test_a_saved_reward_scores_the_same(tmp_path: Path) -> None:
     jury = a_jury()
     save_reward(jury, tmp_path)
-    again = load_reward(tmp_path, {"clap": CLAP}.__getitem__, {"mert": MERT}.__getitem__)
+    sources = Sources({"clap": CLAP}.__getitem__, {"mert": MERT}.__getitem__, plaudit.load_reward)
+    again = load_tunejury(tmp_path, sources)
     assert torch.equal(again.score(WAVES, 8000, PROMPTS), jury.score(WAVES, 8000, PROMPTS))
     assert again.facts == jury.facts and again.features.blocks == jury.features.blocks
     save_reward(again, tmp_path / "again")
@@ -72,16 +76,16 @@ def test_a_saved_reward_scores_the_same(tmp_path: Path) -> None:
 def test_a_reward_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     save_reward(a_jury(), tmp_path)
     with pytest.raises(ModelError, match="takes 22 features, its encoders give 25"):
-        load_reward(tmp_path, lambda _: CLAP, lambda _: SpectrumEmbedder("mert", 7, 1))
+        load_tunejury(tmp_path, Sources(lambda _: CLAP, lambda _: SpectrumEmbedder("mert", 7, 1), plaudit.load_reward))
     config = json.loads((tmp_path / "config.json").read_text())
     del config["head"]["hidden"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="does not describe a reward"):
-        load_reward(tmp_path, lambda _: CLAP, lambda _: MERT)
+        load_tunejury(tmp_path, FOUND)
     config["kind"], config["head"]["hidden"] = "codec", [16, 8]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="is a codec, not a reward"):
-        load_reward(tmp_path, lambda _: CLAP, lambda _: MERT)
+    with pytest.raises(ModelError, match="is of kind 'codec', not a reward"):
+        read_reward(tmp_path, FOUND)
 
 
 def noisy_votes(count: int, seed: int) -> list[Vote]:
@@ -113,7 +117,7 @@ def test_from_votes_to_a_reward_that_ranks_clips(tmp_path: Path) -> None:
     scores = fitted.jury.score([quality_clip(str(n))[0] for n in (0, 12, 24)], 8000, [""] * 3)
     assert scores[0] < scores[1] < scores[2]
     save_reward(fitted.jury, tmp_path / "reward")
-    again = load_reward(tmp_path / "reward", lambda _: CLAP, lambda _: MERT)
+    again = load_tunejury(tmp_path / "reward", FOUND)
     assert again.facts["best_epoch"] == fitted.history.best_epoch
 
 

@@ -183,9 +183,8 @@ def labels(context: Context) -> np.ndarray:
 
 def reward_model(context: Context) -> TuneJury:
     """The reward that this run trusts: its own, or the one it was told to load."""
-    if context.recipe.reward.kind == "train":
-        return hub.load_reward_model(str(context.path("reward")))
-    return hub.load_reward_model(context.recipe.reward.name)
+    name = str(context.path("reward")) if context.recipe.reward.kind == "train" else context.recipe.reward.name
+    return hub.load_tunejury(name)  # labels and stages score stored features, which only its head can take
 
 
 def _line(entry: Entry) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -59,10 +62,26 @@ def _lines(label: str) -> Callable[[int, int], None]:
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on standard output; numbers with three decimals."""
-    table = Table(*columns, title=title)
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, overflow="fold")  # a path that is cut short names no file
     for row in rows:
         table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row))
     result_console.print(table)
+
+
+def show_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """CSV with a header line: to a file, whole or not at all, or to standard output where `path` is `-`."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    from plaudit.assets import write_atomically  # imports PyTorch, which --help need not wait for
+
+    if path == Path("-"):
+        print(text.getvalue(), end="")
+    else:
+        write_atomically(path, text.getvalue())
 
 
 def show_json(value: Any) -> None:

@@ -55,7 +55,7 @@ def generate(
         if not rate > 0:
             raise PromptError(f"the learning rate must be above 0, not {rate:g}")
         how = NoiseOptimization(iterations=iterations, learning_rate=rate)
-        optimizer = Optimizer(optimize, hub.load_reward_model(optimize), how)
+        optimizer = Optimizer(optimize, hub.load_tunejury(optimize), how)
     with ConsoleReporter().progress("generating") as advance:
         paths = make_clips(music, requests, settings, output, batch, post, advance, optimizer=optimizer)
     if json:

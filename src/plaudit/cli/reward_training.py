@@ -295,7 +295,7 @@ def _scored(reward: str, votes: Path, audio: Path, folder: Path) -> Any:
     from plaudit.reward.scored_votes import score_votes
     from plaudit.reward.votes import read_votes
 
-    jury, read = hub.load_reward_model(reward), read_votes(votes)
+    jury, read = hub.load_tunejury(reward), read_votes(votes)
     heard = _hear([read], audio, jury.features, folder)
     return score_votes(heard.votes[0], jury, heard.store)
 

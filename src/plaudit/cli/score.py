@@ -1,47 +1,113 @@
-"""`plaudit score` and `plaudit evaluate`: what clips are worth."""
+"""`plaudit score`, `plaudit rank` and `plaudit evaluate`: what clips are worth."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plaudit.cli.console import ConsoleReporter, show_json, show_table
+from plaudit.cli.console import ConsoleReporter, progress_console, show_csv, show_json, show_table
+
+if TYPE_CHECKING:
+    from plaudit.reward.cache import ScoreCache
+    from plaudit.reward.reference import Reference
+    from plaudit.reward.scoring import Clip, ScoredClip
+    from plaudit.types import Reward
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-RewardName = Annotated[str, typer.Option("--reward", help="A known reward or a reward folder.")]
+Csv = Annotated[Path | None, typer.Option("--csv", help="Write the result as CSV to this file; - prints it.")]
+RewardName = Annotated[str, typer.Option("--reward", help="A known or installed reward, or a reward folder.")]
+Paths = Annotated[
+    list[Path] | None, typer.Argument(help="Audio files, folders of them, or - for a list of paths on standard input.")
+]
+Prompt = Annotated[str, typer.Option(help="What was asked for; empty means no prompt.")]
+Table = Annotated[
+    Path | None, typer.Option("--table", help="CSV with columns file, and optionally prompt or caption, and system.")
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither use nor keep scores in the user's cache folder.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Register this group's commands."""
     app.command()(score)
+    app.command()(rank)
     app.command()(evaluate)
 
 
 def score(
-    paths: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them.")],
-    prompt: Annotated[str, typer.Option(help="What was asked for; empty means no prompt.")] = "",
+    paths: Paths = None,
+    prompt: Prompt = "",
+    table: Table = None,
     reward: RewardName = "embedded",
+    reference: Annotated[
+        Path | None, typer.Option(help="Folder or saved reference: each score's percentile among its scores.")
+    ] = None,
+    save_reference: Annotated[Path | None, typer.Option(help="Write the scores as a reference (JSON).")] = None,
+    csv: Csv = None,
     json: Json = False,
+    no_cache: NoCache = False,
 ) -> None:
     """Predict how much people would like clips; higher is better, and only differences mean anything.
 
-    Exits 1 where a file could not be scored; the others are scored all the same.
+    Exits 1 where a file could not be scored; the others are scored all the same. Scores are kept: what was scored
+    before, or before an interruption, is not computed again.
 
     Example: plaudit score out --prompt "slow sad piano in a minor key"
     """
     from plaudit import hub
-    from plaudit.evaluate.folder import audio_files, score_files
+    from plaudit.reward.reference import reference_of
+    from plaudit.reward.reference import save_reference as save
 
-    files, jury = audio_files(paths), hub.load_reward_model(reward)
-    with ConsoleReporter().progress("scoring") as advance:
-        rows = score_files(files, prompt, jury, advance)
-    if json:
-        show_json(rows)
-    else:
-        show_table("Reward", ("file", "reward"), [(row["file"], row["error"] or row["reward"]) for row in rows])
-    if any(row["error"] is not None for row in rows):
+    clips, jury = _clips(paths, table, prompt), hub.load_reward_model(reward)
+    with _cache(not no_cache) as cache:
+        compared = None if reference is None else _reference(reference, prompt, jury, cache)
+        rows = _scored("scoring", clips, jury, cache)
+    if save_reference is not None:
+        save(save_reference, reference_of(str(save_reference), getattr(jury, "identity", None), rows))
+    _show("Reward", [_score_row(row, compared) for row in rows], csv, json)
+    if any(row.error is not None for row in rows):
+        raise typer.Exit(1)
+
+
+def rank(
+    paths: Paths = None,
+    prompt: Prompt = "",
+    table: Table = None,
+    keep: Annotated[int, typer.Option("-n", "--keep", min=1, help="How many to keep of each prompt.")] = 1,
+    reward: RewardName = "embedded",
+    copy: Annotated[Path | None, typer.Option(help="Copy what is kept into this folder, the rank in the name.")] = None,
+    csv: Csv = None,
+    json: Json = False,
+    no_cache: NoCache = False,
+) -> None:
+    """Keep the best candidates of each prompt, with their lead over the next.
+
+    Exits 1 where a file could not be scored; the others are ranked all the same.
+
+    Example: plaudit rank out --prompt "slow sad piano in a minor key" -n 3 --copy best
+    """
+    from plaudit import hub
+    from plaudit.reward.ranking import copy_ranked, rank_clips
+
+    clips, jury = _clips(paths, table, prompt), hub.load_reward_model(reward)
+    with _cache(not no_cache) as cache:
+        rows = _scored("ranking", clips, jury, cache)
+    best = rank_clips(rows, keep)
+    copies: list[Any] = [None] * len(best) if copy is None else copy_ranked(best, copy)
+    shown = []
+    for entry, copied in zip(best, copies, strict=True):
+        clip, place = entry.scored.clip, {"rank": entry.rank, "of": entry.candidates}
+        row = {"prompt": clip.prompt, **place, "reward": entry.scored.score, "margin": entry.margin}
+        shown.append({**row, "file": str(clip.file)} | ({} if copied is None else {"copy": str(copied)}))
+    _show("Best", shown, csv, json)
+    failed = [row.error for row in rows if row.error is not None]
+    for error in failed:
+        _complain(error)
+    if failed:
         raise typer.Exit(1)
 
 
@@ -67,3 +133,79 @@ def evaluate(
     else:
         rows = [(name, r["mean"], f"{r['low']:.3f} to {r['high']:.3f}") for name, r in result["metrics"].items()]
         show_table(f"{result['clips']} clips", ("metric", "value", "95 % interval"), rows)
+
+
+def _clips(paths: list[Path] | None, table: Path | None, prompt: str) -> list[Clip]:
+    from plaudit.reward.listing import clips_at, clips_in_table
+
+    if not paths and table is None:
+        raise typer.BadParameter("no files: give audio files or folders, - for a list on standard input, or --table")
+    found = clips_in_table(table, prompt) if table is not None else []
+    return found + (clips_at(paths, prompt, sys.stdin) if paths else [])
+
+
+@contextmanager
+def _cache(wanted: bool) -> Iterator[ScoreCache | None]:
+    from plaudit.reward.cache import ScoreCache, default_cache
+
+    cache = ScoreCache(default_cache(), _complain) if wanted else None
+    try:
+        yield cache
+    finally:
+        if cache is not None:
+            cache.close()
+
+
+def _scored(label: str, clips: list[Clip], jury: Reward, cache: ScoreCache | None) -> list[ScoredClip]:
+    from plaudit.reward.scoring import score_clips
+
+    with ConsoleReporter().progress(label) as advance:
+        return score_clips(clips, jury, cache, advance)
+
+
+def _complain(line: str) -> None:
+    progress_console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _reference(path: Path, prompt: str, jury: Reward, cache: ScoreCache | None) -> Reference:
+    """A folder's clips are asked for the same prompt as those compared with it."""
+    from plaudit.reward.listing import clips_at
+    from plaudit.reward.reference import load_reference, reference_of
+
+    identity = getattr(jury, "identity", None)
+    if not path.is_dir():
+        return load_reference(path, identity)
+    return reference_of(str(path), identity, _scored("reference", clips_at([path], prompt, []), jury, cache))
+
+
+def _score_row(row: ScoredClip, compared: Reference | None) -> dict[str, Any]:
+    system = {} if row.clip.system is None else {"system": row.clip.system}
+    shown = {"file": str(row.clip.file), "prompt": row.clip.prompt, **system, "reward": row.score, "error": row.error}
+    if compared is not None:
+        percentile = None if row.score is None else compared.percentile(row.score)
+        shown |= {"percentile": percentile, "percentile_definition": compared.definition}
+    return shown
+
+
+def _show(title: str, rows: list[dict[str, Any]], csv: Path | None, json: bool) -> None:
+    """All of it as CSV or JSON; for people a table of what differs between rows."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    if csv is not None:
+        show_csv(csv, columns, rows)
+    if json:
+        show_json(rows)
+    elif csv is None:
+        one_prompt = len({row["prompt"] for row in rows}) < 2
+        hidden = {"error", "percentile_definition"} | ({"prompt"} if one_prompt else set())
+        shown = [column for column in columns if column not in hidden]
+        told = {row["percentile_definition"] for row in rows if "percentile_definition" in row}
+        cells = [[_cell(row, column) for column in shown] for row in rows]
+        show_table("; percentile: ".join([title, *told]), shown, cells)
+
+
+def _cell(row: dict[str, Any], column: str) -> Any:
+    """A prompt's beginning says which it is; a row without a reward says why."""
+    if column == "reward" and row.get("error"):
+        return row["error"]
+    value = "" if row.get(column) is None else row[column]
+    return value[:60] if column == "prompt" else value

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,6 +12,7 @@ import numpy as np
 from plaudit.audio import read_audio
 from plaudit.corpus.manifest import Entry, split_of
 from plaudit.corpus.score_table import ID_COLUMN, SCORE_COLUMN, ScoreTable
+from plaudit.corpus.table import table_rows
 from plaudit.errors import CorpusError
 
 
@@ -79,36 +78,11 @@ class FolderCorpus:
         return given if given.is_file() else Path(self.folder) / given
 
     def _rows(self) -> Iterator[tuple[int, dict[str, str]]]:
-        """(line number, values by column) of each row; blank lines are skipped."""
         if not Path(self.folder).is_dir():
             raise CorpusError(f"{self.folder} is not a folder; check the path")
-        reader = csv.reader(io.StringIO(_decoded(self._table), newline=""), strict=True)
-        try:
-            header = [name.strip() for name in next(reader, [])]
-            self._check_header(header)
-            for values in reader:
-                if not any(value.strip() for value in values):
-                    continue
-                if len(values) != len(header):
-                    raise CorpusError(
-                        f"{self._table} line {reader.line_num}: {len(values)} values for {len(header)} columns; "
-                        "quote captions that contain commas"
-                    )
-                yield reader.line_num, dict(zip(header, values, strict=True))
-        except csv.Error as error:
-            raise CorpusError(f"{self._table} line {reader.line_num} is not CSV ({error}); check its quotes") from None
-
-    def _check_header(self, header: list[str]) -> None:
-        if not any(header):
-            raise CorpusError(f"{self._table} is empty; it needs a header line and one row per clip")
         own_reward = self.reward_column if self.score_table is None else None
         wanted = [self.file_column, self.caption_column, own_reward, self.id_column]
-        missing = [column for column in wanted if column is not None and column not in header]
-        if missing:
-            raise CorpusError(f"{self._table} has no column {_listed(missing)}; its columns are {_listed(header)}")
-        doubled = sorted({column for column in header if header.count(column) > 1})
-        if doubled:
-            raise CorpusError(f"{self._table} has column {_listed(doubled)} more than once; rename one of them")
+        return table_rows(self._table, [column for column in wanted if column is not None])
 
     def _entry(self, line: int, row: dict[str, str]) -> Entry:
         file, caption = row[self.file_column].strip(), row[self.caption_column].strip()
@@ -141,21 +115,3 @@ class FolderCorpus:
                 "leave it empty where it is unknown"
             )
         return reward
-
-
-def _decoded(table: Path) -> str:
-    if not table.is_file():
-        raise CorpusError(f"caption table {table} does not exist; check the path")
-    data = table.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise CorpusError(f"{table} is not UTF-8 (line {line}); save it as UTF-8") from None
-    if "\0" in text:
-        raise CorpusError(f"{table} holds zero bytes, so it is not a UTF-8 text; save it as UTF-8")
-    return text
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(repr(name) for name in names)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plaudit.encoders.spectrum import power
+from plaudit.encoders.spectrum import low_quantile, power
 
 TUNING_WINDOW, TUNING_HOP = 8192, 2048
 REGISTERS = (110.0, 220.0, 440.0, 880.0, 1760.0)
@@ -33,9 +33,10 @@ def amplitude(wave: Tensor) -> Tensor:
     loud = wave.abs()
     peak = loud.amax(1, keepdim=True) + 1e-5
     rms = wave.square().mean(1).sqrt() + 1e-5
-    share = [(loud > edge * peak).float().mean(1) for edge in PEAK_SHARES]
+    share = [(loud > edge * peak).count_nonzero(1) / wave.shape[1] for edge in PEAK_SHARES]
     still = (wave[:, 1:] - wave[:, :-1]).abs() < 2e-3 * peak
-    held = [(still & (loud[:, 1:] > edge * peak)).float().mean(1).add(1e-4).log10() for edge in (0.3, 0.7)]
+    pairs = wave.shape[1] - 1
+    held = [((still & (loud[:, 1:] > e * peak)).count_nonzero(1) / pairs + 1e-4).log10() for e in (0.3, 0.7)]
     crest = (peak[:, 0] / rms).log10()
     kurtosis = (wave.square().square().mean(1) / rms.pow(4) + 1e-3).log10()
     return torch.stack([*share, *held, crest, kurtosis], 1)
@@ -67,7 +68,7 @@ def tuning(wave: Tensor, rate: int) -> Tensor:
     """
     bin_hz = rate / TUNING_WINDOW
     highest = round(REGISTERS[-1] / bin_hz) + 2
-    log = power(wave, TUNING_WINDOW, TUNING_HOP)[:, :highest].clamp(min=1e-12).log() / 2  # [B, F, N]
+    log = power(wave, TUNING_WINDOW, TUNING_HOP, highest).clamp(min=1e-12).log() / 2  # [B, F, N]
     left, centre, right = log[:, :-2], log[:, 1:-1], log[:, 2:]
     audible = centre > log.amax((1, 2), keepdim=True) - math.log(300.0)
     peak = (centre > left) & (centre >= right) & audible
@@ -140,7 +141,7 @@ def flatness(spectrum: Tensor, groups: int = 4) -> Tensor:
     """
     ranges = (spectrum[:, 1:] + 1e-12).unflatten(1, (groups, -1))
     values = ranges.log10().mean(2) - ranges.mean(2).log10()  # [B, groups, N]
-    return torch.cat([values.mean(-1), torch.quantile(values, 0.1, dim=-1)], 1)
+    return torch.cat([values.mean(-1), low_quantile(values, 0.1)], 1)
 
 
 def _length(x: Tensor, y: Tensor) -> Tensor:

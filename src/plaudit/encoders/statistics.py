@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from plaudit.assets import EMBEDDED, load_module
 from plaudit.encoders.blemishes import amplitude, flatness, level, timing, tuning
-from plaudit.encoders.spectrum import checked, log_bands, mel_filters, onset_strength, power, semitone_filters
+from plaudit.encoders.spectrum import (
+    checked,
+    log_bands,
+    low_quantile,
+    mel_filters,
+    onset_strength,
+    power,
+    semitone_filters,
+)
 
 SAMPLE_RATE = 16000
 BANDS = 64
@@ -54,7 +62,7 @@ class StatisticsEmbedder(nn.Module):
         wave = 0.1 * wave / (wave.square().mean(1, keepdim=True).sqrt() + 1e-5)
         spectrum = power(wave, WINDOW, HOP)
         mel = log_bands(spectrum, self.mel)  # [B, 64, N]
-        floor = torch.quantile(mel, 0.05, dim=-1).unflatten(1, (16, -1)).mean(2)
+        floor = low_quantile(mel, 0.05).unflatten(1, (16, -1)).mean(2)
         fine = log_bands(power(wave, ONSET_WINDOW, ONSET_HOP), self.fine, floor=1e-6)
         onsets = onset_strength(fine, ONSET_GROUPS)
         chroma = log_bands(power(wave, PITCH_WINDOW, PITCH_HOP), self.pitch).mean(-1).unflatten(1, (5, 12)).mean(1)

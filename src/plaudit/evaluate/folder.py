@@ -1,15 +1,15 @@
-"""Scores of audio files that lie around: one by one, or a captioned set against a reference folder."""
+"""Scores of a captioned set of audio files against a reference folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from plaudit.audio import SUFFIXES, read_audio, resample
+from plaudit.audio import audio_files, read_audio, resample
 from plaudit.corpus.folder import FolderCorpus
 from plaudit.errors import AudioError, CorpusError
 from plaudit.evaluate.evaluator import embed_audio, evaluate_clips
@@ -17,33 +17,6 @@ from plaudit.evaluate.statistics import Interval, bootstrap_mean
 from plaudit.types import Embedder, Reward
 
 Progress = Callable[[int, int], None]
-
-
-def audio_files(paths: Sequence[Path]) -> list[Path]:
-    """The files named, and those with a known suffix anywhere under the folders named, sorted.
-
-    Raises AudioError where nothing is found.
-    """
-    found: list[Path] = []
-    for path in paths:
-        found += sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-    if not found:
-        raise AudioError(f"no audio under {', '.join(map(str, paths))}; give files or folders of {', '.join(SUFFIXES)}")
-    return found
-
-
-def score_files(paths: Sequence[Path], prompt: str, reward: Reward, progress: Progress) -> list[dict[str, Any]]:
-    """{"file", "reward", "error"} of each file; one that can't be scored has its error and no reward."""
-    rows: list[dict[str, Any]] = []
-    for done, path in enumerate(paths):
-        try:
-            wave, rate = read_audio(path)
-            value = float(reward.score([torch.from_numpy(wave)], rate, [prompt])[0])
-            rows.append({"file": str(path), "reward": value, "error": None})
-        except AudioError as error:
-            rows.append({"file": str(path), "reward": None, "error": str(error)})
-        progress(done + 1, len(paths))
-    return rows
 
 
 def evaluate_folder(

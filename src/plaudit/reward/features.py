@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from plaudit.audio import SILENT_PEAK, resample, resample_tensor
-from plaudit.errors import AudioError, ModelError
+from plaudit.errors import ModelError
+from plaudit.reward.recording import Recording, View
 from plaudit.types import AudioEmbedder, Embedder
 
 CLAP_SECONDS = 10.0
@@ -64,18 +64,27 @@ class RewardFeatures:
     def clip_features(self, waves: Sequence[Tensor], rate: int) -> Tensor:
         """Prompt-free part: waves [T] each, of any lengths, at `rate` Hz -> [B, clip_dim].
 
-        Differentiable in the waves where the encoders are. AudioError for a clip that is empty,
-        silent or not finite, naming its place.
+        Differentiable in the waves where the encoders are. AudioError for a clip that is empty, silent or not finite,
+        naming its place.
         """
-        for index, wave in enumerate(waves):
-            check_wave(wave, f"clip {index}")
+        return self.recording_features([Recording(wave, rate, f"clip {index}") for index, wave in enumerate(waves)])
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The forms in which the encoders hear a recording."""
+        heard = {"clap_audio": View(self.clap.sample_rate, CLAP_SECONDS), "audio": View(self.listener.sample_rate)}
+        return tuple(view for part, view in heard.items() if self._clip_dims[part])
+
+    def recording_features(self, recordings: Sequence[Recording]) -> Tensor:
+        """The same of recordings [B] at any rates -> [B, clip_dim]."""
         parts = []
         if self._clip_dims["clap_audio"]:
-            heard = [centre(wave, round(CLAP_SECONDS * rate)) for wave in waves]
-            parts.append(_embedded(self.clap, heard, rate))
+            centres = View(self.clap.sample_rate, CLAP_SECONDS)
+            parts.append(embed_batched(self.clap, [recording.heard(centres) for recording in recordings]))
         if self._clip_dims["audio"]:
-            parts.append(_heard_whole(self.listener, waves, rate))
-        return torch.cat(parts, dim=-1) if parts else torch.zeros(len(waves), 0)
+            all_of_it = View(self.listener.sample_rate)
+            parts.append(embed_whole(self.listener, [recording.heard(all_of_it) for recording in recordings]))
+        return torch.cat(parts, dim=-1) if parts else torch.zeros(len(recordings), 0)
 
     def with_prompts(self, clip_features: Tensor, prompts: Sequence[str]) -> Tensor:
         """clip_features [B, clip_dim] and their prompts -> the head's input [B, dim]."""
@@ -99,24 +108,6 @@ class RewardFeatures:
         return table[[rows.get(prompt, 0) for prompt in prompts]]
 
 
-def check_wave(wave: Tensor, name: str) -> None:
-    """AudioError where `wave` [T] cannot be scored: the wrong shape, empty, not finite, or silent."""
-    if wave.ndim != 1:
-        raise AudioError(f"{name} has shape {list(wave.shape)}; the reward takes mono waveforms of shape [T]")
-    if wave.numel() == 0:
-        raise AudioError(f"{name} is empty; give audio of at least a fraction of a second")
-    if not torch.isfinite(wave).all():
-        raise AudioError(f"{name} holds NaN or infinite samples; decode or generate it again")
-    if wave.abs().max() < SILENT_PEAK:
-        raise AudioError(f"{name} is silent; there is nothing to score")
-
-
-def centre(wave: Tensor, samples: int) -> Tensor:
-    """The middle `samples` of wave [T], or all of a shorter one."""
-    start = max(0, (wave.shape[-1] - samples) // 2)
-    return wave[start : start + samples]
-
-
 def segments(samples: int, rate: int) -> list[int]:
     """Lengths of the segments of SEGMENT_SECONDS that a track of `samples` is heard in; the last is what is left."""
     full = round(SEGMENT_SECONDS * rate)
@@ -127,21 +118,17 @@ def segments(samples: int, rate: int) -> list[int]:
     return [*lengths[:-1], full + rest]
 
 
-def _heard_whole(listener: AudioEmbedder, waves: Sequence[Tensor], rate: int) -> Tensor:
-    """[B, listener.dim]: of each wave the mean over its segments, weighted by their lengths."""
-    lengths = [segments(wave.shape[-1], rate) for wave in waves]
+def embed_whole(listener: AudioEmbedder, waves: Sequence[Tensor]) -> Tensor:
+    """[B, listener.dim] of waves [T] at its rate: the mean over their segments, weighted by their lengths."""
+    lengths = [segments(wave.shape[-1], listener.sample_rate) for wave in waves]
     pieces = [piece for wave, cut in zip(waves, lengths, strict=True) for piece in wave.split(cut)]
-    heard = _embedded(listener, pieces, rate).split([len(cut) for cut in lengths])
+    heard = embed_batched(listener, pieces).split([len(cut) for cut in lengths])
     weights = [torch.tensor(cut, dtype=torch.float64) / sum(cut) for cut in lengths]
     return torch.stack([weight.to(rows) @ rows for weight, rows in zip(weights, heard, strict=True)])
 
 
-def _embedded(embedder: AudioEmbedder, waves: Sequence[Tensor], rate: int) -> Tensor:
-    """[B, embedder.dim]. Only clips of the same length share a batch, since padding would change what is heard."""
-    if rate != embedder.sample_rate and any(wave.requires_grad for wave in waves):
-        waves = [resample_tensor(wave[None], rate, embedder.sample_rate)[0] for wave in waves]
-    elif rate != embedder.sample_rate:
-        waves = [torch.from_numpy(resample(wave.cpu().numpy(), rate, embedder.sample_rate)) for wave in waves]
+def embed_batched(embedder: AudioEmbedder, waves: Sequence[Tensor]) -> Tensor:
+    """[B, embedder.dim] of waves [T] at its rate. Only clips of the same length share a batch: padding is heard."""
     rows_of_length: dict[int, list[int]] = defaultdict(list)
     for row, wave in enumerate(waves):
         rows_of_length[wave.shape[-1]].append(row)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from torch import Tensor
 
 from plaudit.assets import load_module, read_json, save_module
 from plaudit.errors import ModelError, PromptError
-from plaudit.reward.features import RewardFeatures, check_wave
+from plaudit.reward.features import RewardFeatures
 from plaudit.reward.head import TuneJuryHead
-from plaudit.types import AudioEmbedder, Embedder
+from plaudit.reward.identity import identity_of, told_apart_by
+from plaudit.reward.kinds import Sources
+from plaudit.reward.recording import Recording, View, check_wave
 
 KIND = "tunejury"
 
@@ -47,6 +50,23 @@ class TuneJury:
             ]
         return torch.cat(scores).clone() if scores else torch.zeros(0)
 
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The forms in which the encoders hear a recording."""
+        return self.features.views
+
+    def score_recordings(self, recordings: Sequence[Recording], prompts: Sequence[str]) -> Tensor:
+        """One score per recording [B], whatever their rates; they are heard in one batch per length."""
+        _check_counts(len(recordings), len(prompts))
+        with torch.inference_mode():
+            return self.score_features(self.features.recording_features(recordings), prompts).clone()
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest of head, blocks and encoders: rewards that share it give the same scores."""
+        encoders = (told_apart_by(self.features.clap), told_apart_by(self.features.listener))
+        return identity_of("tunejury", self.features.blocks, told_apart_by(self.head), *encoders)
+
     def score_tensors(self, waves: Tensor, rate: int, prompts: Sequence[str]) -> Tensor:
         """waves [B, T] and their prompts -> scores [B], with gradients to the waves."""
         _check_counts(len(waves), len(prompts))
@@ -78,13 +98,12 @@ def save_head(
     save_module(folder, head, {"kind": KIND, "head": shape, "blocks": list(blocks), "encoders": encoders, **facts})
 
 
-def load_reward(
-    folder: Path, clap: Callable[[str], Embedder], audio: Callable[[str], AudioEmbedder]
-) -> TuneJury:
-    """Read a reward; clap(name) and audio(name) give the encoders it was trained on. ModelError where it is damaged."""
+def load_tunejury(folder: Path, sources: Sources) -> TuneJury:
+    """Read a reward with the encoders it was trained on. ModelError where it is damaged."""
     head, config = _read(folder)
     encoders, blocks = config.pop("encoders"), config.pop("blocks")
-    return TuneJury(head, RewardFeatures(clap(encoders["clap"]), audio(encoders["audio"]), blocks), config)
+    features = RewardFeatures(sources.clap(encoders["clap"]), sources.audio(encoders["audio"]), blocks)
+    return TuneJury(head, features, config)
 
 
 def read_head(folder: Path) -> tuple[TuneJuryHead, tuple[str, ...]]:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from plaudit.assets import load_tensors, read_json, save_tensors, write_json
 from plaudit.errors import AudioError, CorpusError, ModelError
-from plaudit.reward.features import RewardFeatures, check_wave
+from plaudit.reward.features import RewardFeatures
+from plaudit.reward.recording import check_wave
 
 
 class FeatureStore:

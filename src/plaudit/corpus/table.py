@@ -1,0 +1,61 @@
+"""CSV tables that people bring: UTF-8, a header line, one clip a row."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from plaudit.errors import CorpusError
+
+
+def table_rows(table: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, values by column) of each row; blank lines are skipped.
+
+    CorpusError in one line where the file is missing or malformed, or a `wanted` column is not there.
+    """
+    reader = csv.reader(io.StringIO(_decoded(table), newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(table, header, wanted)
+        for values in reader:
+            if not any(value.strip() for value in values):
+                continue
+            if len(values) != len(header):
+                raise CorpusError(
+                    f"{table} line {reader.line_num}: {len(values)} values for {len(header)} columns; "
+                    "quote captions that contain commas"
+                )
+            yield reader.line_num, dict(zip(header, values, strict=True))
+    except csv.Error as error:
+        raise CorpusError(f"{table} line {reader.line_num} is not CSV ({error}); check its quotes") from None
+
+
+def _check_header(table: Path, header: list[str], wanted: Sequence[str]) -> None:
+    if not any(header):
+        raise CorpusError(f"{table} is empty; it needs a header line and one row per clip")
+    missing = [column for column in wanted if column not in header]
+    if missing:
+        raise CorpusError(f"{table} has no column {_listed(missing)}; its columns are {_listed(header)}")
+    doubled = sorted({column for column in header if header.count(column) > 1})
+    if doubled:
+        raise CorpusError(f"{table} has column {_listed(doubled)} more than once; rename one of them")
+
+
+def _decoded(table: Path) -> str:
+    if not table.is_file():
+        raise CorpusError(f"caption table {table} does not exist; check the path")
+    data = table.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise CorpusError(f"{table} is not UTF-8 (line {line}); save it as UTF-8") from None
+    if "\0" in text:
+        raise CorpusError(f"{table} holds zero bytes, so it is not a UTF-8 text; save it as UTF-8")
+    return text
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names)

@@ -1,0 +1,88 @@
+"""Scores that were computed before, by what was heard, what was asked for, and which reward judged."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from plaudit.assets import cache_home
+
+PATIENCE = 30.0
+"""Seconds that one process waits for another's write (ours); a write takes milliseconds."""
+
+
+def default_cache() -> Path:
+    """`plaudit/scores/scores.sqlite` in the user's cache folder."""
+    return cache_home() / "scores" / "scores.sqlite"
+
+
+class ScoreCache:
+    """An SQLite file of scores; any number of threads and processes may read and write it at once.
+
+    It never stands in the way: where the file can't be used (no permission, full disk, damage), `complain` hears of it
+    once, in one line, and from then on nothing is found and nothing is kept.
+    """
+
+    def __init__(self, path: Path, complain: Callable[[str], None]) -> None:
+        self._path, self._complain = path, complain
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=PATIENCE, check_same_thread=False)
+            self._connection.execute("PRAGMA synchronous = NORMAL")  # a score lost with the power is computed again
+            with self._connection:
+                self._connection.execute(
+                    "CREATE TABLE IF NOT EXISTS scores (key BLOB PRIMARY KEY, score REAL NOT NULL) WITHOUT ROWID"
+                )
+        except (OSError, sqlite3.Error) as error:
+            self._give_up(error)
+
+    def get(self, key: bytes) -> float | None:
+        """The score kept under `key`, or None."""
+        with self._lock:
+            if self._connection is None:
+                return None
+            try:
+                row = self._connection.execute("SELECT score FROM scores WHERE key = ?", (key,)).fetchone()
+            except sqlite3.Error as error:
+                self._give_up(error)
+                return None
+        return None if row is None else float(row[0])
+
+    def put(self, scores: Iterable[tuple[bytes, float]]) -> None:
+        """Keep scores by key; what was kept survives a kill."""
+        with self._lock:
+            if self._connection is None:
+                return
+            try:
+                with self._connection:
+                    self._connection.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", scores)
+            except sqlite3.Error as error:
+                self._give_up(error)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _give_up(self, error: Exception) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._complain(f"scores are not cached: {self._path} cannot be used ({error}); free space, or delete the file")
+
+
+def score_key(path: Path, prompt: str, identity: str) -> bytes:
+    """What a score depends on, as 32 bytes: the file's bytes, the prompt, and the reward's identity."""
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").digest()
+    digest = hashlib.sha256(content)
+    digest.update(hashlib.sha256(prompt.encode(errors="surrogatepass")).digest())
+    digest.update(identity.encode())
+    return digest.digest()

@@ -1,0 +1,58 @@
+"""The CLAP cosine as a reward: how well a clip fits its prompt, whatever people would think of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from plaudit.assets import read_json, write_json
+from plaudit.errors import ModelError
+from plaudit.reward.features import CLAP_SECONDS, embed_batched
+from plaudit.reward.identity import identity_of, told_apart_by
+from plaudit.reward.kinds import Sources
+from plaudit.reward.recording import Recording, View
+from plaudit.types import Embedder
+
+
+class CLAPCosine:
+    """A plaudit.types.Reward in -1..1: cosine of CLAP's embeddings of the centre 10 s and the prompt; 0 without one."""
+
+    def __init__(self, clap: Embedder) -> None:
+        self.clap = clap
+        self.views = (View(clap.sample_rate, CLAP_SECONDS),)
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest of its CLAP."""
+        return identity_of("clap", told_apart_by(self.clap))
+
+    def score(self, waves: list[Tensor], rate: int, prompts: list[str]) -> Tensor:
+        """One score per clip [B]; AudioError for a clip that is empty, silent or not finite."""
+        return self.score_recordings([Recording(w, rate, f"clip {i}") for i, w in enumerate(waves)], prompts)
+
+    def score_recordings(self, recordings: Sequence[Recording], prompts: Sequence[str]) -> Tensor:
+        """The same of recordings [B] at any rates."""
+        scores = torch.zeros(len(recordings))
+        asked = [row for row, prompt in enumerate(prompts) if prompt]
+        if asked:
+            with torch.inference_mode():
+                heard = embed_batched(self.clap, [recordings[row].heard(self.views[0]) for row in asked])
+                scores[asked] = (heard * self.clap.text([prompts[row] for row in asked])).sum(1).float().cpu()
+        return scores
+
+
+def save_clap_cosine(folder: Path, clap: str) -> None:
+    """Write the reward folder of the CLAP called `clap` (a known name or a folder)."""
+    write_json(folder / "config.json", {"kind": "clap", "clap": clap})
+
+
+def load_clap_cosine(folder: Path, sources: Sources) -> CLAPCosine:
+    """Read such a folder; ModelError where it names no CLAP."""
+    name = read_json(folder / "config.json").get("clap")
+    if not isinstance(name, str):
+        raise ModelError(f"{folder}/config.json must name a CLAP under \"clap\", e.g. \"embedded\"")
+    return CLAPCosine(sources.clap(name))

@@ -1,0 +1,82 @@
+"""A clip as rewards hear it: checked once, and brought once to each form that an encoder asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from plaudit.audio import SILENT_PEAK, resample, resample_tensor
+from plaudit.errors import AudioError
+from plaudit.types import Reward
+
+
+@dataclass(frozen=True)
+class View:
+    """A form in which an encoder hears a recording: its rate in Hz, and the seconds around the centre, or all."""
+
+    rate: int
+    seconds: float | None = None
+
+
+class Recording:
+    """A waveform [T] at `rate` Hz, called `name` in errors.
+
+    AudioError where it is not [T], empty, not finite, or silent.
+    """
+
+    def __init__(self, wave: Tensor, rate: int, name: str) -> None:
+        check_wave(wave, name)
+        self.wave, self.rate = wave, rate
+        self._heard: dict[tuple[int, int], Tensor] = {}
+
+    def heard(self, view: View) -> Tensor:
+        """The waveform [T'] at the view's rate; encoders that ask for the same samples get the same tensor."""
+        samples = self.wave.shape[-1]
+        if view.seconds is not None:
+            samples = min(samples, round(view.seconds * self.rate))
+        if view.rate == self.rate:
+            return centre(self.wave, samples)
+        if (view.rate, samples) not in self._heard:
+            cut = centre(self.wave, samples)
+            if cut.requires_grad:
+                self._heard[view.rate, samples] = resample_tensor(cut[None], self.rate, view.rate)[0]
+            else:
+                heard = resample(cut.cpu().numpy(), self.rate, view.rate)
+                self._heard[view.rate, samples] = torch.from_numpy(heard)
+        return self._heard[view.rate, samples]
+
+
+@runtime_checkable
+class RecordingReward(Reward, Protocol):
+    """A reward that takes recordings at any rates; scoring files is faster with one, and can be cached.
+
+    views: the forms in which it hears them. identity: a digest of all that its scores depend on.
+    """
+
+    views: tuple[View, ...]
+    identity: str
+
+    def score_recordings(self, recordings: Sequence[Recording], prompts: Sequence[str]) -> Tensor:
+        """One score per recording [B]."""
+
+
+def check_wave(wave: Tensor, name: str) -> None:
+    """AudioError where `wave` [T] cannot be scored: the wrong shape, empty, not finite, or silent."""
+    if wave.ndim != 1:
+        raise AudioError(f"{name} has shape {list(wave.shape)}; the reward takes mono waveforms of shape [T]")
+    if wave.numel() == 0:
+        raise AudioError(f"{name} is empty; give audio of at least a fraction of a second")
+    if not torch.isfinite(wave).all():
+        raise AudioError(f"{name} holds NaN or infinite samples; decode or generate it again")
+    if wave.abs().max() < SILENT_PEAK:
+        raise AudioError(f"{name} is silent; there is nothing to score")
+
+
+def centre(wave: Tensor, samples: int) -> Tensor:
+    """The middle `samples` of wave [T], or all of a shorter one."""
+    start = max(0, (wave.shape[-1] - samples) // 2)
+    return wave[start : start + samples]

@@ -1,0 +1,117 @@
+"""Several rewards as one: a weighted sum of their z-scores, so that none counts for more by its scale alone (ours)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from plaudit.assets import read_json, write_json
+from plaudit.errors import ModelError
+from plaudit.reward.identity import identity_of
+from plaudit.reward.kinds import Sources
+from plaudit.reward.recording import Recording, RecordingReward, View
+from plaudit.reward.scoring import Clip, score_clips
+from plaudit.types import Reward
+
+
+@dataclass(frozen=True)
+class Part:
+    """A reward in a sum: its name or folder, its weight, and the mean and standard deviation of its scores.
+
+    `identity` is that of the reward that was measured; another under the same name is refused.
+    """
+
+    reward: str
+    weight: float
+    mean: float
+    std: float
+    identity: str
+
+
+class WeightedSum:
+    """A plaudit.types.Reward: the sum over parts of weight * (score - mean) / std."""
+
+    def __init__(self, parts: Sequence[Part], rewards: Sequence[RecordingReward]) -> None:
+        self.parts, self.rewards = tuple(parts), tuple(rewards)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The forms in which the parts hear a recording, each once."""
+        return tuple(dict.fromkeys(view for reward in self.rewards for view in reward.views))
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest of the parts; the names they are found under play no role."""
+        return identity_of("sum", [(part.weight, part.mean, part.std, part.identity) for part in self.parts])
+
+    def score(self, waves: list[Tensor], rate: int, prompts: list[str]) -> Tensor:
+        """One score per clip [B]; AudioError for a clip that is empty, silent or not finite."""
+        return self.score_recordings([Recording(w, rate, f"clip {i}") for i, w in enumerate(waves)], prompts)
+
+    def score_recordings(self, recordings: Sequence[Recording], prompts: Sequence[str]) -> Tensor:
+        """The same of recordings [B] at any rates."""
+        total = torch.zeros(len(recordings))
+        for part, reward in zip(self.parts, self.rewards, strict=True):
+            total += part.weight * (reward.score_recordings(recordings, prompts) - part.mean) / part.std
+        return total
+
+
+def combined(
+    folder: Path, weights: Mapping[str, float], clips: Sequence[Clip], load: Callable[[str], Reward]
+) -> WeightedSum:
+    """Write the reward folder of a weighted sum; mean and standard deviation are measured on `clips`.
+
+    weights: weight by reward name; load(name) gives the reward (plaudit.load_reward). ModelError where a part has no
+    identity or hardly differs between clips, or where fewer than two clips can be scored.
+    """
+    parts, rewards = [], []
+    for name, weight in weights.items():
+        reward = _part_reward(name, load)
+        scores = [row.score for row in score_clips(clips, reward) if row.score is not None]
+        std, mean = torch.std_mean(torch.tensor(scores, dtype=torch.float64)) if len(scores) > 1 else (None, None)
+        if std is None or mean is None or std <= 1e-9:
+            raise ModelError(f"reward {name!r} has no spread on {len(scores)} clips; give more, and varied ones")
+        parts.append(Part(name, float(weight), mean.item(), std.item(), reward.identity))
+        rewards.append(reward)
+    _check(parts, folder)
+    write_json(folder / "config.json", {"kind": "sum", "parts": [asdict(part) for part in parts]})
+    return WeightedSum(parts, rewards)
+
+
+def load_weighted_sum(folder: Path, sources: Sources) -> WeightedSum:
+    """Read such a folder; ModelError where it is malformed or a part is not the one that was measured."""
+    try:
+        parts = [Part(**part) for part in read_json(folder / "config.json")["parts"]]
+        _check(parts, folder)
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{folder}/config.json does not describe a sum of rewards ({error}); combine again") from None
+    rewards = []
+    for part in parts:
+        if Path(part.reward).resolve() == folder.resolve():
+            raise ModelError(f"{folder} is a part of itself; combine again from other rewards")
+        reward = _part_reward(part.reward, sources.reward)
+        if reward.identity != part.identity:
+            raise ModelError(f"reward {part.reward!r} is not the one that {folder} was measured with; combine again")
+        rewards.append(reward)
+    return WeightedSum(parts, rewards)
+
+
+def _part_reward(name: str, load: Callable[[str], Reward]) -> RecordingReward:
+    reward = load(name)
+    if not isinstance(reward, RecordingReward):
+        raise ModelError(f"reward {name!r} cannot be a part: it lacks identity, views or score_recordings")
+    return reward
+
+
+def _check(parts: Sequence[Part], folder: Path) -> None:
+    if not parts:
+        raise ModelError(f"{folder}: a sum of rewards needs at least one part")
+    for part in parts:
+        if not (math.isfinite(part.weight) and math.isfinite(part.mean) and math.isfinite(part.std) and part.std > 0):
+            raise ModelError(f"{folder}: part {part.reward!r} needs finite numbers and a std above 0; combine again")

@@ -1,0 +1,119 @@
+"""`plaudit score` and `plaudit rank` as they are typed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+Plaudit = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def plaudit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plaudit:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def run(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "plaudit", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, input=stdin)
+
+    return run
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Three clips of rising pitch, and noise."""
+    folder, time = tmp_path / "clips", np.arange(32000) / 16000
+    folder.mkdir()
+    for name, hz in (("a", 220), ("b", 330), ("c", 440)):
+        soundfile.write(folder / f"{name}.wav", 0.3 * np.sin(2 * np.pi * hz * time), 16000)
+    soundfile.write(folder / "d.wav", 0.1 * np.random.default_rng(0).standard_normal(32000), 16000)
+    return folder
+
+
+def test_scores_as_json_csv_and_again_from_the_cache(plaudit: Plaudit, clips: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text(f"file,prompt,system\n{clips}/a.wav,{'piano ' * 2000},ours\n{clips}/b.wav,,theirs\n")
+    first = plaudit("score", "-", "--table", table, "--prompt", "drums", "--json", stdin=f"{clips}/c.wav\n")
+    assert first.returncode == 0, first.stderr
+    rows = json.loads(first.stdout)
+    assert [(Path(r["file"]).name, r["prompt"][:6], r.get("system")) for r in rows] == [
+        ("a.wav", "piano ", "ours"), ("b.wav", "drums", "theirs"), ("c.wav", "drums", None)
+    ]  # fmt: skip
+    assert (tmp_path / "cache" / "plaudit" / "scores" / "scores.sqlite").is_file()
+    again = plaudit("score", "--table", table, "--prompt", "drums", "--csv", "-")
+    cached = list(csv.DictReader(io.StringIO(again.stdout)))
+    assert [float(row["reward"]) for row in cached] == [row["reward"] for row in rows[:2]]
+
+
+def test_a_reference_gives_percentiles_and_is_of_one_reward(plaudit: Plaudit, clips: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "ref.json"
+    assert plaudit("score", clips, "--save-reference", saved).returncode == 0
+    by_file = json.loads(plaudit("score", clips, "--reference", saved, "--json").stdout)
+    by_folder = json.loads(plaudit("score", clips, "--reference", clips, "--json").stdout)
+    assert sorted(row["percentile"] for row in by_file) == [12.5, 37.5, 62.5, 87.5]
+    assert [row["percentile"] for row in by_folder] == [row["percentile"] for row in by_file]
+    assert by_file[0]["percentile_definition"].startswith("mid-rank among 4 scores")
+    refused = plaudit("score", clips, "--reference", saved, "--reward", "embedded-clap")
+    assert refused.returncode == 1 and "made with another reward" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_the_best_are_ranked_and_copied(plaudit: Plaudit, clips: Path, tmp_path: Path) -> None:
+    (clips / "e.wav").write_text("no audio")
+    done = plaudit("rank", clips, "--prompt", "calm", "-n", 2, "--copy", tmp_path / "best", "--json")
+    rows = json.loads(done.stdout)
+    assert done.returncode == 1 and "e.wav" in done.stderr
+    assert [(row["rank"], row["of"]) for row in rows] == [(1, 4), (2, 4)]
+    assert rows[0]["margin"] == pytest.approx(rows[0]["reward"] - rows[1]["reward"])
+    assert sorted(p.name for p in (tmp_path / "best").iterdir()) == [Path(row["copy"]).name for row in rows]
+
+
+def test_a_cache_that_cannot_be_written_is_told_once(plaudit: Plaudit, clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    done = plaudit("score", clips, "--reference", clips)
+    assert done.returncode == 0 and done.stdout.count("│") > 4
+    assert done.stderr.count("scores are not cached") == 1
+    assert plaudit("score", clips, "--no-cache").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("score",), 2, "no files"),
+        (("score", "-"), 1, "standard input is empty"),
+        (("score", "x.wav", "--reward", "nowhere"), 1, "no model 'nowhere': give a model folder or one of embedded"),
+        (("rank", "--table", "nowhere.csv"), 1, "nowhere.csv does not exist"),
+    ],
+)
+def test_wrong_usage_says_what_to_do(plaudit: Plaudit, arguments: tuple[str, ...], code: int, said: str) -> None:
+    done = plaudit(*arguments)
+    assert done.returncode == code and said in " ".join(done.stderr.split())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
+def test_a_full_disk_is_named_in_one_line(clips: Path, tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "plaudit", "score", str(clips), "--csv", "-"],
+            stdout=full, stderr=subprocess.PIPE, text=True, env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        )  # fmt: skip
+    assert done.returncode != 0 and "No space left" in done.stderr
+
+
+def test_two_processes_score_the_same_folder_at_once(plaudit: Plaudit, clips: Path) -> None:
+    command = [sys.executable, "-m", "plaudit", "score", str(clips), "--json"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0] and not any(err for _, err in said)
+    scores = [[row["reward"] for row in json.loads(out)] for out, _ in said]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)

@@ -1,0 +1,131 @@
+"""Rewards of every kind behind one interface, found by name: folders, sums, and other packages'."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import plaudit
+from plaudit import hub
+from plaudit.errors import AudioError, ModelError
+from plaudit.reward.clap_cosine import CLAPCosine, save_clap_cosine
+from plaudit.reward.kinds import Sources, read_reward
+from plaudit.reward.recording import RecordingReward
+from plaudit.reward.scoring import Clip, score_clips
+from plaudit.reward.weighted_sum import combined
+from plaudit.types import Reward
+from tests.reward.test_scorer import CLAP, MERT, PROMPTS, WAVES, a_jury
+from tests.reward.test_scoring import Loudness, a_folder
+
+PACKAGE = """
+import torch
+
+class Peak:
+    def score(self, waves, rate, prompts):
+        return torch.stack([wave.abs().max() for wave in waves])
+
+def broken():
+    raise RuntimeError("no weights here")
+
+nothing = dict
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package with three rewards, as an installer leaves it."""
+    site = tmp_path / "site"
+    (site / "peaky-1.0.dist-info").mkdir(parents=True)
+    (site / "peaky_rewards.py").write_text(PACKAGE)
+    (site / "peaky-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: peaky\nVersion: 1.0\n")
+    (site / "peaky-1.0.dist-info" / "entry_points.txt").write_text(
+        "[plaudit.rewards]\npeak = peaky_rewards:Peak\nbroken = peaky_rewards:broken\nnothing = peaky_rewards:nothing\n"
+    )
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.delitem(sys.modules, "peaky_rewards", raising=False)
+
+
+def named(name: str) -> Reward:
+    """What the tests' rewards are called."""
+    rewards: dict[str, Reward] = {"jury": a_jury(), "cosine": CLAPCosine(CLAP), "loudness": Loudness()}
+    return rewards[name]
+
+
+SOURCES = Sources(lambda _: CLAP, lambda _: MERT, named)
+
+
+def test_a_cosine_is_between_what_clap_hears_and_reads() -> None:
+    scores = CLAPCosine(CLAP).score(WAVES, 8000, PROMPTS)
+    expected = [
+        float(CLAP.audio(w[None])[0] @ CLAP.text([p])[0]) if p else 0.0 for w, p in zip(WAVES, PROMPTS, strict=True)
+    ]
+    assert scores.tolist() == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(AudioError, match="clip 0 is silent"):
+        CLAPCosine(CLAP).score([torch.zeros(4000)], 8000, ["x"])
+
+
+def test_a_cosine_is_read_from_its_folder(tmp_path: Path) -> None:
+    save_clap_cosine(tmp_path / "cosine", "embedded")
+    assert isinstance(hub.load_reward_model(str(tmp_path / "cosine")), CLAPCosine)
+    (tmp_path / "cosine" / "config.json").write_text('{"kind": "clap"}')
+    with pytest.raises(ModelError, match="must name a CLAP"):
+        hub.load_reward_model(str(tmp_path / "cosine"))
+
+
+def test_every_shipped_reward_is_found_and_can_be_batched() -> None:
+    for name in hub.REWARDS:
+        reward = plaudit.load_reward(name)
+        assert isinstance(reward, RecordingReward) and len(reward.identity) == 64
+    assert hub.load_reward_model("embedded").identity == hub.load_reward_model("embedded").identity  # type: ignore[attr-defined]
+
+
+def test_a_sum_is_of_z_scores(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    clips = a_folder(tmp_path / "clips", 9)
+    reward = combined(tmp_path / "sum", {"jury": 2.0, "cosine": -0.5}, clips, named)
+    parts = {name: [row.score for row in score_clips(clips, named(name))] for name in ("jury", "cosine")}
+    z = {name: torch.tensor(scores, dtype=torch.float64) for name, scores in parts.items()}
+    z = {name: (s - s.mean()) / s.std() for name, s in z.items()}
+    expected = (2.0 * z["jury"] - 0.5 * z["cosine"]).tolist()
+    again = read_reward(tmp_path / "sum", SOURCES)
+    for each in (reward, again):
+        assert [row.score for row in score_clips(clips, each)] == pytest.approx(expected, abs=1e-4)
+    assert again.identity == reward.identity != named("jury").identity  # type: ignore[attr-defined]
+    assert sum(expected) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_sum_that_cannot_be_trusted_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    clips = a_folder(tmp_path / "clips", 4)
+    with pytest.raises(ModelError, match="'loudness' cannot be a part"):
+        combined(tmp_path / "sum", {"loudness": 1.0}, clips, named)
+    with pytest.raises(ModelError, match="no spread on 4 clips"):
+        combined(tmp_path / "sum", {"cosine": 1.0}, [Clip(each.file) for each in clips], named)
+    with pytest.raises(ModelError, match="at least one part"):
+        combined(tmp_path / "sum", {}, clips, named)
+    with pytest.raises(ModelError, match="finite numbers"):
+        combined(tmp_path / "sum", {"jury": float("nan")}, clips, named)
+    assert not (tmp_path / "sum").exists()
+    combined(tmp_path / "sum", {"jury": 1.0}, clips, named)
+    with pytest.raises(ModelError, match=r"not the one that .* was measured with"):
+        read_reward(tmp_path / "sum", Sources(SOURCES.clap, SOURCES.audio, lambda _: named("cosine")))
+    (tmp_path / "sum" / "config.json").write_text(json.dumps({"kind": "sum", "parts": [{"reward": "jury"}]}))
+    with pytest.raises(ModelError, match="does not describe a sum"):
+        read_reward(tmp_path / "sum", SOURCES)
+
+
+@pytest.mark.usefixtures("installed")
+def test_an_installed_reward_is_found_by_its_name(tmp_path: Path) -> None:
+    reward = hub.load_reward_model("peak")
+    assert reward.score(WAVES[:2], 8000, ["", ""]).tolist() == [wave.abs().max().item() for wave in WAVES[:2]]
+    assert all(row.score is not None for row in score_clips(a_folder(tmp_path, 6), reward))
+    with pytest.raises(ModelError, match=r"'broken' \(peaky_rewards:broken\) fails: .*no weights here"):
+        hub.load_reward_model("broken")
+    with pytest.raises(ModelError, match=r"'nothing' .* has no method score"):
+        hub.load_reward_model("nothing")
+    with pytest.raises(ModelError, match=r"no model 'taste': .* broken, embedded, embedded-clap, nothing, peak"):
+        hub.load_reward_model("taste")

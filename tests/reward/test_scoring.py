@@ -1,0 +1,268 @@
+"""Files -> rows: the same scores as one by one, errors in their rows, a cache that any number of processes share."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+from plaudit.audio import read_audio
+from plaudit.errors import AudioError, ModelError
+from plaudit.reward.cache import ScoreCache, score_key
+from plaudit.reward.recording import Recording, RecordingReward, View
+from plaudit.reward.scorer import TuneJury
+from plaudit.reward.scoring import Clip, score_clips
+from plaudit.types import Reward
+from tests.reward.listeners import clip
+from tests.reward.test_scorer import a_jury
+
+
+def write(path: Path, seconds: float = 0.5, rate: int = 8000, channels: int = 1, seed: int = 0) -> Path:
+    wave = clip(seed, seconds, rate).numpy()
+    soundfile.write(path, np.stack([wave] * channels, axis=1), rate)
+    return path
+
+
+def refuse(line: str) -> None:
+    raise AssertionError(line)
+
+
+def a_folder(folder: Path, count: int = 23) -> list[Clip]:
+    """Clips of three lengths at three rates, mono and stereo, with and without prompts."""
+    kinds = [(0.4, 8000, 1), (0.4, 16000, 2), (0.7, 11025, 1), (0.55, 8000, 1)]
+    files = [write(folder / f"{n:02d}.wav", *kinds[n % 4], seed=n) for n in range(count)]
+    return [Clip(file, ("piano", "", "drums")[n % 3]) for n, file in enumerate(files)]
+
+
+def one_by_one(clips: list[Clip], reward: Reward) -> list[float]:
+    scores = []
+    for each in clips:
+        wave, rate = read_audio(each.file)
+        scores.append(float(reward.score([torch.from_numpy(wave)], rate, [each.prompt])[0]))
+    return scores
+
+
+class Loudness:
+    """A reward of the plainest kind: no identity, no views, one number per clip."""
+
+    def score(self, waves: list[Tensor], rate: int, prompts: list[str]) -> Tensor:
+        return torch.stack([wave.square().mean() for wave in waves])
+
+
+class Counting(TuneJury):
+    """How many recordings were judged."""
+
+    judged = 0
+
+    def score_recordings(self, recordings, prompts):  # type: ignore[no-untyped-def]
+        self.judged += len(recordings)
+        return super().score_recordings(recordings, prompts)
+
+
+def counting() -> Counting:
+    jury = a_jury()
+    return Counting(jury.head, jury.features, jury.facts)
+
+
+@pytest.mark.parametrize("reward", [a_jury(), Loudness()], ids=["tunejury", "plain"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_scores_are_those_of_one_file_after_the_other(tmp_path: Path, reward: Reward, threads: int) -> None:
+    clips, before = a_folder(tmp_path), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        heard: list[tuple[int, int]] = []
+        rows = score_clips(clips, reward, progress=lambda done, total: heard.append((done, total)))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert [row.clip for row in rows] == clips and all(row.error is None for row in rows)
+    assert [row.score for row in rows] == pytest.approx(one_by_one(clips, reward), abs=1e-5)
+    assert heard[-1] == (23, 23) and heard == sorted(heard)
+
+
+def test_a_recording_is_resampled_once_per_rate_and_length() -> None:
+    recording = Recording(clip(0, 1.0, 16000), 16000, "it")
+    whole, cut = recording.heard(View(8000)), recording.heard(View(8000, 0.5))
+    assert recording.heard(View(8000, 10.0)) is whole and recording.heard(View(8000, 0.5)) is cut
+    assert (len(whole), len(cut)) == (8000, 4000)
+    assert recording.heard(View(16000)).data_ptr() == recording.wave.data_ptr()
+
+
+def test_the_lot_of_bad_files_have_their_errors_and_the_good_ones_their_scores(tmp_path: Path) -> None:
+    good = write(tmp_path / "good.wav")
+    (tmp_path / "empty.wav").write_bytes(b"")
+    (tmp_path / "text.wav").write_text("these are no samples")
+    (tmp_path / "cut.wav").write_bytes(good.read_bytes()[:3000])
+    soundfile.write(tmp_path / "silent.wav", np.zeros(4000), 8000)
+    soundfile.write(tmp_path / "nan.wav", np.full(4000, np.nan), 8000, "FLOAT")
+    soundfile.write(tmp_path / "one.wav", np.full(1, 0.5), 8000)
+    write(tmp_path / "eight.wav", channels=8)
+    write(tmp_path / "fast.wav", rate=192000)
+    names = ["good", "empty", "text", "cut", "silent", "nan", "one", "eight", "fast", "missing"]
+    rows = score_clips([Clip(tmp_path / f"{name}.wav", "x" * 10_000) for name in names], _whole_seconds())
+    said = {name: row.error for name, row in zip(names, rows, strict=True)}
+    assert [name for name in names if said[name] is None] == ["good", "eight", "fast"]
+    for name, words in {
+        "empty": "is empty (0 bytes)",
+        "text": "cannot be decoded",
+        "cut": "is truncated",
+        "silent": "is silent",
+        "nan": "NaN or infinite",
+        "one": "too short",
+        "missing": "does not exist",
+    }.items():
+        assert words in str(said[name]) and str(tmp_path / name) in str(said[name])
+
+
+def _whole_seconds() -> Reward:
+    """A jury that refuses a whole batch for one clip that is too short, as encoders do."""
+
+    class Strict(TuneJury):
+        def score_recordings(self, recordings, prompts):  # type: ignore[no-untyped-def]
+            if any(recording.wave.shape[-1] < 256 for recording in recordings):
+                raise AudioError("the audio is too short")
+            return super().score_recordings(recordings, prompts)
+
+    jury = a_jury()
+    return Strict(jury.head, jury.features)
+
+
+def test_a_score_that_is_no_number_is_an_error_and_a_wrong_shape_stops(tmp_path: Path) -> None:
+    class Broken:
+        def score(self, waves: list[Tensor], rate: int, prompts: list[str]) -> Tensor:
+            return torch.full((len(waves),), float("nan")) if prompts[0] else torch.zeros(len(waves), 2)
+
+    file = write(tmp_path / "a.wav")
+    assert "the reward gave nan" in str(score_clips([Clip(file, "x")], Broken())[0].error)
+    with pytest.raises(ModelError, match=r"shape \[1, 2\] for 1 clips"):
+        score_clips([Clip(file)], Broken())
+
+
+def test_what_was_scored_is_not_judged_again(tmp_path: Path) -> None:
+    clips, jury = a_folder(tmp_path, 6), counting()
+    cache = ScoreCache(tmp_path / "cache" / "scores.sqlite", refuse)
+    first = score_clips(clips, jury, cache)
+    assert jury.judged == 6 and score_clips(clips, jury, cache) == first and jury.judged == 6
+    copied = tmp_path / "copy.wav"
+    copied.write_bytes(clips[0].file.read_bytes())
+    assert score_clips([Clip(copied, clips[0].prompt)], jury, cache)[0].score == first[0].score and jury.judged == 6
+    score_clips([Clip(copied, "another prompt")], jury, cache)
+    write(clips[1].file, seed=99)
+    score_clips(clips, jury, cache)
+    assert jury.judged == 8
+    other = counting()
+    with torch.no_grad():
+        other.head.offset += 1
+    assert score_clips(clips[:1], other, cache)[0].score == pytest.approx(first[0].score - 1)  # type: ignore[operator]
+    assert other.judged == 1 and isinstance(other, RecordingReward)
+
+
+def test_a_reward_that_does_not_say_what_it_is_is_not_cached(tmp_path: Path) -> None:
+    cache = ScoreCache(tmp_path / "scores.sqlite", refuse)
+    score_clips([Clip(write(tmp_path / "a.wav"))], Loudness(), cache)
+    assert sqlite3.connect(tmp_path / "scores.sqlite").execute("SELECT count(*) FROM scores").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("harm", ["file in the way", "damaged", "read only"])
+def test_a_cache_that_cannot_be_used_is_told_once_and_does_without(tmp_path: Path, harm: str) -> None:
+    path = tmp_path / "cache" / "scores.sqlite"
+    if harm == "file in the way":
+        path.parent.write_text("")
+    else:
+        path.parent.mkdir()
+        path.write_bytes(b"no database, whatever its name says" * 100)
+    told: list[str] = []
+    cache = ScoreCache(path, told.append)
+    if harm == "read only":
+        path.unlink()
+        cache = ScoreCache(path, told.append)
+        told.clear()
+        cache._connection.execute("PRAGMA query_only = ON")  # type: ignore[union-attr]
+    rows = score_clips(a_folder(tmp_path, 9), a_jury(), cache)
+    assert all(row.score is not None for row in rows)
+    assert len(told) == 1 and "scores are not cached" in told[0] and str(path) in told[0]
+
+
+def test_a_disk_that_fills_up_costs_the_cache_and_nothing_else(tmp_path: Path) -> None:
+    told: list[str] = []
+    cache = ScoreCache(tmp_path / "scores.sqlite", told.append)
+    cache._connection.execute("PRAGMA max_page_count = 2")  # type: ignore[union-attr]
+    for start in range(0, 1000, 100):
+        cache.put((n.to_bytes(32, "big"), 0.5) for n in range(start, start + 100))
+    assert len(told) == 1 and "full" in told[0]
+    assert score_clips(a_folder(tmp_path, 2), a_jury(), cache)[1].score is not None
+
+
+def _fill(path: str, first: int, count: int) -> None:
+    cache = ScoreCache(Path(path), refuse)
+    for n in range(first, first + count):
+        cache.put([(n.to_bytes(32, "big"), float(n))])
+        cache.put([(bytes(32), 7.0)])
+    cache.close()
+
+
+def test_processes_and_threads_share_a_cache(tmp_path: Path) -> None:
+    path = tmp_path / "scores.sqlite"
+    started = multiprocessing.get_context("fork")
+    workers = [started.Process(target=_fill, args=(str(path), 1 + 40 * n, 40)) for n in range(2)]
+    thread = threading.Thread(target=_fill, args=(str(path), 1000, 40))
+    for worker in (*workers, thread):
+        worker.start()
+    for worker in (*workers, thread):
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    cache = ScoreCache(path, refuse)
+    assert [cache.get(n.to_bytes(32, "big")) for n in (*range(1, 81), *range(1000, 1040))] == [
+        *range(1, 81), *range(1000, 1040)
+    ]  # fmt: skip
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from plaudit.reward.cache import ScoreCache
+from plaudit.reward.scoring import Clip, score_clips
+from tests.reward.test_scoring import counting, refuse
+class Slow(type(counting())):
+    def score_recordings(self, recordings, prompts):
+        time.sleep(0.2)
+        return super().score_recordings(recordings, prompts)
+jury = counting(); jury.__class__ = Slow
+files = sorted(Path(sys.argv[1]).glob("*.wav"))
+score_clips([Clip(file) for file in files], jury, ScoreCache(Path(sys.argv[2]), refuse))
+"""
+
+
+def test_scoring_that_was_killed_goes_on_from_what_it_had(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    clips = [Clip(each.file) for each in a_folder(tmp_path / "clips", 40)]
+    path = tmp_path / "scores.sqlite"
+    process = subprocess.Popen([sys.executable, "-c", SLOW, str(tmp_path / "clips"), str(path)])
+    jury = counting()
+    # The subprocess's class is another; what it kept is found by the identity that both have in common.
+    keys = [score_key(each.file, each.prompt, jury.identity) for each in clips]
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.exists() and any(ScoreCache(path, refuse).get(key) is not None for key in keys):
+            break
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    cache = ScoreCache(path, refuse)
+    kept = sum(cache.get(key) is not None for key in keys)
+    assert 0 < kept < 40
+    rows = score_clips(clips, jury, cache)
+    assert jury.judged == 40 - kept
+    assert [row.score for row in rows] == pytest.approx(one_by_one(clips, a_jury()), abs=1e-5)
