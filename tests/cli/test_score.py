@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from plaudit.reward.calibration import Bias, Calibration, save_calibration
+
 Plaudit = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -66,6 +68,21 @@ def test_a_reference_gives_percentiles_and_is_of_one_reward(plaudit: Plaudit, cl
     refused = plaudit("score", clips, "--reference", saved, "--reward", "embedded-clap")
     assert refused.returncode == 1 and "made with another reward" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
+
+
+def test_biases_of_systems_are_taken_off_and_unknown_ones_told(plaudit: Plaudit, clips: Path, tmp_path: Path) -> None:
+    table, biases = tmp_path / "table.csv", tmp_path / "c.json"
+    table.write_text(f"file,system\n{clips}/a.wav,ours\n{clips}/b.wav,theirs\n{clips}/c.wav,\n")
+    save_calibration(biases, Calibration("theirs", {"ours": Bias(0.75, 0.1, 9), "theirs": Bias(0.0, 0.0, 9)}))
+    done = plaudit("score", "--table", table, "--calibration", biases, "--json")
+    assert done.returncode == 0, done.stderr
+    ours, theirs, nobodys = json.loads(done.stdout)
+    assert ours["calibrated"] == pytest.approx(ours["reward"] - 0.75)
+    assert theirs["calibrated"] == theirs["reward"] and nobodys["calibrated"] == nobodys["reward"]
+    assert done.stderr.count("knows nothing of (none): their scores are as they were") == 1
+    biases.write_text("{}")
+    wrong = plaudit("score", "--table", table, "--calibration", biases)
+    assert wrong.returncode == 1 and "is no calibration" in wrong.stderr
 
 
 def test_the_best_are_ranked_and_copied(plaudit: Plaudit, clips: Path, tmp_path: Path) -> None:

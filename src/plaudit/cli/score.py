@@ -14,6 +14,7 @@ from plaudit.cli.console import ConsoleReporter, progress_console, show_csv, sho
 
 if TYPE_CHECKING:
     from plaudit.reward.cache import ScoreCache
+    from plaudit.reward.calibration import Calibration
     from plaudit.reward.reference import Reference
     from plaudit.reward.scoring import Clip, ScoredClip
     from plaudit.types import Reward
@@ -47,6 +48,9 @@ def score(
         Path | None, typer.Option(help="Folder or saved reference: each score's percentile among its scores.")
     ] = None,
     save_reference: Annotated[Path | None, typer.Option(help="Write the scores as a reference (JSON).")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Biases of systems (plaudit reward calibrate) to take off, by --table's system.")
+    ] = None,
     csv: Csv = None,
     json: Json = False,
     no_cache: NoCache = False,
@@ -59,16 +63,20 @@ def score(
     Example: plaudit score out --prompt "slow sad piano in a minor key"
     """
     from plaudit import hub
+    from plaudit.reward.calibration import load_calibration
     from plaudit.reward.reference import reference_of
     from plaudit.reward.reference import save_reference as save
 
+    biases = None if calibration is None else load_calibration(calibration)
     clips, jury = _clips(paths, table, prompt), hub.load_reward_model(reward)
     with _cache(not no_cache) as cache:
         compared = None if reference is None else _reference(reference, prompt, jury, cache)
         rows = _scored("scoring", clips, jury, cache)
     if save_reference is not None:
         save(save_reference, reference_of(str(save_reference), getattr(jury, "identity", None), rows))
-    _show("Reward", [_score_row(row, compared) for row in rows], csv, json)
+    if biases is not None and (unknown := biases.unknown([row.clip.system or "(none)" for row in rows])):
+        _complain(f"{calibration} knows nothing of {', '.join(unknown)}: their scores are as they were")
+    _show("Reward", [_score_row(row, compared, biases) for row in rows], csv, json)
     if any(row.error is not None for row in rows):
         raise typer.Exit(1)
 
@@ -178,9 +186,11 @@ def _reference(path: Path, prompt: str, jury: Reward, cache: ScoreCache | None) 
     return reference_of(str(path), identity, _scored("reference", clips_at([path], prompt, []), jury, cache))
 
 
-def _score_row(row: ScoredClip, compared: Reference | None) -> dict[str, Any]:
+def _score_row(row: ScoredClip, compared: Reference | None, biases: Calibration | None) -> dict[str, Any]:
     system = {} if row.clip.system is None else {"system": row.clip.system}
     shown = {"file": str(row.clip.file), "prompt": row.clip.prompt, **system, "reward": row.score, "error": row.error}
+    if biases is not None:
+        shown["calibrated"] = None if row.score is None else biases.apply(row.score, row.clip.system or "")
     if compared is not None:
         percentile = None if row.score is None else compared.percentile(row.score)
         shown |= {"percentile": percentile, "percentile_definition": compared.definition}
