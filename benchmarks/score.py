@@ -84,11 +84,10 @@ def main(count: int) -> None:
                 recording.heard(view)
         decoding = (time.process_time() - began) / count
     several, one, many = (statistics.median(times[way]) for way in times)
-    ways = ((f"one by one, {threads} threads", several), ("one by one, 1 thread", one), ("score_clips", many))
-    for name, taken in ways:
-        print(f"{name:22s} {taken * 1000:7.1f} ms a clip {SECONDS / taken:6.0f} x real time, ratio {taken / many:5.2f}")
-    per_core = f"{decoding * 1000:7.1f} ms a clip {SECONDS / decoding:6.0f} x real time per core"
-    print(f"{'decoding, resampling':22s} {per_core}")
+    names = (f"one by one, {threads} threads", "one by one, 1 thread", "score_clips")
+    for name, taken in zip(names, (several, one, many), strict=True):
+        print(f"{name:23}{taken * 1000:6.1f} ms a clip {SECONDS / taken:5.0f} x real time, ratio {taken / many:5.2f}")
+    print(f"decoding, resampling   {decoding * 1000:6.1f} ms a clip, {SECONDS / decoding:5.0f} x real time per core")
     for way in ("alone", "threads"):
         print(f"largest difference of scores from one by one ({way}): {apart(scores['together'], scores[way]):.1e}")
 

@@ -9,6 +9,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,8 @@ def read_audio(path: Path | str) -> tuple[np.ndarray, int]:
     # Gapless trimming makes decoders disagree by a few milliseconds, so only more than 50 ms counts.
     if declared - len(frames) > 0.05 * rate or _cut_short(path, log):
         raise AudioError(f"{path} is truncated: {len(frames) / rate:.2f} s can be read; get the file again")
-    wave = frames.mean(axis=1)
+    channels = frames.T
+    wave = reduce(np.add, channels) / len(channels)  # mean(axis=1) takes ten times as long
     check_finite(wave, str(path))
     if np.abs(wave).max(initial=0) < SILENT_PEAK:
         raise AudioError(f"{path} is silent (peak below {SILENT_PEAK:g})")

@@ -57,12 +57,12 @@ def test_bad_audio_is_named_and_the_rest_is_scored(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "good.wav", 0.3 * np.sin(2 * np.pi * 440 * time), 16000)
     soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
     (tmp_path / "empty.wav").write_bytes(b"")
-    done = plaudit("score", str(tmp_path), "--prompt", "a tone", "--json")
+    done = plaudit("score", str(tmp_path), "--prompt", "a tone", "--json", "--no-cache")
     assert done.returncode == 1
     rows = {Path(row["file"]).name: row for row in json.loads(done.stdout)}
     assert "silent" in rows["silent.wav"]["error"] and "empty" in rows["empty.wav"]["error"]
     assert rows["good.wav"]["error"] is None
-    assert plaudit("score", str(tmp_path / "good.wav")).returncode == 0
+    assert plaudit("score", str(tmp_path / "good.wav"), "--no-cache").returncode == 0
 
 
 @pytest.mark.parametrize(
