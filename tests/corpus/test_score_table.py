@@ -46,8 +46,8 @@ def test_a_folder_takes_its_rewards_from_the_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "has no column 'track_id'"),
-        ("track_id,score\na,1\n", "has no column 'reward_score'; its columns are track_id, score"),
+        ("", "is empty; it needs a header line"),
+        ("track_id,score\na,1\n", "has no column 'reward_score'; its columns are 'track_id', 'score'"),
         ("track_id,reward_score\n", "no rows"),
         ("track_id,reward_score\na,loud\n", "line 2: needs an id and a finite score, got 'a' and 'loud'"),
         ("track_id,reward_score\na,nan\n", "line 2"),

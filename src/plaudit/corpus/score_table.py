@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections import Counter
 from pathlib import Path
 
 from plaudit.corpus.manifest import Entry
+from plaudit.corpus.table import table_rows
 from plaudit.errors import CorpusError
 
 ID_COLUMN, SCORE_COLUMN = "track_id", "reward_score"
@@ -41,26 +40,17 @@ class ScoreTable:
 
 
 def _read(path: Path, id_column: str, score_column: str) -> dict[str, float]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise CorpusError(f"score table {path} does not exist; check the path") from None
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise CorpusError(f"{path} is not a UTF-8 text file ({error}); save it as UTF-8") from None
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if missing := [column for column in (id_column, score_column) if column not in (reader.fieldnames or [])]:
-        raise CorpusError(f"{path} has no column {missing[0]!r}; its columns are {', '.join(reader.fieldnames or [])}")
     scores: dict[str, float] = {}
-    for row in reader:
-        id, told = (row[id_column] or "").strip(), (row[score_column] or "").strip()
+    for line, row in table_rows(path, [id_column, score_column]):
+        id, told = row[id_column].strip(), row[score_column].strip()
         try:
             score = float(told)
         except ValueError:
             score = math.nan
         if not id or not math.isfinite(score):
-            raise CorpusError(f"{path} line {reader.line_num}: needs an id and a finite score, got {id!r} and {told!r}")
+            raise CorpusError(f"{path} line {line}: needs an id and a finite score, got {id!r} and {told!r}")
         if scores.setdefault(id, score) != score:
-            raise CorpusError(f"{path} line {reader.line_num}: {id!r} has two different scores; keep one")
+            raise CorpusError(f"{path} line {line}: {id!r} has two different scores; keep one")
     if not scores:
         raise CorpusError(f"{path} has no rows under its header; add scores")
     return scores

@@ -45,7 +45,7 @@ def _check_header(table: Path, header: list[str], wanted: Sequence[str]) -> None
 
 def _decoded(table: Path) -> str:
     if not table.is_file():
-        raise CorpusError(f"caption table {table} does not exist; check the path")
+        raise CorpusError(f"table {table} does not exist; check the path")
     data = table.read_bytes()
     try:
         text = data.decode("utf-8-sig")
