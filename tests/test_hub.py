@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from plaudit import hub
 from plaudit.codec.mel_codec_folder import save_mel_codec
@@ -30,3 +33,40 @@ def test_what_is_not_there_or_of_another_kind_is_refused(tmp_path: Path, monkeyp
         hub.build(hub.CODECS, "nowhere")
     with pytest.raises(ModelError, match="of kind 'mel-codec'; wanted here is"):
         hub.build(hub.TEXT_ENCODERS, "tiny")
+
+
+LISTENER = """
+import torch
+
+class Loud:
+    name, sample_rate, dim = "loud", 8000, 1
+    def audio(self, wave):
+        return wave.square().mean(1, keepdim=True)
+
+def broken():
+    raise RuntimeError("no weights")
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that brings encoders, as pip leaves it."""
+    (tmp_path / "loud.py").write_text(LISTENER)
+    information = tmp_path / "loud-1.5.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: loud\nVersion: 1.5\n")
+    (information / "entry_points.txt").write_text("[plaudit.encoders]\nloud = loud:Loud\nbroken = loud:broken\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def test_an_installed_package_brings_an_encoder_by_name(installed: None) -> None:
+    listener = hub.build(hub.AUDIO_EMBEDDERS, "loud")
+    heard: Tensor = listener.audio(torch.from_numpy(np.full((2, 8000), 0.5, np.float32)))
+    assert heard.tolist() == [[0.25], [0.25]]
+    assert hub.digest(hub.AUDIO_EMBEDDERS, "loud") == "loud:Loud of loud 1.5"
+    with pytest.raises(ModelError, match=r"installed encoder 'loud' \(loud:Loud\) has no text"):
+        hub.build(hub.CLAPS, "loud")
+    with pytest.raises(ModelError, match=r"installed encoder 'broken' .* fails: RuntimeError"):
+        hub.build(hub.CLAPS, "broken")
+    with pytest.raises(ModelError, match=r"no model 'nowhere': .* broken, loud, statistics"):
+        hub.build(hub.AUDIO_EMBEDDERS, "nowhere")

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -32,34 +33,42 @@ class Shelf:
 
     named: those with a name. weights: the folders of shipped weights that each of these is made of. kinds: for each
     kind that a folder's config.json can have, what reads the folder, as "module:function", because importing
-    transformers takes seconds that most commands need not spend.
+    transformers takes seconds that most commands need not spend. parts: what a model of the interface must have.
     """
 
     named: dict[str, Callable[[], Any]]
     weights: dict[str, tuple[str, ...]]
     kinds: dict[str, str]
+    parts: tuple[str, ...]
 
 
 CODECS = Shelf(
     {"embedded": load_embedded_codec},
     {"embedded": ("codec",)},
     {"mel-codec": "plaudit.codec.mel_codec_folder:load_mel_codec"},
+    ("name", "sample_rate", "hop", "latent_dim", "encode", "decode"),
 )
 TEXT_ENCODERS = Shelf(
     {"embedded": load_embedded_text_encoder},
     {"embedded": ("text", "clap")},
     {"t5-clap": "plaudit.encoders.t5_clap:load_t5_clap"},
+    ("name", "length", "token_dim", "pooled_dim", "encode"),
 )
 CLAPS = Shelf(
     {"embedded": load_embedded_clap},
     {"embedded": ("clap",)},
     {"laion-clap": "plaudit.encoders.folders:load_clap"},
+    ("name", "sample_rate", "dim", "audio", "text"),
 )
 AUDIO_EMBEDDERS = Shelf(
     {"statistics": load_statistics},
     {"statistics": ("statistics",)},
     {"mert": "plaudit.encoders.folders:load_mert"},
+    ("name", "sample_rate", "dim", "audio"),
 )
+ENCODERS = "plaudit.encoders"
+"""The entry point group of installed codecs and encoders: name -> callable without arguments that returns one."""
+
 SHIPPED = {"embedded": "Apache-2.0", "statistics": "Apache-2.0"}
 """Models that come with the package, and their licence."""
 
@@ -125,17 +134,32 @@ def model_folder(name: str, known: dict[str, Path]) -> Path:
 def build(shelf: Shelf, name: str) -> Any:
     """The frozen model called `name` on a shelf, or in a folder: its path, or the name it was imported under.
 
-    ModelError where there is none, or it is of another kind.
+    What is neither may come from an installed package, by an entry point of the group ENCODERS. ModelError where there
+    is none, or it is of another kind.
     """
     if name in shelf.named:
         return shelf.named[name]()
-    folder = found_folder(name, shelf.named)
+    installed = {point.name: point for point in entry_points(group=ENCODERS)}
+    if name in installed:
+        return _installed_encoder(installed[name], shelf)
+    folder = found_folder(name, [*shelf.named, *installed])
     config = read_json(folder / "config.json")
     kind = config.get("kind") if isinstance(config, dict) else None
     if kind not in shelf.kinds:
         wanted = ", ".join(sorted(shelf.kinds)) or "one of the known names"
         raise ModelError(f"{folder} is of kind {kind!r}; wanted here is {wanted}")
     return resolve_name(shelf.kinds[kind])(folder)
+
+
+def _installed_encoder(point: EntryPoint, shelf: Shelf) -> Any:
+    """An installed package's encoder, called by the entry point's name; ModelError where it fails or lacks a part."""
+    try:
+        made = point.load()()
+    except Exception as error:  # whatever a foreign package raises is for the user to take there
+        raise ModelError(f"installed encoder {point.name!r} ({point.value}) fails: {error!r}; mend it") from error
+    if missing := [part for part in shelf.parts if not hasattr(made, part)]:
+        raise ModelError(f"installed encoder {point.name!r} ({point.value}) has no {', '.join(missing)}")
+    return made
 
 
 def found_folder(name: str, known: Collection[str]) -> Path:
@@ -154,6 +178,8 @@ def digest(shelf: Shelf, name: str) -> str:
     """
     if name in shelf.weights:
         return weights_digest(*shelf.weights[name])
+    for point in entry_points(group=ENCODERS, name=name):
+        return f"{point.value} of {point.dist.name if point.dist else ''} {point.dist.version if point.dist else ''}"
     try:
         return folder_digest(found_folder(name, shelf.named))
     except ModelError:
