@@ -42,8 +42,9 @@ def test_import_references_files_and_writes_votes(tmp_path: Path) -> None:
     assert said["clips_with_audio"] == 7 and said["remarks"] == [f"1 clips have no audio under {source}"]
     assert len(read_votes(tmp_path / "out" / "votes.jsonl")) == 4
     assert Path(clips(tmp_path / "out")["uuid-0_a"]) == source / "audio_files" / "07-2026FEB" / "0a.wav"
-    checked = votes_command("check", tmp_path / "out" / "votes.jsonl", "--audio", tmp_path / "out")
-    assert checked["exit"] == 1 and checked["doubts"] == [f"1 clips are not under {tmp_path / 'out'}: uuid-3_b"]
+    checked = votes_command("check", tmp_path / "out" / "votes.jsonl", "--audio", tmp_path / "out" / "clips.csv")
+    assert checked["exit"] == 1
+    assert checked["doubts"] == [f"1 clips are not in {tmp_path / 'out' / 'clips.csv'}: uuid-3_b"]
 
 
 def test_import_writes_clips_out_of_parquet_when_asked(tmp_path: Path) -> None:
@@ -54,7 +55,7 @@ def test_import_writes_clips_out_of_parquet_when_asked(tmp_path: Path) -> None:
     assert said["clips_with_audio"] == 5 and clips(out)["z_1"] == "clips/z_1.wav"
     wave, rate = read_audio(out / "clips" / "z_1.wav")
     assert np.abs(np.fft.rfft(wave)).argmax() * rate / len(wave) == pytest.approx(420, abs=2)
-    assert votes_command("check", out / "votes.jsonl", "--audio", out)["doubts"] == [
+    assert votes_command("check", out / "votes.jsonl", "--audio", out / "clips.csv")["doubts"] == [
         "2 decided votes for 4 systems are too few to tell them apart"
     ]
 
@@ -129,7 +130,7 @@ def test_check_says_what_votes_lack(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "x0.wav").write_bytes(layouts.wav(300))
     (doubt,) = votes_command("check", file, "--audio", tmp_path / "clips")["doubts"]
-    assert doubt.startswith("9 clips are not under") and doubt.endswith("y0, x1, y1, x2, y2 and 4 more")
+    assert doubt.startswith("9 clips are not in") and doubt.endswith("y0, x1, y1, x2, y2 and 4 more")
 
 
 def test_a_data_set_without_a_network_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,17 +33,23 @@ def test_clips_of_a_table_are_called_by_their_id_or_path(tmp_path: Path) -> None
     folder_of(tmp_path, ["1", "2"])
     table = tmp_path / "clips.csv"
     table.write_text("id,file\nfirst,1.wav\n,2.wav\ngone,3.wav\n")
-    assert clip_files(table) == {"first": tmp_path / "1.wav", "2": tmp_path / "2.wav"}
+    two = tmp_path / "2.wav"
+    assert clip_files(table) == {"first": tmp_path / "1.wav", "2": two, "2.wav": two}
     table.write_text("file\n1.wav\n1.wav\n")
-    with pytest.raises(CorpusError, match="line 3: id '1' appears twice"):
+    with pytest.raises(CorpusError, match=r"line 3: id '1\.wav' appears twice"):
         clip_files(table)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("path\n1.wav\n", "no column 'file'"), ("file\nnone.wav\n", "names no file that exists"), ("", "no column 'file'"),
-     ("id,file\nx,\n", "line 2: column 'file' is empty"), ('file\n"1.wav\n', "is not a UTF-8 CSV")],
-)  # fmt: skip
+    [
+        ("path\n1.wav\n", "no column 'file'"),
+        ("file\nnone.wav\n", "names no file that exists"),
+        ("", "is empty; it needs a header line"),
+        ("id,file\nx,\n", "line 2: column 'file' is empty"),
+        ('file\n"1.wav\n', "line 2 is not CSV"),
+    ],
+)
 def test_tables_that_name_nothing_say_why(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "clips.csv").write_text(text)
     with pytest.raises(CorpusError, match=said):

@@ -76,7 +76,7 @@ def import_votes(
 def check(
     file: Annotated[Path, typer.Argument(help="A .jsonl or .csv file of votes.")],
     audio: Annotated[
-        Path | None, typer.Option(help="Folder of the clips, or of clips.csv that says where they are.")
+        Path | None, typer.Option(help="Folder of clips, or a CSV with columns id and file, such as clips.csv.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -84,16 +84,17 @@ def check(
 
     Exits 1 where there is anything to say.
 
-    Example: plaudit votes check votes.jsonl --audio clips
+    Example: plaudit votes check votes/votes.jsonl --audio votes/clips.csv
     """
-    from plaudit.reward.checks import LISTED, clips_in, doubts, missing_clips, summary
+    from plaudit.reward.checks import LISTED, doubts, missing_clips, summary
+    from plaudit.reward.clips import clip_files
     from plaudit.reward.votes import read_votes
 
     votes = read_votes(file)
     found = doubts(votes)
-    if audio is not None and (missing := missing_clips(votes, clips_in(audio))):
+    if audio is not None and (missing := missing_clips(votes, clip_files(audio))):
         more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
-        found.append(f"{len(missing)} clips are not under {audio}: {', '.join(missing[:LISTED])}{more}")
+        found.append(f"{len(missing)} clips are not in {audio}: {', '.join(missing[:LISTED])}{more}")
     if json:
         show_json(asdict(summary(votes)) | {"doubts": found})
     else:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from plaudit.audio import SUFFIXES
-from plaudit.errors import VoteError
 from plaudit.reward.scored_votes import ScoredVote
 from plaudit.types import Vote
 
@@ -61,26 +57,6 @@ def missing_clips(votes: Sequence[Vote], present: Collection[str]) -> list[str]:
     """The clips that votes name and `present` lacks, in the order in which they are first named."""
     named = dict.fromkeys(clip for vote in votes for clip in (vote.a, vote.b))
     return [clip for clip in named if clip not in present]
-
-
-def clips_in(folder: Path) -> set[str]:
-    """Clips by the names votes may use: ids of `clips.csv` whose file is there, and audio files by name and by stem.
-
-    VoteError where there is no such folder, or clips.csv lacks a column.
-    """
-    if not folder.is_dir():
-        raise VoteError(f"{folder} is not a folder; give the one that holds the clips")
-    files = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
-    found = {path.name for path in files} | {path.stem for path in files}
-    table = folder / "clips.csv"
-    if table.is_file():
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            for column in ("id", "file"):
-                if column not in (rows.fieldnames or ()):
-                    raise VoteError(f"{table} has no column {column!r}")
-            found |= {row["id"] for row in rows if row["file"] and (folder / row["file"]).is_file()}
-    return found
 
 
 def _systems(votes: Sequence[Vote] | Sequence[ScoredVote]) -> set[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor
 
 from plaudit.audio import SUFFIXES, read_audio
+from plaudit.corpus.table import table_rows
 from plaudit.errors import CorpusError, VoteError
 from plaudit.types import Vote
 
@@ -23,8 +22,8 @@ def clip_files(source: Path) -> dict[str, Path]:
     """The file of each clip id.
 
     source: a folder, whose clips are called by their paths in it, with or without the suffix; or a CSV (UTF-8) with a
-    column `file`, relative to the table, and where ids are not those paths a column `id`. CorpusError in one line where
-    it cannot be read, holds nothing, or two files have the same id.
+    column `file`, relative to the table, whose clips are called by a column `id` or, without one, like those of a
+    folder. CorpusError in one line where it cannot be read, holds nothing, or two files have the same id.
     """
     return _table_files(source) if source.is_file() else _folder_files(source)
 
@@ -88,21 +87,17 @@ def _folder_files(folder: Path) -> dict[str, Path]:
 
 
 def _table_files(table: Path) -> dict[str, Path]:
-    try:
-        reader = csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig"), newline=""), strict=True)
-        if "file" not in (reader.fieldnames or ()):
-            raise CorpusError(f"{table} has no column 'file'; its columns are {', '.join(reader.fieldnames or ())}")
-        files: dict[str, Path] = {}
-        for row in reader:
-            file = (row["file"] or "").strip()
-            id = (row.get("id") or "").strip() or Path(file).with_suffix("").as_posix()
-            if not file or id in files:
-                what = f"id {id!r} appears twice" if file else "column 'file' is empty"
-                raise CorpusError(f"{table} line {reader.line_num}: {what}; give each clip one line")
+    files: dict[str, Path] = {}
+    for line, row in table_rows(table, ["file"]):
+        file = row["file"].strip()
+        if not file:
+            raise CorpusError(f"{table} line {line}: column 'file' is empty; name the audio file")
+        own = row.get("id", "").strip()
+        for id in (own,) if own else (Path(file).as_posix(), Path(file).with_suffix("").as_posix()):
+            if id in files:
+                raise CorpusError(f"{table} line {line}: id {id!r} appears twice; give each clip one line")
             if (table.parent / file).is_file():
                 files[id] = table.parent / file
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CorpusError(f"{table} is not a UTF-8 CSV ({error}); save it as one") from None
     if not files:
         raise CorpusError(f"{table} names no file that exists; paths are relative to the table")
     return files
