@@ -57,6 +57,21 @@ def test_separate_guidance_without_a_score_guides_by_the_text_alone() -> None:
     torch.testing.assert_close(guided(guidance, scored=False), expected)
 
 
+@given(st.floats(0, 1), st.floats(1.5, 8))
+@settings(max_examples=25, deadline=None)
+def test_rescaling_brings_a_clips_spread_back_and_nothing_else(rescale: float, weight: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    velocities: dict[Branch, torch.Tensor] = {
+        "conditional": torch.randn(2, 5, 3, generator=generator),
+        "negative": torch.randn(2, 5, 3, generator=generator),
+    }
+    plain = combine(Guidance(weight=weight), velocities)
+    made = combine(Guidance(weight=weight, rescale=rescale), velocities)
+    wanted = (1 - rescale) * plain.std((1, 2)) + rescale * velocities["conditional"].std((1, 2))
+    torch.testing.assert_close(made.std((1, 2)), wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(made / made.std((1, 2), keepdim=True), plain / plain.std((1, 2), keepdim=True))
+
+
 def test_a_linear_schedule_anneals_to_no_guidance() -> None:
     guidance = Guidance(weight=5.0, schedule="linear")
     assert guidance.at(0.0).weight == 5.0

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from plaudit.errors import RecipeError
-from plaudit.flow import SOLVERS, Solver, integrate
+from plaudit.flow import SOLVERS, Solver, integrate, time_grid
 
 START = torch.tensor([0.7, -1.3], dtype=torch.float64)
 
 
-def error(solver: Solver, steps: int) -> float:
+def error(solver: Solver, steps: int, shift: float = 1.0) -> float:
     """Distance from the exact solution of dx/dt = -2 t x + t at t = 0, where x - 1/2 = (x(1) - 1/2) e."""
-    made = integrate(lambda x, t, step: -2 * t * x + t, START, steps, solver)
+    made = integrate(lambda x, t, step: -2 * t * x + t, START, steps, solver, shift)
     return float((made - (0.5 + (START - 0.5) * math.e)).abs().max())
 
 
@@ -25,9 +28,19 @@ def test_a_straight_path_is_followed_exactly(solver: Solver, steps: int) -> None
     torch.testing.assert_close(made, data)
 
 
-@pytest.mark.parametrize("solver, order", [("euler", 1), ("heun", 2), ("midpoint", 2)])
-def test_order_of_convergence(solver: Solver, order: int) -> None:
-    assert math.log2(error(solver, 64) / error(solver, 128)) == pytest.approx(order, abs=0.1)
+@pytest.mark.parametrize("solver, order", [("euler", 1), ("heun", 2), ("midpoint", 2), ("ab2", 2)])
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_order_of_convergence(solver: Solver, order: int, shift: float) -> None:
+    assert math.log2(error(solver, 128, shift) / error(solver, 256, shift)) == pytest.approx(order, abs=0.1)
+
+
+@given(st.integers(1, 60), st.floats(0.1, 10))
+def test_a_grid_falls_from_one_to_zero_and_shifts_towards_noise(steps: int, shift: float) -> None:
+    times = time_grid(steps, shift)
+    assert times[0] == 1 and times[-1] == 0 and all(a > b for a, b in pairwise(times))
+    uniform = time_grid(steps)
+    assert all((t - u) * (shift - 1) >= -1e-12 for t, u in zip(times, uniform, strict=True))
+    assert uniform == [1 - i / steps for i in range(steps + 1)]
 
 
 def test_a_gaussian_is_carried_to_the_data_distribution() -> None:
@@ -55,6 +68,7 @@ def test_times_run_from_one_towards_zero_and_name_their_step(solver: Solver) -> 
     times = {
         "euler": [(0, 1.0), (1, 0.75), (2, 0.5), (3, 0.25)],
         "heun": [(0, 1.0), (0, 0.75), (1, 0.75), (1, 0.5), (2, 0.5), (2, 0.25), (3, 0.25), (3, 0.0)],
+        "ab2": [(0, 1.0), (1, 0.75), (2, 0.5), (3, 0.25)],
         "midpoint": [(0, 1.0), (0, 0.875), (1, 0.75), (1, 0.625), (2, 0.5), (2, 0.375), (3, 0.25), (3, 0.125)],
     }
     assert seen == times[solver]
@@ -69,5 +83,7 @@ def test_noise_is_left_as_it_was() -> None:
 def test_bad_steps_and_solvers_are_refused() -> None:
     with pytest.raises(RecipeError, match="at least 1 step"):
         integrate(lambda x, t, step: x, START, 0)
+    with pytest.raises(RecipeError, match="shift of the time grid must be above 0"):
+        integrate(lambda x, t, step: x, START, 3, "euler", 0.0)
     with pytest.raises(RecipeError, match="rk45"):
         integrate(lambda x, t, step: x, START, 3, "rk45")  # type: ignore[arg-type]

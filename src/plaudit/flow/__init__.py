@@ -2,7 +2,7 @@
 
 from plaudit.flow.guidance import Branch, Guidance, branches, combine
 from plaudit.flow.path import flow_loss, interpolate, logit_normal_time, velocity
-from plaudit.flow.solvers import SOLVERS, Solver, integrate
+from plaudit.flow.solvers import SOLVERS, Solver, integrate, time_grid
 
 __all__ = [
     "SOLVERS",
@@ -15,5 +15,6 @@ __all__ = [
     "integrate",
     "interpolate",
     "logit_normal_time",
+    "time_grid",
     "velocity",
 ]

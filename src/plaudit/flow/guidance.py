@@ -27,6 +27,8 @@ class Guidance(Settings):
     schedule: "constant"; "linear", from the weights at the first step to no guidance at the last; "interval", on while
     `start` <= progress < `stop` and off outside. Progress runs from 0 at noise to 1 at music.
     Off means a weight of 1: the conditional pass alone.
+    rescale: how far a guided velocity's standard deviation over a clip is brought back to that of the conditional pass,
+    0 not at all, 1 wholly (Lin et al., arXiv 2305.08891).
     """
 
     weight: NotNegative = 4.0
@@ -36,6 +38,7 @@ class Guidance(Settings):
     schedule: Literal["constant", "linear", "interval"] = "constant"
     start: Share = 0.0
     stop: Share = 1.0
+    rescale: Share = 0.0
 
     @model_validator(mode="after")
     def _starts_before_it_stops(self) -> Guidance:
@@ -71,10 +74,20 @@ def branches(guidance: Guidance, scored: bool) -> tuple[Branch, ...]:
 
 
 def combine(guidance: Guidance, velocities: Mapping[Branch, Tensor]) -> Tensor:
-    """The guided velocity from those of `branches`, all of one shape."""
+    """The guided velocity from those of `branches`, all of one shape, of which the first axis is clips."""
     conditional = velocities["conditional"]
     if len(velocities) == 1:
         return conditional
+    guided = _guided(guidance, velocities)
+    if not guidance.rescale:
+        return guided
+    axes = tuple(range(1, guided.ndim))
+    spread = conditional.std(axes, keepdim=True) / guided.std(axes, keepdim=True).clamp(min=1e-12)
+    return guided * (1 + guidance.rescale * (spread - 1))
+
+
+def _guided(guidance: Guidance, velocities: Mapping[Branch, Tensor]) -> Tensor:
+    conditional = velocities["conditional"]
     if "text" not in velocities:
         weight = guidance.weight if guidance.mode == "joint" else guidance.text_weight
         return weight * conditional + (1 - weight) * velocities["negative"]

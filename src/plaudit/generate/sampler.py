@@ -38,7 +38,7 @@ def sample_latents(
     None for no score. All passes that a step needs are run as one batch.
     """
     velocity = _velocity(model, text, negative, scores, len(noise), settings)
-    x = integrate(velocity, noise.to(model.latent_mean.device), settings.steps, settings.solver)
+    x = integrate(velocity, noise.to(model.latent_mean.device), settings.steps, settings.solver, settings.shift)
     return model.unstandardize(x)
 
 
@@ -61,7 +61,7 @@ def differentiable_latents(
         found: Tensor = checkpoint(velocity, x, t, step, use_reentrant=False)
         return found
 
-    return model.unstandardize(integrate(checkpointed, noise, settings.steps, settings.solver))
+    return model.unstandardize(integrate(checkpointed, noise, settings.steps, settings.solver, settings.shift))
 
 
 def _velocity(

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from plaudit.errors import RecipeError
 from plaudit.flow.guidance import Guidance
 from plaudit.flow.solvers import Solver
-from plaudit.settings import Count, Settings
+from plaudit.settings import Count, Positive, Settings
 
 
 class SamplingSettings(Settings):
@@ -17,11 +17,12 @@ class SamplingSettings(Settings):
 
     score: in the reward's own units; None asks for no score (the null embedding, or a model that takes none).
     prefix: put before every prompt. negative_prompt: what the negative pass is told; "" is the empty string's encoding.
-    precision: "bf16" runs the network under bfloat16 autocast.
+    shift: of the time grid, see plaudit.flow.time_grid. precision: "bf16" runs the network under bfloat16 autocast.
     """
 
     steps: Count = 25
     solver: Solver = "euler"
+    shift: Positive = 1.0
     guidance: Guidance = Guidance()
     score: float | None = None
     prefix: str = ""
