@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +18,17 @@ def add_to(app: typer.Typer) -> None:
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What the music should be like.")],
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many clips.")] = 1,
+    prompt: Annotated[
+        str | None, typer.Argument(help="What the music should be like; - reads a prompt a line from standard input.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Prompts: a text file with one a line, or a CSV with a column prompt.")
+    ] = None,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many clips of each prompt.")] = 1,
+    best_of: Annotated[
+        int, typer.Option("--best-of", min=1, help="Candidates for each clip, of which the reward keeps the best.")
+    ] = 1,
+    reward: Annotated[str, typer.Option(help="The reward of --best-of.")] = "embedded",
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the clips.")] = Path("out"),
     model: Annotated[str, typer.Option(help="A known model or a model folder.")] = "embedded",
     score: Annotated[float | None, typer.Option(help="Reward to ask for. Default: the model's own.")] = None,
@@ -34,21 +44,25 @@ def generate(
     rate: Annotated[float, typer.Option(help="Learning rate of --optimize.")] = 0.05,
     json: Annotated[bool, typer.Option("--json", help="Print the clips as JSON.")] = False,
 ) -> None:
-    """Write clips for a prompt as wav files, each with its seed and settings in a JSON file beside it.
+    """Write clips for prompts as wav files, each with its seed and settings in a JSON file beside it.
 
-    Example: plaudit generate "slow sad piano in a minor key" -n 4 -o out
+    A folder half made is continued: the same command makes what is missing. Files are named on standard output as soon
+    as they are there.
+
+    Example: plaudit generate "slow sad piano in a minor key" -n 4 --best-of 8 -o out
     """
     from plaudit import hub
+    from plaudit.assets import read_json
     from plaudit.errors import PromptError
+    from plaudit.generate.best_of import keep_best
     from plaudit.generate.clips import ClipRequest, make_clips
     from plaudit.generate.optimize import NoiseOptimization, Optimizer
     from plaudit.generate.postprocess import PostprocessSettings
+    from plaudit.generate.requests import clip_requests
 
-    if not prompt.strip():
-        raise PromptError("the prompt is empty; say what the music should be like")
+    groups = clip_requests(_prompts(prompt, prompts), count, seed, best_of)
     music = hub.load(model, device)
     settings = music.config.sampling.changed(score=score, weight=guidance, steps=steps)
-    requests = [ClipRequest(f"{_slug(prompt)}-{seed + i}", prompt, seed + i) for i in range(count)]
     post = PostprocessSettings(seconds=music.config.seconds)
     optimizer = None
     if optimize is not None:
@@ -56,15 +70,40 @@ def generate(
             raise PromptError(f"the learning rate must be above 0, not {rate:g}")
         how = NoiseOptimization(iterations=iterations, learning_rate=rate)
         optimizer = Optimizer(optimize, hub.load_tunejury(optimize), how)
-    with ConsoleReporter().progress("generating") as advance:
-        paths = make_clips(music, requests, settings, output, batch, post, advance, optimizer=optimizer)
-    if json:
-        show_json([{"file": str(p), "seed": r.seed} for p, r in zip(paths, requests, strict=True)])
-    else:
-        for path in paths:
+
+    def say(path: Path) -> None:
+        if not json:
             result_console.print(path, soft_wrap=True, highlight=False)
 
+    def make(requests: list[ClipRequest], folder: Path, made: Callable[[Path], None] = lambda path: None) -> list[Path]:
+        with ConsoleReporter().progress("generating") as advance:
+            return make_clips(music, requests, settings, folder, batch, post, advance, made, optimizer)
 
-def _slug(prompt: str) -> str:
-    """A file name from a prompt: its words, at most 48 characters."""
-    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:48].rstrip("-") or "clip"
+    if best_of == 1:
+        paths = make([request for group in groups for request in group], output, say)
+    else:
+        with ConsoleReporter().progress("scoring") as advance:
+            paths = keep_best(groups, make, hub.load_reward_model(reward), reward, output, advance)
+        for path in paths:
+            say(path)
+    if json:
+        told = [read_json(path.with_suffix(".json")) for path in paths]
+        show_json(
+            [{"file": str(p), "prompt": t["prompt"], "seed": t["seed"]} for p, t in zip(paths, told, strict=True)]
+        )
+
+
+def _prompts(prompt: str | None, file: Path | None) -> list[str]:
+    from plaudit.errors import PromptError
+    from plaudit.generate.requests import prompts_in, prompts_of
+
+    if (prompt is None) == (file is None):
+        raise typer.BadParameter("give one of: a prompt, - for a list on standard input, or --prompts FILE")
+    if file is not None:
+        return prompts_in(file)
+    if prompt == "-":
+        return prompts_of(sys.stdin, "standard input")
+    assert prompt is not None
+    if not prompt.strip():
+        raise PromptError("the prompt is empty; say what the music should be like")
+    return [prompt]
