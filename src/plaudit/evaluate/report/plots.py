@@ -13,12 +13,13 @@ import numpy as np
 from matplotlib import cm, image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import binomtest
 
 from plaudit.assets import write_atomically
 from plaudit.evaluate.report.data import Curve, ReliabilityBin
 from plaudit.evaluate.report.results import StageRow
 from plaudit.evaluate.report.wording import number
-from plaudit.evaluate.statistics import Interval
+from plaudit.evaluate.statistics import LEVEL, Interval
 
 
 @dataclass(frozen=True)
@@ -164,16 +165,18 @@ def training_curve(curve: Curve, colour: int) -> Callable[[Axes], None]:
 
 
 def reliability(bins: Sequence[ReliabilityBin]) -> Callable[[Axes], None]:
-    """How often the reward is right against how sure it is; on the diagonal it is as right as it says."""
+    """How often the reward is right against how sure it is; on the diagonal it is as right as it says.
+
+    The bars are Wilson's 95 % intervals of the shares.
+    """
 
     def draw(axes: Axes) -> None:
         axes.plot([0.5, 1.0], [0.5, 1.0], color=LIGHT.faint, linewidth=1.0, linestyle=(0, (4, 3)))
         axes.annotate("dashed: as right as it says", (1.0, 0.0), (-6, 8), xycoords="axes fraction",
                       textcoords="offset points", ha="right", color=LIGHT.faint, fontsize=8)  # fmt: skip
         for one in bins:
-            spread = 1.96 * np.sqrt(max(one.accuracy * (1 - one.accuracy), 1e-9) / max(one.count, 1))
-            axes.plot([one.confidence] * 2, [one.accuracy - spread, one.accuracy + spread],
-                      color=LIGHT.stages[1], linewidth=1.4, alpha=0.6)  # fmt: skip
+            right = binomtest(round(one.accuracy * one.count), max(one.count, 1)).proportion_ci(LEVEL, "wilson")
+            axes.plot([one.confidence] * 2, [right.low, right.high], color=LIGHT.stages[1], linewidth=1.4, alpha=0.6)
         axes.plot([b.confidence for b in bins], [b.accuracy for b in bins], "o", color=LIGHT.stages[1], markersize=5.5)
         axes.set_xlabel("confidence")
         axes.set_ylabel("share right")
