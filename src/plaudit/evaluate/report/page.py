@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.axes import Axes
 
 from plaudit.assets import write_atomically, write_json
 from plaudit.audio import read_audio
 from plaudit.errors import AudioError, RunError
+from plaudit.evaluate.html import rendered, replaced_whole
 from plaudit.evaluate.report import plots, wording
 from plaudit.evaluate.report.data import Curve, ReportData, Sample
 from plaudit.evaluate.report.results import Results, summarize
 from plaudit.evaluate.report.table import markdown_table, table_cells
-
-TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 @dataclass(frozen=True)
@@ -61,16 +57,8 @@ def write_report(data: ReportData, folder: Path) -> Path:
     """
     folder = Path(folder)
     results = summarize(data)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        draft.chmod(0o755)
+    with replaced_whole(folder) as draft:
         _write_into(draft, data, results)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return folder / "index.html"
 
 
@@ -78,20 +66,8 @@ def _write_into(folder: Path, data: ReportData, results: Results) -> None:
     prompts = [_prompt_players(folder, number, sample, data) for number, sample in enumerate(data.samples)]
     write_json(folder / "results.json", {"run": _run_json(data), **results.to_json()})
     write_atomically(folder / "table.md", markdown_table(results, data.utility_name))
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        number=wording.number,
-        percent=wording.percent,
-        duration=wording.duration,
-        memory=wording.memory,
-    )
-    page = environment.get_template("report.html").render(
+    page = rendered(
+        "report.html",
         data=data,
         results=results,
         cells=table_cells(results, data.utility_name),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,20 +66,35 @@ def save_chart(draw: Callable[[Axes], None], path: Path, size: tuple[float, floa
 
     A `.png` has one appearance: its card is opaque, so that it can be read on a page of any colour.
     """
-    # A stage's title may hold a dollar sign, and a fixed salt makes the same chart the same file.
-    with matplotlib.rc_context({"svg.hashsalt": path.stem, "font.size": 9.0, "text.parse_math": False}):
-        figure = Figure(figsize=size, layout="constrained", facecolor=LIGHT.card)
-        axes = figure.add_subplot()
-        _dress(axes)
-        draw(axes)
-        if path.suffix == ".png":
+    if path.suffix == ".png":
+        with _style(path.stem):
             picture = io.BytesIO()
-            figure.savefig(picture, format="png", dpi=200, metadata={"Software": None})
-            return write_atomically(path, picture.getvalue())
+            _drawn(draw, size).savefig(picture, format="png", dpi=200, metadata={"Software": None})
+        return write_atomically(path, picture.getvalue())
+    light = chart_svg(draw, path.stem, size)
+    write_atomically(path, light)
+    write_atomically(path.with_name(f"{path.stem}-dark{path.suffix}"), darkened(light))
+
+
+def chart_svg(draw: Callable[[Axes], None], name: str, size: tuple[float, float] = WIDE) -> str:
+    """A chart in light colours as SVG; the same drawing under the same name is the same text."""
+    with _style(name):
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    write_atomically(path, buffer.getvalue())
-    write_atomically(path.with_name(f"{path.stem}-dark{path.suffix}"), darkened(buffer.getvalue()))
+        _drawn(draw, size).savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def _style(salt: str) -> AbstractContextManager[None]:
+    # A stage's title may hold a dollar sign, and a fixed salt makes the same chart the same file.
+    return matplotlib.rc_context({"svg.hashsalt": salt, "font.size": 9.0, "text.parse_math": False})
+
+
+def _drawn(draw: Callable[[Axes], None], size: tuple[float, float]) -> Figure:
+    figure = Figure(figsize=size, layout="constrained", facecolor=LIGHT.card)
+    axes = figure.add_subplot()
+    _dress(axes)
+    draw(axes)
+    return figure
 
 
 def darkened(svg: str) -> str:
