@@ -32,7 +32,7 @@ Margins = Annotated[
 PairBy = Annotated[By | None, typer.Option(help="Pair clips by this column. Default: id where all have one.")]
 Common = Annotated[bool, typer.Option("--common", help="Compare the prompts that all systems have; say how many not.")]
 Series = Annotated[
-    bool, typer.Option("--series", help="The systems are a series, e.g. checkpoints: find where reward and others part.")
+    bool, typer.Option("--series", help="Systems are a series, as checkpoints are: where do reward and others part?")
 ]
 Sort = Annotated[str | None, typer.Option(help="Order the page's players by the differences of this metric.")]
 Players = Annotated[int, typer.Option(min=0, help="How many prompts to listen to: half the worst, half the best.")]

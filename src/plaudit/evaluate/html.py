@@ -34,6 +34,7 @@ def rendered(template: str, **values: Any) -> str:
         p_value=wording.p_value,
         signed=wording.signed,
         span=wording.span,
+        paid_for=wording.paid_for,
     )
     return environment.get_template(template).render(**values)
 

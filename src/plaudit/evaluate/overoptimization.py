@@ -74,7 +74,7 @@ def find_parting(metric: str, reward: Array, other: Array, seed: int = 0) -> Par
     Both have the same B prompts at every point. Distances, by their names, are better where they are lower.
     """
     if reward.shape != other.shape or reward.ndim != 2 or reward.shape[1] < 2:
-        raise ValueError(f"a series needs two metrics of the same points and prompts, not {reward.shape}, {other.shape}")
+        raise ValueError(f"a series needs two metrics of the same clips, not {reward.shape} and {other.shape}")
     if not (np.isfinite(reward).all() and np.isfinite(other).all()):
         raise ValueError(f"the series of {metric} has values that are not finite; leave such prompts out of all points")
     worth = -other if lower_is_better(metric) else other
@@ -131,6 +131,22 @@ def paid_for_reward(changes: Iterable[Change], reward: str = "reward") -> list[s
         for c in changes
         if c.metric != reward and c.established and (c.difference.mean > 0) == lower_is_better(c.metric)
     ]
+
+
+@dataclass(frozen=True)
+class Paid:
+    """A stage, or a system, whose reward rose while the named metrics got worse, both beyond chance."""
+
+    title: str
+    metrics: list[str]
+
+
+def flag_sentence(paid: Sequence[Paid], kind: str = "stage") -> str:
+    """One sentence on all stages together, or systems as `kind` says."""
+    if not paid:
+        return f"No {kind} raised reward while another metric got worse beyond chance."
+    told = "; ".join(f"{one.title} raised reward while {', '.join(one.metrics)} got worse" for one in paid)
+    return f"Over-optimization: {told}."
 
 
 def reward_among(metrics: Sequence[str]) -> str | None:

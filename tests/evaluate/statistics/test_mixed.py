@@ -21,9 +21,8 @@ def reml(gaps: np.ndarray, shared: bool) -> tuple[float, float, dict[str, float]
     api = pytest.importorskip("statsmodels.formula.api", reason="statsmodels is not installed; it is in the dev extra")
     pandas = pytest.importorskip("pandas")
     prompts, seeds = gaps.shape
-    rows = pandas.DataFrame(
-        {"gap": gaps.ravel(), "prompt": np.repeat(np.arange(prompts), seeds), "seed": np.tile(np.arange(seeds), prompts)}
-    )
+    prompt, seed = np.repeat(np.arange(prompts), seeds), np.tile(np.arange(seeds), prompts)
+    rows = pandas.DataFrame({"gap": gaps.ravel(), "prompt": prompt, "seed": seed})
     formulas = {"prompt": "0 + C(prompt)"} | ({"seed": "0 + C(seed)"} if shared else {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -20,6 +20,7 @@ from plaudit.evaluate.compare.pairing import PromptClips
 from plaudit.evaluate.compare.series import WatchedMetric
 from plaudit.evaluate.compare.table import Comparison, ComparisonTable
 from plaudit.evaluate.compare.wording import finding, paid, summary
+from plaudit.evaluate.directions import lower_is_better
 from plaudit.evaluate.html import rendered, replaced_whole
 from plaudit.evaluate.overoptimization import reward_among
 from plaudit.evaluate.report import plots
@@ -77,8 +78,8 @@ def write_comparison(
     if sort not in pairing.metrics:
         raise EvaluationError(f"--sort {sort}: no such metric; compared are {', '.join(pairing.metrics)}")
     with replaced_whole(Path(folder)) as draft:
-        losses, gains = _ends(table, sort, players)
-        address = _addresses([*losses, *gains], draft)
+        worst, best = _ends(table, sort, players)
+        address = _addresses([*worst, *best], draft)
         write_json(draft / "comparison.json", results(table, series))
         csv_text = table_csv(table)
         write_atomically(draft / "comparison.csv", csv_text)
@@ -96,8 +97,8 @@ def write_comparison(
             charts=[_forest_chart(table, metric) for metric in pairing.metrics],
             series_charts=[_series_chart(table, watched) for watched in series],
             partings=[parting_sentence(w.parting, pairing.systems, w.metric) for w in series],
-            losses=[_listened(table, sort, p, address) for p in losses],
-            gains=[_listened(table, sort, p, address) for p in gains],
+            worst=[_listened(table, sort, p, address) for p in worst],
+            best=[_listened(table, sort, p, address) for p in best],
             with_audio=any(_files(p) for p in pairing.prompts),
             version=__version__,
             light=plots.LIGHT,
@@ -130,9 +131,9 @@ def _gap(table: ComparisonTable, sort: str, prompt: PromptClips) -> float:
 
 
 def _ends(table: ComparisonTable, sort: str, players: int) -> tuple[list[PromptClips], list[PromptClips]]:
-    """The prompts with the least differences, least first, and with the greatest, greatest first; none in both."""
+    """The prompts where the last system compares worst, worst first, and best, best first; none is in both."""
     heard = [p for p in table.pairing.having(sort) if _files(p)]
-    order = sorted(heard, key=lambda p: _gap(table, sort, p))
+    order = sorted(heard, key=lambda p: _gap(table, sort, p), reverse=lower_is_better(sort))
     low = min((players + 1) // 2, (len(order) + 1) // 2)
     high = min(players - low, len(order) - low)
     return order[:low], order[len(order) - high :][::-1]

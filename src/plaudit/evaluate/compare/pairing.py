@@ -94,7 +94,7 @@ def _chosen_metrics(systems: Sequence[System], wanted: Sequence[str] | None) -> 
     for name in wanted or ():
         lacking = [system.name for system in systems if name not in system.metrics]
         if lacking:
-            raise EvaluationError(f"{lacking[0]} has no metric {name!r}; all systems have {', '.join(shared) or 'none'}")
+            raise EvaluationError(f"{lacking[0]} has no metric {name!r}; all have {', '.join(shared) or 'none'}")
     if not shared:
         told = "; ".join(f"{system.name} has {', '.join(system.metrics)}" for system in systems)
         raise EvaluationError(f"the systems have no metric in common: {told}")
@@ -172,8 +172,8 @@ def _seeds(keys: Sequence[str], answers: dict[str, Answers]) -> int:
     if len(counts) > 1:
         (one, (first, key)), (other, (second, another)) = list(counts.items())[:2]
         raise EvaluationError(
-            f"{first} has {one} clips for {_brief(key)}, {second} has {other} for {_brief(another)}; a comparison needs "
-            "as many seeds of every prompt in every system"
+            f"{first} has {one} clips for {_brief(key)}, {second} has {other} for {_brief(another)}; a comparison "
+            "needs as many seeds of every prompt in every system"
         )
     return next(iter(counts))
 

@@ -122,7 +122,7 @@ def _clip(table: Path, row: Row, metrics: Sequence[str]) -> ComparedClip:
     if not told.get("id", "") and not told.get("prompt", ""):
         raise EvaluationError(f"{table} line {line}: neither id nor prompt; say which prompt the clip answers")
     if "seed" in told and not told["seed"]:
-        raise EvaluationError(f"{table} line {line}: column 'seed' is empty; every clip needs its seed, or none a column")
+        raise EvaluationError(f"{table} line {line}: column 'seed' is empty; give every clip its seed")
     error = told.get("error", "")
     return ComparedClip(
         line=line,

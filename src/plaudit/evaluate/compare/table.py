@@ -1,4 +1,4 @@
-"""The table of a comparison: every metric of every pair of systems, how sure each difference is, and what it is worth."""
+"""The table of a comparison: each metric of each two systems, how sure a difference is, and what it is worth."""
 
 from __future__ import annotations
 

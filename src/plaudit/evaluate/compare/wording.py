@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from plaudit.evaluate.compare.table import Comparison, ComparisonTable
-from plaudit.evaluate.overoptimization import paid_for_reward, reward_among
-from plaudit.evaluate.report.watch import Paid, flag_sentence
+from plaudit.evaluate.overoptimization import Paid, flag_sentence, paid_for_reward, reward_among
 from plaudit.evaluate.report.wording import number, p_value, signed, span
 
 
@@ -19,10 +18,10 @@ def finding(row: Comparison) -> str:
         return f"{start}: {row.verdict.split()[0]}, beyond chance{small}."
     if row.equivalent:
         return f"{start}: equivalent, the difference is smaller than {margin} ({p_value(row.equivalence_p_holm)})."
-    more = "no number of prompts would" if row.prompts_needed is None else f"{row.prompts_needed} prompts would be needed to"
+    needed = "more prompts than anyone has" if row.prompts_needed is None else f"{row.prompts_needed} prompts"
     return (
-        f"{start}: undecided. These prompts find differences from {number(row.detectable)}; "
-        f"{more} find one this large, and it may still exceed {margin}."
+        f"{start}: undecided. It may be nothing and it may exceed {margin}: these prompts find differences from "
+        f"{number(row.detectable)} on, one as small as this needs {needed}."
     )
 
 

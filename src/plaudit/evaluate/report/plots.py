@@ -122,29 +122,6 @@ def stage_points(rows: Sequence[StageRow], values: Sequence[Interval]) -> Callab
     return draw
 
 
-def reward_against_utility(rows: Sequence[StageRow], utility_name: str) -> Callable[[Axes], None]:
-    """The path of the stages through mean reward and mean true utility, with both intervals."""
-
-    def draw(axes: Axes) -> None:
-        points = [(row.reward, row.utility) for row in rows if row.utility is not None]
-        axes.plot([r.mean for r, _ in points], [u.mean for _, u in points], color=LIGHT.faint, linewidth=1.0, zorder=1)
-        for place, (row, (reward, utility)) in enumerate(zip(rows, points, strict=True)):
-            colour = LIGHT.stages[place % len(LIGHT.stages)]
-            axes.plot([reward.low, reward.high], [utility.mean] * 2, color=colour, linewidth=1.4, alpha=0.7)
-            axes.plot([reward.mean] * 2, [utility.low, utility.high], color=colour, linewidth=1.4, alpha=0.7)
-            axes.plot(reward.mean, utility.mean, "o", color=colour, markersize=7, zorder=3)
-            # Alternating sides keep the names of neighbouring stages apart.
-            above = place % 2 == 0
-            axes.annotate(row.title, (reward.mean, utility.mean), (-7 if above else 7, 7 if above else -12),
-                          textcoords="offset points", ha="right" if above else "left",
-                          color=colour, fontweight="bold", fontsize=8.5)  # fmt: skip
-        axes.set_xlabel("mean reward")
-        axes.set_ylabel(f"mean {utility_name}")
-        axes.margins(0.16)
-
-    return draw
-
-
 def lines(series: Sequence[Series], x_label: str) -> Callable[[Axes], None]:
     """Lines with their intervals as bands, each named at its right end."""
 

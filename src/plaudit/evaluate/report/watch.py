@@ -1,9 +1,8 @@
-"""The watch over the reward, in words and as curves: where it rose and something else fell."""
+"""The watch over the reward along a series, in words and as a curve."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
@@ -11,22 +10,6 @@ from plaudit.evaluate.overoptimization import Parting
 from plaudit.evaluate.report.plots import LIGHT
 from plaudit.evaluate.report.wording import number, p_value, percent, span
 from plaudit.evaluate.statistics import Interval
-
-
-@dataclass(frozen=True)
-class Paid:
-    """A stage, or a system, whose reward rose while the named metrics got worse, both beyond chance."""
-
-    title: str
-    metrics: list[str]
-
-
-def flag_sentence(paid: Sequence[Paid], kind: str = "stage") -> str:
-    """One sentence on all stages together, or systems as `kind` says."""
-    if not paid:
-        return f"No {kind} raised reward while another metric got worse beyond chance."
-    told = "; ".join(f"{one.title} raised reward while {', '.join(one.metrics)} got worse" for one in paid)
-    return f"Over-optimization: {told}."
 
 
 def parting_sentence(parting: Parting | None, labels: Sequence[str], name: str) -> str:
@@ -38,8 +21,8 @@ def parting_sentence(parting: Parting | None, labels: Sequence[str], name: str) 
     moved = f"reward rises by {number(parting.rise.mean)} {span(parting.rise)} up to {labels[parting.end]} and {name}"
     sure = "" if parting.established else ", which is not beyond chance"
     return (
-        f"Reward and {name} part at {where} (95 % interval: {reach}; they part in {percent(parting.share)} of resampled "
-        f"sets of prompts): from there {moved} gets worse by {number(parting.loss.mean)} {span(parting.loss)} "
+        f"Reward and {name} part at {where} (95 % interval: {reach}; they part in {percent(parting.share)} of "
+        f"resampled sets of prompts): from there {moved} gets worse by {number(parting.loss.mean)} {span(parting.loss)} "
         f"({p_value(parting.p)}, corrected for choosing the points){sure}."
     )
 
