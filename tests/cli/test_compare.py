@@ -4,39 +4,57 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner, Result
+
+from plaudit.cli.main import app
+from plaudit.errors import EvaluationError
 from tests.evaluate.compare.tables import clips, write_table
 
 
-def plaudit(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "plaudit", "compare", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+def plaudit(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["compare", *map(str, arguments)])
 
 
-def test_a_comparison_from_the_command_line(tmp_path: Path) -> None:
-    first, second = clips(1), clips(2, lift=0.5)
-    a, b = write_table(tmp_path / "a" / "clips.csv", first).parent, write_table(tmp_path / "b.csv", second[:-1])
-    failed = plaudit(a, b)
-    assert failed.returncode == 1 and len(failed.stderr.strip().splitlines()) == 1
-    assert "a has a prompt that b lacks (id '019')" in failed.stderr
-    done = plaudit(a, b, "--common", "-o", tmp_path / "page", "--margin", "reward=0.1")
-    assert done.returncode == 0, done.stderr
+@pytest.fixture
+def systems(tmp_path: Path) -> tuple[Path, Path]:
+    """A folder as plaudit evaluate leaves it, and a table that lacks one of its prompts."""
+    a = write_table(tmp_path / "a" / "clips.csv", clips(1)).parent
+    return a, write_table(tmp_path / "b.csv", clips(2, lift=0.5)[:-1])
+
+
+def test_systems_of_different_prompts_are_not_compared(systems: tuple[Path, Path]) -> None:
+    done = plaudit(*systems)
+    assert done.exit_code == 1 and isinstance(done.exception, EvaluationError)
+    assert "a has a prompt that b lacks (id '019')" in str(done.exception)
+
+
+def test_a_comparison_is_printed_and_written(systems: tuple[Path, Path], tmp_path: Path) -> None:
+    done = plaudit(*systems, "--common", "-o", tmp_path / "page", "--margin", "reward=0.1")
+    assert done.exit_code == 0, done.output
     assert "1 prompts that not every system answers were left out; 19 are compared" in done.stderr
     last = done.stdout.strip().splitlines()[-1]
     assert last.startswith("Of 2 differences 1 are beyond chance") and "No system raised reward" in last
     assert (tmp_path / "page" / "index.html").is_file()
-    told = plaudit(a, b, "--common", "--json", "--metric", "reward")
-    found = json.loads(told.stdout)
+
+
+def test_machines_read_json_and_csv(systems: tuple[Path, Path]) -> None:
+    found = json.loads(plaudit(*systems, "--common", "--json", "--metric", "reward").stdout)
     assert found["left_out"] == 1 and [row["metric"] for row in found["comparisons"]] == ["reward"]
-    rows = list(csv.DictReader(plaudit(a, b, "--common", "--csv", "-").stdout.splitlines()))
+    rows = list(csv.DictReader(plaudit(*systems, "--common", "--csv", "-").stdout.splitlines()))
     assert [row["metric"] for row in rows] == ["reward", "clap"]
     assert float(rows[0]["difference_mean"]) == found["comparisons"][0]["difference"]["mean"]
 
 
-def test_a_margin_without_a_size_is_wrong_usage(tmp_path: Path) -> None:
-    table = write_table(tmp_path / "a.csv", clips(1))
-    for margin in ("reward", "reward=much", "=1"):
-        assert plaudit(table, table, "--margin", margin).returncode == 2
+def test_a_series_is_watched(tmp_path: Path) -> None:
+    rows = [r for place in range(3) for r in clips(place, lift=0.5 * place, system=f"step-{place}")]
+    table = write_table(tmp_path / "steps.csv", rows)
+    assert "Reward and clap" in plaudit(table, "--series").stdout
+    assert len(json.loads(plaudit(table, "--series", "--json").stdout)["watch"]["series"]) == 1
+
+
+@pytest.mark.parametrize("margin", ["reward", "reward=much", "=1"])
+def test_a_margin_without_a_size_is_wrong_usage(systems: tuple[Path, Path], margin: str) -> None:
+    assert plaudit(*systems, "--margin", margin).exit_code == 2

@@ -13,6 +13,7 @@ from plaudit.evaluate.report.data import ReportData, Sample, read_curves
 from plaudit.evaluate.report.page import write_report
 from plaudit.evaluate.report.plots import DARK, LIGHT, darkened, running_mean
 from plaudit.evaluate.report.wording import number, percent
+from tests.browser import chromium
 from tests.evaluate.report_example import CAPTIONS, RATE, example, scores
 
 
@@ -81,6 +82,14 @@ def test_nothing_else_lies_in_the_folder(report: Path, page: Page) -> None:
     files = {str(path.relative_to(report)) for path in report.rglob("*") if path.is_file()}
     assert files - {"index.html"} == set(page.references)
     assert [path.name for path in report.parent.iterdir()] == ["report"]
+
+
+def test_in_a_browser_everything_loads_and_fits(report: Path, page: Page, tmp_path: Path) -> None:
+    with chromium(tmp_path / "profile") as browser:
+        for width, dark in ((1280, False), (1280, True), (390, False)):
+            seen = browser.open(report / "index.html", width, dark=dark)
+            seen.assert_sound()
+            assert (seen.audio, seen.images) == (page.elements.count("audio"), page.elements.count("img"))
 
 
 def test_captions_are_text_and_nothing_more(page: Page) -> None:
