@@ -10,6 +10,7 @@ import numpy as np
 from plaudit.errors import RunError
 from plaudit.evaluate.evaluator import StageScores, frechet_difference
 from plaudit.evaluate.overoptimization import Parting, find_parting, paid_for_reward
+from plaudit.evaluate.report.choosing import ChoiceRow, summarize_choice
 from plaudit.evaluate.report.data import ReportData, RewardQuality, StageResult, Sweep
 from plaudit.evaluate.statistics import (
     Interval,
@@ -94,6 +95,7 @@ class Results:
 
     overall: the last stage against the first; without tests, since those are for the questions asked stage by stage.
     partings: where reward and another metric part along the stages, by metric; None where they do not.
+    choice: what choosing the best of N does; None where there are no candidates.
     wins_by: the metric that decides which of two clips wins; tests: how many p-values were corrected together.
     """
 
@@ -104,6 +106,7 @@ class Results:
     tests: int
     reward: RewardQuality | None
     partings: dict[str, Parting | None] = field(default_factory=dict)
+    choice: ChoiceRow | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The numbers as plain JSON values."""
@@ -136,6 +139,7 @@ def summarize(data: ReportData) -> Results:
         tests=tests,
         reward=data.reward,
         partings=_partings(data.stages, with_truth),
+        choice=None if data.choice is None else summarize_choice(data.choice),
     )
 
 
