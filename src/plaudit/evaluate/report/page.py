@@ -167,7 +167,9 @@ def _choice_charts(folder: Path, results: Results, utility_name: str) -> list[Ch
         _chart(
             folder,
             f"choice-{key}",
-            watch.against_reward(choice.labels, choice.reward, values, names.get(key, key), choice.partings[key]),
+            watch.against_reward(
+                [str(n) for n in choice.counts], choice.reward, values, names.get(key, key), choice.partings[key]
+            ),
             f"Best of N by reward, against {names.get(key, key)}",
             f"Mean reward and {names.get(key, key)} of the best of N; the numbers are in results.json.",
         )
