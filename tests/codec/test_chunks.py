@@ -212,7 +212,7 @@ def test_attention_makes_parts_differ_smoothly_and_only_a_little() -> None:
             apart = cross_faded(lambda x: vae.decode(x).transpose(1, 2), some, 46, CONTEXT, fade, 2) - whole
             assert 0 < apart.std() / whole.std() < 0.1
             steps[fade] = torch.cat([apart[:, 2 * at - 1 : 2 * at + 1].diff(dim=1) for at in range(46, 300, 46)]).std()
-    assert steps[mel_codec.FADE] < 0.2 * steps[0]
+    assert steps[mel_codec.FADE] < 0.5 * steps[0]
 
 
 def test_a_codec_that_knows_no_parts_decodes_at_once() -> None:

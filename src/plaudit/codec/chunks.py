@@ -42,7 +42,7 @@ def decode_piece(codec: Codec, latents: Tensor, loop: bool = False) -> Tensor:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Frames `first` to `last` are computed and `start` to `stop` of them kept; in a loop they may lie outside of it."""
+    """Frames `first` to `last` are computed and `start` to `stop` of them kept; in a loop some lie outside."""
 
     first: int
     start: int

@@ -1,6 +1,6 @@
 """Longer than one pass: windows over one long state, whose velocities are blended where they overlap.
 
-The state is one, so what windows share stays the same at every step; each window pulls on it (MultiDiffusion: Bar-Tal et
+The state is one, so what windows share is the same at every step; each window pulls on it (MultiDiffusion: Bar-Tal et
 al., arXiv 2302.08113). The spacing and the weights are ours.
 """
 
@@ -101,7 +101,7 @@ def windowed(velocity: Velocity, windows: Windows) -> Velocity:
 
 
 def stacked(velocities: Sequence[Velocity], sizes: Sequence[int]) -> Velocity:
-    """One velocity of sum(sizes) rows from several, each of its share of the rows: what is evaluated at once is less."""
+    """One velocity of sum(sizes) rows from several, each of its share of the rows: less is evaluated at once."""
     if len(velocities) == 1:
         return velocities[0]
 

@@ -14,7 +14,9 @@ from torch import Tensor
 from plaudit.assets import read_json, save_module
 from plaudit.backbone.config import BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.codec.chunks import decode_piece
 from plaudit.errors import ModelError, PromptError
+from plaudit.generate.pieces import Plan, piece_frames, plan_piece
 from plaudit.generate.sampler import initial_noise, sample_latents
 from plaudit.generate.settings import SamplingSettings
 from plaudit.types import Codec, TextEncoder
@@ -51,12 +53,16 @@ class ModelConfig:
 
 @dataclass
 class TextToMusic:
-    """Prompts -> waveforms."""
+    """Prompts -> waveforms.
+
+    second: a model of the same latent space that shares every trajectory, as settings.trajectory says.
+    """
 
     backbone: FluxAudio
     codec: Codec
     text_encoder: TextEncoder
     config: ModelConfig
+    second: TextToMusic | None = None
 
     def __post_init__(self) -> None:
         own = self.backbone.config
@@ -68,11 +74,17 @@ class TextToMusic:
                 f"the backbone takes (latent, token, pooled, tokens) = {wanted}, but codec {self.codec.name!r} and "
                 f"text encoder {text.name!r} give {found}; use those that it was trained with"
             )
+        if self.second is not None:
+            _check_shares(self, self.second)
 
-    @property
-    def frames(self) -> int:
-        """Latent frames of a clip: the whole ones within its seconds."""
-        return int(self.config.seconds * self.codec.sample_rate / self.codec.hop + 1e-9)
+    def frames(self, settings: SamplingSettings) -> int:
+        """Latent frames of a clip under `settings`."""
+        return piece_frames(settings, self.config.seconds, self.codec)
+
+    def plan(self, settings: SamplingSettings, at_once: int = 64) -> Plan:
+        """How the latents of clips under `settings` are sampled, at most `at_once` windows at a time."""
+        second = None if self.second is None else self.second.backbone
+        return plan_piece(settings, self.config.seconds, self.codec, second, at_once)
 
     def generate(
         self,
@@ -84,7 +96,8 @@ class TextToMusic:
     ) -> Tensor:
         """One clip per prompt and seed: waveforms [B, T] at the codec's rate, on the CPU.
 
-        A clip depends on its prompt, its seed and the settings, not on what else is in the batch.
+        A clip depends on its prompt, its seed and the settings, not on what else is in the batch. Where settings.piece
+        asks for more than the network sees at once, `batch_size` counts windows.
         """
         clips = []
         for clip in self.stream(prompts, seeds, settings, batch_size):
@@ -105,14 +118,37 @@ class TextToMusic:
         with torch.inference_mode():
             text = self.text_encoder.encode(list(distinct))
             negative = self.text_encoder.encode([settings.negative_prompt])
-        for start in range(0, len(told), batch_size):
-            rows = torch.tensor([distinct[prompt] for prompt in told[start : start + batch_size]])
-            noise = initial_noise(seeds[start : start + batch_size], self.frames, self.codec.latent_dim)
+        plan, frames = self.plan(settings, batch_size), self.frames(settings)
+        clips = batch_size if plan.windows is None else max(1, batch_size // len(plan.windows))
+        for start in range(0, len(told), clips):
+            rows = torch.tensor([distinct[prompt] for prompt in told[start : start + clips]])
+            noise = initial_noise(seeds[start : start + clips], frames, self.codec.latent_dim)
             scores = None if settings.score is None else torch.full((len(rows),), settings.score)
-            latents = sample_latents(self.backbone, text.rows(rows), negative, scores, noise, settings)
+            latents = sample_latents(self.backbone, text.rows(rows), negative, scores, noise, settings, plan)
             with torch.inference_mode():
-                waves = self.codec.decode(latents.cpu())
+                waves = decode_piece(self.codec, latents.cpu(), settings.piece.loop)
             yield from waves.cpu()
+
+
+def _check_shares(first: TextToMusic, second: TextToMusic) -> None:
+    """ModelError where two models have no latents in common that a trajectory could be shared in.
+
+    Noise is added to standardized latents. Were they standardized differently, a state of the one would be at another
+    time for the other, and at a different one in every channel: there is no exact way over.
+    """
+    for what, own, other in (
+        ("codec", first.codec.name, second.codec.name),
+        ("text encoder", first.text_encoder.name, second.text_encoder.name),
+    ):
+        if own != other:
+            raise ModelError(f"two models on one trajectory must share a {what}, not {own!r} and {other!r}")
+    for name in ("latent_mean", "latent_std"):
+        own, other = (getattr(model.backbone, name).float().cpu() for model in (first, second))
+        if not torch.allclose(own, other, rtol=1e-5, atol=1e-6):
+            raise ModelError(
+                "two models on one trajectory must standardize latents alike, but these have other statistics "
+                f"({name} differs by up to {(own - other).abs().max():.3g}); use checkpoints of one training set"
+            )
 
 
 def save_model(folder: Path, model: TextToMusic) -> None:

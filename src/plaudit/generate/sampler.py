@@ -12,6 +12,7 @@ from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.errors import PromptError
 from plaudit.flow.guidance import Branch, branches, combine
 from plaudit.flow.solvers import Velocity, integrate
+from plaudit.generate.pieces import PLAIN, Plan, planned_velocity, velocity_jumps
 from plaudit.generate.settings import SamplingSettings
 from plaudit.types import TextFeatures
 
@@ -31,15 +32,16 @@ def sample_latents(
     scores: Tensor | None,
     noise: Tensor,
     settings: SamplingSettings,
+    plan: Plan = PLAIN,
 ) -> Tensor:
     """Codec latents [B, N, C] for prompts `text` (B of them), from `noise` [B, N, C]: see `initial_noise`.
 
     negative: features of the negative prompt, one for all or one per clip. scores [B] in the reward's own units, or
-    None for no score. All passes that a step needs are run as one batch.
+    None for no score. All passes that a step needs are run as one batch. plan: of what is more than one pass of one
+    network, see plaudit.generate.pieces.
     """
-    velocity = _velocity(model, text, negative, scores, len(noise), settings)
-    x = integrate(velocity, noise.to(model.latent_mean.device), settings.steps, settings.solver, settings.shift)
-    return model.unstandardize(x)
+    velocity = _velocity(model, text, negative, scores, len(noise), settings, plan)
+    return _integrated(model, velocity, noise.to(model.latent_mean.device), settings)
 
 
 def differentiable_latents(
@@ -49,19 +51,25 @@ def differentiable_latents(
     scores: Tensor | None,
     noise: Tensor,
     settings: SamplingSettings,
+    plan: Plan = PLAIN,
 ) -> Tensor:
     """The same with gradients to `noise`, which is on the model's device.
 
     Of each evaluation of the network only the input is kept, and the rest computed again on the way back, so that the
     memory is one evaluation's whatever the number of steps. Freeze the model's parameters first.
     """
-    velocity = _velocity(model, text, negative, scores, len(noise), settings)
+    velocity = _velocity(model, text, negative, scores, len(noise), settings, plan)
 
     def checkpointed(x: Tensor, t: float, step: int) -> Tensor:
         found: Tensor = checkpoint(velocity, x, t, step, use_reentrant=False)
         return found
 
-    return model.unstandardize(integrate(checkpointed, noise, settings.steps, settings.solver, settings.shift))
+    return _integrated(model, checkpointed, noise, settings)
+
+
+def _integrated(model: FluxAudio, velocity: Velocity, noise: Tensor, settings: SamplingSettings) -> Tensor:
+    jumps = velocity_jumps(settings)
+    return model.unstandardize(integrate(velocity, noise, settings.steps, settings.solver, settings.shift, jumps))
 
 
 def _velocity(
@@ -69,21 +77,36 @@ def _velocity(
     text: TextFeatures,
     negative: TextFeatures,
     scores: Tensor | None,
-    batch: int,
+    clips: int,
     settings: SamplingSettings,
+    plan: Plan,
+) -> Velocity:
+    """The velocity of whole pieces: the guided one of every network and window that the plan names."""
+    if not len(text) == clips or len(negative) not in (1, clips):
+        raise PromptError(
+            f"{clips} clips need {clips} prompts and 1 or {clips} negatives: {len(text)}, {len(negative)}"
+        )
+    unwanted = negative.rows(torch.zeros(clips, dtype=torch.long)) if len(negative) == 1 else negative
+
+    def make(network: FluxAudio, rows: Tensor) -> Velocity:
+        # A second checkpoint may be one that takes no score; of the first, being asked for one is the user's error.
+        takes_score = network is model or network.config.injection != "none"
+        asked = scores[rows] if scores is not None and takes_score else None
+        return _guided(network, text.rows(rows), unwanted.rows(rows), asked, settings)
+
+    return planned_velocity(make, model, clips, settings, plan)
+
+
+def _guided(
+    model: FluxAudio, text: TextFeatures, negative: TextFeatures, scores: Tensor | None, settings: SamplingSettings
 ) -> Velocity:
     """The guided velocity, a function of x, time and step."""
-    device = model.latent_mean.device
-    if not len(text) == batch or len(negative) not in (1, batch):
-        raise PromptError(
-            f"{batch} clips need {batch} prompts and 1 or {batch} negatives: {len(text)}, {len(negative)}"
-        )
+    device, batch = model.latent_mean.device, len(text)
     text = text.to(device)
-    unwanted = negative.rows(torch.zeros(batch, dtype=torch.long)) if len(negative) == 1 else negative
     features: dict[Branch, TextFeatures] = {
         "conditional": text,
         "text": text,
-        "negative": unwanted.to(device),
+        "negative": negative.to(device),
     }
     null = torch.full((batch,), torch.nan, device=device)
     wanted = None if scores is None else scores.to(device)
