@@ -50,12 +50,11 @@ def plan_windows(total: int, length: int, overlap: int, loop: bool = False) -> W
     In a loop the last window's neighbour is the first, and there are at least two: the ends of one lie inside another.
     Windows are no longer than the piece. RecipeError for an overlap that is not from 1 to below a window's length.
     """
-    length = min(length, total)
-    if loop:
-        # A window as long as the loop ends where it began; half a loop on, another one covers that place.
-        overlap = min(overlap, length // 2)
-    if not (length == 1 or 1 <= overlap < length):
+    if not 1 <= overlap < max(2, length):
         raise RecipeError(f"windows of {length} frames must overlap by 1 to {length - 1} of them, not {overlap}")
+    length = min(length, total)
+    # A window as long as the loop ends where it began; half a loop on, another one covers that place.
+    overlap = min(overlap, length // 2 if loop else length - 1)
     stride = max(1, length - overlap)
     if loop:
         count = max(2, math.ceil(total / stride)) if total > 1 else 1
