@@ -1,6 +1,6 @@
-"""What a long piece is worth beside clips of the model's own length: `python benchmarks/long_pieces.py 24`.
+"""What a long piece is worth beside clips of the model's own length: `python benchmarks/long_pieces.py 24 4`.
 
-For the same held-out prompts and seeds: plain clips, and pieces four times as long made in windows that share half or
+For the same held-out prompts and seeds: plain clips, and pieces that many times as long made in windows that share half or
 a quarter of their length, or in one pass. Prints reward and CLAP score of ten-second excerpts over those of the plain
 clips with 95 % intervals, and seconds of computing per second of music, all in one run.
 """
@@ -16,7 +16,6 @@ from plaudit.corpus.embedded.source import EmbeddedCorpus
 from plaudit.evaluate.evaluator import embed_audio
 from plaudit.evaluate.statistics import paired_difference
 
-TIMES = 4
 WAYS = {
     "plain clips": {},
     "windows, half shared": {"overlap": 0.5},
@@ -25,7 +24,7 @@ WAYS = {
 }
 
 
-def main(prompts: int) -> None:
+def main(prompts: int, times: int) -> None:
     """Makes the pieces of all ways and prints the table."""
     music, reward, clap = hub.load("embedded"), hub.load_reward_model("embedded"), hub.build(hub.CLAPS, "embedded")
     seconds, rate = music.config.seconds, music.codec.sample_rate
@@ -33,7 +32,7 @@ def main(prompts: int) -> None:
     texts = clap.text(captions).detach().numpy()
     rewards, claps = {}, {}
     for way, piece in WAYS.items():
-        length = seconds * TIMES if piece else seconds
+        length = seconds * times if piece else seconds
         settings = music.config.sampling.changed(piece={**piece, "seconds": length})
         began = time.perf_counter()
         waves = music.generate(captions, list(range(prompts)), settings)
@@ -52,4 +51,4 @@ def main(prompts: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 24)
+    main(*(int(word) for word in sys.argv[1:3] or (24, 4)))

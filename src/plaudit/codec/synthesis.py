@@ -82,22 +82,12 @@ def noise_bands(loudness: Tensor, noise: Tensor | None = None) -> Tensor:
 def noise_frames(first: int, count: int, period: int | None = None) -> Tensor:
     """Spectra of the noise from frame `first` on: complex [count, 129], the same for every clip.
 
-    period: frames of a loop, whose beginning fades in, at equal power, from how its end would go on.
+    period: frames of a loop, after which the noise begins anew. Where it does, and where its table ends, its level falls
+    by half a decibel for some 10 ms.
     """
     table = _noise_spectrum()
     at = torch.arange(first, first + count)
-    if period is None:
-        return table[at % len(table)]
-    at = at % period
-    noise = table[at % len(table)]
-    joining = at < NOISE_FADE
-    share = ((at[joining] + 0.5) / NOISE_FADE * (math.pi / 2))[:, None]
-    noise[joining] = share.sin() * noise[joining] + share.cos() * table[(at[joining] + period) % len(table)]
-    return noise
-
-
-NOISE_FADE = 8
-"""Frames over which the noise of a loop's end goes over into that of its start: 32 ms at 16 kHz."""
+    return table[(at if period is None else at % period) % len(table)]
 
 
 def calm_noise(length: int, iterations: int = 30) -> Tensor:
