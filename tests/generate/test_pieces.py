@@ -147,7 +147,7 @@ def test_models_that_have_no_latents_in_common_are_refused_in_one_line() -> None
     for part in ("codec", "text_encoder"):
         other = tiny_music()
         getattr(other, part).name = "foreign"
-        with pytest.raises(ModelError, match="must share a .*'foreign'"):
+        with pytest.raises(ModelError, match=r"must share a .*'foreign'"):
             replace(model, second=other)
 
 

@@ -1,8 +1,8 @@
 """Where windows, parts of the decoder and the ends of a loop meet, music of the shipped model is as anywhere else.
 
-Three measures of what a seam does to sound, at a sample: the step in level, the change of the spectrum, and the jump of
-the waveform. Their means over the seams of several pieces are compared with means over as many random places of the same
-pieces; for each measure, clips that are simply put one after the other show that it hears a seam.
+Three measures of what a seam does to sound, at a sample: the step in level, the change of the spectrum, and the jump
+of the waveform. Their means over the seams of several pieces are compared with means over as many random places of the
+same pieces; for each measure, clips that are simply put one after the other show that it hears a seam.
 """
 
 from __future__ import annotations

@@ -82,8 +82,8 @@ def noise_bands(loudness: Tensor, noise: Tensor | None = None) -> Tensor:
 def noise_frames(first: int, count: int, period: int | None = None) -> Tensor:
     """Spectra of the noise from frame `first` on: complex [count, 129], the same for every clip.
 
-    period: frames of a loop, after which the noise begins anew. Where it does, and where its table ends, its level falls
-    by half a decibel for some 10 ms.
+    period: frames of a loop, after which the noise begins anew. Where it does, and where its table ends, its level
+    falls by half a decibel for some 10 ms.
     """
     table = _noise_spectrum()
     at = torch.arange(first, first + count)
