@@ -211,6 +211,28 @@ def test_attention_makes_parts_differ_smoothly_and_only_a_little() -> None:
     assert steps[mel_codec.FADE] < 0.5 * steps[0]
 
 
+@pytest.mark.parametrize("loop", [False, True])
+def test_no_network_sees_more_than_a_part_and_its_context(loop: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[nn.Module, list[int]] = {}
+
+    def watch(network: nn.Module, axis: int) -> None:
+        network.register_forward_pre_hook(lambda module, given: seen.setdefault(module, []).append(given[0].shape[axis]))
+
+    small, mel = EmbeddedCodec(SMALL).eval(), tiny_codec()
+    monkeypatch.setattr(embedded, "PART", 20)
+    monkeypatch.setattr(mel_codec, "PART", 120 * mel.hop / mel.sample_rate)
+    watch(small.decoder, 1)
+    watch(mel.vae.decoder, 2)
+    watch(mel.vocoder, 2)
+    with torch.inference_mode():
+        decode_piece(small, random(1, 200, small.latent_dim), loop)
+        decode_piece(mel, random(1, 500, 3), loop)
+    assert max(seen[small.decoder]) <= 20 + 2 * (small.decoder.context + 1)
+    assert max(seen[mel.vae.decoder]) <= 120
+    assert max(seen[mel.vocoder]) <= 240 + 2 * mel.vocoder.config.context
+    assert all(len(lengths) > 3 for lengths in seen.values())
+
+
 def test_a_codec_that_knows_no_parts_decodes_at_once() -> None:
     codec, some = FoldingCodec(), random(1, 7, 5)
     assert torch.equal(decode_piece(codec, some), codec.decode(some))

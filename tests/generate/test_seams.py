@@ -87,14 +87,14 @@ def loops(music: TextToMusic, request: pytest.FixtureRequest) -> Tensor:
 
 @pytest.fixture(scope="module")
 def long_pieces(music: TextToMusic) -> list[Tensor]:
-    return list(music.generate(PROMPTS, SEEDS, settings_of(music, seconds=24.0)))
+    return list(music.generate(PROMPTS, SEEDS, settings_of(music, seconds=30.0)))
 
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_windows_and_parts_of_a_long_piece_meet_unheard(
     music: TextToMusic, long_pieces: list[Tensor], measure: Measure
 ) -> None:
-    windows = music.plan(settings_of(music, seconds=24.0)).windows
+    windows = music.plan(settings_of(music, seconds=30.0)).windows
     assert windows is not None and len(windows) > 3
     starts = windows.index[:, 0] * music.codec.hop
     ends = starts + windows.length * music.codec.hop

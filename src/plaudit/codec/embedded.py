@@ -104,10 +104,10 @@ class EmbeddedCodec(nn.Module):
 
     def _closing_bend(self, latents: Tensor, parts: list[Chunk]) -> Tensor:
         """What to add to every bend [B, 1, 512] so that they sum to whole turns over the loop."""
-        frames = STRIDE * latents.shape[1]
-        turns = sum(_cut(self.decoder(part.of(latents)), part).bend.double().sum(1) for part in parts) / 4
-        assert isinstance(turns, Tensor)
-        return ((turns.round() - turns) * 4 / frames).float()[:, None]
+        turns = torch.zeros(len(latents), OSCILLATORS, dtype=torch.float64)
+        for part in parts:  # in float64, which not every device has: they add up to thousands of turns
+            turns = turns + _cut(self.decoder(part.of(latents)), part).bend.cpu().double().sum(1) / 4
+        return ((turns.round() - turns) * 4 / (STRIDE * latents.shape[1])).to(latents)[:, None]
 
 
 def _cut(controls: Controls, part: Chunk, before: int = 0, after: int = 0) -> Controls:

@@ -74,8 +74,8 @@ class MelCodec(nn.Module):
             made: Tensor = self.vocoder(some.transpose(1, 2))
             return made
 
-        # A part and what it needs around it are no longer than what the attention was trained on, if that has room.
-        own = max(part - 2 * CONTEXT - FADE, part // 2, 1)
+        # With what it needs around it, a part is no longer than what the attention was trained on.
+        own = max(part - 2 * CONTEXT - FADE, FADE)
         mels = cross_faded(mel, latents, own, CONTEXT, FADE, STRIDE, loop)  # [B, 2N, bands]
         parts = in_chunks(wave, mels, STRIDE * part, self.vocoder.config.context, self.mel.hop, loop)
         return torch.cat(list(parts), 1)

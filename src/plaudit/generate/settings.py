@@ -24,7 +24,7 @@ class Piece(Settings):
     seconds: Positive | None = None
     loop: bool = False
     window: Positive | None = None
-    overlap: float = Field(default=0.5, gt=0, lt=1)
+    overlap: float = Field(default=0.25, gt=0, lt=1)
 
 
 class SamplingSettings(Settings):
