@@ -216,7 +216,8 @@ def test_no_network_sees_more_than_a_part_and_its_context(loop: bool, monkeypatc
     seen: dict[nn.Module, list[int]] = {}
 
     def watch(network: nn.Module, axis: int) -> None:
-        network.register_forward_pre_hook(lambda module, given: seen.setdefault(module, []).append(given[0].shape[axis]))
+        lengths = seen.setdefault(network, [])
+        network.register_forward_pre_hook(lambda module, given: lengths.append(given[0].shape[axis]))
 
     small, mel = EmbeddedCodec(SMALL).eval(), tiny_codec()
     monkeypatch.setattr(embedded, "PART", 20)
