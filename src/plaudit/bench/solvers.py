@@ -240,27 +240,33 @@ def _percent(distance: Interval) -> str:
     return f"{mean} [{low}, {high}] %"
 
 
+CHARTS = {
+    "distance": ("distance", "distance to the reference"),
+    "clap": ("clap_gain", "CLAP score over the reference's"),
+    "reward": ("reward_gain", "reward over the reference's"),
+}
+"""What is drawn of a point. Prompts differ far more than solvers do, so clips are compared prompt by prompt."""
+
+
 def save_charts(compared: Comparison, folder: Path) -> list[Path]:
     """Quality against evaluations for each shift: SVGs of distance, CLAP score and reward, in light and dark."""
     made = []
-    own_reference = {reference.shift: reference for reference in compared.references}
     for shift in dict.fromkeys(point.shift for point in compared.points):
         suffix = "" if shift == 1 else f"-shift-{shift:g}"
         ways = [point for point in compared.points if point.shift == shift]
-        reference = own_reference.get(shift, compared.references[0])
-        for name, label in (("distance", "distance to the reference"), ("clap", "CLAP score"), ("reward", "reward")):
+        for name, (field, label) in CHARTS.items():
             path = folder / f"solvers-{name}{suffix}.svg"
-            save_chart(_chart(ways, name, label, reference), path)
+            save_chart(_chart(ways, field, label), path)
             made.append(path)
     return made
 
 
-def _chart(points: Sequence[Point], name: str, label: str, reference: Point) -> Callable[[Axes], None]:
+def _chart(points: Sequence[Point], field: str, label: str) -> Callable[[Axes], None]:
     """One quantity against evaluations, a line for each solver; distances by their logarithm."""
-    logarithmic = name == "distance"
+    logarithmic = field == "distance"
 
     def interval(point: Point) -> Interval:
-        value: Interval = getattr(point, name)
+        value: Interval = getattr(point, field)
         if not logarithmic:
             return value
         return Interval(*(float(np.log10(max(part, 1e-9))) for part in (value.mean, value.low, value.high)))
@@ -283,6 +289,6 @@ def _chart(points: Sequence[Point], name: str, label: str, reference: Point) -> 
             shown = [d + part for d in decades for part in np.log10([1, 2, 5]) if low <= d + part <= high]
             axes.set_yticks(shown, [f"{100 * 10**value:.2g} %" for value in shown])
         else:
-            axes.axhline(getattr(reference, name).mean, color=LIGHT.faint, linewidth=1.0, linestyle=(0, (4, 3)))
+            axes.axhline(0.0, color=LIGHT.faint, linewidth=1.0, linestyle=(0, (4, 3)))
 
     return draw
