@@ -15,6 +15,7 @@ from plaudit.bench.solvers import COLUMNS, Judges, SolverGrid, bench_solvers, ev
 from plaudit.cli.main import app
 from plaudit.errors import PromptError, RecipeError
 from plaudit.flow import Guidance
+from plaudit.generate.execution import Execution
 from plaudit.generate.model import TextToMusic
 from plaudit.generate.settings import SamplingSettings
 from tests.generate.tiny import tiny_music
@@ -45,7 +46,7 @@ JUDGES = Judges(Ear(), Loud())
 
 def music(**changes: object) -> TextToMusic:
     model = tiny_music()
-    sampling = SamplingSettings(score=1.0, guidance=Guidance(weight=2.0)).changed(**changes)
+    sampling = SamplingSettings(score=1.0, precision="no", guidance=Guidance(weight=2.0)).changed(**changes)
     return replace(model, config=replace(model.config, sampling=sampling))
 
 
@@ -60,7 +61,8 @@ def test_evaluations_count_every_branch_of_every_step() -> None:
 
 def test_more_steps_come_nearer_and_orders_tell() -> None:
     told: list[tuple[int, int]] = []
-    compared = bench_solvers(music(), ["a", "b", "c"], JUDGES, GRID, 2, lambda done, total: told.append((done, total)))
+    two = Execution(batch=2)
+    compared = bench_solvers(music(), list("abc"), JUDGES, GRID, two, lambda done, total: told.append((done, total)))
     (reference,) = compared.references
     assert reference.distance.mean == 0 and reference.steps == 64 and reference.reward_gain.mean == 0
     by = {(point.solver, point.steps): point for point in compared.points}

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from plaudit.errors import RecipeError
 from plaudit.flow import SOLVERS, Solver, integrate, plan_windows, windowed
-from plaudit.flow.windows import stacked
 
 SIZES = {"total": st.integers(1, 300), "length": st.integers(2, 60), "share": st.floats(0.02, 0.9)}
 
@@ -91,10 +90,16 @@ def test_a_loop_does_not_know_where_it_begins() -> None:
     torch.testing.assert_close(turned, made.roll(8, 1), atol=1e-6, rtol=0)
 
 
-def test_rows_in_groups_are_the_rows_at_once() -> None:
-    x = noise(7, 4, 2)
-    velocity = stacked([lambda x, t, step: t * x + step] * 3, [3, 3, 1])
-    assert torch.equal(velocity(x, 0.5, 2), 0.5 * x + 2)
+def test_windows_in_groups_are_the_windows_at_once() -> None:
+    windows, x, seen = plan_windows(57, 16, 6), noise(2, 57, 3), []
+
+    def velocity(x: Tensor, t: float, step: int) -> Tensor:
+        seen.append(len(x))
+        return t * x - x.flip(1)
+
+    whole = windowed(velocity, windows)(x, 0.5, 0)
+    assert torch.equal(windowed(velocity, windows, 2)(x, 0.5, 0), whole)
+    assert len(windows) == 6 and seen == [12, 4, 4, 4]
 
 
 @pytest.mark.parametrize("overlap", [0, 16, 20])

@@ -26,8 +26,8 @@ from plaudit.evaluate.report.plots import LIGHT, Series, lines, save_chart
 from plaudit.evaluate.statistics import Interval, bootstrap_mean, paired_difference
 from plaudit.flow.guidance import branches
 from plaudit.flow.solvers import SOLVERS, Solver, integrate
-from plaudit.generate.model import TextToMusic
-from plaudit.generate.sampler import initial_noise, sample_latents
+from plaudit.generate.execution import Execution
+from plaudit.generate.model import ANYHOW, TextToMusic
 from plaudit.generate.settings import SamplingSettings
 from plaudit.settings import Count, Positive, Settings
 from plaudit.types import Embedder, Reward
@@ -112,7 +112,7 @@ def bench_solvers(
     prompts: Sequence[str],
     judges: Judges,
     grid: SolverGrid,
-    batch_size: int = 16,
+    execution: Execution = ANYHOW,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
     """All points of the grid, under the model's own settings otherwise.
@@ -136,13 +136,13 @@ def bench_solvers(
 
     def sampled(settings: SamplingSettings) -> _Sampled:
         nonlocal done
-        made = _sample(music, prompts, judges, settings, grid.seed, batch_size)
+        made = _sample(music, prompts, judges, settings, grid.seed, execution)
         done += evaluations(settings)
         progress(done, total)
         return made
 
     # What is done once per process would be counted to whoever comes first.
-    _sample(music, prompts[:batch_size], judges, own.changed(steps=1), grid.seed, batch_size)
+    _sample(music, prompts[:1], judges, own.changed(steps=1), grid.seed, execution)
     found = {shift: sampled(exact.changed(shift=shift)) for shift in shifts}
     references = [_point(exact.changed(shift=shift), made, made) for shift, made in found.items()]
     points = [_point(way, sampled(way), found[1.0 if one_solution else way.shift]) for way in ways]
@@ -169,23 +169,25 @@ def _sample(
     judges: Judges,
     settings: SamplingSettings,
     seed: int,
-    batch_size: int,
+    execution: Execution,
 ) -> _Sampled:
     told = [settings.prefix + prompt for prompt in prompts]
     with torch.inference_mode():
         text, negative = music.text_encoder.encode(told), music.text_encoder.encode([settings.negative_prompt])
-    plan, latents, seconds = music.plan(settings, batch_size), [], 0.0
-    for start in range(0, len(told), batch_size):
-        rows = torch.arange(start, min(start + batch_size, len(told)))
-        noise = initial_noise([seed + int(row) for row in rows], music.frames(settings), music.codec.latent_dim)
-        scores = None if settings.score is None else torch.full((len(rows),), settings.score)
+    sampler, latents, seconds = music.sampler(settings, execution), [], 0.0
+    for start in range(0, len(told), sampler.batch):
+        rows = torch.arange(start, min(start + sampler.batch, len(told)))
         began = time.perf_counter()
         # Copying to the CPU waits for the device.
-        made = sample_latents(music.backbone, text.rows(rows), negative, scores, noise, settings, plan).cpu()
+        made = sampler.latents(text.rows(rows), negative, [seed + int(row) for row in rows]).cpu()
         seconds += time.perf_counter() - began
         latents.append(made)
     with torch.inference_mode():
-        waves = [wave for made in latents for wave in decode_piece(music.codec, made, settings.piece.loop).cpu()]
+        waves = [
+            decode_piece(music.codec, clip[None].to(music.codec_device), settings.piece.loop)[0].cpu()
+            for made in latents
+            for clip in made
+        ]
         texts = judges.clap.text(list(prompts)).cpu().numpy()
     heard = embed_audio(judges.clap, waves, music.codec.sample_rate)
     reward = judges.reward.score(waves, music.codec.sample_rate, list(prompts))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -52,7 +52,17 @@ def generate(
     ] = None,
     average: Annotated[bool, typer.Option("--average", help="Average the velocities of both models instead.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first clip; clip i has seed + i.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Clips sampled at once.")] = 8,
+    precision: Annotated[
+        Literal["bf16", "no"] | None, typer.Option(help="no is float32. Default: the model's own.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Clips sampled at once. Default: what memory and device allow.")
+    ] = None,
+    memory: Annotated[float | None, typer.Option(min=0.01, help="GiB for sampling, beside the weights.")] = None,
+    compile: Annotated[
+        Literal["no", "default", "graphs"],
+        typer.Option(help="Compile the network, with CUDA graphs too: slow to start, for many clips."),
+    ] = "no",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     optimize: Annotated[
         str | None, typer.Option(help="A reward that the noise is optimized for, by its gradient; takes its time.")
@@ -73,6 +83,7 @@ def generate(
     from plaudit.errors import PromptError
     from plaudit.generate.best_of import keep_best
     from plaudit.generate.clips import ClipRequest, make_clips
+    from plaudit.generate.execution import Execution
     from plaudit.generate.optimize import NoiseOptimization, Optimizer
     from plaudit.generate.postprocess import PostprocessSettings
     from plaudit.generate.requests import clip_requests
@@ -80,10 +91,11 @@ def generate(
     groups = clip_requests(_prompts(prompt, prompts), count, seed, best_of)
     trajectory = _trajectory(second_model, hand_over, average)
     music = hub.load(model, device)
-    settings = music.config.sampling.changed(score=score, weight=guidance, steps=steps)
+    settings = music.config.sampling.changed(score=score, weight=guidance, steps=steps, precision=precision)
     settings = settings.changed(piece=_piece(settings.piece, seconds, loop), trajectory=trajectory)
     if second_model is not None:
         music = replace(music, second=hub.load(second_model, device))
+    execution = Execution(batch=batch, memory=memory, compile=compile)
     post = PostprocessSettings(seconds=settings.piece.seconds or music.config.seconds)
     if settings.piece.loop:  # it has no ends to fade, and is as long as its latents are
         post = PostprocessSettings(fade_ms=0.0)
@@ -100,7 +112,7 @@ def generate(
 
     def make(requests: list[ClipRequest], folder: Path, made: Callable[[Path], None] = lambda path: None) -> list[Path]:
         with ConsoleReporter().progress("generating") as advance:
-            return make_clips(music, requests, settings, folder, batch, post, advance, made, optimizer)
+            return make_clips(music, requests, settings, folder, execution, post, advance, made, optimizer)
 
     if best_of == 1:
         paths = make([request for group in groups for request in group], output, say)

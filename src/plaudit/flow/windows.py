@@ -34,12 +34,12 @@ class Windows:
         return len(self.index)
 
     def cut(self, x: Tensor) -> Tensor:
-        """x [B, total, C] -> all windows as one batch [B * K, length, C], those of a clip together."""
-        return x[:, self.index.to(x.device)].flatten(0, 1)
+        """x [B, total, C] -> all windows as one batch [K * B, length, C], first the first window of every clip."""
+        return x[:, self.index.to(x.device)].transpose(0, 1).flatten(0, 1)
 
     def join(self, parts: Tensor) -> Tensor:
-        """[B * K, length, C] -> the weighted sum [B, total, C]: the inverse of `cut` where windows agree."""
-        parts = parts.unflatten(0, (-1, len(self))) * self.weights.to(parts)[:, :, None]
+        """[K * B, length, C] -> the weighted sum [B, total, C]: the inverse of `cut` where windows agree."""
+        parts = parts.unflatten(0, (len(self), -1)).transpose(0, 1) * self.weights.to(parts)[:, :, None]
         whole = parts.new_zeros(len(parts), self.total, parts.shape[-1])
         return whole.index_add(1, self.index.flatten().to(parts.device), parts.flatten(1, 2))
 
@@ -90,22 +90,14 @@ def _rise(length: int, ramp: int) -> Tensor:
     return (math.pi / 2 * place.clamp(max=1)).sin().square()
 
 
-def windowed(velocity: Velocity, windows: Windows) -> Velocity:
-    """The velocity of the whole state [B, total, C] from one that takes all its windows [B * K, length, C]."""
+def windowed(velocity: Velocity, windows: Windows, at_once: int | None = None) -> Velocity:
+    """The velocity of the whole state [B, total, C] from one that takes W of its windows, [W * B, length, C].
+
+    at_once: the largest W that `velocity` is given, None for all windows.
+    """
 
     def blended(x: Tensor, t: float, step: int) -> Tensor:
-        return windows.join(velocity(windows.cut(x), t, step))
+        parts = windows.cut(x).split((at_once or len(windows)) * len(x))
+        return windows.join(torch.cat([velocity(part, t, step) for part in parts]))
 
     return blended
-
-
-def stacked(velocities: Sequence[Velocity], sizes: Sequence[int]) -> Velocity:
-    """One velocity of sum(sizes) rows from several, each of its share of the rows: less is evaluated at once."""
-    if len(velocities) == 1:
-        return velocities[0]
-
-    def velocity(x: Tensor, t: float, step: int) -> Tensor:
-        parts = x.split(list(sizes))
-        return torch.cat([one(part, t, step) for one, part in zip(velocities, parts, strict=True)])
-
-    return velocity

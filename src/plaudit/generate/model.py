@@ -9,20 +9,24 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from plaudit.assets import read_json, save_module
 from plaudit.backbone.config import BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.codec.chunks import decode_piece
 from plaudit.errors import ModelError, PromptError
+from plaudit.generate.execution import Execution
 from plaudit.generate.pieces import Plan, piece_frames, plan_piece
-from plaudit.generate.sampler import initial_noise, sample_latents
+from plaudit.generate.ready import Sampler, make_ready
 from plaudit.generate.settings import SamplingSettings
 from plaudit.types import Codec, TextEncoder
 
 Progress = Callable[[int, int], None]
 """Hears how many clips are done, of how many."""
+
+
+ANYHOW = Execution()
 
 
 @dataclass(frozen=True)
@@ -77,57 +81,66 @@ class TextToMusic:
         if self.second is not None:
             _check_shares(self, self.second)
 
-    def frames(self, settings: SamplingSettings) -> int:
+    @property
+    def codec_device(self) -> torch.device:
+        """Where the codec's weights are."""
+        weights = next(self.codec.parameters(), None) if isinstance(self.codec, nn.Module) else None
+        return torch.device("cpu") if weights is None else weights.device
+
+    @property
+    def frames(self) -> int:
+        """Latent frames of a clip of the model's own length: the whole ones within its seconds."""
+        return int(self.config.seconds * self.codec.sample_rate / self.codec.hop + 1e-9)
+
+    def frames_of(self, settings: SamplingSettings) -> int:
         """Latent frames of a clip under `settings`."""
         return piece_frames(settings, self.config.seconds, self.codec)
 
-    def plan(self, settings: SamplingSettings, at_once: int = 64) -> Plan:
-        """How the latents of clips under `settings` are sampled, at most `at_once` windows at a time."""
+    def plan(self, settings: SamplingSettings) -> Plan:
+        """What clips under `settings` are made of, beyond one pass of this network."""
         second = None if self.second is None else self.second.backbone
-        return plan_piece(settings, self.config.seconds, self.codec, second, at_once)
+        return plan_piece(settings, self.config.seconds, self.codec, second)
 
     def generate(
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
         settings: SamplingSettings,
-        batch_size: int = 16,
+        execution: Execution = ANYHOW,
         progress: Progress = lambda done, total: None,
     ) -> Tensor:
         """One clip per prompt and seed: waveforms [B, T] at the codec's rate, on the CPU.
 
-        A clip depends on its prompt, its seed and the settings, not on what else is in the batch. Where settings.piece
-        asks for more than the network sees at once, `batch_size` counts windows.
+        A clip depends on its prompt, its seed and the settings, not on what else is in the batch.
         """
         clips = []
-        for clip in self.stream(prompts, seeds, settings, batch_size):
+        for clip in self.stream(prompts, seeds, self.sampler(settings, execution)):
             clips.append(clip)
             progress(len(clips), len(prompts))
         return torch.stack(clips)
 
-    def stream(
-        self, prompts: Sequence[str], seeds: Sequence[int], settings: SamplingSettings, batch_size: int = 16
-    ) -> Iterator[Tensor]:
+    def sampler(self, settings: SamplingSettings, execution: Execution = ANYHOW) -> Sampler:
+        """The network made ready; keep it where clips are made more than once."""
+        return make_ready(self.backbone, settings, self.frames_of(settings), execution, self.plan(settings))
+
+    def stream(self, prompts: Sequence[str], seeds: Sequence[int], sampler: Sampler) -> Iterator[Tensor]:
         """The clips of `generate`, each [T], as soon as the batch that it is in is finished."""
         if not prompts or len(prompts) != len(seeds):
             raise PromptError(f"each clip needs a prompt and a seed; got {len(prompts)} prompts and {len(seeds)} seeds")
-        if batch_size < 1:
-            raise PromptError(f"batch size must be at least 1, not {batch_size}")
+        settings = sampler.settings
         told = [settings.prefix + prompt for prompt in prompts]
         distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(told))}
         with torch.inference_mode():
             text = self.text_encoder.encode(list(distinct))
             negative = self.text_encoder.encode([settings.negative_prompt])
-        plan, frames = self.plan(settings, batch_size), self.frames(settings)
-        clips = batch_size if plan.windows is None else max(1, batch_size // len(plan.windows))
-        for start in range(0, len(told), clips):
-            rows = torch.tensor([distinct[prompt] for prompt in told[start : start + clips]])
-            noise = initial_noise(seeds[start : start + clips], frames, self.codec.latent_dim)
-            scores = None if settings.score is None else torch.full((len(rows),), settings.score)
-            latents = sample_latents(self.backbone, text.rows(rows), negative, scores, noise, settings, plan)
-            with torch.inference_mode():
-                waves = decode_piece(self.codec, latents.cpu(), settings.piece.loop)
-            yield from waves.cpu()
+        for start in range(0, len(told), sampler.batch):
+            rows = torch.tensor([distinct[prompt] for prompt in told[start : start + sampler.batch]])
+            latents = sampler.latents(text.rows(rows), negative, seeds[start : start + sampler.batch])
+            for clip in latents.to(self.codec_device):
+                # One at a time: decoders are the thirstiest part, and one clip keeps a device busy.
+                with torch.inference_mode():
+                    wave = decode_piece(self.codec, clip[None], settings.piece.loop)[0]
+                yield wave.cpu()
 
 
 def _check_shares(first: TextToMusic, second: TextToMusic) -> None:

@@ -73,7 +73,7 @@ def optimize_noise(
     negative = music.text_encoder.encode([settings.negative_prompt])
     scores = None if settings.score is None else torch.full((len(prompts),), settings.score)
     device, plan = music.backbone.latent_mean.device, music.plan(settings)
-    noise = initial_noise(seeds, music.frames(settings), music.codec.latent_dim).to(device).requires_grad_()
+    noise = initial_noise(seeds, music.frames_of(settings), music.codec.latent_dim).to(device).requires_grad_()
     length = noise.detach().flatten(1).norm(dim=1)[:, None, None]
     optimization = optimizer.settings
     adam = torch.optim.Adam([noise], lr=optimization.learning_rate)
@@ -81,7 +81,7 @@ def optimize_noise(
     with frozen(music.backbone), frozen(music.second.backbone if music.second else music.backbone):
         for iteration in range(optimization.iterations + 1):
             latents = differentiable_latents(music.backbone, text, negative, scores, noise, settings, plan)
-            waves = decode_piece(music.codec, latents.cpu(), settings.piece.loop)
+            waves = decode_piece(music.codec, latents.to(music.codec_device), settings.piece.loop).cpu()
             found = optimizer.reward.score_tensors(waves, music.codec.sample_rate, prompts)
             rewards.append(found.detach())
             better = torch.stack(rewards).argmax(0) == iteration

@@ -5,22 +5,15 @@ A Plan is made from settings and a model; `planned_velocity` makes of the veloci
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
 
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.errors import RecipeError
 from plaudit.flow.solvers import Velocity
 from plaudit.flow.trajectories import hand_over_step, shared
-from plaudit.flow.windows import Windows, plan_windows, stacked, windowed
+from plaudit.flow.windows import Windows, plan_windows, windowed
 from plaudit.generate.settings import SamplingSettings
 from plaudit.types import Codec
-
-MakeVelocity = Callable[[FluxAudio, Tensor], Velocity]
-"""make(network, rows): the guided velocity of a network for as many states as `rows` [M], which name their clips."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +21,17 @@ class Plan:
     """How the latents of a piece are sampled.
 
     windows: over the piece; None is one pass. second: the network that shares the trajectory as the settings say.
-    at_once: windows of all clips together that are evaluated as one batch, at most.
+    at_once: windows of every clip that are evaluated as one batch, None all.
     """
 
     windows: Windows | None = None
     second: FluxAudio | None = None
-    at_once: int = 64
+    at_once: int | None = None
+
+    @property
+    def count(self) -> int:
+        """Passes that a clip is made in at each evaluation."""
+        return 1 if self.windows is None else len(self.windows)
 
 
 PLAIN = Plan()
@@ -53,9 +51,7 @@ def piece_frames(settings: SamplingSettings, seconds: float, codec: Codec) -> in
     return frames
 
 
-def plan_piece(
-    settings: SamplingSettings, seconds: float, codec: Codec, second: FluxAudio | None = None, at_once: int = 64
-) -> Plan:
+def plan_piece(settings: SamplingSettings, seconds: float, codec: Codec, second: FluxAudio | None = None) -> Plan:
     """The plan of clips under `settings`, from a model trained on clips of `seconds`.
 
     RecipeError where a second checkpoint comes without a trajectory, or a trajectory without one.
@@ -66,26 +62,17 @@ def plan_piece(
     piece, frames = settings.piece, piece_frames(settings, seconds, codec)
     length = max(1, int((piece.window or seconds) * codec.sample_rate / codec.hop + 1e-9))
     if frames <= length and not piece.loop:
-        return Plan(None, second, at_once)
+        return Plan(None, second)
     overlap = max(1, min(round(piece.overlap * length), length - 1))
-    return Plan(plan_windows(frames, length, overlap, piece.loop), second, at_once)
+    return Plan(plan_windows(frames, length, overlap, piece.loop), second)
 
 
-def planned_velocity(
-    make: MakeVelocity, network: FluxAudio, clips: int, settings: SamplingSettings, plan: Plan
-) -> Velocity:
-    """The velocity of states [clips, N, C] of whole pieces."""
-
-    def of(one: FluxAudio) -> Velocity:
-        rows = torch.arange(clips)
-        if plan.windows is None:
-            return make(one, rows)
-        groups = rows.repeat_interleave(len(plan.windows)).split(plan.at_once)
-        return windowed(stacked([make(one, group) for group in groups], [len(group) for group in groups]), plan.windows)
-
-    if plan.second is None or settings.trajectory is None:
-        return of(network)
-    return shared(of(network), of(plan.second), settings.trajectory, settings.steps)
+def planned_velocity(first: Velocity, second: Velocity | None, settings: SamplingSettings, plan: Plan) -> Velocity:
+    """The velocity of whole pieces from those of the plan's networks, which take any number of windows of each clip."""
+    velocity = first
+    if second is not None and settings.trajectory is not None:
+        velocity = shared(first, second, settings.trajectory, settings.steps)
+    return velocity if plan.windows is None else windowed(velocity, plan.windows, plan.at_once)
 
 
 def velocity_jumps(settings: SamplingSettings) -> set[int]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.backbone.fluxaudio import Conditions, FluxAudio
 from plaudit.errors import PromptError
 from plaudit.flow.guidance import Branch, branches, combine
 from plaudit.flow.solvers import Velocity, integrate
@@ -37,8 +38,8 @@ def sample_latents(
     """Codec latents [B, N, C] for prompts `text` (B of them), from `noise` [B, N, C]: see `initial_noise`.
 
     negative: features of the negative prompt, one for all or one per clip. scores [B] in the reward's own units, or
-    None for no score. All passes that a step needs are run as one batch. plan: of what is more than one pass of one
-    network, see plaudit.generate.pieces.
+    None for no score. What needs the prompts alone is computed once, and all passes of a step run as one batch. For
+    speed give the network as `plaudit.generate.ready` makes it. plan: of what is more than one pass of one network.
     """
     velocity = _velocity(model, text, negative, scores, len(noise), settings, plan)
     return _integrated(model, velocity, noise.to(model.latent_mean.device), settings)
@@ -81,49 +82,56 @@ def _velocity(
     settings: SamplingSettings,
     plan: Plan,
 ) -> Velocity:
-    """The velocity of whole pieces: the guided one of every network and window that the plan names."""
-    if not len(text) == clips or len(negative) not in (1, clips):
-        raise PromptError(
-            f"{clips} clips need {clips} prompts and 1 or {clips} negatives: {len(text)}, {len(negative)}"
-        )
-    unwanted = negative.rows(torch.zeros(clips, dtype=torch.long)) if len(negative) == 1 else negative
-
-    def make(network: FluxAudio, rows: Tensor) -> Velocity:
-        # A second checkpoint may be one that takes no score; of the first, being asked for one is the user's error.
-        takes_score = network is model or network.config.injection != "none"
-        asked = scores[rows] if scores is not None and takes_score else None
-        return _guided(network, text.rows(rows), unwanted.rows(rows), asked, settings)
-
-    return planned_velocity(make, model, clips, settings, plan)
+    """The velocity of whole pieces, of all networks that the plan names."""
+    first = guided_velocity(model, text, negative, scores, clips, settings)
+    if plan.second is None:
+        return planned_velocity(first, None, settings, plan)
+    # A second checkpoint may be one that takes no score; of the first, being asked for one is the user's error.
+    asked = None if plan.second.config.injection == "none" else scores
+    second = guided_velocity(plan.second, text, negative, asked, clips, settings)
+    return planned_velocity(first, second, settings, plan)
 
 
-def _guided(
-    model: FluxAudio, text: TextFeatures, negative: TextFeatures, scores: Tensor | None, settings: SamplingSettings
+def guided_velocity(
+    model: FluxAudio,
+    text: TextFeatures,
+    negative: TextFeatures,
+    scores: Tensor | None,
+    batch: int,
+    settings: SamplingSettings,
 ) -> Velocity:
-    """The guided velocity, a function of x, time and step."""
-    device, batch = model.latent_mean.device, len(text)
-    text = text.to(device)
-    features: dict[Branch, TextFeatures] = {
-        "conditional": text,
-        "text": text,
-        "negative": negative.to(device),
-    }
+    """The guided velocity of `batch` clips, a function of x [B, N, C], time and step.
+
+    x may hold W parts of each clip instead of the whole, [W B, N, C], first the first part of every clip.
+    PromptError where prompts and clips are not as many.
+    """
+    device = model.latent_mean.device
+    if not len(text) == batch or len(negative) not in (1, batch):
+        raise PromptError(
+            f"{batch} clips need {batch} prompts and 1 or {batch} negatives: {len(text)}, {len(negative)}"
+        )
+    unwanted = negative.rows(torch.zeros(batch, dtype=torch.long)) if len(negative) == 1 else negative
+    told: dict[Branch, TextFeatures] = {"conditional": text, "text": text, "negative": unwanted}
     null = torch.full((batch,), torch.nan, device=device)
-    wanted = None if scores is None else scores.to(device)
+    asked: dict[Branch, Tensor] = {} if scores is None else {"conditional": scores.to(device)}
+    guidances = [settings.guidance.at(step / settings.steps) for step in range(settings.steps)]
+    bf16 = settings.precision == "bf16"
+
+    @cache
+    def conditions(needed: tuple[Branch, ...], parts: int) -> Conditions:
+        """Of the passes that a step needs, `parts` times each."""
+        features = [told[branch].to(device) for branch in needed]
+        both = TextFeatures(torch.cat([f.tokens for f in features]), torch.cat([f.pooled for f in features]))
+        wanted = torch.cat([asked.get(branch, null) for branch in needed]) if asked else None
+        made = model.conditions(both, wanted)
+        return made if parts == 1 else Conditions.joined([p.repeated(parts) for p in made.split(batch)])
 
     def velocity(x: Tensor, t: float, step: int) -> Tensor:
-        guidance = settings.guidance.at(step / settings.steps)
-        needed = branches(guidance, scored=wanted is not None)
-        told = TextFeatures(
-            torch.cat([features[branch].tokens for branch in needed]),
-            torch.cat([features[branch].pooled for branch in needed]),
-        )
-        asked = None
-        if wanted is not None:
-            asked = torch.cat([wanted if branch == "conditional" else null for branch in needed])
-        times = torch.full((batch * len(needed),), t, device=device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            predicted = model(x.repeat(len(needed), 1, 1), told, times, asked)
+        guidance = guidances[step]
+        needed = branches(guidance, scored=bool(asked))
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            rows = conditions(needed, len(x) // batch)
+            predicted = model.velocity(x, rows, torch.full((1,), t, device=device))
         return combine(guidance, dict(zip(needed, predicted.float().chunk(len(needed)), strict=True)))
 
     return velocity
