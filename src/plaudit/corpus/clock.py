@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,8 +14,8 @@ class Clock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.wall: Counter[str] = Counter()
-        self.processor: Counter[str] = Counter()
+        self.wall: dict[str, float] = defaultdict(float)
+        self.processor: dict[str, float] = defaultdict(float)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

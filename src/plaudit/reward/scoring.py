@@ -92,7 +92,8 @@ def score_clips(
         judges = ThreadPoolExecutor(workers, "judge")
         try:
             running: set[Future[list[tuple[_Decoded, ScoredClip]]]] = set()
-            for batch in _batches(ahead(decoders, read, range(len(clips)), 2 * BATCH * workers), rows, progress, len(clips)):
+            decoded = ahead(decoders, read, range(len(clips)), 2 * BATCH * workers)
+            for batch in _batches(decoded, rows, progress, len(clips)):
                 running.add(judges.submit(_judged, batch, reward))
                 if len(running) > workers:  # one waits for each that works, so that memory stays bounded
                     done, running = wait(running, return_when=FIRST_COMPLETED)

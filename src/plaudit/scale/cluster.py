@@ -1,0 +1,143 @@
+"""Tasks on Ray Data's actor pools: each task is done by a worker that has built its models once.
+
+A worker that dies is replaced and its task done again, so a task must leave the same however often it is done. Results
+come back to the one process that asked, which alone keeps books.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pyarrow
+import torch
+
+from plaudit.errors import EngineError, PlauditError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+RETRIES = 5
+"""How often a task is begun again after its worker has died (ours): one that kills every worker must end."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Which workers to use.
+
+    address: of a running cluster; None takes $RAY_ADDRESS, and without it a cluster is started here for as long as
+    it is used. workers: how many; None fills the cluster's GPUs, or its processors where it has none. threads:
+    PyTorch's in each worker, None for as many as here: sums over threads differ in their last bits with the number.
+    device: "cpu" leaves GPUs alone.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    threads: int | None = None
+    device: str = "auto"
+
+
+class _Worker:
+    """One process of the pool."""
+
+    def __init__(self, build: bytes, threads: int) -> None:
+        self.build, self.threads = build, threads
+        self.work: Callable[[Any], Any] | None = None
+
+    def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
+        """One task, told and answered as pickles: ("made", result), or ("failed", an error of this package)."""
+        (task,) = batch["task"].to_pylist()
+        try:
+            if self.work is None:  # built here, so that a death while building counts as one of the task
+                torch.set_num_threads(self.threads)
+                self.work = pickle.loads(self.build)()
+            with torch.inference_mode():
+                answer = ("made", self.work(pickle.loads(task)))
+        except PlauditError as error:
+            answer = ("failed", error)
+        return _table(number=batch["number"].to_pylist(), answer=[pickle.dumps(answer)])
+
+
+def on_ray(build: Callable[[], Callable[[T], R]], tasks: Sequence[T], cluster: Cluster) -> Iterator[tuple[int, R]]:
+    """(number, result) of each task, as they are finished; build() makes in each worker what does them.
+
+    PlauditErrors of a task are raised here. EngineError where Ray is not installed or can't be reached, or a task has
+    lost more workers than RETRIES.
+    """
+    with _session(cluster.address) as ray:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        context.execution_no_progress_timeout_s = -1  # a large shard on a slow machine is no hang
+        context.max_consecutive_actor_init_deaths = RETRIES
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        count, threads, gpus = _shape(ray.cluster_resources(), cluster, len(tasks))
+        blocks = [_table(number=[number], task=[pickle.dumps(task)]) for number, task in enumerate(tasks)]
+        answers = ray.data.from_arrow(blocks).map_batches(
+            _Worker,
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=1),
+            fn_constructor_args=(ray.cloudpickle.dumps(build), threads),
+            num_cpus=0 if gpus else threads,
+            num_gpus=gpus,
+            max_task_retries=RETRIES,
+        )
+        try:
+            for batch in answers.iter_batches(batch_size=None, batch_format="pyarrow"):
+                for number, data in zip(batch["number"].to_pylist(), batch["answer"].to_pylist(), strict=True):
+                    kind, answer = pickle.loads(data)
+                    if kind == "failed":
+                        raise answer
+                    yield number, answer
+        except ray.exceptions.RayError as error:
+            told = str(error).strip().splitlines() or [type(error).__name__]
+            raise EngineError(f"Ray gave up ({told[-1].strip()}); what is finished is kept, run this again") from error
+
+
+def _shape(resources: dict[str, float], cluster: Cluster, tasks: int) -> tuple[int, int, int]:
+    """(workers, threads of each, GPUs of each)."""
+    processors = max(1, int(resources.get("CPU", 1)))
+    threads = cluster.threads or torch.get_num_threads()
+    gpus = 0 if cluster.device == "cpu" else int(resources.get("GPU", 0))
+    if not gpus and threads > processors:
+        raise EngineError(f"workers of {threads} threads don't fit {processors} processors; set OMP_NUM_THREADS lower")
+    fitting = gpus or processors // threads
+    if cluster.workers is not None and cluster.workers > fitting:
+        raise EngineError(f"{cluster.workers} workers don't fit the cluster, {fitting} do; ask for fewer")
+    return min(cluster.workers or fitting, tasks), threads, min(1, gpus)
+
+
+@contextmanager
+def _session(address: str | None) -> Iterator[Any]:
+    """Ray, connected; a connection that was there before is used and left alone."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about anybody's work is sent anywhere
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise EngineError("Ray is not installed; run: pip install 'plaudit[scale]'") from None
+    if ray.is_initialized():
+        yield ray
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    try:
+        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        told = str(error).strip().splitlines() or [type(error).__name__]
+        raise EngineError(f"no Ray cluster at {address} ({told[0]}); check the address") from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _table(**columns: list[Any]) -> pyarrow.Table:
+    """Large binaries, whose offsets don't end at two gigabytes."""
+    types = {name: pyarrow.large_binary() if isinstance(v[0], bytes) else None for name, v in columns.items()}
+    return pyarrow.table({name: pyarrow.array(v, types[name]) for name, v in columns.items()})

@@ -1,0 +1,46 @@
+"""Clips by Ray's workers: one task is one batch of requests, whose files its worker writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from plaudit import hub
+from plaudit.generate.clips import ClipRequest, make_clips
+from plaudit.generate.postprocess import PostprocessSettings
+from plaudit.generate.settings import SamplingSettings
+from plaudit.scale.cluster import Cluster, on_ray
+
+
+def make_clips_on_ray(
+    model: str,
+    requests: Sequence[ClipRequest],
+    settings: SamplingSettings,
+    folder: Path,
+    cluster: Cluster,
+    batch: int = 16,
+    post: PostprocessSettings | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    made: Callable[[Path], None] = lambda path: None,
+) -> list[Path]:
+    """As plaudit.generate.clips.make_clips, for the model called `model`; `folder` must be the same on all machines.
+
+    Batches are those of one process, so that the files are too. made(path) hears of them as batches are finished.
+    """
+    parts = [tuple(requests[start : start + batch]) for start in range(0, len(requests), batch)]
+    build = partial(_maker, model, cluster.device, settings, folder.absolute(), batch, post)
+    done = 0
+    for _, paths in on_ray(build, parts, cluster):
+        for path in paths:
+            made(folder / path.name)
+        done += len(paths)
+        progress(done, len(requests))
+    return [folder / f"{request.id}.wav" for request in requests]
+
+
+def _maker(
+    name: str, device: str, settings: SamplingSettings, folder: Path, batch: int, post: PostprocessSettings | None
+) -> Callable[[tuple[ClipRequest, ...]], list[Path]]:
+    model = hub.load(name, device)
+    return lambda requests: make_clips(model, requests, settings, folder, batch, post)
