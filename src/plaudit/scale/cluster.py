@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow
@@ -42,17 +44,32 @@ class Cluster:
     device: str = "auto"
 
 
+class _Attempts:
+    """Counts how often each task was begun; lives in a process of its own, since workers may die. Ray Data begins a
+    task again without end."""
+
+    def __init__(self) -> None:
+        self.begun: Counter[int] = Counter()
+
+    def begin(self, number: int) -> int:
+        self.begun[number] += 1
+        return self.begun[number]
+
+
 class _Worker:
     """One process of the pool."""
 
-    def __init__(self, build: bytes, threads: int) -> None:
-        self.build, self.threads = build, threads
+    def __init__(self, build: bytes, threads: int, begin: Callable[[int], int]) -> None:
+        self.build, self.threads, self.begin = build, threads, begin
         self.work: Callable[[Any], Any] | None = None
 
     def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
         """One task, told and answered as pickles: ("made", result), or ("failed", an error of this package)."""
-        (task,) = batch["task"].to_pylist()
+        (number,), (task,) = batch["number"].to_pylist(), batch["task"].to_pylist()
         try:
+            if (begun := self.begin(number)) > 1 + RETRIES:
+                told = f"task {number} has lost {begun - 1} workers, perhaps for lack of memory"
+                raise EngineError(f"{told}; what is finished is kept, ask for fewer workers and run this again")
             if self.work is None:  # built here, so that a death while building counts as one of the task
                 torch.set_num_threads(self.threads)
                 self.work = pickle.loads(self.build)()
@@ -60,7 +77,7 @@ class _Worker:
                 answer = ("made", self.work(pickle.loads(task)))
         except PlauditError as error:
             answer = ("failed", error)
-        return _table(number=batch["number"].to_pylist(), answer=[pickle.dumps(answer)])
+        return _table(number=[number], answer=[pickle.dumps(answer)])
 
 
 def on_ray(build: Callable[[], Callable[[T], R]], tasks: Sequence[T], cluster: Cluster) -> Iterator[tuple[int, R]]:
@@ -69,7 +86,7 @@ def on_ray(build: Callable[[], Callable[[T], R]], tasks: Sequence[T], cluster: C
     PlauditErrors of a task are raised here. EngineError where Ray is not installed or can't be reached, or a task has
     lost more workers than RETRIES.
     """
-    with _session(cluster.address) as ray:
+    with connected(cluster.address) as ray:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -78,15 +95,15 @@ def on_ray(build: Callable[[], Callable[[T], R]], tasks: Sequence[T], cluster: C
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         count, threads, gpus = _shape(ray.cluster_resources(), cluster, len(tasks))
         blocks = [_table(number=[number], task=[pickle.dumps(task)]) for number, task in enumerate(tasks)]
+        attempts = ray.remote(num_cpus=0)(_Attempts).remote()
         answers = ray.data.from_arrow(blocks).map_batches(
             _Worker,
             batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=1),
-            fn_constructor_args=(ray.cloudpickle.dumps(build), threads),
+            fn_constructor_args=(ray.cloudpickle.dumps(build), threads, partial(_begin, attempts)),
             num_cpus=0 if gpus else threads,
             num_gpus=gpus,
-            max_task_retries=RETRIES,
         )
         try:
             for batch in answers.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -98,6 +115,12 @@ def on_ray(build: Callable[[], Callable[[T], R]], tasks: Sequence[T], cluster: C
         except ray.exceptions.RayError as error:
             told = str(error).strip().splitlines() or [type(error).__name__]
             raise EngineError(f"Ray gave up ({told[-1].strip()}); what is finished is kept, run this again") from error
+
+
+def _begin(attempts: Any, number: int) -> int:
+    import ray
+
+    return int(ray.get(attempts.begin.remote(number)))
 
 
 def _shape(resources: dict[str, float], cluster: Cluster, tasks: int) -> tuple[int, int, int]:
@@ -114,9 +137,10 @@ def _shape(resources: dict[str, float], cluster: Cluster, tasks: int) -> tuple[i
 
 
 @contextmanager
-def _session(address: str | None) -> Iterator[Any]:
-    """Ray, connected; a connection that was there before is used and left alone."""
+def connected(address: str | None) -> Iterator[Any]:
+    """Ray, connected; a connection that was there before is used and left alone. EngineError where there is none."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about anybody's work is sent anywhere
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # lost workers are replaced, not told of
     try:
         import ray
         import ray.data
