@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from plaudit.cli.console import ConsoleReporter, result_console, show_json
+from plaudit.cli.console import ConsoleReporter, EngineName, is_ray, result_console, show_json
 
 
 def add_to(app: typer.Typer) -> None:
@@ -42,6 +42,7 @@ def generate(
     ] = None,
     iterations: Annotated[int, typer.Option(min=1, help="Steps of --optimize.")] = 5,
     rate: Annotated[float, typer.Option(help="Learning rate of --optimize.")] = 0.05,
+    engine: EngineName = "local",
     json: Annotated[bool, typer.Option("--json", help="Print the clips as JSON.")] = False,
 ) -> None:
     """Write clips for prompts as wav files, each with its seed and settings in a JSON file beside it.
@@ -59,7 +60,12 @@ def generate(
     from plaudit.generate.optimize import NoiseOptimization, Optimizer
     from plaudit.generate.postprocess import PostprocessSettings
     from plaudit.generate.requests import clip_requests
+    from plaudit.scale.cluster import Cluster
+    from plaudit.scale.generate import make_clips_on_ray
 
+    spread = is_ray(engine)
+    if spread and optimize is not None:
+        raise typer.BadParameter("--optimize works with --engine local alone")
     groups = clip_requests(_prompts(prompt, prompts), count, seed, best_of)
     music = hub.load(model, device)
     settings = music.config.sampling.changed(score=score, weight=guidance, steps=steps)
@@ -77,6 +83,9 @@ def generate(
 
     def make(requests: list[ClipRequest], folder: Path, made: Callable[[Path], None] = lambda path: None) -> list[Path]:
         with ConsoleReporter().progress("generating") as advance:
+            if spread:
+                cluster = Cluster(device=device)
+                return make_clips_on_ray(model, requests, settings, folder, cluster, batch, post, advance, made)
             return make_clips(music, requests, settings, folder, batch, post, advance, made, optimizer)
 
     if best_of == 1:

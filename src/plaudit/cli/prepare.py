@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from plaudit.cli.console import ConsoleReporter, progress_console, show_json, show_table
+from plaudit.cli.console import Address, ConsoleReporter, EngineName, is_ray, progress_console, show_json, show_table
 
 if TYPE_CHECKING:
     from plaudit.corpus.encoding import ShardMaker
@@ -42,8 +43,8 @@ class Options:
     shard_size: Annotated[int, typer.Option(min=1, help="Clips of a shard.")] = 512
     batch: Annotated[int, typer.Option(min=1, help="Clips encoded at once.")] = 16
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto"
-    engine: Annotated[str, typer.Option(help="local: this process. ray: many, here or on a cluster.")] = "local"
-    ray_address: Annotated[str | None, typer.Option(help="Address of a Ray cluster. Default: one is started.")] = None
+    engine: EngineName = "local"
+    ray_address: Address = None
     workers: Annotated[int | None, typer.Option(min=1, help="Of --engine ray. Default: as many as fit.")] = None
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be made, and how long it would take.")
@@ -151,8 +152,7 @@ def _prepare(listing: Listing, options: Options, clips_per_track: int = 10) -> N
 
     if options.place not in ("spread", "start", "random"):
         raise typer.BadParameter(f"--place is spread, start or random, not {options.place!r}")
-    if options.engine not in ("local", "ray"):
-        raise typer.BadParameter(f"--engine is local or ray, not {options.engine!r}")
+    is_ray(options.engine)
     for note in listing.notes:
         progress_console.print(note, highlight=False, soft_wrap=True, markup=False)
     count = clips_per_track if options.clips_per_track is None else options.clips_per_track
@@ -173,12 +173,13 @@ def _encode(corpus: ListedCorpus, build: Callable[[], ShardMaker], options: Opti
     from collections import Counter
 
     from plaudit.corpus.shards import encode_corpus
-    from plaudit.scale.cluster import Cluster
+    from plaudit.scale.cluster import Cluster, connected
     from plaudit.scale.prepare import ray_engine
 
-    maker = build()
+    maker, spread = build(), is_ray(options.engine)
     cluster = Cluster(options.ray_address, options.workers, device=options.device)
-    with ConsoleReporter().progress("encoding") as advance:
+    together = connected(cluster.address) if spread else nullcontext()  # clips and captions in one session
+    with together, ConsoleReporter().progress("encoding") as advance:
         made = encode_corpus(
             corpus,
             maker.codec,
@@ -189,7 +190,7 @@ def _encode(corpus: ListedCorpus, build: Callable[[], ShardMaker], options: Opti
             options.batch,
             maker.device,
             advance,
-            engine=ray_engine(build, cluster) if options.engine == "ray" else None,
+            engine=ray_engine(build, cluster) if spread else None,
         )
     rewarded = int((made.rewards == made.rewards).sum())  # a missing one is NaN
     facts = {"clips": len(made), "quarantined": made.stats["quarantined"], "rewarded": rewarded, **Counter(made.splits)}

@@ -24,9 +24,6 @@ from plaudit.errors import EngineError, PlauditError
 T = TypeVar("T")
 R = TypeVar("R")
 
-RETRIES = 5
-"""How often a task is begun again after its worker has died (ours): one that kills every worker must end."""
-
 
 @dataclass(frozen=True)
 class Cluster:
@@ -35,13 +32,15 @@ class Cluster:
     address: of a running cluster; None takes $RAY_ADDRESS, and without it a cluster is started here for as long as
     it is used. workers: how many; None fills the cluster's GPUs, or its processors where it has none. threads:
     PyTorch's in each worker, None for as many as here: sums over threads differ in their last bits with the number.
-    device: "cpu" leaves GPUs alone.
+    device: "cpu" leaves GPUs alone. retries: how often a task is begun again after its worker has died (ours); one that
+    kills every worker must end.
     """
 
     address: str | None = None
     workers: int | None = None
     threads: int | None = None
     device: str = "auto"
+    retries: int = 5
 
 
 class _Attempts:
@@ -59,15 +58,15 @@ class _Attempts:
 class _Worker:
     """One process of the pool."""
 
-    def __init__(self, build: bytes, threads: int, begin: Callable[[int], int]) -> None:
-        self.build, self.threads, self.begin = build, threads, begin
+    def __init__(self, build: bytes, threads: int, retries: int, begin: Callable[[int], int]) -> None:
+        self.build, self.threads, self.retries, self.begin = build, threads, retries, begin
         self.work: Callable[[Any], Any] | None = None
 
     def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
         """One task, told and answered as pickles: ("made", result), or ("failed", an error of this package)."""
         (number,), (task,) = batch["number"].to_pylist(), batch["task"].to_pylist()
         try:
-            if (begun := self.begin(number)) > 1 + RETRIES:
+            if (begun := self.begin(number)) > 1 + self.retries:
                 told = f"task {number} has lost {begun - 1} workers, perhaps for lack of memory"
                 raise EngineError(f"{told}; what is finished is kept, ask for fewer workers and run this again")
             if self.work is None:  # built here, so that a death while building counts as one of the task
@@ -84,14 +83,14 @@ def on_ray(build: Callable[[], Callable[[T], R]], tasks: Sequence[T], cluster: C
     """(number, result) of each task, as they are finished; build() makes in each worker what does them.
 
     PlauditErrors of a task are raised here. EngineError where Ray is not installed or can't be reached, or a task has
-    lost more workers than RETRIES.
+    lost more workers than it may.
     """
     with connected(cluster.address) as ray:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         context.execution_no_progress_timeout_s = -1  # a large shard on a slow machine is no hang
-        context.max_consecutive_actor_init_deaths = RETRIES
+        context.max_consecutive_actor_init_deaths = cluster.retries
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         count, threads, gpus = _shape(ray.cluster_resources(), cluster, len(tasks))
         blocks = [_table(number=[number], task=[pickle.dumps(task)]) for number, task in enumerate(tasks)]
@@ -101,7 +100,7 @@ def on_ray(build: Callable[[], Callable[[T], R]], tasks: Sequence[T], cluster: C
             batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=1),
-            fn_constructor_args=(ray.cloudpickle.dumps(build), threads, partial(_begin, attempts)),
+            fn_constructor_args=(ray.cloudpickle.dumps(build), threads, cluster.retries, partial(_begin, attempts)),
             num_cpus=0 if gpus else threads,
             num_gpus=gpus,
         )
