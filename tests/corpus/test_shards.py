@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -345,10 +345,10 @@ def test_a_treatment_is_applied_to_each_clip_and_another_means_other_shards(tmp_
 def test_an_engine_that_loses_a_shard_is_found_out(source: FolderCorpus, whole: Path, tmp_path: Path) -> None:
     local = maker()
 
-    def forgetful(jobs: Sequence[Job], advance: Advance) -> Iterator[MadeShard]:
+    def forgetful(jobs: Sequence[Job], advance: Advance) -> Generator[MadeShard]:
         return local([job for job in jobs if not job.name.endswith("00001.safetensors")], advance)
 
-    def backwards(jobs: Sequence[Job], advance: Advance) -> Iterator[MadeShard]:
+    def backwards(jobs: Sequence[Job], advance: Advance) -> Generator[MadeShard]:
         return local(jobs[::-1], advance)
 
     def by(engine: Engine) -> None:

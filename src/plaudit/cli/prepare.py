@@ -92,7 +92,7 @@ def jamendo(
     """
     from plaudit.corpus.jamendo import list_jamendo
 
-    _prepare(list_jamendo(audio, captions, _scores(rewards), validation, test), options)
+    _prepare(list_jamendo(audio.absolute(), captions, _scores(rewards), validation, test), options)
 
 
 @app.command()
@@ -109,7 +109,7 @@ def song_describer(
     """
     from plaudit.corpus.song_describer import list_song_describer
 
-    _prepare(list_song_describer(audio, captions, _scores(rewards)), options, clips_per_track=1)
+    _prepare(list_song_describer(audio.absolute(), captions, _scores(rewards)), options, clips_per_track=1)
 
 
 @app.command()
@@ -133,7 +133,8 @@ def folder(
     from plaudit.corpus.listing import list_folder
 
     columns = (file_column, caption_column, reward_column)
-    corpus = FolderCorpus(audio, captions, *columns, score_table=rewards, validation=validation, test=test)
+    table = captions.absolute() if captions.is_file() else captions  # else a name inside the folder
+    corpus = FolderCorpus(audio.absolute(), table, *columns, score_table=rewards, validation=validation, test=test)
     _prepare(list_folder(corpus), options)
 
 
@@ -148,6 +149,7 @@ def _prepare(listing: Listing, options: Options, clips_per_track: int = 10) -> N
     from plaudit.corpus.clips import Cutting, cut_clips, survey
     from plaudit.corpus.forecast import forecast
     from plaudit.corpus.manifest import ListedCorpus
+    from plaudit.scale.cluster import findable
     from plaudit.scale.prepare import build_maker
 
     if options.place not in ("spread", "start", "random"):
@@ -160,9 +162,8 @@ def _prepare(listing: Listing, options: Options, clips_per_track: int = 10) -> N
     with ConsoleReporter().progress("surveying") as advance:
         surveyed = survey(listing.entries, advance)
     corpus = ListedCorpus(listing.name, cut_clips(listing.entries, surveyed, cutting))
-    build = partial(
-        build_maker, options.codec, options.text_encoder, options.seconds, options.batch, options.device
-    )
+    names = (findable(options.codec), findable(options.text_encoder))
+    build = partial(build_maker, *names, options.seconds, options.batch, options.device)
     if options.dry_run:
         _show_forecast(forecast(corpus.listed, build(), options.output), options.json)
     else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -61,7 +61,7 @@ class MadeShard:
     facts: Facts
 
 
-Engine = Callable[[Sequence[Job], Advance], Iterator[MadeShard]]
+Engine = Callable[[Sequence[Job], Advance], Generator[MadeShard]]
 """Whatever makes shards: this process, or many. Shards may come in any order."""
 
 
@@ -89,7 +89,7 @@ class ShardMaker:
     decoders: int | None = None
     clock: Clock = field(default_factory=Clock)
 
-    def __call__(self, jobs: Sequence[Job], advance: Advance = lambda count: None) -> Iterator[MadeShard]:
+    def __call__(self, jobs: Sequence[Job], advance: Advance = lambda count: None) -> Generator[MadeShard]:
         """The shards of `jobs`, in their order; CorpusError where a model makes what can't be stored."""
         runs = [run for job in jobs for run in recordings(job.entries)]
         workers = self.decoders or torch.get_num_threads()

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,7 @@ class _Work:
             known |= self._written(made, {name: key for name, (_, key) in missing.items()})
         return [known[job.name] for job, _ in keyed]
 
-    def _written(self, made: Iterator[MadeShard], keys: dict[str, str]) -> dict[str, Facts]:
+    def _written(self, made: Generator[MadeShard], keys: dict[str, str]) -> dict[str, Facts]:
         """Write each shard while the next is made; the facts on each."""
         known: dict[str, Facts] = {}
 
@@ -158,7 +159,7 @@ class _Work:
                 self.ledger.save_shard(shard.name, shard.tensors, facts)
             known[shard.name] = facts
 
-        with ThreadPoolExecutor(1, "write") as writer:
+        with closing(made), ThreadPoolExecutor(1, "write") as writer:
             pending: Future[None] | None = None
             for shard in made:
                 with self.clock.phase("wait for disk"):

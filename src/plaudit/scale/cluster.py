@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow
@@ -23,6 +25,9 @@ from plaudit.errors import EngineError, PlauditError
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+PATIENCE = 10.0
+"""Seconds that a cluster's address has to answer (ours)."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,11 @@ def on_ray(build: Callable[[], Callable[[T], R]], tasks: Sequence[T], cluster: C
             raise EngineError(f"Ray gave up ({told[-1].strip()}); what is finished is kept, run this again") from error
 
 
+def findable(name: str) -> str:
+    """A model's name, or its folder as workers find it, whose working directory is another."""
+    return str(Path(name).absolute()) if Path(name).is_dir() else name
+
+
 def _begin(attempts: Any, number: int) -> int:
     import ray
 
@@ -149,6 +159,7 @@ def connected(address: str | None) -> Iterator[Any]:
         yield ray
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
+    _check_somebody_listens(address)
     try:
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
@@ -158,6 +169,17 @@ def connected(address: str | None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_somebody_listens(address: str) -> None:
+    """EngineError where an address of the form [ray://]host:port does not answer: Ray itself tries for many minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except OSError as error:
+        raise EngineError(f"no Ray cluster at {address} ({error.strerror or error}); check the address") from None
 
 
 def _table(**columns: list[Any]) -> pyarrow.Table:

@@ -10,7 +10,7 @@ from plaudit import hub
 from plaudit.generate.clips import ClipRequest, make_clips
 from plaudit.generate.postprocess import PostprocessSettings
 from plaudit.generate.settings import SamplingSettings
-from plaudit.scale.cluster import Cluster, on_ray
+from plaudit.scale.cluster import Cluster, findable, on_ray
 
 
 def make_clips_on_ray(
@@ -29,7 +29,7 @@ def make_clips_on_ray(
     Batches are those of one process, so that the files are too. made(path) hears of them as batches are finished.
     """
     parts = [tuple(requests[start : start + batch]) for start in range(0, len(requests), batch)]
-    build = partial(_maker, model, cluster.device, settings, folder.absolute(), batch, post)
+    build = partial(_maker, findable(model), cluster.device, settings, folder.absolute(), batch, post)
     done = 0
     for _, paths in on_ray(build, parts, cluster):
         for path in paths:

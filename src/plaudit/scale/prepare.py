@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ def ray_engine(build: Callable[[], ShardMaker], cluster: Cluster) -> Engine:
     Shards come back in the order in which they are finished, each with the bytes that a single process makes.
     """
 
-    def make(jobs: Sequence[Job], advance: Advance) -> Iterator[MadeShard]:
+    def make(jobs: Sequence[Job], advance: Advance) -> Generator[MadeShard]:
         for number, made in on_ray(partial(_one_at_a_time, build), jobs, cluster):
             advance(len(jobs[number].entries))
             yield made

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from plaudit import hub
 from plaudit.reward.cache import ScoreCache, default_cache
 from plaudit.reward.scoring import BATCH, Clip, Progress, ScoredClip, score_clips
-from plaudit.scale.cluster import Cluster, on_ray
+from plaudit.scale.cluster import Cluster, findable, on_ray
 
 TASK = 16 * BATCH
 """Clips of a task (ours): few enough that a lost worker costs little."""
@@ -26,12 +27,14 @@ def score_clips_on_ray(
     Clips are judged in the company of their task, so that scores may differ from those of one process in their last
     digits.
     """
-    parts = [tuple(clips[start : start + TASK]) for start in range(0, len(clips), TASK)]
+    found = [replace(clip, file=clip.file.absolute()) for clip in clips]
+    parts = [tuple(found[start : start + TASK]) for start in range(0, len(clips), TASK)]
     scored: dict[int, list[ScoredClip]] = {}
-    for number, rows in on_ray(partial(_judge, reward, cached), parts, cluster):
+    for number, rows in on_ray(partial(_judge, findable(reward), cached), parts, cluster):
         scored[number] = rows
         progress(sum(map(len, scored.values())), len(clips))
-    return [row for number in range(len(parts)) for row in scored[number]]
+    rows = [row for number in range(len(parts)) for row in scored[number]]
+    return [replace(row, clip=clip) for row, clip in zip(rows, clips, strict=True)]
 
 
 def _judge(name: str, cached: bool) -> Callable[[tuple[Clip, ...]], list[ScoredClip]]:
