@@ -20,6 +20,7 @@ from plaudit.corpus.folder import FolderCorpus
 from plaudit.corpus.shards import encode_corpus
 from plaudit.errors import CorpusError, EngineError
 from plaudit.generate.clips import ClipRequest, make_clips
+from plaudit.generate.execution import Execution
 from plaudit.reward.scoring import Clip, score_clips
 from plaudit.scale.cluster import Cluster, connected, on_ray
 from plaudit.scale.generate import make_clips_on_ray
@@ -128,9 +129,11 @@ def test_scores_and_clips_are_those_of_one_process(tmp_path: Path) -> None:
     model, cluster = hub.load("embedded", "cpu"), Cluster(workers=1, device="cpu")
     settings = model.config.sampling.changed(steps=2)
     requests = [ClipRequest(f"clip-{i}", prompt, i) for i, prompt in enumerate(("calm piano", "drums", "bass"))]
-    one = make_clips(model, requests, settings, tmp_path / "one", batch=2)
+    one = make_clips(model, requests, settings, tmp_path / "one", Execution(batch=2))
     heard: list[Path] = []
-    many = make_clips_on_ray("embedded", requests, settings, tmp_path / "many", cluster, batch=2, made=heard.append)
+    many = make_clips_on_ray(
+        "embedded", model, requests, settings, tmp_path / "many", cluster, Execution(batch=2), made=heard.append
+    )
     assert [path.read_bytes() for path in many] == [path.read_bytes() for path in one] and sorted(heard) == many
     assert [p.with_suffix(".json").read_text() for p in many] == [p.with_suffix(".json").read_text() for p in one]
 
