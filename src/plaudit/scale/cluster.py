@@ -164,7 +164,8 @@ def connected(address: str | None) -> Iterator[Any]:
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         told = str(error).strip().splitlines() or [type(error).__name__]
-        raise EngineError(f"no Ray cluster at {address} ({told[0]}); check the address") from None
+        advice = "check the address, and that RAY_AUTH_MODE and RAY_AUTH_TOKEN are the cluster's"
+        raise EngineError(f"no Ray cluster at {address} ({told[0]}); {advice}") from None
     try:
         yield ray
     finally:
