@@ -24,6 +24,7 @@ ORDER = (
     ("recipe", "runs", "hub", "models"),
     ("scale",),
     ("chain",),
+    ("bench",),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}

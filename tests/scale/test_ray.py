@@ -132,7 +132,7 @@ def test_scores_and_clips_are_those_of_one_process(tmp_path: Path) -> None:
     one = make_clips(model, requests, settings, tmp_path / "one", Execution(batch=2))
     heard: list[Path] = []
     many = make_clips_on_ray(
-        "embedded", model, requests, settings, tmp_path / "many", cluster, Execution(batch=2), made=heard.append
+        ("embedded", None), model, requests, settings, tmp_path / "many", cluster, Execution(batch=2), made=heard.append
     )
     assert [path.read_bytes() for path in many] == [path.read_bytes() for path in one] and sorted(heard) == many
     assert [p.with_suffix(".json").read_text() for p in many] == [p.with_suffix(".json").read_text() for p in one]
