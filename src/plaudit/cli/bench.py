@@ -4,18 +4,76 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from plaudit.cli.console import ConsoleReporter, result_console, show_json, show_table
 
-app = typer.Typer(help="Measure cost and quality on this machine.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from plaudit.bench.measure import Section
+
+app = typer.Typer(help="Measure cost and quality on this machine.")
+
+SECTIONS = ("sample", "train", "clips", "decode", "score")
+Wanted = Annotated[
+    list[str] | None, typer.Option("--section", help=f"Measure only this, one of {', '.join(SECTIONS)}; repeat.")
+]
 
 
-@app.callback()
-def bench() -> None:
-    """Measure cost and quality on this machine."""
+@app.callback(invoke_without_command=True)
+def bench(
+    context: typer.Context,
+    section: Wanted = None,
+    network: Annotated[
+        str, typer.Option(help="Of sample and train: a published size with random weights, or a model.")
+    ] = "fluxaudio-s-44k",
+    model: Annotated[str, typer.Option(help="Of clips and decode: a known model or a model folder.")] = "embedded",
+    clips: Annotated[int, typer.Option(min=1, help="Clips of sample, clips and decode.")] = 10,
+    scored: Annotated[int, typer.Option(min=1, help="Clips of score.")] = 100,
+    steps: Annotated[int, typer.Option(min=1, help="Euler steps of sample.")] = 25,
+    batch: Annotated[int | None, typer.Option(min=1, help="Clips at once in sample and train.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each way, of which the median counts.")] = 3,
+    compile: Annotated[
+        Literal["no", "default", "graphs"], typer.Option(help="Compile the network of sample.")
+    ] = "no",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the figures as JSON, too.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Measure sampling, training, decoding, scoring and separation against a naive way, in turns in one process.
+
+    Example: plaudit bench --section sample --section clips -o bench.json
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if unknown := [name for name in section or () if name not in SECTIONS]:
+        raise typer.BadParameter(f"no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
+    from plaudit import hub
+    from plaudit.assets import write_json
+    from plaudit.bench.measure import machine
+    from plaudit.bench.sections import Sizes, measured
+
+    where = hub.resolve_device(device)
+    sizes = Sizes(network, model, clips, scored, steps, batch, repeats, compile)
+    found = []
+    for name in section or SECTIONS:
+        with ConsoleReporter().progress(name) as advance:
+            found.append(measured(name, sizes, where, advance))
+        if not json:
+            _show(found[-1])
+    figures = {"machine": machine(where), "repeats": repeats, "sections": [asdict(one) for one in found]}
+    if output is not None:
+        write_json(output, figures)
+    if json:
+        show_json(figures)
+
+
+def _show(section: Section) -> None:
+    rows = [(way, seconds, section.ratio(way)) for way, seconds in section.seconds.items()]
+    show_table(f"{section.name}: {section.what}", ("way", "seconds", f"times faster than {section.reference}"), rows)
+    if section.facts:
+        show_table("", ("measured", "value"), list(section.facts.items()))
 
 
 @app.command()
