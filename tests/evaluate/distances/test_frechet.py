@@ -4,8 +4,8 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plaudit.evaluate.frechet import Gaussian as Summary
-from plaudit.evaluate.frechet import frechet_between, frechet_distance, gaussian
+from plaudit.evaluate.distances.frechet import Gaussian as Summary
+from plaudit.evaluate.distances.frechet import frechet_between, frechet_distance, gaussian
 
 
 def textbook(a: np.ndarray, b: np.ndarray) -> float:
