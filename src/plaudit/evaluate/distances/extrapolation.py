@@ -30,7 +30,7 @@ SMALLEST_SHARE = 0.4
 LEAST = 20
 """Clips below which there is no line to speak of (ours)."""
 
-STRAIGHT = 4.0
+STRAIGHT = 8.0
 """Clips per dimension of the reference from which on the line is straight enough (ours, see `straight`)."""
 
 
