@@ -70,7 +70,7 @@ class FrechetOfRows:
         self._reference = reference
         products = self._embeddings @ reference.factor.T  # [N, R]
         if products.shape[0] < products.shape[1]:
-            products = np.linalg.qr(products.T, mode="r").T  # [N, N], the same products with each other
+            products = np.transpose(np.linalg.qr(products.T, mode="r"))  # [N, N], the same products with each other
         self._products = products
 
     def __call__(self, rows: Rows) -> float:
