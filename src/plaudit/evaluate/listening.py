@@ -8,14 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from plaudit.audio import read_audio
 from plaudit.errors import AudioError
+from plaudit.evaluate.distances.embeddings import Array
 from plaudit.reward.recording import Recording, View
 from plaudit.types import AudioEmbedder
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
