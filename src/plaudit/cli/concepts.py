@@ -44,7 +44,10 @@ def concepts(
     vocabulary: VocabularyFile = None,
     clips: Annotated[int, typer.Option(min=2, help="Labelled clips of the embedded world to ask about.")] = 500,
     seconds: Annotated[float, typer.Option(min=2.5, help="Length of each.")] = 10.0,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="File for --concept-errors.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="JSON file to add the rates to, for plaudit evaluate --concept-errors."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure how often the detector of concepts is wrong, on clips whose truth is known.
@@ -58,7 +61,7 @@ def concepts(
     with ConsoleReporter().progress("measuring") as advance:
         rates = measure_errors(judge, words, clips, seconds, advance)
     if output is not None:
-        save_rates(output, [rates])
+        save_rates(output, rates)
     if json:
         show_json(rates.told())
     else:

@@ -81,7 +81,8 @@ def evaluate_clip_set(
     """
     check_metrics(wanted or ())
     names = [name for name in METRICS if wanted is None or name in wanted]
-    heard_by = list(zip(judges.listeners, references or [None] * len(judges.listeners), strict=True))
+    paired: Sequence[Reference | None] = references or [None] * len(judges.listeners)
+    heard_by = list(zip(judges.listeners, paired, strict=True))
     judged = _judged(asked, judges, names, cache, progress)
     if all(one.row.error is not None for one in judged):
         raise EvaluationError(f"none of {len(judged)} clips can be evaluated; the first: {judged[0].row.error}")

@@ -114,9 +114,11 @@ def holds(concept: Concept, truth: Truth) -> bool:
     return any(part in has.get(concept.category, ()) for part in concept.parts)
 
 
-def save_rates(path: Path, rates: Sequence[ErrorRates]) -> None:
-    """Write error rates as JSON."""
-    write_json(path, [one.told() for one in rates])
+def save_rates(path: Path, rates: ErrorRates) -> None:
+    """Write error rates as JSON, beside those of other detectors and vocabularies that the file holds."""
+    held = load_rates(path) if path.exists() else []
+    others = [one for one in held if (one.detector, one.vocabulary) != (rates.detector, rates.vocabulary)]
+    write_json(path, [one.told() for one in (*others, rates)])
 
 
 def load_rates(path: Path = SHIPPED) -> list[ErrorRates]:
