@@ -44,7 +44,7 @@ def asked_clips(clips: Path, prompts: Path | None) -> tuple[list[AskedClip], lis
     if prompts is None:
         return [_with_sidecar(clips, file) for file in files], []
     listed = prompts.suffix.lower() == ".csv"
-    if listed and "file" in _columns(prompts) and "id" not in _columns(prompts):
+    if listed and "file" in _columns(prompts):
         found = _unique(_in_table(prompts, clips), prompts)
     else:
         wanted = _ids_in_table(prompts) if listed else list(enumerate(prompts_in(prompts), start=1))
