@@ -22,7 +22,7 @@ from plaudit.evaluate.clip_set import METRICS, Judges, evaluate_clip_set
 from plaudit.evaluate.concepts.detectors import ProbeDetector
 from plaudit.evaluate.concepts.vocabulary import load_vocabulary
 from plaudit.evaluate.distances.frechet import frechet_distance
-from plaudit.evaluate.listening import Listener
+from plaudit.evaluate.listening import HeardClip, Listener, heard_files
 from plaudit.evaluate.reference import Reference, hear_reference, reference_of
 from plaudit.evaluate.results_table import Evaluation, MetricResult
 from plaudit.evaluate.statistics import bootstrap_mean
@@ -102,8 +102,6 @@ def test_distances_are_those_of_the_clips_that_were_heard(clips: list[AskedClip]
 
 
 def _embedding(entry: AskedClip) -> np.ndarray:
-    from plaudit.evaluate.listening import HeardClip, heard_files
-
     (clip,) = heard_files([entry.file])  # type: ignore[list-item]
     assert isinstance(clip, HeardClip)
     return clip.embedding(judges().clap)
@@ -118,8 +116,24 @@ def test_a_clip_that_one_judge_refuses_is_in_no_mean_and_told(clips: list[AskedC
     assert [row.error is None for row in found.rows] == [True] * 4 + [False] * 3
     assert "too loud" in str(found.rows[4].error) and "2.5 s" in str(found.rows[5].error)
     assert found.notes[-1] == "3 of 7 clips have no values and are in no mean"
-    assert {m.clips for m in found.metrics if m.value is not None} == {4}
-    assert all(m.note for m in found.metrics if m.value is None)
+    assert found.notes[0] == "no reference music: nothing is compared with it"
+    assert [(m.name, m.clips) for m in found.metrics] == [(n, 4) for n in ("reward", "clap", "concepts", "vendi")]
+
+
+def test_an_encoder_that_gives_no_number_costs_the_clip(clips: list[AskedClip]) -> None:
+    class Deaf:
+        name, sample_rate, dim = "deaf", 8000, 2
+
+        def audio(self, wave: Tensor) -> Tensor:
+            loud = wave.abs().amax(1, keepdim=True)
+            return torch.where(loud > quiet, loud, torch.nan).expand(-1, 2)
+
+    peaks = [HeardClip.wave(clip, 8000).abs().max() for clip in heard_files([c.file for c in clips[:3]])]  # type: ignore
+    quiet = sorted(peaks)[0] + 1e-6
+    found = evaluated(clips[:3], [], ["vendi"], replace(judges(), listeners=[Listener("deaf", "1", Deaf())]))
+    assert sum(row.error is not None for row in found.rows) == 1
+    assert "its embedding by deaf is not finite" in found.notes[0]
+    assert result(found, "vendi-deaf").clips == 2
 
 
 def test_the_same_clip_twice_is_told(clips: list[AskedClip]) -> None:

@@ -73,14 +73,14 @@ def evaluate_clip_set(
     cache: ScoreCache | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
-    """Measure `wanted` metrics, or all that can be, of the clips in `asked`.
+    """Measure `wanted` metrics of the clips in `asked`; None stands for all, without a reference all that need none.
 
     references: one per listener, in their order, or none at all. A clip that one metric cannot judge has an error and
     is in no mean, so that all are over the same clips. A metric that cannot be measured is an EvaluationError where it
     was wanted, else a result without a value that says why.
     """
     check_metrics(wanted or ())
-    names = [name for name in METRICS if wanted is None or name in wanted]
+    names = [name for name in METRICS if (name in wanted if wanted is not None else references or _alone(name))]
     paired: Sequence[Reference | None] = references or [None] * len(judges.listeners)
     heard_by = list(zip(judges.listeners, paired, strict=True))
     judged = _judged(asked, judges, names, cache, progress)
@@ -91,7 +91,13 @@ def evaluate_clip_set(
             judged = _with_clip_frechet(judged, listener, reference)
     metrics = [result for name in names for result in _results(name, judged, heard_by, wanted is not None)]
     rows = [one.row for one in judged]
-    return Evaluation(rows, metrics, _notes(rows), settings)
+    unreferenced = ["no reference music: nothing is compared with it"] if wanted is None and not references else []
+    return Evaluation(rows, metrics, [*unreferenced, *_notes(rows)], settings)
+
+
+def _alone(name: str) -> bool:
+    """Whether a metric is of the clips alone, without a reference."""
+    return SET_METRICS[name].needs == "nothing" if name in SET_METRICS else name != CLIP_FRECHET
 
 
 def _judged(
