@@ -1,7 +1,7 @@
 """How fast the distances are, and how often their intervals hold.
 
-`OMP_NUM_THREADS=1 python benchmarks/distances.py [repetitions]` prints the time of each metric for 100 clips against 706
-in 512 dimensions, the size of the published evaluation, on one core. Then, for clips drawn from a known distribution
+`OMP_NUM_THREADS=1 python benchmarks/distances.py [repetitions]` prints the time of each metric for 100 clips against
+706 in 512 dimensions, the size of the published evaluation, on one core. Then, for clips of a known distribution
 (100 in 16 dimensions, against a fixed reference of 300), how often the 95 % interval holds the metric's expectation at
 this number of clips, and, where the metric is said to have no bias, its value for very many clips.
 """
