@@ -45,13 +45,15 @@ def test_clusters_that_are_plain_to_see_are_found() -> None:
     truth = rng.integers(0, 3, 90)
     labels = quantize(centres[truth] + 0.1 * rng.normal(size=(90, 2)), 3, seed=0)
     assert all(len(set(labels[truth == k])) == 1 for k in range(3)) and len(set(labels)) == 3
+    assert set(quantize(np.ones((5, 1)), 3, seed=0)) == {0}
+    assert len(set(quantize(np.arange(2.0).repeat(5)[:, None], 3, seed=0))) == 2
 
 
 def test_sets_in_two_groups_are_judged_by_their_shares() -> None:
     """Twenty and twenty clips make two clusters; 15 : 5 against 5 : 15."""
     rng = np.random.default_rng(1)
-    place = np.r_[np.zeros(15), np.ones(5) * 9]
-    x, y = place[:, None] + 0.1 * rng.normal(size=(20, 3)), (9 - place)[:, None] + 0.1 * rng.normal(size=(20, 3))
+    group = np.r_[np.zeros(15, dtype=int), np.ones(5, dtype=int)]
+    x, y = (np.eye(3)[own] * rng.uniform(1, 9, (20, 1)) + 0.01 * rng.normal(size=(20, 3)) for own in (group, 1 - group))
     expected = divergence(np.array([0.75, 0.25]), np.array([0.25, 0.75]))
     assert mauve_divergence(x, y) == pytest.approx(expected)
     assert mauve_divergence(x, x) == pytest.approx(0.0, abs=1e-9)
@@ -83,5 +85,5 @@ def test_bad_input_is_one_line(x: np.ndarray, y: np.ndarray, said: str) -> None:
 
 
 def test_one_set_without_spread_is_far_from_another_with_some() -> None:
-    y = np.random.default_rng(4).normal(size=(40, 3))
+    y = np.random.default_rng(4).normal(size=(40, 3)) - np.array([4.0, 0.0, 0.0])
     assert mauve_divergence(np.full((40, 3), 9.0), y) > 3

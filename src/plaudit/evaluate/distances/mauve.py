@@ -1,13 +1,13 @@
 """-ln MAUVE on quantized embeddings (Pillutla et al. 2021; for music Huang et al. 2025, there called MAD).
 
-Both sets are joined, reduced by PCA to 90 % of their variance, and clustered by k-means; each set is then the share of
-its clips in each cluster, P and Q. For mixtures R = w P + (1 - w) Q the points
+Both sets are joined at unit length, reduced by PCA to 90 % of their variance, and clustered by k-means; each set is
+then the share of its clips in each cluster, P and Q. For mixtures R = w P + (1 - w) Q the points
 
     ( exp(-c KL(Q | R)), exp(-c KL(P | R)) ),   0 < w < 1,   c = 5
 
 make a curve from (0, 1) to (1, 0); the area under it is MAUVE, 1 for equal shares. -ln MAUVE is 0 there and grows with
 what one set has and the other has not. Constants are the paper's: c, 90 % of variance, a tenth of the smaller set as
-the number of clusters, 25 mixtures.
+the number of clusters, 25 mixtures; the unit length is from the authors' code.
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ def quantize(points: Array, clusters: int, seed: int) -> Labels:
     rng = np.random.default_rng(seed)
     different = np.unique(points, axis=0)
     clusters = min(clusters, len(different))
+    if clusters == 1:
+        return np.zeros(len(points), dtype=np.int64)
     starts = [different[rng.choice(len(different), clusters, replace=False)] for _ in range(RESTARTS)]
     centres, _ = min((kmeans(points, start) for start in starts), key=lambda found: float(found[1]))
     return vq(points, centres)[0].astype(np.int64)
@@ -84,8 +86,10 @@ def _quantized(generated: ArrayLike, reference: ArrayLike, seed: int) -> tuple[L
     if smaller < LEAST:
         raise EvaluationError(f"{smaller} clips in one set, MAUVE's clusters need at least {LEAST} in both")
     joined = np.concatenate([x, y])
+    length = np.linalg.norm(joined, axis=1, keepdims=True)
+    joined = joined / np.where(length > 0, length, 1.0)
     joined = joined - joined.mean(axis=0)
-    if not joined.any():
+    if np.abs(joined).max() < 1e-12:
         raise EvaluationError("all embeddings of both sets are the same, there is nothing to cluster; check the audio")
     _, values, directions = np.linalg.svd(joined, full_matrices=False)
     explained = np.cumsum(np.square(values)) / np.square(values).sum()
