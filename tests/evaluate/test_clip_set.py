@@ -22,7 +22,7 @@ from plaudit.evaluate.clip_set import METRICS, Judges, evaluate_clip_set
 from plaudit.evaluate.concepts.detectors import ProbeDetector
 from plaudit.evaluate.concepts.vocabulary import load_vocabulary
 from plaudit.evaluate.distances.frechet import frechet_distance
-from plaudit.evaluate.listening import HeardClip, Listener, heard_files
+from plaudit.evaluate.listening import EmbeddingCache, Listener, clip_of_file
 from plaudit.evaluate.reference import Reference, hear_reference, reference_of
 from plaudit.evaluate.results_table import Evaluation, MetricResult
 from plaudit.evaluate.statistics import bootstrap_mean
@@ -102,9 +102,8 @@ def test_distances_are_those_of_the_clips_that_were_heard(clips: list[AskedClip]
 
 
 def _embedding(entry: AskedClip) -> np.ndarray:
-    (clip,) = heard_files([entry.file])  # type: ignore[list-item]
-    assert isinstance(clip, HeardClip)
-    return clip.embedding(judges().clap)
+    assert entry.file is not None
+    return clip_of_file(entry.file).embedding(judges().clap)
 
 
 def test_a_clip_that_one_judge_refuses_is_in_no_mean_and_told(clips: list[AskedClip], tmp_path: Path) -> None:
@@ -128,12 +127,23 @@ def test_an_encoder_that_gives_no_number_costs_the_clip(clips: list[AskedClip]) 
             loud = wave.abs().amax(1, keepdim=True)
             return torch.where(loud > quiet, loud, torch.nan).expand(-1, 2)
 
-    peaks = [HeardClip.wave(clip, 8000).abs().max() for clip in heard_files([c.file for c in clips[:3]])]  # type: ignore
+    peaks = [clip_of_file(entry.file).wave(8000).abs().max() for entry in clips[:3] if entry.file is not None]
     quiet = sorted(peaks)[0] + 1e-6
     found = evaluated(clips[:3], [], ["vendi"], replace(judges(), listeners=[Listener("deaf", "1", Deaf())]))
     assert sum(row.error is not None for row in found.rows) == 1
     assert "its embedding by deaf is not finite" in found.notes[0]
     assert result(found, "vendi-deaf").clips == 2
+
+
+def test_what_was_heard_before_is_not_heard_again(clips: list[AskedClip], tmp_path: Path) -> None:
+    """Nor decoded: the second time every file is as large and known by its content alone."""
+    told: list[str] = []
+    cache = EmbeddingCache(tmp_path / "e.sqlite", told.append)
+    first = evaluate_clip_set(clips[:4], judges(), [], {}, wanted=["clap", "vendi"], embeddings=cache)
+    forgetful = replace(judges().clap, embedder=None)  # whoever asks it fails
+    again = replace(judges(), clap=forgetful, listeners=[forgetful])
+    second = evaluate_clip_set(clips[:4], again, [], {}, wanted=["clap", "vendi"], embeddings=cache)
+    assert second == first and told == []
 
 
 def test_the_same_clip_twice_is_told(clips: list[AskedClip]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ from plaudit.cli.score import Csv, NoCache, RewardName, score_cache
 if TYPE_CHECKING:
     from plaudit.evaluate.clip_set import Judges
     from plaudit.evaluate.concepts.error_rates import ErrorRates
-    from plaudit.evaluate.listening import Listener
+    from plaudit.evaluate.listening import EmbeddingCache, Listener
     from plaudit.evaluate.reference import Reference
     from plaudit.evaluate.results_table import Evaluation, MetricResult
 
@@ -75,12 +76,15 @@ def evaluate(
     asked, notes = asked_clips(clips, prompts)
     judges = _judges(reward, clap, detector, vocabulary, embedding)
     rates = rates_of(judges.detector, judges.vocabulary, load_rates(concept_errors or SHIPPED))
-    references, told, contents = _references(reference, judges.listeners, no_cache)
-    if export_reference is not None:
-        export_references(export_reference, references, with_embeddings)
-    settings = _settings(judges, {"reward": reward, "clap": clap, "clips": str(clips)}, references, rates)
-    with ConsoleReporter().progress("evaluating") as advance, score_cache(not no_cache) as cache:
-        found = evaluate_clip_set(asked, judges, references, settings, wanted=metric, cache=cache, progress=advance)
+    with score_cache(not no_cache) as scores, _embedding_cache(not no_cache) as kept:
+        references, told, contents = _references(reference, judges.listeners, kept)
+        if export_reference is not None:
+            export_references(export_reference, references, with_embeddings)
+        settings = _settings(judges, {"reward": reward, "clap": clap, "clips": str(clips)}, references, rates)
+        with ConsoleReporter().progress("evaluating") as advance:
+            found = evaluate_clip_set(
+                asked, judges, references, settings, wanted=metric, scores=scores, embeddings=kept, progress=advance
+            )
     found.notes[:0] = [*notes, *told, *_shared([entry.file for entry in asked], contents)]
     _show(found, rates, output, csv, json)
     if len(found.scored) < len(found.rows):
@@ -108,10 +112,10 @@ def _judges(
 
 
 def _references(
-    place: Path | None, listeners: Sequence[Listener], no_cache: bool
+    place: Path | None, listeners: Sequence[Listener], cache: EmbeddingCache | None
 ) -> tuple[list[Reference], list[str], set[str]]:
     """One reference per listener, or none; notes on its files; and the digests of these."""
-    from plaudit.evaluate.reference import default_cache, hear_reference, load_references, reference_for
+    from plaudit.evaluate.reference import hear_reference, load_references, reference_for
 
     if place is None:
         return [], [], set()
@@ -119,12 +123,24 @@ def _references(
         known = load_references(place)
         return [reference_for(known, listener) for listener in listeners], [], set()
     with ConsoleReporter().progress("reference") as advance:
-        return hear_reference(place, listeners, None if no_cache else default_cache(), advance)
+        return hear_reference(place, listeners, cache, advance)
+
+
+@contextmanager
+def _embedding_cache(wanted: bool) -> Iterator[EmbeddingCache | None]:
+    from plaudit.evaluate.listening import EmbeddingCache, default_cache
+
+    cache = EmbeddingCache(default_cache(), complain) if wanted else None
+    try:
+        yield cache
+    finally:
+        if cache is not None:
+            cache.close()
 
 
 def _shared(files: Sequence[Path | None], reference: set[str]) -> list[str]:
     """A note where clips are themselves part of the reference: then they are close to it by no merit."""
-    from plaudit.evaluate.reference import content_of
+    from plaudit.evaluate.listening import content_of
 
     same = sum(content_of(file) in reference for file in files if file is not None) if reference else 0
     return [f"{same} of the clips are files of the reference too, which brings them close to it"] if same else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from plaudit.evaluate.concepts.prompts import concepts_in
 from plaudit.evaluate.concepts.vocabulary import Vocabulary
 from plaudit.evaluate.distances.embeddings import Array
 from plaudit.evaluate.distances.frechet import frechet_per_clip
-from plaudit.evaluate.listening import HeardClip, Listener, heard_files
-from plaudit.evaluate.reference import Reference, content_of
+from plaudit.evaluate.listening import EmbeddingCache, Listener, clip_of_file, content_of, heard_by_all, of_file
+from plaudit.evaluate.reference import Reference
 from plaudit.evaluate.results_table import Better, ClipRow, Evaluation, MetricResult, column, values_of
 from plaudit.evaluate.set_metrics import SEED, SET_METRICS, measure_set
 from plaudit.evaluate.statistics import bootstrap_mean
@@ -70,20 +70,22 @@ def evaluate_clip_set(
     settings: dict[str, Any],
     *,
     wanted: Sequence[str] | None = None,
-    cache: ScoreCache | None = None,
+    scores: ScoreCache | None = None,
+    embeddings: EmbeddingCache | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
     """Measure `wanted` metrics of the clips in `asked`; None stands for all, without a reference all that need none.
 
-    references: one per listener, in their order, or none at all. A clip that one metric cannot judge has an error and
-    is in no mean, so that all are over the same clips. A metric that cannot be measured is an EvaluationError where it
-    was wanted, else a result without a value that says why.
+    references: one per listener, in their order, or none at all. scores, embeddings: what was computed before.
+    A clip that one metric cannot judge has an error and is in no mean, so that all are over the same clips. A metric
+    that cannot be measured is an EvaluationError where it was wanted, else a result without a value that says why.
     """
     check_metrics(wanted or ())
     names = [name for name in METRICS if (name in wanted if wanted is not None else references or _alone(name))]
     paired: Sequence[Reference | None] = references or [None] * len(judges.listeners)
     heard_by = list(zip(judges.listeners, paired, strict=True))
-    judged = _judged(asked, judges, names, cache, progress)
+    rewards = _rewards(asked, judges.reward, scores, progress) if REWARD in names else {}
+    judged = [_judged(entry, judges, names, rewards.get(entry.id), embeddings) for entry in _told(asked, progress)]
     if all(one.row.error is not None for one in judged):
         raise EvaluationError(f"none of {len(judged)} clips can be evaluated; the first: {judged[0].row.error}")
     for listener, reference in heard_by:
@@ -100,45 +102,54 @@ def _alone(name: str) -> bool:
     return SET_METRICS[name].needs == "nothing" if name in SET_METRICS else name != CLIP_FRECHET
 
 
+def _rewards(
+    asked: Sequence[AskedClip], reward: Reward, cache: ScoreCache | None, progress: Progress
+) -> dict[str, float | str]:
+    """The reward of each clip that there is, by its id, or its error."""
+    there = [(entry, entry.file) for entry in asked if entry.file is not None and entry.error is None]
+    scored = score_clips([Clip(file, entry.prompt) for entry, file in there], reward, cache, progress)
+    found = {}
+    for (entry, _), row in zip(there, scored, strict=True):
+        found[entry.id] = row.score if row.score is not None else str(row.error)
+    return found
+
+
+def _told(asked: Sequence[AskedClip], progress: Progress) -> Iterator[AskedClip]:
+    for number, entry in enumerate(asked, start=1):
+        yield entry
+        progress(number, len(asked))
+
+
 def _judged(
-    asked: Sequence[AskedClip], judges: Judges, names: Sequence[str], cache: ScoreCache | None, progress: Progress
-) -> list[_Judged]:
-    """Every clip, heard and judged where it can be."""
-    clips = [(entry, entry.file) for entry in asked if entry.file is not None and entry.error is None]
-    rewards: list[float | str | None] = [None] * len(clips)
-    total = len(clips)
-    if REWARD in names:
-        total *= 2
-        known = [Clip(file, entry.prompt) for entry, file in clips]
-        scored = score_clips(known, judges.reward, cache, lambda done, _: progress(done, total))
-        rewards = [row.error if row.score is None else row.score for row in scored]
-    found: dict[str, _Judged] = {}
-    heard = heard_files([file for _, file in clips])
-    for number, ((entry, _), clip, reward) in enumerate(zip(clips, heard, rewards, strict=True), start=1):
-        found[entry.id] = _judge(entry, clip, judges, names, reward)
-        progress(total - len(clips) + number, total)
-    return [found.get(entry.id) or _Judged(_failed(entry, entry.error or ""), {}) for entry in asked]
-
-
-def _judge(
-    entry: AskedClip, clip: HeardClip | str, judges: Judges, names: Sequence[str], reward: float | str | None
+    entry: AskedClip,
+    judges: Judges,
+    names: Sequence[str],
+    reward: float | str | None,
+    cache: EmbeddingCache | None,
 ) -> _Judged:
-    if isinstance(clip, str):
-        return _Judged(_failed(entry, clip), {})
+    """One clip, heard and judged by all but the reward, whose score is known; or why it can't be."""
+    if entry.file is None or entry.error is not None:
+        return _Judged(_failed(entry, entry.error or "it has no file"), {})
     if isinstance(reward, str):
         return _Judged(_failed(entry, reward), {})
     values: dict[str, float | None] = {} if reward is None else {REWARD: reward}
     details: dict[str, Any] = {}
+    heard: dict[str, Array] = {}
     try:
+        clip = clip_of_file(entry.file, cache)
         if CLAP in names:
             values[CLAP] = float(clip.embedding(judges.clap) @ _read(judges.reader, entry.prompt))
         if CONCEPTS in names:
+            clip.wave(
+                judges.clap.embedder.sample_rate
+            )  # one that can't be read has an error, whatever its prompt names
             found = covered(clip, concepts_in(entry.prompt, judges.vocabulary), judges.detector)
             values[CONCEPTS], details[CONCEPTS] = found.share, found.told()
-        embeddings = {one.digest: clip.embedding(one) for one in judges.listeners}
+        if any(name in SET_METRICS or name == CLIP_FRECHET for name in names):
+            heard = heard_by_all(clip, judges.listeners)
     except AudioError as error:
-        return _Judged(_failed(entry, f"{entry.file}: {error}"), {})
-    return _Judged(ClipRow(entry.id, entry.prompt, str(entry.file), values, None, details), embeddings)
+        return _Judged(_failed(entry, of_file(entry.file, error)), {})
+    return _Judged(ClipRow(entry.id, entry.prompt, str(entry.file), values, None, details), heard)
 
 
 def _failed(entry: AskedClip, error: str) -> ClipRow:

@@ -8,7 +8,6 @@ against another encoder's numbers.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,12 +19,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from plaudit import __version__
-from plaudit.assets import cache_home, load_tensors, save_tensors
+from plaudit.assets import load_tensors, save_tensors
 from plaudit.audio import audio_files
-from plaudit.errors import AudioError, EvaluationError, ModelError
+from plaudit.errors import AudioError, EvaluationError
 from plaudit.evaluate.distances.embeddings import Array
 from plaudit.evaluate.distances.frechet import Gaussian, gaussian
-from plaudit.evaluate.listening import Listener, heard_files
+from plaudit.evaluate.listening import EmbeddingCache, Listener, clip_of_file, content_of, heard_by_all, of_file
 
 KIND = "plaudit.reference"
 Progress = Callable[[int, int], None]
@@ -99,79 +98,24 @@ def reference_for(references: Sequence[Reference], listener: Listener) -> Refere
 
 
 def hear_reference(
-    folder: Path, listeners: Sequence[Listener], cache: Path | None, progress: Progress
+    folder: Path, listeners: Sequence[Listener], cache: EmbeddingCache | None, progress: Progress
 ) -> tuple[list[Reference], list[str], set[str]]:
-    """The audio under `folder` as each listener hears it, notes on what can't be heard, and digests of the files.
+    """The audio under `folder` as each listener hears it, a note on each file that can't be heard, and the contents.
 
-    Embeddings are kept in `cache` by the content of the files and the encoder's digest: renamed or copied music is
-    known again. A folder with files that can't be heard is heard again each time, so that they are told each time.
+    A file that one listener can't hear is part of no reference. EvaluationError where fewer than two can be heard.
     """
     files = audio_files([folder])
-    contents = [content_of(file) for file in files]
-    known = {one.name: _cached(_place(cache, contents, one), one, folder) for one in listeners}
-    unknown = [one for one in listeners if known[one.name] is None]
-    rows: dict[str, list[Array]] = {one.name: [] for one in unknown}
-    notes = []
-    if unknown:
-        for number, clip in enumerate(heard_files(files)):
-            try:
-                if isinstance(clip, str):
-                    raise AudioError(clip)
-                heard = [clip.embedding(one) for one in unknown]
-                for one, embedding in zip(unknown, heard, strict=True):
-                    rows[one.name].append(embedding)
-            except AudioError as error:
-                told = str(error)
-                notes.append(f"reference: {told if str(files[number]) in told else f'{files[number]}: {told}'}")
-            progress(number + 1, len(files))
-    for one in unknown:
-        if len(rows[one.name]) < 2:
-            raise EvaluationError(f"{folder} holds {len(rows[one.name])} clips that can be heard; a reference needs 2")
-        made = reference_of(one, np.stack(rows[one.name]), str(folder))
-        known[one.name] = made
-        place = _place(cache, contents, one)
-        if place is not None and not notes:
-            _keep(place, made)
-    heard_by = [reference for one in listeners if (reference := known[one.name]) is not None]
-    return heard_by, notes, {content for content in contents if content}
-
-
-def content_of(file: Path) -> str:
-    """A digest of a file's bytes; "" where it can't be read."""
-    try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError:
-        return ""
-
-
-def default_cache() -> Path:
-    """`plaudit/references` in the user's cache folder."""
-    return cache_home() / "references"
-
-
-def _place(cache: Path | None, contents: Sequence[str], listener: Listener) -> Path | None:
-    if cache is None or "" in contents:
-        return None
-    told = " ".join([__version__, listener.digest, *sorted(contents)])
-    return cache / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.safetensors"
-
-
-def _cached(place: Path | None, listener: Listener, folder: Path) -> Reference | None:
-    """What is kept at `place`; a damaged file is as good as none."""
-    if place is None or not place.is_file():
-        return None
-    try:
-        return replace(reference_for(load_references(place), listener), source=str(folder))
-    except (EvaluationError, ModelError):
-        return None
-
-
-def _keep(place: Path, reference: Reference) -> None:
-    try:
-        export_references(place, [reference], with_embeddings=True)
-    except OSError:  # a cache that can't be written costs time, not the evaluation
-        pass
+    heard, notes = [], []
+    for number, file in enumerate(files, start=1):
+        try:
+            heard.append(heard_by_all(clip_of_file(file, cache), listeners))
+        except AudioError as error:
+            notes.append(f"reference: {of_file(file, error)}")
+        progress(number, len(files))
+    if len(heard) < 2:
+        raise EvaluationError(f"{folder} holds {len(heard)} clips that can be heard; a reference needs 2")
+    made = [reference_of(one, np.stack([clip[one.digest] for clip in heard]), str(folder)) for one in listeners]
+    return made, notes, {content for file in files if (content := content_of(file))}
 
 
 def _reference(path: Path, told: dict[str, Any], tensors: dict[str, torch.Tensor], number: int) -> Reference:

@@ -27,9 +27,8 @@ from plaudit.evaluate.concepts.error_rates import (
 )
 from plaudit.evaluate.concepts.prompts import concepts_in
 from plaudit.evaluate.concepts.vocabulary import Concept, key_concept, load_vocabulary, tempo_concept
-from plaudit.evaluate.listening import HeardClip, Listener
+from plaudit.evaluate.listening import Listener, clip_of_wave
 from plaudit.evaluate.statistics import Interval
-from plaudit.reward.recording import Recording
 
 VOCABULARY = load_vocabulary()
 PIECE = Truth("jazz", "calm", ("piano", "upright bass"), 100, "A", "minor")
@@ -100,7 +99,7 @@ class Scripted:
 def test_a_clap_is_asked_in_words_and_hears_as_many_as_a_piece_has() -> None:
     clap = Scripted()
     judge = ZeroShotDetector(Listener("scripted", "1", clap), clap, VOCABULARY)
-    clip = HeardClip(Recording(torch.ones(8000), 8000, "clip"))
+    clip = clip_of_wave(torch.ones(8000), 8000, "clip")
     prompt = "fast sad rock in A minor at 150 bpm, jazz"
     found = covered(clip, [*concepts_in(prompt, VOCABULARY), key_concept("C", "major")], judge)
     assert [c.name for c in found.found] == ["fast", "sad", "rock", "A minor", "150 bpm"]
@@ -112,7 +111,7 @@ def test_a_clap_is_asked_in_words_and_hears_as_many_as_a_piece_has() -> None:
 
 def test_what_cannot_be_judged_is_told_and_not_counted() -> None:
     corpus = EmbeddedCorpus(1, 5.0, seed=3, flawed_share=0.0)
-    clip = HeardClip(Recording(torch.from_numpy(corpus.render(corpus.clips[0])), corpus.rate, "clip"))
+    clip = clip_of_wave(torch.from_numpy(corpus.render(corpus.clips[0])), corpus.rate, "clip")
     only = covered(clip, concepts_in("blues with violin", VOCABULARY), probes())
     assert only.share is None and [c.name for c in only.unjudged] == ["blues", "violin"]
     assert only.told() == {"found": [], "missed": [], "unjudged": ["genre: blues", "instrument: violin"]}
@@ -120,7 +119,7 @@ def test_what_cannot_be_judged_is_told_and_not_counted() -> None:
 
 
 def test_a_clip_that_is_too_short_is_an_error() -> None:
-    clip = HeardClip(Recording(torch.ones(16000), 16000, "clip"))
+    clip = clip_of_wave(torch.ones(16000), 16000, "clip")
     with pytest.raises(AudioError, match=r"at least 2\.5 s"):
         covered(clip, concepts_in("jazz", VOCABULARY), probes())
 

@@ -23,9 +23,8 @@ from plaudit.evaluate.concepts.coverage import covered
 from plaudit.evaluate.concepts.detectors import Detector, tempo_fits
 from plaudit.evaluate.concepts.prompts import concepts_in
 from plaudit.evaluate.concepts.vocabulary import Concept, Vocabulary
-from plaudit.evaluate.listening import HeardClip
+from plaudit.evaluate.listening import clip_of_wave
 from plaudit.evaluate.statistics import Interval, bootstrap_mean
-from plaudit.reward.recording import Recording
 
 SHIPPED = Path(__file__).with_name("error_rates.json")
 SEED = 811
@@ -79,7 +78,7 @@ def measure_errors(
     false: dict[str, list[bool]] = {}
     right, other = [], []
     for number, clip in enumerate(corpus.clips):
-        heard = HeardClip(Recording(torch.from_numpy(corpus.render(clip)), corpus.rate, clip.id))
+        heard = clip_of_wave(torch.from_numpy(corpus.render(clip)), corpus.rate, clip.id)
         own = [c for c in concepts_in(clip.caption, vocabulary) if holds(c, clip.truth)]
         foreign = concepts_in(_other(corpus.clips, number).caption, vocabulary)
         of_own, of_foreign = covered(heard, own, detector), covered(heard, foreign, detector)
