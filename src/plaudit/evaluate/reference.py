@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from plaudit.audio import audio_files
 from plaudit.errors import AudioError, EvaluationError
 from plaudit.evaluate.distances.embeddings import Array
 from plaudit.evaluate.distances.frechet import Gaussian, gaussian
+from plaudit.evaluate.distances.neighbours import Balls
 from plaudit.evaluate.listening import EmbeddingCache, Listener, clip_of_file, content_of, heard_by_all, of_file
 
 KIND = "plaudit.reference"
@@ -44,6 +46,13 @@ class Reference:
     gaussian: Gaussian
     embeddings: Array | None
     source: str
+
+    @cached_property
+    def balls(self) -> Balls:
+        """The balls of precision and its like around the embeddings; EvaluationError where there are none."""
+        if self.embeddings is None:
+            raise EvaluationError(f"{self.source} holds no embeddings")
+        return Balls(self.embeddings)
 
 
 def reference_of(listener: Listener, embeddings: Array, source: str) -> Reference:

@@ -77,20 +77,20 @@ def _mauve(x: Array, reference: Reference) -> tuple[Interval | float, str]:
 
 
 def _precision(x: Array, reference: Reference) -> tuple[Interval | float, str]:
-    return bootstrap_mean(closeness(x, _embeddings(reference)).inside, SEED), ""
+    return bootstrap_mean(closeness(x, reference.balls).inside, SEED), ""
 
 
 def _recall(x: Array, reference: Reference) -> tuple[Interval | float, str]:
-    share = float(closeness(x, _embeddings(reference)).reached.mean())
+    share = float(closeness(x, reference.balls).reached.mean())
     return share, "no interval: repeats in a resample shrink its balls"
 
 
 def _density(x: Array, reference: Reference) -> tuple[Interval | float, str]:
-    return bootstrap_mean(closeness(x, _embeddings(reference)).density, SEED), ""
+    return bootstrap_mean(closeness(x, reference.balls).density, SEED), ""
 
 
 def _coverage(x: Array, reference: Reference) -> tuple[Interval | float, str]:
-    share = float(closeness(x, _embeddings(reference)).covered.mean())
+    share = float(closeness(x, reference.balls).covered.mean())
     return share, "no interval: a resample holds fewer different clips"
 
 

@@ -62,6 +62,17 @@ def test_order_and_rotation_and_scale_do_not_matter(seed: int, n: int, m: int, d
     assert kernel_distance(3 * x @ turn + 1, 3 * y @ turn + 1) == expected
 
 
+def test_it_does_not_matter_how_much_is_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(6)
+    x, y = rng.normal(size=(30, 3)), rng.normal(size=(40, 3))
+    whole = kernel_distance(x, y)
+    monkeypatch.setattr("plaudit.evaluate.distances.embeddings.BLOCK", 7)
+    assert kernel_distance(x, y) == pytest.approx(whole, abs=1e-12)
+    monkeypatch.setattr("plaudit.evaluate.distances.kernel.MEDIAN_OF", 30)
+    assert median_bandwidth(y) == pytest.approx(median_bandwidth(y[:30]), rel=0.2)
+    assert median_bandwidth(y) == median_bandwidth(y)
+
+
 @pytest.mark.parametrize(
     ("x", "y", "said"),
     [

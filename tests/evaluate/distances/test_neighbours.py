@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.distances.neighbours import closeness, coverage, density, precision, recall
+from plaudit.evaluate.distances.neighbours import Balls, closeness, coverage, density, precision, recall
 
 REFERENCE = np.array([[0.0], [1.0], [3.0]])
 """With k = 1 its balls are 0 +- 1, 1 +- 1 and 3 +- 2."""
@@ -41,7 +41,7 @@ def test_sets_of_one_distribution_come_out_as_the_papers_say() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(1000, 4)), rng.normal(size=(1000, 4))
     expected = 1 - np.prod([(1000 - i) / (2000 - i) for i in range(1, 6)])
-    found = closeness(x, y)
+    found = closeness(x, Balls(y))
     assert found.covered.mean() == pytest.approx(expected, abs=0.03)
     assert found.density.mean() == pytest.approx(1.0, abs=0.06)
 
@@ -60,6 +60,15 @@ def test_order_rotation_and_scale_do_not_matter(seed: int, n: int, m: int, dim: 
     assert recall(x, y) == precision(y, x)
 
 
+def test_it_does_not_matter_how_much_is_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(30, 3)), rng.normal(size=(40, 3))
+    whole = closeness(x, Balls(y))
+    monkeypatch.setattr("plaudit.evaluate.distances.embeddings.BLOCK", 7)
+    for name, values in vars(closeness(x, Balls(y))).items():
+        np.testing.assert_array_equal(values, getattr(whole, name))
+
+
 def test_clips_that_are_all_the_same_reach_only_their_like() -> None:
     y = np.random.default_rng(2).normal(size=(10, 2))
     assert recall(np.tile(y[0], (8, 1)), y) == pytest.approx(0.1)
@@ -76,4 +85,6 @@ def test_clips_that_are_all_the_same_reach_only_their_like() -> None:
 )
 def test_bad_input_is_one_line(x: np.ndarray, said: str) -> None:
     with pytest.raises(EvaluationError, match=said):
-        closeness(x, np.eye(9))
+        closeness(x, Balls(np.eye(9)))
+    with pytest.raises(EvaluationError, match="4 reference embeddings given, at least 6 needed"):
+        closeness(np.eye(4), Balls(np.eye(4)))

@@ -17,15 +17,22 @@ from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist, pdist
 
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.distances.embeddings import Array, Rows, both, embeddings_of
+from plaudit.evaluate.distances.embeddings import Array, Rows, both, distance_blocks, embeddings_of
 from plaudit.evaluate.statistics import Interval, bootstrap_statistic
 
 SCALE = 100.0
+MEDIAN_OF = 4000
 
 
 def median_bandwidth(reference: ArrayLike) -> float:
-    """The median distance between two different embeddings of `reference` [M, E]; EvaluationError where it is zero."""
-    median = float(np.median(pdist(embeddings_of(reference))))
+    """The median distance between two different embeddings of `reference` [M, E]; EvaluationError where it is zero.
+
+    Of a reference above MEDIAN_OF clips that many are drawn, the same each time (ours).
+    """
+    y = embeddings_of(reference, kind="reference")
+    if len(y) > MEDIAN_OF:
+        y = y[np.random.default_rng(0).choice(len(y), MEDIAN_OF, replace=False)]
+    median = float(np.median(pdist(y)))
     if median == 0.0:
         raise EvaluationError(
             "half of the reference embeddings are the same, so a kernel has no width; use a reference of varied music"
@@ -53,8 +60,9 @@ def _kernel_of_rows(x: Array, y: Array) -> Callable[[Rows], float]:
     width = 2.0 * median_bandwidth(y) ** 2
     within = np.exp(-cdist(x, x, "sqeuclidean") / width)
     np.fill_diagonal(within, 0.0)
-    across = np.exp(-cdist(x, y, "sqeuclidean") / width).mean(axis=1)
-    among = float(np.exp(-pdist(y, "sqeuclidean") / width).mean())
+    across = np.concatenate([np.exp(-apart / width).mean(axis=1) for _, apart in distance_blocks(x, y, "sqeuclidean")])
+    alike = sum(float(np.exp(-apart / width).sum()) for _, apart in distance_blocks(y, y, "sqeuclidean"))
+    among = (alike - len(y)) / (len(y) * (len(y) - 1))  # less the pairs of a clip with itself
 
     def of(rows: Rows) -> float:
         times = np.bincount(rows, minlength=len(x)).astype(np.float64)

@@ -16,13 +16,13 @@ recall, and a resample of n clips holds about 0.63 n different ones, which leave
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.spatial.distance import cdist
 
-from plaudit.evaluate.distances.embeddings import Array, both
+from plaudit.evaluate.distances.embeddings import Array, check_widths, distance_blocks, embeddings_of
 
 RECALL_NEIGHBOUR, COVERAGE_NEIGHBOUR = 3, 5
 
@@ -42,43 +42,56 @@ class Closeness:
     covered: Array
 
 
+class Balls:
+    """Embeddings [N, E], and the radius of each ball for every k that is asked for, computed once."""
+
+    def __init__(
+        self,
+        embeddings: ArrayLike,
+        neighbours: Sequence[int] = (RECALL_NEIGHBOUR, COVERAGE_NEIGHBOUR),
+        kind: str = "reference",
+    ) -> None:
+        self.embeddings = embeddings_of(embeddings, max(neighbours) + 1, kind)
+        self.radii = {k: np.empty(len(self.embeddings)) for k in neighbours}
+        for rows, apart in distance_blocks(self.embeddings, self.embeddings):
+            nearest = np.partition(apart, sorted(neighbours), axis=1)
+            for k, radii in self.radii.items():
+                radii[rows] = nearest[:, k]  # the nearest of all is the point itself
+
+
 def closeness(
-    generated: ArrayLike, reference: ArrayLike, k: int = RECALL_NEIGHBOUR, coverage_k: int = COVERAGE_NEIGHBOUR
+    generated: ArrayLike, reference: Balls, k: int = RECALL_NEIGHBOUR, coverage_k: int = COVERAGE_NEIGHBOUR
 ) -> Closeness:
-    """All four of embeddings [N, E] against a reference [M, E]; each set needs more clips than either k."""
-    x, y = both(generated, reference, least=max(k, coverage_k) + 1)
-    apart = cdist(x, y)  # [N, M]
-    of_x, of_y = cdist(x, x), cdist(y, y)
-    radius_x, radius_y, wide_y = _radii(of_x, k), _radii(of_y, k), _radii(of_y, coverage_k)
-    held = apart <= wide_y[None]
-    return Closeness(
-        inside=(apart <= radius_y[None]).any(axis=1).astype(np.float64),
-        reached=(apart <= radius_x[:, None]).any(axis=0).astype(np.float64),
-        density=held.sum(axis=1) / coverage_k,
-        covered=held.any(axis=0).astype(np.float64),
-    )
-
-
-def _radii(distances: Array, k: int) -> Array:
-    """The distance of each point of a set to its k-th nearest other: [N] from [N, N]."""
-    return np.partition(distances, k, axis=1)[:, k]  # the nearest of all is the point itself
+    """All four of embeddings [N, E] against a reference; each set needs more clips than either k."""
+    y = reference.embeddings
+    own = Balls(generated, [k, coverage_k], kind="")
+    check_widths(own.embeddings.shape[1], y.shape[1])
+    inside, dense = np.empty(len(own.embeddings)), np.empty(len(own.embeddings))
+    reached, covered = np.zeros(len(y), dtype=bool), np.zeros(len(y), dtype=bool)
+    for rows, apart in distance_blocks(own.embeddings, y):
+        held = apart <= reference.radii[coverage_k]
+        inside[rows] = (apart <= reference.radii[k]).any(axis=1)
+        dense[rows] = held.sum(axis=1) / coverage_k
+        reached |= (apart <= own.radii[k][rows, None]).any(axis=0)
+        covered |= held.any(axis=0)
+    return Closeness(inside, reached.astype(np.float64), dense, covered.astype(np.float64))
 
 
 def precision(generated: ArrayLike, reference: ArrayLike, k: int = RECALL_NEIGHBOUR) -> float:
     """Share of generated clips that lie inside the reference."""
-    return float(closeness(generated, reference, k=k, coverage_k=k).inside.mean())
+    return float(closeness(generated, Balls(reference, [k]), k=k, coverage_k=k).inside.mean())
 
 
 def recall(generated: ArrayLike, reference: ArrayLike, k: int = RECALL_NEIGHBOUR) -> float:
     """Share of reference clips that lie inside the generated set."""
-    return float(closeness(generated, reference, k=k, coverage_k=k).reached.mean())
+    return float(closeness(generated, Balls(reference, [k]), k=k, coverage_k=k).reached.mean())
 
 
 def density(generated: ArrayLike, reference: ArrayLike, k: int = COVERAGE_NEIGHBOUR) -> float:
     """How densely the reference lies around the generated clips."""
-    return float(closeness(generated, reference, k=k, coverage_k=k).density.mean())
+    return float(closeness(generated, Balls(reference, [k]), k=k, coverage_k=k).density.mean())
 
 
 def coverage(generated: ArrayLike, reference: ArrayLike, k: int = COVERAGE_NEIGHBOUR) -> float:
     """Share of the reference's balls that hold a generated clip."""
-    return float(closeness(generated, reference, k=k, coverage_k=k).covered.mean())
+    return float(closeness(generated, Balls(reference, [k]), k=k, coverage_k=k).covered.mean())
