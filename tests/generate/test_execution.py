@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -55,6 +57,8 @@ def test_batches_follow_the_budget() -> None:
         batch_size(SMALL, 430, joint, Execution(memory=0.9 * clip), CPU)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_clips_are_the_same_and_a_short_batch_compiles_nothing_anew() -> None:
     music = tiny_music()
     settings = SamplingSettings(steps=2, score=1.0, precision="no")
