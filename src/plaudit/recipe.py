@@ -19,7 +19,7 @@ from plaudit.corpus.score_table import ID_COLUMN
 from plaudit.errors import RecipeError
 from plaudit.generate.settings import SamplingSettings
 from plaudit.settings import Count, Settings, Share
-from plaudit.stages.settings import CrossLoadSettings, CrpoSettings, ExpertSettings, SftSettings
+from plaudit.stages.settings import CrossLoadSettings, CrpoSettings, ExpertSettings, LoopSettings, SftSettings
 
 SHIPPED = Path(__file__).parent / "recipes"
 """Recipes that come with the package, so that `plaudit run demo` works without a checkout."""
@@ -144,6 +144,7 @@ class Recipe(Settings):
     reward: RewardChoice = RewardChoice()
     backbone: BackboneSettings = BackboneSettings()
     stages: StageSettings
+    loop: LoopSettings = LoopSettings()
     sampling: SamplingSettings = SamplingSettings()
     generation_batch: Count = 32
     evaluate: EvaluateSettings = EvaluateSettings()
