@@ -227,7 +227,7 @@ def fit_flow(
     context: Context, model: TextToMusic, sources: list[Source], settings: TrainSettings, folder: Path
 ) -> None:
     """Flow training on `sources`; leaves a model folder, and takes the weights from it where it is there already."""
-    if (folder / "config.json").exists():
+    if context.team.told((folder / "config.json").exists()):
         model.backbone.load_state_dict(hub.load(str(folder)).backbone.state_dict())
         return
     objective = SftObjective(model.backbone, TrainingSet(sources, settings.seed), settings)
@@ -284,4 +284,3 @@ def _save(context: Context, model: TextToMusic, folder: Path) -> None:
     if context.team.leads:
         save_model(folder, model)
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    context.team.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -136,7 +137,9 @@ def spread(network: nn.Module, loop: LoopSettings, accelerator: Accelerator) -> 
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
         for module in [*blocks, inner]:
             fully_shard(module, mesh=mesh)
-    wrapped = inner if sharded else accelerator.prepare_model(inner)
+    with warnings.catch_warnings():  # `broadcast_buffers` has another name from PyTorch 2.13 on
+        warnings.simplefilter("ignore", FutureWarning)
+        wrapped = inner if sharded else accelerator.prepare_model(inner)
     try:
         yield Spread(network, inner, wrapped, accelerator)
         if sharded:
