@@ -80,7 +80,7 @@ def replay(network: nn.Module, objective: Objective, folder: Path) -> dict[str, 
     found = {}
     for path in sorted(place.glob("batch-*.safetensors")):
         values = objective.loss(network, load_tensors(path))
-        found[path.stem] = {name: float(value) for name, value in values.items()}
+        found[path.stem] = {name: value.item() for name, value in values.items()}
     return found
 
 
