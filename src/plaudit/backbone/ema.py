@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from plaudit.assets import load_tensors, save_tensors
-from plaudit.backbone.sharding import fill, local, whole
+from plaudit.backbone.sharding import fill, local, snapshot, whole
 from plaudit.errors import ModelError
 
 DEPLOYED = 0.05
@@ -105,10 +105,13 @@ class PostHocEMA:
         finally:
             load_parameters(model, trained)
 
-    def snapshots(self) -> list[Snapshot]:
-        """Copies of all running averages, to be kept for `reconstruct`."""
+    def snapshots(self, keep: bool = True) -> list[Snapshot]:
+        """Copies of all running averages in ordinary memory, to be kept for `reconstruct`.
+
+        Of a sharded model every process must ask at the same time; with `keep=False` it gets no weights.
+        """
         return [
-            Snapshot(self.step, sigma_rel, {name: value.clone() for name, value in average.items()})
+            Snapshot(self.step, sigma_rel, snapshot(average, keep))
             for sigma_rel, average in zip(self.sigma_rels, self._averages, strict=True)
         ]
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from plaudit.assets import save_checkpoint
-from plaudit.backbone.ema import PostHocEMA, Snapshot
+from plaudit.backbone.ema import PostHocEMA
 from plaudit.backbone.sharding import fill, shared_as, snapshot
 from plaudit.errors import ModelError
 from plaudit.stages.parallel import Spread
@@ -130,9 +130,7 @@ def _shared(state: dict[str, Any], spread: Spread) -> dict[str, Any]:
 
 def save_snapshots(writer: Writer, folder: Path, ema: PostHocEMA, lead: bool) -> None:
     """Keep the running averages as they stand, for averages of other lengths. Every process must call it."""
-    copies = [
-        Snapshot(ema.step, sigma_rel, snapshot(ema.weights(sigma_rel), keep=lead)) for sigma_rel in ema.sigma_rels
-    ]
+    copies = ema.snapshots(keep=lead)
 
     def write() -> None:
         for copy in copies:

@@ -94,7 +94,7 @@ def train(
             for event in events:
                 if event.every and step % event.every == 0:
                     _happen(event, step, over, ema, metrics)
-            if loop.snapshot_every and step % loop.snapshot_every == 0:
+            if loop.snapshot_every and (step % loop.snapshot_every == 0 or step == settings.steps):
                 checkpoints.save_snapshots(writer, folder, ema, accelerator.is_main_process)
             if stopping or (step % settings.checkpoint_every == 0 and step < settings.steps):
                 checkpoints.save(writer, folder, step, over, optimizer, ema, loop.keep_checkpoints)
