@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from plaudit import __version__
-from plaudit.cli import embedded, generate, models, reward, run, score, votes
+from plaudit.cli import bench, embedded, generate, models, reward, run, score, votes
 from plaudit.errors import PlauditError, Preempted, is_no_room
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(reward.app, name="reward")
 app.add_typer(votes.app, name="votes")
 app.add_typer(embedded.app, name="embedded")
+app.add_typer(bench.app, name="bench")
 
 
 class Interrupted(BaseException):
