@@ -6,6 +6,7 @@ from pathlib import Path
 
 from plaudit.chain.data import labels, shards
 from plaudit.chain.runner import Context
+from plaudit.errors import RecipeError
 from plaudit.generate.clips import ClipRequest, make_clips
 from plaudit.generate.execution import Execution
 from plaudit.generate.model import TextToMusic
@@ -23,6 +24,8 @@ def training_events(context: Context, model: TextToMusic, settings: TrainSetting
     if loop.validate_every:
         found = shards(context)
         rows = found.rows("validation")
+        if not len(rows):
+            raise RecipeError("loop.validate_every needs held-out clips; raise corpus.validation_share")
         held_out = Source(found, rows, labels(context)[rows])
 
         def validate(step: int) -> dict[str, float]:
