@@ -34,6 +34,10 @@ class RunError(PlauditError):
     """A run folder cannot be used: busy, damaged, or made from something else."""
 
 
+class Preempted(PlauditError):
+    """Training was asked to stop by SIGTERM, and has: what it needs to go on is written."""
+
+
 class VoteError(PlauditError):
     """A vote record is malformed, or there are too few votes for what was asked."""
 
