@@ -33,7 +33,7 @@ from plaudit.evaluate.report.data import (
     read_curves,
 )
 from plaudit.evaluate.report.page import write_report
-from plaudit.runs import peak_memory
+from plaudit.machine import peak_memory
 
 TITLES = {
     "baseline": "Baseline",
