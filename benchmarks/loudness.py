@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pyloudnorm
-from scipy.signal import resample_poly, sawtooth, square
+from scipy.signal import oaconvolve, resample_poly, sawtooth, square
 
 from plaudit.audio import audio_files, read_audio
-from plaudit.audio_format import AudioFormat, decode_audio
-from plaudit.generate.delivery import Delivery, deliver
+from plaudit.audio_format import AudioFormat, decode_audio, encode_audio
+from plaudit.generate.postprocess import postprocess
 from plaudit.generate.settings import PostSettings
 
 TARGET, CEILING = -16.5, -1.0
@@ -43,15 +43,14 @@ class Outcome:
 
 def outcome(name: str, wave: np.ndarray, rate: int, formats: tuple[AudioFormat, ...] = FORMATS) -> Outcome:
     """What comes of a clip [T] in each format: the loudness farthest off, and the highest peak."""
-    loudness, peaks, notice = [], [], None
+    [(finished, measured)] = postprocess([wave], rate, PostSettings())
+    loudness, peaks, meter = [], [], pyloudnorm.Meter(rate)
     for file in formats:
-        [made] = deliver([wave], rate, Delivery(PostSettings(), file), [{"prompt": name, "seed": 0}])
-        heard = decode_audio(made.encoded).astype(np.float64)
-        meter = pyloudnorm.Meter(rate)
+        heard = decode_audio(encode_audio(finished, rate, file)).astype(np.float64)
         loudness.append(float(meter.integrated_loudness(heard)) if len(heard) >= 0.4 * rate else -np.inf)
         peaks.append(peak(heard))
-        notice = made.measured["notice"]
-    return Outcome(name, max(loudness, key=lambda value: abs(value - TARGET)), max(peaks), notice)
+    worst = max(loudness, key=lambda value: abs(value - TARGET))
+    return Outcome(name, worst, max(peaks), measured["notice"])
 
 
 def peak(wave: np.ndarray) -> float:
@@ -64,8 +63,8 @@ def synthetic(rate: int = 44100, seconds: float = 4.0) -> Iterator[tuple[str, np
     """200 named clips: tones, waves with edges, noises, bursts, clicks, silence, and what goes wrong in practice."""
     time = np.arange(round(seconds * rate)) / rate
     dice = np.random.default_rng(0)
-    for number, hertz in enumerate(np.geomspace(5, 0.49 * rate, 60)):
-        yield f"tone {hertz:.0f} Hz", 10 ** (-number % 7 * 10 / 20 - 0) * np.sin(2 * np.pi * hertz * time)
+    for number, hertz in enumerate(np.geomspace(10, 0.49 * rate, 60)):
+        yield f"tone {hertz:.0f} Hz", 10 ** (-(number % 7) / 2) * np.sin(2 * np.pi * hertz * time)
     for shape in (square, sawtooth):
         for hertz in np.geomspace(20, 8000, 15):
             yield f"full-scale {shape.__name__} {hertz:.0f} Hz", shape(2 * np.pi * hertz * time)
@@ -78,7 +77,7 @@ def synthetic(rate: int = 44100, seconds: float = 4.0) -> Iterator[tuple[str, np
         hits = (dice.random(len(time)) < dice.choice([2, 8, 30]) / rate) * dice.choice([-1, 1], len(time))
         ring = np.exp(-np.arange(rate // 4) / (dice.uniform(0.005, 0.08) * rate))
         ring *= np.sin(2 * np.pi * dice.uniform(60, 4000) * np.arange(len(ring)) / rate)
-        yield f"hits {number}", np.convolve(hits, ring)[: len(time)] * 10 ** (dice.uniform(-40, 6) / 20)
+        yield f"hits {number}", oaconvolve(hits, ring)[: len(time)] * 10 ** (dice.uniform(-40, 6) / 20)
     for number in range(30):
         mix = sum(dice.random() * sawtooth(2 * np.pi * hertz * time) for hertz in dice.uniform(50, 2000, 4))
         mix = mix * (0.2 + dice.random()) + dice.uniform(-0.3, 0.3)

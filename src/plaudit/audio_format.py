@@ -138,4 +138,5 @@ def _strings(tags: dict[str, Any]) -> dict[str, str]:
         tags = {name: str(value)[: _LONGEST_TAG // 12] for name, value in tags.items()}  # \\uXXXX twice a character
         text = json.dumps(tags, separators=(",", ":"))
     title = str(tags.get("prompt", "")).encode()[:_LONGEST_TAG].decode(errors="ignore")
-    return {"title": title, "comment": text, "software": f"plaudit {__version__}"} if tags else {}
+    found = {"title": title, "comment": text, "software": f"plaudit {__version__}"} if tags else {}
+    return {key: value for key, value in found.items() if value}
