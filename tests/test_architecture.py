@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "plaudit"
 
 ORDER = (
-    ("errors", "settings", "types", "assets", "released", "audio", "audio_format"),
+    ("errors", "settings", "types", "assets", "released", "ahead", "audio", "audio_format"),
     ("corpus",),
     ("codec",),
     ("encoders",),
@@ -22,7 +22,9 @@ ORDER = (
     ("stages",),
     ("evaluate",),
     ("recipe", "runs", "hub", "models"),
+    ("scale",),
     ("chain",),
+    ("bench",),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}

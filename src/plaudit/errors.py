@@ -40,3 +40,7 @@ class VoteError(PlauditError):
 
 class PromptError(PlauditError):
     """A prompt or a list of prompts cannot be used."""
+
+
+class EngineError(PlauditError):
+    """The engine that spreads work over processes is not installed, can't be reached, or keeps losing workers."""

@@ -17,6 +17,7 @@ from plaudit.cli.main import app
 from plaudit.errors import AudioError, PlauditError
 from plaudit.generate.best_of import CANDIDATES, stream_best
 from plaudit.generate.clips import ClipRequest, stream_clips
+from plaudit.generate.execution import Execution
 from plaudit.generate.requests import clip_requests, prompts_in, prompts_of
 from plaudit.generate.settings import SamplingSettings
 from tests.generate.tiny import tiny_music
@@ -68,7 +69,7 @@ def test_the_best_candidate_of_each_clip_is_kept_and_says_so(tmp_path: Path) -> 
     requests = [request for group in groups for request in group]
 
     def best() -> Iterator[Path]:
-        files = stream_clips(music, requests, SamplingSettings(steps=2), tmp_path / CANDIDATES, batch=2)
+        files = stream_clips(music, requests, SamplingSettings(steps=2), tmp_path / CANDIDATES, Execution(batch=2))
         return stream_best(groups, files, Loud(), "loud", tmp_path)
 
     first = next(iter(best()))  # the first prompt's is there before the others are made

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from plaudit.cli.console import ConsoleReporter, result_console, show_json
+from plaudit.cli.console import ConsoleReporter, EngineName, is_ray, result_console, show_json
 from plaudit.cli.help import GroupedHelp
 
 if TYPE_CHECKING:
@@ -68,7 +69,53 @@ def generate(
     precision: Annotated[
         str | None, typer.Option(help="bf16, or no for float32.", rich_help_panel=SAMPLING)
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Clips sampled at once.", rich_help_panel=SAMPLING)] = 8,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Length of a clip; longer than the model's own is made in windows.", rich_help_panel=SAMPLING
+        ),
+    ] = None,
+    loop: Annotated[
+        bool,
+        typer.Option("--loop", help="Make the end go on at the start, without a seam.", rich_help_panel=SAMPLING),
+    ] = False,
+    second_model: Annotated[
+        str | None,
+        typer.Option(
+            help="A checkpoint of the same latents that shares every trajectory.", rich_help_panel=SAMPLING
+        ),
+    ] = None,
+    hand_over: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Progress from which --second-model takes over. Default: 0.5.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None,
+    average: Annotated[
+        bool,
+        typer.Option(
+            "--average", help="Average the velocities of both models instead.", rich_help_panel=SAMPLING
+        ),
+    ] = False,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Clips sampled at once. Default: what memory and device allow.", rich_help_panel=SAMPLING
+        ),
+    ] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="GiB for sampling, beside the weights.", rich_help_panel=SAMPLING),
+    ] = None,
+    compile: Annotated[
+        Literal["no", "default", "graphs"],
+        typer.Option(
+            help="Compile the network, with CUDA graphs too: slow to start, for many clips.", rich_help_panel=SAMPLING
+        ),
+    ] = "no",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=SAMPLING)] = "auto",
     separate: Annotated[
         int | None, typer.Option(help="Passes of source separation, which take out vocals.", rich_help_panel=POST)
@@ -108,6 +155,7 @@ def generate(
             "--set", help="Change any setting, e.g. guidance.mode=separate or post.separate.keep=[drums]. Repeatable."
         ),
     ] = None,
+    engine: EngineName = "local",
     json: Annotated[bool, typer.Option("--json", help="Print the clips as JSON.")] = False,
 ) -> None:
     """Write clips for prompts as audio files, each with its seed and settings in itself and in a JSON file beside it.
@@ -121,13 +169,23 @@ def generate(
     from plaudit.generate.best_of import CANDIDATES, stream_best
     from plaudit.generate.clips import stream_clips
     from plaudit.generate.delivery import prepared_delivery
+    from plaudit.generate.execution import Execution
     from plaudit.generate.requests import clip_requests
     from plaudit.generate.settings import GenerationSettings
+    from plaudit.scale.cluster import Cluster
+    from plaudit.scale.generate import stream_clips_on_ray
 
+    spread = is_ray(engine)
+    if spread and optimize is not None:
+        raise typer.BadParameter("--optimize works with --engine local alone")
     groups = clip_requests(_prompts(prompt, prompts), count, seed, best_of)
     music = hub.load(model, device)
+    if second_model is not None:
+        music = replace(music, second=hub.load(second_model, device))
     flags = {
-        "post.seconds": music.config.seconds,
+        "sampling.piece.seconds": seconds,
+        "sampling.piece.loop": loop or None,
+        "sampling.trajectory": _trajectory(second_model, hand_over, average),
         "sampling.score": score,
         "sampling.guidance.weight": guidance,
         "sampling.steps": steps,
@@ -142,14 +200,20 @@ def generate(
         "file.bits": bits,
     }
     told = ([] if loudness is None else [f"post.loudness={loudness}"]) + (changes or [])
-    settings = GenerationSettings(sampling=music.config.sampling).changed(flags, told)
+    settings = GenerationSettings(sampling=music.config.sampling).changed(flags, told).fitted(music.config.seconds)
+    execution = Execution(batch=batch, memory=memory, compile=compile)
     delivery = prepared_delivery(settings.post, settings.file, hub.resolve_device(device))
     optimizer = _optimizer(optimize, iterations, learning_rate)
     requests = [request for group in groups for request in group]
     jury = None if best_of == 1 else hub.load_reward_model(reward)
     with ConsoleReporter().progress("generating") as advance:
         folder = output if jury is None else output / CANDIDATES
-        made = stream_clips(music, requests, settings.sampling, folder, batch, delivery, optimizer)
+        if spread:
+            names, cluster = (model, second_model), Cluster(device=device)
+            rest = (settings.sampling, folder, cluster, execution, delivery)
+            made = stream_clips_on_ray(names, music, requests, *rest)
+        else:
+            made = stream_clips(music, requests, settings.sampling, folder, execution, delivery, optimizer)
         made = _counted(made, len(requests), advance)
         _tell(made if jury is None else stream_best(groups, made, jury, reward, output), json)
 
@@ -205,3 +269,14 @@ def _prompts(prompt: str | None, file: Path | None) -> list[str]:
     if not prompt.strip():
         raise PromptError("the prompt is empty; say what the music should be like")
     return [prompt]
+
+
+def _trajectory(second_model: str | None, hand_over: float | None, average: bool) -> dict[str, Any] | None:
+    """How a second model takes part; half-way where it is not said."""
+    if second_model is None:
+        if hand_over is not None or average:
+            raise typer.BadParameter("--hand-over and --average need --second-model")
+        return None
+    if hand_over is not None and average:
+        raise typer.BadParameter("give one of --hand-over and --average")
+    return {"mode": "average"} if average else {"at": 0.5 if hand_over is None else hand_over}

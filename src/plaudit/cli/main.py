@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from plaudit import __version__
-from plaudit.cli import embedded, generate, models, reward, run, score, submission, votes
+from plaudit.cli import bench, embedded, generate, models, prepare, reward, run, score, submission, votes
 from plaudit.errors import PlauditError, is_no_room
 
 app = typer.Typer(
@@ -45,10 +45,12 @@ run.add_to(app)
 generate.add_to(app)
 submission.add_to(app)
 score.add_to(app)
+app.add_typer(prepare.app, name="prepare")
 app.add_typer(models.app, name="models")
 app.add_typer(reward.app, name="reward")
 app.add_typer(votes.app, name="votes")
 app.add_typer(embedded.app, name="embedded")
+app.add_typer(bench.app, name="bench")
 
 
 class Interrupted(BaseException):

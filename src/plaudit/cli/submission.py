@@ -32,7 +32,9 @@ def submission(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting, as of plaudit generate. Repeatable.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Clips sampled at once.")] = 8,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Clips sampled at once. Default: what memory and device allow.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     resample: Annotated[bool, typer.Option("--resample", help="Bring --clips of another rate to 44.1 kHz.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
@@ -75,17 +77,25 @@ def submission(
 
 
 def _generate(
-    music: TextToMusic, prompts: dict[str, str], folder: Path, seed: int, changes: list[str], batch: int, device: str
+    music: TextToMusic,
+    prompts: dict[str, str],
+    folder: Path,
+    seed: int,
+    changes: list[str],
+    batch: int | None,
+    device: str,
 ) -> None:
     """The clips of all prompts at the rules' rate and length."""
     from plaudit import hub
     from plaudit.generate.clips import make_clips
     from plaudit.generate.delivery import prepared_delivery
+    from plaudit.generate.execution import Execution
     from plaudit.generate.settings import GenerationSettings
     from plaudit.generate.submission import RULES, submission_requests
 
     flags = {"post.seconds": RULES.seconds, "post.rate": RULES.rate}
     settings = GenerationSettings(sampling=music.config.sampling).changed(flags, changes)
+    execution = Execution(batch=batch)
     delivery = prepared_delivery(settings.post, settings.file, hub.resolve_device(device))
     with ConsoleReporter().progress("generating") as advance:
-        make_clips(music, submission_requests(prompts, seed), settings.sampling, folder, batch, delivery, advance)
+        make_clips(music, submission_requests(prompts, seed), settings.sampling, folder, execution, delivery, advance)

@@ -11,7 +11,8 @@ from plaudit.assets import read_json, write_json
 from plaudit.audio import write_file, write_wav
 from plaudit.errors import ModelError
 from plaudit.generate.delivery import Delivery, deliver
-from plaudit.generate.model import TextToMusic
+from plaudit.generate.execution import Execution
+from plaudit.generate.model import ANYHOW, TextToMusic
 from plaudit.generate.optimize import Optimizer, optimize_noise
 from plaudit.generate.settings import SamplingSettings
 
@@ -30,14 +31,14 @@ def make_clips(
     requests: Sequence[ClipRequest],
     settings: SamplingSettings,
     folder: Path,
-    batch: int = 16,
+    execution: Execution = ANYHOW,
     delivery: Delivery | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     optimizer: Optimizer | None = None,
 ) -> list[Path]:
     """All files of `stream_clips`; progress(done, total) hears of each."""
     paths = []
-    for path in stream_clips(model, requests, settings, folder, batch, delivery, optimizer):
+    for path in stream_clips(model, requests, settings, folder, execution, delivery, optimizer):
         paths.append(path)
         progress(len(paths), len(requests))
     return paths
@@ -48,7 +49,7 @@ def stream_clips(
     requests: Sequence[ClipRequest],
     settings: SamplingSettings,
     folder: Path,
-    batch: int = 16,
+    execution: Execution = ANYHOW,
     delivery: Delivery | None = None,
     optimizer: Optimizer | None = None,
 ) -> Iterator[Path]:
@@ -62,22 +63,23 @@ def stream_clips(
     suffix = ".wav" if delivery is None else delivery.file.suffix
     paths = [folder / f"{request.id}{suffix}" for request in requests]
     sidecars = [_sidecar(model, request, settings, delivery, optimizer) for request in requests]
-    for start in range(0, len(requests), batch):
-        group = range(start, min(start + batch, len(requests)))
+    sampler = model.sampler(settings, execution)
+    for start in range(0, len(requests), sampler.batch):
+        group = range(start, min(start + sampler.batch, len(requests)))
         if not all(paths[i].exists() and _made_so(paths[i], sidecars[i]) for i in group):
             prompts, seeds = [requests[i].prompt for i in group], [requests[i].seed for i in group]
             rewards: list[dict[str, Any]] = [{} for _ in group]
             if optimizer is None:
-                waves = model.generate(prompts, seeds, settings)
+                waves = [wave.numpy() for wave in model.stream(prompts, seeds, sampler)]
             else:
                 found = optimize_noise(model, prompts, seeds, settings, optimizer)
-                waves, rewards = found.waves, [{"rewards": row} for row in found.rewards.T.tolist()]
+                waves, rewards = list(found.waves.numpy()), [{"rewards": row} for row in found.rewards.T.tolist()]
             rate, told = model.codec.sample_rate, [sidecars[i] for i in group]
             if delivery is None:
-                for i, wave in zip(group, waves.numpy(), strict=True):
+                for i, wave in zip(group, waves, strict=True):
                     write_wav(paths[i], wave, rate)
             else:
-                made = deliver(list(waves.numpy()), rate, delivery, told)
+                made = deliver(waves, rate, delivery, told)
                 for i, one in zip(group, made, strict=True):
                     write_file(paths[i], one.encoded)
                 rewards = [row | one.measured for row, one in zip(rewards, made, strict=True)]
@@ -108,6 +110,7 @@ def _sidecar(
         "sampling": settings.model_dump(mode="json"),
         **delivered,
         **({"optimization": optimized} if optimized else {}),
+        **({"second_model": model.second.config.made} if model.second else {}),
     }
 
 

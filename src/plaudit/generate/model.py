@@ -9,18 +9,26 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from plaudit.assets import read_json, save_module
 from plaudit.backbone.config import BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.codec.chunks import decode_piece
 from plaudit.errors import ModelError, PromptError
-from plaudit.generate.sampler import initial_noise, sample_latents
+from plaudit.generate.execution import Execution
+from plaudit.generate.pieces import Plan, piece_frames, plan_piece
+from plaudit.generate.ready import Sampler, make_ready
 from plaudit.generate.settings import SamplingSettings
-from plaudit.types import Codec, TextEncoder
+from plaudit.types import Codec, TextEncoder, TextFeatures
 
 Progress = Callable[[int, int], None]
 """Hears how many clips are done, of how many."""
+
+
+ANYHOW = Execution()
+READ = 32
+"""Prompts that the text encoder reads at once."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +59,16 @@ class ModelConfig:
 
 @dataclass
 class TextToMusic:
-    """Prompts -> waveforms."""
+    """Prompts -> waveforms.
+
+    second: a model of the same latent space that shares every trajectory, as settings.trajectory says.
+    """
 
     backbone: FluxAudio
     codec: Codec
     text_encoder: TextEncoder
     config: ModelConfig
+    second: TextToMusic | None = None
 
     def __post_init__(self) -> None:
         own = self.backbone.config
@@ -68,18 +80,35 @@ class TextToMusic:
                 f"the backbone takes (latent, token, pooled, tokens) = {wanted}, but codec {self.codec.name!r} and "
                 f"text encoder {text.name!r} give {found}; use those that it was trained with"
             )
+        if self.second is not None:
+            _check_shares(self, self.second)
+
+    @property
+    def codec_device(self) -> torch.device:
+        """Where the codec's weights are."""
+        weights = next(self.codec.parameters(), None) if isinstance(self.codec, nn.Module) else None
+        return torch.device("cpu") if weights is None else weights.device
 
     @property
     def frames(self) -> int:
-        """Latent frames of a clip: the whole ones within its seconds."""
+        """Latent frames of a clip of the model's own length: the whole ones within its seconds."""
         return int(self.config.seconds * self.codec.sample_rate / self.codec.hop + 1e-9)
+
+    def frames_of(self, settings: SamplingSettings) -> int:
+        """Latent frames of a clip under `settings`."""
+        return piece_frames(settings, self.config.seconds, self.codec)
+
+    def plan(self, settings: SamplingSettings) -> Plan:
+        """What clips under `settings` are made of, beyond one pass of this network."""
+        second = None if self.second is None else self.second.backbone
+        return plan_piece(settings, self.config.seconds, self.codec, second)
 
     def generate(
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
         settings: SamplingSettings,
-        batch_size: int = 16,
+        execution: Execution = ANYHOW,
         progress: Progress = lambda done, total: None,
     ) -> Tensor:
         """One clip per prompt and seed: waveforms [B, T] at the codec's rate, on the CPU.
@@ -87,32 +116,60 @@ class TextToMusic:
         A clip depends on its prompt, its seed and the settings, not on what else is in the batch.
         """
         clips = []
-        for clip in self.stream(prompts, seeds, settings, batch_size):
+        for clip in self.stream(prompts, seeds, self.sampler(settings, execution)):
             clips.append(clip)
             progress(len(clips), len(prompts))
         return torch.stack(clips)
 
-    def stream(
-        self, prompts: Sequence[str], seeds: Sequence[int], settings: SamplingSettings, batch_size: int = 16
-    ) -> Iterator[Tensor]:
+    def sampler(self, settings: SamplingSettings, execution: Execution = ANYHOW) -> Sampler:
+        """The network made ready; keep it where clips are made more than once."""
+        return make_ready(self.backbone, settings, self.frames_of(settings), execution, self.plan(settings))
+
+    def stream(self, prompts: Sequence[str], seeds: Sequence[int], sampler: Sampler) -> Iterator[Tensor]:
         """The clips of `generate`, each [T], as soon as the batch that it is in is finished."""
         if not prompts or len(prompts) != len(seeds):
             raise PromptError(f"each clip needs a prompt and a seed; got {len(prompts)} prompts and {len(seeds)} seeds")
-        if batch_size < 1:
-            raise PromptError(f"batch size must be at least 1, not {batch_size}")
+        settings = sampler.settings
         told = [settings.prefix + prompt for prompt in prompts]
         distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(told))}
         with torch.inference_mode():
-            text = self.text_encoder.encode(list(distinct))
+            text = self._read(list(distinct))
             negative = self.text_encoder.encode([settings.negative_prompt])
-        for start in range(0, len(told), batch_size):
-            rows = torch.tensor([distinct[prompt] for prompt in told[start : start + batch_size]])
-            noise = initial_noise(seeds[start : start + batch_size], self.frames, self.codec.latent_dim)
-            scores = None if settings.score is None else torch.full((len(rows),), settings.score)
-            latents = sample_latents(self.backbone, text.rows(rows), negative, scores, noise, settings)
-            with torch.inference_mode():
-                waves = self.codec.decode(latents.cpu())
-            yield from waves.cpu()
+        for start in range(0, len(told), sampler.batch):
+            rows = torch.tensor([distinct[prompt] for prompt in told[start : start + sampler.batch]])
+            latents = sampler.latents(text.rows(rows), negative, seeds[start : start + sampler.batch])
+            for clip in latents.to(self.codec_device):
+                # One at a time: decoders are the thirstiest part, and one clip keeps a device busy.
+                with torch.inference_mode():
+                    wave = decode_piece(self.codec, clip[None], settings.piece.loop)[0]
+                yield wave.cpu()
+
+
+    def _read(self, prompts: list[str]) -> TextFeatures:
+        """Their features, a few prompts at a time: encoders pad, and memory is bounded."""
+        parts = [self.text_encoder.encode(prompts[at : at + READ]) for at in range(0, len(prompts), READ)]
+        return TextFeatures(torch.cat([p.tokens for p in parts]), torch.cat([p.pooled for p in parts]))
+
+
+def _check_shares(first: TextToMusic, second: TextToMusic) -> None:
+    """ModelError where two models have no latents in common that a trajectory could be shared in.
+
+    Noise is added to standardized latents. Were they standardized differently, a state of the one would be at another
+    time for the other, and at a different one in every channel: there is no exact way over.
+    """
+    for what, own, other in (
+        ("codec", first.codec.name, second.codec.name),
+        ("text encoder", first.text_encoder.name, second.text_encoder.name),
+    ):
+        if own != other:
+            raise ModelError(f"two models on one trajectory must share a {what}, not {own!r} and {other!r}")
+    for name in ("latent_mean", "latent_std"):
+        own, other = (getattr(model.backbone, name).float().cpu() for model in (first, second))
+        if not torch.allclose(own, other, rtol=1e-5, atol=1e-6):
+            raise ModelError(
+                "two models on one trajectory must standardize latents alike, but these have other statistics "
+                f"({name} differs by up to {(own - other).abs().max():.3g}); use checkpoints of one training set"
+            )
 
 
 def save_model(folder: Path, model: TextToMusic) -> None:

@@ -10,7 +10,22 @@ from pydantic import Field
 from plaudit.audio_format import AudioFormat
 from plaudit.flow.guidance import Guidance
 from plaudit.flow.solvers import Solver
+from plaudit.flow.trajectories import Trajectory
 from plaudit.settings import Count, CountOrZero, NotNegative, Positive, Settings, nearest, validated, with_changes
+
+
+class Piece(Settings):
+    """How long a clip is, and how the network goes over one that is longer than what it was trained on.
+
+    seconds: None is the model's own length. loop: the end goes on at the start; the length is then whole latent frames.
+    window: seconds that the network sees at once, None what it was trained on; a longer window than the clip is one
+    pass. overlap: the share of a window that its neighbour shares at least, see plaudit.flow.windows.
+    """
+
+    seconds: Positive | None = None
+    loop: bool = False
+    window: Positive | None = None
+    overlap: float = Field(default=0.25, gt=0, lt=1)
 
 
 class SamplingSettings(Settings):
@@ -18,7 +33,8 @@ class SamplingSettings(Settings):
 
     score: in the reward's own units; None asks for no score (the null embedding, or a model that takes none).
     prefix: put before every prompt. negative_prompt: what the negative pass is told; "" is the empty string's encoding.
-    shift: of the time grid, see plaudit.flow.time_grid. precision: "bf16" runs the network under bfloat16 autocast.
+    shift: of the time grid, see plaudit.flow.time_grid. precision: "bf16" runs the network under bfloat16
+    autocast, "no" in float32. trajectory: how a second checkpoint takes part, where there is one.
     """
 
     steps: Count = 25
@@ -28,7 +44,9 @@ class SamplingSettings(Settings):
     score: float | None = None
     prefix: str = ""
     negative_prompt: str = "noise, distortion, low quality, static, hum, hiss, clipping, muffled, amateur recording"
-    precision: Literal["bf16", "no"] = "no"
+    precision: Literal["bf16", "no"] = "bf16"
+    piece: Piece = Piece()
+    trajectory: Trajectory | None = None
 
     def changed(self, **changes: Any) -> SamplingSettings:
         """These settings with some replaced; `weight` is the guidance's, and None leaves a setting as it is.
@@ -99,6 +117,15 @@ class GenerationSettings(Settings):
                 place[name] = value
         merged = with_changes(values, [_full_path(change) for change in changes], "settings")
         return validated(GenerationSettings, merged, "settings")
+
+    def fitted(self, seconds: float) -> GenerationSettings:
+        """With the length that is sampled (`seconds` where none is asked for) as that of the result, unless set.
+
+        A loop has no ends to fade, and is as long as its latents are.
+        """
+        piece = self.sampling.piece
+        changes = {"fade_ms": 0.0} if piece.loop else {"seconds": self.post.seconds or piece.seconds or seconds}
+        return self.model_copy(update={"post": self.post.model_copy(update=changes)})
 
 
 def _full_path(change: str) -> str:

@@ -51,7 +51,8 @@ RULES = Rules()
 
 @dataclass(frozen=True)
 class Submission:
-    """The wav files to be sent, by prompt id, and every rule they break, a line each. resampled_from: rates in Hz that clips had."""
+    """The wav files to be sent, by prompt id, and every rule they break, a line each. resampled_from: rates in Hz
+    that clips had."""
 
     files: dict[str, bytes]
     problems: list[str]
