@@ -179,13 +179,14 @@ def generate(
     if spread and optimize is not None:
         raise typer.BadParameter("--optimize works with --engine local alone")
     groups = clip_requests(_prompts(prompt, prompts), count, seed, best_of)
+    trajectory = _trajectory(second_model, hand_over, average)
     music = hub.load(model, device)
     if second_model is not None:
         music = replace(music, second=hub.load(second_model, device))
     flags = {
         "sampling.piece.seconds": seconds,
         "sampling.piece.loop": loop or None,
-        "sampling.trajectory": _trajectory(second_model, hand_over, average),
+        "sampling.trajectory": trajectory,
         "sampling.score": score,
         "sampling.guidance.weight": guidance,
         "sampling.steps": steps,
