@@ -72,9 +72,7 @@ def test_full_scale_square_is_reached_and_a_click_says_why_not() -> None:
     square = next(name for name in clips if "square" in name)
     assert outcome(square, clips[square], RATE).held
     click = outcome("click", clips["one click of 1"], RATE)
-    assert click.notice is not None and "not -16.5" in click.notice and click.true_peak <= -1
-    # No sample of it may exceed the ceiling, and one sample of 400 ms at the ceiling is this loud at most.
-    assert click.loudness == pytest.approx(outcome("click", clips["one click of 0.1"], RATE).loudness, abs=0.1)
+    assert click.notice is not None and "no gain reaches -16.5" in click.notice and click.true_peak <= -1
 
 
 @pytest.mark.parametrize("container", ["mp3", "ogg"])

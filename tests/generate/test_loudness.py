@@ -132,12 +132,15 @@ def test_what_has_no_loudness_is_left_alone(wave: np.ndarray, reason: str) -> No
     assert result.notice is not None and reason in result.notice
 
 
-def test_a_lone_click_keeps_the_ceiling_and_says_that_it_is_not_at_the_target() -> None:
+def test_a_lone_click_is_left_alone_but_for_the_ceiling_and_the_notice_says_so() -> None:
     click = np.zeros(4 * RATE, np.float32)
-    click[2 * RATE] = 1
+    click[2 * RATE] = 0.5
     done, result = normalize_loudness(click, RATE)
-    assert true_peak(as_16_bits(done)) <= -1
-    assert result.notice is not None and "not -16.5" in result.notice
+    assert np.array_equal(done, click) and result.gain_db == 0
+    assert result.notice is not None and "no gain reaches -16.5" in result.notice
+    done, result = normalize_loudness(2 * click, RATE)
+    assert -1.2 < true_peak(as_16_bits(done)) <= -1 and -1.2 < result.gain_db < -0.9
+    assert result.after == pytest.approx(integrated_loudness(done, RATE), abs=0.01)
 
 
 def test_postprocess_gives_length_edges_and_loudness() -> None:

@@ -67,25 +67,28 @@ def normalize_loudness(
 ) -> tuple[np.ndarray, LoudnessResult]:
     """The waveform [T] at `target` LUFS with no true peak above `ceiling` dBTP, and what was measured.
 
-    Silence, and clips too quiet or too short to be measured, come back unchanged with a notice. Where the ceiling
-    leaves less than the target (a lone click: one sample of 400 ms cannot hold more), the result is as near as was
-    found, with a notice.
+    Silence, clips too quiet or too short to be measured, and those that cannot reach the target under the ceiling (a
+    lone click: one sample of 400 ms cannot hold more) come back as they were, with a notice; turned down, where they
+    stood above the ceiling.
     """
     before = integrated_loudness(wave, rate)
     if not np.isfinite(before):
         why = f"shorter than {SHORTEST:g} s" if len(wave) < SHORTEST * rate else "silent or too quiet to measure"
         return wave, LoudnessResult(before, before, true_peak(wave), 0.0, f"loudness left as it was: {why}")
     found = _loud_enough(wave, rate, target, ceiling, target - before)
-    notice = None
     if found.loudness < target - TOLERANCE:
-        notice = f"loudness is {found.loudness:.1f} LUFS, not {target:g}: peaks leave no room under {ceiling:g} dBTP"
+        gain = min(0.0, ceiling - _MARGIN - true_peak(wave))
+        left = (wave * 10 ** (gain / 20)).astype(np.float32) if gain else wave
+        why = f"no gain reaches {target:g} LUFS under {ceiling:g} dBTP"
+        notice = f"loudness left at {before + gain:.1f} LUFS: {why}"
+        return left, LoudnessResult(before, before + gain, true_peak(left), gain, notice)
     too_much = max(0.0, found.loudness - target)
     if too_much:
         wave = (found.wave * 10 ** (-too_much / 20)).astype(np.float32)
         after, peak = integrated_loudness(wave, rate), found.true_peak - too_much
     else:
         wave, after, peak = found.wave, found.loudness, found.true_peak
-    return wave, LoudnessResult(before, after, peak, found.gain_db - too_much, notice)
+    return wave, LoudnessResult(before, after, peak, found.gain_db - too_much)
 
 
 @dataclass(frozen=True)
@@ -99,17 +102,16 @@ class _Attempt:
 
 
 def _loud_enough(wave: np.ndarray, rate: int, target: float, ceiling: float, gain: float) -> _Attempt:
-    """About the least gain that reaches the target; where none does, what comes nearest with the slowest limiter.
+    """About the least gain that reaches the target, with the slowest limiter that can; where none can, any attempt.
 
     `gain` is what would do without a limiter.
     """
     envelope = _envelope(wave)
-    found = [_least_gain(wave, envelope, rate, target, ceiling, gain, _SPEEDS[0])]
-    for speed in _SPEEDS[1:]:
-        if found[-1].loudness >= target - _NEAR:
-            return found[-1]
-        found.append(_least_gain(wave, envelope, rate, target, ceiling, gain, speed))
-    return found[-1] if found[-1].loudness >= target - _NEAR else found[0]
+    for speed in _SPEEDS:
+        found = _least_gain(wave, envelope, rate, target, ceiling, gain, speed)
+        if found.loudness >= target - _NEAR:
+            break
+    return found
 
 
 def _least_gain(
@@ -121,7 +123,7 @@ def _least_gain(
     gain: float,
     speed: tuple[float, float],
 ) -> _Attempt:
-    """The same of a limiter of one speed; where no gain reaches the target, the least that comes nearest."""
+    """The same of a limiter of one speed; where no gain reaches the target, the loudest that was tried."""
     most = gain + _OVERDRIVE
     quiet: list[_Attempt] = []
     loud: _Attempt | None = None
@@ -142,8 +144,7 @@ def _least_gain(
             gain = (quiet[-1].gain_db + loud.gain_db) / 2
     if loud is not None:
         return loud
-    loudest = max(attempt.loudness for attempt in quiet)
-    return next(attempt for attempt in quiet if attempt.loudness >= loudest - TOLERANCE)
+    return max(quiet, key=lambda attempt: attempt.loudness)
 
 
 def _slope(tried: list[_Attempt]) -> float:
