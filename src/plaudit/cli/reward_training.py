@@ -226,7 +226,7 @@ def probe(
     Example: plaudit reward probe embedded music/
     """
     from plaudit import hub
-    from plaudit.evaluate.folder import audio_files
+    from plaudit.audio import audio_files
     from plaudit.evaluate.reward_probes import probe_files
 
     files, jury = audio_files(paths), hub.load_reward_model(reward)
