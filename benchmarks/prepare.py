@@ -22,7 +22,7 @@ from plaudit.corpus.jamendo import list_jamendo
 from plaudit.corpus.manifest import ListedCorpus
 from plaudit.corpus.score_table import ScoreTable
 from plaudit.corpus.shards import encode_corpus
-from plaudit.runs import peak_memory
+from plaudit.machine import peak_memory
 
 PER_TRACK, SECONDS = 10, 10.0
 
