@@ -23,6 +23,7 @@ ORDER = (
     ("evaluate",),
     ("recipe", "runs", "hub", "models"),
     ("chain",),
+    ("bench",),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}

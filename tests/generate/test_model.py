@@ -11,11 +11,12 @@ from plaudit.assets import load_module
 from plaudit.backbone import FluxAudio
 from plaudit.errors import ModelError, PromptError, RecipeError
 from plaudit.flow import Guidance
+from plaudit.generate.execution import Execution
 from plaudit.generate.model import TextToMusic, read_model_config, save_model
 from plaudit.generate.settings import SamplingSettings
 from tests.generate.tiny import FoldingCodec, HashedText, tiny_music
 
-SETTINGS = SamplingSettings(steps=5, guidance=Guidance(weight=4.0), score=2.0, prefix="good ")
+SETTINGS = SamplingSettings(precision="no", steps=5, guidance=Guidance(weight=4.0), score=2.0, prefix="good ")
 
 
 def test_a_clip_is_the_same_in_any_batch() -> None:
@@ -24,7 +25,8 @@ def test_a_clip_is_the_same_in_any_batch() -> None:
     whole = model.generate(prompts, seeds, SETTINGS)
     assert whole.shape == (5, 65)
     for size in (1, 2, 3):
-        torch.testing.assert_close(model.generate(prompts, seeds, SETTINGS, size), whole, atol=1e-5, rtol=0)
+        made = model.generate(prompts, seeds, SETTINGS, Execution(batch=size))
+        torch.testing.assert_close(made, whole, atol=1e-5, rtol=0)
     alone = model.generate(["bells"], [6], SETTINGS)
     torch.testing.assert_close(alone[0], whole[3], atol=1e-5, rtol=0)
 
@@ -43,23 +45,24 @@ def test_each_distinct_prompt_is_read_once() -> None:
     model = tiny_music()
     reader = model.text_encoder
     assert isinstance(reader, HashedText)
-    model.generate(["a", "b", "a", "a"], [0, 1, 2, 3], SETTINGS, batch_size=2)
+    model.generate(["a", "b", "a", "a"], [0, 1, 2, 3], SETTINGS, Execution(batch=2))
     assert reader.read == [["good a", "good b"], [SETTINGS.negative_prompt]]
 
 
 def test_clips_arrive_batch_by_batch_and_progress_is_told() -> None:
     model = tiny_music()
     told: list[tuple[int, int]] = []
-    model.generate(["a", "b", "c"], [0, 1, 2], SETTINGS, 2, lambda done, total: told.append((done, total)))
+    twos = Execution(batch=2)
+    model.generate(["a", "b", "c"], [0, 1, 2], SETTINGS, twos, lambda done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]
-    first = next(model.stream(["a", "b", "c"], [0, 1, 2], SETTINGS, 1))
+    first = next(model.stream(["a", "b", "c"], [0, 1, 2], model.sampler(SETTINGS, Execution(batch=1))))
     torch.testing.assert_close(first, model.generate(["a"], [0], SETTINGS)[0])
 
 
-@pytest.mark.parametrize("prompts, seeds, batch", [([], [], 4), (["a"], [1, 2], 4), (["a"], [1], 0)])
-def test_bad_requests_are_refused(prompts: list[str], seeds: list[int], batch: int) -> None:
+@pytest.mark.parametrize("prompts, seeds", [([], []), (["a"], [1, 2])])
+def test_bad_requests_are_refused(prompts: list[str], seeds: list[int]) -> None:
     with pytest.raises(PromptError):
-        tiny_music().generate(prompts, seeds, SETTINGS, batch)
+        tiny_music().generate(prompts, seeds, SETTINGS)
 
 
 def test_a_saved_model_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from plaudit.generate.sampler import differentiable_latents, initial_noise, samp
 from plaudit.generate.settings import SamplingSettings
 from tests.generate.tiny import HashedText, tiny_music
 
-SETTINGS = SamplingSettings(steps=4, guidance=Guidance(weight=2.0), score=1.0)
+SETTINGS = SamplingSettings(steps=4, guidance=Guidance(weight=2.0), score=1.0, precision="no")
 
 
 class Quiet:

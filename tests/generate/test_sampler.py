@@ -10,7 +10,7 @@ from plaudit.generate.settings import SamplingSettings
 from plaudit.types import TextFeatures
 from tests.generate.tiny import HashedText, tiny_music
 
-JOINT = SamplingSettings(steps=4, guidance=Guidance(weight=3.0))
+JOINT = SamplingSettings(steps=4, guidance=Guidance(weight=3.0), precision="no")
 
 
 def features(*prompts: str) -> TextFeatures:
@@ -32,7 +32,12 @@ def test_one_batched_pass_gives_what_passes_apart_give(solver: Solver, mode: str
     scores = torch.tensor([0.5, 2.0])
     guidance = Guidance.model_validate({"mode": mode, "weight": 3.0, "text_weight": 2.0, "reward_weight": 5.0})
     made = sample_latents(
-        model, text, negative, scores, noise, SamplingSettings(steps=3, solver=solver, guidance=guidance)
+        model,
+        text,
+        negative,
+        scores,
+        noise,
+        SamplingSettings(steps=3, solver=solver, guidance=guidance, precision="no"),
     )
 
     def velocity(x: torch.Tensor, t: float) -> torch.Tensor:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plaudit.backbone.layers import GatedMLP, modulate, projection, rotary_table, rotate
+from plaudit.backbone.layers import GatedMLP, inverse_rms, modulate, projection, rotary_table, rotate
 
 QKV = tuple[Tensor, Tensor, Tensor]
 """Queries, keys and values, each [B, H, N, d]."""
+
+
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Queries, keys and values, each [B, H, N, d] -> [B, N, H d]."""
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -49,25 +55,27 @@ class Stream(nn.Module):
         batch, length, dim = x.shape
         shift, scale = modulations[:2]
         qkv = self.qkv(modulate(x, shift, scale)).view(batch, length, 3, self.heads, dim // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, H, N, d]
-        table = rotary_table(first_position + length, dim // self.heads, x.device)
-        cosines, sines = (part[first_position:] for part in table)
         # Norms and rotations are done in float32 whatever autocast says: bfloat16 positions would drift.
-        q = rotate(self.query_norm(q.float()), cosines, sines)
-        k = rotate(self.key_norm(k.float()), cosines, sines)
-        return q.to(v.dtype), k.to(v.dtype), v
+        qk = qkv[:, :, :2].float()  # [B, N, 2, H, d]
+        gains = torch.stack((self.query_norm.weight, self.key_norm.weight))[:, None]  # [2, 1, d]
+        table = rotary_table(first_position + length, dim // self.heads, x.device)[first_position:, None, None]
+        # The norm's factor is one number per head and turns with nothing, so it may come last.
+        q, k = (rotate(qk * gains, table) * inverse_rms(qk)).to(qkv.dtype).permute(2, 0, 3, 1, 4)  # each [B, H, N, d]
+        return q, k, qkv[:, :, 2].transpose(1, 2)
 
     def finish(self, x: Tensor, attended: Tensor, modulations: tuple[Tensor, ...]) -> Tensor:
         """x and what it attended to, both [B, N, D] -> the stream after this block; unchanged where pre-only."""
         if self.pre_only:
             return x
         _, _, attention_gate, shift, scale, mlp_gate = modulations
-        x = x + self.out(attended) * attention_gate
-        return x + self.mlp(modulate(x, shift, scale)) * mlp_gate
+        x = torch.addcmul(x, self.out(attended), attention_gate)
+        return torch.addcmul(x, self.mlp(modulate(x, shift, scale)), mlp_gate)
 
 
 class FusedBlock(nn.Module):
     """An audio-only block: self-attention over the latents."""
+
+    attention: Attention = staticmethod(attend)
 
     def __init__(self, dim: int, heads: int, mlp_dim: int) -> None:
         super().__init__()
@@ -76,12 +84,14 @@ class FusedBlock(nn.Module):
     def forward(self, audio: Tensor, condition: Tensor) -> Tensor:
         """audio [B, N, D], condition [B, 1, D] -> [B, N, D]."""
         modulations = self.audio.modulations(condition)
-        attended = attend(*self.audio.queries_keys_values(audio, modulations))
+        attended = self.attention(*self.audio.queries_keys_values(audio, modulations))
         return self.audio.finish(audio, attended, modulations)
 
 
 class JointBlock(nn.Module):
     """A block in which audio and text attend to both of them; the last one's text stream is pre-only."""
+
+    attention: Attention = staticmethod(attend)
 
     def __init__(self, dim: int, heads: int, mlp_dim: int, pre_only: bool) -> None:
         super().__init__()
@@ -108,11 +118,11 @@ class JointBlock(nn.Module):
             self.audio.queries_keys_values(audio, audio_modulations),
             self.text.queries_keys_values(text, text_modulations),
         )
-        attended = attend(*qkv)  # [B, N + L, D]
+        attended = self.attention(*qkv)  # [B, N + L, D]
         length = attended.shape[1]
         if token is not None and gate is not None:
             token_qkv = self.text.queries_keys_values(token, text_modulations, first_position=text.shape[1])
-            with_token = attend(*concatenate(qkv, token_qkv))  # [B, N + L + 1, D]
+            with_token = self.attention(*concatenate(qkv, token_qkv))  # [B, N + L + 1, D]
             attended = attended + gate.to(attended.dtype) * (with_token[:, :length] - attended)
             token = self.text.finish(token, with_token[:, length:], text_modulations)
         audio_attended, text_attended = attended.split((audio.shape[1], text.shape[1]), dim=1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +14,36 @@ from plaudit.backbone.config import BackboneConfig
 from plaudit.backbone.layers import GatedMLP, SequenceConv, TimeEmbedding, modulate
 from plaudit.backbone.score import build_injection
 from plaudit.types import TextFeatures
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Text and score as the blocks take them: words [B, L, D], pooled [B, D], and the score's embedding e [B, D]."""
+
+    words: Tensor
+    pooled: Tensor
+    e: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pooled)
+
+    def repeated(self, times: int) -> Conditions:
+        """The same rows `times` over, one whole set after the other."""
+        return Conditions.joined([self] * times)
+
+    def split(self, size: int) -> list[Conditions]:
+        """Sets of `size` rows."""
+        parts = (self.words.split(size), self.pooled.split(size), self.e.split(size))
+        return [Conditions(*part) for part in zip(*parts, strict=True)]
+
+    @staticmethod
+    def joined(sets: Sequence[Conditions]) -> Conditions:
+        """The rows of all sets."""
+        return Conditions(
+            torch.cat([part.words for part in sets]),
+            torch.cat([part.pooled for part in sets]),
+            torch.cat([part.e for part in sets]),
+        )
 
 
 class FinalLayer(nn.Module):
@@ -70,19 +103,34 @@ class FluxAudio(nn.Module):
         score [B] is in the reward's own units; NaN marks a dropped score, None drops all. A score given to a model
         without an injection is a ModelError.
         """
+        return self.velocity(latents, self.conditions(text, score), t)
+
+    def conditions(self, text: TextFeatures, score: Tensor | None = None) -> Conditions:
+        """What the network makes of the text and the score, which is the same at every time and for all latents."""
         # The embedder sees standardized scores (ours), so one set of frequencies fits every reward's scale.
         standardized = None if score is None else (score - self.score_mean) / self.score_std
-        e = self.score.embed(standardized, len(latents))  # [B, D]
+        e = self.score.embed(standardized, len(text))  # [B, D]
+        return Conditions(self.text_in(text.tokens).float(), self.pooled_in(text.pooled), e)
+
+    def velocity(self, latents: Tensor, told: Conditions, t: Tensor) -> Tensor:
+        """Velocity [B, N, C] under conditions of B at times `t` [B] or [1].
+
+        latents [B, N, C], or [M, N, C] where B is a multiple of M: row i then goes with conditions i, M + i, 2 M + i
+        and so on, and passes the input layers once for all of them.
+        """
         # The streams and the condition are float32 under autocast too: what a block adds is small beside them.
-        condition = (self.time(t) + self.pooled_in(text.pooled)).float()
-        condition = self.score.condition(condition, e)[:, None]  # [B, 1, D]
-        audio = self.score.audio_input(self.audio_in(latents).float(), e)  # [B, N, D]
-        words, token = self.text_in(text.tokens).float(), self.score.text_token(e)  # [B, L, D], [B, 1, D] or None
+        condition = (self.time(t) + told.pooled).float()
+        condition = self.score.condition(condition, told.e)[:, None]  # [B, 1, D]
+        audio = self.audio_in(latents).float()  # [M, N, D]
+        if len(told) != len(audio):
+            audio = audio.repeat(len(told) // len(audio), 1, 1)
+        audio = self.score.audio_input(audio, told.e)  # [B, N, D]
+        words, token = told.words, self.score.text_token(told.e)  # [B, L, D], [B, 1, D] or None
         for index, joint in enumerate(self.joint_blocks):
-            audio = self.score.before_block(index, audio, e)
+            audio = self.score.before_block(index, audio, told.e)
             audio, words, token = joint(audio, words, condition, token, self.score.token_gate(index))
         for index, fused in enumerate(self.fused_blocks, start=len(self.joint_blocks)):
-            audio = self.score.before_block(index, audio, e)
+            audio = self.score.before_block(index, audio, told.e)
             audio = fused(audio, condition)
         return self.final(audio, condition)
 

@@ -45,23 +45,29 @@ class GatedMLP(nn.Module):
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-5) -> Tensor:
     """LayerNorm without affine, then x (1 + scale) + shift. x [B, N, D]; shift and scale [B, 1, D]."""
-    return F.layer_norm(x, x.shape[-1:], eps=eps) * (1 + scale) + shift
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=eps), 1 + scale)
 
 
 @lru_cache(maxsize=32)
-def rotary_table(length: int, dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [length, dim / 2] of position * 10000^(-2i / dim), for positions from 0."""
+def rotary_table(length: int, dim: int, device: torch.device) -> Tensor:
+    """exp(i position 10000^(-2i / dim)) for positions from 0: complex64 [length, dim / 2]."""
     # A table made inside inference mode could never take part in training, and this one is cached for both.
     with torch.inference_mode(False):
         frequencies = 10000.0 ** (-torch.arange(0, dim, 2, device=device).double() / dim)
         angles = torch.arange(length, device=device).double()[:, None] * frequencies
-        return angles.cos().float(), angles.sin().float()
+        return torch.complex(angles.cos().float(), angles.sin().float())
 
 
-def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Rotary embedding: adjacent channels of x [B, H, N, d] turn in pairs by their position's angles [N, d / 2]."""
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return torch.stack((even * cosines - odd * sines, even * sines + odd * cosines), dim=-1).flatten(-2)
+def rotate(x: Tensor, table: Tensor) -> Tensor:
+    """Rotary embedding: adjacent channels of x [..., d], float32, turn in pairs as complex numbers by `table`
+    [..., d / 2], whose leading axes broadcast."""
+    return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * table).flatten(-2)
+
+
+def inverse_rms(x: Tensor) -> Tensor:
+    """What RMSNorm multiplies x [..., d] by, float32 [..., 1]: 1 / sqrt(mean square + PyTorch's default epsilon)."""
+    mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square() / x.shape[-1]
+    return (mean_square + torch.finfo(torch.float32).eps).rsqrt()
 
 
 def time_features(t: Tensor, dim: int = 256) -> Tensor:

@@ -22,6 +22,7 @@ from plaudit.corpus.embedded.truth import Truth
 from plaudit.errors import CorpusError
 from plaudit.evaluate.evaluator import Listeners, StageScores, embed_audio, evaluate_clips
 from plaudit.generate.clips import ClipRequest, make_clips
+from plaudit.generate.execution import Execution
 from plaudit.generate.postprocess import PostprocessSettings, postprocess
 from plaudit.recipe import Recipe
 
@@ -93,7 +94,7 @@ def generate_stage(context: Context, folder: Path, stage: str) -> None:
     settings = sampling_settings(context, None if stage == "baseline" else recipe.sampling.score)
     requests = [ClipRequest(f"{i:04d}", p, recipe.evaluate.seed + i) for i, p in enumerate(found.prompts)]
     with context.reporter.progress(f"clips of {stage}") as advance:
-        make_clips(model, requests, settings, folder, recipe.generation_batch, progress=advance)
+        make_clips(model, requests, settings, folder, Execution(batch=recipe.generation_batch), progress=advance)
 
 
 def evaluate_stage(context: Context, folder: Path, clips: Path) -> None:
@@ -113,7 +114,8 @@ def sweep(context: Context, folder: Path, stage: str) -> None:
             place = folder / f"score-{number}"
             if not (place / "scores.json").exists():
                 requests = [ClipRequest(f"{i:04d}", p, recipe.evaluate.seed + i) for i, p in enumerate(found.prompts)]
-                make_clips(model, requests, sampling_settings(context, score), place / "clips", recipe.generation_batch)
+                batches = Execution(batch=recipe.generation_batch)
+                make_clips(model, requests, sampling_settings(context, score), place / "clips", batches)
                 _evaluate(context, place / "clips", found).save(place)
             advance(number + 1, len(scores))
 

@@ -27,6 +27,7 @@ from plaudit.corpus.shards import ShardSet, encode_corpus
 from plaudit.errors import RecipeError
 from plaudit.evaluate.evaluator import embed_audio
 from plaudit.generate.clips import ClipRequest, make_clips
+from plaudit.generate.execution import Execution
 from plaudit.generate.model import ModelConfig, TextToMusic, save_model
 from plaudit.generate.settings import SamplingSettings
 from plaudit.models.verifying import require_fit
@@ -141,9 +142,9 @@ def candidates(
 ) -> Candidates:
     """Generate one clip per prompt, with seeds from `seed` on, and score them; continues a folder half made."""
     requests = [ClipRequest(f"{i:05d}", prompt, seed + i) for i, prompt in enumerate(prompts)]
-    settings = sampling_settings(context, score)
+    settings, batches = sampling_settings(context, score), Execution(batch=context.recipe.generation_batch)
     with context.reporter.progress("candidates") as advance:
-        paths = make_clips(model, requests, settings, folder, context.recipe.generation_batch, progress=advance)
+        paths = make_clips(model, requests, settings, folder, batches, progress=advance)
     if not (folder / "scores.json").exists():
         waves = [torch.from_numpy(read_audio(path)[0]) for path in paths]
         rate = model.codec.sample_rate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -35,7 +35,17 @@ def generate(
     guidance: Annotated[float | None, typer.Option(min=0, help="Guidance weight. Default: the model's own.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Solver steps. Default: the model's own.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first clip; clip i has seed + i.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Clips sampled at once.")] = 8,
+    precision: Annotated[
+        Literal["bf16", "no"] | None, typer.Option(help="no is float32. Default: the model's own.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Clips sampled at once. Default: what memory and device allow.")
+    ] = None,
+    memory: Annotated[float | None, typer.Option(min=0.01, help="GiB for sampling, beside the weights.")] = None,
+    compile: Annotated[
+        Literal["no", "default", "graphs"],
+        typer.Option(help="Compile the network, with CUDA graphs too: slow to start, for many clips."),
+    ] = "no",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     optimize: Annotated[
         str | None, typer.Option(help="A reward that the noise is optimized for, by its gradient; takes its time.")
@@ -56,13 +66,15 @@ def generate(
     from plaudit.errors import PromptError
     from plaudit.generate.best_of import keep_best
     from plaudit.generate.clips import ClipRequest, make_clips
+    from plaudit.generate.execution import Execution
     from plaudit.generate.optimize import NoiseOptimization, Optimizer
     from plaudit.generate.postprocess import PostprocessSettings
     from plaudit.generate.requests import clip_requests
 
     groups = clip_requests(_prompts(prompt, prompts), count, seed, best_of)
     music = hub.load(model, device)
-    settings = music.config.sampling.changed(score=score, weight=guidance, steps=steps)
+    settings = music.config.sampling.changed(score=score, weight=guidance, steps=steps, precision=precision)
+    execution = Execution(batch=batch, memory=memory, compile=compile)
     post = PostprocessSettings(seconds=music.config.seconds)
     optimizer = None
     if optimize is not None:
@@ -77,7 +89,7 @@ def generate(
 
     def make(requests: list[ClipRequest], folder: Path, made: Callable[[Path], None] = lambda path: None) -> list[Path]:
         with ConsoleReporter().progress("generating") as advance:
-            return make_clips(music, requests, settings, folder, batch, post, advance, made, optimizer)
+            return make_clips(music, requests, settings, folder, execution, post, advance, made, optimizer)
 
     if best_of == 1:
         paths = make([request for group in groups for request in group], output, say)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from plaudit import __version__
-from plaudit.cli import embedded, generate, models, reward, run, score, votes
+from plaudit.cli import bench, embedded, generate, models, reward, run, score, votes
 from plaudit.errors import PlauditError, Preempted, is_no_room
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ score.add_to(app)
 app.add_typer(models.app, name="models")
 app.add_typer(reward.app, name="reward")
 app.add_typer(votes.app, name="votes")
+app.add_typer(bench.app, name="bench")
 app.add_typer(embedded.app, name="embedded")
 
 

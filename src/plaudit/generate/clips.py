@@ -10,7 +10,8 @@ from typing import Any
 from plaudit.assets import read_json, write_json
 from plaudit.audio import write_wav
 from plaudit.errors import ModelError
-from plaudit.generate.model import TextToMusic
+from plaudit.generate.execution import Execution
+from plaudit.generate.model import ANYHOW, TextToMusic
 from plaudit.generate.optimize import Optimizer, optimize_noise
 from plaudit.generate.postprocess import PostprocessSettings, postprocess
 from plaudit.generate.settings import SamplingSettings
@@ -30,7 +31,7 @@ def make_clips(
     requests: Sequence[ClipRequest],
     settings: SamplingSettings,
     folder: Path,
-    batch: int = 16,
+    execution: Execution = ANYHOW,
     post: PostprocessSettings | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     made: Callable[[Path], None] = lambda path: None,
@@ -44,17 +45,19 @@ def make_clips(
     """
     paths = [folder / f"{request.id}.wav" for request in requests]
     sidecars = [_sidecar(model, request, settings, post, optimizer) for request in requests]
-    for start in range(0, len(requests), batch):
-        group = range(start, min(start + batch, len(requests)))
+    sampler = model.sampler(settings, execution)
+    for start in range(0, len(requests), sampler.batch):
+        group = range(start, min(start + sampler.batch, len(requests)))
         if not all(paths[i].exists() and _made_so(paths[i], sidecars[i]) for i in group):
             prompts, seeds = [requests[i].prompt for i in group], [requests[i].seed for i in group]
             rewards: list[dict[str, Any]] = [{} for _ in group]
             if optimizer is None:
-                waves = model.generate(prompts, seeds, settings)
+                waves = model.stream(prompts, seeds, sampler)
             else:
                 found = optimize_noise(model, prompts, seeds, settings, optimizer)
-                waves, rewards = found.waves, [{"rewards": row} for row in found.rewards.T.tolist()]
-            for i, wave, measured in zip(group, waves.numpy(), rewards, strict=True):
+                waves, rewards = iter(found.waves), [{"rewards": row} for row in found.rewards.T.tolist()]
+            for i, clip, measured in zip(group, waves, rewards, strict=True):
+                wave = clip.numpy()
                 if post is not None:
                     wave, levels = postprocess(wave, model.codec.sample_rate, post)
                     measured = measured | levels

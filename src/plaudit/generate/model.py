@@ -9,18 +9,22 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from plaudit.assets import read_json, save_module
 from plaudit.backbone.config import BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.errors import ModelError, PromptError
-from plaudit.generate.sampler import initial_noise, sample_latents
+from plaudit.generate.execution import Execution
+from plaudit.generate.ready import Sampler, make_ready
 from plaudit.generate.settings import SamplingSettings
 from plaudit.types import Codec, TextEncoder
 
 Progress = Callable[[int, int], None]
 """Hears how many clips are done, of how many."""
+
+
+ANYHOW = Execution()
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,12 @@ class TextToMusic:
             )
 
     @property
+    def codec_device(self) -> torch.device:
+        """Where the codec's weights are."""
+        weights = next(self.codec.parameters(), None) if isinstance(self.codec, nn.Module) else None
+        return torch.device("cpu") if weights is None else weights.device
+
+    @property
     def frames(self) -> int:
         """Latent frames of a clip: the whole ones within its seconds."""
         return int(self.config.seconds * self.codec.sample_rate / self.codec.hop + 1e-9)
@@ -79,7 +89,7 @@ class TextToMusic:
         prompts: Sequence[str],
         seeds: Sequence[int],
         settings: SamplingSettings,
-        batch_size: int = 16,
+        execution: Execution = ANYHOW,
         progress: Progress = lambda done, total: None,
     ) -> Tensor:
         """One clip per prompt and seed: waveforms [B, T] at the codec's rate, on the CPU.
@@ -87,32 +97,33 @@ class TextToMusic:
         A clip depends on its prompt, its seed and the settings, not on what else is in the batch.
         """
         clips = []
-        for clip in self.stream(prompts, seeds, settings, batch_size):
+        for clip in self.stream(prompts, seeds, self.sampler(settings, execution)):
             clips.append(clip)
             progress(len(clips), len(prompts))
         return torch.stack(clips)
 
-    def stream(
-        self, prompts: Sequence[str], seeds: Sequence[int], settings: SamplingSettings, batch_size: int = 16
-    ) -> Iterator[Tensor]:
+    def sampler(self, settings: SamplingSettings, execution: Execution = ANYHOW) -> Sampler:
+        """The network made ready; keep it where clips are made more than once."""
+        return make_ready(self.backbone, settings, self.frames, execution)
+
+    def stream(self, prompts: Sequence[str], seeds: Sequence[int], sampler: Sampler) -> Iterator[Tensor]:
         """The clips of `generate`, each [T], as soon as the batch that it is in is finished."""
         if not prompts or len(prompts) != len(seeds):
             raise PromptError(f"each clip needs a prompt and a seed; got {len(prompts)} prompts and {len(seeds)} seeds")
-        if batch_size < 1:
-            raise PromptError(f"batch size must be at least 1, not {batch_size}")
+        settings = sampler.settings
         told = [settings.prefix + prompt for prompt in prompts]
         distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(told))}
         with torch.inference_mode():
             text = self.text_encoder.encode(list(distinct))
             negative = self.text_encoder.encode([settings.negative_prompt])
-        for start in range(0, len(told), batch_size):
-            rows = torch.tensor([distinct[prompt] for prompt in told[start : start + batch_size]])
-            noise = initial_noise(seeds[start : start + batch_size], self.frames, self.codec.latent_dim)
-            scores = None if settings.score is None else torch.full((len(rows),), settings.score)
-            latents = sample_latents(self.backbone, text.rows(rows), negative, scores, noise, settings)
-            with torch.inference_mode():
-                waves = self.codec.decode(latents.cpu())
-            yield from waves.cpu()
+        for start in range(0, len(told), sampler.batch):
+            rows = torch.tensor([distinct[prompt] for prompt in told[start : start + sampler.batch]])
+            latents = sampler.latents(text.rows(rows), negative, seeds[start : start + sampler.batch])
+            for clip in latents.to(self.codec_device):
+                # One at a time: decoders are the thirstiest part, and one clip keeps a device busy.
+                with torch.inference_mode():
+                    wave = self.codec.decode(clip[None])[0]
+                yield wave.cpu()
 
 
 def save_model(folder: Path, model: TextToMusic) -> None:

@@ -80,7 +80,7 @@ def optimize_noise(
     with frozen(music.backbone):
         for iteration in range(optimization.iterations + 1):
             latents = differentiable_latents(music.backbone, text, negative, scores, noise, settings)
-            waves = music.codec.decode(latents.cpu())
+            waves = music.codec.decode(latents.to(music.codec_device)).cpu()
             found = optimizer.reward.score_tensors(waves, music.codec.sample_rate, prompts)
             rewards.append(found.detach())
             better = torch.stack(rewards).argmax(0) == iteration

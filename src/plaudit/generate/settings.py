@@ -17,7 +17,8 @@ class SamplingSettings(Settings):
 
     score: in the reward's own units; None asks for no score (the null embedding, or a model that takes none).
     prefix: put before every prompt. negative_prompt: what the negative pass is told; "" is the empty string's encoding.
-    shift: of the time grid, see plaudit.flow.time_grid. precision: "bf16" runs the network under bfloat16 autocast.
+    shift: of the time grid, see plaudit.flow.time_grid. precision: "bf16" runs the network under bfloat16
+    autocast, "no" in float32.
     """
 
     steps: Count = 25
@@ -27,7 +28,7 @@ class SamplingSettings(Settings):
     score: float | None = None
     prefix: str = ""
     negative_prompt: str = "noise, distortion, low quality, static, hum, hiss, clipping, muffled, amateur recording"
-    precision: Literal["bf16", "no"] = "no"
+    precision: Literal["bf16", "no"] = "bf16"
 
     def changed(self, **changes: Any) -> SamplingSettings:
         """These settings with some replaced; `weight` is the guidance's, and None leaves a setting as it is.

@@ -1,0 +1,1 @@
+"""What things cost and what one gets for it, measured on this machine."""

@@ -1,0 +1,72 @@
+"""The sections of `plaudit bench` by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from plaudit import hub
+from plaudit.bench.decode import bench_clips, bench_decode
+from plaudit.bench.measure import Advance, Section
+from plaudit.bench.networks import network
+from plaudit.bench.sample import bench_sample
+from plaudit.bench.score import bench_score
+from plaudit.bench.train import bench_train
+from plaudit.generate.execution import Execution
+from plaudit.reward.recording import RecordingReward
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured: see the options of `plaudit bench`."""
+
+    network: str
+    model: str
+    clips: int
+    scored: int
+    steps: int
+    batch: int | None
+    repeats: int
+    compile: Literal["no", "default", "graphs"]
+
+
+def measured(name: str, sizes: Sizes, device: torch.device, advance: Advance) -> Section:
+    """The section called `name`, one of SECTIONS."""
+    return SECTIONS[name](sizes, device, advance)
+
+
+def _sample(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
+    model, frames = network(sizes.network, device)
+    execution = Execution(batch=sizes.batch, compile=sizes.compile)
+    return bench_sample(model, frames, sizes.clips, sizes.steps, sizes.repeats, execution, advance)
+
+
+def _train(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
+    model, frames = network(sizes.network, device)
+    return bench_train(model, frames, sizes.batch or (32 if device.type == "cuda" else 4), sizes.repeats, advance)
+
+
+def _clips(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
+    return bench_clips(hub.load(sizes.model, str(device)), sizes.clips, sizes.repeats, advance)
+
+
+def _decode(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
+    return bench_decode(hub.load(sizes.model, str(device)), sizes.clips, sizes.repeats, advance)
+
+
+def _score(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
+    reward = hub.load_reward_model("embedded")
+    assert isinstance(reward, RecordingReward)
+    return bench_score(reward, sizes.scored, sizes.repeats, advance)
+
+
+SECTIONS: dict[str, Callable[[Sizes, torch.device, Advance], Section]] = {
+    "sample": _sample,
+    "train": _train,
+    "clips": _clips,
+    "decode": _decode,
+    "score": _score,
+}
