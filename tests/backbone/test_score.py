@@ -100,6 +100,21 @@ def test_cross_loading_shares_the_backbone_and_the_embedder(source: str, target:
         assert not [name for name in report.new + report.unused if name.startswith("score.embedder")]
 
 
+@pytest.mark.parametrize("target", INJECTIONS)
+@pytest.mark.parametrize("source", INJECTIONS)
+def test_at_initialization_cross_loading_is_the_same_function(source: str, target: str) -> None:
+    model = wake(tiny_model(source, seed=3))
+    loaded, _ = cross_load(model.state_dict(), tiny_config(target))
+    latents, text, t = inputs(4)
+    scores = torch.tensor([-3.0, 0.0, 5.0, torch.nan])
+    with torch.no_grad():
+        expected = model(latents, text, t)
+        assert expected.abs().max() > 0.01
+        assert torch.equal(loaded(latents, text, t), expected)
+        if target != "none":
+            assert torch.equal(loaded(latents, text, t, scores), expected)
+
+
 @pytest.mark.parametrize("target", ["score_token", "cross_attention", "film"])
 def test_what_cross_loading_adds_does_nothing_until_trained(target: str) -> None:
     trained = trained_a_little("input_add")

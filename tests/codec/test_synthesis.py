@@ -7,7 +7,7 @@ import torch
 
 from plaudit.codec.expected import expected_distance, lobe
 from plaudit.codec.losses import magnitude
-from plaudit.codec.synthesis import BANDS, OSCILLATORS, Controls, calm_noise, noise_bands, oscillators, play
+from plaudit.codec.synthesis import BANDS, OSCILLATORS, Controls, calm_noise, noise_bands, oscillators, phases, play
 
 SILENT = -20.0
 
@@ -21,7 +21,7 @@ def test_an_oscillator_has_the_pitch_and_loudness_asked_for(oscillator: int, ben
     loudness, bends = silent_tones(96)
     loudness[..., oscillator] = math.log(0.2)
     bends[..., oscillator] = bend
-    wave = oscillators(loudness, bends)[0]
+    wave = oscillators(loudness, phases(bends))[0]
     middle = wave[4096:20480]
     spectrum = torch.fft.rfft(middle * torch.hann_window(len(middle)), 4 * len(middle)).abs()
     hz = float(spectrum.argmax()) * 16000 / (4 * len(middle))

@@ -72,6 +72,37 @@ def test_rescaling_brings_a_clips_spread_back_and_nothing_else(rescale: float, w
     torch.testing.assert_close(made / made.std((1, 2), keepdim=True), plain / plain.std((1, 2), keepdim=True))
 
 
+@pytest.mark.parametrize("mode", ["joint", "separate"])
+@pytest.mark.parametrize("scored", [True, False])
+@given(weight=st.floats(0, 8), other=st.floats(0, 8), rescale=st.floats(0, 1))
+@settings(max_examples=25, deadline=None)
+def test_equal_branches_cancel(mode: str, scored: bool, weight: float, other: float, rescale: float) -> None:
+    """Guidance extrapolates from differences: where passes agree there is nothing to add, nor to rescale."""
+    velocity = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(1))
+    weights = {"weight": weight, "text_weight": weight, "reward_weight": other}
+    guidance = Guidance.model_validate({"mode": mode, "rescale": rescale, **weights})
+    made = combine(guidance, {branch: velocity for branch in branches(guidance, scored)})
+    torch.testing.assert_close(made, velocity, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("rescale", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("scored", [True, False])
+def test_a_weight_of_one_is_the_conditional_pass_in_every_mode(rescale: float, scored: bool) -> None:
+    for guidance in (
+        Guidance(weight=1.0, rescale=rescale),
+        Guidance(mode="separate", text_weight=1.0, reward_weight=1.0, rescale=rescale),
+    ):
+        assert branches(guidance, scored) == ("conditional",)
+        assert torch.equal(guided(guidance, scored), VELOCITIES["conditional"])
+
+
+def test_an_interval_says_at_which_steps_it_begins_and_ends() -> None:
+    guidance = Guidance(schedule="interval", start=0.25, stop=0.6)
+    assert guidance.switches(8) == {2, 5}  # progress 0.25 and 0.625
+    assert Guidance(schedule="interval", start=0.0, stop=1.0).switches(8) == set()
+    assert Guidance().switches(8) == Guidance(schedule="linear").switches(8) == set()
+
+
 def test_a_linear_schedule_anneals_to_no_guidance() -> None:
     guidance = Guidance(weight=5.0, schedule="linear")
     assert guidance.at(0.0).weight == 5.0

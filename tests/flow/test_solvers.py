@@ -34,6 +34,60 @@ def test_order_of_convergence(solver: Solver, order: int, shift: float) -> None:
     assert math.log2(error(solver, 128, shift) / error(solver, 256, shift)) == pytest.approx(order, abs=0.1)
 
 
+ROTATION = torch.tensor([[0.0, -3.0], [3.0, 0.0]], dtype=torch.float64)
+
+
+def rotate(x: torch.Tensor, t: float, step: int) -> torch.Tensor:
+    """dx/dt = A x, a turn by 3 radians from t = 1 to 0."""
+    return x @ ROTATION.T
+
+
+@pytest.mark.parametrize("solver, order", [("euler", 1), ("heun", 2), ("midpoint", 2), ("ab2", 2)])
+@pytest.mark.parametrize("shift", [1.0, 0.5, 3.0])
+def test_order_of_convergence_to_a_rotation(solver: Solver, order: int, shift: float) -> None:
+    exact = START @ torch.linalg.matrix_exp(-ROTATION).T
+    errors = [float((integrate(rotate, START, n, solver, shift) - exact).norm()) for n in (128, 256, 512)]
+    for coarse, fine in pairwise(errors):
+        assert math.log2(coarse / fine) == pytest.approx(order, abs=0.1)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_a_linear_flow_is_multiplied_by_each_methods_polynomial(shift: float) -> None:
+    """Of dx/dt = a x a step of length h is a factor: 1 + ah by Euler, 1 + ah + (ah)^2 / 2 by Heun and midpoint."""
+    rate, moves = 1.7, [b - a for a, b in pairwise(time_grid(9, shift))]
+    first = math.prod(1 + rate * h for h in moves)
+    second = math.prod(1 + rate * h + (rate * h) ** 2 / 2 for h in moves)
+    for solver, factor in (("euler", first), ("heun", second), ("midpoint", second)):
+        made = integrate(lambda x, t, step: rate * x, START, 9, solver, shift)
+        torch.testing.assert_close(made, START * factor, atol=1e-12, rtol=0)
+    values = [1.0, 1 + rate * moves[0]]
+    for h, length in zip(moves[1:], moves[:-1], strict=True):
+        values.append(values[-1] + h * rate * (values[-1] + h / (2 * length) * (values[-1] - values[-2])))
+    made = integrate(lambda x, t, step: rate * x, START, 9, "ab2", shift)
+    torch.testing.assert_close(made, START * values[-1], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("solver, degree", [("euler", 0), ("heun", 1), ("midpoint", 1), ("ab2", 1)])
+def test_velocities_that_depend_on_time_alone_are_integrated_exactly_up_to_a_degree(
+    solver: Solver, degree: int
+) -> None:
+    """The integral of t^k is 1 / (k + 1): exact up to the method's degree on any grid, and not beyond it."""
+    for power in (0, 1, 2):
+        made = integrate(lambda x, t, step, k=power: torch.full_like(x, t**k), START, 8, solver, 3.0)
+        apart = float((made - (START - 1 / (power + 1))).abs().max())
+        begun = power and solver == "ab2"  # its first step is Euler's
+        assert (apart < 1e-12) == (power <= degree and not begun)
+
+
+def test_ab2_after_a_jump_begins_anew_with_an_euler_step() -> None:
+    def velocity(x: torch.Tensor, t: float, step: int) -> torch.Tensor:
+        return (step + 1.0) * x
+
+    halves = integrate(velocity, START, 4, "ab2", jumps={1, 2, 3})
+    assert torch.equal(halves, integrate(velocity, START, 4, "euler"))
+    assert not torch.equal(halves, integrate(velocity, START, 4, "ab2"))
+
+
 @given(st.integers(1, 60), st.floats(0.1, 10))
 def test_a_grid_falls_from_one_to_zero_and_shifts_towards_noise(steps: int, shift: float) -> None:
     times = time_grid(steps, shift)

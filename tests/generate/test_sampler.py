@@ -5,6 +5,7 @@ import torch
 
 from plaudit.errors import ModelError, PromptError
 from plaudit.flow import SOLVERS, Guidance, Solver
+from plaudit.generate.pieces import velocity_jumps
 from plaudit.generate.sampler import initial_noise, sample_latents
 from plaudit.generate.settings import SamplingSettings
 from plaudit.types import TextFeatures
@@ -81,6 +82,39 @@ def test_the_score_changes_the_clip_and_its_absence_is_the_null_score() -> None:
     ]
     assert not torch.allclose(made[0], made[1])
     torch.testing.assert_close(made[2], made[3])
+
+
+@pytest.mark.parametrize("solver, evaluations", [("euler", 1), ("ab2", 1), ("heun", 2), ("midpoint", 2)])
+def test_where_guidance_is_off_only_the_conditional_branch_is_run(solver: Solver, evaluations: int) -> None:
+    model = tiny_music().backbone
+    rows: list[int] = []
+    model.final.register_forward_hook(lambda module, given, made: rows.append(len(made)))
+    guidance = Guidance(weight=3.0, schedule="interval", start=0.25, stop=0.75)
+    settings = SamplingSettings(steps=8, solver=solver, guidance=guidance)
+    scores = torch.tensor([1.0, 2.0])
+    noise = initial_noise([1, 2], 6, 5)
+    sample_latents(model, features("a", "b"), features("no"), scores, noise, settings)
+    # Two clips; two branches in the four steps from a quarter to three quarters.
+    assert rows == [count for count in (2, 2, 4, 4, 4, 4, 2, 2) for _ in range(evaluations)]
+    rows.clear()
+    separate = settings.changed(guidance={"mode": "separate", "text_weight": 2.0, "reward_weight": 5.0})
+    sample_latents(model, features("a", "b"), features("no"), scores, noise, separate)
+    assert rows == [6] * 8 * evaluations
+
+
+def test_a_multistep_solver_forgets_its_past_where_guidance_begins_and_ends() -> None:
+    """Of second order over an interval of guidance, as without one: halving the steps' length divides errors by 4."""
+    model, text, noise = tiny_music().backbone, features("a"), initial_noise([1], 6, 5)
+    guidance = Guidance(weight=4.0, schedule="interval", start=0.25, stop=0.75)
+
+    def final(steps: int, solver: Solver) -> torch.Tensor:
+        settings = SamplingSettings(steps=steps, solver=solver, guidance=guidance, precision="no")
+        return sample_latents(model, text, features("no"), None, noise, settings)
+
+    assert velocity_jumps(SamplingSettings(steps=8, guidance=guidance)) == {2, 6}
+    exact = final(256, "heun")
+    coarse, fine = (float((final(steps, "ab2") - exact).norm()) for steps in (16, 32))
+    assert 3 < coarse / fine < 5
 
 
 def test_bfloat16_stays_near_float32() -> None:

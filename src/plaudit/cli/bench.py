@@ -90,7 +90,9 @@ def solvers(
     clap: Annotated[str, typer.Option(help="The CLAP that compares clips with prompts.")] = "embedded",
     reward: Annotated[str, typer.Option(help="The reward that judges clips.")] = "embedded",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first prompt's noise.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Clips sampled at once.")] = 16,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Clips sampled at once. Default: what memory and device allow.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the figures and charts.")] = Path("bench"),
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
@@ -106,6 +108,7 @@ def solvers(
     from plaudit.bench.solvers import COLUMNS, Judges, SolverGrid, bench_solvers, save_charts, table
     from plaudit.chain.results import PROMPT_SEED
     from plaudit.corpus.embedded.source import EmbeddedCorpus
+    from plaudit.generate.execution import Execution
     from plaudit.generate.requests import prompts_in
 
     grid = SolverGrid.chosen(solvers=solver, steps=steps, shifts=shift, reference_steps=reference_steps, seed=seed)
@@ -116,7 +119,7 @@ def solvers(
         asked = prompts_in(prompts)[:count]
     judges = Judges(hub.build(hub.CLAPS, clap), hub.load_reward_model(reward))
     with ConsoleReporter().progress("sampling") as advance:
-        compared = bench_solvers(music, asked, judges, grid, batch, advance)
+        compared = bench_solvers(music, asked, judges, grid, Execution(batch=batch), advance)
     figures = {
         "model": model,
         "device": str(music.backbone.latent_mean.device),

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from plaudit.cli.console import ConsoleReporter, result_console, show_json
+
+if TYPE_CHECKING:
+    from plaudit.flow.trajectories import Trajectory
+    from plaudit.generate.settings import Piece
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,6 +39,18 @@ def generate(
     score: Annotated[float | None, typer.Option(help="Reward to ask for. Default: the model's own.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help="Guidance weight. Default: the model's own.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Solver steps. Default: the model's own.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Length of a clip; longer than the model's own is made in windows.")
+    ] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Make the end go on at the start, without a seam.")] = False,
+    second_model: Annotated[
+        str | None, typer.Option(help="A checkpoint of the same latents that shares every trajectory.")
+    ] = None,
+    hand_over: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Progress from which --second-model takes over. Default: 0.5."),
+    ] = None,
+    average: Annotated[bool, typer.Option("--average", help="Average the velocities of both models instead.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first clip; clip i has seed + i.")] = 0,
     precision: Annotated[
         Literal["bf16", "no"] | None, typer.Option(help="no is float32. Default: the model's own.")
@@ -72,10 +89,16 @@ def generate(
     from plaudit.generate.requests import clip_requests
 
     groups = clip_requests(_prompts(prompt, prompts), count, seed, best_of)
+    trajectory = _trajectory(second_model, hand_over, average)
     music = hub.load(model, device)
     settings = music.config.sampling.changed(score=score, weight=guidance, steps=steps, precision=precision)
+    settings = settings.changed(piece=_piece(settings.piece, seconds, loop), trajectory=trajectory)
+    if second_model is not None:
+        music = replace(music, second=hub.load(second_model, device))
     execution = Execution(batch=batch, memory=memory, compile=compile)
-    post = PostprocessSettings(seconds=music.config.seconds)
+    post = PostprocessSettings(seconds=settings.piece.seconds or music.config.seconds)
+    if settings.piece.loop:  # it has no ends to fade, and is as long as its latents are
+        post = PostprocessSettings(fade_ms=0.0)
     optimizer = None
     if optimize is not None:
         if not rate > 0:
@@ -119,3 +142,22 @@ def _prompts(prompt: str | None, file: Path | None) -> list[str]:
     if not prompt.strip():
         raise PromptError("the prompt is empty; say what the music should be like")
     return [prompt]
+
+
+def _piece(own: Piece, seconds: float | None, loop: bool) -> Piece:
+    """The model's own piece settings, but for what was asked for."""
+    changes = {"seconds": seconds} if seconds is not None else {}
+    return own.model_copy(update=changes | ({"loop": True} if loop else {}))
+
+
+def _trajectory(second_model: str | None, hand_over: float | None, average: bool) -> Trajectory | None:
+    """How a second model takes part; half-way where it is not said."""
+    from plaudit.flow.trajectories import Trajectory
+
+    if second_model is None:
+        if hand_over is not None or average:
+            raise typer.BadParameter("--hand-over and --average need --second-model")
+        return None
+    if hand_over is not None and average:
+        raise typer.BadParameter("give one of --hand-over and --average")
+    return Trajectory(mode="average") if average else Trajectory(at=0.5 if hand_over is None else hand_over)

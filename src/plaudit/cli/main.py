@@ -49,6 +49,7 @@ app.add_typer(reward.app, name="reward")
 app.add_typer(votes.app, name="votes")
 app.add_typer(bench.app, name="bench")
 app.add_typer(embedded.app, name="embedded")
+app.add_typer(bench.app, name="bench")
 
 
 class Interrupted(BaseException):

@@ -6,7 +6,9 @@ activations. An activation makes overtones, so each runs at twice the rate betwe
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +52,18 @@ class BigVGANConfig:
     def hop(self) -> int:
         """Samples per mel frame."""
         return math.prod(self.upsample_rates)
+
+    @property
+    def context(self) -> int:
+        """Mel frames on either side of one on which its samples depend, at most."""
+        activation = TAPS // 2 + 1  # two filters of TAPS taps at twice the rate
+        block = max(
+            sum((kernel - 1) // 2 * (dilation + 1) + 2 * activation for dilation in dilations)
+            for kernel, dilations in zip(self.block_kernels, self.block_dilations, strict=True)
+        )
+        rates = list(itertools.accumulate(self.upsample_rates, operator.mul))
+        stages = sum((kernel + block) / rate for kernel, rate in zip(self.upsample_kernels, rates, strict=True))
+        return math.ceil(3 + stages + (activation + 3) / self.hop)
 
 
 class BigVGAN(nn.Module):

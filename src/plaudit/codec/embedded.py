@@ -7,6 +7,7 @@ noise is from DDSP (Engel et al., arXiv 2001.04643); this codec is ours.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,13 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plaudit.assets import EMBEDDED, load_module, read_json, save_module
+from plaudit.codec.chunks import Chunk, chunks
 from plaudit.codec.losses import magnitude
-from plaudit.codec.synthesis import BANDS, HOP, OSCILLATORS, Controls, play
+from plaudit.codec.synthesis import BANDS, HOP, OSCILLATORS, Controls, noise_frames, phases, play
 from plaudit.errors import AudioError, ModelError
 from plaudit.types import Posterior
 
 STRIDE = 4
 """Frames of HOP samples to one latent."""
+
+PART = 156
+"""Latents decoded at once of a long piece: ten seconds."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,48 @@ class EmbeddedCodec(nn.Module):
             )
         return play(self.decoder(latents))
 
+    def decode_long(self, latents: Tensor, loop: bool = False) -> Tensor:
+        """The same in parts of ten seconds: oscillators and noise go on from part to part as if there were none.
+
+        In a loop, the bends of an oscillator are changed by as little, the same at every frame, as makes its phase at
+        the end that of the start: by half a turn in the whole loop at most.
+        """
+        count = latents.shape[1]
+        if count <= PART and not loop:
+            return self.decode(latents)
+        parts = chunks(count, PART, self.decoder.context + 1, loop)
+        closing = self._closing_bend(latents, parts) if loop else 0.0
+        turned = latents.new_zeros(len(latents), OSCILLATORS)
+        waves = []
+        for part in parts:
+            # The windows of the frames of one more latent on either side reach into the part.
+            margins = [STRIDE * min(1, part.start - part.first), STRIDE * min(1, part.last - part.stop)]
+            controls = _cut(self.decoder(part.of(latents)), part, *margins)
+            local = phases(controls.bend + closing)  # [B, n, 512]
+            before = local[:, margins[0] - 1] if margins[0] else torch.zeros_like(turned)
+            first = STRIDE * (STRIDE * part.start - margins[0])
+            noise = noise_frames(first, controls.noise.shape[1], STRIDE * STRIDE * count if loop else None)
+            wave = play(controls, local + (turned - before)[:, None], noise)
+            waves.append(wave[:, margins[0] * HOP : wave.shape[1] - margins[1] * HOP])
+            last = local.shape[1] - margins[1] - 1
+            turned = (turned + local[:, last] - before) % (2 * math.pi)
+        return torch.cat(waves, 1)
+
+    def _closing_bend(self, latents: Tensor, parts: list[Chunk]) -> Tensor:
+        """What to add to every bend [B, 1, 512] so that they sum to whole turns over the loop."""
+        turns = torch.zeros(len(latents), OSCILLATORS, dtype=torch.float64)
+        for part in parts:  # in float64, which not every device has: they add up to thousands of turns
+            turns = turns + _cut(self.decoder(part.of(latents)), part).bend.cpu().double().sum(1) / 4
+        return ((turns.round() - turns) * 4 / (STRIDE * latents.shape[1])).to(latents)[:, None]
+
+
+def _cut(controls: Controls, part: Chunk, before: int = 0, after: int = 0) -> Controls:
+    """Controls of what is kept of a part, and of that many frames before and after it."""
+    first = STRIDE * (part.start - part.first) - before
+    last = STRIDE * (part.stop - part.first) + after
+    noise = controls.noise[:, STRIDE * first : STRIDE * last]
+    return Controls(controls.loudness[:, first:last], controls.bend[:, first:last], noise)
+
 
 class Encoder(nn.Module):
     """Magnitudes at two window lengths -> frames -> latents' mean and std."""
@@ -110,11 +157,15 @@ def features(wave: Tensor) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """Latents -> how loud and how high every oscillator is, and how loud every band of noise."""
+    """Latents -> how loud and how high every oscillator is, and how loud every band of noise.
+
+    `context`: latents on either side of one that its controls depend on.
+    """
 
     def __init__(self, config: EmbeddedCodecConfig) -> None:
         super().__init__()
         width, wide = config.decoder_width, config.latent_width
+        self.context = REACH * config.latent_blocks + -(-REACH * config.decoder_blocks // STRIDE)
         self.project = nn.Linear(config.latent_dim, wide)
         self.latent_blocks = nn.Sequential(*(Block(wide) for _ in range(config.latent_blocks)))
         self.up = nn.Linear(wide, STRIDE * width)
@@ -136,12 +187,16 @@ class Decoder(nn.Module):
         return Controls(self.loudness(hidden).float(), self.bend(hidden).float().tanh(), noise.float())
 
 
+REACH = 3
+"""Frames on either side that a block sees."""
+
+
 class Block(nn.Module):
     """ConvNeXt's block (arXiv 2201.03545) in 1-d: depthwise convolution, then a pointwise network, on a residual."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.depthwise = nn.Conv1d(width, width, 7, padding=3, groups=width)
+        self.depthwise = nn.Conv1d(width, width, 2 * REACH + 1, padding=REACH, groups=width)
         self.norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, 2 * width)
         self.contract = nn.Linear(2 * width, width)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from plaudit.codec.bigvgan import BigVGAN
+from plaudit.codec.chunks import cross_faded, in_chunks
 from plaudit.codec.mel import MelSettings, log_mel
-from plaudit.codec.mel_vae import STRIDE, MelVAE
+from plaudit.codec.mel_vae import CONTEXT, STRIDE, MelVAE
 from plaudit.errors import AudioError, ModelError
 from plaudit.types import Posterior
+
+PART = 10.0
+"""Seconds decoded at once of a long piece: what the published VAEs' attention was trained on."""
+
+FADE = 32
+"""Latents over which what the VAE makes of one part goes over into what it makes of the next: 0.7 s at 44.1 kHz."""
 
 
 class MelCodec(nn.Module):
@@ -47,3 +55,27 @@ class MelCodec(nn.Module):
         """latents [B, N, latent_dim] -> wave [B, N * hop] in -1..1; ModelError for another shape."""
         wave: Tensor = self.vocoder(self.vae.decode(latents))
         return wave
+
+    def decode_long(self, latents: Tensor, loop: bool = False) -> Tensor:
+        """The same in parts of ten seconds; in a loop the end goes on at the start.
+
+        The VAE's attention sees all that it is given, so parts of it differ a little from the whole: it decodes parts
+        that overlap, as long as it was trained on, and their mels are cross-faded. The vocoder only hears its
+        surroundings: its parts are exactly those of the whole.
+        """
+        part = max(1, int(PART * self.sample_rate / self.hop))
+        if latents.shape[1] <= part and not loop:
+            return self.decode(latents)
+
+        def mel(some: Tensor) -> Tensor:
+            return self.vae.decode(some).transpose(1, 2)
+
+        def wave(some: Tensor) -> Tensor:
+            made: Tensor = self.vocoder(some.transpose(1, 2))
+            return made
+
+        # With what it needs around it, a part is no longer than what the attention was trained on.
+        own = max(part - 2 * CONTEXT - FADE, FADE)
+        mels = cross_faded(mel, latents, own, CONTEXT, FADE, STRIDE, loop)  # [B, 2N, bands]
+        parts = in_chunks(wave, mels, STRIDE * part, self.vocoder.config.context, self.mel.hop, loop)
+        return torch.cat(list(parts), 1)

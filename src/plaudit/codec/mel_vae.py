@@ -24,6 +24,9 @@ ENCODER_BLOCKS, DECODER_BLOCKS = 2, 3
 STRIDE = 2
 """Mel frames to one latent."""
 
+CONTEXT = 1 + 4 + 4 * DECODER_BLOCKS + DECODER_BLOCKS + 1
+"""Latents on either side of one that its mel frames depend on by convolution; by attention they depend on all."""
+
 EPSILON = 1e-4
 """Keeps the normalization of what is silent from dividing by zero, in activations as in weights."""
 

@@ -40,35 +40,54 @@ class Controls:
     noise: Tensor
 
 
-def play(controls: Controls) -> Tensor:
-    """The waveform [B, N * 256] of N frames; the same controls always give the same wave."""
-    return oscillators(controls.loudness, controls.bend) + noise_bands(controls.noise)
+def play(controls: Controls, phase: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+    """The waveform [B, N * 256] of N frames; the same controls always give the same wave.
+
+    phase: [B, N, 512], of the oscillators where they don't begin here; see `phases`. noise: [4N, 129], what the bands
+    are filled with; see `noise_frames`.
+    """
+    phase = phases(controls.bend) if phase is None else phase
+    return oscillators(controls.loudness, phase) + noise_bands(controls.noise, noise)
 
 
-def oscillators(loudness: Tensor, bend: Tensor) -> Tensor:
-    """Loudness and bend of 512 sines, [B, N, 512] each -> wave [B, N * 256]; see Controls.
+def phases(bend: Tensor) -> Tensor:
+    """How far bends [B, N, 512] have turned the oscillators at each frame, beyond their bins' own pitch: radians."""
+    return torch.cumsum(math.pi / 2 * bend, 1)
+
+
+def oscillators(loudness: Tensor, phase: Tensor) -> Tensor:
+    """Loudness and turned phase of 512 sines, [B, N, 512] each -> wave [B, N * 256]; see Controls and `phases`.
 
     Amplitudes and phases are the sines' at the centres of the frames, which cross-fade by their Hann windows. Within a
     frame a sine keeps its bin's own pitch, so one bent by x bins is softer by Hann's lobe: 0.85 at a half, 0.5 at one.
     """
-    count = loudness.shape[1]
-    step = torch.arange(1, OSCILLATORS + 1, device=bend.device) * (math.pi / 2)
-    at = torch.arange(count, device=bend.device)[:, None] % 4  # a bin's own phase repeats every four hops
-    phase = torch.cumsum(math.pi / 2 * bend, 1) + at * step + START.to(bend.device)
+    count, device = loudness.shape[1], loudness.device
+    step = torch.arange(1, OSCILLATORS + 1, device=device) * (math.pi / 2)
+    at = torch.arange(count, device=device)[:, None] % 4  # a bin's own phase repeats every four hops
+    phase = phase + at * step + START.to(device)
     amplitude = loudness.clamp(max=1).exp() * (LONG / 2)
     bins = F.pad(torch.polar(amplitude, phase), (1, 0))
     # An inverse FFT counts phase from the frame's start; alternating signs move it to the centre.
-    sign = 1 - 2 * (torch.arange(OSCILLATORS + 1, device=bend.device) % 2)
-    window = torch.hann_window(LONG, device=bend.device)
+    sign = 1 - 2 * (torch.arange(OSCILLATORS + 1, device=device) % 2)
+    window = torch.hann_window(LONG, device=device)
     return overlap_add(torch.fft.irfft(bins * sign) * window, HOP) / overlap_of(window, count, HOP)
 
 
-def noise_bands(loudness: Tensor) -> Tensor:
-    """Loudness of 129 bands of noise [B, 4N, 129] -> wave [B, N * 256]; see Controls."""
-    count, hop = loudness.shape[1], SHORT // 4
-    table = _noise_spectrum().to(loudness.device)
-    noise = table.repeat(-(-count // len(table)), 1)[:count]
-    return inverse_spectrum(noise * loudness.clamp(max=1).exp(), SHORT, hop)
+def noise_bands(loudness: Tensor, noise: Tensor | None = None) -> Tensor:
+    """Loudness [B, 4N, 129] of bands filled with `noise` [4N, 129] -> wave [B, N * 256]; see Controls."""
+    noise = noise_frames(0, loudness.shape[1]) if noise is None else noise
+    return inverse_spectrum(noise.to(loudness.device) * loudness.clamp(max=1).exp(), SHORT, SHORT // 4)
+
+
+def noise_frames(first: int, count: int, period: int | None = None) -> Tensor:
+    """Spectra of the noise from frame `first` on: complex [count, 129], the same for every clip.
+
+    period: frames of a loop, after which the noise begins anew. Where it does, and where its table ends, its level
+    falls by half a decibel for some 10 ms.
+    """
+    table = _noise_spectrum()
+    at = torch.arange(first, first + count)
+    return table[(at if period is None else at % period) % len(table)]
 
 
 def calm_noise(length: int, iterations: int = 30) -> Tensor:

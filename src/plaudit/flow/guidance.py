@@ -58,6 +58,13 @@ class Guidance(Settings):
         changes = {name: 1 + share * (getattr(self, name) - 1) for name in weights}
         return self.model_copy(update={**changes, "schedule": "constant"})
 
+    def switches(self, steps: int) -> set[int]:
+        """The steps, of so many, at which an interval of guidance begins or ends."""
+        if self.schedule != "interval":
+            return set()
+        on = [self.start <= step / steps < self.stop for step in range(steps)]
+        return {step for step in range(1, steps) if on[step] != on[step - 1]}
+
 
 def branches(guidance: Guidance, scored: bool) -> tuple[Branch, ...]:
     """The passes that a step under constant `guidance` needs; `scored` says whether a score is asked for."""

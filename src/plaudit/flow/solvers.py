@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -32,18 +32,28 @@ def time_grid(steps: int, shift: float = 1.0) -> list[float]:
 
 
 def integrate(
-    velocity: Velocity, noise: Tensor, steps: int, solver: Solver = "euler", shift: float = 1.0
+    velocity: Velocity,
+    noise: Tensor,
+    steps: int,
+    solver: Solver = "euler",
+    shift: float = 1.0,
+    jumps: Collection[int] = (),
 ) -> Tensor:
     """x at t = 0 from x = noise at t = 1 in `steps` steps of the time grid.
 
     Euler (one evaluation a step) is of first order; Heun and midpoint (two evaluations) are of second, and so is ab2,
     Adams and Bashforth's two-step method for steps of any length, with one evaluation and one Euler step to begin.
+    jumps: steps at which the velocity becomes another function. There ab2 begins anew (ours): the difference to the
+    step before would be the jump's, not the trajectory's, and the method of first order.
     """
     if solver not in SOLVERS:
         raise RecipeError(f"solver is {', '.join(SOLVERS)}, not {solver!r}")
-    x, times, before = noise, time_grid(steps, shift), None
+    x, times = noise, time_grid(steps, shift)
+    before: tuple[Tensor, float] | None = None
     for step, (t, following) in enumerate(pairwise(times)):
         h = following - t
+        if step in jumps:
+            before = None
         v = velocity(x, t, step)
         move = v
         if solver == "heun":

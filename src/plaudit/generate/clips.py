@@ -84,6 +84,7 @@ def _sidecar(
         "sampling": settings.model_dump(mode="json"),
         "postprocessing": None if post is None else asdict(post),
         **({"optimization": optimized} if optimized else {}),
+        **({"second_model": model.second.config.made} if model.second else {}),
     }
 
 

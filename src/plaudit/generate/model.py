@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from plaudit.assets import read_json, save_module
 from plaudit.backbone.config import BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.codec.chunks import decode_piece
 from plaudit.errors import ModelError, PromptError
 from plaudit.generate.execution import Execution
+from plaudit.generate.pieces import Plan, piece_frames, plan_piece
 from plaudit.generate.ready import Sampler, make_ready
 from plaudit.generate.settings import SamplingSettings
 from plaudit.types import Codec, TextEncoder
@@ -55,12 +57,16 @@ class ModelConfig:
 
 @dataclass
 class TextToMusic:
-    """Prompts -> waveforms."""
+    """Prompts -> waveforms.
+
+    second: a model of the same latent space that shares every trajectory, as settings.trajectory says.
+    """
 
     backbone: FluxAudio
     codec: Codec
     text_encoder: TextEncoder
     config: ModelConfig
+    second: TextToMusic | None = None
 
     def __post_init__(self) -> None:
         own = self.backbone.config
@@ -72,6 +78,8 @@ class TextToMusic:
                 f"the backbone takes (latent, token, pooled, tokens) = {wanted}, but codec {self.codec.name!r} and "
                 f"text encoder {text.name!r} give {found}; use those that it was trained with"
             )
+        if self.second is not None:
+            _check_shares(self, self.second)
 
     @property
     def codec_device(self) -> torch.device:
@@ -81,8 +89,17 @@ class TextToMusic:
 
     @property
     def frames(self) -> int:
-        """Latent frames of a clip: the whole ones within its seconds."""
+        """Latent frames of a clip of the model's own length: the whole ones within its seconds."""
         return int(self.config.seconds * self.codec.sample_rate / self.codec.hop + 1e-9)
+
+    def frames_of(self, settings: SamplingSettings) -> int:
+        """Latent frames of a clip under `settings`."""
+        return piece_frames(settings, self.config.seconds, self.codec)
+
+    def plan(self, settings: SamplingSettings) -> Plan:
+        """What clips under `settings` are made of, beyond one pass of this network."""
+        second = None if self.second is None else self.second.backbone
+        return plan_piece(settings, self.config.seconds, self.codec, second)
 
     def generate(
         self,
@@ -104,7 +121,7 @@ class TextToMusic:
 
     def sampler(self, settings: SamplingSettings, execution: Execution = ANYHOW) -> Sampler:
         """The network made ready; keep it where clips are made more than once."""
-        return make_ready(self.backbone, settings, self.frames, execution)
+        return make_ready(self.backbone, settings, self.frames_of(settings), execution, self.plan(settings))
 
     def stream(self, prompts: Sequence[str], seeds: Sequence[int], sampler: Sampler) -> Iterator[Tensor]:
         """The clips of `generate`, each [T], as soon as the batch that it is in is finished."""
@@ -122,8 +139,29 @@ class TextToMusic:
             for clip in latents.to(self.codec_device):
                 # One at a time: decoders are the thirstiest part, and one clip keeps a device busy.
                 with torch.inference_mode():
-                    wave = self.codec.decode(clip[None])[0]
+                    wave = decode_piece(self.codec, clip[None], settings.piece.loop)[0]
                 yield wave.cpu()
+
+
+def _check_shares(first: TextToMusic, second: TextToMusic) -> None:
+    """ModelError where two models have no latents in common that a trajectory could be shared in.
+
+    Noise is added to standardized latents. Were they standardized differently, a state of the one would be at another
+    time for the other, and at a different one in every channel: there is no exact way over.
+    """
+    for what, own, other in (
+        ("codec", first.codec.name, second.codec.name),
+        ("text encoder", first.text_encoder.name, second.text_encoder.name),
+    ):
+        if own != other:
+            raise ModelError(f"two models on one trajectory must share a {what}, not {own!r} and {other!r}")
+    for name in ("latent_mean", "latent_std"):
+        own, other = (getattr(model.backbone, name).float().cpu() for model in (first, second))
+        if not torch.allclose(own, other, rtol=1e-5, atol=1e-6):
+            raise ModelError(
+                "two models on one trajectory must standardize latents alike, but these have other statistics "
+                f"({name} differs by up to {(own - other).abs().max():.3g}); use checkpoints of one training set"
+            )
 
 
 def save_model(folder: Path, model: TextToMusic) -> None:

@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from plaudit.codec.chunks import decode_piece
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic
 from plaudit.generate.sampler import differentiable_latents, initial_noise
@@ -71,16 +72,16 @@ def optimize_noise(
     text = music.text_encoder.encode([settings.prefix + prompt for prompt in prompts])
     negative = music.text_encoder.encode([settings.negative_prompt])
     scores = None if settings.score is None else torch.full((len(prompts),), settings.score)
-    device = music.backbone.latent_mean.device
-    noise = initial_noise(seeds, music.frames, music.codec.latent_dim).to(device).requires_grad_()
+    device, plan = music.backbone.latent_mean.device, music.plan(settings)
+    noise = initial_noise(seeds, music.frames_of(settings), music.codec.latent_dim).to(device).requires_grad_()
     length = noise.detach().flatten(1).norm(dim=1)[:, None, None]
     optimization = optimizer.settings
     adam = torch.optim.Adam([noise], lr=optimization.learning_rate)
     best, rewards = torch.empty(0), []
-    with frozen(music.backbone):
+    with frozen(music.backbone), frozen(music.second.backbone if music.second else music.backbone):
         for iteration in range(optimization.iterations + 1):
-            latents = differentiable_latents(music.backbone, text, negative, scores, noise, settings)
-            waves = music.codec.decode(latents.to(music.codec_device)).cpu()
+            latents = differentiable_latents(music.backbone, text, negative, scores, noise, settings, plan)
+            waves = decode_piece(music.codec, latents.to(music.codec_device), settings.piece.loop).cpu()
             found = optimizer.reward.score_tensors(waves, music.codec.sample_rate, prompts)
             rewards.append(found.detach())
             better = torch.stack(rewards).argmax(0) == iteration

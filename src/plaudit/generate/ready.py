@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from plaudit.backbone.fluxaudio import Conditions, FluxAudio
 from plaudit.backbone.inference import for_inference
 from plaudit.generate.execution import Execution, batch_size
+from plaudit.generate.pieces import PLAIN, Plan
 from plaudit.generate.sampler import initial_noise, sample_latents
 from plaudit.generate.settings import SamplingSettings
 from plaudit.types import TextFeatures
@@ -28,6 +29,7 @@ class Sampler:
     frames: int
     batch: int
     compiled: bool
+    plan: Plan = PLAIN
 
     def latents(self, text: TextFeatures, negative: TextFeatures, seeds: Sequence[int]) -> Tensor:
         """Codec latents [B, frames, C] for features of B prompts, of the negative prompt, and B seeds."""
@@ -36,7 +38,7 @@ class Sampler:
         rows = torch.tensor([*range(len(seeds)), *[len(seeds) - 1] * spare])
         noise = initial_noise(seeds, self.frames, self.network.config.latent_dim)[rows]
         scores = None if self.settings.score is None else torch.full((len(rows),), self.settings.score)
-        made = sample_latents(self.network, text.rows(rows), negative, scores, noise, self.settings)
+        made = sample_latents(self.network, text.rows(rows), negative, scores, noise, self.settings, self.plan)
         return made[: len(seeds)]
 
     def warm_up(self) -> float:
@@ -49,12 +51,25 @@ class Sampler:
         return time.perf_counter() - began
 
 
-def make_ready(model: FluxAudio, settings: SamplingSettings, frames: int, execution: Execution) -> Sampler:
+def make_ready(
+    model: FluxAudio, settings: SamplingSettings, frames: int, execution: Execution, plan: Plan = PLAIN
+) -> Sampler:
     """A sampler of `model` as it is now: later changes of its weights may pass it by.
 
+    Of a plan with windows, as many are evaluated at once as there would be clips of a window's length.
     PromptError where the memory that `execution` allows does not hold one clip.
     """
-    batch = batch_size(model.config, frames, settings, execution, model.latent_mean.device)
+    length = frames if plan.windows is None else plan.windows.length
+    networks = [model] if plan.second is None else [model, plan.second]
+    device = model.latent_mean.device
+    at_once = min(batch_size(network.config, length, settings, execution, device) for network in networks)
+    batch = max(1, at_once // plan.count)
+    first, *others = (_ready(network, settings, execution) for network in networks)
+    plan = replace(plan, second=others[0] if others else None, at_once=max(1, at_once // batch))
+    return Sampler(first, settings, frames, batch, execution.compile != "no", plan)
+
+
+def _ready(model: FluxAudio, settings: SamplingSettings, execution: Execution) -> FluxAudio:
     compiled = execution.compile != "no"
     network = model
     if compiled or settings.precision == "bf16":
@@ -62,7 +77,7 @@ def make_ready(model: FluxAudio, settings: SamplingSettings, frames: int, execut
     if compiled:
         graphs = execution.compile == "graphs"
         network.velocity = _compiled(network.velocity, graphs)  # type: ignore[method-assign,assignment]
-    return Sampler(network, settings, frames, batch, compiled)
+    return network
 
 
 def _compiled(velocity: Pass, graphs: bool) -> Pass:

@@ -13,6 +13,7 @@ from plaudit.backbone.fluxaudio import Conditions, FluxAudio
 from plaudit.errors import PromptError
 from plaudit.flow.guidance import Branch, branches, combine
 from plaudit.flow.solvers import Velocity, integrate
+from plaudit.generate.pieces import PLAIN, Plan, planned_velocity, velocity_jumps
 from plaudit.generate.settings import SamplingSettings
 from plaudit.types import TextFeatures
 
@@ -32,16 +33,16 @@ def sample_latents(
     scores: Tensor | None,
     noise: Tensor,
     settings: SamplingSettings,
+    plan: Plan = PLAIN,
 ) -> Tensor:
     """Codec latents [B, N, C] for prompts `text` (B of them), from `noise` [B, N, C]: see `initial_noise`.
 
     negative: features of the negative prompt, one for all or one per clip. scores [B] in the reward's own units, or
     None for no score. What needs the prompts alone is computed once, and all passes of a step run as one batch. For
-    speed give the network as `plaudit.generate.ready` makes it.
+    speed give the network as `plaudit.generate.ready` makes it. plan: of what is more than one pass of one network.
     """
-    velocity = guided_velocity(model, text, negative, scores, len(noise), settings)
-    x = integrate(velocity, noise.to(model.latent_mean.device), settings.steps, settings.solver, settings.shift)
-    return model.unstandardize(x)
+    velocity = _velocity(model, text, negative, scores, len(noise), settings, plan)
+    return _integrated(model, velocity, noise.to(model.latent_mean.device), settings)
 
 
 def differentiable_latents(
@@ -51,19 +52,44 @@ def differentiable_latents(
     scores: Tensor | None,
     noise: Tensor,
     settings: SamplingSettings,
+    plan: Plan = PLAIN,
 ) -> Tensor:
     """The same with gradients to `noise`, which is on the model's device.
 
     Of each evaluation of the network only the input is kept, and the rest computed again on the way back, so that the
     memory is one evaluation's whatever the number of steps. Freeze the model's parameters first.
     """
-    velocity = guided_velocity(model, text, negative, scores, len(noise), settings)
+    velocity = _velocity(model, text, negative, scores, len(noise), settings, plan)
 
     def checkpointed(x: Tensor, t: float, step: int) -> Tensor:
         found: Tensor = checkpoint(velocity, x, t, step, use_reentrant=False)
         return found
 
-    return model.unstandardize(integrate(checkpointed, noise, settings.steps, settings.solver, settings.shift))
+    return _integrated(model, checkpointed, noise, settings)
+
+
+def _integrated(model: FluxAudio, velocity: Velocity, noise: Tensor, settings: SamplingSettings) -> Tensor:
+    jumps = velocity_jumps(settings)
+    return model.unstandardize(integrate(velocity, noise, settings.steps, settings.solver, settings.shift, jumps))
+
+
+def _velocity(
+    model: FluxAudio,
+    text: TextFeatures,
+    negative: TextFeatures,
+    scores: Tensor | None,
+    clips: int,
+    settings: SamplingSettings,
+    plan: Plan,
+) -> Velocity:
+    """The velocity of whole pieces, of all networks that the plan names."""
+    first = guided_velocity(model, text, negative, scores, clips, settings)
+    if plan.second is None:
+        return planned_velocity(first, None, settings, plan)
+    # A second checkpoint may be one that takes no score; of the first, being asked for one is the user's error.
+    asked = None if plan.second.config.injection == "none" else scores
+    second = guided_velocity(plan.second, text, negative, asked, clips, settings)
+    return planned_velocity(first, second, settings, plan)
 
 
 def guided_velocity(

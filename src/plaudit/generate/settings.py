@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from plaudit.errors import RecipeError
 from plaudit.flow.guidance import Guidance
 from plaudit.flow.solvers import Solver
+from plaudit.flow.trajectories import Trajectory
 from plaudit.settings import Count, Positive, Settings
+
+
+class Piece(Settings):
+    """How long a clip is, and how the network goes over one that is longer than what it was trained on.
+
+    seconds: None is the model's own length. loop: the end goes on at the start; the length is then whole latent frames.
+    window: seconds that the network sees at once, None what it was trained on; a longer window than the clip is one
+    pass. overlap: the share of a window that its neighbour shares at least, see plaudit.flow.windows.
+    """
+
+    seconds: Positive | None = None
+    loop: bool = False
+    window: Positive | None = None
+    overlap: float = Field(default=0.25, gt=0, lt=1)
 
 
 class SamplingSettings(Settings):
@@ -18,7 +33,7 @@ class SamplingSettings(Settings):
     score: in the reward's own units; None asks for no score (the null embedding, or a model that takes none).
     prefix: put before every prompt. negative_prompt: what the negative pass is told; "" is the empty string's encoding.
     shift: of the time grid, see plaudit.flow.time_grid. precision: "bf16" runs the network under bfloat16
-    autocast, "no" in float32.
+    autocast, "no" in float32. trajectory: how a second checkpoint takes part, where there is one.
     """
 
     steps: Count = 25
@@ -29,6 +44,8 @@ class SamplingSettings(Settings):
     prefix: str = ""
     negative_prompt: str = "noise, distortion, low quality, static, hum, hiss, clipping, muffled, amateur recording"
     precision: Literal["bf16", "no"] = "bf16"
+    piece: Piece = Piece()
+    trajectory: Trajectory | None = None
 
     def changed(self, **changes: Any) -> SamplingSettings:
         """These settings with some replaced; `weight` is the guidance's, and None leaves a setting as it is.
