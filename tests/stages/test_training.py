@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -16,12 +17,15 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from plaudit.assets import load_tensors
 from plaudit.errors import ModelError, Preempted, RunError
 from plaudit.stages.data import generator_for
 from plaudit.stages.guard import replay
 from plaudit.stages.objective import Inputs, prefetched
 from plaudit.stages.settings import LoopSettings, TrainSettings
 from plaudit.stages.training import Event, learning_rate, train
+from tests.stages.noise import tiny_shards
+from tests.stages.worker import Job, run_job
 
 
 class Quadratic:
@@ -204,6 +208,18 @@ def test_computing_twice_and_other_readers_change_nothing(tmp_path: Path) -> Non
     )
     assert_equal(first, second)
     assert not any("forward" in module.__dict__ for module in other.modules())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_compiled_blocks_train_alike(tmp_path: Path) -> None:
+    tiny_shards(tmp_path / "shards")
+    jobs = [Job(str(tmp_path / str(flag)), str(tmp_path / "shards"), loop={"compile": flag}) for flag in (False, True)]
+    for job in jobs:
+        run_job(job, Accelerator(cpu=True))
+    plain, compiled = (load_tensors(Path(job.folder) / "weights.safetensors") for job in jobs)
+    for name in plain:
+        torch.testing.assert_close(plain[name], compiled[name], atol=1e-4, rtol=0)
 
 
 class InOrder(nn.Module):

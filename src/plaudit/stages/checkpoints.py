@@ -96,6 +96,9 @@ def resume(folder: Path, spread: Spread, optimizer: torch.optim.Optimizer, ema: 
 
     ModelError where it is damaged.
     """
+    if spread.accelerator.is_main_process:
+        for leftover in (path for place in (CHECKPOINTS, SNAPSHOTS) for path in (folder / place).glob("*.partial")):
+            leftover.unlink()  # of a process that was killed while it wrote
     found = kept(folder)
     if not found:
         return 0
