@@ -7,6 +7,7 @@ from pathlib import Path
 from plaudit.chain.data import labels, shards
 from plaudit.chain.runner import Context
 from plaudit.generate.clips import ClipRequest, make_clips
+from plaudit.generate.execution import Execution
 from plaudit.generate.model import TextToMusic
 from plaudit.stages.data import Source
 from plaudit.stages.settings import TrainSettings
@@ -34,7 +35,8 @@ def training_events(context: Context, model: TextToMusic, settings: TrainSetting
 
         def sample(step: int) -> dict[str, float]:
             folder = work / SAMPLES / f"{step:08d}"
-            make_clips(model, requests, context.recipe.sampling, folder, context.recipe.generation_batch)
+            batches = Execution(batch=context.recipe.generation_batch)
+            make_clips(model, requests, context.recipe.sampling, folder, batches)
             return {}
 
         events.append(Event(SAMPLES, loop.sample_every, sample))

@@ -39,6 +39,7 @@ TITLES = {
     "expert_iteration": "Expert iteration",
     "cross_load": "Cross-load",
     "crpo": "CRPO",
+    "nft": "NFT",
     "finished": "Post-processed",
 }
 
@@ -70,7 +71,7 @@ def _note(context: Context, stage: str) -> str:
     if stage == "finished":
         return "the last stage's clips after loudness and true-peak control"
     injection = stages.sft.injection
-    if stage in ("cross_load", "crpo") and stages.cross_load is not None:
+    if stage in ("cross_load", "crpo", "nft") and stages.cross_load is not None:
         injection = stages.cross_load.injection
     return f"{injection}, score {sampling.score}, guidance {sampling.guidance.weight:g}"
 
@@ -102,6 +103,8 @@ _DESCRIPTION = {
     "small models. It is a test bench and a first experience, not a claim about real music.",
     "folder": "The whole chain on a folder of audio. What listeners truly prefer is not known; the reward predicts "
     "it.",
+    "shards": "The whole chain on a prepared shard set. What listeners truly prefer is not known; the reward predicts "
+    "it. The reference of distances is what the codec gives back of the test split.",
 }
 
 
@@ -116,7 +119,7 @@ def _processor() -> str:
 
 def _corpus_facts(context: Context) -> CorpusFacts:
     settings, found = context.recipe.corpus, shards(context)
-    quarantine = context.path("shards") / "quarantine.jsonl"
+    quarantine = found.folder / "quarantine.jsonl"
     lines = quarantine.read_text().splitlines() if quarantine.exists() else []
     reasons = [json.loads(line)["reason"] for line in lines]
     flaws: dict[str, float] = {}
