@@ -33,10 +33,16 @@ def test_set_changes_one_value_and_the_fingerprint() -> None:
         ("stages.crpo.betta=500", "did you mean beta?"),
         ("corpsu.size=5", "did you mean corpus?"),
         ("sampling.guidance.wieght=5", "weight"),
-        ("stages.zzz=5", "known keys here are sft, expert_iteration, cross_load, crpo"),
+        ("stages.zzz=5", "known keys here are sft, expert_iteration, cross_load, pairs, crpo, nft"),
         ("corpus.size=-3", "greater than or equal to 1"),
         ("corpus.kind=folder", "corpus.table"),
-        ("stages.cross_load=null", "out of order"),
+        ("stages.pairs=null", "stage crpo needs pairs before it"),
+        ("stages.crpo=null", "stages.pairs is for crpo or nft"),
+        ("stages.nft.train={steps: 1, learning_rate: 1e-3}", "two ways to do the same"),
+        ("stages.pairs.per_caption=2", "2 candidates make at most 1 pairs per caption"),
+        ("stages.pairs.pairs=9", "must not exceed captions x per_caption (8)"),
+        ("corpus.kind=shards", "corpus.folder, a shard set"),
+        ("backbone.start_from=embedded", "leave them out"),
         ("stages.expert_iteration.keep=100000", "must not exceed candidates"),
         ("reward.kind=table", "corpus.reward_column"),
         ("name=../escape", "name"),
@@ -65,3 +71,11 @@ def test_a_file_that_is_not_a_recipe(tmp_path: Path, content: str) -> None:
     with pytest.raises(RecipeError) as error:
         load_recipe(str(path))
     assert "\n" not in str(error.value)
+
+
+def test_a_stage_begins_with_the_nearest_one_before_it() -> None:
+    stages = load_recipe("smoke", ["stages.expert_iteration=null"]).stages
+    assert stages.models == ["sft", "cross_load", "crpo"]
+    assert stages.before("cross_load") == "sft"
+    assert stages.before("pairs") == stages.before("crpo") == stages.before("nft") == "cross_load"
+    assert load_recipe("smoke", ["stages.expert_iteration=null", "stages.cross_load=null"]).stages.before("crpo") == "sft"
