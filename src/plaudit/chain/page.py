@@ -31,6 +31,7 @@ from plaudit.evaluate.report.data import (
     read_curves,
 )
 from plaudit.evaluate.report.page import write_report
+from plaudit.generate.model import read_model_config
 from plaudit.machine import peak_memory
 
 TITLES = {
@@ -65,14 +66,12 @@ def write_page(context: Context, folder: Path, shown: list[str], swept: list[str
 
 
 def _note(context: Context, stage: str) -> str:
-    sampling, stages = context.recipe.sampling, context.recipe.stages
+    sampling = context.recipe.sampling
     if stage == "baseline":
         return f"the SFT model asked for no score, guidance {sampling.guidance.weight:g}"
     if stage == "finished":
         return "the last stage's clips after loudness and true-peak control"
-    injection = stages.sft.injection
-    if stage in ("cross_load", "crpo", "nft") and stages.cross_load is not None:
-        injection = stages.cross_load.injection
+    injection = read_model_config(context.path(stage)).backbone.injection
     return f"{injection}, score {sampling.score}, guidance {sampling.guidance.weight:g}"
 
 

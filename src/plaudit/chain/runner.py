@@ -122,11 +122,18 @@ def run_chain(recipe: Recipe, folder: Path, steps: list[Step], reporter: Reporte
         if team.leads:
             write_atomically(folder / "recipe.yaml", recipe.to_yaml())
         context = Context(recipe, run, reporter if team.leads else Silent(), accelerator, team)
+        context.keys.update(keys_of(steps))
         for step in steps:
-            needs = {name: context.keys[name] for name in step.needs}
-            key = fingerprint(step=step.name, version=step.version, settings=step.settings, needs=needs)
-            context.keys[step.name] = key
-            _make(context, step, key)
+            _make(context, step, context.keys[step.name])
+
+
+def keys_of(steps: list[Step]) -> dict[str, str]:
+    """The fingerprint of each step, of which each stands after those that it needs."""
+    keys: dict[str, str] = {}
+    for step in steps:
+        needs = {name: keys[name] for name in step.needs}
+        keys[step.name] = fingerprint(step=step.name, version=step.version, settings=step.settings, needs=needs)
+    return keys
 
 
 def _make(context: Context, step: Step, key: str) -> None:

@@ -11,7 +11,7 @@ import torch
 
 import plaudit
 from plaudit import hub
-from plaudit.backbone.config import PRESETS, BackboneConfig
+from plaudit.backbone.config import PRESETS, BackboneConfig, Injection
 from plaudit.backbone.cross_loading import cross_load
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.backbone.initialization import initialize
@@ -22,6 +22,9 @@ from plaudit.recipe import Recipe
 from plaudit.stages.checkpoints import CHECKPOINTS
 from plaudit.stages.data import Source
 from plaudit.types import Codec, TextEncoder
+
+FIRST_INJECTION: Injection = "global_adaln"
+"""Where SFT takes the score unless told otherwise, as in the paper."""
 
 
 def starting_model(context: Context, data: Source) -> TextToMusic:
@@ -52,10 +55,11 @@ def _started_from(context: Context, name: str, data: Source) -> TextToMusic:
         wanted, named = getattr(before.config, what), getattr(recipe.models, what)
         if wanted != named:
             raise RecipeError(f"model {name} was trained with {what} {wanted!r}; set models.{what}={wanted}")
-    injection, backbone = recipe.stages.sft.injection, before.backbone
+    backbone, own = before.backbone, before.config.backbone.injection
+    injection = recipe.stages.sft.injection or (own if own != "none" else FIRST_INJECTION)
     if injection != backbone.config.injection:
         backbone, _ = cross_load(backbone.state_dict(), replace(backbone.config, injection=injection))
-    if before.config.backbone.injection == "none":
+    if own == "none":
         backbone.score_mean.fill_(float(data.scores.mean()))
         backbone.score_std.fill_(float(data.scores.std()))
     return _whole(context, backbone, before.config.licence)
@@ -87,7 +91,7 @@ def backbone_config(recipe: Recipe, codec: Codec, text: TextEncoder) -> Backbone
         if recipe.backbone.overrides.get(name, size) != size:
             raise RecipeError(f"backbone.overrides.{name} is {size} with this codec and text encoder; leave it out")
     sizes = {**recipe.backbone.overrides, **taken}
-    return replace(PRESETS[recipe.backbone.preset], injection=recipe.stages.sft.injection, **sizes)
+    return replace(PRESETS[recipe.backbone.preset], injection=recipe.stages.sft.injection or FIRST_INJECTION, **sizes)
 
 
 def _licence(recipe: Recipe) -> str:

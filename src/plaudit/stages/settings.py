@@ -74,9 +74,12 @@ class LoopSettings(Settings):
 
 
 class SftSettings(Settings):
-    """Stage 1: reward-conditioned training on the whole corpus."""
+    """Stage 1: reward-conditioned training on the whole corpus.
 
-    injection: Injection = "global_adaln"
+    injection: by default "global_adaln", the paper's; of a model that training starts from, its own.
+    """
+
+    injection: Injection | None = None
     train: TrainSettings
 
 
