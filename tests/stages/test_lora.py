@@ -11,7 +11,7 @@ import torch
 from plaudit.assets import load_tensors
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.errors import RecipeError
-from plaudit.stages.lora import adapted_layers, add_adapters, merge_adapters
+from plaudit.stages.lora import adapted_layers, add_adapters, merge_adapters, without_adapters
 from plaudit.stages.settings import LoraSettings
 from plaudit.types import TextFeatures
 from tests.backbone.tiny import tiny_model, wake
@@ -43,6 +43,7 @@ def test_adapters_begin_at_nothing_and_end_inside_plain_weights(tmp_path: Path) 
             if "lora_" in name:
                 parameter.add_(0.1)
     adapted = velocity(model)
+    assert torch.allclose(velocity(without_adapters(model)), adapted, atol=1e-5)
     assert not torch.allclose(adapted, untouched)
     merge_adapters(adapters, model, tmp_path / "adapters")
     assert set(model.state_dict()) == names and all(p.requires_grad for p in model.parameters())

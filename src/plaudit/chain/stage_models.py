@@ -17,7 +17,7 @@ from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.backbone.initialization import initialize
 from plaudit.chain.runner import Context
 from plaudit.errors import RecipeError
-from plaudit.generate.model import ModelConfig, TextToMusic, save_model
+from plaudit.generate.model import ModelConfig, TextToMusic, read_model_config, save_model
 from plaudit.recipe import Recipe
 from plaudit.stages.checkpoints import CHECKPOINTS
 from plaudit.stages.data import Source
@@ -50,19 +50,19 @@ def _started_from(context: Context, name: str, data: Source) -> TextToMusic:
 
     It keeps the statistics that its weights were trained with; one that never knew a score takes those of `data`.
     """
-    recipe, before = context.recipe, hub.load(name, str(context.accelerator.device))
+    recipe, known = context.recipe, read_model_config(hub.model_folder(name, hub.MODELS))
     for what in ("codec", "text_encoder"):
-        wanted, named = getattr(before.config, what), getattr(recipe.models, what)
+        wanted, named = getattr(known, what), getattr(recipe.models, what)
         if wanted != named:
             raise RecipeError(f"model {name} was trained with {what} {wanted!r}; set models.{what}={wanted}")
-    backbone, own = before.backbone, before.config.backbone.injection
+    backbone, own = hub.load(name, str(context.accelerator.device)).backbone, known.backbone.injection
     injection = recipe.stages.sft.injection or (own if own != "none" else FIRST_INJECTION)
     if injection != backbone.config.injection:
         backbone, _ = cross_load(backbone.state_dict(), replace(backbone.config, injection=injection))
     if own == "none":
         backbone.score_mean.fill_(float(data.scores.mean()))
         backbone.score_std.fill_(float(data.scores.std()))
-    return _whole(context, backbone, before.config.licence)
+    return _whole(context, backbone, known.licence)
 
 
 def _whole(context: Context, backbone: FluxAudio, licence: str) -> TextToMusic:

@@ -23,8 +23,11 @@ FINISHED = "finished"
 def run_recipe(recipe: Recipe, folder: Path, reporter: Reporter, only: str = "report") -> Path:
     """Make what is missing or stale of the step `only` and of all it needs in the run `folder`; the step's folder.
 
-    Raises RunError for a step that the recipe doesn't have.
+    Raises RunError for a step that the recipe doesn't have, and for pairs that making the run would remove.
     """
+    given = None if recipe.stages.pairs is None else recipe.stages.pairs.read_from
+    if given is not None and given.resolve().is_relative_to((folder / "pairs").resolve()):
+        raise RunError(f"stages.pairs.read_from lies in this run's own {folder / 'pairs'}; copy it to another folder")
     run_chain(recipe, folder, needed_for(only, steps(recipe)), reporter)
     return folder / only
 

@@ -53,6 +53,20 @@ def _last(name: str) -> str:
     return name.rsplit(".", 1)[-1]
 
 
+@torch.no_grad()
+def without_adapters(network: FluxAudio) -> FluxAudio:
+    """A plain network that computes what `network` does now, adapters included; `network` is left as it is."""
+    state = {name.replace(".base_layer.", "."): v for name, v in network.state_dict().items() if ".lora_" not in name}
+    for name, module in network.named_modules():
+        if hasattr(module, "get_delta_weight"):
+            weight = f"{name}.weight"
+            state[weight] = state[weight] + module.get_delta_weight("default")
+    with torch.device("meta"):
+        plain = FluxAudio(network.config)
+    plain.load_state_dict(state, assign=True)
+    return plain.eval()
+
+
 def merge_adapters(adapters: PeftModel, network: nn.Module, folder: Path) -> None:
     """Keep the adapters in `folder`, as peft writes them, and make `network` a plain one with what they learned."""
     adapters.save_pretrained(str(folder))
