@@ -58,7 +58,7 @@ def test_a_wrong_value_is_one_line_that_says_what_to_do(change: str, said: str) 
 
 
 def test_a_recipe_that_is_missing_or_no_recipe() -> None:
-    with pytest.raises(RecipeError, match="one of demo, embedded"):
+    with pytest.raises(RecipeError, match="one of data-free-expert, demo, embedded"):
         load_recipe("nowhere")
     with pytest.raises(RecipeError, match="unknown key"):
         validate({"name": "x", "stages": {"sft": {"train": {"steps": 1, "learning_rate": 1}}}, "sead": 1}, "here")
