@@ -44,3 +44,11 @@ class VoteError(PlauditError):
 
 class PromptError(PlauditError):
     """A prompt or a list of prompts cannot be used."""
+
+
+class EngineError(PlauditError):
+    """The engine that spreads work over processes is not installed, can't be reached, or keeps losing workers."""
+
+
+class EvaluationError(PlauditError):
+    """Clips, embeddings, a reference or a vocabulary cannot be evaluated as asked."""

@@ -204,8 +204,8 @@ class Recipe(Settings):
         return OmegaConf.to_yaml(OmegaConf.create(self.model_dump(mode="json")))
 
     def fingerprint(self) -> str:
-        """A short hash of every setting."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """A short hash of every setting but `loop`, which says how and not what."""
+        text = json.dumps(self.model_dump(mode="json", exclude={"loop"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -72,6 +72,12 @@ def test_the_run_reaches_a_report_with_every_stage(whole: Path) -> None:
     assert len(kept) == 4
 
 
+def test_how_training_is_carried_out_makes_no_step_stale() -> None:
+    plain, other = (load_recipe("smoke", changes) for changes in ([], ["loop.strategy=fsdp", "loop.sample_every=5"]))
+    assert [(s.name, s.settings) for s in steps(plain)] == [(s.name, s.settings) for s in steps(other)]
+    assert plain.fingerprint() == other.fingerprint() != load_recipe("smoke", ["backbone.seed=1"]).fingerprint()
+
+
 def test_a_stage_can_be_called_alone(whole: Path) -> None:
     chain = steps(load_recipe("smoke"))
     assert [step.name for step in needed_for("sft", chain)] == [

@@ -17,15 +17,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from plaudit.assets import load_tensors
 from plaudit.errors import ModelError, Preempted, RunError
 from plaudit.stages.data import generator_for
 from plaudit.stages.guard import replay
 from plaudit.stages.objective import Inputs, prefetched
 from plaudit.stages.settings import LoopSettings, TrainSettings
 from plaudit.stages.training import Event, learning_rate, train
-from tests.stages.noise import tiny_shards
-from tests.stages.worker import Job, run_job
 
 
 class Quadratic:
@@ -195,14 +192,15 @@ def test_only_what_requires_a_gradient_is_trained_averaged_and_kept(tmp_path: Pa
     assert_equal(run(tmp_path / "whole", settings(), model=resumed), (model, averages))
 
 
-def test_computing_twice_and_other_readers_change_nothing(tmp_path: Path) -> None:
-    def blocks() -> nn.Module:
-        torch.manual_seed(0)
-        parts = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.SiLU()) for _ in range(2))
-        return nn.Sequential(OrderedDict(parts=InOrder(parts), out=nn.Linear(4, 1)))
+def blocks() -> nn.Module:
+    torch.manual_seed(0)
+    parts = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.SiLU()) for _ in range(2))
+    return nn.Sequential(OrderedDict(parts=InOrder(parts), out=nn.Linear(4, 1)))
 
-    plain, other = blocks(), blocks()
-    first = run(tmp_path / "plain", settings(), model=plain)
+
+def test_computing_twice_and_other_readers_change_nothing(tmp_path: Path) -> None:
+    other = blocks()
+    first = run(tmp_path / "plain", settings(), model=blocks())
     second = run(
         tmp_path / "other", settings(), model=other, activation_checkpointing=True, prefetch=7, readers=3
     )
@@ -213,13 +211,11 @@ def test_computing_twice_and_other_readers_change_nothing(tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 def test_compiled_blocks_train_alike(tmp_path: Path) -> None:
-    tiny_shards(tmp_path / "shards")
-    jobs = [Job(str(tmp_path / str(flag)), str(tmp_path / "shards"), loop={"compile": flag}) for flag in (False, True)]
-    for job in jobs:
-        run_job(job, Accelerator(cpu=True))
-    plain, compiled = (load_tensors(Path(job.folder) / "weights.safetensors") for job in jobs)
-    for name in plain:
-        torch.testing.assert_close(plain[name], compiled[name], atol=1e-4, rtol=0)
+    (plain, _), (compiled, _) = (
+        run(tmp_path / str(flag), settings(), model=blocks(), compile=flag) for flag in (False, True)
+    )
+    for ours, theirs in zip(compiled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
 
 class InOrder(nn.Module):

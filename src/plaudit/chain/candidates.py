@@ -12,7 +12,7 @@ from plaudit.assets import read_json, write_json
 from plaudit.audio import read_audio
 from plaudit.chain.data import labels, reward_model, shards
 from plaudit.chain.runner import Context
-from plaudit.corpus.manifest import Entry
+from plaudit.corpus.manifest import Entry, ListedCorpus
 from plaudit.corpus.shards import ShardSet, encode_corpus
 from plaudit.evaluate.evaluator import embed_audio
 from plaudit.generate.clips import ClipRequest, make_clips
@@ -55,29 +55,15 @@ def make_candidates(
 def encode_clips(context: Context, clips: dict[str, tuple[str, Path]], folder: Path) -> ShardSet:
     """Audio files by id, each with its caption, as a shard set; what can't be used as audio is in its quarantine."""
     if context.team.leads:
+        entries = [Entry(id, caption, "train", "generated", None, path) for id, (caption, path) in clips.items()]
         encode_corpus(
-            _Listed([Entry(id, caption, "train", "generated", None, path) for id, (caption, path) in clips.items()]),
+            ListedCorpus("generated", entries),
             context.codec,
             context.text_encoder,
             folder,
             context.recipe.corpus.seconds,
         )
     return ShardSet(folder, verify=False)
-
-
-@dataclass(frozen=True)
-class _Listed:
-    """Listed audio files as a corpus."""
-
-    listed: list[Entry]
-    name: str = "generated"
-
-    def entries(self) -> list[Entry]:
-        return self.listed
-
-    def load(self, entry: Entry) -> tuple[np.ndarray, int]:
-        assert entry.path is not None
-        return read_audio(entry.path)
 
 
 def training_rows(context: Context) -> Source:

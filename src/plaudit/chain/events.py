@@ -7,6 +7,7 @@ from pathlib import Path
 
 from plaudit.chain.data import labels, shards
 from plaudit.chain.runner import Context
+from plaudit.errors import RecipeError
 from plaudit.generate.clips import ClipRequest, make_clips
 from plaudit.generate.execution import Execution
 from plaudit.generate.model import TextToMusic
@@ -28,6 +29,8 @@ def training_events(context: Context, model: TextToMusic, settings: TrainSetting
     if loop.validate_every:
         found = shards(context)
         rows = found.rows("validation")
+        if not len(rows):
+            raise RecipeError("loop.validate_every needs held-out clips; raise corpus.validation_share")
         held_out = Source(found, rows, labels(context)[rows])
 
         def validate(step: int) -> dict[str, float]:
@@ -40,9 +43,8 @@ def training_events(context: Context, model: TextToMusic, settings: TrainSetting
 
         def sample(step: int) -> dict[str, float]:
             folder = work / SAMPLES / f"{step:08d}"
-            batches = Execution(batch=context.recipe.generation_batch)
             whole = model if settings.lora is None else replace(model, backbone=without_adapters(model.backbone))
-            make_clips(whole, requests, context.recipe.sampling, folder, batches)
+            make_clips(whole, requests, context.recipe.sampling, folder, Execution(batch=len(requests)))
             return {}
 
         events.append(Event(SAMPLES, loop.sample_every, sample))

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from plaudit.assets import read_json
@@ -19,6 +20,7 @@ from plaudit.chain.runner import Context
 from plaudit.corpus.embedded.flaws import FLAWS
 from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.report.data import (
+    Choice,
     CorpusFacts,
     Curve,
     ReliabilityBin,
@@ -33,6 +35,7 @@ from plaudit.evaluate.report.data import (
 from plaudit.evaluate.report.page import write_report
 from plaudit.generate.model import read_model_config
 from plaudit.machine import peak_memory
+from plaudit.stages.pairs import read_candidates
 
 TITLES = {
     "baseline": "Baseline",
@@ -60,6 +63,7 @@ def write_page(context: Context, folder: Path, shown: list[str], swept: list[str
         curves=_curves(context, shown),
         sweeps=[_sweep(context, stage) for stage in swept],
         samples=_samples(context, shown, len(stages[0].scores)),
+        choice=_choice(context),
         utility_name="true utility",
     )
     write_report(data, folder)
@@ -160,6 +164,17 @@ def _sweep(context: Context, stage: str) -> Sweep:
     asked = list(context.recipe.evaluate.sweep_scores)
     folder = context.path(f"sweep-{stage}")
     return Sweep(TITLES[stage], asked, [StageScores.load(folder / f"score-{i}") for i in range(len(asked))])
+
+
+def _choice(context: Context) -> Choice | None:
+    """The candidates of preference tuning, which are several per caption, as a choice by reward; CLAP looks on."""
+    settings = context.recipe.stages.pairs
+    made = [] if settings is None else read_candidates(context.path("pairs"))
+    if settings is None or not made or settings.captions < 2:
+        return None
+    grid = (settings.captions, settings.candidates)
+    rows = {name: np.array([getattr(candidate, name) for candidate in made]).reshape(grid) for name in ("reward", "clap")}
+    return Choice("the candidates of preference tuning", rows["reward"], {"clap": rows["clap"]})
 
 
 def _samples(context: Context, shown: list[str], count: int) -> list[Sample]:

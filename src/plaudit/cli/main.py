@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from plaudit import __version__
-from plaudit.cli import bench, embedded, generate, models, reward, run, score, votes
+from plaudit.cli import (
+    bench,
+    compare,
+    concepts,
+    embedded,
+    evaluate,
+    generate,
+    models,
+    prepare,
+    reward,
+    run,
+    score,
+    votes,
+)
 from plaudit.errors import PlauditError, Preempted, is_no_room
 
 app = typer.Typer(
@@ -44,6 +57,10 @@ def options(
 run.add_to(app)
 generate.add_to(app)
 score.add_to(app)
+app.add_typer(prepare.app, name="prepare")
+evaluate.add_to(app)
+concepts.add_to(app)
+compare.add_to(app)
 app.add_typer(models.app, name="models")
 app.add_typer(reward.app, name="reward")
 app.add_typer(votes.app, name="votes")

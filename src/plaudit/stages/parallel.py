@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -24,13 +24,19 @@ from plaudit.stages.settings import LoopSettings
 
 
 def accelerator_for(precision: str) -> Accelerator:
-    """An Accelerator as the loop wants it; under torchrun or `accelerate launch` it joins the other processes."""
+    """An Accelerator as the loop wants it; under torchrun or `accelerate launch` it joins the other processes.
+
+    RunError where the launcher shards by itself.
+    """
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     # Accelerate leaves processes without GPUs unconnected unless told that the CPU is meant.
     on_cpu = not alone and not torch.cuda.is_available()
     # Buffers hold constants; sending them at every forward would be in the way of two forwards before a backward.
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
-    return Accelerator(mixed_precision=precision, cpu=on_cpu or None, kwargs_handlers=[ddp])
+    accelerator = Accelerator(mixed_precision=precision, cpu=on_cpu or None, kwargs_handlers=[ddp])
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise RunError("start processes without the launcher's own FSDP or DeepSpeed; set loop.strategy=fsdp instead")
+    return accelerator
 
 
 @dataclass(frozen=True)
