@@ -173,7 +173,7 @@ def _choice(context: Context) -> Choice | None:
     if settings is None or not made or settings.captions < 2:
         return None
     grid = (settings.captions, settings.candidates)
-    rows = {name: np.array([getattr(candidate, name) for candidate in made]).reshape(grid) for name in ("reward", "clap")}
+    rows = {name: np.array([getattr(one, name) for one in made]).reshape(grid) for name in ("reward", "clap")}
     return Choice("the candidates of preference tuning", rows["reward"], {"clap": rows["clap"]})
 
 
