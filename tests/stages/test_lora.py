@@ -7,14 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from plaudit.assets import load_tensors
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.errors import RecipeError
+from plaudit.stages.data import Source, TrainingSet
 from plaudit.stages.lora import adapted_layers, add_adapters, merge_adapters, without_adapters
-from plaudit.stages.settings import LoraSettings
+from plaudit.stages.settings import LoraSettings, TrainSettings
+from plaudit.stages.sft import SftObjective
+from plaudit.stages.training import train
 from plaudit.types import TextFeatures
 from tests.backbone.tiny import tiny_model, wake
+from tests.stages.noise import tiny_shards
 
 pytest.importorskip("peft", reason="the finetune extra is not installed")
 
@@ -66,6 +71,32 @@ def test_adapters_hang_on_the_seed_and_leave_the_global_generator_alone() -> Non
     assert torch.equal(torch.get_rng_state(), state)
     one, same, other = (model.joint_blocks[0].audio.qkv.lora_A["default"].weight for model in models)
     assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_training_adapters_that_was_cut_off_ends_with_the_same_weights(tmp_path: Path) -> None:
+    data = tiny_shards(tmp_path / "shards", clips=20)
+    rows = data.rows("train")
+    settings = TrainSettings(steps=6, learning_rate=1e-2, batch=4, checkpoint_every=2, lora=LoraSettings(rank=2))
+    assert settings.lora is not None
+
+    def run(folder: Path, stop: int | None = None) -> dict[str, torch.Tensor]:
+        model = wake(tiny_model("global_adaln", seed=3))
+        adapters = add_adapters(model, settings.lora, settings.seed)
+        objective = SftObjective(model, TrainingSet([Source(data, rows, data.rewards[rows])], 0), settings)
+
+        def progress(done: int, total: int) -> None:
+            if done == stop:
+                raise KeyboardInterrupt
+
+        train(model, objective, settings, folder, Accelerator(cpu=True), progress).copy_to(model)
+        merge_adapters(adapters, model, folder / "adapters")
+        return model.state_dict()
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", stop=5)
+    again = run(tmp_path / "cut")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
 def test_an_unknown_layer_is_named_with_those_that_there_are() -> None:

@@ -11,6 +11,7 @@ from plaudit.corpus.ledger import LEDGER
 from plaudit.errors import PlauditError
 from plaudit.models.registry import RELEASES
 from plaudit.recipe import Recipe
+from plaudit.reward.kinds import installed_rewards
 from plaudit.stages.pairs import pairs_file
 from plaudit.stages.settings import TrainSettings
 
@@ -63,7 +64,7 @@ def _models(recipe: Recipe) -> list[Need]:
     )
     found = [Need(what, name, hub.digest(shelf, name) != "none", _fetching(name))
              for what, name, shelf in shelves if name not in shelf.named]  # fmt: skip
-    if recipe.reward.kind != "train" and recipe.reward.name not in hub.REWARDS:
+    if recipe.reward.kind != "train" and recipe.reward.name not in {*hub.REWARDS, *installed_rewards()}:
         name = recipe.reward.name
         found.append(Need("reward", name, hub.reward_digest(name) != "none", _fetching(name)))
     start = recipe.backbone.start_from
