@@ -75,6 +75,7 @@ SMALL = [
     "loop={snapshot_every: 0, validate_every: 0, readers: 1}",
     "sampling.steps=2",
     "generation_batch=2",
+    "post={separate: {passes: 0}, seconds: null}",
     "evaluate={prompts: 2, reference: 2, sweep_prompts: 2, sweep_scores: [0, 5], players: 2}",
 ]
 

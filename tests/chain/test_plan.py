@@ -89,8 +89,9 @@ def test_what_a_pass_keeps_is_what_its_clips_take_and_less_where_blocks_are_comp
 
 def test_needs_are_named_with_how_to_get_them(tmp_path: Path) -> None:
     found = {need.what: need for need in needs_of(load_recipe("paper"))}
-    assert found.keys() == {"shard set", "codec", "text encoder", "CLAP", "second listener", "reward"}
-    assert not any(need.here for need in found.values())
+    released = {"codec", "text encoder", "CLAP", "second listener", "reward"}
+    assert found.keys() == released | {"shard set", "package"} and found["package"].name == "demucs"
+    assert not any(found[what].here for what in (*released, "shard set"))
     assert found["codec"].otherwise == "plaudit models fetch codec-44k"
     assert not needs_of(load_recipe("smoke"))
     file = tmp_path / "pairs.jsonl"

@@ -70,6 +70,8 @@ def _models(recipe: Recipe) -> list[Need]:
     start = recipe.backbone.start_from
     if start is not None and start not in hub.MODELS:
         found.append(Need("model to start from", start, hub.start_digest(start) != "none", _fetching(start)))
+    if recipe.post.separate.passes:
+        found.append(Need("package", "demucs", find_spec("demucs") is not None, "pip install 'plaudit[separate]'"))
     if any(settings.lora is not None for settings in _passes(recipe)):
         found.append(Need("package", "peft", find_spec("peft") is not None, "pip install 'plaudit[finetune]'"))
     return found

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plaudit.audio import read_audio, resample, write_wav
+from plaudit.audio import read_audio, resample, write_file
+from plaudit.audio_format import AudioFormat
 from plaudit.chain.candidates import sampling_settings
 from plaudit.chain.data import reference_clips, reward_model, shards
 from plaudit.chain.runner import Context
@@ -23,8 +24,8 @@ from plaudit.corpus.embedded.truth import Truth
 from plaudit.errors import CorpusError
 from plaudit.evaluate.evaluator import Listeners, StageScores, embed_audio, evaluate_clips
 from plaudit.generate.clips import ClipRequest, make_clips
+from plaudit.generate.delivery import deliver, prepared_delivery
 from plaudit.generate.execution import Execution
-from plaudit.generate.postprocess import PostprocessSettings, postprocess
 from plaudit.recipe import Recipe
 
 PROMPT_SEED, REFERENCE_SEED = 7_000_001, 7_000_002
@@ -120,11 +121,11 @@ def sweep(context: Context, folder: Path, stage: str) -> None:
 def finish_clips(context: Context, folder: Path, clips: Path) -> None:
     """Post-process the last stage's clips: what a listener is given."""
     post = context.recipe.post
-    settings = PostprocessSettings(loudness=post.loudness, ceiling=post.ceiling, seconds=context.recipe.corpus.seconds)
+    post = post.model_copy(update={"seconds": post.seconds or context.recipe.corpus.seconds})
+    delivery = prepared_delivery(post, AudioFormat())
     for path in sorted(clips.glob("*.wav")):
         wave, rate = read_audio(path)
-        finished, _ = postprocess(wave, rate, settings)
-        write_wav(folder / path.name, finished, rate)
+        write_file(folder / path.name, deliver([wave], rate, delivery, [{"clip": path.stem}])[0].encoded)
 
 
 def _evaluate(context: Context, clips: Path, found: HeldOut) -> StageScores:

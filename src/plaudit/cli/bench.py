@@ -82,7 +82,7 @@ def solvers(
     prompts: Annotated[
         Path | None, typer.Option(help="Prompts, one a line or a CSV. Default: held-out ones of the embedded world.")
     ] = None,
-    count: Annotated[int, typer.Option("-n", "--count", min=2, help="How many prompts.")] = 16,
+    count: Annotated[int, typer.Option("-n", "--count", min=2, help="How many prompts.")] = 12,
     solver: Annotated[list[str] | None, typer.Option(help="A solver to compare; repeat. Default: all.")] = None,
     steps: Annotated[list[int] | None, typer.Option(min=1, help="Solver steps; repeat. Default: 4, 8, 16, 32.")] = None,
     shift: Annotated[list[float] | None, typer.Option(help="Shift of the time grid; repeat. Default: 1.")] = None,

@@ -21,6 +21,7 @@ from plaudit.cli import (
     reward,
     run,
     score,
+    submission,
     votes,
 )
 from plaudit.errors import PlauditError, Preempted, is_no_room
@@ -56,6 +57,7 @@ def options(
 
 run.add_to(app)
 generate.add_to(app)
+submission.add_to(app)
 score.add_to(app)
 app.add_typer(prepare.app, name="prepare")
 evaluate.add_to(app)
