@@ -22,7 +22,9 @@ from plaudit.corpus.shards import encode_corpus
 from plaudit.errors import CorpusError, RecipeError, RunError
 from plaudit.recipe import Recipe, load_recipe
 
+# In float32: one process has one Accelerator, and the tests of the loop have theirs in float32.
 SMALL = [
+    "precision=no",
     "corpus.kind=shards", "corpus.seconds=3", "reward.kind=table", "stages.cross_load=null", "sampling.steps=2",
     "generation_batch=8", "evaluate.prompts=2", "evaluate.reference=4", "evaluate.sweep_prompts=2",
     "evaluate.sweep_scores=[0,1]", "evaluate.players=2", "stages.sft.train={steps: 4, learning_rate: 1e-3, batch: 4}",
@@ -203,6 +205,22 @@ def test_a_prepared_set_must_be_whole_and_of_the_recipes_models(prepared: Path, 
         run_recipe(recipe(prepared, *OWN, "corpus.seconds=4"), tmp_path / "long", ConsoleReporter(), only="sft")
     with pytest.raises(CorpusError, match="is not a shard set"):
         run_recipe(recipe(tmp_path, *OWN), tmp_path / "none", ConsoleReporter(), only="sft")
+
+
+def test_sft_of_no_updates_is_the_model_as_it_was_and_keeps_its_injection(
+    prepared: Path, own: Path, tmp_path: Path
+) -> None:
+    values = recipe(prepared, *OWN).model_dump(mode="json")
+    values["backbone"] = {"start_from": str(own / "nft")}
+    values["stages"]["sft"] = {"train": {"steps": 0, "learning_rate": 1.0}}
+    (tmp_path / "r.yaml").write_text(json.dumps(values))
+    run_recipe(load_recipe(str(tmp_path / "r.yaml")), tmp_path / "run", ConsoleReporter(), only="sft")
+    before, after = (load_tensors(folder / "model.safetensors") for folder in (own / "nft", tmp_path / "run" / "sft"))
+    assert before.keys() == after.keys() and all((before[name] == value).all() for name, value in after.items())
+    values["stages"]["sft"]["injection"] = "film"
+    (tmp_path / "r.yaml").write_text(json.dumps(values))
+    run_recipe(load_recipe(str(tmp_path / "r.yaml")), tmp_path / "run", ConsoleReporter(), only="sft")
+    assert read_json(tmp_path / "run" / "sft" / "config.json")["backbone"]["injection"] == "film"
 
 
 def test_a_model_of_another_codec_is_no_start(prepared: Path, own: Path, tmp_path: Path) -> None:
