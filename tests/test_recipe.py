@@ -84,3 +84,10 @@ def test_a_stage_begins_with_the_nearest_one_before_it() -> None:
     assert stages.before("pairs") == stages.before("crpo") == stages.before("nft") == "cross_load"
     alone = load_recipe("smoke", ["stages.expert_iteration=null", "stages.cross_load=null"])
     assert alone.stages.before("crpo") == "sft"
+
+
+def test_no_precision_is_no_precision_in_yaml_too() -> None:
+    plain = load_recipe("smoke", ["precision=no", "sampling.precision=no"])
+    assert plain.precision == plain.sampling.precision == "no"
+    with pytest.raises(RecipeError, match="precision"):
+        load_recipe("smoke", ["precision=yes"])

@@ -16,7 +16,7 @@ from plaudit.corpus.embedded.hearing import SHORTEST
 from plaudit.corpus.score_table import ID_COLUMN
 from plaudit.errors import RecipeError
 from plaudit.generate.settings import PostSettings, SamplingSettings
-from plaudit.settings import Count, Settings, Share, validated, with_changes
+from plaudit.settings import Count, Precision, Settings, Share, validated, with_changes
 from plaudit.stages.settings import (
     CrossLoadSettings,
     CrpoSettings,
@@ -166,7 +166,7 @@ class Recipe(Settings):
     """A whole experiment, from corpus to report."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    precision: Literal["bf16", "no"] = "bf16"
+    precision: Precision = "bf16"
     corpus: CorpusSettings = CorpusSettings()
     models: ModelNames = ModelNames()
     votes: VoteSettings = VoteSettings()
