@@ -20,6 +20,18 @@ def test_every_shipped_recipe_is_valid_and_survives_being_written(path: Path, tm
     assert recipe.name == path.stem
 
 
+def test_a_shipped_recipe_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("recipes/smoke.yaml") == load_recipe("smoke")
+    for wrong in ("recipes/nowhere.yaml", "mine/smoke.yaml"):
+        with pytest.raises(RecipeError, match="no recipe"):
+            load_recipe(wrong)
+    (tmp_path / "recipes").write_text("no folder")
+    with pytest.raises(RecipeError, match="no recipe"):
+        load_recipe("recipes/nowhere.yaml")
+    assert load_recipe("recipes/smoke.yaml").name == "smoke"
+
+
 def test_set_changes_one_value_and_the_fingerprint() -> None:
     plain, changed = load_recipe("smoke"), load_recipe("smoke", ["stages.crpo.beta=500"])
     assert plain.stages.crpo is not None and changed.stages.crpo is not None

@@ -202,17 +202,19 @@ class Recipe(Settings):
 
 
 def load_recipe(name_or_path: str, changes: list[str] | None = None) -> Recipe:
-    """Read a recipe file, or a shipped one by name, apply `key.path=value` changes, and validate.
+    """Read a recipe file, or a shipped one by name (`demo`, or as in a checkout `recipes/demo.yaml`), apply
+    `key.path=value` changes, and validate.
 
     Raises RecipeError, in one line, for a file that is missing or not YAML, an unknown key (naming the nearest known
     one), or a value that doesn't fit.
     """
     path = Path(name_or_path)
-    if not path.exists() and (SHIPPED / f"{name_or_path}.yaml").exists():
-        path = SHIPPED / f"{name_or_path}.yaml"
+    shipped = SHIPPED / f"{path.stem}.yaml"
+    if not path.exists() and path in (Path(shipped.stem), Path("recipes", shipped.name)) and shipped.exists():
+        path = shipped
     try:
         tree = OmegaConf.load(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml")))
         raise RecipeError(f"no recipe {name_or_path!r}: give a YAML file or one of {known}") from None
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, IsADirectoryError) as error:
