@@ -211,6 +211,14 @@ def reward_digest(name: str) -> str:
     return " ".join((folder_digest(folder), *heard))
 
 
+def start_digest(name: str | None) -> str:
+    """The same of a text-to-music model that training begins with."""
+    try:
+        return "none" if name is None else folder_digest(model_folder(name, MODELS))
+    except ModelError:
+        return "none"
+
+
 def folder_digest(folder: Path) -> str:
     """A hash of a model folder's weights, configuration and tokenizer, and of the CLAP that a text encoder names."""
     parts = [_hash(path) for path in sorted(folder.rglob("*")) if path.is_file()]

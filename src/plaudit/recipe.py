@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,20 +16,33 @@ from plaudit.corpus.embedded.hearing import SHORTEST
 from plaudit.corpus.score_table import ID_COLUMN
 from plaudit.errors import RecipeError
 from plaudit.generate.settings import PostSettings, SamplingSettings
-from plaudit.settings import Count, Settings, Share, validated, with_changes
-from plaudit.stages.settings import CrossLoadSettings, CrpoSettings, ExpertSettings, LoopSettings, SftSettings
+from plaudit.settings import Count, Precision, Settings, Share, validated, with_changes
+from plaudit.stages.settings import (
+    CrossLoadSettings,
+    CrpoSettings,
+    ExpertSettings,
+    LoopSettings,
+    NftSettings,
+    PairSettings,
+    SftSettings,
+)
+
+MODEL_STAGES = ("sft", "expert_iteration", "cross_load", "crpo", "nft")
+"""Every stage that leaves a model, in the chain's order."""
 
 SHIPPED = Path(__file__).parent / "recipes"
 """Recipes that come with the package, so that `plaudit run demo` works without a checkout."""
 
 
 class CorpusSettings(Settings):
-    """Where clips come from. `embedded` renders `size` synthetic clips; `folder` reads `table` (CSV) beside audio.
+    """Where clips come from. `embedded` renders `size` synthetic clips; `folder` reads `table` (CSV) beside audio;
+    `shards` takes the shard set in `folder`, encoded before with the recipe's codec and text encoder.
 
-    Rewards stand in `reward_column` of `table`, or, by track, in a CSV of scores, `score_table`.
+    Rewards stand in `reward_column` of `table`, or, by track, in a CSV of scores, `score_table`; a shard set has its
+    own.
     """
 
-    kind: Literal["embedded", "folder"] = "embedded"
+    kind: Literal["embedded", "folder", "shards"] = "embedded"
     seconds: Annotated[float, Field(ge=1, le=300)] = 10.0
     size: Count = 2000
     seed: int = 0
@@ -50,12 +62,14 @@ class CorpusSettings(Settings):
     @property
     def has_rewards(self) -> bool:
         """Whether the clips' rewards come with them."""
-        return self.reward_column is not None or self.score_table is not None
+        return self.kind == "shards" or self.reward_column is not None or self.score_table is not None
 
     @model_validator(mode="after")
     def _clips_can_be_had(self) -> CorpusSettings:
         if self.kind == "folder" and (self.folder is None or self.table is None):
             raise ValueError("corpus.kind folder needs corpus.folder and corpus.table (a CSV of files and captions)")
+        if self.kind == "shards" and self.folder is None:
+            raise ValueError("corpus.kind shards needs corpus.folder, a shard set")
         if self.kind == "embedded" and self.seconds < SHORTEST:
             raise ValueError(f"listeners of the embedded corpus need {SHORTEST} seconds; raise corpus.seconds")
         return self
@@ -90,28 +104,51 @@ class RewardChoice(Settings):
 
 
 class BackboneSettings(Settings):
-    """A preset, with any of its sizes replaced by `overrides`."""
+    """A preset, with any of its sizes replaced by `overrides`; or, with `start_from`, the network and the weights of a
+    model by its name or folder, which training then goes on from."""
 
     preset: str = "embedded"
     overrides: dict[str, int] = Field(default_factory=dict)
+    start_from: str | None = None
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _has_one_source_of_sizes(self) -> BackboneSettings:
+        if self.start_from is not None and self.overrides:
+            raise ValueError("backbone.overrides would change the network of backbone.start_from; leave them out")
+        return self
 
 
 class StageSettings(Settings):
-    """The stages of the chain. Leave one out (null) to end the chain before it; later ones must then be null too."""
+    """The stages of the chain. Any but the first may be left out (null); each begins with what the one before left."""
 
     sft: SftSettings
     expert_iteration: ExpertSettings | None = None
     cross_load: CrossLoadSettings | None = None
+    pairs: PairSettings | None = None
     crpo: CrpoSettings | None = None
+    nft: NftSettings | None = None
 
     @model_validator(mode="after")
-    def _in_order(self) -> StageSettings:
-        names = ("expert_iteration", "cross_load", "crpo")
-        for earlier, later in itertools.pairwise(names):
-            if getattr(self, later) is not None and getattr(self, earlier) is None:
-                raise ValueError(f"stage {later} is out of order: it needs {earlier} before it")
+    def _fit(self) -> StageSettings:
+        if self.crpo is not None and self.nft is not None:
+            raise ValueError("crpo and nft are two ways to do the same; leave one of them out")
+        for name in ("crpo", "nft"):
+            if getattr(self, name) is not None and self.pairs is None:
+                raise ValueError(f"stage {name} needs pairs before it; add stages.pairs")
+        if self.pairs is not None and self.crpo is None and self.nft is None:
+            raise ValueError("stages.pairs is for crpo or nft; add one of them or leave pairs out")
         return self
+
+    @property
+    def models(self) -> list[str]:
+        """The stages that leave a model, in order."""
+        return [name for name in MODEL_STAGES if getattr(self, name) is not None]
+
+    def before(self, stage: str) -> str:
+        """The stage whose model `stage` (pairs too) begins with."""
+        earlier = MODEL_STAGES[: MODEL_STAGES.index("crpo" if stage in ("pairs", "nft") else stage)]
+        return [name for name in earlier if getattr(self, name) is not None][-1]
 
 
 class EvaluateSettings(Settings):
@@ -129,7 +166,7 @@ class Recipe(Settings):
     """A whole experiment, from corpus to report."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    precision: Literal["bf16", "no"] = "bf16"
+    precision: Precision = "bf16"
     corpus: CorpusSettings = CorpusSettings()
     models: ModelNames = ModelNames()
     votes: VoteSettings = VoteSettings()
@@ -144,11 +181,13 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Recipe:
-        if self.corpus.kind == "folder" and self.reward.kind == "train":
+        if self.corpus.kind != "embedded" and self.reward.kind == "train":
             raise ValueError("reward.kind train needs votes, which only the embedded corpus has; use load or table")
-        if self.reward.kind == "table" and (self.corpus.kind != "folder" or not self.corpus.has_rewards):
+        if self.corpus.kind == "shards" and self.reward.kind != "table":
+            raise ValueError("a shard set has no audio to reward, but its own rewards: set reward.kind table")
+        if self.reward.kind == "table" and (self.corpus.kind == "embedded" or not self.corpus.has_rewards):
             raise ValueError(
-                "reward.kind table needs corpus.kind folder, with corpus.reward_column or corpus.score_table"
+                "reward.kind table needs corpus.kind shards, or folder with corpus.reward_column or corpus.score_table"
             )
         return self
 
@@ -163,17 +202,19 @@ class Recipe(Settings):
 
 
 def load_recipe(name_or_path: str, changes: list[str] | None = None) -> Recipe:
-    """Read a recipe file, or a shipped one by name, apply `key.path=value` changes, and validate.
+    """Read a recipe file, or a shipped one by name (`demo`, or as in a checkout `recipes/demo.yaml`), apply
+    `key.path=value` changes, and validate.
 
     Raises RecipeError, in one line, for a file that is missing or not YAML, an unknown key (naming the nearest known
     one), or a value that doesn't fit.
     """
     path = Path(name_or_path)
-    if not path.exists() and (SHIPPED / f"{name_or_path}.yaml").exists():
-        path = SHIPPED / f"{name_or_path}.yaml"
+    shipped = SHIPPED / f"{path.stem}.yaml"
+    if not path.exists() and path in (Path(shipped.stem), Path("recipes", shipped.name)) and shipped.exists():
+        path = shipped
     try:
         tree = OmegaConf.load(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml")))
         raise RecipeError(f"no recipe {name_or_path!r}: give a YAML file or one of {known}") from None
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, IsADirectoryError) as error:

@@ -47,7 +47,7 @@ class Run:
         """Make the folder of a step ready; "done" where it is whole, "resumed" where it was begun, else "started"."""
         path = self.folder / name
         begun, done = path / "step.json", path / "done.json"
-        if done.exists() and _key(done) == key:
+        if self.is_done(name, key):
             return "done"
         if begun.exists() and _key(begun) == key and not done.exists():
             return "resumed"
@@ -56,6 +56,11 @@ class Run:
         path.mkdir(parents=True)
         write_json(begun, {"key": key})
         return "started"
+
+    def is_done(self, name: str, key: str) -> bool:
+        """Whether a step is whole, and made from `key`."""
+        done = self.folder / name / "done.json"
+        return done.exists() and _key(done) == key
 
     def finish(self, name: str, key: str, seconds: float) -> None:
         """Say that a step is whole."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from plaudit.errors import RecipeError
 
@@ -15,6 +15,9 @@ CountOrZero = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+Precision = Annotated[Literal["bf16", "no"], BeforeValidator(lambda value: "no" if value is False else value)]
+"""What autocast lowers to. YAML, and so a recipe and `--set`, reads a bare `no` as false."""
 
 
 class Settings(BaseModel):

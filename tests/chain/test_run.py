@@ -30,8 +30,8 @@ TINY = [
     "stages.expert_iteration.keep=4",
     "stages.expert_iteration.train.steps=6",
     "stages.expert_iteration.polish.steps=3",
-    "stages.crpo.captions=4",
-    "stages.crpo.pairs=4",
+    "stages.pairs.captions=4",
+    "stages.pairs.pairs=4",
     "stages.crpo.train.steps=4",
     "sampling.steps=2",
     "generation_batch=8",
@@ -130,7 +130,7 @@ def test_killed_at_ten_random_moments_it_ends_with_the_same_weights(whole: Path,
 def without(whole: Path, folder: Path, *steps: str) -> Path:
     """A copy of a finished run in which some steps, and all that need them, are still to be done."""
     shutil.copytree(whole, folder)
-    for step in (*steps, "expert_iteration", "cross_load", "crpo"):
+    for step in (*steps, "expert_iteration", "cross_load", "pairs", "crpo"):
         shutil.rmtree(folder / step)
     return folder
 

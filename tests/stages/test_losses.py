@@ -10,8 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.stages.crpo import choose_pairs, crpo_objective
+from plaudit.flow.path import flow_loss
+from plaudit.stages.crpo import crpo_objective
 from plaudit.stages.expert_iteration import keep_best, standard_scores
+from plaudit.stages.nft import nft_objective, optimality
+from plaudit.stages.settings import NftSettings, TrainSettings
 
 
 def test_crpo_is_ln_2_where_the_model_is_its_reference() -> None:
@@ -34,13 +37,58 @@ def test_crpo_by_hand_and_its_gradient() -> None:
     assert loser.grad.item() == pytest.approx(-slope, abs=1e-4)
 
 
-def test_pairs_are_best_against_worst_and_the_widest_come_first() -> None:
-    captions = ["x", "x", "x", "y", "y", "alone"]
-    scores = np.array([0.2, 0.5, 0.3, 0.9, 0.1, 0.7])
-    pairs = choose_pairs(captions, scores, 5)
-    assert [(p.caption, p.winner, p.loser) for p in pairs] == [("y", 3, 4), ("x", 1, 0)]
-    assert pairs[0].margin == pytest.approx(0.8)
-    assert choose_pairs(captions, scores, 1) == pairs[:1]
+@pytest.mark.parametrize("beta", [20.0, 2000.0])
+def test_at_first_crpo_lowers_the_winners_loss_and_raises_the_losers_by_a_quarter_of_beta(beta: float) -> None:
+    winner = torch.tensor([0.5, 0.7, 1.1], requires_grad=True)
+    loser = torch.tensor([0.6, 0.1, 0.9], requires_grad=True)
+    found = crpo_objective(winner, loser, winner.detach(), loser.detach(), beta, lambda_fm=1.0)
+    found["preference_loss"].backward()
+    # sigmoid(0) = 1/2, so each pair's slope is beta/2 x 1/2, and the loss is a mean over three.
+    assert torch.allclose(winner.grad, torch.full((3,), beta / 4 / 3))
+    assert torch.allclose(loser.grad, torch.full((3,), -beta / 4 / 3))
+
+
+def test_nft_by_hand() -> None:
+    # one value a clip: v_old 1, v_new 2, v 4; beta 0.2 -> v+ = 1.2, v- = 0.8, losses 7.84 and 10.24
+    new, old, target = (torch.full((1, 1, 1), value) for value in (2.0, 1.0, 4.0))
+    found = nft_objective(new, old, target, torch.tensor([0.75]), beta=0.2)
+    assert found["positive_loss"].item() == pytest.approx(7.84, rel=1e-6)
+    assert found["negative_loss"].item() == pytest.approx(10.24, rel=1e-6)
+    assert found["loss"].item() == pytest.approx(0.75 * 7.84 + 0.25 * 10.24, rel=1e-6)
+    assert found["drift"].item() == 1.0
+
+
+def test_nft_at_first_is_the_flow_loss_and_pulls_by_how_good_a_clip_is() -> None:
+    torch.manual_seed(0)
+    old, target = torch.randn(3, 4, 2), torch.randn(3, 4, 2)
+    new, good = old.clone().requires_grad_(True), torch.tensor([1.0, 0.5, 0.0])
+    found = nft_objective(new, old, target, good, beta=0.2)
+    assert found["loss"].item() == pytest.approx(flow_loss(old, target).mean().item(), rel=1e-6)
+    found["loss"].backward()
+    # d loss / d v_new = 2 beta (2 r - 1) (v_old - v) / (numbers in a clip x clips)
+    wanted = 2 * 0.2 * (2 * good - 1)[:, None, None] * (old - target) / (8 * 3)
+    assert torch.allclose(new.grad, wanted, atol=1e-7)
+
+
+@given(st.floats(0, 1), st.floats(0.05, 2))
+def test_nft_is_least_where_the_old_velocity_is_moved_by_2r_minus_1_over_beta(good: float, beta: float) -> None:
+    old, target, r = torch.tensor([[[0.3]]]), torch.tensor([[[1.1]]]), torch.tensor([good])
+    best = old + (2 * good - 1) / beta * (target - old)
+    least = nft_objective(best, old, target, r, beta)["loss"]
+    for step in (-0.1, 0.1):
+        assert nft_objective(best + step, old, target, r, beta)["loss"] > least
+
+
+def test_how_good_a_candidate_is_compares_it_with_its_captions_others() -> None:
+    values, captions = np.array([0.30, 0.20, 0.22, 5.0, 0.9]), ["x", "x", "x", "y", "x"]
+    train = TrainSettings(steps=1, learning_rate=1e-3)
+    soft = optimality(values, captions, NftSettings(train=train))
+    # the mean of x is 0.405: advantages -1.05, -2.05, -1.85 and 4.95, clipped at 1; y stands alone
+    assert np.allclose(soft, [0.0, 0.0, 0.0, 0.5, 1.0])
+    softer = optimality(values, captions, NftSettings(train=train, temperature=1.0))
+    assert np.allclose(softer, [0.5 - 0.0525, 0.5 - 0.1025, 0.5 - 0.0925, 0.5, 0.5 + 0.2475])
+    hard = optimality(values, captions, NftSettings(train=train, advantages="binary", clip=3.0))
+    assert np.allclose(hard, [0, 0, 0, 0.5, 1])
 
 
 def test_the_kept_have_the_highest_sum_of_z_scores() -> None:

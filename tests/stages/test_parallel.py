@@ -114,3 +114,16 @@ def test_two_processes_train_as_one_does_and_runs_change_their_number(tmp_path: 
     assert_same(accumulated.folder, pairs[2][1].folder)
     heard = [json.loads((Path(j.folder) / "heard.jsonl").read_text().splitlines()[0]) for j in (plain, pairs[1][1])]
     assert heard[0]["step"] == 6 and heard[0]["mean"] == pytest.approx(heard[1]["mean"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_adapters_train_on_two_processes_as_on_one(tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="the finetune extra is not installed")
+    tiny_shards(tmp_path / "shards")
+    like = {"shards": str(tmp_path / "shards"), "settings": {"lora": {"rank": 2}}}
+    one, ddp, fsdp = (Job(folder=str(tmp_path / name), **like) for name in ("one", "ddp", "fsdp"))
+    fsdp.loop = {"strategy": "fsdp"}
+    run_job(one, accelerator_for("no"))
+    together([ddp, fsdp], tmp_path)
+    assert_same(one.folder, ddp.folder)
+    assert_same(one.folder, fsdp.folder)

@@ -16,6 +16,7 @@ from plaudit.assets import save_tensors
 from plaudit.corpus.shards import ShardSet
 from plaudit.stages.crpo import CrpoObjective
 from plaudit.stages.data import Source, TrainingSet
+from plaudit.stages.lora import add_adapters
 from plaudit.stages.objective import Objective
 from plaudit.stages.parallel import accelerator_for
 from plaudit.stages.settings import CrpoSettings, LoopSettings, TrainSettings
@@ -42,6 +43,8 @@ def run_job(job: Job, accelerator: Accelerator) -> None:
     rows = data.rows("train")
     plain = {"steps": 12, "learning_rate": 1e-3, "batch": 8, "checkpoint_every": 5, "seed": 4}
     settings = TrainSettings.model_validate(plain | (job.settings or {}))
+    if settings.lora is not None:
+        add_adapters(model, settings.lora, settings.seed)
     objective: Objective
     if job.stage == "sft":
         sources = [Source(data, rows, data.rewards[rows]), Source(data, rows[:4], data.rewards[rows[:4]], 2.5)]

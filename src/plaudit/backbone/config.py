@@ -117,3 +117,6 @@ PRESETS: dict[str, BackboneConfig] = {
     ),
 }
 """Named sizes: the released FluxAudio models, and the embedded world's."""
+
+RATES = {"44k": (44_100, 1024), "16k": (16_000, 512)}
+"""Samples a second and a latent frame, of the published sizes by the end of their names."""

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from plaudit.backbone.config import PRESETS
+from plaudit.backbone.config import PRESETS, RATES
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.backbone.initialization import initialize
 from plaudit.hub import MODELS, load
-
-RATES = {"44k": (44_100, 1024), "16k": (16_000, 512)}
-"""Samples a second and a latent frame, of the published sizes by the end of their names."""
 
 SECONDS = 9.975
 """What the published models' latents span of a clip of ten seconds."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from plaudit.corpus.embedded.listeners import Taste, make_pairs, noise_ceiling, 
 from plaudit.corpus.embedded.probes import Measurement, measure
 from plaudit.corpus.embedded.source import EmbeddedClip, EmbeddedCorpus
 from plaudit.corpus.folder import FolderCorpus
+from plaudit.corpus.ledger import LEDGER
 from plaudit.corpus.manifest import SPLITS, Corpus, Entry
 from plaudit.corpus.shards import ShardSet, encode_corpus
 from plaudit.corpus.sources import EmbeddedSource
@@ -83,6 +86,30 @@ def encode(context: Context, folder: Path) -> None:
             settings.shard_size,
             progress=advance,
         )
+
+
+def accept_shards(context: Context, folder: Path) -> None:
+    """See that a prepared shard set is whole and was encoded with the recipe's models; CorpusError where it was not."""
+    found, codec, text = shards(context), context.codec, context.text_encoder
+    frames = int(context.recipe.corpus.seconds * codec.sample_rate / codec.hop + 1e-9)
+    for what, own, wanted in (
+        ("codec", found.stats["codec"], codec.name),
+        ("text encoder", found.stats["text_encoder"], text.name),
+        ("latent frames", found.frames, frames),
+    ):
+        if own != wanted:
+            raise CorpusError(
+                f"{found.folder} was encoded with {what} {own}, the recipe has {wanted}; change it or prepare the set "
+                "again"
+            )
+    write_json(folder / "facts.json", {"folder": str(found.folder), "clips": len(found)})
+
+
+def shards_digest(settings: CorpusSettings) -> str:
+    """A hash of a prepared shard set's ledger, which knows every file's own; "none" where there is no set."""
+    assert settings.folder is not None  # validated with the recipe
+    ledger = settings.folder / LEDGER
+    return hashlib.sha256(ledger.read_bytes()).hexdigest() if ledger.is_file() else "none"
 
 
 def hear(context: Context, folder: Path) -> None:
@@ -162,6 +189,7 @@ def label(context: Context, folder: Path) -> None:
             missing = int(np.isnan(rewards).sum())
             corpus = context.recipe.corpus
             place = f"table {corpus.score_table}" if corpus.score_table else f"column {corpus.reward_column}"
+            place = f"shard set {corpus.folder}" if corpus.kind == "shards" else place
             raise CorpusError(f"{missing} of {len(rewards)} clips have no reward in {place}; fill it in")
     else:
         store = FeatureStore(context.path("features"), context.reward_features)
@@ -169,6 +197,27 @@ def label(context: Context, folder: Path) -> None:
             rewards = reward_model(context).score_features(store.rows(found.ids), found.captions).numpy()
     facts = {"mean": float(rewards.mean()), "std": float(rewards.std())}
     write_json(folder / "rewards.json", {**facts, "rewards": [float(r) for r in rewards]})
+
+
+def reference_clips(context: Context) -> tuple[int, Iterator[tuple[np.ndarray, int]]]:
+    """How many clips, and (sound, rate) of each, that generated ones are compared with, of a corpus of real audio.
+
+    Of a folder all that was encoded. A prepared set has no audio: it is decoded again, the test split's clips, at most
+    `evaluate.reference` of them.
+    """
+    found = shards(context)
+    if context.recipe.corpus.kind == "shards":
+        rows, codec = found.rows("test")[: context.recipe.evaluate.reference], context.codec
+
+        def decoded() -> Iterator[tuple[np.ndarray, int]]:
+            for row in rows:
+                with torch.inference_mode():
+                    yield codec.decode(found.posterior(row[None]).mean)[0].cpu().numpy(), codec.sample_rate
+
+        return len(rows), decoded()
+    source, known = corpus_of(context.recipe.corpus), set(found.ids)
+    entries = [entry for entry in source.entries() if entry.id in known]
+    return len(entries), map(source.load, entries)
 
 
 def shards(context: Context) -> ShardSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from plaudit.chain.data import labels, shards
@@ -11,6 +12,7 @@ from plaudit.generate.clips import ClipRequest, make_clips
 from plaudit.generate.execution import Execution
 from plaudit.generate.model import TextToMusic
 from plaudit.stages.data import Source
+from plaudit.stages.lora import without_adapters
 from plaudit.stages.settings import TrainSettings
 from plaudit.stages.training import Event
 from plaudit.stages.validation import validation_losses
@@ -19,7 +21,10 @@ VALIDATION, SAMPLES = "validation", "samples"
 
 
 def training_events(context: Context, model: TextToMusic, settings: TrainSettings, work: Path) -> list[Event]:
-    """The events that the recipe's `loop` asks for; rows go to `validation.jsonl`, clips to `samples/<step>/`."""
+    """The events that the recipe's `loop` asks for; rows go to `validation.jsonl`, clips to `samples/<step>/`.
+
+    model: the one in training, adapters included where it has some.
+    """
     loop, events = context.recipe.loop, []
     if loop.validate_every:
         found = shards(context)
@@ -38,7 +43,8 @@ def training_events(context: Context, model: TextToMusic, settings: TrainSetting
 
         def sample(step: int) -> dict[str, float]:
             folder = work / SAMPLES / f"{step:08d}"
-            make_clips(model, requests, context.recipe.sampling, folder, Execution(batch=len(requests)))
+            whole = model if settings.lora is None else replace(model, backbone=without_adapters(model.backbone))
+            make_clips(whole, requests, context.recipe.sampling, folder, Execution(batch=len(requests)))
             return {}
 
         events.append(Event(SAMPLES, loop.sample_every, sample))

@@ -33,7 +33,9 @@ from plaudit.evaluate.report.data import (
     read_curves,
 )
 from plaudit.evaluate.report.page import write_report
+from plaudit.generate.model import read_model_config
 from plaudit.machine import peak_memory
+from plaudit.stages.pairs import read_candidates
 
 TITLES = {
     "baseline": "Baseline",
@@ -41,6 +43,7 @@ TITLES = {
     "expert_iteration": "Expert iteration",
     "cross_load": "Cross-load",
     "crpo": "CRPO",
+    "nft": "NFT",
     "finished": "Post-processed",
 }
 
@@ -60,21 +63,19 @@ def write_page(context: Context, folder: Path, shown: list[str], swept: list[str
         curves=_curves(context, shown),
         sweeps=[_sweep(context, stage) for stage in swept],
         samples=_samples(context, shown, len(stages[0].scores)),
-        choice=_choice(context) if "crpo" in shown else None,
+        choice=_choice(context),
         utility_name="true utility",
     )
     write_report(data, folder)
 
 
 def _note(context: Context, stage: str) -> str:
-    sampling, stages = context.recipe.sampling, context.recipe.stages
+    sampling = context.recipe.sampling
     if stage == "baseline":
         return f"the SFT model asked for no score, guidance {sampling.guidance.weight:g}"
     if stage == "finished":
         return "the last stage's clips after loudness and true-peak control"
-    injection = stages.sft.injection
-    if stage in ("cross_load", "crpo") and stages.cross_load is not None:
-        injection = stages.cross_load.injection
+    injection = read_model_config(context.path(stage)).backbone.injection
     return f"{injection}, score {sampling.score}, guidance {sampling.guidance.weight:g}"
 
 
@@ -105,6 +106,8 @@ _DESCRIPTION = {
     "small models. It is a test bench and a first experience, not a claim about real music.",
     "folder": "The whole chain on a folder of audio. What listeners truly prefer is not known; the reward predicts "
     "it.",
+    "shards": "The whole chain on a prepared shard set. What listeners truly prefer is not known; the reward predicts "
+    "it. The reference of distances is what the codec gives back of the test split.",
 }
 
 
@@ -119,7 +122,7 @@ def _processor() -> str:
 
 def _corpus_facts(context: Context) -> CorpusFacts:
     settings, found = context.recipe.corpus, shards(context)
-    quarantine = context.path("shards") / "quarantine.jsonl"
+    quarantine = found.folder / "quarantine.jsonl"
     lines = quarantine.read_text().splitlines() if quarantine.exists() else []
     reasons = [json.loads(line)["reason"] for line in lines]
     flaws: dict[str, float] = {}
@@ -165,12 +168,12 @@ def _sweep(context: Context, stage: str) -> Sweep:
 
 def _choice(context: Context) -> Choice | None:
     """The candidates of preference tuning, which are several per caption, as a choice by reward; CLAP looks on."""
-    settings = context.recipe.stages.crpo
-    assert settings is not None
-    scores = read_json(context.path("crpo") / "candidates" / "scores.json")
-    rows = {name: np.array(scores[name]).reshape(settings.captions, settings.candidates) for name in ("reward", "clap")}
-    if settings.captions < 2:
+    settings = context.recipe.stages.pairs
+    made = [] if settings is None else read_candidates(context.path("pairs"))
+    if settings is None or not made or settings.captions < 2:
         return None
+    grid = (settings.captions, settings.candidates)
+    rows = {name: np.array([getattr(one, name) for one in made]).reshape(grid) for name in ("reward", "clap")}
     return Choice("the candidates of preference tuning", rows["reward"], {"clap": rows["clap"]})
 
 

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from plaudit.audio import read_audio, resample, write_file
 from plaudit.audio_format import AudioFormat
-from plaudit.chain.data import corpus_of, reward_model, shards
+from plaudit.chain.candidates import sampling_settings
+from plaudit.chain.data import reference_clips, reward_model, shards
 from plaudit.chain.runner import Context
-from plaudit.chain.train import load_stage, sampling_settings
+from plaudit.chain.stage_models import load_stage
 from plaudit.corpus.embedded.listeners import utility
 from plaudit.corpus.embedded.probes import measure
 from plaudit.corpus.embedded.source import EmbeddedCorpus
@@ -26,8 +27,6 @@ from plaudit.generate.clips import ClipRequest, make_clips
 from plaudit.generate.delivery import deliver, prepared_delivery
 from plaudit.generate.execution import Execution
 from plaudit.recipe import Recipe
-
-TRAINED = ("sft", "expert_iteration", "cross_load", "crpo")
 
 PROMPT_SEED, REFERENCE_SEED = 7_000_001, 7_000_002
 """Seeds of the embedded corpora that prompts and reference are drawn from; no training corpus may use them."""
@@ -46,7 +45,7 @@ def stages_of(recipe: Recipe) -> list[str]:
 
     The baseline is the SFT model asked for no score; it shares SFT's weights, so that what differs is the condition.
     """
-    return ["baseline", *(name for name in TRAINED if getattr(recipe.stages, name) is not None)]
+    return ["baseline", *recipe.stages.models]
 
 
 def held_out(context: Context, count: int) -> HeldOut:
@@ -66,7 +65,7 @@ def held_out(context: Context, count: int) -> HeldOut:
 
 
 def embed_reference(context: Context, folder: Path) -> None:
-    """CLAP embeddings of audio as it should sound: clean embedded clips, or the whole folder."""
+    """CLAP embeddings of audio as it should sound: clean embedded clips, or clips of the corpus."""
     settings = context.recipe.corpus
     rate = context.clap.sample_rate
     parts = []
@@ -78,12 +77,10 @@ def embed_reference(context: Context, folder: Path) -> None:
                 parts.append(embed_audio(context.clap, [wave], rate))
                 advance(done + 1, corpus.size)
         else:
-            source, known = corpus_of(settings), set(shards(context).ids)
-            entries = [entry for entry in source.entries() if entry.id in known]
-            for done, entry in enumerate(entries):
-                heard, own_rate = source.load(entry)
+            total, clips = reference_clips(context)
+            for done, (heard, own_rate) in enumerate(clips, start=1):
                 parts.append(embed_audio(context.clap, [torch.from_numpy(resample(heard, own_rate, rate))], rate))
-                advance(done + 1, len(entries))
+                advance(done, total)
     np.save(folder / "embeddings.npy", np.concatenate(parts))
 
 

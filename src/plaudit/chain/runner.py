@@ -37,6 +37,10 @@ class Reporter(Protocol):
         """A bar for work that takes a while: with reporter.progress("encoding") as advance: advance(done, total)."""
 
 
+Maker = Callable[["Context", Path], None]
+"""Fills the folder of a step."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One step: made from `settings`, the steps in `needs`, and this `version` of its code.
@@ -49,7 +53,7 @@ class Step:
     version: int
     settings: dict[str, Any]
     needs: tuple[str, ...]
-    make: Callable[[Context, Path], None]
+    make: Maker
     together: bool = False
 
 
@@ -70,8 +74,10 @@ class Context:
 
     @cached_property
     def shards(self) -> ShardSet:
-        """The encoded corpus of the step before; one process looks at its checksums, once."""
-        return ShardSet(self.path("shards"), verify=self.team.leads)
+        """The encoded corpus: that of the step before, or a prepared one; one process looks at its checksums, once."""
+        corpus = self.recipe.corpus
+        prepared = corpus.folder if corpus.kind == "shards" else None
+        return ShardSet(prepared or self.path("shards"), verify=self.team.leads)
 
     @cached_property
     def codec(self) -> Codec:
@@ -116,11 +122,18 @@ def run_chain(recipe: Recipe, folder: Path, steps: list[Step], reporter: Reporte
         if team.leads:
             write_atomically(folder / "recipe.yaml", recipe.to_yaml())
         context = Context(recipe, run, reporter if team.leads else Silent(), accelerator, team)
+        context.keys.update(keys_of(steps))
         for step in steps:
-            needs = {name: context.keys[name] for name in step.needs}
-            key = fingerprint(step=step.name, version=step.version, settings=step.settings, needs=needs)
-            context.keys[step.name] = key
-            _make(context, step, key)
+            _make(context, step, context.keys[step.name])
+
+
+def keys_of(steps: list[Step]) -> dict[str, str]:
+    """The fingerprint of each step, of which each stands after those that it needs."""
+    keys: dict[str, str] = {}
+    for step in steps:
+        needs = {name: keys[name] for name in step.needs}
+        keys[step.name] = fingerprint(step=step.name, version=step.version, settings=step.settings, needs=needs)
+    return keys
 
 
 def _make(context: Context, step: Step, key: str) -> None:

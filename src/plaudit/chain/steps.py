@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from plaudit import hub
-from plaudit.chain import data, results, train
+from plaudit.chain import data, pairs, results, train
 from plaudit.chain.page import write_page
-from plaudit.chain.runner import Context, Reporter, Step, run_chain
+from plaudit.chain.runner import Context, Maker, Reporter, Step, run_chain
 from plaudit.corpus.embedded.listeners import Taste
 from plaudit.errors import RunError
 from plaudit.recipe import Recipe, load_recipe
+from plaudit.settings import Settings
 
 FINISHED = "finished"
 """The table's row, and the step, of the last stage's clips after post-processing."""
@@ -22,8 +23,11 @@ FINISHED = "finished"
 def run_recipe(recipe: Recipe, folder: Path, reporter: Reporter, only: str = "report") -> Path:
     """Make what is missing or stale of the step `only` and of all it needs in the run `folder`; the step's folder.
 
-    Raises RunError for a step that the recipe doesn't have.
+    Raises RunError for a step that the recipe doesn't have, and for pairs that making the run would remove.
     """
+    given = None if recipe.stages.pairs is None else recipe.stages.pairs.read_from
+    if given is not None and given.resolve().is_relative_to((folder / "pairs").resolve()):
+        raise RunError(f"stages.pairs.read_from lies in this run's own {folder / 'pairs'}; copy it to another folder")
     run_chain(recipe, folder, needed_for(only, steps(recipe)), reporter)
     return folder / only
 
@@ -61,10 +65,15 @@ def _data_steps(recipe: Recipe) -> list[Step]:
     codec, text = hub.digest(hub.CODECS, models.codec), hub.digest(hub.TEXT_ENCODERS, models.text_encoder)
     clap, listener = hub.digest(hub.CLAPS, models.clap), hub.digest(hub.AUDIO_EMBEDDERS, models.audio_embedder)
     named = {"models": models.model_dump()}
-    found = [
-        Step("corpus", 1, {"corpus": corpus}, (), data.list_corpus),
-        Step("shards", 1, {**named, "codec": codec, "text": text, "clap": clap}, ("corpus",), data.encode),
-    ]
+    encoders = {**named, "codec": codec, "text": text, "clap": clap}
+    if recipe.corpus.kind == "shards":
+        prepared = {"corpus": corpus, "set": data.shards_digest(recipe.corpus)}
+        found = [Step("shards", 1, {**encoders, **prepared}, (), data.accept_shards)]
+    else:
+        found = [
+            Step("corpus", 1, {"corpus": corpus}, (), data.list_corpus),
+            Step("shards", 1, encoders, ("corpus",), data.encode),
+        ]
     labelled_from: tuple[str, ...] = ("shards",)
     if recipe.reward.kind != "table":
         found.append(Step("features", 1, {**named, "clap": clap, "listener": listener}, ("shards",), data.hear))
@@ -83,17 +92,23 @@ def _data_steps(recipe: Recipe) -> list[Step]:
 def _training_steps(recipe: Recipe) -> list[Step]:
     stages, shared = recipe.stages, {"precision": recipe.precision}
     sampling = {**shared, "sampling": recipe.sampling.model_dump(mode="json"), "batch": recipe.generation_batch}
-    backbone = {**shared, "backbone": recipe.backbone.model_dump()}
+    start = hub.start_digest(recipe.backbone.start_from)
+    backbone = {**shared, "backbone": recipe.backbone.model_dump(), "start": start}
     found = [Step("sft", 1, {**backbone, "stage": stages.sft.model_dump()}, ("shards", "labels"), train.sft, True)]
-    makers = (
-        ("expert_iteration", stages.expert_iteration, train.expert_iteration, True),
-        ("cross_load", stages.cross_load, train.cross_loaded, False),
-        ("crpo", stages.crpo, train.crpo, True),
-    )
-    for name, settings, make, together in makers:
+
+    def add(name: str, settings: Settings | None, make: Maker, together: bool = True, **more: str) -> None:
         if settings is not None:
-            needs = (found[-1].name, "labels")
-            found.append(Step(name, 1, {**sampling, "stage": settings.model_dump()}, needs, make, together))
+            paired = ("pairs",) if name in ("crpo", "nft") else ()
+            needs = (stages.before(name), *paired, "labels")
+            made_from = {**sampling, "stage": settings.model_dump(mode="json"), **more}
+            found.append(Step(name, 1, made_from, needs, make, together))
+
+    add("expert_iteration", stages.expert_iteration, train.expert_iteration)
+    add("cross_load", stages.cross_load, train.cross_loaded, together=False)
+    if stages.pairs is not None:
+        add("pairs", stages.pairs, pairs.make_pairs, together=False, file=pairs.pairs_digest(stages.pairs))
+    add("crpo", stages.crpo, train.crpo)
+    add("nft", stages.nft, train.nft)
     return found
 
 

@@ -36,24 +36,35 @@ def demo(output: Output = None, changes: Changes = None, json: Json = False) -> 
 
 
 def run_recipe(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or a shipped recipe's name (demo, embedded, smoke).")],
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or a shipped recipe's name (demo, paper, lora ...).")],
     output: Output = None,
     changes: Changes = None,
     only: Only = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what is needed, how long it takes, in how much memory.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Run every stage of a recipe, or one, into a run folder; what is done is skipped, what was killed is continued.
 
     Example: plaudit run recipes/smoke.yaml --set stages.crpo.beta=500
 
+    What a large run will cost, measured on this machine: plaudit run paper --dry-run
+
     On several GPUs: torchrun --nproc-per-node 8 -m plaudit run recipes/smoke.yaml
     """
     from plaudit.recipe import load_recipe
 
     settings = load_recipe(recipe, changes)
+    folder, last = output or Path("runs") / settings.name, only or "report"
+    if dry_run:
+        from plaudit.cli.forecast import show_forecast
+
+        show_forecast(settings, folder, last, json)
+        return
     from plaudit.chain.steps import run_recipe as run  # heavy imports only once the recipe is known to be sound
 
-    made = run(settings, output or Path("runs") / settings.name, ConsoleReporter(), only or "report")
+    made = run(settings, folder, ConsoleReporter(), last)
     if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
         _say(made, json)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -11,7 +11,17 @@ from plaudit.audio_format import AudioFormat
 from plaudit.flow.guidance import Guidance
 from plaudit.flow.solvers import Solver
 from plaudit.flow.trajectories import Trajectory
-from plaudit.settings import Count, CountOrZero, NotNegative, Positive, Settings, nearest, validated, with_changes
+from plaudit.settings import (
+    Count,
+    CountOrZero,
+    NotNegative,
+    Positive,
+    Precision,
+    Settings,
+    nearest,
+    validated,
+    with_changes,
+)
 
 
 class Piece(Settings):
@@ -44,7 +54,7 @@ class SamplingSettings(Settings):
     score: float | None = None
     prefix: str = ""
     negative_prompt: str = "noise, distortion, low quality, static, hum, hiss, clipping, muffled, amateur recording"
-    precision: Literal["bf16", "no"] = "bf16"
+    precision: Precision = "bf16"
     piece: Piece = Piece()
     trajectory: Trajectory | None = None
 

@@ -31,6 +31,8 @@ def average_folder(folder: Path, sigma_rel: float, output: Path, step: int | Non
     snapshots = [Snapshot.load(path) for path in paths]
     weights = reconstruct(snapshots, sigma_rel, step)
     backbone = hub.load_backbone(folder, config.backbone)
+    if weights.keys() != dict(backbone.named_parameters()).keys():
+        raise ModelError(f"the snapshots in {folder} are of adapters, not of whole weights")
     load_parameters(backbone, weights)
     facts = {"sigma_rel": sigma_rel, "step": step or max(s.step for s in snapshots), "snapshots": len(snapshots)}
     config = replace(config, made=config.made | {"ema": facts})

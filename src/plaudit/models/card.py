@@ -18,7 +18,8 @@ STAGES = {
     "sft": "flow matching on captioned clips with their rewards as a condition",
     "expert_iteration": "its own clips, the best by reward and CLAP kept, trained on beside the corpus and then alone",
     "cross_load": "the weights loaded into another injection of the score, without training",
-    "crpo": "preference pairs of its own clips, chosen by CLAP (CRPO)",
+    "crpo": "preference pairs of clips (CRPO)",
+    "nft": "its own clips, by how much better each is than others of its caption (DiffusionNFT)",
 }
 METRICS = {"reward": "reward", "clap": "CLAP score", "frechet": "Frechet distance", "utility": "true utility"}
 

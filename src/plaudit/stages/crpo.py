@@ -1,10 +1,9 @@
-"""CRPO (TangoFlux, arXiv 2412.21037): preference tuning on pairs that CLAP chose among the model's own clips."""
+"""CRPO (TangoFlux, arXiv 2412.21037): preference tuning on pairs, by default those that CLAP chose among own clips."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,33 +15,6 @@ from plaudit.stages.objective import Inputs
 from plaudit.stages.settings import CrpoSettings
 from plaudit.stages.sft import draw_latents
 from plaudit.types import TextFeatures
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Of one caption's candidates, by position in the list of all, the highest CLAP score and the lowest."""
-
-    caption: str
-    winner: int
-    loser: int
-    margin: float
-
-
-def choose_pairs(captions: list[str], clap_scores: np.ndarray, count: int) -> list[Pair]:
-    """Best against worst candidate by CLAP score for each caption; of these pairs, the `count` of widest margin.
-
-    captions: one per candidate, equal for candidates of the same caption. Captions with one candidate make no pair.
-    """
-    groups: dict[str, list[int]] = {}
-    for position, caption in enumerate(captions):
-        groups.setdefault(caption, []).append(position)
-    pairs = []
-    for caption, members in groups.items():
-        ranked = sorted(members, key=lambda m: clap_scores[m])
-        if len(ranked) > 1:
-            margin = float(clap_scores[ranked[-1]] - clap_scores[ranked[0]])
-            pairs.append(Pair(caption, ranked[-1], ranked[0], margin))
-    return sorted(pairs, key=lambda p: -p.margin)[:count]
 
 
 def crpo_objective(

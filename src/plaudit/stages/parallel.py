@@ -76,6 +76,19 @@ def blocks_of(network: nn.Module) -> list[nn.Module]:
     return found
 
 
+def checkpoint_blocks(blocks: list[nn.Module]) -> None:
+    """Let blocks keep what they begin with alone, and compute themselves again in the backward pass."""
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+
+
+def restore_blocks(modules: list[nn.Module]) -> None:
+    """Undo `checkpoint_blocks`, and compiling."""
+    for module in modules:
+        module.__dict__.pop("forward", None)
+        module._compiled_call_impl = None
+
+
 @dataclass(frozen=True)
 class Spread:
     """A network while it is trained.
@@ -134,8 +147,7 @@ def spread(network: nn.Module, loop: LoopSettings, accelerator: Accelerator) -> 
     inner = copy.deepcopy(network) if sharded else network
     blocks = blocks_of(inner)
     if loop.activation_checkpointing:
-        for block in blocks:
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        checkpoint_blocks(blocks)
     if loop.compile:
         for block in blocks:
             block.compile()
@@ -153,9 +165,7 @@ def spread(network: nn.Module, loop: LoopSettings, accelerator: Accelerator) -> 
     finally:
         if not sharded:
             accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
-        for module in [inner, *blocks]:
-            module.__dict__.pop("forward", None)
-            module._compiled_call_impl = None
+        restore_blocks([inner, *blocks])
         accelerator.free_memory()
 
 

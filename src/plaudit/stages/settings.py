@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -10,9 +11,21 @@ from plaudit.backbone.config import Injection
 from plaudit.settings import Count, CountOrZero, NotNegative, Positive, Settings, Share
 
 
+class LoraSettings(Settings):
+    """Low-rank adapters (Hu et al., arXiv 2106.09685) in place of all weights: W + alpha / rank B A, B zero at first.
+
+    targets: which linear layers of the blocks get one, by the last part of their names. Convolutions get none.
+    """
+
+    rank: Count = 16
+    alpha: Count = 32
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("qkv", "out", "gate_up", "down", "modulation")
+
+
 class TrainSettings(Settings):
     """One training pass on the shared loop. `batch` x `accumulate` samples make one update; the learning rate is
-    multiplied by 0.1 at each share of the steps named in `decay_at`."""
+    multiplied by 0.1 at each share of the steps named in `decay_at`. lora: train adapters, which are merged into the
+    weights at the end, and leave the weights themselves as they are."""
 
     steps: CountOrZero
     learning_rate: Positive
@@ -26,6 +39,7 @@ class TrainSettings(Settings):
     text_dropout: Share = 0.1
     checkpoint_every: Count = 100
     seed: int = 0
+    lora: LoraSettings | None = None
 
 
 class LoopSettings(Settings):
@@ -60,24 +74,31 @@ class LoopSettings(Settings):
 
 
 class SftSettings(Settings):
-    """Stage 1: reward-conditioned training on the whole corpus."""
+    """Stage 1: reward-conditioned training on the whole corpus.
 
-    injection: Injection = "global_adaln"
+    injection: by default "global_adaln", the paper's; of a model that training starts from, its own.
+    """
+
+    injection: Injection | None = None
     train: TrainSettings
 
 
 class ExpertSettings(Settings):
     """Stage 2: rank the model's own clips by z(reward) + z(CLAP), keep the best, train on corpus + kept, then on the
-    kept alone (`polish`)."""
+    kept alone (`polish`). With several `rounds` the next begins with the model that the last one left.
+
+    corpus: false trains on the kept alone in both passes, without data of others.
+    """
 
     candidates: Count = 630
     keep: Count = 64
     oversample: Count = 5
     rounds: Count = 1
+    corpus: bool = True
     score: float = 1.5
     seed: int = 1000
     train: TrainSettings
-    polish: TrainSettings
+    polish: TrainSettings | None = None
 
     @model_validator(mode="after")
     def _keeps_fewer_than_it_makes(self) -> ExpertSettings:
@@ -92,19 +113,59 @@ class CrossLoadSettings(Settings):
     injection: Injection = "input_add"
 
 
-class CrpoSettings(Settings):
-    """Stage 4: preference tuning on (winner, loser) pairs chosen by CLAP among candidates of the same caption."""
+class PairSettings(Settings):
+    """Stage 4a: several candidates for each of `captions`, scored by reward and CLAP, and pairs of those that differ.
+
+    by: the score that pairs are chosen by; the paper's is CLAP. pairs: at most so many, those of widest margin.
+    per_caption: at most so many of a caption, which share no clip. min_margin: pairs that differ less are left out.
+    read_from: a pairs file, or its folder, in the place of candidates of one's own (docs/recipes.md has the format);
+    the filters hold for it where it states margins.
+    """
 
     captions: Count = 64
     candidates: Annotated[int, Field(ge=2)] = 4
+    by: Literal["clap", "reward"] = "clap"
     pairs: Count = 64
-    beta: Positive = 2000.0
-    lambda_fm: NotNegative = 1.0
+    per_caption: Count = 1
+    min_margin: NotNegative = 0.0
+    read_from: Path | None = None
     seed: int = 5000
-    train: TrainSettings
 
     @model_validator(mode="after")
-    def _can_make_the_pairs(self) -> CrpoSettings:
-        if self.pairs > self.captions:
-            raise ValueError(f"pairs ({self.pairs}) must not exceed captions ({self.captions}): one pair per caption")
+    def _can_make_the_pairs(self) -> PairSettings:
+        if self.read_from is not None:
+            return self
+        if self.per_caption > self.candidates // 2:
+            raise ValueError(
+                f"{self.candidates} candidates make at most {self.candidates // 2} pairs per caption, not "
+                f"per_caption ({self.per_caption})"
+            )
+        if self.pairs > self.captions * self.per_caption:
+            raise ValueError(
+                f"pairs ({self.pairs}) must not exceed captions x per_caption ({self.captions * self.per_caption})"
+            )
         return self
+
+
+class CrpoSettings(Settings):
+    """Stage 4: preference tuning on (winner, loser) pairs against a frozen reference."""
+
+    beta: Positive = 2000.0
+    lambda_fm: NotNegative = 1.0
+    train: TrainSettings
+
+
+class NftSettings(Settings):
+    """Stage 4, the other way: negative-aware tuning on all candidates by how much better they are than their caption's
+    others.
+
+    by: the score that counts. advantages: "binary" asks whether a candidate is above the mean of its caption's,
+    "reward" by how much, in units of `temperature`. clip: advantages are held within it.
+    """
+
+    beta: Positive = 0.2
+    by: Literal["reward", "clap"] = "reward"
+    advantages: Literal["binary", "reward"] = "reward"
+    temperature: Positive = 0.1
+    clip: Positive = 1.0
+    train: TrainSettings

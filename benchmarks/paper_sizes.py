@@ -1,0 +1,173 @@
+"""The paper's recipe through every step at the true sizes of its models: `python -m benchmarks.paper_sizes [seconds]`.
+
+For machines without the released weights: FluxAudio-S, Flan-T5-large's encoder, both CLAPs (HTSAT and RoBERTa-base),
+MERT-330M, MMAudio's mel VAE, BigVGAN v2 and TuneJury's head are built with random weights, clips are the embedded
+composer's at 44.1 kHz, and every training pass has an update or two of small batches. It shows that the parts fit at
+these sizes, what memory they take, and how long each step is; what comes out is noise. Clips have `seconds` (10 by
+default, as in the paper; less is quicker). Needs about 8 GB of memory and little disk.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import (
+    ClapAudioConfig,
+    ClapConfig,
+    ClapModel,
+    ClapTextConfig,
+    HubertConfig,
+    HubertModel,
+    T5Config,
+    T5EncoderModel,
+)
+
+from plaudit import hub
+from plaudit.audio import resample, write_wav
+from plaudit.chain import train
+from plaudit.chain.steps import run_recipe
+from plaudit.cli.console import ConsoleReporter
+from plaudit.codec.bigvgan import BigVGAN, BigVGANConfig
+from plaudit.codec.mel import MEL_44K
+from plaudit.codec.mel_codec import MelCodec
+from plaudit.codec.mel_vae import MelVAE, MelVAEConfig
+from plaudit.corpus.embedded.source import EmbeddedCorpus
+from plaudit.corpus.folder import FolderCorpus
+from plaudit.corpus.shards import encode_corpus
+from plaudit.encoders.laion_clap import LaionCLAP
+from plaudit.encoders.mert import MERT
+from plaudit.encoders.t5_clap import T5CLAPText
+from plaudit.machine import peak_memory
+from plaudit.recipe import load_recipe
+from plaudit.reward.features import PUBLISHED_BLOCKS
+from plaudit.reward.head import TuneJuryHead
+from plaudit.reward.scorer import save_head
+from plaudit.runs import Run
+from tests.encoders.words_tokenizer import byte_tokenizer
+
+CLIPS = 12
+
+VOCODER_44K = BigVGANConfig(
+    bands=128,
+    channels=1536,
+    upsample_rates=(8, 4, 2, 2, 2, 2),
+    upsample_kernels=(16, 8, 4, 4, 4, 4),
+    block_kernels=(3, 7, 11),
+    block_dilations=((1, 3, 5), (1, 3, 5), (1, 3, 5)),
+    final_bias=False,
+    final_tanh=False,
+)
+
+SMALL = [
+    "stages.sft.train={steps: 2, batch: 2, accumulate: 1, warmup: 0}",
+    "stages.expert_iteration={candidates: 2, keep: 1}",
+    "stages.expert_iteration.train={steps: 2, batch: 2, accumulate: 1}",
+    "stages.expert_iteration.polish={steps: 1, batch: 1, accumulate: 1}",
+    "stages.pairs={captions: 1, candidates: 2, pairs: 1}",
+    "stages.crpo.train={steps: 1, batch: 1, warmup: 0}",
+    "loop={snapshot_every: 0, validate_every: 0, readers: 1}",
+    "sampling.steps=2",
+    "generation_batch=2",
+    "post={separate: {passes: 0}, seconds: null}",
+    "evaluate={prompts: 2, reference: 2, sweep_prompts: 2, sweep_scores: [0, 5], players: 2}",
+]
+
+
+def count(module: nn.Module) -> str:
+    """Its parameters in millions."""
+    return f"{sum(p.numel() for p in module.parameters()) / 1e6:.0f} M"
+
+
+@cache
+def codec() -> MelCodec:
+    """The 44.1 kHz mel codec, its vocoder loud enough not to be taken for silence."""
+    vae, vocoder = MelVAE(MelVAEConfig(128, 40, 512)).eval(), BigVGAN(VOCODER_44K).eval()
+    with torch.inference_mode():
+        peak = vocoder(torch.randn(1, 128, 16)).abs().max()
+    with torch.no_grad():
+        vocoder.conv_out.weight.mul_(0.1 / peak)
+    print(f"mel VAE {count(vae)}, BigVGAN {count(vocoder)}")
+    return MelCodec("codec-44k", MEL_44K, vae, vocoder).requires_grad_(False)
+
+
+@cache
+def clap() -> LaionCLAP:
+    """LAION's CLAP; one stands for both of the paper's, which have one shape."""
+    audio = ClapAudioConfig(
+        patch_embeds_hidden_size=128, hidden_size=1024, depths=[2, 2, 12, 2], num_attention_heads=[4, 8, 16, 32]
+    )
+    text = ClapTextConfig(vocab_size=50265, max_position_embeddings=514)
+    model = ClapModel(ClapConfig(audio_config=audio, text_config=text, projection_dim=512))
+    print(f"CLAP {count(model)}")
+    return LaionCLAP("clap-music", model, byte_tokenizer())
+
+
+@cache
+def text_encoder() -> T5CLAPText:
+    """The encoder of Flan-T5-large with CLAP's text."""
+    sizes = {"d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24, "num_heads": 16, "vocab_size": 32128}
+    t5 = T5EncoderModel(T5Config(feed_forward_proj="gated-gelu", pad_token_id=1, **sizes))
+    print(f"T5's encoder {count(t5)}")
+    return T5CLAPText("text-t5-clap", t5, byte_tokenizer(), clap())
+
+
+@cache
+def mert() -> MERT:
+    """MERT-v1-330M, a HuBERT of the large size."""
+    sizes = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+    model = HubertModel(HubertConfig(feat_extract_norm="layer", do_stable_layer_norm=True, **sizes))
+    print(f"MERT {count(model)}")
+    return MERT("mert-330m", model, True)
+
+
+def put_on_shelves() -> None:
+    """Let the recipe's names mean these models."""
+    hub.CODECS.named["codec-44k"] = codec
+    hub.TEXT_ENCODERS.named["text-t5-clap"] = text_encoder
+    hub.CLAPS.named["clap-music"] = clap
+    hub.AUDIO_EMBEDDERS.named["mert-330m"] = mert
+    # An untrained codec gives back noise, which training rightly refuses.
+    train.require_fit = lambda music: None
+
+
+def prepare(folder: Path, seconds: float) -> Path:
+    """Audio, captions and rewards of a few clips, and the shard set of them."""
+    corpus = EmbeddedCorpus(CLIPS, seconds, 1)
+    with (folder / "captions.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["file", "caption", "reward"])
+        for number, clip in enumerate(corpus.clips):
+            write_wav(folder / f"{number}.wav", resample(corpus.render(clip), corpus.rate, 44_100), 44_100)
+            rows.writerow([f"{number}.wav", clip.caption, number / CLIPS])
+    source = FolderCorpus(folder, folder / "captions.csv", reward_column="reward", validation=0.0, test=0.4)
+    encode_corpus(source, codec(), text_encoder(), folder / "shards", seconds, batch_size=2)
+    return folder / "shards"
+
+
+def main(seconds: float) -> None:
+    """Prints a line for each step."""
+    torch.manual_seed(0)
+    put_on_shelves()
+    with tempfile.TemporaryDirectory() as place:
+        began = time.monotonic()
+        shards = prepare(Path(place), seconds)
+        print(f"preparing {CLIPS} clips of {seconds:g} s: {time.monotonic() - began:.1f} s")
+        head, encoders = TuneJuryHead(2048, (1024, 512, 256, 128)), {"clap": "clap-music", "audio": "mert-330m"}
+        save_head(Path(place) / "reward", head, PUBLISHED_BLOCKS, encoders, {"licence": "none", "made": {}})
+        data = [f"corpus.folder={shards}", f"corpus.seconds={seconds}", f"reward.name={place}/reward"]
+        run_recipe(load_recipe("paper", [*data, *SMALL]), Path(place) / "run", ConsoleReporter())
+        taken = Run(Path(place) / "run").seconds()
+    for step, spent in taken.items():
+        print(f"{step:24} {spent:8.1f} s")
+    print(f"{'all':24} {sum(taken.values()):8.1f} s, {peak_memory() / 2**30:.1f} GiB at most")
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 10.0)

@@ -1,0 +1,85 @@
+"""The step that makes preference pairs, or takes those that others made: one folder in one format."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from plaudit.assets import write_json
+from plaudit.chain.candidates import encode_clips, make_candidates, training_captions
+from plaudit.chain.runner import Context
+from plaudit.chain.stage_models import load_stage
+from plaudit.corpus.shard_set import ShardSet
+from plaudit.errors import CorpusError
+from plaudit.stages.pairs import (
+    CANDIDATES,
+    PAIRS,
+    SHARDS,
+    Candidate,
+    Pair,
+    choose_pairs,
+    clips_of,
+    filtered,
+    pairs_file,
+    read_pairs,
+    write_lines,
+)
+from plaudit.stages.settings import PairSettings
+
+AUDIO = "clips"
+
+
+def make_pairs(context: Context, folder: Path) -> None:
+    """Fill the folder: the run's own candidates with their scores, or none; the pairs; latents of all clips."""
+    settings = context.recipe.stages.pairs
+    assert settings is not None
+    if settings.read_from is None:
+        candidates = _candidates(context, settings, folder)
+        write_lines(folder / CANDIDATES, candidates)
+        pairs, clips = choose_pairs(candidates, settings), {c.clip: (c.caption, folder / c.clip) for c in candidates}
+    else:
+        place = pairs_file(settings.read_from).parent.resolve()
+        pairs = filtered(read_pairs(settings.read_from), settings)
+        clips = {clip: (caption, place / clip) for clip, caption in clips_of(pairs).items()}
+    if not pairs:
+        raise CorpusError("no pair passes stages.pairs.min_margin; lower it")
+    encoded = encode_clips(context, clips, folder / SHARDS)
+    write_lines(folder / PAIRS, pairs)
+    write_json(folder / "facts.json", _facts(pairs, clips, encoded))
+
+
+def _candidates(context: Context, settings: PairSettings, folder: Path) -> list[Candidate]:
+    captions = training_captions(context, settings.captions, settings.seed)
+    prompts = [caption for caption in captions for _ in range(settings.candidates)]
+    model = load_stage(context, context.recipe.stages.before("pairs"))
+    made = make_candidates(context, model, prompts, settings.seed, context.recipe.sampling.score, folder / AUDIO)
+    return [
+        Candidate(f"{AUDIO}/{path.name}", prompt, reward, clap, made.score)
+        for path, prompt, reward, clap in zip(
+            made.paths, prompts, made.reward.tolist(), made.clap.tolist(), strict=True
+        )
+    ]
+
+
+def _facts(pairs: list[Pair], clips: dict[str, tuple[str, Path]], encoded: ShardSet) -> dict[str, object]:
+    margins = [pair.margin for pair in pairs if pair.margin is not None]
+    return {
+        "captions": len({caption for caption, _ in clips.values()}),
+        "clips": len(clips),
+        "usable_clips": len(encoded),
+        "pairs": len(pairs),
+        "margin_mean": float(np.mean(margins)) if margins else None,
+        "margin_least": min(margins, default=None),
+    }
+
+
+def pairs_digest(settings: PairSettings) -> str:
+    """A hash of the pairs file that was named, so that a changed one makes the step again; "none" without one."""
+    if settings.read_from is None:
+        return "none"
+    try:
+        return hashlib.sha256(pairs_file(settings.read_from).read_bytes()).hexdigest()
+    except CorpusError:
+        return "none"

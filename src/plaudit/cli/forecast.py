@@ -1,0 +1,100 @@
+"""`plaudit run --dry-run`: what a recipe needs, and what its steps take on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from plaudit.cli.console import progress_console, result_console, show_json, show_table
+from plaudit.recipe import Recipe
+
+
+def show_forecast(recipe: Recipe, folder: Path, last: str, json: bool) -> None:
+    """Print what is missing, and the work, hours and memory of every step up to `last` that `folder` lacks."""
+    from plaudit import hub
+    from plaudit.bench.calibrate import calibrate
+    from plaudit.chain.needs import needs_of
+    from plaudit.chain.plan import Plan, checked
+
+    plan = checked(Plan(recipe))
+    progress_console.print("measuring this machine", highlight=False)
+    prices = calibrate(plan, hub.resolve_device("auto"))
+    rows = _rows(plan, prices, folder, last)
+    needs = [{"what": n.what, "name": n.name, "here": n.here, "otherwise": n.otherwise} for n in needs_of(recipe)]
+    found = {
+        "recipe": recipe.name,
+        "needs": needs,
+        "steps": rows,
+        "hours": sum(row["hours"] for row in rows),
+        "peak_memory_gib": max(row["memory_gib"] for row in rows),
+        "frames": plan.frames,
+        "forward_gflop": plan.forward / 1e9,
+        "parameters": sum(p.numel() for p in plan.network.parameters()),
+        "measured": {
+            **prices.facts,
+            "training_flops": prices.training,
+            "sampling_flops": prices.sampling,
+            "encode_seconds": prices.encode,
+            "decode_seconds": prices.decode,
+            "hear_seconds": prices.hear,
+            "activation_gib": prices.activations / 2**30,
+        },
+    }
+    show_json(found) if json else _show(found)
+
+
+def _rows(plan: Any, prices: Any, folder: Path, last: str) -> list[dict[str, Any]]:
+    from plaudit.chain.runner import keys_of
+    from plaudit.chain.steps import needed_for, steps
+    from plaudit.runs import Run
+
+    chain, works, run = needed_for(last, steps(plan.recipe)), plan.works(), Run(folder)
+    keys, rows = keys_of(chain), []
+    for step in chain:
+        work, done = works.get(step.name), run.is_done(step.name, keys[step.name])
+        priced = work is not None and not done
+        missing = prices.unpriced(work) if priced else []
+        rows.append(
+            {
+                "step": step.name,
+                "done": done,
+                "work": work.what if work else "",
+                "hours": prices.seconds(work) / 3600 if priced else 0.0,
+                "memory_gib": prices.memory(work) / 2**30 if priced else 0.0,
+                "not_counted": [*missing, *([work.unknown] if priced and work.unknown else [])],
+            }
+        )
+    return rows
+
+
+def _show(found: dict[str, Any]) -> None:
+    needs = [(n["what"], n["name"], "here" if n["here"] else f"missing: {n['otherwise']}") for n in found["needs"]]
+    if needs:
+        show_table("Needed", ("what", "which", "state"), needs)
+    rows = [
+        (
+            row["step"],
+            "done" if row["done"] else row["work"] or "little",
+            _hours(row["hours"]) + (" +" if row["not_counted"] else ""),
+            f"{row['memory_gib']:.1f} GiB" if row["memory_gib"] else "",
+            ", ".join(row["not_counted"]),
+        )
+        for row in found["steps"]
+    ]
+    columns = ("step", "work", "time", "memory", "beside, not counted")
+    show_table(f"{found['recipe']}, about {_hours(found['hours'])} on this machine", columns, rows)
+    measured = found["measured"]
+    result_console.print(
+        f"{found['parameters'] / 1e6:.1f} M parameters, {found['forward_gflop']:.0f} GFLOP a pass of {found['frames']} "
+        f"frames. Measured on {measured['device']} with {measured['threads']} threads: "
+        f"{measured['training_flops'] / 1e9:.0f} GFLOP/s in training, {measured['sampling_flops'] / 1e9:.0f} in "
+        f"sampling, {measured['matrix_flops'] / 1e9:.0f} in a product of matrices. docs/recipes.md has the formulas.",
+        highlight=False,
+    )
+
+
+def _hours(hours: float) -> str:
+    """A duration in the unit that fits it."""
+    if hours >= 48:
+        return f"{hours / 24:,.1f} days"
+    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min" if hours * 60 >= 0.1 else "0 min"
