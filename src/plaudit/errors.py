@@ -40,3 +40,7 @@ class VoteError(PlauditError):
 
 class PromptError(PlauditError):
     """A prompt or a list of prompts cannot be used."""
+
+
+class EvaluationError(PlauditError):
+    """Clips, embeddings, a reference or a vocabulary cannot be evaluated as asked."""

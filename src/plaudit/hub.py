@@ -66,6 +66,14 @@ AUDIO_EMBEDDERS = Shelf(
     {"mert": "plaudit.encoders.folders:load_mert"},
     ("name", "sample_rate", "dim", "audio"),
 )
+LISTENERS = Shelf(
+    {**CLAPS.named, **AUDIO_EMBEDDERS.named},
+    {**CLAPS.weights, **AUDIO_EMBEDDERS.weights},
+    {**CLAPS.kinds, **AUDIO_EMBEDDERS.kinds},
+    AUDIO_EMBEDDERS.parts,
+)
+"""All that hear: distances between sets of clips take either kind."""
+
 ENCODERS = "plaudit.encoders"
 """The entry point group of installed codecs and encoders: name -> callable without arguments that returns one."""
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from plaudit.errors import AudioError, PlauditError, PromptError, RunError
+from plaudit.evaluate.distances.frechet import frechet_distance
 from plaudit.evaluate.evaluator import StageScores, embed_audio, evaluate_clips, frechet_difference
-from plaudit.evaluate.frechet import frechet_distance
 
 RATE = 8000
 

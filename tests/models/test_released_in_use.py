@@ -65,10 +65,12 @@ def test_clips_are_generated_scored_and_evaluated(tmp_path: Path) -> None:
     assert len(clips) == 2
     rows = json.loads(run("score", str(out), "--reward", "tunejury", "--prompt", "slow sad piano", "--json"))
     assert len({row["reward"] for row in rows}) == 2
-    table = tmp_path / "clips.csv"
-    table.write_text("file,caption\n" + "".join(f"out/{path.name},slow sad piano\n" for path in clips))
-    words = ("evaluate", str(table), "--reference", str(out), "--reward", "tunejury", "--clap", "clap-music", "--json")
-    assert json.loads(run(*words))["clips"] == 2
+    judges = ("--reward", "tunejury", "--clap", "clap-music", "--detector", "clap", "--embedding", "mert-330m")
+    words = ("evaluate", str(out), "--reference", str(out), *judges, "--embedding", "clap-music", "--json")
+    told = json.loads(run(*words))
+    assert told["clips"] == {"asked": 2, "scored": 2} and told["settings"]["detector_errors"] is None
+    frechet = {metric["embedding"]: metric["value"] for metric in told["metrics"] if metric["name"] == "frechet"}
+    assert frechet == {"mert-330m": pytest.approx(0, abs=1e-9), "clap-music": pytest.approx(0, abs=1e-9)}
 
 
 def test_an_imported_model_is_verified_by_its_name() -> None:

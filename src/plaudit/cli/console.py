@@ -60,6 +60,11 @@ def _lines(label: str) -> Callable[[int, int], None]:
     return advance
 
 
+def complain(line: str) -> None:
+    """A line on standard error that a reader of results should know of."""
+    progress_console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on standard output; numbers with three decimals."""
     table = Table(title=title)

@@ -1,4 +1,4 @@
-"""`plaudit score`, `plaudit rank` and `plaudit evaluate`: what clips are worth."""
+"""`plaudit score` and `plaudit rank`: what clips are worth to a reward."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plaudit.cli.console import ConsoleReporter, progress_console, show_csv, show_json, show_table
+from plaudit.cli.console import ConsoleReporter, complain, show_csv, show_json, show_table
 
 if TYPE_CHECKING:
     from plaudit.reward.cache import ScoreCache
@@ -36,7 +36,6 @@ def add_to(app: typer.Typer) -> None:
     """Register this group's commands."""
     app.command()(score)
     app.command()(rank)
-    app.command()(evaluate)
 
 
 def score(
@@ -69,13 +68,13 @@ def score(
 
     biases = None if calibration is None else load_calibration(calibration)
     clips, jury = _clips(paths, table, prompt), hub.load_reward_model(reward)
-    with _cache(not no_cache) as cache:
+    with score_cache(not no_cache) as cache:
         compared = None if reference is None else _reference(reference, prompt, jury, cache)
         rows = _scored("scoring", clips, jury, cache)
     if save_reference is not None:
         save(save_reference, reference_of(str(save_reference), getattr(jury, "identity", None), rows))
     if biases is not None and (unknown := biases.unknown([row.clip.system or "(none)" for row in rows])):
-        _complain(f"{calibration} knows nothing of {', '.join(unknown)}: their scores are as they were")
+        complain(f"{calibration} knows nothing of {', '.join(unknown)}: their scores are as they were")
     _show("Reward", [_score_row(row, compared, biases) for row in rows], csv, json)
     if any(row.error is not None for row in rows):
         raise typer.Exit(1)
@@ -102,7 +101,7 @@ def rank(
     from plaudit.reward.ranking import copy_ranked, rank_clips
 
     clips, jury = _clips(paths, table, prompt), hub.load_reward_model(reward)
-    with _cache(not no_cache) as cache:
+    with score_cache(not no_cache) as cache:
         rows = _scored("ranking", clips, jury, cache)
     best = rank_clips(rows, keep)
     copies: list[Any] = [None] * len(best) if copy is None else copy_ranked(best, copy)
@@ -114,33 +113,9 @@ def rank(
     _show("Best", shown, csv, json)
     failed = [row.error for row in rows if row.error is not None]
     for error in failed:
-        _complain(error)
+        complain(error)
     if failed:
         raise typer.Exit(1)
-
-
-def evaluate(
-    table: Annotated[Path, typer.Argument(help="CSV with columns file and caption.")],
-    reference: Annotated[Path, typer.Option(help="Folder of audio as it should sound, for the Frechet distance.")],
-    reward: RewardName = "embedded",
-    clap: Annotated[str, typer.Option(help="The CLAP of the CLAP score and the distance.")] = "embedded",
-    json: Json = False,
-) -> None:
-    """Mean reward, CLAP score and Frechet distance of captioned clips, each with a 95 % interval.
-
-    Example: plaudit evaluate clips/clips.csv --reference music/
-    """
-    from plaudit import hub
-    from plaudit.evaluate.folder import evaluate_folder
-
-    jury, listener = hub.load_reward_model(reward), hub.build(hub.CLAPS, clap)
-    with ConsoleReporter().progress("evaluating") as advance:
-        result = evaluate_folder(table, reference, jury, listener, advance)
-    if json:
-        show_json(result)
-    else:
-        rows = [(name, r["mean"], f"{r['low']:.3f} to {r['high']:.3f}") for name, r in result["metrics"].items()]
-        show_table(f"{result['clips']} clips", ("metric", "value", "95 % interval"), rows)
 
 
 def _clips(paths: list[Path] | None, table: Path | None, prompt: str) -> list[Clip]:
@@ -153,10 +128,11 @@ def _clips(paths: list[Path] | None, table: Path | None, prompt: str) -> list[Cl
 
 
 @contextmanager
-def _cache(wanted: bool) -> Iterator[ScoreCache | None]:
+def score_cache(wanted: bool) -> Iterator[ScoreCache | None]:
+    """The user's cache of scores, closed in the end; None where it is not wanted."""
     from plaudit.reward.cache import ScoreCache, default_cache
 
-    cache = ScoreCache(default_cache(), _complain) if wanted else None
+    cache = ScoreCache(default_cache(), complain) if wanted else None
     try:
         yield cache
     finally:
@@ -169,10 +145,6 @@ def _scored(label: str, clips: list[Clip], jury: Reward, cache: ScoreCache | Non
 
     with ConsoleReporter().progress(label) as advance:
         return score_clips(clips, jury, cache, advance)
-
-
-def _complain(line: str) -> None:
-    progress_console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _reference(path: Path, prompt: str, jury: Reward, cache: ScoreCache | None) -> Reference:

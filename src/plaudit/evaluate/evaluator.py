@@ -17,7 +17,7 @@ from torch import Tensor
 from plaudit.assets import read_json, write_atomically, write_json
 from plaudit.audio import resample
 from plaudit.errors import AudioError, PromptError, RunError
-from plaudit.evaluate.frechet import frechet_between, gaussian
+from plaudit.evaluate.distances.frechet import FrechetOfRows, frechet_between, gaussian
 from plaudit.evaluate.statistics import Interval, bootstrap_replicates, centred_interval
 from plaudit.types import Embedder, Reward
 
@@ -130,9 +130,7 @@ def evaluate_clips(
         utility=utility,
         embeddings=embeddings,
         frechet=frechet_between(gaussian(embeddings), target),
-        frechet_replicates=bootstrap_replicates(
-            lambda rows: frechet_between(gaussian(embeddings[rows]), target), len(waves), FRECHET_SEED, resamples
-        ),
+        frechet_replicates=bootstrap_replicates(FrechetOfRows(embeddings, target), len(waves), FRECHET_SEED, resamples),
     )
 
 

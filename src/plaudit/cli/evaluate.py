@@ -1,0 +1,204 @@
+"""`plaudit evaluate`: what any generator's clips are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from plaudit.cli.concepts import ClapName, DetectorKind, DetectorName, Json, VocabularyFile, detector_of, vocabulary_of
+from plaudit.cli.console import ConsoleReporter, complain, show_csv, show_json, show_table
+from plaudit.cli.score import Csv, NoCache, RewardName, score_cache
+
+if TYPE_CHECKING:
+    from plaudit.evaluate.clip_set import Judges
+    from plaudit.evaluate.concepts.error_rates import ErrorRates
+    from plaudit.evaluate.listening import EmbeddingCache, Listener
+    from plaudit.evaluate.reference import Reference
+    from plaudit.evaluate.results_table import Evaluation, MetricResult
+
+Prompts = Annotated[
+    Path | None, typer.Option(help="What a folder's clips were asked for: CSV with id or file, and prompt; or a list.")
+]
+ReferenceAt = Annotated[Path | None, typer.Option(help="Folder of audio as it should sound, or an exported reference.")]
+Metrics = Annotated[list[str] | None, typer.Option("--metric", help="A metric; repeat it. Default: all.")]
+Embeddings = Annotated[
+    list[str] | None, typer.Option("--embedding", help="An encoder for distances; repeat it. Default: that of --clap.")
+]
+Errors = Annotated[Path | None, typer.Option("--concept-errors", help="Error rates that plaudit concepts -o wrote.")]
+Export = Annotated[Path | None, typer.Option("--export-reference", help="Write the reference's statistics here.")]
+WithEmbeddings = Annotated[
+    bool, typer.Option("--with-embeddings", help="Export the embeddings too; all but Frechet distances need them.")
+]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Folder for clips.csv and summary.json.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command()(evaluate)
+
+
+def evaluate(
+    clips: Annotated[Path, typer.Argument(help="Folder of audio, or a CSV with columns file and prompt (or caption).")],
+    prompts: Prompts = None,
+    reference: ReferenceAt = None,
+    metric: Metrics = None,
+    embedding: Embeddings = None,
+    reward: RewardName = "embedded",
+    clap: ClapName = "embedded",
+    detector: DetectorName = DetectorKind.probes,
+    vocabulary: VocabularyFile = None,
+    concept_errors: Errors = None,
+    export_reference: Export = None,
+    with_embeddings: WithEmbeddings = False,
+    output: Output = None,
+    csv: Csv = None,
+    json: Json = False,
+    no_cache: NoCache = False,
+) -> None:
+    """Measure clips against their prompts and a reference: each metric with its 95 % interval, and each clip's values.
+
+    Exits 1 where a clip is missing or can't be read; the others are evaluated all the same.
+
+    Example: plaudit evaluate out --prompts prompts.csv --reference music/ -o evaluation
+    """
+    from plaudit.evaluate.asked import asked_clips
+    from plaudit.evaluate.clip_set import check_metrics, evaluate_clip_set
+    from plaudit.evaluate.concepts.error_rates import SHIPPED, load_rates, rates_of
+    from plaudit.evaluate.reference import export_references
+
+    check_metrics(metric or ())
+    if reference is None and export_reference is not None:
+        raise typer.BadParameter("--export-reference needs a --reference to export")
+    asked, notes = asked_clips(clips, prompts)
+    judges = _judges(reward, clap, detector, vocabulary, embedding)
+    rates = rates_of(judges.detector, judges.vocabulary, load_rates(concept_errors or SHIPPED))
+    with score_cache(not no_cache) as scores, _embedding_cache(not no_cache) as kept:
+        references, told, contents = _references(reference, judges.listeners, kept)
+        if export_reference is not None:
+            export_references(export_reference, references, with_embeddings)
+        settings = _settings(judges, {"reward": reward, "clap": clap, "clips": str(clips)}, references, rates)
+        with ConsoleReporter().progress("evaluating") as advance:
+            found = evaluate_clip_set(
+                asked, judges, references, settings, wanted=metric, scores=scores, embeddings=kept, progress=advance
+            )
+    found.notes[:0] = [*notes, *told, *_shared([entry.file for entry in asked], contents)]
+    _show(found, rates, output, csv, json)
+    if len(found.scored) < len(found.rows):
+        raise typer.Exit(1)
+
+
+def _judges(
+    reward: str, clap: str, detector: DetectorKind, vocabulary: Path | None, embeddings: list[str] | None
+) -> Judges:
+    from plaudit import hub
+    from plaudit.errors import EvaluationError
+    from plaudit.evaluate.clip_set import Judges
+    from plaudit.evaluate.listening import Listener
+
+    names = embeddings or [clap]
+    if len(set(names)) < len(names):
+        raise EvaluationError("an --embedding is named twice; name each once")
+    words, reader = vocabulary_of(vocabulary), hub.build(hub.CLAPS, clap)
+    listener = Listener(clap, hub.digest(hub.CLAPS, clap), reader)
+    others = {n: Listener(n, hub.digest(hub.LISTENERS, n), hub.build(hub.LISTENERS, n)) for n in names if n != clap}
+    return Judges(
+        hub.load_reward_model(reward), listener, reader, detector_of(detector, clap, words), words,
+        [others.get(name, listener) for name in names],
+    )  # fmt: skip
+
+
+def _references(
+    place: Path | None, listeners: Sequence[Listener], cache: EmbeddingCache | None
+) -> tuple[list[Reference], list[str], set[str]]:
+    """One reference per listener, or none; notes on its files; and the digests of these."""
+    from plaudit.evaluate.reference import hear_reference, load_references, reference_for
+
+    if place is None:
+        return [], [], set()
+    if not place.is_dir():
+        known = load_references(place)
+        return [reference_for(known, listener) for listener in listeners], [], set()
+    with ConsoleReporter().progress("reference") as advance:
+        return hear_reference(place, listeners, cache, advance)
+
+
+@contextmanager
+def _embedding_cache(wanted: bool) -> Iterator[EmbeddingCache | None]:
+    from plaudit.evaluate.listening import EmbeddingCache, default_cache
+
+    cache = EmbeddingCache(default_cache(), complain) if wanted else None
+    try:
+        yield cache
+    finally:
+        if cache is not None:
+            cache.close()
+
+
+def _shared(files: Sequence[Path | None], reference: set[str]) -> list[str]:
+    """A note where clips are themselves part of the reference: then they are close to it by no merit."""
+    from plaudit.evaluate.listening import content_of
+
+    same = sum(content_of(file) in reference for file in files if file is not None) if reference else 0
+    return [f"{same} of the clips are files of the reference too, which brings them close to it"] if same else []
+
+
+def _settings(
+    judges: Judges, named: dict[str, str], references: Sequence[Reference], rates: ErrorRates | None
+) -> dict[str, Any]:
+    from plaudit import __version__
+
+    return {
+        "plaudit": __version__,
+        **named,
+        "reward_identity": getattr(judges.reward, "identity", None),
+        "clap_digest": judges.clap.digest,
+        "embeddings": {one.name: one.digest for one in judges.listeners},
+        "reference": [{"embedding": r.embedding, "clips": r.clips, "source": r.source} for r in references],
+        "detector": judges.detector.identity,
+        "vocabulary": judges.vocabulary.digest,
+        "detector_errors": None if rates is None else rates.told(),
+    }
+
+
+def _show(found: Evaluation, rates: ErrorRates | None, output: Path | None, csv: Path | None, json: bool) -> None:
+    for note in found.notes:
+        complain(note)
+    if output is not None:
+        found.save(output)
+    if csv is not None:
+        show_csv(csv, *found.table())
+    if json:
+        show_json(found.summary())
+    elif csv != Path("-"):
+        rows = [(m.key, _value(m), _interval(m), m.better, m.clips, m.note) for m in found.metrics]
+        columns = ("metric", "value", "95 % interval", "better", "clips", "note")
+        show_table(f"{len(found.scored)} of {len(found.rows)} clips", columns, rows)
+        if any(m.name == "concepts" for m in found.metrics):
+            print(_trust(rates))
+
+
+def _value(metric: MetricResult) -> float | str:
+    return "-" if metric.value is None else metric.value
+
+
+def _interval(metric: MetricResult) -> str:
+    return "-" if metric.low is None else f"{metric.low:.3f} to {metric.high:.3f}"
+
+
+def _trust(rates: ErrorRates | None) -> str:
+    """What a concept coverage is to be held against."""
+    if rates is None:
+        return "concepts: the detector's error rates are not known; plaudit concepts measures them"
+    wrong = [
+        f"{name} {rates.missed[name].share or 0:.0%}/{rates.false[name].share or 0:.0%}"
+        for name in rates.missed
+        if name in rates.false
+    ]
+    return (
+        f"concepts: the detector misses/falsely hears {', '.join(wrong)} ({rates.measured_on}); "
+        f"right clips reach {rates.right.mean:.2f}, clips of other prompts {rates.other.mean:.2f}"
+    )

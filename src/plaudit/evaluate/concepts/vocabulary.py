@@ -1,0 +1,151 @@
+"""A vocabulary of concepts, read from YAML, and which of them a prompt asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import Field, RootModel, ValidationError, model_validator
+
+from plaudit.corpus.embedded.truth import KEYS, MODES
+from plaudit.encoders.words import words
+from plaudit.errors import EvaluationError
+from plaudit.settings import Count, Settings
+
+SHIPPED = Path(__file__).with_name("vocabulary.yaml")
+
+
+class ConceptSettings(Settings):
+    """A concept of the file: the words that name it, and where it is another's or a tempo, what that means."""
+
+    words: list[str] = Field(min_length=1)
+    any: tuple[str, ...] = ()
+    bpm: tuple[float, float] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _words_alone(cls, given: object) -> object:
+        return {"words": given} if isinstance(given, list) else given
+
+
+class CategorySettings(Settings):
+    """A category of the file; `{}` of `text` is where a concept's name goes."""
+
+    text: str
+    heard: Count
+    concepts: dict[str, ConceptSettings] = Field(min_length=1)
+
+
+class VocabularyFile(RootModel[dict[str, CategorySettings]]):
+    """The file as a whole: categories by name."""
+
+
+@dataclass(frozen=True)
+class Concept:
+    """Something that a prompt can ask for: `category` and `name` say what.
+
+    parts: the names of which any is enough; its own for most. bpm: the range of a tempo. tonic: of a key, with the
+    mode in parts.
+    """
+
+    category: str
+    name: str
+    parts: tuple[str, ...]
+    bpm: tuple[float, float] | None = None
+    tonic: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.category}: {self.name}"
+
+
+@dataclass(frozen=True)
+class Category:
+    """The concepts of one kind. text: how a zero-shot classifier asks; heard: how many a piece has at once."""
+
+    name: str
+    text: str
+    heard: int
+    concepts: tuple[Concept, ...]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Categories by name, and the concept that each phrase, as a tuple of words, names."""
+
+    categories: dict[str, Category]
+    phrases: dict[tuple[str, ...], Concept]
+
+    @property
+    def digest(self) -> str:
+        """A hash of all it holds."""
+        told = [asdict(category) for category in self.categories.values()]
+        phrases = sorted((phrase, str(concept)) for phrase, concept in self.phrases.items())
+        return hashlib.sha256(json.dumps([told, phrases]).encode()).hexdigest()[:16]
+
+    @property
+    def longest(self) -> int:
+        """Words of the longest phrase."""
+        return max(map(len, self.phrases))
+
+
+def load_vocabulary(path: Path = SHIPPED) -> Vocabulary:
+    """Read a vocabulary; EvaluationError, in one line, for a file that is missing, malformed, or says a thing twice."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = VocabularyFile.model_validate(content).root
+    except FileNotFoundError:
+        raise EvaluationError(f"vocabulary {path} does not exist; check the path") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise EvaluationError(f"{path} is not readable as a vocabulary: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise EvaluationError(f"{path}: {where}: {first['msg']}; see the shipped vocabulary for the form") from None
+    if not found:
+        raise EvaluationError(f"{path} names no concepts; add a category")
+    categories = {name: _category(path, name, settings) for name, settings in found.items()}
+    phrases: dict[tuple[str, ...], Concept] = {}
+    for category in categories.values():
+        for concept in category.concepts:
+            for phrase in found[category.name].concepts[concept.name].words:
+                _name(path, phrase, concept, phrases)
+    return Vocabulary(categories, phrases)
+
+
+def key_concept(tonic: str, mode: str) -> Concept:
+    """The named key, `A` and `minor`."""
+    return Concept("key", f"{tonic} {mode}", (mode,), tonic=tonic)
+
+
+def tempo_concept(bpm: int) -> Concept:
+    """A tempo in figures."""
+    return Concept("tempo", f"{bpm} bpm", (), bpm=(float(bpm), float(bpm)))
+
+
+ALL_KEYS = tuple(key_concept(tonic, mode) for tonic in KEYS for mode in MODES)
+
+
+def _category(path: Path, name: str, settings: CategorySettings) -> Category:
+    if settings.text.count("{}") != 1:
+        raise EvaluationError(f"{path}: {name}.text must hold {{}} once, where a concept's name goes")
+    for concept, told in settings.concepts.items():
+        if strange := [part for part in told.any if part not in settings.concepts or settings.concepts[part].any]:
+            raise EvaluationError(f"{path}: {name}.{concept}.any names {strange[0]!r}, which is no concept of its own")
+        if (name == "tempo") != (told.bpm is not None) or (told.bpm and not 0 < told.bpm[0] < told.bpm[1]):
+            raise EvaluationError(f"{path}: {name}.{concept}: a tempo, and nothing else, has a bpm range [low, high]")
+    concepts = tuple(Concept(name, c, tuple(t.any) or (c,), t.bpm) for c, t in settings.concepts.items())
+    return Category(name, settings.text, settings.heard, concepts)
+
+
+def _name(path: Path, phrase: str, concept: Concept, phrases: dict[tuple[str, ...], Concept]) -> None:
+    """Let a phrase, its plural, and either written as one word name a concept; no phrase may name two."""
+    spoken = tuple(words(phrase))
+    if not spoken:
+        raise EvaluationError(f"{path}: {concept}: {phrase!r} has no letters a to z or figures to find it by")
+    plural = (*spoken[:-1], spoken[-1] if spoken[-1].endswith("s") else f"{spoken[-1]}s")
+    for form in dict.fromkeys((spoken, plural, ("".join(spoken),), ("".join(plural),))):
+        if phrases.setdefault(form, concept) != concept:
+            raise EvaluationError(f"{path}: {phrase!r} names both {phrases[form]} and {concept}; leave one out")

@@ -1,0 +1,139 @@
+"""Who hears concepts, on clips whose truth is known; and the figures that come with the package."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from plaudit import hub
+from plaudit.corpus.embedded.probes import load_probes
+from plaudit.corpus.embedded.source import EmbeddedCorpus
+from plaudit.corpus.embedded.truth import Truth
+from plaudit.errors import AudioError, EvaluationError
+from plaudit.evaluate.concepts.coverage import covered
+from plaudit.evaluate.concepts.detectors import Detector, ProbeDetector, ZeroShotDetector, tempo_fits
+from plaudit.evaluate.concepts.error_rates import (
+    ErrorRates,
+    Rate,
+    holds,
+    load_rates,
+    measure_errors,
+    rates_of,
+    save_rates,
+)
+from plaudit.evaluate.concepts.prompts import concepts_in
+from plaudit.evaluate.concepts.vocabulary import Concept, key_concept, load_vocabulary, tempo_concept
+from plaudit.evaluate.listening import Listener, clip_of_wave
+from plaudit.evaluate.statistics import Interval
+
+VOCABULARY = load_vocabulary()
+PIECE = Truth("jazz", "calm", ("piano", "upright bass"), 100, "A", "minor")
+
+
+@cache
+def probes() -> ProbeDetector:
+    return ProbeDetector(load_probes(), hub.weights_digest("probes"))
+
+
+@cache
+def zero_shot() -> ZeroShotDetector:
+    clap = hub.build(hub.CLAPS, "embedded")
+    return ZeroShotDetector(Listener("embedded", hub.digest(hub.CLAPS, "embedded"), clap), clap, VOCABULARY)
+
+
+def concept(prompt: str) -> Concept:
+    (found,) = concepts_in(prompt, VOCABULARY)
+    return found
+
+
+def test_what_a_piece_has() -> None:
+    for prompt in ("jazz", "calm", "piano", "bass", "100 bpm", "102 bpm", "mid-tempo", "slow", "A minor", "minor key"):
+        assert holds(concept(prompt), PIECE), prompt
+    for prompt in ("rock", "sad", "drums", "110 bpm", "200 bpm", "fast", "A major", "C minor", "major key", "violin"):
+        assert not holds(concept(prompt), PIECE), prompt
+
+
+def test_a_tempo_is_right_within_four_percent() -> None:
+    assert tempo_fits(103.9, tempo_concept(100)) and not tempo_fits(104.1, tempo_concept(100))
+    assert not tempo_fits(50.0, tempo_concept(100))
+
+
+@pytest.mark.parametrize("detector", [probes, zero_shot])
+def test_their_errors_are_as_the_package_says(detector: object) -> None:
+    """On clips of another corpus than the figures are of."""
+    judge: Detector = detector()  # type: ignore[operator]
+    known = rates_of(judge, VOCABULARY, load_rates())
+    assert known is not None, "measure it again: plaudit concepts -o src/plaudit/evaluate/concepts/error_rates.json"
+    found = measure_errors(judge, VOCABULARY, 24, 10.0, lambda done, total: None, seed=812)
+    assert found.right.low - 0.05 < known.right.mean < found.right.high + 0.05
+    assert found.right.mean > found.other.mean + 0.3
+    for kind in ("missed", "false"):
+        here, told = getattr(found, kind).values(), getattr(known, kind).values()
+        share = sum(rate.wrong for rate in here) / sum(rate.asked for rate in here)
+        assert share == pytest.approx(sum(r.wrong for r in told) / sum(r.asked for r in told), abs=0.1)
+
+
+def test_the_probes_know_their_world_alone() -> None:
+    assert all(probes().knows(concept(p)) for p in ("jazz", "guitar", "slow", "93 bpm", "F# major", "minor key"))
+    assert not any(probes().knows(concept(p)) for p in ("blues", "epic", "violin"))
+    assert not probes().knows(Concept("gear", "theremin", ("theremin",)))
+
+
+class Scripted:
+    """A CLAP in which a text is close to a clip by the words that both have."""
+
+    name, sample_rate, dim = "scripted", 8000, 4
+    WORDS = ("rock", "sad", "fast", "A minor")
+
+    def text(self, prompts: list[str]) -> Tensor:
+        return torch.tensor([[float(word in prompt) for word in self.WORDS] for prompt in prompts])
+
+    def audio(self, wave: Tensor) -> Tensor:
+        return torch.ones(len(wave), 4)
+
+
+def test_a_clap_is_asked_in_words_and_hears_as_many_as_a_piece_has() -> None:
+    clap = Scripted()
+    judge = ZeroShotDetector(Listener("scripted", "1", clap), clap, VOCABULARY)
+    clip = clip_of_wave(torch.ones(8000), 8000, "clip")
+    prompt = "fast sad rock in A minor at 150 bpm, jazz"
+    found = covered(clip, [*concepts_in(prompt, VOCABULARY), key_concept("C", "major")], judge)
+    assert [c.name for c in found.found] == ["fast", "sad", "rock", "A minor", "150 bpm"]
+    assert [c.name for c in found.missed] == ["jazz", "C major"]
+    assert found.share == pytest.approx(5 / 7)
+    assert judge.knows(concept("violin")) and judge.knows(concept("guitar"))
+    assert not judge.knows(Concept("gear", "theremin", ("theremin",)))
+
+
+def test_what_cannot_be_judged_is_told_and_not_counted() -> None:
+    corpus = EmbeddedCorpus(1, 5.0, seed=3, flawed_share=0.0)
+    clip = clip_of_wave(torch.from_numpy(corpus.render(corpus.clips[0])), corpus.rate, "clip")
+    only = covered(clip, concepts_in("blues with violin", VOCABULARY), probes())
+    assert only.share is None and [c.name for c in only.unjudged] == ["blues", "violin"]
+    assert only.told() == {"found": [], "missed": [], "unjudged": ["genre: blues", "instrument: violin"]}
+    assert covered(clip, [], probes()).share is None
+
+
+def test_a_clip_that_is_too_short_is_an_error() -> None:
+    clip = clip_of_wave(torch.ones(16000), 16000, "clip")
+    with pytest.raises(AudioError, match=r"at least 2\.5 s"):
+        covered(clip, concepts_in("jazz", VOCABULARY), probes())
+
+
+def test_rates_are_kept_by_detector_and_vocabulary(tmp_path: Path) -> None:
+    interval = Interval(0.5, 0.4, 0.6)
+    one = ErrorRates("a", "v", "here", {"genre": Rate(4, 1)}, {"genre": Rate(0, 0)}, interval, interval)
+    other = ErrorRates("b", "v", "here", {}, {}, interval, interval)
+    file = tmp_path / "rates.json"
+    for rates in (one, other, one):
+        save_rates(file, rates)
+    assert load_rates(file) == [other, one]
+    assert one.missed["genre"].share == 0.25 and one.false["genre"].share is None
+    file.write_text("[{}]")
+    with pytest.raises(EvaluationError, match="holds no error rates"):
+        load_rates(file)
+    assert rates_of(probes(), VOCABULARY, [one, other]) is None

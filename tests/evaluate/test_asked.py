@@ -1,0 +1,102 @@
+"""Which clips belong to which prompts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from plaudit.errors import PlauditError
+from plaudit.evaluate.asked import asked_clips
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "out" / "more").mkdir(parents=True)
+    for name in ("000.wav", "001.flac", "more/x.mp3"):
+        (tmp_path / "out" / name).write_bytes(b"")
+    return tmp_path / "out"
+
+
+def listed(tmp_path: Path, text: str, name: str = "p.csv") -> Path:
+    (tmp_path / name).write_text(text)
+    return tmp_path / name
+
+
+def test_ids_find_their_files_and_numbers_may_have_zeros(folder: Path, tmp_path: Path) -> None:
+    found, notes = asked_clips(folder, listed(tmp_path, "id,prompt\n0,piano\n1,drums\nmore/x,both\n"))
+    assert notes == []
+    assert [(e.id, e.prompt) for e in found] == [("0", "piano"), ("1", "drums"), ("more/x", "both")]
+    assert [e.file for e in found] == [folder / name for name in ("000.wav", "001.flac", "more/x.mp3")]
+
+
+def test_what_lacks_a_file_or_a_prompt_is_told(folder: Path, tmp_path: Path) -> None:
+    found, notes = asked_clips(folder, listed(tmp_path, "id,caption\n1,drums\n7,bells\n"))
+    assert [e.error is None for e in found] == [True, False]
+    assert "is called '7'" in str(found[1].error)
+    (note,) = notes
+    assert "2 of 3 files" in note and "000.wav" in note and "x.mp3" in note
+
+
+def test_files_can_be_named_by_the_list(folder: Path, tmp_path: Path) -> None:
+    found, _ = asked_clips(folder, listed(tmp_path, "file,prompt\n000.wav,piano\nnone.wav,drums\n"))
+    assert (found[0].id, found[0].file) == ("000", folder / "000.wav")
+    assert found[1].file is None and "none.wav does not exist" in str(found[1].error)
+    both, _ = asked_clips(folder, listed(tmp_path, "id,file,prompt\na,000.wav,piano\n"))
+    assert [(e.id, e.file) for e in both] == [("a", folder / "000.wav")]
+
+
+def test_a_list_of_lines_counts_from_one(folder: Path, tmp_path: Path) -> None:
+    found, notes = asked_clips(folder, listed(tmp_path, "drums\n", "p.txt"))
+    assert (found[0].id, found[0].file) == ("1", folder / "001.flac") and len(notes) == 1
+
+
+def test_a_table_brings_its_own_prompts(folder: Path, tmp_path: Path) -> None:
+    table = listed(tmp_path, "file,caption,id\nout/000.wav,piano,a\nout/001.flac,drums,\n")
+    found, notes = asked_clips(table, None)
+    assert [(e.id, e.prompt) for e in found] == [("a", "piano"), ("out/001", "drums")] and notes == []
+
+
+def test_clips_of_plaudit_generate_bring_their_sidecars(folder: Path) -> None:
+    (folder / "000.json").write_text(json.dumps({"prompt": " piano ", "seed": 0}))
+    (folder / "001.json").write_text("{}")
+    found, _ = asked_clips(folder, None)
+    assert [(e.id, e.prompt, e.error is None) for e in found] == [
+        ("000", "piano", True), ("001", "", False), ("more/x", "", False)
+    ]  # fmt: skip
+    assert "give --prompts" in str(found[1].error)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("id,prompt\n1,a\n001,b\n", "id '001' stands there twice"),
+        ("id,prompt\n1,\n", "line 2: the prompt is empty"),
+        ("id,prompt\n,a\n", "line 2: column 'id' is empty"),
+        ("id,prompt\n", "no rows"),
+        ("id,words\n1,a\n", "no column 'prompt' or 'caption'"),
+        ("id,prompt,caption\n1,a,b\n", "both columns"),
+        ("name,prompt\n1,a\n", "no column 'id'"),
+        ("file,prompt\n,a\n", "column 'file' is empty"),
+        ("", "is empty"),
+    ],
+)
+def test_malformed_lists_are_one_line(folder: Path, tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(PlauditError) as error:
+        asked_clips(folder, listed(tmp_path, text))
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_two_files_of_one_id_and_prompts_beside_a_table_are_refused(folder: Path, tmp_path: Path) -> None:
+    (folder / "1.wav").write_bytes(b"")
+    prompts = listed(tmp_path, "id,prompt\n1,a\n")
+    with pytest.raises(PlauditError, match=r"id '1' has 2 files, 001\.flac and 1\.wav"):
+        asked_clips(folder, prompts)
+    with pytest.raises(PlauditError, match="without --prompts"):
+        asked_clips(prompts, prompts)
+    with pytest.raises(PlauditError, match="does not exist"):
+        asked_clips(tmp_path / "nowhere", None)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(PlauditError, match="no audio"):
+        asked_clips(tmp_path / "none", None)

@@ -1,0 +1,157 @@
+"""References: kept by content, passed on without the audio, and never taken for another encoder's."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from plaudit.assets import load_tensors, save_tensors
+from plaudit.audio import write_wav
+from plaudit.errors import EvaluationError, PlauditError
+from plaudit.evaluate.distances.frechet import frechet_between, gaussian
+from plaudit.evaluate.listening import EmbeddingCache, Listener
+from plaudit.evaluate.reference import (
+    export_references,
+    hear_reference,
+    load_references,
+    reference_for,
+    reference_of,
+)
+
+
+class Moments:
+    """Hears a clip's first moments, and counts how often."""
+
+    name, sample_rate, dim = "moments", 8000, 3
+
+    def __init__(self) -> None:
+        self.heard = 0
+
+    def audio(self, wave: Tensor) -> Tensor:
+        self.heard += len(wave)
+        return torch.stack([wave.mean(1), wave.std(1), wave.abs().amax(1)], 1)
+
+
+def listener(digest: str = "d1", name: str = "moments") -> Listener:
+    return Listener(name, digest, Moments())
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for number in range(5):
+        write_wav(tmp_path / "music" / f"{number}.wav", 0.1 * (1 + number) * rng.uniform(-1, 1, 4000), 8000)
+    return tmp_path / "music"
+
+
+def hear(music: Path, judge: Listener, cache: EmbeddingCache | None) -> tuple[list, list[str], set[str]]:
+    return hear_reference(music, [judge], cache, lambda done, total: None)
+
+
+def refuse(line: str) -> None:
+    raise AssertionError(line)
+
+
+def test_music_that_was_heard_is_known_by_its_content(music: Path, tmp_path: Path) -> None:
+    cache, judge = EmbeddingCache(tmp_path / "e.sqlite", refuse), listener()
+    (first,), notes, contents = hear(music, judge, cache)
+    assert notes == [] and len(contents) == 5 and first.clips == 5
+    shutil.copytree(music, tmp_path / "copy")
+    (tmp_path / "copy" / "0.wav").rename(tmp_path / "copy" / "z.wav")
+    (again,), _, _ = hear(tmp_path / "copy", judge, cache)
+    assert judge.embedder.heard == 5  # type: ignore[attr-defined]
+    assert again.source == str(tmp_path / "copy")
+    np.testing.assert_array_equal(np.sort(again.embeddings, 0), np.sort(first.embeddings, 0))
+    other = listener("d2")
+    hear(music, other, cache)
+    assert other.embedder.heard == 5  # type: ignore[attr-defined]
+    write_wav(music / "0.wav", np.full(4000, 0.5), 8000)
+    (changed,), _, _ = hear(music, judge, cache)
+    assert judge.embedder.heard == 6  # type: ignore[attr-defined]
+    assert frechet_between(changed.gaussian, first.gaussian) > 0
+
+
+def test_a_reference_that_was_cut_off_goes_on(music: Path, tmp_path: Path) -> None:
+    """Killed after the third clip: the next process hears the other two."""
+
+    def killed(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    judge, path = listener(), tmp_path / "e.sqlite"
+    with pytest.raises(KeyboardInterrupt):
+        hear_reference(music, [judge], EmbeddingCache(path, refuse), killed)
+    (found,), _, _ = hear(music, judge, EmbeddingCache(path, refuse))
+    assert judge.embedder.heard == 5  # type: ignore[attr-defined]
+    (whole,), _, _ = hear(music, listener(), None)
+    np.testing.assert_array_equal(found.embeddings, whole.embeddings)
+
+
+def test_a_cache_that_cannot_be_used_costs_time_alone(music: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.sqlite").write_text("no database, and long enough to be told from an empty one")
+    told: list[str] = []
+    (found,), notes, _ = hear(music, listener(), EmbeddingCache(tmp_path / "bad.sqlite", told.append))
+    assert found.clips == 5 and notes == [] and len(told) == 1 and "embeddings are not cached" in told[0]
+
+
+def test_what_cannot_be_heard_is_told_every_time(music: Path, tmp_path: Path) -> None:
+    (music / "bad.wav").write_text("no audio")
+    cache = EmbeddingCache(tmp_path / "e.sqlite", refuse)
+    for _ in range(2):
+        (found,), (note,), _ = hear(music, listener(), cache)
+        assert found.clips == 5 and "bad.wav" in note
+    for number in range(4):
+        (music / f"{number}.wav").unlink()
+    with pytest.raises(EvaluationError, match="holds 1 clips that can be heard; a reference needs 2"):
+        hear(music, listener(), None)
+
+
+def test_the_file_holds_the_same_distance(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    one = reference_of(listener(), rng.normal(size=(9, 3)), "music")
+    two = reference_of(listener("d2", "other/name"), rng.normal(size=(9, 20)), "music")
+    file = tmp_path / "r.safetensors"
+    generated = gaussian(rng.normal(size=(7, 20)))
+    for with_embeddings in (False, True):
+        export_references(file, [one, two], with_embeddings)
+        found = load_references(file)
+        assert [(r.embedding, r.digest, r.clips) for r in found] == [("moments", "d1", 9), ("other/name", "d2", 9)]
+        assert frechet_between(generated, found[1].gaussian) == frechet_between(generated, two.gaussian)
+        assert (found[0].embeddings is not None) == with_embeddings
+    np.testing.assert_array_equal(found[1].embeddings, two.embeddings)
+    assert reference_for(found, listener("d2", "its other name")).embedding == "its other name"
+
+
+def test_another_encoder_is_refused_by_name_and_by_weights(tmp_path: Path) -> None:
+    export_references(tmp_path / "r", [reference_of(listener(), np.eye(3), "music")], with_embeddings=False)
+    found = load_references(tmp_path / "r")
+    with pytest.raises(EvaluationError, match="made with other weights of 'moments'"):
+        reference_for(found, listener("d2"))
+    with pytest.raises(EvaluationError, match="is of the embedding 'moments', not of 'clap'"):
+        reference_for(found, listener("d2", "clap"))
+    with pytest.raises(EvaluationError, match="holds no embeddings of moments to export"):
+        export_references(tmp_path / "again", found, with_embeddings=True)
+
+
+def test_a_file_that_is_no_reference_is_one_line(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    export_references(good, [reference_of(listener(), np.eye(3), "music")], with_embeddings=True)
+    bad.write_text("no tensors")
+    save_tensors(tmp_path / "plain", {"mean": torch.zeros(3)})
+    for number, (name, value) in enumerate(
+        [("0.mean", torch.zeros(4)), ("0.factor", torch.full((3, 3), torch.nan)), ("0.embeddings", torch.zeros(2, 3))]
+    ):
+        from safetensors import safe_open
+
+        with safe_open(good, framework="pt") as file:
+            metadata = file.metadata()
+        save_tensors(tmp_path / f"spoilt{number}", {**load_tensors(good), name: value}, metadata)
+    for file in ("bad", "plain", "spoilt0", "spoilt1", "spoilt2", "nowhere"):
+        with pytest.raises(PlauditError) as error:
+            load_references(tmp_path / file)
+        assert "\n" not in str(error.value) and file in str(error.value)
