@@ -77,10 +77,11 @@ def test_a_paired_t_test_has_its_known_answer() -> None:
     assert result.p_wilcoxon == pytest.approx(2 / 2**5)  # the most extreme of 32 sign patterns, both sides
 
 
-def test_differences_without_spread_need_no_test() -> None:
+def test_equal_systems_do_not_differ_and_a_constant_difference_has_no_test() -> None:
     same = paired_difference([1.0, 2.0], [1.0, 2.0])
-    assert (same.p_t, same.p_wilcoxon, same.difference.mean) == (1.0, 1.0, 0.0)
-    assert paired_difference([2.0, 3.0], [1.0, 2.0]).p_t == 0.0
+    assert (same.p_t, same.p_wilcoxon, same.p_permutation, same.difference.mean) == (1.0, 1.0, 1.0, 0.0)
+    with pytest.raises(ValueError, match="all 2 differences are 1; without spread there is nothing to test"):
+        paired_difference([2.0, 3.0], [1.0, 2.0])
 
 
 def test_p_values_of_no_difference_are_uniform() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from plaudit import __version__
-from plaudit.cli import bench, concepts, embedded, evaluate, generate, models, reward, run, score, votes
+from plaudit.cli import bench, compare, concepts, embedded, evaluate, generate, models, reward, run, score, votes
 from plaudit.errors import PlauditError, is_no_room
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ generate.add_to(app)
 score.add_to(app)
 evaluate.add_to(app)
 concepts.add_to(app)
+compare.add_to(app)
 app.add_typer(models.app, name="models")
 app.add_typer(reward.app, name="reward")
 app.add_typer(votes.app, name="votes")

@@ -67,9 +67,14 @@ def report(
 
 
 def _say(made: Path, json: bool) -> None:
-    """Where the step is that was asked for; of the report, its page."""
+    """Where the step is that was asked for; of the report, its page, and its watch over the reward."""
+    from plaudit.assets import read_json
+
     path = made / "index.html" if made.name == "report" else made
+    watch = read_json(made / "results.json")["watch"] if made.name == "report" else ""
     if json:
-        show_json({made.name: str(path.resolve())})
-    else:
-        result_console.print(f"{made.name.capitalize()}: {path.resolve()}", soft_wrap=True, highlight=False)
+        show_json({made.name: str(path.resolve())} | ({"watch": watch} if watch else {}))
+        return
+    for line in (f"{made.name.capitalize()}: {path.resolve()}", watch):
+        if line:
+            result_console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.axes import Axes
 
 from plaudit.assets import write_atomically, write_json
 from plaudit.audio import read_audio
 from plaudit.errors import AudioError, RunError
-from plaudit.evaluate.report import plots, wording
+from plaudit.evaluate.html import rendered, replaced_whole
+from plaudit.evaluate.report import plots, watch, wording
 from plaudit.evaluate.report.data import Curve, ReportData, Sample
 from plaudit.evaluate.report.results import Results, summarize
 from plaudit.evaluate.report.table import markdown_table, table_cells
-
-TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 @dataclass(frozen=True)
@@ -61,48 +57,31 @@ def write_report(data: ReportData, folder: Path) -> Path:
     """
     folder = Path(folder)
     results = summarize(data)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        draft.chmod(0o755)
+    with replaced_whole(folder) as draft:
         _write_into(draft, data, results)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return folder / "index.html"
 
 
 def _write_into(folder: Path, data: ReportData, results: Results) -> None:
     prompts = [_prompt_players(folder, number, sample, data) for number, sample in enumerate(data.samples)]
-    write_json(folder / "results.json", {"run": _run_json(data), **results.to_json()})
+    flags = wording.watch_finding(results, data.utility_name)
+    write_json(folder / "results.json", {"run": _run_json(data), **results.to_json(), "watch": flags})
     write_atomically(folder / "table.md", markdown_table(results, data.utility_name))
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        number=wording.number,
-        percent=wording.percent,
-        duration=wording.duration,
-        memory=wording.memory,
-    )
-    page = environment.get_template("report.html").render(
+    page = rendered(
+        "report.html",
         data=data,
         results=results,
         cells=table_cells(results, data.utility_name),
         summary=wording.overall_finding(results, data.utility_name),
         findings=wording.stage_findings(results, data.utility_name),
+        flags=flags,
+        partings=_parting_sentences(results, data.utility_name),
         exploitation=wording.exploitation_finding(results, data.utility_name),
         agreement=wording.agreement_finding(results, data.utility_name),
         reward_finding=wording.reward_finding(results),
         sweep_findings=[wording.sweep_finding(sweep, data.utility_name) for sweep in results.sweeps],
         stage_charts=_stage_charts(folder, data, results),
-        path_chart=_path_chart(folder, data, results),
+        watch_charts=_watch_charts(folder, data, results),
         sweep_charts=_sweep_charts(folder, data, results),
         curve_charts=_curve_charts(folder, data),
         reliability_chart=_reliability_chart(folder, data),
@@ -148,16 +127,34 @@ def _stage_charts(folder: Path, data: ReportData, results: Results) -> list[Char
     ]  # fmt: skip
 
 
-def _path_chart(folder: Path, data: ReportData, results: Results) -> Chart | None:
-    if len(results.stages) < 2 or any(row.utility is None for row in results.stages):
-        return None
-    return _chart(
-        folder,
-        "reward-utility",
-        plots.reward_against_utility(results.stages, data.utility_name),
-        f"Mean reward against mean {data.utility_name}",
-        "The path of the stages; the numbers are in the table.",
-    )
+def _watched(results: Results, utility_name: str) -> dict[str, str]:
+    """The metrics that are held against the reward along the stages, and what they are called."""
+    if len(results.stages) < 2:
+        return {}
+    known = results.stages[0].utility is not None
+    return ({"utility": utility_name} if known else {}) | {"clap": "CLAP score", "frechet": "Fréchet distance"}
+
+
+def _watch_charts(folder: Path, data: ReportData, results: Results) -> list[Chart]:
+    rows = results.stages
+    titles = [row.title for row in rows]
+    return [
+        _chart(
+            folder,
+            f"reward-{key}",
+            watch.against_reward(
+                titles, [r.reward for r in rows], [getattr(r, key) for r in rows], name, results.partings.get(key)
+            ),
+            f"Mean reward against {name}",
+            "The path of the stages; the numbers are in the table.",
+        )
+        for key, name in _watched(results, data.utility_name).items()
+    ]
+
+
+def _parting_sentences(results: Results, utility_name: str) -> list[str]:
+    names, titles = _watched(results, utility_name), [row.title for row in results.stages]
+    return [watch.parting_sentence(parting, titles, names[key]) for key, parting in results.partings.items()]
 
 
 def _sweep_charts(folder: Path, data: ReportData, results: Results) -> list[Chart]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,20 +66,35 @@ def save_chart(draw: Callable[[Axes], None], path: Path, size: tuple[float, floa
 
     A `.png` has one appearance: its card is opaque, so that it can be read on a page of any colour.
     """
-    # A stage's title may hold a dollar sign, and a fixed salt makes the same chart the same file.
-    with matplotlib.rc_context({"svg.hashsalt": path.stem, "font.size": 9.0, "text.parse_math": False}):
-        figure = Figure(figsize=size, layout="constrained", facecolor=LIGHT.card)
-        axes = figure.add_subplot()
-        _dress(axes)
-        draw(axes)
-        if path.suffix == ".png":
+    if path.suffix == ".png":
+        with _style(path.stem):
             picture = io.BytesIO()
-            figure.savefig(picture, format="png", dpi=200, metadata={"Software": None})
-            return write_atomically(path, picture.getvalue())
+            _drawn(draw, size).savefig(picture, format="png", dpi=200, metadata={"Software": None})
+        return write_atomically(path, picture.getvalue())
+    light = chart_svg(draw, path.stem, size)
+    write_atomically(path, light)
+    write_atomically(path.with_name(f"{path.stem}-dark{path.suffix}"), darkened(light))
+
+
+def chart_svg(draw: Callable[[Axes], None], name: str, size: tuple[float, float] = WIDE) -> str:
+    """A chart in light colours as SVG; the same drawing under the same name is the same text."""
+    with _style(name):
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    write_atomically(path, buffer.getvalue())
-    write_atomically(path.with_name(f"{path.stem}-dark{path.suffix}"), darkened(buffer.getvalue()))
+        _drawn(draw, size).savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def _style(salt: str) -> AbstractContextManager[None]:
+    # A stage's title may hold a dollar sign, and a fixed salt makes the same chart the same file.
+    return matplotlib.rc_context({"svg.hashsalt": salt, "font.size": 9.0, "text.parse_math": False})
+
+
+def _drawn(draw: Callable[[Axes], None], size: tuple[float, float]) -> Figure:
+    figure = Figure(figsize=size, layout="constrained", facecolor=LIGHT.card)
+    axes = figure.add_subplot()
+    _dress(axes)
+    draw(axes)
+    return figure
 
 
 def darkened(svg: str) -> str:
@@ -102,29 +118,6 @@ def stage_points(rows: Sequence[StageRow], values: Sequence[Interval]) -> Callab
         axes.margins(x=0.12)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
-
-    return draw
-
-
-def reward_against_utility(rows: Sequence[StageRow], utility_name: str) -> Callable[[Axes], None]:
-    """The path of the stages through mean reward and mean true utility, with both intervals."""
-
-    def draw(axes: Axes) -> None:
-        points = [(row.reward, row.utility) for row in rows if row.utility is not None]
-        axes.plot([r.mean for r, _ in points], [u.mean for _, u in points], color=LIGHT.faint, linewidth=1.0, zorder=1)
-        for place, (row, (reward, utility)) in enumerate(zip(rows, points, strict=True)):
-            colour = LIGHT.stages[place % len(LIGHT.stages)]
-            axes.plot([reward.low, reward.high], [utility.mean] * 2, color=colour, linewidth=1.4, alpha=0.7)
-            axes.plot([reward.mean] * 2, [utility.low, utility.high], color=colour, linewidth=1.4, alpha=0.7)
-            axes.plot(reward.mean, utility.mean, "o", color=colour, markersize=7, zorder=3)
-            # Alternating sides keep the names of neighbouring stages apart.
-            above = place % 2 == 0
-            axes.annotate(row.title, (reward.mean, utility.mean), (-7 if above else 7, 7 if above else -12),
-                          textcoords="offset points", ha="right" if above else "left",
-                          color=colour, fontweight="bold", fontsize=8.5)  # fmt: skip
-        axes.set_xlabel("mean reward")
-        axes.set_ylabel(f"mean {utility_name}")
-        axes.margins(0.16)
 
     return draw
 

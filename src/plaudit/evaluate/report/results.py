@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from plaudit.errors import RunError
 from plaudit.evaluate.evaluator import StageScores, frechet_difference
+from plaudit.evaluate.overoptimization import Parting, find_parting, paid_for_reward
 from plaudit.evaluate.report.data import ReportData, RewardQuality, StageResult, Sweep
 from plaudit.evaluate.statistics import (
     Interval,
+    bca_mean,
     bootstrap_mean,
     bootstrap_statistic,
+    differences,
     holm,
     paired_difference,
     spearman,
     win_rate,
+    without_spread,
 )
 
 SEED = 0
@@ -48,6 +52,7 @@ class StageRow:
     """The numbers of one stage. What has no value (no truth, no previous stage) is None or empty.
 
     agreement: rank correlation over clips of reward and true utility; it falls where the reward is exploited.
+    paid_for_reward: the metrics that got worse while reward rose, both beyond chance.
     """
 
     key: str
@@ -62,6 +67,7 @@ class StageRow:
     wins_previous: Interval | None
     wins_baseline: Interval | None
     changes: list[Change]
+    paid_for_reward: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ class Results:
     """All numbers of a report.
 
     overall: the last stage against the first; without tests, since those are for the questions asked stage by stage.
+    partings: where reward and another metric part along the stages, by metric; None where they do not.
     wins_by: the metric that decides which of two clips wins; tests: how many p-values were corrected together.
     """
 
@@ -96,6 +103,7 @@ class Results:
     wins_by: str
     tests: int
     reward: RewardQuality | None
+    partings: dict[str, Parting | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The numbers as plain JSON values."""
@@ -127,7 +135,19 @@ def summarize(data: ReportData) -> Results:
         wins_by="utility" if with_truth else "reward",
         tests=tests,
         reward=data.reward,
+        partings=_partings(data.stages, with_truth),
     )
+
+
+def _partings(stages: list[StageResult], with_truth: bool) -> dict[str, Parting | None]:
+    """Along the stages, for metrics that every clip has; two points are no series."""
+    if len(stages) < 3:
+        return {}
+    reward = np.stack([stage.scores.reward for stage in stages])
+    others = {"clap": [stage.scores.clap for stage in stages]}
+    if with_truth:
+        others["utility"] = [stage.scores.utility for stage in stages if stage.scores.utility is not None]
+    return {name: find_parting(name, reward, np.stack(values), SEED) for name, values in others.items()}
 
 
 def _stage_row(
@@ -170,6 +190,10 @@ def _changes(scores: StageScores, previous: StageScores, with_truth: bool) -> li
         pairs["utility"] = (scores.utility, previous.utility)
     changes = []
     for metric, (now, before) in pairs.items():
+        gaps = differences(now, before)
+        if without_spread(gaps) and abs(gaps[0]) > 1e-12:
+            changes.append(Change(metric, bca_mean(gaps, SEED)))  # no test says anything about a constant
+            continue
         paired = paired_difference(now, before, SEED)
         changes.append(Change(metric, paired.difference, paired.p_t, paired.p_wilcoxon))
     changes.append(Change("frechet", frechet_difference(scores, previous)))
@@ -183,6 +207,7 @@ def _correct(rows: list[StageRow]) -> tuple[list[StageRow], int]:
         replace(row, changes=[c if c.p_t is None else replace(c, p_holm=next(corrected)) for c in row.changes])
         for row in rows
     ]
+    finished = [replace(row, paid_for_reward=paid_for_reward(row.changes)) for row in finished]
     return finished, sum(c.p_t is not None for row in rows for c in row.changes)
 
 

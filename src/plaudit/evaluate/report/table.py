@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from plaudit.evaluate.report.results import Change, Results, StageRow
-from plaudit.evaluate.report.wording import number, p_value, percent, percent_span, signed, span
+from plaudit.evaluate.report.wording import (
+    number,
+    p_value,
+    paid_for,
+    percent,
+    percent_span,
+    signed,
+    span,
+    watch_finding,
+)
 from plaudit.evaluate.statistics import Interval
 
 METRICS = ("reward", "clap", "frechet", "utility")
@@ -62,7 +71,10 @@ def markdown_table(results: Results, utility_name: str) -> str:
     lines.append(f"|{'---|' * (len(cells.headings) + 1)}")
     for row, numbers in cells.change_rows:
         texts = [" ".join(filter(None, [c.value, c.interval, f"({c.note})" if c.note else ""])) for c in numbers]
-        lines.append(f"| {' | '.join([row.title.replace('|', '/'), *texts])} |")
+        flag = f" (reward paid for with {', '.join(paid_for(row, utility_name))})" if row.paid_for_reward else ""
+        lines.append(f"| {' | '.join([row.title.replace('|', '/') + flag, *texts])} |")
+    if flags := watch_finding(results, utility_name):
+        lines += ["", flags]
     lines += [
         "",
         f"Mean and 95 % bootstrap interval over {results.stages[0].clips} held-out prompts; wins are decided by "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from plaudit.evaluate.report.results import Change, Results, SweepRow
+from plaudit.evaluate.overoptimization import Paid, flag_sentence
+from plaudit.evaluate.report.results import Change, Results, StageRow, SweepRow
 from plaudit.evaluate.statistics import Interval
 
 MINUS = "\N{MINUS SIGN}"
@@ -106,6 +107,19 @@ def _amount(gap: Interval) -> str:
     """The size of a change and its interval, both positive when the change is what the verb says."""
     low, high = sorted((abs(gap.low), abs(gap.high)))
     return f"{number(abs(gap.mean))} [{number(low)}, {number(high)}]"
+
+
+def watch_finding(results: Results, utility_name: str) -> str:
+    """One line on all stages: which raised reward at the cost of another metric; empty for a single stage."""
+    if len(results.stages) < 2:
+        return ""
+    return flag_sentence([Paid(r.title, paid_for(r, utility_name)) for r in results.stages if r.paid_for_reward])
+
+
+def paid_for(row: StageRow, utility_name: str) -> list[str]:
+    """What a stage's reward was paid for with, by the names that people read."""
+    names = METRICS | {"utility": utility_name}
+    return [names[metric] for metric in row.paid_for_reward]
 
 
 def exploitation_finding(results: Results, utility_name: str) -> str:

@@ -1,0 +1,127 @@
+"""`plaudit compare`: systems on the same prompts."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from plaudit.cli.console import progress_console, result_console, show_csv, show_json, show_table
+
+if TYPE_CHECKING:
+    from plaudit.evaluate.compare.table import ComparisonTable
+
+
+class By(StrEnum):
+    """What pairs the clips of two systems."""
+
+    id = "id"
+    prompt = "prompt"
+
+
+Metrics = Annotated[list[str] | None, typer.Option("--metric", help="A metric; repeat it. Default: all in common.")]
+Margins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--margin", metavar="METRIC=SIZE",
+        help="Differences below this count as none; repeat it. Default: 0.2 standard deviations between prompts.",
+    ),
+]  # fmt: skip
+PairBy = Annotated[By | None, typer.Option(help="Pair clips by this column. Default: id where all have one.")]
+Common = Annotated[bool, typer.Option("--common", help="Compare the prompts that all systems have; say how many not.")]
+Series = Annotated[
+    bool, typer.Option("--series", help="Systems are a series, as checkpoints are: where do reward and others part?")
+]
+Sort = Annotated[str | None, typer.Option(help="Order the page's players by the differences of this metric.")]
+Players = Annotated[int, typer.Option(min=0, help="How many prompts to listen to: half the worst, half the best.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the page, its clips, JSON and CSV.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Csv = Annotated[Path | None, typer.Option("--csv", help="Write the table as CSV to this file; - prints it.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command()(compare)
+
+
+def compare(
+    systems: Annotated[
+        list[Path], typer.Argument(help="Folders of plaudit evaluate -o, or CSVs with id or prompt, and metrics.")
+    ],
+    metric: Metrics = None,
+    by: PairBy = None,
+    common: Common = False,
+    margin: Margins = None,
+    series: Series = False,
+    sort: Sort = None,
+    players: Players = 20,
+    output: Output = None,
+    csv: Csv = None,
+    json: Json = False,
+) -> None:
+    """Compare systems on the same prompts: differences with intervals and tests, and a page to hear them side by side.
+
+    The first system is what the others are held against. A CSV with a column `system` holds several; with a column
+    `seed`, several clips of a prompt.
+
+    Example: plaudit compare evaluations/baseline evaluations/tuned -o comparison
+    """
+    from plaudit.evaluate.compare.page import results, write_comparison
+    from plaudit.evaluate.compare.pairing import pair
+    from plaudit.evaluate.compare.series import watch_series
+    from plaudit.evaluate.compare.systems import read_systems
+    from plaudit.evaluate.compare.table import compare as compared
+    from plaudit.evaluate.compare.wording import summary
+    from plaudit.evaluate.report.watch import parting_sentence
+
+    pairing = pair(read_systems(systems), metric, None if by is None else by.value, common)
+    table = compared(pairing, _margins(margin or []))
+    watched = watch_series(pairing) if series else []
+    page = None if output is None else write_comparison(table, output, sort=sort, players=players, series=watched)
+    for note in pairing.notes:
+        progress_console.print(note, highlight=False, soft_wrap=True, markup=False)
+    if csv is not None:
+        rows = table.to_rows()
+        show_csv(csv, list(rows[0]), rows)
+    if json:
+        show_json(results(table, watched))
+    elif csv != Path("-"):
+        _show(table)
+        told = [parting_sentence(one.parting, pairing.systems, one.metric) for one in watched]
+        for line in [*told, *([f"Page: {page.resolve()}"] if page else []), summary(table)]:
+            result_console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _margins(told: list[str]) -> dict[str, float]:
+    found = {}
+    for one in told:
+        name, _, size = one.rpartition("=")
+        try:
+            found[name] = float(size)
+        except ValueError:
+            found[name] = float("nan")
+        if not name or found[name] != found[name]:
+            raise typer.BadParameter(f"--margin {one}: say METRIC=SIZE, e.g. --margin reward=0.05")
+    return found
+
+
+def _show(table: ComparisonTable) -> None:
+    from plaudit.evaluate.report.wording import p_value, signed, span
+
+    shown = [
+        (
+            row.metric,
+            f"{row.second} - {row.first}",
+            f"{signed(row.difference.mean)} {span(row.difference)}",
+            p_value(row.p_holm).removeprefix("p = ").removeprefix("p "),
+            signed(row.effect.g, 2),
+            row.verdict,
+            row.prompts_needed or "none is enough",
+        )
+        for row in table.rows
+    ]
+    columns = ("metric", "systems", "difference, 95 %", "corrected p", "effect g", "verdict", "prompts needed")
+    seeds = f", {table.pairing.seeds} seeds each" if table.pairing.seeds > 1 else ""
+    show_table(f"{len(table.pairing.prompts)} prompts{seeds}", columns, shown)

@@ -1,0 +1,140 @@
+"""Reading what systems made of prompts: one row per clip, with its values, from what `plaudit evaluate` or others left.
+
+A system is a folder with `clips.csv`, or a CSV file; a CSV with a column `system` holds several. Columns: `id` (or
+`prompt_id`) or `prompt` (or `caption`), where wanted `file` and `seed`; every other column of numbers is a metric.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from plaudit.corpus.table import table_rows
+from plaudit.errors import EvaluationError
+
+CLIPS = "clips.csv"
+"""The file of a system's folder, as `plaudit evaluate --output` writes it."""
+
+ALIASES = {"prompt_id": "id", "caption": "prompt"}
+DESCRIBING = ("id", "prompt", "file", "seed", "system", "error")
+"""Columns that are about a clip; the others are metrics or, without any number, remarks."""
+
+Row = tuple[int, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class ComparedClip:
+    """One clip of a system. `values` lacks the metrics that the clip has no value of; `error` says why it has none.
+
+    id, prompt and seed are "" where the table has no such column; line is that of the table, for messages.
+    """
+
+    line: int
+    id: str
+    prompt: str
+    seed: str
+    file: Path | None
+    values: dict[str, float]
+    error: str
+
+
+@dataclass(frozen=True)
+class System:
+    """A system's clips, the metrics that any of them has, and the columns that are neither."""
+
+    name: str
+    source: Path
+    clips: list[ComparedClip]
+    metrics: list[str]
+    remarks: list[str]
+
+
+def read_systems(paths: Sequence[Path]) -> list[System]:
+    """The systems of folders and tables, in the order given; EvaluationError or CorpusError in one line."""
+    found = [system for path in paths for system in _of_path(path)]
+    names = [system.name for system in found]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise EvaluationError(f"two systems are called {doubled[0]!r}; rename a folder, a file or a value of `system`")
+    if len(found) < 2:
+        raise EvaluationError(f"there is one system, {names[0]!r}; a comparison needs two: name another")
+    return found
+
+
+def _of_path(path: Path) -> list[System]:
+    table = path / CLIPS if path.is_dir() else path
+    if path.is_dir() and not table.is_file():
+        raise EvaluationError(f"{path} has no {CLIPS}; make it with plaudit evaluate ... --output {path}")
+    rows = [(line, {ALIASES.get(k, k): v.strip() for k, v in row.items()}) for line, row in table_rows(table, [])]
+    if not rows:
+        raise EvaluationError(f"{table} has no rows under its header; it needs one per clip")
+    columns = list(rows[0][1])
+    if len(columns) < len(list(next(table_rows(table, []))[1])):
+        raise EvaluationError(f"{table} has both names of one column, {' or '.join(map(str, ALIASES.items()))}")
+    if "id" not in columns and "prompt" not in columns:
+        raise EvaluationError(f"{table} has no column 'id' or 'prompt' to pair clips by; its columns are {columns}")
+    metrics, remarks = _metrics(table, rows, [name for name in columns if name not in DESCRIBING])
+    own = path.resolve().name if path.is_dir() else path.stem
+    if "system" not in columns:
+        return [System(own, table, [_clip(table, row, metrics) for row in rows], metrics, remarks)]
+    systems: dict[str, list[Row]] = {}
+    for line, row in rows:
+        if not row["system"]:
+            raise EvaluationError(f"{table} line {line}: column 'system' is empty; name the system")
+        systems.setdefault(row["system"], []).append((line, row))
+    return [
+        System(name, table, [_clip(table, row, metrics) for row in own_rows], metrics, remarks)
+        for name, own_rows in systems.items()
+    ]
+
+
+def _metrics(table: Path, rows: Sequence[Row], columns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The columns of numbers, and those of words; EvaluationError for one that holds both, or no finite number."""
+    metrics, remarks = [], []
+    for column in columns:
+        told = [(line, row[column], _number(row[column])) for line, row in rows if row[column]]
+        if not any(value is not None for _, _, value in told):
+            remarks.append(column)
+            continue
+        for line, text, value in told:
+            if value is None or not math.isfinite(value):
+                raise EvaluationError(
+                    f"{table} line {line}: {column!r} is {text!r}, not a finite number; mend it, or leave it empty "
+                    "where the clip has no value"
+                )
+        metrics.append(column)
+    if not metrics:
+        raise EvaluationError(f"{table} has no column of numbers beside {', '.join(DESCRIBING)}; add one per metric")
+    return metrics, remarks
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _clip(table: Path, row: Row, metrics: Sequence[str]) -> ComparedClip:
+    line, told = row
+    if not told.get("id", "") and not told.get("prompt", ""):
+        raise EvaluationError(f"{table} line {line}: neither id nor prompt; say which prompt the clip answers")
+    if "seed" in told and not told["seed"]:
+        raise EvaluationError(f"{table} line {line}: column 'seed' is empty; give every clip its seed")
+    error = told.get("error", "")
+    return ComparedClip(
+        line=line,
+        id=told.get("id", ""),
+        prompt=told.get("prompt", ""),
+        seed=told.get("seed", ""),
+        file=_place(table, told["file"]) if told.get("file") else None,
+        values={} if error else {name: float(told[name]) for name in metrics if told[name]},
+        error=error,
+    )
+
+
+def _place(table: Path, file: str) -> Path:
+    """A file as the table means it: beside the table, else from the working folder."""
+    return next((place for place in (table.parent / file, Path(file)) if place.is_file()), table.parent / file)

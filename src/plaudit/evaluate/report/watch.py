@@ -1,0 +1,56 @@
+"""The watch over the reward along a series, in words and as a curve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from matplotlib.axes import Axes
+
+from plaudit.evaluate.overoptimization import Parting
+from plaudit.evaluate.report.plots import LIGHT
+from plaudit.evaluate.report.wording import number, p_value, percent, span
+from plaudit.evaluate.statistics import Interval
+
+
+def parting_sentence(parting: Parting | None, labels: Sequence[str], name: str) -> str:
+    """Where along a series the reward and a metric called `name` part, and how sure that is."""
+    if parting is None:
+        return f"Reward and {name} do not part: nowhere does the one rise on while the other falls."
+    where = labels[parting.place]
+    reach = f"{labels[parting.low]} to {labels[parting.high]}" if parting.low != parting.high else labels[parting.low]
+    moved = f"reward rises by {number(parting.rise.mean)} {span(parting.rise)} up to {labels[parting.end]} and {name}"
+    sure = "" if parting.established else ", which is not beyond chance"
+    return (
+        f"Reward and {name} part at {where} (95 % interval: {reach}; they part in {percent(parting.share)} of "
+        f"resampled sets of prompts): from there {moved} gets worse by {number(parting.loss.mean)} {span(parting.loss)} "
+        f"({p_value(parting.p)}, corrected for choosing the points){sure}."
+    )
+
+
+def against_reward(
+    labels: Sequence[str], reward: Sequence[Interval], other: Sequence[Interval], name: str, parting: Parting | None
+) -> Callable[[Axes], None]:
+    """The path of a series through mean reward and the mean of another metric; a ring where the two part."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot([r.mean for r in reward], [o.mean for o in other], color=LIGHT.faint, linewidth=1.0, zorder=1)
+        for place, (label, x, y) in enumerate(zip(labels, reward, other, strict=True)):
+            colour = LIGHT.stages[place % len(LIGHT.stages)]
+            axes.plot([x.low, x.high], [y.mean] * 2, color=colour, linewidth=1.4, alpha=0.7)
+            axes.plot([x.mean] * 2, [y.low, y.high], color=colour, linewidth=1.4, alpha=0.7)
+            axes.plot(x.mean, y.mean, "o", color=colour, markersize=7, zorder=3)
+            # Alternating sides keep the names of neighbouring points apart.
+            above = place % 2 == 0
+            axes.annotate(label, (x.mean, y.mean), (-7 if above else 7, 7 if above else -12),
+                          textcoords="offset points", ha="right" if above else "left",
+                          color=colour, fontweight="bold", fontsize=8.5)  # fmt: skip
+        if parting is not None:
+            point = (reward[parting.place].mean, other[parting.place].mean)
+            axes.plot(*point, "o", markersize=14, markerfacecolor="none", markeredgecolor=LIGHT.ink, zorder=4)
+            axes.annotate("they part here", point, (12, 10), textcoords="offset points", color=LIGHT.ink, fontsize=8)
+        axes.set_xlabel("mean reward")
+        axes.set_ylabel(f"mean {name}")
+        axes.margins(0.16)
+
+    return draw
+
