@@ -50,7 +50,6 @@ compare.add_to(app)
 app.add_typer(models.app, name="models")
 app.add_typer(reward.app, name="reward")
 app.add_typer(votes.app, name="votes")
-app.add_typer(bench.app, name="bench")
 app.add_typer(embedded.app, name="embedded")
 app.add_typer(bench.app, name="bench")
 
