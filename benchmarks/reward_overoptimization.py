@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 from benchmarks.embedded_world import CORPUS_SEED, World, embedded_features, few_votes_batch, heard
 from plaudit import hub
@@ -24,7 +23,9 @@ from plaudit.assets import load_tensors, save_tensors, write_json
 from plaudit.corpus.embedded.listeners import make_pairs, utility
 from plaudit.corpus.embedded.probes import load_probes, measure
 from plaudit.corpus.embedded.source import EmbeddedClip, EmbeddedCorpus
-from plaudit.evaluate.report.plots import Series, lines, save_chart
+from plaudit.evaluate.overoptimization import Parting, best_of_n, find_parting
+from plaudit.evaluate.report.plots import LIGHT, Series, lines, save_chart
+from plaudit.evaluate.report.watch import parting_sentence
 from plaudit.evaluate.statistics import Interval, bootstrap_mean
 from plaudit.reward.fit import fit_reward
 from plaudit.reward.scorer import TuneJury
@@ -47,31 +48,16 @@ class BestOf:
 
 
 def best_of(reward: Array, truth: Array, counts: Sequence[int], seed: int = 0) -> list[BestOf]:
-    """reward, truth [prompts, M] of M candidates each -> what best of n gains, for each n of counts (at most M).
-
-    The expectation over all ways to draw n of the M candidates is exact: with candidates in order of what chooses, the
-    one of rank r is the best of C(r - 1, n - 1) of the C(M, n) draws.
-    """
-    rows = np.arange(len(reward))[:, None]
-    by_reward, by_truth = np.argsort(reward, axis=1, kind="stable"), np.argsort(truth, axis=1, kind="stable")
-    found = []
-    for n in counts:
-        weights = rank_weights(reward.shape[1], n)
-        gains = [
-            values[rows, order] @ weights - values.mean(1)
-            for values, order in ((reward, by_reward), (truth, by_reward), (truth, by_truth))
-        ]
-        found.append(BestOf(n, *(bootstrap_mean(gain, seed) for gain in gains)))
-    return found
-
-
-def rank_weights(candidates: int, n: int) -> Array:
-    """Probability [candidates] that the candidate of each rank, worst first, is the best of n drawn without return."""
-    ranks = np.arange(1, candidates + 1)
-    able = ranks >= n
-    logs = np.full(candidates, -np.inf)
-    logs[able] = _log_choose(ranks[able] - 1, n - 1) - _log_choose(candidates, n)
-    return np.asarray(np.exp(logs))
+    """reward, truth [prompts, M] of M candidates each -> what best of n gains, for each n of counts (at most M)."""
+    chosen = (
+        best_of_n(reward, reward, counts) - reward.mean(1),
+        best_of_n(reward, truth, counts) - truth.mean(1),
+        best_of_n(truth, truth, counts) - truth.mean(1),
+    )  # [counts, prompts] each
+    return [
+        BestOf(n, *(bootstrap_mean(gain, seed) for gain in gains))
+        for n, *gains in zip(counts, *chosen, strict=True)
+    ]
 
 
 def among_corpus(world: World, jury: TuneJury, clips: list[EmbeddedClip], candidates: int) -> tuple[Array, Array]:
@@ -122,8 +108,8 @@ def reward_of_few_votes(world: World, clips: list[EmbeddedClip], votes: int, see
     return fit_reward(*parts, world.store, settings).jury
 
 
-def draw(found: list[BestOf], path: Path) -> None:
-    """Gains against N: what the reward says, what is true, and what was possible."""
+def draw(found: list[BestOf], parting: Parting | None, path: Path) -> None:
+    """Gains against N: what the reward says, what is true, and what was possible; a line where the first two part."""
     x = [float(one.n) for one in found]
     series = [
         Series("possible", 0, x, [one.possible for one in found]),
@@ -137,6 +123,8 @@ def draw(found: list[BestOf], path: Path) -> None:
         axes.set_ylabel("gain over a random clip")
         axes.set_xticks(x, [str(one.n) for one in found])
         axes.minorticks_off()
+        if parting is not None:
+            axes.axvline(x[parting.place], color=LIGHT.ink, linewidth=1.0, linestyle=(0, (4, 3)))
 
     save_chart(gains, path)
 
@@ -165,15 +153,15 @@ def main() -> None:
     counts = [2**power for power in range(asked.candidates.bit_length()) if 2**power <= asked.candidates]
     for name, (reward, truth) in scores.items():
         found = best_of(reward, truth, counts)
-        write_json(asked.output / f"best-of-n-{name}.json", [asdict(one) for one in found])
-        draw(found, asked.output / f"best-of-n-{name}.svg")
+        parting = find_parting("utility", best_of_n(reward, reward, counts), best_of_n(reward, truth, counts))
+        told_parting = None if parting is None else asdict(parting)
+        points = [asdict(one) for one in found]
+        write_json(asked.output / f"best-of-n-{name}.json", {"points": points, "parting": told_parting})
+        draw(found, parting, asked.output / f"best-of-n-{name}.svg")
         for one in found:
             told = (f"{g.mean:.3f} [{g.low:.3f}, {g.high:.3f}]" for g in (one.reward, one.utility, one.possible))
             print(name, one.n, *told)
-
-
-def _log_choose(n: NDArray[np.int64] | int, k: int) -> Array:
-    return np.asarray(gammaln(np.asarray(n) + 1) - gammaln(k + 1) - gammaln(np.asarray(n) - k + 1))
+        print(parting_sentence(parting, [f"N = {n}" for n in counts], "true utility"))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import torch
 
 from benchmarks.embedded_world import World, embedded_features, heard
 from benchmarks.reward_learning_curve import learning_curve
-from benchmarks.reward_overoptimization import among_corpus, best_of, rank_weights
+from benchmarks.reward_overoptimization import among_corpus, best_of
 from plaudit import hub
 from plaudit.corpus.embedded.source import EmbeddedCorpus
 from plaudit.reward.training import EMBEDDED_REWARD
@@ -37,14 +36,6 @@ def test_a_killed_study_continues(world: World) -> None:
     parts = sorted((folder / "measured").iterdir())
     again = heard(world.corpus, embedded_features(), folder, SILENT)
     assert torch.equal(again.measured.flaws, world.measured.flaws) and len(parts) == 1
-
-
-def test_rank_weights_are_those_of_all_draws() -> None:
-    values = np.array([3.0, 1.0, 4.0, 1.5, 9.0, 2.6])
-    for n in range(1, 7):
-        best = np.mean([max(draw) for draw in combinations(values, n)])
-        assert np.sort(values) @ rank_weights(6, n) == pytest.approx(best)
-        assert rank_weights(6, n).sum() == pytest.approx(1)
 
 
 def test_a_true_reward_gains_what_is_possible_and_a_random_one_nothing() -> None:

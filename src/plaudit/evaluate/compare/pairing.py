@@ -54,13 +54,13 @@ class Pairing:
 def pair(
     systems: Sequence[System], metrics: Sequence[str] | None = None, by: By | None = None, common: bool = False
 ) -> Pairing:
-    """Pair the systems' clips by id where all have ids, else by prompt, or as `by` says.
+    """Pair the systems' clips by id where all systems have ids, else by prompt, or as `by` says.
 
     metrics: those to compare; all that every system has where not given. EvaluationError in one line where systems
     differ in prompts, seeds or values; with `common`, prompts that not all share are left out and counted.
     """
     chosen, notes = _chosen_metrics(systems, metrics)
-    by = by or ("id" if all(clip.id for system in systems for clip in system.clips) else "prompt")
+    by = by or ("id" if all(any(clip.id for clip in system.clips) for system in systems) else "prompt")
     answers = {system.name: _answers(system, by) for system in systems}
     shared = _shared_keys(answers, by, common)
     left_out = len({key for own in answers.values() for key in own}) - len(shared)
@@ -168,7 +168,10 @@ def _check_text(key: str, answers: dict[str, Answers]) -> None:
 
 def _seeds(keys: Sequence[str], answers: dict[str, Answers]) -> int:
     """How many seeds every prompt has in every system."""
-    counts = {len(own[key]): (name, key) for name, own in answers.items() for key in keys}
+    counts: dict[int, tuple[str, str]] = {}
+    for name, own in answers.items():
+        for key in keys:
+            counts.setdefault(len(own[key]), (name, key))
     if len(counts) > 1:
         (one, (first, key)), (other, (second, another)) = list(counts.items())[:2]
         raise EvaluationError(

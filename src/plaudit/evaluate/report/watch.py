@@ -18,11 +18,12 @@ def parting_sentence(parting: Parting | None, labels: Sequence[str], name: str) 
         return f"Reward and {name} do not part: nowhere does the one rise on while the other falls."
     where = labels[parting.place]
     reach = f"{labels[parting.low]} to {labels[parting.high]}" if parting.low != parting.high else labels[parting.low]
-    moved = f"reward rises by {number(parting.rise.mean)} {span(parting.rise)} up to {labels[parting.end]} and {name}"
+    gained = f"{number(parting.rise.mean)} {span(parting.rise)} up to {labels[parting.end]}"
+    lost = f"{number(parting.loss.mean)} {span(parting.loss)}"
     sure = "" if parting.established else ", which is not beyond chance"
     return (
         f"Reward and {name} part at {where} (95 % interval: {reach}; they part in {percent(parting.share)} of "
-        f"resampled sets of prompts): from there {moved} gets worse by {number(parting.loss.mean)} {span(parting.loss)} "
+        f"resampled sets of prompts): from there reward rises by {gained} and {name} gets worse by {lost} "
         f"({p_value(parting.p)}, corrected for choosing the points){sure}."
     )
 

@@ -1,0 +1,138 @@
+"""The watch over the reward: known partings are found, and noise is not taken for one."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from plaudit.evaluate.overoptimization import (
+    Paid,
+    best_of_n,
+    find_parting,
+    flag_sentence,
+    paid_for_reward,
+    rank_weights,
+    reward_among,
+)
+from plaudit.evaluate.report.results import Change
+from plaudit.evaluate.report.watch import parting_sentence
+from plaudit.evaluate.statistics import Interval
+
+POINTS, PROMPTS = 8, 60
+
+
+def series(peak: int | None, noise: float = 0.3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Reward that rises all along, and a metric that falls after `peak`; None: it rises too. [S, B] each."""
+    rng = np.random.default_rng(seed)
+    place = np.arange(POINTS)[:, None]
+    prompts = rng.normal(size=(1, PROMPTS))
+    mean = 0.1 * place if peak is None else -0.15 * np.abs(place - peak)
+    reward = 0.2 * place + prompts + noise * rng.normal(size=(POINTS, PROMPTS))
+    return reward, mean + prompts + noise * rng.normal(size=(POINTS, PROMPTS))
+
+
+@pytest.mark.parametrize("peak", [0, 2, 5])
+def test_a_known_parting_is_found_with_its_interval(peak: int) -> None:
+    parting = find_parting("clap", *series(peak))
+    assert parting is not None and parting.established
+    assert (parting.place, parting.end) == (peak, POINTS - 1)
+    assert parting.low <= peak <= parting.high <= peak + 1
+    assert parting.share > 0.99 and parting.rise.low > 0 and parting.loss.low > 0
+    assert parting.loss.mean == pytest.approx(0.15 * (POINTS - 1 - peak), abs=0.15)
+
+
+def test_a_metric_that_rises_too_does_not_part() -> None:
+    assert find_parting("clap", *series(None, noise=0.01)) is None
+    reward, _ = series(2)
+    assert find_parting("clap", -reward, -reward) is None  # the reward falls from its first point on
+
+
+def test_a_distance_parts_where_it_rises() -> None:
+    reward, other = series(3)
+    up, down = find_parting("frechet", reward, -other), find_parting("clap", reward, other)
+    assert up is not None and down is not None
+    assert (up.place, up.loss) == (down.place, down.loss)
+
+
+def test_noise_is_seldom_taken_for_a_parting() -> None:
+    """The other metric does not move: choosing its best point by the data must not establish a loss."""
+    established = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        reward = 0.2 * np.arange(6)[:, None] + rng.normal(size=(6, 30))
+        parting = find_parting("clap", reward, rng.normal(size=(6, 30)))
+        established += parting is not None and parting.established
+    assert established / 200 <= 0.05
+
+
+def test_an_unsure_place_has_a_wide_interval() -> None:
+    sure, unsure = find_parting("clap", *series(2, noise=0.05)), find_parting("clap", *series(2, noise=2.0, seed=3))
+    assert sure is not None and (sure.low, sure.high) == (2, 2)
+    assert unsure is None or unsure.high - unsure.low > 2
+
+
+@pytest.mark.parametrize("bad", [np.zeros((3, 4)), np.zeros((2, 5)), np.full((2, 4), np.nan)])
+def test_what_is_no_series_is_refused(bad: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="series"):
+        find_parting("clap", np.zeros((2, 4)), bad)
+
+
+def change(metric: str, mean: float, established: bool = True) -> Change:
+    return Change(metric, Interval(mean, mean - 0.1, mean + 0.1), p_holm=0.01 if established else 0.3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ([change("reward", 0.5), change("clap", -0.5), change("utility", -0.5)], ["clap", "utility"]),
+        ([change("reward", 0.5), change("clap", -0.5, False)], []),
+        ([change("reward", 0.5, False), change("clap", -0.5)], []),
+        ([change("reward", -0.5), change("clap", -0.5)], []),
+        ([change("reward", 0.5), change("frechet", 0.5), change("clap", 0.5)], ["frechet"]),
+        ([change("reward", 0.5), change("frechet", -0.5)], []),
+        ([change("clap", -0.5)], []),
+    ],
+)
+def test_a_flag_is_reward_up_and_another_worse(changes: list[Change], expected: list[str]) -> None:
+    assert paid_for_reward(changes) == expected
+
+
+def test_flags_and_partings_are_told_in_a_sentence() -> None:
+    assert flag_sentence([]) == "No stage raised reward while another metric got worse beyond chance."
+    assert flag_sentence([Paid("SFT", ["CLAP score", "true utility"]), Paid("CRPO", ["CLAP score"])]) == (
+        "Over-optimization: SFT raised reward while CLAP score, true utility got worse; "
+        "CRPO raised reward while CLAP score got worse."
+    )
+    labels = [f"step {n}" for n in range(POINTS)]
+    told = parting_sentence(find_parting("clap", *series(2)), labels, "CLAP score")
+    assert told.startswith("Reward and CLAP score part at step 2 (95 % interval: step 2")
+    assert "not beyond chance" not in told
+    assert "do not part" in parting_sentence(None, labels, "CLAP score")
+
+
+def test_the_reward_is_known_by_its_name() -> None:
+    assert reward_among(["clap", "tunejury_reward"]) == "tunejury_reward"
+    assert reward_among(["a_reward", "reward"]) == "reward" and reward_among(["clap"]) is None
+
+
+def test_the_best_of_n_is_the_mean_over_all_draws() -> None:
+    rng = np.random.default_rng(0)
+    chooser, values = rng.normal(size=(3, 6)), rng.normal(size=(3, 6))
+    found = best_of_n(chooser, values, [1, 2, 4, 6])
+    for row, n in enumerate((1, 2, 4, 6)):
+        for prompt in range(3):
+            draws = [values[prompt, max(draw, key=lambda i: chooser[prompt, i])] for draw in combinations(range(6), n)]
+            assert found[row, prompt] == pytest.approx(np.mean(draws))
+    assert rank_weights(6, 3).sum() == pytest.approx(1)
+
+
+def test_choosing_by_an_error_parts_from_the_truth() -> None:
+    """A reward whose highest scores are its errors: utility rises with N at first, then falls."""
+    rng = np.random.default_rng(1)
+    truth = rng.normal(size=(200, 64))
+    fooled = rng.random((200, 64)) < 0.03
+    reward = truth + 5.0 * fooled
+    truth = truth - 3.0 * fooled
+    counts = [1, 2, 4, 8, 16, 32, 64]
+    parting = find_parting("utility", best_of_n(reward, reward, counts), best_of_n(reward, truth, counts))
+    assert parting is not None and parting.established and 0 < parting.place < 5 and parting.end == 6
