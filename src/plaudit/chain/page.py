@@ -16,6 +16,8 @@ import torch
 from plaudit.assets import read_json
 from plaudit.chain.data import shards
 from plaudit.chain.runner import Context
+from plaudit.chain.sweeps.cells import read_cell
+from plaudit.chain.sweeps.score import cell_name, swept
 from plaudit.corpus.embedded.flaws import FLAWS
 from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.report.data import (
@@ -27,10 +29,10 @@ from plaudit.evaluate.report.data import (
     RunFacts,
     Sample,
     StageResult,
-    Sweep,
     read_curves,
 )
 from plaudit.evaluate.report.page import write_report
+from plaudit.evaluate.sweeps.score import Sweep
 from plaudit.runs import peak_memory
 
 TITLES = {
@@ -157,7 +159,7 @@ def _curves(context: Context, shown: list[str]) -> list[Curve]:
 def _sweep(context: Context, stage: str) -> Sweep:
     asked = list(context.recipe.evaluate.sweep_scores)
     folder = context.path(f"sweep-{stage}")
-    return Sweep(TITLES[stage], asked, [StageScores.load(folder / f"score-{i}") for i in range(len(asked))])
+    return swept(TITLES[stage], asked, [read_cell(folder / cell_name(score)) for score in asked])
 
 
 def _samples(context: Context, shown: list[str], count: int) -> list[Sample]:

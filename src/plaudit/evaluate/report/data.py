@@ -10,6 +10,7 @@ from pathlib import Path
 
 from plaudit.errors import RunError
 from plaudit.evaluate.evaluator import StageScores
+from plaudit.evaluate.sweeps.score import Sweep
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,6 @@ class Curve:
     quantity: str
     steps: list[int]
     values: list[float]
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """One model asked for several scores, with the same prompts and seeds at each: asked [S], points [S]."""
-
-    stage: str
-    asked: list[float]
-    points: list[StageScores]
 
 
 @dataclass(frozen=True)
