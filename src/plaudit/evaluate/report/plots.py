@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,7 @@ DARK = Theme(
     "#171c24", "#e6eaf0", "#98a4b5", "#2b333f",
     ("#9aa7b8", "#6ea8f5", "#4cc9a4", "#eeb04f", "#ec85c4", "#a99cf2"),
 )  # fmt: skip
+Draw = Callable[[Axes], None]
 WIDE, SMALL = (4.9, 3.2), (4.6, 2.6)
 """Inches: of a chart alone in its card, and of one of several side by side."""
 
@@ -61,26 +62,31 @@ class Series:
     y: list[Interval]
 
 
-def save_chart(draw: Callable[[Axes], None], path: Path, size: tuple[float, float] = WIDE) -> None:
+def save_chart(draw: Draw, path: Path, size: tuple[float, float] = WIDE) -> None:
     """Draw a chart in light colours as `path`, and the same in dark ones beside it as `<stem>-dark.svg`.
 
     A `.png` has one appearance: its card is opaque, so that it can be read on a page of any colour.
     """
+    save_panels({"": draw}, path, size)
+
+
+def save_panels(panels: Mapping[str, Draw], path: Path, size: tuple[float, float] = WIDE) -> None:
+    """The same for a figure of charts side by side, by their titles; `size` is of each."""
     if path.suffix == ".png":
         with _style(path.stem):
             picture = io.BytesIO()
-            _drawn(draw, size).savefig(picture, format="png", dpi=200, metadata={"Software": None})
+            _drawn(panels, size).savefig(picture, format="png", dpi=200, metadata={"Software": None})
         return write_atomically(path, picture.getvalue())
-    light = chart_svg(draw, path.stem, size)
+    light = panels_svg(panels, path.stem, size)
     write_atomically(path, light)
     write_atomically(path.with_name(f"{path.stem}-dark{path.suffix}"), darkened(light))
 
 
-def chart_svg(draw: Callable[[Axes], None], name: str, size: tuple[float, float] = WIDE) -> str:
-    """A chart in light colours as SVG; the same drawing under the same name is the same text."""
+def panels_svg(panels: Mapping[str, Draw], name: str, size: tuple[float, float] = WIDE) -> str:
+    """A figure in light colours as SVG; the same drawing under the same name is the same text."""
     with _style(name):
         buffer = io.StringIO()
-        _drawn(draw, size).savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        _drawn(panels, size).savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 
@@ -89,11 +95,13 @@ def _style(salt: str) -> AbstractContextManager[None]:
     return matplotlib.rc_context({"svg.hashsalt": salt, "font.size": 9.0, "text.parse_math": False})
 
 
-def _drawn(draw: Callable[[Axes], None], size: tuple[float, float]) -> Figure:
-    figure = Figure(figsize=size, layout="constrained", facecolor=LIGHT.card)
-    axes = figure.add_subplot()
-    _dress(axes)
-    draw(axes)
+def _drawn(panels: Mapping[str, Draw], size: tuple[float, float]) -> Figure:
+    figure = Figure(figsize=(size[0] * len(panels), size[1]), layout="constrained", facecolor=LIGHT.card)
+    for axes, (title, draw) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        _dress(axes)
+        draw(axes)
+        if title:
+            axes.set_title(title, color=LIGHT.ink, fontsize=9.5, fontweight="bold", loc="left")
     return figure
 
 
@@ -103,7 +111,7 @@ def darkened(svg: str) -> str:
     return re.sub("|".join(swap), lambda found: swap[found[0]], svg)
 
 
-def stage_points(rows: Sequence[StageRow], values: Sequence[Interval]) -> Callable[[Axes], None]:
+def stage_points(rows: Sequence[StageRow], values: Sequence[Interval]) -> Draw:
     """One metric by stage: a dot and its interval each, the mean written beside it."""
 
     def draw(axes: Axes) -> None:
@@ -122,7 +130,7 @@ def stage_points(rows: Sequence[StageRow], values: Sequence[Interval]) -> Callab
     return draw
 
 
-def lines(series: Sequence[Series], x_label: str) -> Callable[[Axes], None]:
+def lines(series: Sequence[Series], x_label: str) -> Draw:
     """Lines with their intervals as bands, each named at its right end."""
 
     def draw(axes: Axes) -> None:
@@ -137,7 +145,7 @@ def lines(series: Sequence[Series], x_label: str) -> Callable[[Axes], None]:
     return draw
 
 
-def training_curve(curve: Curve, colour: int) -> Callable[[Axes], None]:
+def training_curve(curve: Curve, colour: int) -> Draw:
     """A quantity over training steps: every value faintly, their running mean on top."""
 
     def draw(axes: Axes) -> None:
@@ -157,7 +165,7 @@ def training_curve(curve: Curve, colour: int) -> Callable[[Axes], None]:
     return draw
 
 
-def reliability(bins: Sequence[ReliabilityBin]) -> Callable[[Axes], None]:
+def reliability(bins: Sequence[ReliabilityBin]) -> Draw:
     """How often the reward is right against how sure it is; on the diagonal it is as right as it says.
 
     The bars are Wilson's 95 % intervals of the shares.
