@@ -32,6 +32,7 @@ def plaudit(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("votes", "import", "aime", "nowhere", "-o", "out"), "nowhere is not a folder"),
         (("votes", "check", "nowhere.csv"), "nowhere.csv does not exist"),
         (("reward", "calibrate", "nowhere.csv"), "nowhere.csv does not exist"),
+        (("compare", "nowhere.csv", "nowhere"), "nowhere.csv does not exist"),
         (("evaluate", "nowhere.csv", "--reference", "nowhere"), "nowhere"),
     ],
 )

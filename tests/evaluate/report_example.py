@@ -7,6 +7,7 @@ import numpy as np
 from plaudit.audio import write_wav
 from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.report.data import (
+    Choice,
     CorpusFacts,
     Curve,
     ReliabilityBin,
@@ -60,6 +61,14 @@ def clip(seed: int, seconds: float = 2.0) -> np.ndarray:
         tone = sum(np.sin(2 * np.pi * h * 110.0 * 2 ** (pitch / 12) * time) / h for h in range(1, 6))
         wave += 0.1 * tone * (late > 0) * np.exp(-3.0 * late)
     return wave.astype(np.float32)
+
+
+def choice(rng: np.random.Generator, prompts: int, utility: bool) -> Choice:
+    """64 candidates each, a few of which please the reward by an error that CLAP hears."""
+    fit = rng.normal(size=(prompts, 64))
+    fooled = rng.random((prompts, 64)) < 0.03
+    others = {"clap": 0.2 + 0.05 * (fit - 4.0 * fooled)} | ({"utility": fit} if utility else {})
+    return Choice("candidates of the last model", fit + 4.0 * fooled, others)
 
 
 def example(
@@ -120,4 +129,5 @@ def example(
             for title, lift, slope in [("SFT", 0.3, 0.3), ("CRPO", 1.0, 0.05)]
         ],
         samples=samples,
+        choice=choice(np.random.default_rng(4), prompts, utility),
     )  # fmt: skip

@@ -13,6 +13,7 @@ from plaudit.evaluate.report.data import ReportData, Sample, read_curves
 from plaudit.evaluate.report.page import write_report
 from plaudit.evaluate.report.plots import DARK, LIGHT, darkened, running_mean
 from plaudit.evaluate.report.wording import number, percent
+from tests.browser import chromium
 from tests.evaluate.report_example import CAPTIONS, RATE, example, scores
 
 
@@ -83,6 +84,14 @@ def test_nothing_else_lies_in_the_folder(report: Path, page: Page) -> None:
     assert [path.name for path in report.parent.iterdir()] == ["report"]
 
 
+def test_in_a_browser_everything_loads_and_fits(report: Path, page: Page, tmp_path: Path) -> None:
+    with chromium(tmp_path / "profile") as browser:
+        for width, dark in ((1280, False), (1280, True), (390, False)):
+            seen = browser.open(report / "index.html", width, dark=dark)
+            seen.assert_sound()
+            assert (seen.audio, seen.images) == (page.elements.count("audio"), page.elements.count("img"))
+
+
 def test_captions_are_text_and_nothing_more(page: Page) -> None:
     for caption in CAPTIONS[:2]:
         assert plain(caption) in plain(page.text)
@@ -141,6 +150,32 @@ def test_the_same_data_make_the_same_report(report: Path, data: ReportData, tmp_
     again = write_report(data, tmp_path / "report").parent
     for path in report.rglob("*.*"):
         assert (again / path.relative_to(report)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_the_watch_is_told_and_drawn(report: Path, page: Page) -> None:
+    results, text = json.loads((report / "results.json").read_text()), plain(page.text)
+    assert results["watch"] == "No stage raised reward while another metric got worse beyond chance."
+    assert results["watch"] in text and results["watch"] in (report / "table.md").read_text()
+    parting = results["choice"]["partings"]["clap"]
+    assert results["choice"]["counts"] == [1, 2, 4, 8, 16, 32, 64]
+    assert parting["end"] == 6 and 0 < parting["place"] < 6
+    assert f"Reward and CLAP score part at best of {2 ** parting['place']}" in text
+    marked = [name for name in page.references if "they part here" in (report / name).read_text(errors="ignore")]
+    assert "plots/choice-clap.svg" in marked
+
+
+def test_a_stage_that_pays_for_reward_is_flagged(data: ReportData, tmp_path: Path) -> None:
+    first = data.stages[0]
+    noise = 0.01 * np.random.default_rng(0).normal(size=len(first.scores))
+    gamed = replace(first.scores, reward=first.scores.reward + 1 + noise, clap=first.scores.clap - 0.1 + noise)
+    stages = [first, replace(data.stages[1], scores=gamed)]
+    index = write_report(ReportData(run=data.run, stages=stages), tmp_path / "report")
+    told = "Over-optimization: SFT raised reward while CLAP score got worse."
+    results = json.loads((index.parent / "results.json").read_text())
+    assert results["watch"] == told and results["stages"][1]["paid_for_reward"] == ["clap"]
+    page = plain(Page(index.read_text()).text)
+    assert told in page and "reward paid for with CLAP score" in page
+    assert "SFT (reward paid for with CLAP score)" in (index.parent / "table.md").read_text()
 
 
 def test_a_run_without_truth_votes_sweep_or_clips_has_a_report(data: ReportData, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from plaudit.assets import read_json
@@ -21,6 +22,7 @@ from plaudit.chain.sweeps.score import cell_name, swept
 from plaudit.corpus.embedded.flaws import FLAWS
 from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.report.data import (
+    Choice,
     CorpusFacts,
     Curve,
     ReliabilityBin,
@@ -60,6 +62,7 @@ def write_page(context: Context, folder: Path, shown: list[str], swept: list[str
         curves=_curves(context, shown),
         sweeps=[_sweep(context, stage) for stage in swept],
         samples=_samples(context, shown, len(stages[0].scores)),
+        choice=_choice(context) if "crpo" in shown else None,
         utility_name="true utility",
     )
     write_report(data, folder)
@@ -160,6 +163,17 @@ def _sweep(context: Context, stage: str) -> Sweep:
     asked = list(context.recipe.evaluate.sweep_scores)
     folder = context.path(f"sweep-{stage}")
     return swept(TITLES[stage], asked, [read_cell(folder / cell_name(score)) for score in asked])
+
+
+def _choice(context: Context) -> Choice | None:
+    """The candidates of preference tuning, which are several per caption, as a choice by reward; CLAP looks on."""
+    settings = context.recipe.stages.crpo
+    assert settings is not None
+    scores = read_json(context.path("crpo") / "candidates" / "scores.json")
+    rows = {name: np.array(scores[name]).reshape(settings.captions, settings.candidates) for name in ("reward", "clap")}
+    if settings.captions < 2:
+        return None
+    return Choice("the candidates of preference tuning", rows["reward"], {"clap": rows["clap"]})
 
 
 def _samples(context: Context, shown: list[str], count: int) -> list[Sample]:

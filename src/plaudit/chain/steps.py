@@ -124,7 +124,7 @@ def _result_steps(recipe: Recipe) -> list[Step]:
         found.append(Step(f"sweep-{stage}", 2, sampling, (stage, *judged), make))
     needs = tuple(step.name for step in found)
     page = partial(write_page, shown=[*shown, FINISHED], swept=swept)
-    return [*found, Step("report", 1, {"name": recipe.name, "players": recipe.evaluate.players}, needs, page)]
+    return [*found, Step("report", 2, {"name": recipe.name, "players": recipe.evaluate.players}, needs, page)]
 
 
 def _from_clips(make: Any, clips: str, context: Context, folder: Path) -> None:

@@ -76,8 +76,9 @@ def compare(
     from plaudit.evaluate.compare.wording import summary
     from plaudit.evaluate.report.watch import parting_sentence
 
+    margins = _margins(margin or [])
     pairing = pair(read_systems(systems), metric, None if by is None else by.value, common)
-    table = compared(pairing, _margins(margin or []))
+    table = compared(pairing, margins)
     watched = watch_series(pairing) if series else []
     page = None if output is None else write_comparison(table, output, sort=sort, players=players, series=watched)
     for note in pairing.notes:

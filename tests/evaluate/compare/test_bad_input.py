@@ -42,7 +42,7 @@ def with_value(column: str, value: Any, row: int = 3) -> Callable[[Rows], Rows]:
         (with_value("prompt", "another"), "'003' is the prompt 'prompt 3, with a comma' in a and 'another' in b"),
         (lambda rows: [{**r, "error": "gone.wav is missing" if r["id"] == "003" else ""} for r in rows],
          "b has no values for '003' \\(gone.wav is missing\\)"),
-        (lambda rows: [{"id": r["id"], "fad": 1.0} for r in rows], "no metric in common: a has reward, clap; b has fad"),
+        (lambda rows: [{"id": r["id"], "fad": 1.0} for r in rows], "in common: a has reward, clap; b has fad"),
         (lambda rows: [{"id": r["id"], "remark": "fine"} for r in rows], "no column of numbers"),
         (lambda rows: [{"name": r["id"], "reward": r["reward"]} for r in rows], "no column 'id' or 'prompt'"),
         (lambda rows: [{**r, "seed": k} for r in rows for k in (1, 2)], "a has 1 clips for '000', b has 2 for '000'"),
@@ -87,7 +87,7 @@ def test_metrics_and_columns_that_are_not_compared_are_named(tmp_path: Path) -> 
     ("change", "said"),
     [
         (lambda rows: clips(1), "'reward' of a and b are the same for every prompt.*is one a copy of the other"),
-        (lambda rows: [{**r, "reward": r["reward"] + 1} for r in clips(1)], "'reward' of a and b differ by 1 for every"),
+        (lambda rows: [{**r, "reward": r["reward"] + 1} for r in clips(1)], "'reward' of a and b differ by 1 for"),
     ],
 )
 def test_without_spread_there_is_nothing_to_test(tmp_path: Path, change: Callable[[Rows], Rows], said: str) -> None:
@@ -107,7 +107,7 @@ def test_systems_have_names_of_their_own(tmp_path: Path) -> None:
         read_systems([one.parent])
     with pytest.raises(PlauditError, match="two systems are called 'x'"):
         read_systems([one.parent, one.parent])
-    with pytest.raises(PlauditError, match="has no clips.csv; make it with plaudit evaluate"):
+    with pytest.raises(PlauditError, match=r"has no clips\.csv; make it with plaudit evaluate"):
         read_systems([tmp_path, one.parent])
     with pytest.raises(PlauditError, match="does not exist"):
         read_systems([tmp_path / "nowhere.csv", one])
@@ -124,8 +124,8 @@ def test_prompts_pair_where_there_are_no_ids(tmp_path: Path) -> None:
         return [{k: v for k, v in row.items() if k != "id"} for row in rows]
 
     paths = write_table(tmp_path / "a.csv", clips(1)), write_table(tmp_path / "b.csv", bare(clips(2))[::-1])
-    assert [p.key for p in pair(read_systems(paths)).prompts][0] == "prompt 0, with a comma"
+    assert pair(read_systems(paths)).prompts[0].key == "prompt 0, with a comma"
     with pytest.raises(PlauditError, match="line 2: no id to pair the clip by"):
         pair(read_systems(paths), by="id")
-    with pytest.raises(PlauditError, match="b has no metric 'x'|a has no metric 'x'"):
+    with pytest.raises(PlauditError, match="a has no metric 'x'; all have reward, clap"):
         pair(read_systems(paths), ["x"])

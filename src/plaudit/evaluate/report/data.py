@@ -10,6 +10,7 @@ from pathlib import Path
 
 from plaudit.errors import RunError
 from plaudit.evaluate.evaluator import StageScores
+from plaudit.evaluate.statistics import Array
 from plaudit.evaluate.sweeps.score import Sweep
 
 
@@ -73,6 +74,18 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Candidates [P, M] of the same prompts: their rewards, and what other metrics say of them, by name.
+
+    source: one phrase on where they come from ("candidates of preference tuning").
+    """
+
+    source: str
+    reward: Array
+    others: dict[str, Array]
+
+
+@dataclass(frozen=True)
 class ReliabilityBin:
     """Pairs whose margins are alike: how sure the reward was of them on average, how often right, and how many."""
 
@@ -132,6 +145,7 @@ class ReportData:
     curves: list[Curve] = field(default_factory=list)
     sweeps: list[Sweep] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
+    choice: Choice | None = None
     utility_name: str = "true utility"
 
 

@@ -76,6 +76,8 @@ def _write_into(folder: Path, data: ReportData, results: Results) -> None:
         findings=wording.stage_findings(results, data.utility_name),
         flags=flags,
         partings=_parting_sentences(results, data.utility_name),
+        choice_charts=_choice_charts(folder, results, data.utility_name),
+        choice_partings=_choice_sentences(results, data.utility_name),
         exploitation=wording.exploitation_finding(results, data.utility_name),
         agreement=wording.agreement_finding(results, data.utility_name),
         reward_finding=wording.reward_finding(results),
@@ -155,6 +157,29 @@ def _watch_charts(folder: Path, data: ReportData, results: Results) -> list[Char
 def _parting_sentences(results: Results, utility_name: str) -> list[str]:
     names, titles = _watched(results, utility_name), [row.title for row in results.stages]
     return [watch.parting_sentence(parting, titles, names[key]) for key, parting in results.partings.items()]
+
+
+def _choice_charts(folder: Path, results: Results, utility_name: str) -> list[Chart]:
+    choice, names = results.choice, wording.METRICS | {"utility": utility_name}
+    if choice is None:
+        return []
+    return [
+        _chart(
+            folder,
+            f"choice-{key}",
+            watch.against_reward(choice.labels, choice.reward, values, names.get(key, key), choice.partings[key]),
+            f"Best of N by reward, against {names.get(key, key)}",
+            f"Mean reward and {names.get(key, key)} of the best of N; the numbers are in results.json.",
+        )
+        for key, values in choice.others.items()
+    ]
+
+
+def _choice_sentences(results: Results, utility_name: str) -> list[str]:
+    choice, names = results.choice, wording.METRICS | {"utility": utility_name}
+    if choice is None:
+        return []
+    return [watch.parting_sentence(p, choice.labels, names.get(key, key)) for key, p in choice.partings.items()]
 
 
 def _sweep_charts(folder: Path, data: ReportData, results: Results) -> list[Chart]:

@@ -12,6 +12,7 @@ from plaudit.errors import RunError
 from plaudit.evaluate.changes import CLIP_METRICS, SEED, Change, changes_between, clip_values, corrected
 from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.overoptimization import Parting, find_parting, paid_for_reward
+from plaudit.evaluate.report.choosing import ChoiceRow, summarize_choice
 from plaudit.evaluate.report.data import ReportData, RewardQuality, StageResult
 from plaudit.evaluate.results_table import MetricResult
 from plaudit.evaluate.statistics import Interval, bootstrap_mean, bootstrap_statistic, spearman, win_rate
@@ -50,6 +51,7 @@ class Results:
 
     overall: the last stage against the first; without tests, since those are for the questions asked stage by stage.
     partings: where reward and another metric part along the stages, by metric; None where they do not.
+    choice: what choosing the best of N does; None where there are no candidates.
     wins_by: the metric that decides which of two clips wins; tests: how many p-values were corrected together.
     metrics: those that the clips of every stage have by themselves.
     """
@@ -61,6 +63,7 @@ class Results:
     tests: int
     reward: RewardQuality | None
     partings: dict[str, Parting | None] = field(default_factory=dict)
+    choice: ChoiceRow | None = None
     metrics: tuple[str, ...] = CLIP_METRICS
 
     def to_json(self) -> dict[str, Any]:
@@ -94,6 +97,7 @@ def summarize(data: ReportData) -> Results:
         tests=tests,
         reward=data.reward,
         partings=_partings(scores, known),
+        choice=None if data.choice is None else summarize_choice(data.choice),
         metrics=tuple(known),
     )
 

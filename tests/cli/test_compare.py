@@ -1,0 +1,60 @@
+"""`plaudit compare` as a command: what it prints, and how it fails."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from plaudit.cli.main import app
+from plaudit.errors import EvaluationError
+from tests.evaluate.compare.tables import clips, write_table
+
+
+def plaudit(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["compare", *map(str, arguments)])
+
+
+@pytest.fixture
+def systems(tmp_path: Path) -> tuple[Path, Path]:
+    """A folder as plaudit evaluate leaves it, and a table that lacks one of its prompts."""
+    a = write_table(tmp_path / "a" / "clips.csv", clips(1)).parent
+    return a, write_table(tmp_path / "b.csv", clips(2, lift=0.5)[:-1])
+
+
+def test_systems_of_different_prompts_are_not_compared(systems: tuple[Path, Path]) -> None:
+    done = plaudit(*systems)
+    assert done.exit_code == 1 and isinstance(done.exception, EvaluationError)
+    assert "a has a prompt that b lacks (id '019')" in str(done.exception)
+
+
+def test_a_comparison_is_printed_and_written(systems: tuple[Path, Path], tmp_path: Path) -> None:
+    done = plaudit(*systems, "--common", "-o", tmp_path / "page", "--margin", "reward=0.1")
+    assert done.exit_code == 0, done.output
+    assert "1 prompts that not every system answers were left out; 19 are compared" in done.stderr
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith("Of 2 differences 1 are beyond chance") and "No system raised reward" in last
+    assert (tmp_path / "page" / "index.html").is_file()
+
+
+def test_machines_read_json_and_csv(systems: tuple[Path, Path]) -> None:
+    found = json.loads(plaudit(*systems, "--common", "--json", "--metric", "reward").stdout)
+    assert found["left_out"] == 1 and [row["metric"] for row in found["comparisons"]] == ["reward"]
+    rows = list(csv.DictReader(plaudit(*systems, "--common", "--csv", "-").stdout.splitlines()))
+    assert [row["metric"] for row in rows] == ["reward", "clap"]
+    assert float(rows[0]["difference_mean"]) == found["comparisons"][0]["difference"]["mean"]
+
+
+def test_a_series_is_watched(tmp_path: Path) -> None:
+    rows = [r for place in range(3) for r in clips(place, lift=0.5 * place, system=f"step-{place}")]
+    table = write_table(tmp_path / "steps.csv", rows)
+    assert "Reward and clap" in plaudit(table, "--series").stdout
+    assert len(json.loads(plaudit(table, "--series", "--json").stdout)["watch"]["series"]) == 1
+
+
+@pytest.mark.parametrize("margin", ["reward", "reward=much", "=1"])
+def test_a_margin_without_a_size_is_wrong_usage(systems: tuple[Path, Path], margin: str) -> None:
+    assert plaudit(*systems, "--margin", margin).exit_code == 2
