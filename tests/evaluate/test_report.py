@@ -101,7 +101,7 @@ def test_captions_are_text_and_nothing_more(page: Page) -> None:
 
 
 def test_the_table_on_the_page_states_the_results(report: Path, page: Page) -> None:
-    results = json.loads((report / "results.json").read_text())
+    results = json.loads((report / "report.json").read_text())
     for stage in results["stages"]:
         for metric in ("reward", "clap", "frechet", "utility"):
             value = stage[metric]
@@ -116,7 +116,7 @@ def test_the_table_on_the_page_states_the_results(report: Path, page: Page) -> N
 
 
 def test_results_are_those_of_the_clips(report: Path, data: ReportData) -> None:
-    results = json.loads((report / "results.json").read_text())
+    results = json.loads((report / "report.json").read_text())
     for row, stage in zip(results["stages"], data.stages, strict=True):
         assert row["reward"]["mean"] == pytest.approx(stage.scores.reward.mean())
         assert row["frechet"]["mean"] == stage.scores.frechet
@@ -153,7 +153,7 @@ def test_the_same_data_make_the_same_report(report: Path, data: ReportData, tmp_
 
 
 def test_the_watch_is_told_and_drawn(report: Path, page: Page) -> None:
-    results, text = json.loads((report / "results.json").read_text()), plain(page.text)
+    results, text = json.loads((report / "report.json").read_text()), plain(page.text)
     assert results["watch"] == "No stage raised reward while another metric got worse beyond chance."
     assert results["watch"] in text and results["watch"] in (report / "table.md").read_text()
     parting = results["choice"]["partings"]["clap"]
@@ -171,7 +171,7 @@ def test_a_stage_that_pays_for_reward_is_flagged(data: ReportData, tmp_path: Pat
     stages = [first, replace(data.stages[1], scores=gamed)]
     index = write_report(ReportData(run=data.run, stages=stages), tmp_path / "report")
     told = "Over-optimization: SFT raised reward while CLAP score got worse."
-    results = json.loads((index.parent / "results.json").read_text())
+    results = json.loads((index.parent / "report.json").read_text())
     assert results["watch"] == told and results["stages"][1]["paid_for_reward"] == ["clap"]
     page = plain(Page(index.read_text()).text)
     assert told in page and "reward paid for with CLAP score" in page
@@ -196,14 +196,14 @@ def test_a_run_without_truth_votes_sweep_or_clips_has_a_report(data: ReportData,
         assert sentence in text
     assert {metric for _, metric in page.cells} == {"reward", "clap", "frechet", "wins_previous", "wins_baseline"}
     assert "audio" not in page.elements
-    assert json.loads((tmp_path / "report" / "results.json").read_text())["stages"][0]["utility"] is None
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["stages"][0]["utility"] is None
 
 
 def test_real_audio_wins_by_reward_and_the_page_says_what_that_is_worth(data: ReportData, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     blind = [replace(stage, scores=scores(rng, 8, lift, False)) for lift, stage in enumerate(data.stages[:2])]
     index = write_report(ReportData(run=data.run, stages=blind), tmp_path / "report")
-    assert json.loads((index.parent / "results.json").read_text())["wins_by"] == "reward"
+    assert json.loads((index.parent / "report.json").read_text())["wins_by"] == "reward"
     assert "no evidence from outside it" in plain(Page(index.read_text()).text)
 
 

@@ -16,10 +16,16 @@ import torch
 
 from plaudit.assets import read_json
 from plaudit.chain.data import shards
+from plaudit.chain.panel import probe_detector
 from plaudit.chain.runner import Context
 from plaudit.chain.sweeps.cells import read_cell
 from plaudit.chain.sweeps.score import cell_name, swept
 from plaudit.corpus.embedded.flaws import FLAWS
+from plaudit.corpus.embedded.probes import load_probes
+from plaudit.evaluate.concepts.error_rates import SHIPPED as RATES
+from plaudit.evaluate.concepts.error_rates import load_rates, rates_of
+from plaudit.evaluate.concepts.vocabulary import SHIPPED as VOCABULARY
+from plaudit.evaluate.concepts.vocabulary import load_vocabulary
 from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.report.data import (
     Choice,
@@ -46,6 +52,8 @@ TITLES = {
     "finished": "Post-processed",
 }
 
+VERSIONS = ("plaudit", "torch", "numpy", "scipy", "transformers", "safetensors")
+
 CURVES = ("loss", "preference_loss", "winner_flow_loss", "implicit_accuracy")
 
 
@@ -64,6 +72,7 @@ def write_page(context: Context, folder: Path, shown: list[str], swept: list[str
         samples=_samples(context, shown, len(stages[0].scores)),
         choice=_choice(context) if "crpo" in shown else None,
         utility_name="true utility",
+        coverage_scale=_coverage_scale() if recipe.corpus.kind == "embedded" else None,
     )
     write_report(data, folder)
 
@@ -96,8 +105,9 @@ def _run_facts(context: Context) -> RunFacts:
             "cores": str(os.cpu_count()),
             "memory": f"{memory:.0f} GiB",
             "threads": str(torch.get_num_threads()),
+            "system": platform.platform(),
         },
-        versions={"python": platform.python_version(), **{n: version(n) for n in ("plaudit", "torch", "numpy")}},
+        versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
         step_seconds={name: seconds[name] for name in context.keys if name in seconds},
     )
 
@@ -174,6 +184,12 @@ def _choice(context: Context) -> Choice | None:
     if settings.captions < 2:
         return None
     return Choice("the candidates of preference tuning", rows["reward"], {"clap": rows["clap"]})
+
+
+def _coverage_scale() -> tuple[float, float] | None:
+    """What the probes' concept coverage is of right clips, and of other prompts' clips, where that was measured."""
+    rates = rates_of(probe_detector(load_probes()), load_vocabulary(VOCABULARY), load_rates(RATES))
+    return None if rates is None else (rates.right.mean, rates.other.mean)
 
 
 def _samples(context: Context, shown: list[str], count: int) -> list[Sample]:

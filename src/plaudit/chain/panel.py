@@ -98,4 +98,9 @@ def embedded_listeners(probes: Probes) -> Listeners:
 
 def embedded_coverage(probes: Probes) -> Coverage:
     """What the probes hear of a prompt's concepts: they know the embedded world's alone."""
-    return coverage_by(ProbeDetector(probes, hub.weights_digest("probes")), load_vocabulary(SHIPPED))
+    return coverage_by(probe_detector(probes), load_vocabulary(SHIPPED))
+
+
+def probe_detector(probes: Probes) -> ProbeDetector:
+    """The probes as whoever hears concepts."""
+    return ProbeDetector(probes, hub.weights_digest("probes"))

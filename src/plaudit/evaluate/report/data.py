@@ -136,6 +136,7 @@ class ReportData:
 
     stages: in the order trained, the baseline first; at least one.
     utility_name: what the true utility is called on the page.
+    coverage_scale: the concept coverage of right clips, and that of clips of other prompts, where they are known.
     """
 
     run: RunFacts
@@ -147,6 +148,7 @@ class ReportData:
     samples: list[Sample] = field(default_factory=list)
     choice: Choice | None = None
     utility_name: str = "true utility"
+    coverage_scale: tuple[float, float] | None = None
 
 
 def read_curves(metrics: Path, stage: str, quantities: Sequence[str] = ("loss",)) -> list[Curve]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from plaudit.evaluate.report.plots import LIGHT, Draw
 from plaudit.evaluate.report.wording import number, span
@@ -45,6 +46,7 @@ def forest(rows: Sequence[Difference], margin: float | None = None) -> Draw:
         axes.set_yticks(range(len(rows)), [row.label for row in rows], color=LIGHT.ink)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.margins(x=0.12)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
 

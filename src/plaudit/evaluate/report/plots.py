@@ -92,7 +92,7 @@ def panels_svg(panels: Mapping[str, Draw], name: str, size: tuple[float, float] 
 
 def _style(salt: str) -> AbstractContextManager[None]:
     # A stage's title may hold a dollar sign, and a fixed salt makes the same chart the same file.
-    return matplotlib.rc_context({"svg.hashsalt": salt, "font.size": 9.0, "text.parse_math": False})
+    return matplotlib.rc_context({"svg.hashsalt": salt, "font.size": 10.0, "text.parse_math": False})
 
 
 def _drawn(panels: Mapping[str, Draw], size: tuple[float, float]) -> Figure:
@@ -101,7 +101,7 @@ def _drawn(panels: Mapping[str, Draw], size: tuple[float, float]) -> Figure:
         _dress(axes)
         draw(axes)
         if title:
-            axes.set_title(title, color=LIGHT.ink, fontsize=9.5, fontweight="bold", loc="left")
+            axes.set_title(title, color=LIGHT.ink, fontsize=10.5, fontweight="bold", loc="left")
     return figure
 
 
@@ -120,7 +120,7 @@ def stage_points(rows: Sequence[StageRow], values: Sequence[Interval]) -> Draw:
             axes.plot([value.low, value.high], [place, place], color=colour, linewidth=2.2, solid_capstyle="round")
             axes.plot(value.mean, place, "o", color=colour, markersize=6.5)
             axes.annotate(number(value.mean), (value.mean, place), (0, 7), textcoords="offset points",
-                          ha="center", color=LIGHT.ink, fontsize=8)  # fmt: skip
+                          ha="center", color=LIGHT.ink, fontsize=9)  # fmt: skip
         axes.set_yticks(range(len(rows)), [row.title for row in rows], color=LIGHT.ink)
         axes.set_ylim(len(rows) - 0.5, -0.7)
         axes.margins(x=0.12)
@@ -155,7 +155,7 @@ def training_curve(curve: Curve, colour: int) -> Draw:
         smooth = running_mean(values, max(1, len(values) // 30))
         axes.plot(steps, smooth, color=shade, linewidth=1.9)
         axes.annotate(f"{smooth[-1]:.3g}", (steps[-1], smooth[-1]), (4, 0), textcoords="offset points",
-                      va="center", color=shade, fontweight="bold", fontsize=8)  # fmt: skip
+                      va="center", color=shade, fontweight="bold", fontsize=9)  # fmt: skip
         low, high = np.quantile(values, [0.005, 0.995])
         room = 0.08 * (high - low) or 0.1
         axes.set_ylim(low - room, high + room)
@@ -174,7 +174,7 @@ def reliability(bins: Sequence[ReliabilityBin]) -> Draw:
     def draw(axes: Axes) -> None:
         axes.plot([0.5, 1.0], [0.5, 1.0], color=LIGHT.faint, linewidth=1.0, linestyle=(0, (4, 3)))
         axes.annotate("dashed: as right as it says", (1.0, 0.0), (-6, 8), xycoords="axes fraction",
-                      textcoords="offset points", ha="right", color=LIGHT.faint, fontsize=8)  # fmt: skip
+                      textcoords="offset points", ha="right", color=LIGHT.faint, fontsize=9)  # fmt: skip
         for one in bins:
             right = binomtest(round(one.accuracy * one.count), max(one.count, 1)).proportion_ci(LEVEL, "wilson")
             axes.plot([one.confidence] * 2, [right.low, right.high], color=LIGHT.stages[1], linewidth=1.4, alpha=0.6)
@@ -216,12 +216,49 @@ def _dress(axes: Axes) -> None:
     axes.set_facecolor(LIGHT.card)
     axes.grid(color=LIGHT.grid, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=LIGHT.faint, length=0, labelsize=8)
+    axes.tick_params(colors=LIGHT.faint, length=0, labelsize=9)
     axes.xaxis.label.set_color(LIGHT.faint)
     axes.yaxis.label.set_color(LIGHT.faint)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(LIGHT.grid)
+
+
+def name_points(axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str], colours: Sequence[str]) -> None:
+    """Write a name beside each point, on the side where it covers least of other names and points.
+
+    To be called last: the axes' limits must be those that stay.
+    """
+    axes.autoscale_view()
+    inverse, to_axes = axes.transAxes.inverted(), axes.transData
+    places = [tuple(inverse.transform(to_axes.transform(point))) for point in points]
+    taken = [(x - 0.02, y - 0.03, x + 0.02, y + 0.03) for x, y in places]
+    for (x, y), name, colour in zip(places, names, colours, strict=True):
+        width, height = 0.021 * len(name) + 0.01, 0.075
+        boxes = []
+        for right in (1, -1):
+            for up in (1, -1, 2, -2, 3, -3):
+                left = x + 0.02 if right > 0 else x - 0.02 - width
+                low = y + up * 0.055 - height / 2
+                boxes.append((left, low, left + width, low + height))
+        chosen = min(boxes, key=lambda box: sum(_overlap(box, other) for other in taken) + 10 * _outside(box))
+        taken.append(chosen)
+        axes.text(chosen[0] + width / 2, chosen[1] + height / 2, name, transform=axes.transAxes, ha="center",
+                  va="center", color=colour, fontweight="bold", fontsize=9, in_layout=False)  # fmt: skip
+
+
+Box = tuple[float, float, float, float]
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """The area that two boxes (left, low, right, high) share."""
+    width, height = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, width) * max(0.0, height)
+
+
+def _outside(box: Box) -> float:
+    """How much of a box lies outside the axes."""
+    return (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, (0.0, 0.0, 1.0, 1.0))
 
 
 def _name_ends(axes: Axes, series: Sequence[Series]) -> None:
@@ -232,5 +269,5 @@ def _name_ends(axes: Axes, series: Sequence[Series]) -> None:
     for one in sorted(series, key=lambda s: s.y[-1].mean):
         height = max(one.y[-1].mean, height + gap)
         axes.annotate(one.label, (one.x[-1], height), (6, 0), textcoords="offset points", va="center",
-                      color=LIGHT.stages[one.colour % len(LIGHT.stages)], fontweight="bold", fontsize=8,
+                      color=LIGHT.stages[one.colour % len(LIGHT.stages)], fontweight="bold", fontsize=9,
                       annotation_clip=False)  # fmt: skip
