@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from plaudit import __version__
-from plaudit.cli import bench, compare, concepts, embedded, evaluate, generate, models, reward, run, score, votes
+from plaudit.cli import bench, compare, concepts, embedded, evaluate, generate, models, reward, run, score, sweep, votes
 from plaudit.errors import PlauditError, is_no_room
 
 app = typer.Typer(
@@ -52,6 +52,7 @@ app.add_typer(reward.app, name="reward")
 app.add_typer(votes.app, name="votes")
 app.add_typer(embedded.app, name="embedded")
 app.add_typer(bench.app, name="bench")
+app.add_typer(sweep.app, name="sweep")
 
 
 class Interrupted(BaseException):

@@ -45,17 +45,17 @@ def cross_load_models(
     injections: Sequence[Injection],
     folder: Path,
     *,
-    sampling: SamplingSettings | None = None,
+    sampling: Mapping[str, SamplingSettings],
     device: str = "auto",
     progress: Progress = lambda done, total: None,
 ) -> CrossTable:
     """Every model, by its label, in the forward pass of every injection; cells lie in `folder`/<label>/<injection>.
 
-    sampling: each model's own where not given. A model is loaded once, and what an injection does not share with it is
+    sampling: by label. A model is loaded once, and what an injection does not share with it is
     as at initialization.
     """
     check_injections(injections)
-    rows = [_row(label, model, injections, folder, sampling, device) for label, model in models.items()]
+    rows = [_row(label, model, injections, folder, sampling[label], device) for label, model in models.items()]
     for cell in (cell for row in rows for cell in row):
         check_cell(trial, cell)
     for place, row in enumerate(rows):
@@ -80,10 +80,9 @@ def _fill_row(trial: Trial, row: list[Cell], before: int, total: int, progress: 
 
 
 def _row(
-    label: str, model: Path, injections: Sequence[Injection], folder: Path, sampling: SamplingSettings | None, device: str
+    label: str, model: Path, injections: Sequence[Injection], folder: Path, settings: SamplingSettings, device: str
 ) -> list[Cell]:
     takes_score(model, label)
-    settings = sampling or read_model_config(model).sampling
     digest = hub.model_digest(model)
     return [
         Cell(folder / label / run, partial(_in_forward, model, run, device), settings, {"model": digest, "run": run})
@@ -141,7 +140,7 @@ def _fill(context: Context, folder: Path, injections: Sequence[Injection], sets:
     with context.reporter.progress("cells") as advance:
         cross_load_models(
             Trial(panel, recipe.evaluate.seed, execution, sets), models, injections, folder,
-            sampling=recipe.sampling, device=device, progress=advance,
+            sampling=dict.fromkeys(models, recipe.sampling), device=device, progress=advance,
         )  # fmt: skip
 
 

@@ -50,15 +50,15 @@ def sweep_scores(
     scores: Sequence[float],
     folder: Path,
     *,
-    sampling: SamplingSettings | None = None,
+    sampling: SamplingSettings,
     standardized: bool = False,
     device: str = "auto",
     progress: Progress = lambda done, total: None,
 ) -> list[StageScores | str]:
     """The scores of the clips at each score asked for; cells lie in `folder`.
 
-    model: a model folder. sampling: the model's own where not given. standardized: scores are standard deviations from
-    the mean of the rewards that the model was trained on.
+    model: a model folder. standardized: scores are standard deviations from the mean of the rewards that the model was
+    trained on.
     """
     check_scores(scores)
     takes_score(model, str(model))
@@ -67,11 +67,10 @@ def sweep_scores(
     def load() -> TextToMusic:
         return hub.load(str(model), device)
 
-    settings = sampling or read_model_config(model).sampling
     of = {"model": hub.model_digest(model)}
     mean, spread = _training_rewards(load()) if standardized else (0.0, 1.0)
     cells = [
-        Cell(folder / cell_name(score), load, settings.model_copy(update={"score": mean + spread * score}), of)
+        Cell(folder / cell_name(score), load, sampling.model_copy(update={"score": mean + spread * score}), of)
         for score in scores
     ]
     return fill_cells(trial, cells, progress)

@@ -78,14 +78,17 @@ def choice_charts(results: Results, utility_name: str) -> list[Chart]:
     return charts
 
 
-def sweep_charts(sweeps: Sequence[SweepRow], colours: dict[str, int], utility_name: str) -> list[Chart]:
+def sweep_charts(
+    sweeps: Sequence[SweepRow], colours: dict[str, int], utility_name: str, x_label: str = "score asked for"
+) -> list[Chart]:
     """Each metric against the score asked for, all models in one chart; `colours` of those that have one elsewhere."""
     charts = []
-    for key in ("reward", "utility", "clap", "concepts", "frechet"):
+    others = dict.fromkeys(name for sweep in sweeps for name in sweep.sets)
+    for key in ("reward", "utility", "clap", "concepts", "frechet", *others):
         if series := sweep_series(sweeps, key, colours):
             title = heading(key, utility_name) + (" (lower is closer)" if better(key) == "lower" else "")
             alt = f"{title} by score asked for, with 95 % intervals; the numbers are in the table for download."
-            charts.append(chart(plots.lines(series, "score asked for"), f"sweep-{key}", title, alt, plots.SMALL))
+            charts.append(chart(plots.lines(series, x_label), f"sweep-{key}", title, alt, plots.SMALL))
     return charts
 
 

@@ -49,6 +49,6 @@ def against_reward(
             return
         ring = points[parting.place]
         axes.plot(*ring, "o", markersize=14, markerfacecolor="none", markeredgecolor=LIGHT.ink, zorder=4)
-        name_points(axes, [*points, ring], [*labels, "they part here"], [*colours, LIGHT.ink])
+        name_points(axes, [ring, *points], ["they part here", *labels], [LIGHT.ink, *colours])
 
     return draw
