@@ -74,9 +74,7 @@ def embedded_prompts(count: int, seconds: float) -> HeldOut:
     return HeldOut([clip.caption for clip in clips], [clip.truth for clip in clips])
 
 
-def embedded_reference(
-    clap: Embedder, count: int, seconds: float, progress: Callable[[int, int], None]
-) -> np.ndarray:
+def embedded_reference(clap: Embedder, count: int, seconds: float, progress: Callable[[int, int], None]) -> np.ndarray:
     """What `clap` hears in clean embedded pieces, [count, E]."""
     corpus = EmbeddedCorpus(count, seconds, REFERENCE_SEED, 0.0, 0.0)
     parts = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +46,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print every number as JSON."
 
 
 def _output(default: str) -> Any:
-    return typer.Option("-o", "--output", help="Folder for the cells, the page, JSON, CSV and SVG.", show_default=default)
+    return typer.Option(
+        "-o", "--output", help="Folder for the cells, the page, JSON, CSV and SVG.", show_default=default
+    )
 
 
 @app.command()
@@ -129,7 +130,9 @@ def injections(
     recipe: Annotated[
         str | None, typer.Option(help="Instead of models: a recipe, whose SFT is trained once under each injection.")
     ] = None,
-    changes: Annotated[list[str] | None, typer.Option("--set", help="Change a setting of --recipe. Repeatable.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting of --recipe. Repeatable.")
+    ] = None,
     injection: Annotated[
         list[str] | None, typer.Option("--injection", help="An injection to run under; repeat. Default: all five.")
     ] = None,
@@ -319,7 +322,11 @@ def _say_scores(rows: list[Any], page: Path, json: bool) -> None:
         show_json(read_json(page.with_name("sweep.json")))
         return
     shown = [
-        (row.stage, f"{asked:g}", *(f"{number(v[place].mean)} {span(v[place])}" for v in (row.reward, row.clap, row.frechet)))
+        (
+            row.stage,
+            f"{asked:g}",
+            *(f"{number(v[place].mean)} {span(v[place])}" for v in (row.reward, row.clap, row.frechet)),
+        )
         for row in rows
         for place, asked in enumerate(row.asked)
     ]

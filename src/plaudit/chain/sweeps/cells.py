@@ -119,6 +119,7 @@ def _first_difference(there: Any, wanted: dict[str, Any], prefix: str = "") -> s
     for name in [*wanted, *there]:
         own, other = wanted.get(name), there.get(name)
         if own != other:
-            nested = isinstance(own, dict) and isinstance(other, dict)
-            return _first_difference(other, own, f"{prefix}{name}.") if nested else f"{prefix}{name}"
+            if isinstance(own, dict) and isinstance(other, dict):
+                return _first_difference(other, own, f"{prefix}{name}.")
+            return f"{prefix}{name}"
     return ""

@@ -135,7 +135,7 @@ def sweep_recipe(
 def _fill(context: Context, folder: Path, injections: Sequence[Injection], sets: tuple[str, ...]) -> None:
     recipe = context.recipe
     panel, execution = panel_of(context, recipe.evaluate.prompts), Execution(batch=recipe.generation_batch)
-    models = {name: context.path(f"sft-{name}") for name in injections}
+    models: dict[str, Path] = {name: context.path(f"sft-{name}") for name in injections}
     device = str(context.accelerator.device)
     with context.reporter.progress("cells") as advance:
         cross_load_models(

@@ -12,7 +12,7 @@ from plaudit.generate.model import read_model_config
 
 
 def swept_models(named: Sequence[str]) -> dict[str, Path]:
-    """Model folders by label: of names, folders, or LABEL=NAME. ModelError where one is unknown or two are called alike.
+    """Model folders by label, of names, folders, or LABEL=NAME. ModelError where one is unknown or two have one label.
 
     A label that is not given is the name, or the last part of a folder's path; the last two where the last is shared.
     """
@@ -22,7 +22,8 @@ def swept_models(named: Sequence[str]) -> dict[str, Path]:
         read_model_config(folder)
     short = [label or _last(name, 1) for label, name in given]
     labels = [
-        one if label or short.count(one) == 1 else _last(name, 2) for one, (label, name) in zip(short, given, strict=True)
+        one if label or short.count(one) == 1 else _last(name, 2)
+        for one, (label, name) in zip(short, given, strict=True)
     ]
     for label in labels:
         if labels.count(label) > 1:

@@ -128,7 +128,8 @@ def _addresses(prompts: Sequence[PromptClips], folder: Path) -> dict[Path, str]:
         if not file.is_file():
             raise EvaluationError(f"{file} is gone, so it cannot be played; restore it, or use --players 0")
     if sum(file.stat().st_size for file in files) <= INLINE:
-        return {file: data_address(mimetypes.guess_type(file.name)[0] or "audio/wav", file.read_bytes()) for file in files}
+        kinds = {file: mimetypes.guess_type(file.name)[0] or "audio/wav" for file in files}
+        return {file: data_address(kind, file.read_bytes()) for file, kind in kinds.items()}
     found = {}
     for place, file in enumerate(files, start=1):
         target = folder / "audio" / f"{place:04d}{file.suffix}"

@@ -1,4 +1,4 @@
-"""A chart inside a page: one drawing in the page's own colours, light, dark or printed, and the same as a file to keep."""
+"""A chart in a page: a drawing in the page's own colours, light, dark or printed, and the same as a file to keep."""
 
 from __future__ import annotations
 

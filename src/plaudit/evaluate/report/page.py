@@ -118,6 +118,7 @@ def _downloads(data: ReportData, results: Results) -> dict[str, str]:
 
 
 def _corpus_rows(corpus: CorpusFacts) -> list[dict[str, Any]]:
+    told: dict[str, Mapping[str, Any]]
     told = {"clips": corpus.clips, "flaw share": corpus.flaw_shares, "skipped": corpus.quarantined}
     return [{"what": what, "name": name, "value": v} for what, found in told.items() for name, v in found.items()]
 

@@ -224,7 +224,9 @@ def _dress(axes: Axes) -> None:
         spine.set_color(LIGHT.grid)
 
 
-def name_points(axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str], colours: Sequence[str]) -> None:
+def name_points(
+    axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str], colours: Sequence[str]
+) -> None:
     """Write a name beside each point, on the side where it covers least of other names and points.
 
     To be called last: the axes' limits must be those that stay.

@@ -120,7 +120,8 @@ def _partings(stages: list[StageScores], known: list[str]) -> dict[str, Parting 
 def _stage_row(stage: StageResult, baseline: StageScores, known: list[str]) -> StageRow:
     """A stage by itself and against the baseline; what came before it is not yet known."""
     scores = stage.scores
-    means = {name: bootstrap_mean(values[~np.isnan(values)], SEED) for name in known for values in [getattr(scores, name)]}
+    values = {name: getattr(scores, name) for name in known}
+    means = {name: bootstrap_mean(found[~np.isnan(found)], SEED) for name, found in values.items()}
     return StageRow(
         key=stage.key,
         title=stage.title,

@@ -25,7 +25,7 @@ from plaudit.evaluate.statistics import Interval
 from plaudit.evaluate.sweeps.score import SweepRow
 
 CHOSEN = ("reward", "clap", "concepts", "frechet", "utility")
-"""The metrics of the main table; those that are not known are left out. The others of a set have a table of their own."""
+"""The metrics of the main table; those that are not known are left out. Others of a set have a table of their own."""
 
 EMPTY = "\N{EN DASH}"
 
@@ -123,8 +123,8 @@ def markdown_table(results: Results, utility_name: str) -> str:
     lines += [
         "",
         f"Mean and 95 % bootstrap interval over {results.stages[0].clips} held-out prompts; wins are decided by "
-        f"{results.wins_by}; changes are paired by prompt with BCa intervals, g is Hedges' effect size, p-values are of "
-        f"paired t-tests, corrected together (Holm, {results.tests} tests).",
+        f"{results.wins_by}; changes are paired by prompt with BCa intervals, g is Hedges' effect size, p-values are "
+        f"of paired t-tests, corrected together (Holm, {results.tests} tests).",
     ]
     return "\n".join(lines) + "\n"
 

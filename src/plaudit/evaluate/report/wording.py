@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from plaudit.evaluate.overoptimization import Paid, flag_sentence
 from plaudit.evaluate.changes import Change
+from plaudit.evaluate.overoptimization import Paid, flag_sentence
 from plaudit.evaluate.report.names import IN_SENTENCES
 from plaudit.evaluate.report.results import Results, StageRow
 from plaudit.evaluate.statistics import Interval

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from plaudit.evaluate.report.charts import Chart, chart
 from plaudit.evaluate.report.drawn import name_of, sweep_charts, sweep_series
 from plaudit.evaluate.report.figures import heat_map, heat_map_size
 from plaudit.evaluate.report.names import HEADINGS, better
-from plaudit.evaluate.report.table import sweep_rows
+from plaudit.evaluate.report.table import EMPTY, sweep_rows
 from plaudit.evaluate.report.wording import number, p_value, signed, span, sweep_finding
 from plaudit.evaluate.results_table import MetricResult
 from plaudit.evaluate.statistics import Interval
@@ -48,7 +48,9 @@ def write_scores(rows: Sequence[SweepRow], settings: Mapping[str, Any], folder: 
     charts = sweep_charts(rows, {}, UTILITY, x_label)
     findings = [sweep_finding(row, UTILITY) for row in rows]
     numbers = {"kind": "score", "models": [asdict(row) for row in rows], "findings": findings}
-    clips = f"{rows[0].clips} prompts, the same seeds at every score; bands and brackets are 95 % intervals over prompts"
+    clips = (
+        f"{rows[0].clips} prompts, the same seeds at every score; bands and brackets are 95 % intervals over prompts"
+    )
     _write(folder, "Asking for a score", clips, numbers, sweep_rows(rows), settings, findings, charts, tables)
     plots.save_panels(two, folder / FIGURE)
     return folder / PAGE
@@ -57,7 +59,9 @@ def write_scores(rows: Sequence[SweepRow], settings: Mapping[str, Any], folder: 
 def write_injections(table: CrossTable, settings: Mapping[str, Any], folder: Path) -> Path:
     """Write the cross-load table into `folder`; the page's path."""
     metrics = [name for name in MAPPED if any(getattr(cell, name) is not None for cell in table.cells)]
-    draws = {HEADINGS[name] + _direction(name): _map(table, lambda cell, n=name: getattr(cell, n), name) for name in metrics}
+    draws = {
+        HEADINGS[name] + _direction(name): _map(table, name) for name in metrics
+    }
     size = heat_map_size(len(table.models), len(table.injections))
     charts = [
         chart(draw, f"injections-{name}", title, f"{title}, train by run; the numbers are in the cells.", size)
@@ -66,12 +70,14 @@ def write_injections(table: CrossTable, settings: Mapping[str, Any], folder: Pat
     findings = injection_findings(table)
     numbers = {"kind": "injections", **asdict(table), "findings": findings}
     clips = (
-        f"{table.clips} prompts, the same seeds in every cell; brackets are 95 % intervals over prompts. Framed: weights in "
-        "the forward pass that they were trained in. The stronger a cell's colour, the better."
+        f"{table.clips} prompts, the same seeds in every cell; brackets are 95 % intervals over prompts. Framed: "
+        "weights in the forward pass that they were trained in. The stronger a cell's colour, the better."
     )
     rows = injection_rows(table)
     tables = [_set_table(table, name) for name in dict.fromkeys(one.name for c in table.cells for one in c.sets)]
-    _write(folder, "Trained under one injection, run in another", clips, numbers, rows, settings, findings, charts, tables)
+    _write(
+        folder, "Trained under one injection, run in another", clips, numbers, rows, settings, findings, charts, tables
+    )
     plots.save_panels(dict(list(draws.items())[:3]), folder / FIGURE, size)
     return folder / PAGE
 
@@ -119,24 +125,29 @@ def _score_table(row: SweepRow) -> SweepTable:
 def _set_table(table: CrossTable, metric: str) -> SweepTable:
     def told(cell: CrossNumbers) -> tuple[str, str]:
         found = next((one for one in cell.sets if one.name == metric), None)
-        return ("–", "") if found is None else _of_set(found)
+        return (EMPTY, "") if found is None else _of_set(found)
 
     rows = [(model, [told(table.cell(model, run)) for run in table.injections]) for model in table.models]
-    return SweepTable(HEADINGS[metric] + _direction(metric), ["Trained \N{RIGHTWARDS ARROW} run", *table.injections], rows)
+    return SweepTable(
+        HEADINGS[metric] + _direction(metric), ["Trained \N{RIGHTWARDS ARROW} run", *table.injections], rows
+    )
 
 
 def _of_set(one: MetricResult) -> tuple[str, str]:
     if one.value is None:
-        return ("–", one.note)
-    return (number(one.value), "" if one.low is None or one.high is None else span(Interval(one.value, one.low, one.high)))
+        return (EMPTY, one.note)
+    return (
+        number(one.value),
+        "" if one.low is None or one.high is None else span(Interval(one.value, one.low, one.high)),
+    )
 
 
-def _map(table: CrossTable, value: Callable[[CrossNumbers], Interval | None], metric: str) -> plots.Draw:
+def _map(table: CrossTable, metric: str) -> plots.Draw:
     cells = [[table.cell(model, run) for run in table.injections] for model in table.models]
     return heat_map(
         table.models,
         table.injections,
-        [[value(cell) for cell in row] for row in cells],
+        [[getattr(cell, metric) for cell in row] for row in cells],
         [[cell.native for cell in row] for row in cells],
         better(metric) == "lower",
         ("trained", "run"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from plaudit.evaluate.changes import SEED, Change, changes_between, clip_values, corrected
 from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.results_table import MetricResult
@@ -79,11 +81,20 @@ def _numbers(cell: CrossCell, changes: list[Change]) -> CrossNumbers:
     if isinstance(cell.scores, str):
         return CrossNumbers(cell.model, cell.run, cell.native, unjudged=cell.scores)
     scores = cell.scores
-    means = {
-        metric: bootstrap_mean(values[values == values], SEED)  # without NaN
-        for metric in ("reward", "clap", "utility", "concepts")
-        if (values := clip_values(scores, metric)) is not None
-    }
     return CrossNumbers(
-        cell.model, cell.run, cell.native, frechet=scores.frechet_interval, sets=scores.sets, changes=changes, **means
+        cell.model,
+        cell.run,
+        cell.native,
+        reward=_mean(scores, "reward"),
+        clap=_mean(scores, "clap"),
+        frechet=scores.frechet_interval,
+        utility=_mean(scores, "utility"),
+        concepts=_mean(scores, "concepts"),
+        sets=scores.sets,
+        changes=changes,
     )
+
+
+def _mean(scores: StageScores, metric: str) -> Interval | None:
+    values = clip_values(scores, metric)
+    return None if values is None else bootstrap_mean(values[~np.isnan(values)], SEED)

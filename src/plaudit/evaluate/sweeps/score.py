@@ -54,7 +54,9 @@ def sweep_row(sweep: Sweep) -> SweepRow:
     """The numbers of a sweep; RunError where fewer than two of its points can be judged."""
     if len(sweep.asked) != len(sweep.points) or len(sweep.points) < 2:
         reasons = "".join(f"; at {score:g}: {reason}" for score, reason in sweep.unjudged.items())
-        raise RunError(f"the sweep of {sweep.stage} has {len(sweep.points)} points for {len(sweep.asked)} scores{reasons}")
+        raise RunError(
+            f"the sweep of {sweep.stage} has {len(sweep.points)} points for {len(sweep.asked)} scores{reasons}"
+        )
     rewards = _values(sweep.points, "reward")
     utilities = _values(sweep.points, "utility")
     assert rewards is not None
