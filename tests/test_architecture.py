@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "plaudit"
 
 ORDER = (
-    ("errors", "settings", "types", "assets", "released", "audio"),
+    ("errors", "settings", "types", "assets", "machine", "released", "ahead", "audio"),
     ("corpus",),
     ("codec",),
     ("encoders",),
@@ -22,6 +22,7 @@ ORDER = (
     ("stages",),
     ("evaluate",),
     ("recipe", "runs", "hub", "models"),
+    ("scale",),
     ("chain",),
     ("bench",),
     ("cli",),

@@ -93,6 +93,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     try:
         with partial.open("wb") as file:
             torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
     except RuntimeError as error:  # PyTorch's writer covers what the system said of the disk with its own words
         if isinstance(error.__context__, OSError):

@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 
@@ -27,9 +28,6 @@ SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 
 SILENT_PEAK = 1e-5
 """A file whose peak stays below this (-100 dBFS) holds no sound (ours)."""
-
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
-"""What a folder is searched for."""
 
 _STREAMED = 0x7FFFF000
 """Writers that cannot seek declare at least this many bytes, meaning `until the end of the file`."""
@@ -55,23 +53,9 @@ def read_audio(path: Path | str) -> tuple[np.ndarray, int]:
     silent (see SILENT_PEAK), or holds NaN or infinity.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "is a folder, not an audio file" if path.is_dir() else "does not exist; check the path"
-        raise AudioError(f"{path} {what}")
-    try:
-        if path.stat().st_size == 0:
-            raise AudioError(f"{path} is empty (0 bytes); get the file again")
-        with soundfile.SoundFile(path) as file:
-            rate, declared, log = file.samplerate, file.frames, file.extra_info
-            frames = file.read(dtype="float32", always_2d=True)  # [T, channels]
-    except PermissionError:
-        raise AudioError(f"{path} cannot be read: no permission") from None
-    except (soundfile.SoundFileError, TypeError, ValueError) as error:
-        # soundfile raises TypeError for headerless .raw files, whose rate nobody can know.
-        reason = str(error).removeprefix(f"Error opening {str(path)!r}: ").rstrip(".")
-        if "does not exist" in reason:  # what the MP3 decoder says of a file without a single frame
-            reason = "no MP3 frame in it"
-        raise AudioError(f"{path} cannot be decoded ({reason}); it is truncated, damaged or not audio") from None
+    with _opened(path) as file:
+        rate, declared, log = file.samplerate, file.frames, file.extra_info
+        frames = file.read(dtype="float32", always_2d=True)  # [T, channels]
     if len(frames) == 0 and declared == 0:
         raise AudioError(f"{path} has a header but no samples; get the file again")
     # Gapless trimming makes decoders disagree by a few milliseconds, so only more than 50 ms counts.
@@ -83,6 +67,18 @@ def read_audio(path: Path | str) -> tuple[np.ndarray, int]:
     if np.abs(wave).max(initial=0) < SILENT_PEAK:
         raise AudioError(f"{path} is silent (peak below {SILENT_PEAK:g})")
     return wave, rate
+
+
+def audio_seconds(path: Path | str) -> float:
+    """How long a file says it is, from its header alone; reading it may show that it is truncated.
+
+    AudioError where it is missing, empty, not audio, or without samples.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        if file.frames == 0:
+            raise AudioError(f"{path} has a header but no samples; get the file again")
+        return float(file.frames / file.samplerate)
 
 
 def check_finite(wave: np.ndarray, name: str) -> None:
@@ -140,6 +136,27 @@ def write_wav(path: Path | str, wave: np.ndarray, rate: int, subtype: str = "PCM
         write_atomically(path, memory.getvalue())
     except OSError as error:
         raise AudioError(f"{path} cannot be written ({error.strerror}); free space or choose another folder") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """The file opened for reading; whatever stands against reading it, as an AudioError of one line."""
+    if not path.is_file():
+        what = "is a folder, not an audio file" if path.is_dir() else "does not exist; check the path"
+        raise AudioError(f"{path} {what}")
+    try:
+        if path.stat().st_size == 0:
+            raise AudioError(f"{path} is empty (0 bytes); get the file again")
+        with soundfile.SoundFile(path) as file:
+            yield file
+    except PermissionError:
+        raise AudioError(f"{path} cannot be read: no permission") from None
+    except (soundfile.SoundFileError, TypeError, ValueError) as error:
+        # soundfile raises TypeError for headerless .raw files, whose rate nobody can know.
+        reason = str(error).removeprefix(f"Error opening {str(path)!r}: ").rstrip(".")
+        if "does not exist" in reason:  # what the MP3 decoder says of a file without a single frame
+            reason = "no MP3 frame in it"
+        raise AudioError(f"{path} cannot be decoded ({reason}); it is truncated, damaged or not audio") from None
 
 
 def _cut_short(path: Path, log: str) -> bool:

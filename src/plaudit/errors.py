@@ -34,12 +34,20 @@ class RunError(PlauditError):
     """A run folder cannot be used: busy, damaged, or made from something else."""
 
 
+class Preempted(PlauditError):
+    """Training was asked to stop by SIGTERM, and has: what it needs to go on is written."""
+
+
 class VoteError(PlauditError):
     """A vote record is malformed, or there are too few votes for what was asked."""
 
 
 class PromptError(PlauditError):
     """A prompt or a list of prompts cannot be used."""
+
+
+class EngineError(PlauditError):
+    """The engine that spreads work over processes is not installed, can't be reached, or keeps losing workers."""
 
 
 class EvaluationError(PlauditError):

@@ -87,12 +87,16 @@ REWARDS = {"embedded": EMBEDDED / "reward", "embedded-clap": EMBEDDED / "clap-re
 def load(name: str, device: str = "auto") -> TextToMusic:
     """A ready text-to-music model from a known name or a model folder; its network is on `device`.
 
-    Raises ModelError where there is no such model or device, or its parts don't fit.
+    On a CUDA device codec and text encoder are there too; otherwise they stay on the CPU. Raises ModelError where there
+    is no such model or device, or its parts don't fit.
     """
-    folder = model_folder(name, MODELS)
+    folder, where = model_folder(name, MODELS), resolve_device(device)
     config = read_model_config(folder)
-    backbone = load_backbone(folder, config.backbone).to(resolve_device(device))
-    return TextToMusic(backbone, build(CODECS, config.codec), build(TEXT_ENCODERS, config.text_encoder), config)
+    parts = build(CODECS, config.codec), build(TEXT_ENCODERS, config.text_encoder)
+    for part in parts:
+        if isinstance(part, torch.nn.Module) and where.type == "cuda":
+            part.to(where)
+    return TextToMusic(load_backbone(folder, config.backbone).to(where), *parts, config)
 
 
 def resolve_device(name: str) -> torch.device:

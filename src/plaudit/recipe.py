@@ -19,7 +19,7 @@ from plaudit.corpus.score_table import ID_COLUMN
 from plaudit.errors import RecipeError
 from plaudit.generate.settings import SamplingSettings
 from plaudit.settings import Count, Settings, Share
-from plaudit.stages.settings import CrossLoadSettings, CrpoSettings, ExpertSettings, SftSettings
+from plaudit.stages.settings import CrossLoadSettings, CrpoSettings, ExpertSettings, LoopSettings, SftSettings
 
 SHIPPED = Path(__file__).parent / "recipes"
 """Recipes that come with the package, so that `plaudit run demo` works without a checkout."""
@@ -144,6 +144,7 @@ class Recipe(Settings):
     reward: RewardChoice = RewardChoice()
     backbone: BackboneSettings = BackboneSettings()
     stages: StageSettings
+    loop: LoopSettings = LoopSettings()
     sampling: SamplingSettings = SamplingSettings()
     generation_batch: Count = 32
     evaluate: EvaluateSettings = EvaluateSettings()
@@ -164,8 +165,8 @@ class Recipe(Settings):
         return OmegaConf.to_yaml(OmegaConf.create(self.model_dump(mode="json")))
 
     def fingerprint(self) -> str:
-        """A short hash of every setting."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """A short hash of every setting but `loop`, which says how and not what."""
+        text = json.dumps(self.model_dump(mode="json", exclude={"loop"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,23 +35,31 @@ class Run:
         A step that was killed is continued in its folder (each `make` must skip what it finds whole there); one made
         from another key is removed and made anew. announce(name, state) hears "done", "resumed" or "started".
         """
+        state = self.begin(name, key)
+        announce(name, state)
+        started = time.monotonic()
+        if state != "done":
+            make(self.folder / name)
+            self.finish(name, key, time.monotonic() - started)
+        return self.folder / name
+
+    def begin(self, name: str, key: str) -> str:
+        """Make the folder of a step ready; "done" where it is whole, "resumed" where it was begun, else "started"."""
         path = self.folder / name
         begun, done = path / "step.json", path / "done.json"
         if done.exists() and _key(done) == key:
-            announce(name, "done")
-            return path
+            return "done"
         if begun.exists() and _key(begun) == key and not done.exists():
-            announce(name, "resumed")
-        else:
-            if path.exists():
-                shutil.rmtree(path)
-            path.mkdir(parents=True)
-            write_json(begun, {"key": key})
-            announce(name, "started")
-        started = time.monotonic()
-        make(path)
-        write_json(done, {"key": key, "seconds": round(time.monotonic() - started, 2)})
-        return path
+            return "resumed"
+        if path.exists():
+            shutil.rmtree(path)
+        path.mkdir(parents=True)
+        write_json(begun, {"key": key})
+        return "started"
+
+    def finish(self, name: str, key: str, seconds: float) -> None:
+        """Say that a step is whole."""
+        write_json(self.folder / name / "done.json", {"key": key, "seconds": round(seconds, 2)})
 
     def seconds(self) -> dict[str, float]:
         """Seconds that the last process on each finished step took."""
@@ -96,9 +102,3 @@ def _holder(folder: Path) -> str:
         return f"process {(folder / '.pid').read_text()}"
     except OSError:
         return "another process"
-
-
-def peak_memory() -> int:
-    """The most bytes that this process has held at once."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,6 +72,12 @@ def test_the_run_reaches_a_report_with_every_stage(whole: Path) -> None:
     assert len(kept) == 4
 
 
+def test_how_training_is_carried_out_makes_no_step_stale() -> None:
+    plain, other = (load_recipe("smoke", changes) for changes in ([], ["loop.strategy=fsdp", "loop.sample_every=5"]))
+    assert [(s.name, s.settings) for s in steps(plain)] == [(s.name, s.settings) for s in steps(other)]
+    assert plain.fingerprint() == other.fingerprint() != load_recipe("smoke", ["backbone.seed=1"]).fingerprint()
+
+
 def test_a_stage_can_be_called_alone(whole: Path) -> None:
     chain = steps(load_recipe("smoke"))
     assert [step.name for step in needed_for("sft", chain)] == [
@@ -118,6 +125,53 @@ def test_killed_at_ten_random_moments_it_ends_with_the_same_weights(whole: Path,
     assert weights(folder) == weights(whole)
     clips = [{p.name: p.read_bytes() for p in (run / "clips-crpo").glob("*.wav")} for run in (folder, whole)]
     assert clips[0] == clips[1]
+
+
+def without(whole: Path, folder: Path, *steps: str) -> Path:
+    """A copy of a finished run in which some steps, and all that need them, are still to be done."""
+    shutil.copytree(whole, folder)
+    for step in (*steps, "expert_iteration", "cross_load", "crpo"):
+        shutil.rmtree(folder / step)
+    return folder
+
+
+def test_sigterm_in_training_leaves_a_checkpoint_and_a_line(whole: Path, tmp_path: Path) -> None:
+    folder = without(whole, tmp_path / "run", "sft")
+    long = [*command(folder), "--only", "sft", "--set", "stages.sft.train.steps=5000"]
+    process = subprocess.Popen(long, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (folder / "sft" / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.terminate()
+    _, told = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    last = told.splitlines()[-1]
+    assert last.startswith("plaudit: stopped by SIGTERM after update ") and last.endswith("run it again to go on")
+    done = int(last.split("update ")[1].split()[0])
+    assert (folder / "sft" / "checkpoints" / f"{done:08d}.pt").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_run_the_stages_and_look_at_them_meanwhile(whole: Path, tmp_path: Path) -> None:
+    folder = without(whole, tmp_path / "run", "sft")
+    loop = [
+        "loop.validate_every=6", "loop.validation_clips=8", "loop.sample_every=12", "loop.sample_prompts=[calm piano]",
+        "loop.snapshot_every=6", "loop.strategy=fsdp", "loop.trackers=[tensorboard]",
+    ]  # fmt: skip
+    changes = [part for change in loop for part in ("--set", change)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    together = [*launcher, *command(folder)[1:], *changes, "--only", "crpo"]
+    done = subprocess.run(together, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"Crpo: {folder / 'crpo'}"]  # said once
+    assert "labels: done" in done.stderr and "sft: started" in done.stderr
+    assert weights(folder).keys() == weights(whole).keys()
+    sft = folder / "sft"
+    assert [json.loads(line)["step"] for line in (sft / "validation.jsonl").read_text().splitlines()] == [6, 12]
+    assert (sft / "samples" / "00000012" / "00.wav").is_file()
+    assert len(list((sft / "snapshots").iterdir())) == 4
+    assert list((sft / "tensorboard").rglob("events.out.*"))
+    again = subprocess.run([*command(folder), *changes, "--only", "crpo"], capture_output=True, text=True)
+    assert all(line.endswith(": done") for line in again.stderr.splitlines())
 
 
 def test_a_damaged_shard_is_made_again_or_named(whole: Path, tmp_path: Path) -> None:

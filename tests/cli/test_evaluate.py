@@ -166,10 +166,11 @@ def test_a_detector_is_measured_and_its_rates_are_used(plaudit: Plaudit, world: 
     words, errors = tmp_path / "words.yaml", tmp_path / "errors.json"
     words.write_text("genre:\n  text: '{} music'\n  heard: 1\n  concepts:\n    jazz: [jazz]\n    rock: [rock]\n")
     options = ("--detector", "clap", "--vocabulary", words)
-    made = plaudit("concepts", *options, "--clips", 12, "--seconds", 3, "-o", errors, "--json")
+    made = plaudit("concepts", *options, "--clips", 12, "--seconds", 3, "--codec", "embedded", "-o", errors, "--json")
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout)["detector"].startswith("zero-shot ")
     common = ("evaluate", world / "out", "--prompts", world / "prompts.csv", "--metric", "concepts", *options, "--json")
     used = json.loads(plaudit(*common, "--concept-errors", errors).stdout)
-    assert used["settings"]["detector_errors"]["measured_on"].startswith("12 clean embedded clips")
+    measured = used["settings"]["detector_errors"]["measured_on"]
+    assert measured == "12 clean embedded clips of 3 s, corpus 811, as the codec embedded returns them"
     assert json.loads(plaudit(*common).stdout)["settings"]["detector_errors"] is None

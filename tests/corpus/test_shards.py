@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,17 @@ import pytest
 import soundfile
 import torch
 
-from plaudit.audio import fit_length
+from plaudit.audio import fit_length, write_wav
 from plaudit.corpus.embedded.source import EmbeddedCorpus
+from plaudit.corpus.encoding import Advance, Engine, Job, MadeShard, Treatment
 from plaudit.corpus.folder import FolderCorpus
 from plaudit.corpus.ledger import sole_writer
-from plaudit.corpus.manifest import Entry
+from plaudit.corpus.manifest import Entry, ListedCorpus
 from plaudit.corpus.shards import ShardSet, encode_corpus
 from plaudit.corpus.sources import EmbeddedSource
-from plaudit.errors import CorpusError
+from plaudit.errors import AudioError, CorpusError
 
-from .toy import BandCodec, HashEncoder, encode, write_folder
+from .toy import BandCodec, HashEncoder, encode, maker, write_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -274,6 +276,92 @@ def test_a_folder_that_cannot_be_made(source: FolderCorpus, tmp_path: Path) -> N
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CorpusError, match="cannot be written"):
         encode(source, tmp_path / "file" / "shards")
+
+
+def long_recordings(folder: Path, count: int, loads: list[str]) -> tuple[ListedCorpus, list[np.ndarray]]:
+    """`count` recordings of three seconds, each an entry per second; `loads` hears which are loaded."""
+    waves = [0.3 * np.random.default_rng(i).standard_normal(24000).astype(np.float32) for i in range(count)]
+    entries = []
+    for number, wave in enumerate(waves):
+        write_wav(folder / f"{number}.wav", wave, 8000, "FLOAT")
+        for second in (0, 1, 2):
+            path = folder / f"{number}.wav"
+            entries.append(Entry(f"{number}@{second}", f"caption {number}", "train", "s", None, path, start=second))
+
+    class Counting(ListedCorpus):
+        def load(self, entry: Entry) -> tuple[np.ndarray, int]:
+            loads.append(entry.id)
+            return super().load(entry)
+
+    return Counting("long", entries), waves
+
+
+def test_a_recording_is_decoded_once_and_never_cut_apart_by_shards(tmp_path: Path) -> None:
+    loads: list[str] = []
+    corpus, waves = long_recordings(tmp_path, 4, loads)
+    for shard_size, shards in ((7, 2), (2, 4)):
+        loads.clear()
+        folder = tmp_path / f"shards-{shard_size}"
+        made = encode_corpus(corpus, BandCodec(), HashEncoder(), folder, 1.0, shard_size, batch_size=2)
+        assert sorted(loads) == ["0@0", "1@0", "2@0", "3@0"] and len(list(folder.glob("latents-*"))) == shards
+        assert made.ids == [entry.id for entry in corpus.entries()]
+        expected = BandCodec().encode(torch.from_numpy(np.concatenate(waves).reshape(12, 8000))).mean
+        assert torch.allclose(made.posterior(np.arange(12)).mean, expected, atol=5e-3)
+
+
+def test_a_clip_past_the_end_and_a_known_problem_go_to_quarantine(tmp_path: Path) -> None:
+    corpus, _ = long_recordings(tmp_path, 1, [])
+    entries = corpus.entries()
+    wrong = [*entries, replace(entries[0], id="late", start=3.0), replace(entries[0], id="odd", problem="it is odd")]
+    made = encode_corpus(ListedCorpus("long", wrong), BandCodec(), HashEncoder(), tmp_path / "shards", 1.0)
+    assert len(made) == 3
+    told = [json.loads(line) for line in (tmp_path / "shards" / "quarantine.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in told] == ["late", "odd"] and told[1]["reason"] == "it is odd"
+    assert "ends at 3.00 s" in told[0]["reason"]
+
+
+def test_a_treatment_is_applied_to_each_clip_and_another_means_other_shards(tmp_path: Path) -> None:
+    corpus, _ = long_recordings(tmp_path, 2, [])
+    plain = encode_corpus(corpus, BandCodec(), HashEncoder(), tmp_path / "shards", 1.0)
+    before, rows = plain.posterior(np.arange(6)).mean, np.arange(6)
+
+    def halved(wave: np.ndarray, rate: int) -> np.ndarray:
+        assert rate == 8000 and len(wave) <= 8800  # the clip and the margin, not the recording
+        return 0.5 * wave
+
+    def refused(wave: np.ndarray, rate: int) -> np.ndarray:
+        raise AudioError("nothing is left")
+
+    def treated(treatment: Treatment) -> ShardSet:
+        return encode_corpus(corpus, BandCodec(), HashEncoder(), tmp_path / "shards", 1.0, treatment=treatment)
+
+    made = treated(Treatment("halved", halved))
+    assert torch.allclose(made.posterior(rows).mean, 0.5 * before, atol=2e-3) and made.stats["treatment"] == "halved"
+    assert torch.allclose(treated(Treatment("halved", refused)).posterior(rows).mean, 0.5 * before, atol=2e-3)  # kept
+    with pytest.raises(CorpusError, match=r"none of the 6 clips .* nothing is left"):
+        treated(Treatment("refused", refused))
+
+
+def test_an_engine_that_loses_a_shard_is_found_out(source: FolderCorpus, whole: Path, tmp_path: Path) -> None:
+    local = maker()
+
+    def forgetful(jobs: Sequence[Job], advance: Advance) -> Generator[MadeShard]:
+        return local([job for job in jobs if not job.name.endswith("00001.safetensors")], advance)
+
+    def backwards(jobs: Sequence[Job], advance: Advance) -> Generator[MadeShard]:
+        return local(jobs[::-1], advance)
+
+    def by(engine: Engine) -> None:
+        encode_corpus(
+            source, BandCodec(), HashEncoder(), tmp_path / "shards", 1.0, shard_size=4, batch_size=2, engine=engine
+        )
+
+    with pytest.raises(CorpusError, match=r"1 shards were not made, the first is latents-00001"):
+        by(forgetful)
+    with pytest.raises(CorpusError, match="not finished"):
+        ShardSet(tmp_path / "shards")
+    by(backwards)
+    assert contents(tmp_path / "shards") == contents(whole)
 
 
 def test_two_writers_do_not_meet(source: FolderCorpus, tmp_path: Path) -> None:

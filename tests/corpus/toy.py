@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +15,9 @@ import torch
 from torch import Tensor
 
 from plaudit.audio import write_wav
+from plaudit.corpus.encoding import ShardMaker
 from plaudit.corpus.folder import FolderCorpus
+from plaudit.corpus.manifest import Entry, load_file
 from plaudit.corpus.shards import encode_corpus
 from plaudit.types import Posterior, TextFeatures
 
@@ -76,6 +79,18 @@ def write_folder(folder: Path, clips: int, seconds: float = 1.0, rate: int = 800
 def encode(corpus: FolderCorpus, folder: Path, progress: Callable[[int, int], None] | None = None) -> None:
     """Encode as the tests do, in small shards and batches."""
     encode_corpus(corpus, BandCodec(), HashEncoder(), folder, 1.0, shard_size=4, batch_size=2, progress=progress)
+
+
+def maker(slowness: float = 0.0, pids: Path | None = None) -> ShardMaker:
+    """What `encode` makes shards with; slow where asked, and leaving the number of its process in the folder `pids`."""
+    if pids is not None:
+        (pids / str(os.getpid())).touch()
+
+    def load(entry: Entry) -> tuple[np.ndarray, int]:
+        time.sleep(slowness)
+        return load_file(entry)
+
+    return ShardMaker(load, BandCodec(), HashEncoder(), 100, batch_size=2)
 
 
 if __name__ == "__main__":  # python -m tests.corpus.toy FOLDER OUTPUT, in a process that a test kills

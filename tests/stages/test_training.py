@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,16 +17,38 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from plaudit.errors import ModelError, RunError
-from plaudit.stages.data import generator_for, permutation
-from plaudit.stages.settings import TrainSettings
-from plaudit.stages.training import learning_rate, train
+from plaudit.errors import ModelError, Preempted, RunError
+from plaudit.stages.data import generator_for
+from plaudit.stages.guard import replay
+from plaudit.stages.objective import Inputs, prefetched
+from plaudit.stages.settings import LoopSettings, TrainSettings
+from plaudit.stages.training import Event, learning_rate, train
 
 
-def quadratic(network: nn.Module, index: int) -> dict[str, Tensor]:
-    """A noisy regression whose batch depends on the index alone."""
-    x = torch.randn(8, 4, generator=generator_for(0, index))
-    return {"loss": (network(x) - x.sum(1, keepdim=True)).square().mean()}
+class Quadratic:
+    """A noisy regression; `hook(index)` is called for every batch that is drawn, and may spoil it."""
+
+    def __init__(self, hook: Callable[[int], float | None] = lambda index: None) -> None:
+        self.hook = hook
+
+    def draw(self, index: int, part: slice) -> Inputs:
+        x = torch.randn(8, 4, generator=generator_for(0, index))[part]
+        factor = self.hook(index)
+        return {"x": x, "factor": torch.full((len(x),), 1.0 if factor is None else factor)}
+
+    def loss(self, network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+        x = inputs["x"]
+        return {"loss": ((network(x) - x.sum(1, keepdim=True)).square().mean(1) * inputs["factor"]).mean()}
+
+
+def stop_at(index: int) -> Quadratic:
+    """As if the process were interrupted while it draws a batch."""
+
+    def hook(number: int) -> None:
+        if number == index:
+            raise KeyboardInterrupt
+
+    return Quadratic(hook)
 
 
 def network() -> nn.Module:
@@ -32,10 +61,23 @@ def settings(**changes: object) -> TrainSettings:
     return TrainSettings.model_validate(plain | changes)
 
 
-def run(folder: Path, chosen: TrainSettings, loss=quadratic) -> tuple[nn.Module, dict[str, Tensor]]:
-    model = network()
-    ema = train(model, loss, chosen, folder, Accelerator(cpu=True), lambda done, total: None)
+def run(
+    folder: Path,
+    chosen: TrainSettings,
+    objective: Quadratic | None = None,
+    model: nn.Module | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    events: Sequence[Event] = (),
+    **loop: object,
+) -> tuple[nn.Module, dict[str, Tensor]]:
+    model = model or network()
+    how = LoopSettings.model_validate(loop)
+    ema = train(model, objective or Quadratic(), chosen, folder, Accelerator(cpu=True), progress, how, events)
     return model, ema.weights()
+
+
+def rows(path: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_the_rate_warms_up_and_falls_by_ten_twice() -> None:
@@ -46,71 +88,188 @@ def test_the_rate_warms_up_and_falls_by_ten_twice() -> None:
 
 def test_training_lowers_the_loss_and_logs_it(tmp_path: Path) -> None:
     run(tmp_path, settings(steps=200))
-    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == list(range(10, 201, 10))
-    assert rows[-1]["loss"] < 0.1 * rows[0]["loss"]
-    assert {"learning_rate", "gradient_norm", "clips_per_second"} <= rows[0].keys()
+    found = rows(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in found] == list(range(10, 201, 10))
+    assert found[-1]["loss"] < 0.1 * found[0]["loss"]
+    assert {"learning_rate", "gradient_norm", "clips_per_second", "data_wait", "memory_gb"} <= found[0].keys()
+    assert 0 <= found[0]["data_wait"] <= 1
+
+
+def test_utilization_is_speed_times_arithmetic_over_the_peak(tmp_path: Path) -> None:
+    train(
+        network(), Quadratic(), settings(steps=10), tmp_path, Accelerator(cpu=True), lambda done, total: None,
+        LoopSettings(peak_tflops=0.001), flops=10**6,
+    )  # fmt: skip
+    row = rows(tmp_path / "metrics.jsonl")[0]
+    assert row["mfu"] == pytest.approx(row["clips_per_second"] * 1e6 / 1e9, abs=1e-3)
+
+
+def assert_equal(ours: tuple[nn.Module, dict[str, Tensor]], theirs: tuple[nn.Module, dict[str, Tensor]]) -> None:
+    for a, b in zip(ours[0].parameters(), theirs[0].parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert all(torch.equal(ours[1][name], theirs[1][name]) for name in ours[1])
 
 
 def test_resumed_anywhere_it_ends_with_the_same_weights_and_averages(tmp_path: Path) -> None:
-    whole, averages = run(tmp_path / "whole", settings())
-
-    def interrupted(model: nn.Module, index: int) -> dict[str, Tensor]:
-        if index == 33:
-            raise KeyboardInterrupt
-        return quadratic(model, index)
-
+    whole = run(tmp_path / "whole", settings())
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", settings(), interrupted)
-    resumed, resumed_averages = run(tmp_path / "cut", settings())
-    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
-        assert torch.equal(a, b)
-    assert all(torch.equal(averages[name], resumed_averages[name]) for name in averages)
-    logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "cut")]
-    steps = [[json.loads(line)["step"] for line in log] for log in logs]
+        run(tmp_path / "cut", settings(), stop_at(33))
+    assert [path.name for path in (tmp_path / "cut" / "checkpoints").iterdir()] == ["00000030.pt"]
+    assert_equal(run(tmp_path / "cut", settings()), whole)
+    steps = [[row["step"] for row in rows(tmp_path / name / "metrics.jsonl")] for name in ("whole", "cut")]
     assert steps[0] == steps[1]
 
 
+def test_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
+    run(tmp_path, settings(checkpoint_every=6), keep_checkpoints=3)
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["00000024.pt", "00000030.pt", "00000036.pt"]
+
+
 def test_accumulating_is_the_mean_of_the_parts(tmp_path: Path) -> None:
-    chosen = settings(steps=1, accumulate=2, clip=1e9, weight_decay=0)
     seen: list[int] = []
-
-    def loss(model: nn.Module, index: int) -> dict[str, Tensor]:
-        seen.append(index)
-        return quadratic(model, index)
-
-    run(tmp_path, chosen, loss)
+    run(tmp_path, settings(steps=1, accumulate=2, clip=1e9, weight_decay=0), Quadratic(seen.append))
     assert seen == [0, 1]
-    row = json.loads((tmp_path / "metrics.jsonl").read_text())
-    expected = sum(float(quadratic(network(), i)["loss"].detach()) for i in (0, 1)) / 2
-    assert row["loss"] == pytest.approx(expected, rel=1e-5)
+    row = rows(tmp_path / "metrics.jsonl")[0]
+    drawn = [Quadratic().draw(index, slice(None)) for index in seen]
+    expected = sum(Quadratic().loss(network(), inputs)["loss"].item() for inputs in drawn)
+    assert row["loss"] == pytest.approx(expected / 2, rel=1e-5)
 
 
-def test_a_loss_that_is_not_finite_stops_training(tmp_path: Path) -> None:
-    def lost(model: nn.Module, index: int) -> dict[str, Tensor]:
-        return {"loss": quadratic(model, index)["loss"] * (float("nan") if index == 3 else 1.0)}
+@pytest.mark.parametrize("factor, reason", [(float("nan"), "became nan"), (1e6, "jumped from")])
+def test_a_lost_loss_stops_training_and_can_be_replayed(tmp_path: Path, factor: float, reason: str) -> None:
+    spoilt = Quadratic(lambda index: factor if index == 21 else None)
+    with pytest.raises(RunError, match=f"{reason}.* at step 11; see .*failure, and lower"):
+        run(tmp_path, settings(accumulate=2), spoilt)
+    before, _ = run(tmp_path / "before", settings(accumulate=2, steps=10))
+    again, kept = network(), json.loads((tmp_path / "failure" / "failure.json").read_text())
+    values = replay(again, Quadratic(), tmp_path)
+    for a, b in zip(again.parameters(), before.parameters(), strict=True):
+        assert torch.equal(a, b)  # the weights are those from before the update
+    assert list(values) == ["batch-00000020-0000", "batch-00000021-0000"]
+    found = (values["batch-00000020-0000"]["loss"] + values["batch-00000021-0000"]["loss"]) / 2
+    assert found == pytest.approx(kept["values"]["loss"], rel=1e-5, nan_ok=True)
+    with pytest.raises(ModelError, match="holds no failure"):
+        replay(again, Quadratic(), tmp_path / "before")
 
-    with pytest.raises(RunError, match="step 4"):
-        run(tmp_path, settings(), lost)
+
+def test_sigterm_finishes_the_update_and_checkpoints(tmp_path: Path) -> None:
+    def preempt(done: int, total: int) -> None:
+        if done == 17:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Preempted, match=r"after update 18 of 40; run it again"):
+        run(tmp_path / "cut", settings(), progress=preempt)
+    assert [path.name for path in (tmp_path / "cut" / "checkpoints").iterdir()] == ["00000018.pt"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert_equal(run(tmp_path / "cut", settings()), run(tmp_path / "whole", settings()))
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage", None])
 def test_a_damaged_checkpoint_says_what_to_do(tmp_path: Path, damage: bytes | None) -> None:
-    def interrupted(model: nn.Module, index: int) -> dict[str, Tensor]:
-        if index == 20:
-            raise KeyboardInterrupt
-        return quadratic(model, index)
-
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, settings(), interrupted)
-    checkpoint = tmp_path / "checkpoint.pt"
+        run(tmp_path, settings(), stop_at(38), keep_checkpoints=2)
+    earlier, checkpoint = sorted((tmp_path / "checkpoints").iterdir())
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000] if damage is None else damage)
-    with pytest.raises(ModelError, match="delete it"):
+    with pytest.raises(ModelError, match="delete it to train from an earlier checkpoint"):
+        run(tmp_path, settings())
+    checkpoint.unlink()
+    assert_equal(run(tmp_path, settings()), run(tmp_path / "whole", settings()))
+    earlier.write_bytes(b"")
+
+
+def test_only_what_requires_a_gradient_is_trained_averaged_and_kept(tmp_path: Path) -> None:
+    model = network()
+    model[0].requires_grad_(False)
+    frozen = model[0].weight.clone()
+    _, averages = run(tmp_path / "whole", settings(), model=model)
+    assert torch.equal(model[0].weight, frozen)
+    assert averages.keys() == {"2.weight", "2.bias"}
+    state = torch.load(tmp_path / "whole" / "checkpoints" / "00000030.pt", weights_only=True)
+    assert state["network"].keys() == averages.keys()
+    resumed = network()
+    resumed[0].requires_grad_(False)
+    assert_equal(run(tmp_path / "whole", settings(), model=resumed), (model, averages))
+
+
+def blocks() -> nn.Module:
+    torch.manual_seed(0)
+    parts = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.SiLU()) for _ in range(2))
+    return nn.Sequential(OrderedDict(parts=InOrder(parts), out=nn.Linear(4, 1)))
+
+
+def test_computing_twice_and_other_readers_change_nothing(tmp_path: Path) -> None:
+    other = blocks()
+    first = run(tmp_path / "plain", settings(), model=blocks())
+    second = run(
+        tmp_path / "other", settings(), model=other, activation_checkpointing=True, prefetch=7, readers=3
+    )
+    assert_equal(first, second)
+    assert not any("forward" in module.__dict__ for module in other.modules())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_compiled_blocks_train_alike(tmp_path: Path) -> None:
+    (plain, _), (compiled, _) = (
+        run(tmp_path / str(flag), settings(), model=blocks(), compile=flag) for flag in (False, True)
+    )
+    for ours, theirs in zip(compiled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+class InOrder(nn.Module):
+    def __init__(self, parts: nn.ModuleList) -> None:
+        super().__init__()
+        self.parts = parts
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+def test_events_see_the_average_and_training_goes_on_unchanged(tmp_path: Path) -> None:
+    model, seen = network(), {}
+
+    def listen(step: int) -> dict[str, float]:
+        seen[step] = {name: p.detach().clone() for name, p in model.named_parameters()}
+        return {"first": float(model[0].weight.detach().flatten()[0])}
+
+    ours = run(tmp_path / "heard", settings(), model=model, events=[Event("listening", 20, listen)])
+    assert_equal(ours, run(tmp_path / "plain", settings()))
+    assert all(torch.equal(seen[40][name], ours[1][name]) for name in seen[40])
+    assert [row["step"] for row in rows(tmp_path / "heard" / "listening.jsonl")] == [20, 40]
+
+
+def test_a_write_that_fails_stops_training(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("in the way")
+    with pytest.raises(OSError):
         run(tmp_path, settings())
 
 
-def test_epochs_are_permutations_that_differ() -> None:
-    first, second = permutation(7, 0, 50), permutation(7, 1, 50)
-    assert sorted(first) == sorted(second) == list(range(50))
-    assert first.tolist() != second.tolist()
-    assert generator_for(1, 2).initial_seed() != generator_for(1, 3).initial_seed()
+def test_a_tracker_that_is_missing_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(RunError, match=r"pip install 'plaudit\[track\]'"):
+        run(tmp_path, settings(), trackers=("wandb",))
+
+
+def test_batches_come_in_order_from_any_number_of_readers() -> None:
+    def draw(index: int) -> Inputs:
+        time.sleep(0.002 * (index % 3))
+        return {"x": torch.tensor([index])}
+
+    assert [(i, int(b["x"])) for i, b in prefetched(draw, range(20), 4, 3)] == [(i, i) for i in range(20)]
+
+
+def test_readers_stop_with_whoever_reads() -> None:
+    drawn: list[int] = []
+
+    def draw(index: int) -> Inputs:
+        drawn.append(index)
+        return {}
+
+    batches = prefetched(draw, range(1000), 2, 1)
+    next(batches)
+    batches.close()
+    assert len(drawn) <= 3

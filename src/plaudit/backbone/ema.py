@@ -7,7 +7,8 @@ length grows with training, and it forgets the start.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from plaudit.assets import load_tensors, save_tensors
+from plaudit.backbone.sharding import fill, local, snapshot, whole
 from plaudit.errors import ModelError
 
 DEPLOYED = 0.05
@@ -61,24 +63,27 @@ class Snapshot:
 
 
 class PostHocEMA:
-    """Running averages of a model's parameters, in float32, one per relative length."""
+    """Running averages of a model's trainable parameters, in float32, one per relative length.
+
+    They lie where the parameters lie: of a sharded model each process averages its own share.
+    """
 
     def __init__(self, model: nn.Module, sigma_rels: Sequence[float] = (0.05, 0.10)) -> None:
         self.sigma_rels = tuple(sigma_rels)
         self.step = 0
         self._powers = [power(sigma_rel) for sigma_rel in self.sigma_rels]
         self._averages = [
-            {name: p.detach().float().clone() for name, p in model.named_parameters()} for _ in self.sigma_rels
+            {name: p.detach().float().clone() for name, p in _trainable(model)} for _ in self.sigma_rels
         ]
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Take in the weights after update `step`, counted from 1; the first update replaces what was there."""
         self.step = step
-        parameters = [p.detach().float() for p in model.parameters()]
+        parameters = [local(p).float() for _, p in _trainable(model)]
         for gamma, average in zip(self._powers, self._averages, strict=True):
             keep = (1 - 1 / step) ** (gamma + 1)
-            torch._foreach_lerp_(list(average.values()), parameters, 1 - keep)
+            torch._foreach_lerp_([local(value) for value in average.values()], parameters, 1 - keep)
 
     def weights(self, sigma_rel: float = DEPLOYED) -> dict[str, Tensor]:
         """The running average of that length by parameter name; ModelError where it is not among those kept."""
@@ -87,15 +92,32 @@ class PostHocEMA:
         return self._averages[self.sigma_rels.index(sigma_rel)]
 
     def copy_to(self, model: nn.Module, sigma_rel: float = DEPLOYED) -> None:
-        """Put an average in the place of the model's parameters; buffers stay."""
+        """Put an average in the place of the model's parameters; buffers, and what was not trained, stay."""
         load_parameters(model, self.weights(sigma_rel))
 
-    def snapshots(self) -> list[Snapshot]:
-        """Copies of all running averages, to be kept for `reconstruct`."""
+    @contextmanager
+    def in_place_of(self, model: nn.Module, sigma_rel: float = DEPLOYED) -> Iterator[None]:
+        """The model with an average as its parameters, until the block ends."""
+        trained = {name: p.detach().clone() for name, p in _trainable(model)}
+        self.copy_to(model, sigma_rel)
+        try:
+            yield
+        finally:
+            load_parameters(model, trained)
+
+    def snapshots(self, keep: bool = True) -> list[Snapshot]:
+        """Copies of all running averages in ordinary memory, to be kept for `reconstruct`.
+
+        Of a sharded model every process must ask at the same time; with `keep=False` it gets no weights.
+        """
         return [
-            Snapshot(self.step, sigma_rel, {name: value.clone() for name, value in average.items()})
+            Snapshot(self.step, sigma_rel, snapshot(average, keep))
             for sigma_rel, average in zip(self.sigma_rels, self._averages, strict=True)
         ]
+
+    def gather(self) -> None:
+        """Hold whole averages from here on, on every process; all must call it at the same time."""
+        self._averages = [{name: whole(value) for name, value in average.items()} for average in self._averages]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs."""
@@ -110,15 +132,19 @@ class PostHocEMA:
             if own.keys() != other.keys():
                 raise ValueError("averages of another model's parameters")
             for name, value in own.items():
-                value.copy_(other[name])
+                fill(value, other[name])
         self.step = state["step"]
 
 
 @torch.no_grad()
 def load_parameters(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy averaged weights into the parameters of the same names."""
-    for name, parameter in model.named_parameters():
-        parameter.copy_(weights[name])
+    """Copy weights into the trainable parameters of the same names."""
+    for name, parameter in _trainable(model):
+        fill(parameter, weights[name])
+
+
+def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
 
 
 def reconstruct(snapshots: Sequence[Snapshot], sigma_rel: float, step: int | None = None) -> dict[str, Tensor]:

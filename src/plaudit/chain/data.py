@@ -173,7 +173,7 @@ def label(context: Context, folder: Path) -> None:
 
 def shards(context: Context) -> ShardSet:
     """The encoded corpus."""
-    return ShardSet(context.path("shards"))
+    return context.shards
 
 
 def labels(context: Context) -> np.ndarray:

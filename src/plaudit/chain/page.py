@@ -41,7 +41,7 @@ from plaudit.evaluate.report.data import (
 )
 from plaudit.evaluate.report.page import write_report
 from plaudit.evaluate.sweeps.score import Sweep
-from plaudit.runs import peak_memory
+from plaudit.machine import peak_memory
 
 TITLES = {
     "baseline": "Baseline",

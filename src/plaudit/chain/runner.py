@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,11 +14,14 @@ from accelerate import Accelerator
 
 from plaudit import hub
 from plaudit.assets import write_atomically
+from plaudit.chain.team import Team
 from plaudit.corpus.embedded.probes import Probes, load_probes
+from plaudit.corpus.shards import ShardSet
 from plaudit.recipe import Recipe
 from plaudit.reward.features import RewardFeatures
 from plaudit.reward.training import EMBEDDED_REWARD
 from plaudit.runs import Run, fingerprint, opened
+from plaudit.stages.parallel import accelerator_for
 from plaudit.types import AudioEmbedder, Codec, Embedder, TextEncoder
 
 Progress = Callable[[int, int], None]
@@ -37,7 +41,8 @@ class Reporter(Protocol):
 class Step:
     """One step: made from `settings`, the steps in `needs`, and this `version` of its code.
 
-    make(context, folder) fills the folder; called again after a kill, it must skip what it finds whole.
+    make(context, folder) fills the folder; called again after a kill, it must skip what it finds whole. Of several
+    processes the leading one calls it, or, of a step done `together`, all.
     """
 
     name: str
@@ -45,6 +50,7 @@ class Step:
     settings: dict[str, Any]
     needs: tuple[str, ...]
     make: Callable[[Context, Path], None]
+    together: bool = False
 
 
 @dataclass
@@ -55,11 +61,17 @@ class Context:
     run: Run
     reporter: Reporter
     accelerator: Accelerator
+    team: Team
     keys: dict[str, str] = field(default_factory=dict)
 
     def path(self, step: str) -> Path:
         """The folder of a step made before."""
         return self.run.folder / step
+
+    @cached_property
+    def shards(self) -> ShardSet:
+        """The encoded corpus of the step before; one process looks at its checksums, once."""
+        return ShardSet(self.path("shards"), verify=self.team.leads)
 
     @cached_property
     def codec(self) -> Codec:
@@ -92,14 +104,50 @@ class Context:
         return load_probes()
 
 
-def run_chain(recipe: Recipe, folder: Path, steps: list[Step], reporter: Reporter) -> Context:
-    """Make every step of `steps` that is missing or stale in the run `folder`, holding the folder's lock."""
-    with opened(folder) as run:
-        write_atomically(folder / "recipe.yaml", recipe.to_yaml())
-        context = Context(recipe, run, reporter, Accelerator(mixed_precision=recipe.precision))
+def run_chain(recipe: Recipe, folder: Path, steps: list[Step], reporter: Reporter) -> None:
+    """Make every step of `steps` that is missing or stale in the run `folder`, holding the folder's lock.
+
+    Under torchrun every process calls this; the folder must be one that all of them see.
+    """
+    accelerator = accelerator_for(recipe.precision)
+    with ExitStack() as stack:
+        team = stack.enter_context(Team(accelerator))
+        run = stack.enter_context(opened(folder)) if team.leads else Run(folder)
+        if team.leads:
+            write_atomically(folder / "recipe.yaml", recipe.to_yaml())
+        context = Context(recipe, run, reporter if team.leads else Silent(), accelerator, team)
         for step in steps:
             needs = {name: context.keys[name] for name in step.needs}
             key = fingerprint(step=step.name, version=step.version, settings=step.settings, needs=needs)
             context.keys[step.name] = key
-            run.step(step.name, key, partial(step.make, context), reporter.step)
-        return context
+            _make(context, step, key)
+
+
+def _make(context: Context, step: Step, key: str) -> None:
+    """One step: by the leading process while the others wait, or by all together."""
+    run, team = context.run, context.team
+    if not step.together:
+        if team.leads:
+            run.step(step.name, key, partial(step.make, context), context.reporter.step)
+        team.wait()
+        return
+    state = team.told(run.begin(step.name, key) if team.leads else "")
+    context.reporter.step(step.name, state)
+    if state != "done":
+        started = time.monotonic()
+        step.make(context, context.path(step.name))
+        team.wait()
+        if team.leads:
+            run.finish(step.name, key, time.monotonic() - started)
+
+
+class Silent:
+    """The reporter of processes that don't lead."""
+
+    def step(self, name: str, state: str) -> None:
+        """Say nothing."""
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Progress]:
+        """Show nothing."""
+        yield lambda done, total: None

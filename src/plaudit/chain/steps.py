@@ -84,16 +84,16 @@ def _training_steps(recipe: Recipe) -> list[Step]:
     stages, shared = recipe.stages, {"precision": recipe.precision}
     sampling = {**shared, "sampling": recipe.sampling.model_dump(mode="json"), "batch": recipe.generation_batch}
     backbone = {**shared, "backbone": recipe.backbone.model_dump()}
-    found = [Step("sft", 1, {**backbone, "stage": stages.sft.model_dump()}, ("shards", "labels"), train.sft)]
+    found = [Step("sft", 1, {**backbone, "stage": stages.sft.model_dump()}, ("shards", "labels"), train.sft, True)]
     makers = (
-        ("expert_iteration", stages.expert_iteration, train.expert_iteration),
-        ("cross_load", stages.cross_load, train.cross_loaded),
-        ("crpo", stages.crpo, train.crpo),
+        ("expert_iteration", stages.expert_iteration, train.expert_iteration, True),
+        ("cross_load", stages.cross_load, train.cross_loaded, False),
+        ("crpo", stages.crpo, train.crpo, True),
     )
-    for name, settings, make in makers:
+    for name, settings, make, together in makers:
         if settings is not None:
             needs = (found[-1].name, "labels")
-            found.append(Step(name, 1, {**sampling, "stage": settings.model_dump()}, needs, make))
+            found.append(Step(name, 1, {**sampling, "stage": settings.model_dump()}, needs, make, together))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from plaudit.assets import read_json, write_json
 from plaudit.audio import read_audio
 from plaudit.backbone.config import PRESETS, BackboneConfig
 from plaudit.backbone.cross_loading import cross_load
+from plaudit.backbone.flops import TRAINING, forward_flops
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.backbone.initialization import initialize
 from plaudit.chain.data import labels, reward_model, shards
+from plaudit.chain.events import training_events
 from plaudit.chain.runner import Context
 from plaudit.corpus.manifest import Entry
 from plaudit.corpus.shards import ShardSet, encode_corpus
@@ -29,12 +32,14 @@ from plaudit.generate.model import ModelConfig, TextToMusic, save_model
 from plaudit.generate.settings import SamplingSettings
 from plaudit.models.verifying import require_fit
 from plaudit.recipe import Recipe
-from plaudit.stages.crpo import choose_pairs, crpo_loss
+from plaudit.stages.checkpoints import CHECKPOINTS
+from plaudit.stages.crpo import CrpoObjective, choose_pairs
 from plaudit.stages.data import Source, TrainingSet
 from plaudit.stages.expert_iteration import keep_best
+from plaudit.stages.objective import Objective
 from plaudit.stages.settings import TrainSettings
-from plaudit.stages.sft import conditional_flow_loss
-from plaudit.stages.training import BatchLoss, train
+from plaudit.stages.sft import SftObjective
+from plaudit.stages.training import train
 from plaudit.types import Codec, TextEncoder
 
 
@@ -76,8 +81,9 @@ def expert_iteration(context: Context, folder: Path) -> None:
     model = load_stage(context, "sft")
     for number in range(settings.rounds):
         place = folder / f"round-{number + 1}"
-        kept = _keep(context, model, place, settings.seed + number * settings.candidates)
-        sources = [training_rows(context), replace(kept, repeat=settings.oversample)]
+        with context.team.lead_first():
+            kept = _keep(context, model, place, settings.seed + number * settings.candidates)
+        sources = [training_rows(context), replace(kept, weight=settings.oversample)]
         fit_flow(context, model, sources, settings.train, place / "mixed")
         fit_flow(context, model, [kept], settings.polish, place / "polish")
     _save(context, model, folder)
@@ -101,20 +107,22 @@ def crpo(context: Context, folder: Path) -> None:
     model, reference = load_stage(context, "cross_load"), load_stage(context, "cross_load").backbone
     captions = training_captions(context, settings.captions, settings.seed)
     prompts = [caption for caption in captions for _ in range(settings.candidates)]
-    made = candidates(context, model, prompts, settings.seed, context.recipe.sampling.score, folder / "candidates")
-    pairs = choose_pairs(made.prompts, made.clap, settings.pairs)
-    write_json(folder / "pairs.json", [asdict(pair) for pair in pairs])
-    (won, won_rows), (lost, lost_rows) = (
-        encoded(context, made, [getattr(pair, side) for pair in pairs], folder / f"{side}s")
-        for side in ("winner", "loser")
-    )
+    with context.team.lead_first():
+        made = candidates(context, model, prompts, settings.seed, context.recipe.sampling.score, folder / "candidates")
+        pairs = choose_pairs(made.prompts, made.clap, settings.pairs)
+        write_json(folder / "pairs.json", [asdict(pair) for pair in pairs])
+        (won, won_rows), (lost, lost_rows) = (
+            encoded(context, made, [getattr(pair, side) for pair in pairs], folder / f"{side}s")
+            for side in ("winner", "loser")
+        )
     usable = [pair for pair in pairs if pair.winner in won_rows and pair.loser in lost_rows]
     scores = np.full(len(usable), np.nan if made.score is None else made.score)
     winners = Source(won, np.array([won_rows[pair.winner] for pair in usable]), scores)
     losers = Source(lost, np.array([lost_rows[pair.loser] for pair in usable]), scores)
-    loss = crpo_loss(model.backbone, reference, winners, losers, settings)
     reference.requires_grad_(False)
-    _train(context, model, loss, settings.train, folder)
+    objective = CrpoObjective(model.backbone, reference, winners, losers, settings)
+    # Of each pair both clips pass the trained network forward and back, and the reference forward.
+    _train(context, model, objective, settings.train, folder, passes=2 * TRAINING + 2)
     _save(context, model, folder)
 
 
@@ -150,13 +158,15 @@ def candidates(
 
 def encoded(context: Context, made: Candidates, chosen: list[int], folder: Path) -> tuple[ShardSet, dict[int, int]]:
     """Some of the candidates as a shard set, and the row of each; one that can't be used as audio has no row."""
-    found = encode_corpus(
-        _Chosen([Entry(f"{i:05d}", made.prompts[i], "train", "generated", None, made.paths[i]) for i in chosen]),
-        context.codec,
-        context.text_encoder,
-        folder,
-        context.recipe.corpus.seconds,
-    )
+    if context.team.leads:
+        encode_corpus(
+            _Chosen([Entry(f"{i:05d}", made.prompts[i], "train", "generated", None, made.paths[i]) for i in chosen]),
+            context.codec,
+            context.text_encoder,
+            folder,
+            context.recipe.corpus.seconds,
+        )
+    found = ShardSet(folder, verify=False)
     return found, {int(id): row for row, id in enumerate(found.ids)}
 
 
@@ -218,19 +228,26 @@ def fit_flow(
     context: Context, model: TextToMusic, sources: list[Source], settings: TrainSettings, folder: Path
 ) -> None:
     """Flow training on `sources`; leaves a model folder, and takes the weights from it where it is there already."""
-    if (folder / "config.json").exists():
+    if context.team.told((folder / "config.json").exists()):
         model.backbone.load_state_dict(hub.load(str(folder)).backbone.state_dict())
         return
-    data = TrainingSet(sources, settings.seed)
-    _train(context, model, conditional_flow_loss(model.backbone, data, settings), settings, folder)
+    objective = SftObjective(model.backbone, TrainingSet(sources, settings.seed), settings)
+    _train(context, model, objective, settings, folder, passes=TRAINING)
     _save(context, model, folder)
 
 
-def _train(context: Context, model: TextToMusic, loss: BatchLoss, settings: TrainSettings, work: Path) -> None:
-    """Train the model's backbone, once its parts are seen to fit; its average then takes the place of its weights."""
+def _train(
+    context: Context, model: TextToMusic, objective: Objective, settings: TrainSettings, work: Path, passes: int
+) -> None:
+    """Train the model's backbone, once its parts are seen to fit; its average then takes the place of its weights.
+
+    passes: forward passes of the backbone that one clip's part of an update costs.
+    """
     require_fit(model)
+    loop, events = context.recipe.loop, training_events(context, model, settings, work)
+    flops = passes * forward_flops(model.backbone.config, model.frames)
     with context.reporter.progress(f"training {work.name}") as advance:
-        ema = train(model.backbone, loss, settings, work, context.accelerator, advance)
+        ema = train(model.backbone, objective, settings, work, context.accelerator, advance, loop, events, flops)
     if settings.steps:
         ema.copy_to(model.backbone)
 
@@ -265,5 +282,6 @@ def _save(context: Context, model: TextToMusic, folder: Path) -> None:
         "version": plaudit.__version__,
     }
     model.config = replace(model.config, backbone=model.backbone.config, made=made)
-    save_model(folder, model)
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    if context.team.leads:
+        save_model(folder, model)
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

@@ -44,6 +44,9 @@ def concepts(
     vocabulary: VocabularyFile = None,
     clips: Annotated[int, typer.Option(min=2, help="Labelled clips of the embedded world to ask about.")] = 500,
     seconds: Annotated[float, typer.Option(min=2.5, help="Length of each.")] = 10.0,
+    codec: Annotated[
+        str | None, typer.Option(help="Hear them as this codec returns them, like generated clips.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="JSON file to add the rates to, for plaudit evaluate --concept-errors."),
@@ -54,12 +57,14 @@ def concepts(
 
     Example: plaudit concepts --detector clap --clap laion-music -o errors.json
     """
+    from plaudit import hub
     from plaudit.evaluate.concepts.error_rates import measure_errors, save_rates
 
     words = vocabulary_of(vocabulary)
     judge = detector_of(detector, clap, words)
+    through = None if codec is None else hub.build(hub.CODECS, codec)
     with ConsoleReporter().progress("measuring") as advance:
-        rates = measure_errors(judge, words, clips, seconds, advance)
+        rates = measure_errors(judge, words, clips, seconds, advance, through)
     if output is not None:
         save_rates(output, rates)
     if json:

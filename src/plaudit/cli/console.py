@@ -9,14 +9,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 progress_console = Console(stderr=True)
 result_console = Console()
+
+EngineName = Annotated[str, typer.Option("--engine", help="local: this process. ray: many, here or on a cluster.")]
+Address = Annotated[str | None, typer.Option("--ray-address", help="A Ray cluster's. Default: one is started here.")]
 
 QUIET_EVERY = 30.0
 """Seconds between the lines that stand for a bar where standard error is not a terminal."""
@@ -58,6 +62,13 @@ def _lines(label: str) -> Callable[[int, int], None]:
             progress_console.print(f"  {label}: {done}/{total}, about {left:.0f} s left", highlight=False)
 
     return advance
+
+
+def is_ray(engine: str) -> bool:
+    """Whether the engine asked for is Ray; wrong usage where it is none."""
+    if engine not in ("local", "ray"):
+        raise typer.BadParameter(f"--engine is local or ray, not {engine!r}")
+    return engine == "ray"
 
 
 def complain(line: str) -> None:

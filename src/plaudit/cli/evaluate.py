@@ -24,7 +24,7 @@ Prompts = Annotated[
     Path | None, typer.Option(help="What a folder's clips were asked for: CSV with id or file, and prompt; or a list.")
 ]
 ReferenceAt = Annotated[Path | None, typer.Option(help="Folder of audio as it should sound, or an exported reference.")]
-Metrics = Annotated[list[str] | None, typer.Option("--metric", help="A metric; repeat it. Default: all.")]
+Metrics = Annotated[list[str] | None, typer.Option("--metric", help="A metric, as frechet; repeat it. Default: all.")]
 Embeddings = Annotated[
     list[str] | None, typer.Option("--embedding", help="An encoder for distances; repeat it. Default: that of --clap.")
 ]

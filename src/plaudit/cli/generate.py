@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from plaudit.cli.console import ConsoleReporter, result_console, show_json
+from plaudit.cli.console import ConsoleReporter, EngineName, is_ray, result_console, show_json
 
 if TYPE_CHECKING:
     from plaudit.flow.trajectories import Trajectory
@@ -69,6 +69,7 @@ def generate(
     ] = None,
     iterations: Annotated[int, typer.Option(min=1, help="Steps of --optimize.")] = 5,
     rate: Annotated[float, typer.Option(help="Learning rate of --optimize.")] = 0.05,
+    engine: EngineName = "local",
     json: Annotated[bool, typer.Option("--json", help="Print the clips as JSON.")] = False,
 ) -> None:
     """Write clips for prompts as wav files, each with its seed and settings in a JSON file beside it.
@@ -87,7 +88,12 @@ def generate(
     from plaudit.generate.optimize import NoiseOptimization, Optimizer
     from plaudit.generate.postprocess import PostprocessSettings
     from plaudit.generate.requests import clip_requests
+    from plaudit.scale.cluster import Cluster
+    from plaudit.scale.generate import make_clips_on_ray
 
+    spread = is_ray(engine)
+    if spread and optimize is not None:
+        raise typer.BadParameter("--optimize works with --engine local alone")
     groups = clip_requests(_prompts(prompt, prompts), count, seed, best_of)
     trajectory = _trajectory(second_model, hand_over, average)
     music = hub.load(model, device)
@@ -112,6 +118,9 @@ def generate(
 
     def make(requests: list[ClipRequest], folder: Path, made: Callable[[Path], None] = lambda path: None) -> list[Path]:
         with ConsoleReporter().progress("generating") as advance:
+            if spread:
+                rest = (Cluster(device=device), execution, post, advance, made)
+                return make_clips_on_ray((model, second_model), music, requests, settings, folder, *rest)
             return make_clips(music, requests, settings, folder, execution, post, advance, made, optimizer)
 
     if best_of == 1:

@@ -9,8 +9,22 @@ from typing import Annotated
 import typer
 
 from plaudit import __version__
-from plaudit.cli import bench, compare, concepts, embedded, evaluate, generate, models, reward, run, score, sweep, votes
-from plaudit.errors import PlauditError, is_no_room
+from plaudit.cli import (
+    bench,
+    compare,
+    concepts,
+    embedded,
+    evaluate,
+    generate,
+    models,
+    prepare,
+    reward,
+    run,
+    score,
+    sweep,
+    votes,
+)
+from plaudit.errors import PlauditError, Preempted, is_no_room
 
 app = typer.Typer(
     name="plaudit",
@@ -44,6 +58,7 @@ def options(
 run.add_to(app)
 generate.add_to(app)
 score.add_to(app)
+app.add_typer(prepare.app, name="prepare")
 evaluate.add_to(app)
 concepts.add_to(app)
 compare.add_to(app)
@@ -68,6 +83,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
+    except Preempted as error:
+        _fail(str(error), 128 + signal.SIGTERM)
     except PlauditError as error:
         _fail(str(error), 1)
     except Interrupted:

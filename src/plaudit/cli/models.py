@@ -1,4 +1,4 @@
-"""`plaudit models list|fetch|import|inspect|verify|export|push`: published models."""
+"""`plaudit models list|fetch|import|inspect|verify|ema|export|push`: model folders, published and one's own."""
 
 from __future__ import annotations
 
@@ -157,6 +157,27 @@ def verify(
         show_table(model, ("check", "value", "must be", "result"), rows)
     if not all(check.passed for check in checks):
         raise typer.Exit(1)
+
+
+@app.command()
+def ema(
+    folder: Annotated[Path, typer.Argument(help="A stage's folder that holds snapshots, such as runs/demo/sft.")],
+    sigma_rel: Annotated[float, typer.Option(help="Relative length of the average, such as 0.08.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A new model folder.")],
+    step: Annotated[int | None, typer.Option(help="As it stood after this update. Default: the last.")] = None,
+    json: Json = False,
+) -> None:
+    """Make a model of another average of a stage's weights, from the snapshots that `loop.snapshot_every` kept.
+
+    Example: plaudit models ema runs/demo/sft --sigma-rel 0.08 -o sft-0.08
+    """
+    from plaudit.models.averaging import average_folder
+
+    facts = average_folder(folder, sigma_rel, output, step)
+    if json:
+        show_json({"folder": str(output.resolve()), **facts})
+    else:
+        result_console.print(output.resolve(), soft_wrap=True, highlight=False)
 
 
 @app.command()

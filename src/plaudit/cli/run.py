@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,8 @@ def run_recipe(
     """Run every stage of a recipe, or one, into a run folder; what is done is skipped, what was killed is continued.
 
     Example: plaudit run recipes/smoke.yaml --set stages.crpo.beta=500
+
+    On several GPUs: torchrun --nproc-per-node 8 -m plaudit run recipes/smoke.yaml
     """
     from plaudit.recipe import load_recipe
 
@@ -51,7 +54,8 @@ def run_recipe(
     from plaudit.chain.steps import run_recipe as run  # heavy imports only once the recipe is known to be sound
 
     made = run(settings, output or Path("runs") / settings.name, ConsoleReporter(), only or "report")
-    _say(made, json)
+    if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+        _say(made, json)
 
 
 def report(

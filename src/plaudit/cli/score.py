@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plaudit.cli.console import ConsoleReporter, complain, show_csv, show_json, show_table
+from plaudit.cli.console import (
+    Address,
+    ConsoleReporter,
+    EngineName,
+    complain,
+    is_ray,
+    show_csv,
+    show_json,
+    show_table,
+)
 
 if TYPE_CHECKING:
     from plaudit.reward.cache import ScoreCache
@@ -53,6 +62,8 @@ def score(
     csv: Csv = None,
     json: Json = False,
     no_cache: NoCache = False,
+    engine: EngineName = "local",
+    ray_address: Address = None,
 ) -> None:
     """Predict how much people would like clips; higher is better, and only differences mean anything.
 
@@ -70,7 +81,10 @@ def score(
     clips, jury = _clips(paths, table, prompt), hub.load_reward_model(reward)
     with score_cache(not no_cache) as cache:
         compared = None if reference is None else _reference(reference, prompt, jury, cache)
-        rows = _scored("scoring", clips, jury, cache)
+        if is_ray(engine):
+            rows = _scored_on_ray(clips, reward, ray_address, not no_cache)
+        else:
+            rows = _scored("scoring", clips, jury, cache)
     if save_reference is not None:
         save(save_reference, reference_of(str(save_reference), getattr(jury, "identity", None), rows))
     if biases is not None and (unknown := biases.unknown([row.clip.system or "(none)" for row in rows])):
@@ -145,6 +159,14 @@ def _scored(label: str, clips: list[Clip], jury: Reward, cache: ScoreCache | Non
 
     with ConsoleReporter().progress(label) as advance:
         return score_clips(clips, jury, cache, advance)
+
+
+def _scored_on_ray(clips: list[Clip], reward: str, address: str | None, cached: bool) -> list[ScoredClip]:
+    from plaudit.scale.cluster import Cluster
+    from plaudit.scale.score import score_clips_on_ray
+
+    with ConsoleReporter().progress("scoring") as advance:
+        return score_clips_on_ray(clips, reward, Cluster(address), cached, advance)
 
 
 def _reference(path: Path, prompt: str, jury: Reward, cache: ScoreCache | None) -> Reference:

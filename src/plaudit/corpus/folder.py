@@ -9,8 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from plaudit.audio import read_audio
-from plaudit.corpus.manifest import Entry, split_of
+from plaudit.corpus.manifest import Entry, load_file, split_of
 from plaudit.corpus.score_table import ID_COLUMN, SCORE_COLUMN, ScoreTable
 from plaudit.corpus.table import table_rows
 from plaudit.errors import CorpusError
@@ -68,9 +67,7 @@ class FolderCorpus:
 
     def load(self, entry: Entry) -> tuple[np.ndarray, int]:
         """(mono float32 [T], rate in Hz) of the entry's file."""
-        if entry.path is None:
-            raise CorpusError(f"entry {entry.id!r} has no file; it does not come from {self.folder}")
-        return read_audio(entry.path)
+        return load_file(entry)
 
     @property
     def _table(self) -> Path:

@@ -86,6 +86,7 @@ class Ledger:
 
     def _set(self, files: dict[str, Facts]) -> None:
         if files != self._files:
+            files = dict(sorted(files.items(), key=lambda item: _place(item[0])))
             write_json(self.folder / LEDGER, files)
             self._files = files
 
@@ -104,6 +105,12 @@ def sole_writer(folder: Path) -> Iterator[Ledger]:
         yield Ledger(folder)
     finally:
         lock.release()
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Latents, then captions, then the rest as it came: the order in which shards were finished leaves no trace."""
+    kind = name.partition("-")[0]
+    return {"latents": (0, name), "captions": (1, name)}.get(kind, (2, ""))
 
 
 def _measured(path: Path) -> Facts:

@@ -9,6 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
+from plaudit.audio import read_audio
+from plaudit.errors import CorpusError
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -17,7 +20,8 @@ class Entry:
     """One clip of a corpus.
 
     `reward` is None where nobody has scored it, `path` where it is not a file. `origin` stands in for the file then:
-    it changes whenever the sound does.
+    it changes whenever the sound does. `start` is where in the recording the clip begins, in seconds. `problem` says
+    why it can't be used where that is known before its sound is loaded; it goes to quarantine.
     """
 
     id: str
@@ -27,6 +31,8 @@ class Entry:
     reward: float | None = None
     path: Path | None = None
     origin: str = ""
+    start: float = 0.0
+    problem: str = ""
 
 
 class Corpus(Protocol):
@@ -40,7 +46,33 @@ class Corpus(Protocol):
         """Every clip, whether its sound can be loaded or not; ids are unique."""
 
     def load(self, entry: Entry) -> tuple[np.ndarray, int]:
-        """The clip's sound: (mono float32 [T], rate in Hz); AudioError where it cannot be used."""
+        """The recording that the clip is in: (mono float32 [T], rate in Hz); AudioError where it cannot be used.
+
+        Entries of one path share a recording. Threads load several at a time.
+        """
+
+
+@dataclass(frozen=True)
+class ListedCorpus:
+    """Audio files that somebody has listed."""
+
+    name: str
+    listed: list[Entry]
+
+    def entries(self) -> list[Entry]:
+        """As listed."""
+        return self.listed
+
+    def load(self, entry: Entry) -> tuple[np.ndarray, int]:
+        """(mono float32 [T], rate in Hz) of the entry's file."""
+        return load_file(entry)
+
+
+def load_file(entry: Entry) -> tuple[np.ndarray, int]:
+    """(mono float32 [T], rate in Hz) of an entry's file; AudioError where it cannot be used."""
+    if entry.path is None:
+        raise CorpusError(f"entry {entry.id!r} has no file; load it from the corpus that it is of")
+    return read_audio(entry.path)
 
 
 def split_of(key: str, validation: float = 0.05, test: float = 0.05) -> str:

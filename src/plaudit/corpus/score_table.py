@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from plaudit.corpus.manifest import Entry
@@ -32,7 +33,10 @@ class ScoreTable:
 
     def score_of(self, entry: Entry) -> float | None:
         """The score of a clip's track, or None where the table has none."""
-        names = [entry.id, *([entry.path.stem] if entry.path else [])]
+        return self.find([entry.id, *([entry.path.stem] if entry.path else [])])
+
+    def find(self, names: Sequence[str]) -> float | None:
+        """The score under the first of these names that the table has, else under the number one of them ends with."""
         for name in names:
             if name in self.scores:
                 return self.scores[name]

@@ -68,17 +68,22 @@ class ShardSet:
         """The rows of one split, ascending: int64 [M]."""
         return np.flatnonzero(np.array(self.splits) == split)
 
-    def posterior(self, rows: np.ndarray) -> Posterior:
-        """Posterior of the clips at `rows` [M], as they come out of the codec: float32 [M, N, C]."""
-        shards, places = self._shard[rows], self._row[rows]
-        return Posterior(self._latents.take("mean", shards, places), self._latents.take("std", shards, places))
+    def posterior(self, rows: np.ndarray, dtype: torch.dtype = torch.float32) -> Posterior:
+        """Posterior of the clips at `rows` [M], as they come out of the codec: [M, N, C].
 
-    def text(self, rows: np.ndarray) -> TextFeatures:
-        """Features of the captions of the clips at `rows` [M]: float32 [M, L, D] and [M, P]."""
+        In float16, as they are stored, nothing is copied but the rows themselves.
+        """
+        shards, places = self._shard[rows], self._row[rows]
+        mean, std = (self._latents.take(name, shards, places) for name in ("mean", "std"))
+        return Posterior(mean.to(dtype), std.to(dtype))
+
+    def text(self, rows: np.ndarray, dtype: torch.dtype = torch.float32) -> TextFeatures:
+        """Features of the captions of the clips at `rows` [M]: [M, L, D] and [M, P]."""
         wanted = self._caption_row[rows]
         shards = np.searchsorted(self._caption_starts, wanted, side="right") - 1
         places = wanted - self._caption_starts[shards]
-        return TextFeatures(self._texts.take("tokens", shards, places), self._texts.take("pooled", shards, places))
+        tokens, pooled = (self._texts.take(name, shards, places) for name in ("tokens", "pooled"))
+        return TextFeatures(tokens.to(dtype), pooled.to(dtype))
 
 
 class _Mapped:
@@ -86,30 +91,29 @@ class _Mapped:
 
     def __init__(self, paths: list[Path]) -> None:
         self._paths = paths
-        self._open: dict[tuple[int, str], Tensor] = {}
+        self._open: dict[tuple[int, str], np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def rows(self, shard: int, name: str) -> int:
-        return self._tensor(shard, name).shape[0]
+        return self._array(shard, name).shape[0]
 
     def take(self, name: str, shards: np.ndarray, places: np.ndarray) -> Tensor:
-        """Row places[i] of file shards[i], for all i: float32 [M, ...]."""
-        present = np.unique(shards) if len(shards) else np.zeros(1, dtype=np.int64)
-        shape = self._tensor(int(present[0]), name).shape[1:]
-        out = torch.empty(len(shards), *shape)
-        for shard in present:
-            here = torch.from_numpy(np.flatnonzero(shards == shard))
-            out[here] = self._tensor(int(shard), name)[torch.from_numpy(places)[here]].float()
-        return out
+        """Row places[i] of file shards[i], for all i: [M, ...], as stored."""
+        like = self._array(int(shards[0]) if len(shards) else 0, name)
+        out = np.empty((len(shards), *like.shape[1:]), like.dtype)
+        # Row by row: of a shuffled corpus each row lies in another file, and gathering by file would copy twice.
+        for i, (shard, place) in enumerate(zip(shards.tolist(), places.tolist(), strict=True)):
+            out[i] = self._array(shard, name)[place]
+        return torch.from_numpy(out)
 
-    def _tensor(self, shard: int, name: str) -> Tensor:
+    def _array(self, shard: int, name: str) -> np.ndarray:
         if (shard, name) not in self._open:
             try:
                 # On the CPU the tensor is a view of the mapped file: only the pages of rows asked for are read.
                 with safe_open(self._paths[shard], framework="pt") as file:
-                    self._open[shard, name] = file.get_tensor(name)
+                    self._open[shard, name] = file.get_tensor(name).numpy()
             except (SafetensorError, OSError) as error:
                 raise CorpusError(f"{self._paths[shard]} is damaged ({error}); run its encoding again") from None
         return self._open[shard, name]

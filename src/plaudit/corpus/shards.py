@@ -1,7 +1,8 @@
 """From a corpus to a shard set: every clip through the codec, every caption through the text encoder, once.
 
-A shard is made whole or not at all and depends on its own clips alone, so that work killed at any moment goes on at
-the first unfinished shard and ends with the same bytes.
+The corpus is cut into jobs, one a shard; an engine (plaudit.corpus.encoding) makes those that are missing, and a thread
+writes each while the next is made. A shard is made whole or not at all and depends on its own clips alone, so that work
+killed at any moment goes on at the first unfinished shard and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,33 +21,22 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from plaudit.audio import SILENT_PEAK, check_finite, fit_length, resample
+from plaudit.corpus.clock import Clock
+from plaudit.corpus.encoding import Engine, Job, MadeShard, ShardMaker, Treatment, recordings
 from plaudit.corpus.ledger import INDEX, QUARANTINE, STATS, Facts, Ledger, sole_writer
 from plaudit.corpus.manifest import Corpus, Entry
 from plaudit.corpus.shard_set import ShardSet
-from plaudit.errors import AudioError, CorpusError
+from plaudit.errors import CorpusError
 from plaudit.types import Codec, TextEncoder
 
 __all__ = ["ShardSet", "encode_corpus"]
 
+SHARD_SIZE, BATCH_SIZE = 512, 16
+
 Progress = Callable[[int, int], None]
 """Hears how many clips are done, of how many."""
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What every step of the encoding needs."""
-
-    corpus: Corpus
-    codec: Codec
-    text_encoder: TextEncoder
-    frames: int
-    shard_size: int
-    batch_size: int
-    device: torch.device | str
-    progress: Progress
 
 
 def encode_corpus(
@@ -53,36 +45,40 @@ def encode_corpus(
     text_encoder: TextEncoder,
     folder: Path,
     seconds: float,
-    shard_size: int = 512,
-    batch_size: int = 16,
+    shard_size: int = SHARD_SIZE,
+    batch_size: int = BATCH_SIZE,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
+    treatment: Treatment | None = None,
+    engine: Engine | None = None,
+    clock: Clock | None = None,
 ) -> ShardSet:
-    """Encode the first `seconds` of every clip into `folder`, shorter ones padded with zeros, and open the result.
+    """Encode `seconds` of every clip into `folder`, shorter ones padded with zeros, and open the result.
 
     A clip has N = floor(seconds * rate / hop) latent frames. Clips that can't be used go to `quarantine.jsonl` with the
     reason. What lies finished and intact in the folder, made from the same clips and models, is kept; the rest is
-    remade. Raises CorpusError where no clip can be used, ids repeat, the disk is full, or another process encodes
-    into the folder.
+    remade, by `engine` where given, which must use the same models. Raises CorpusError where no clip can be used, ids
+    repeat, the disk is full, or another process encodes into the folder.
     """
-    frames = int(seconds * codec.sample_rate / codec.hop + 1e-9)
-    if frames < 1:
-        raise CorpusError(f"{seconds:g} s is shorter than one latent frame of codec {codec.name}; ask for more")
+    frames = frames_of(codec, seconds)
     entries = corpus.entries()
     if len({entry.id for entry in entries}) < len(entries):
         raise CorpusError(f"corpus {corpus.name} repeats ids; make them unique")
-    work = _Work(
-        corpus, codec, text_encoder, frames, shard_size, batch_size, device, progress or (lambda done, total: None)
+    clock = clock or Clock()
+    local = ShardMaker(
+        corpus.load, codec, text_encoder, frames, batch_size, device, treatment=treatment, clock=clock
     )
+    parts = cut_into_shards(entries, shard_size)
     with sole_writer(folder) as ledger, torch.inference_mode():
-        facts = _encode_clips(work, entries, ledger)
+        work = _Work(ledger, engine or local, clock, progress or (lambda done, total: None))
+        facts = work.shards(_clip_jobs(local, parts), len(entries))
         bad = [line for shard in facts for line in shard["quarantine"]]
-        places = _places(entries, {line["id"] for line in bad}, shard_size)
+        places = _places(parts, {line["id"] for line in bad})
         if not places:
             first = f"; the first: {bad[0]['reason']}" if bad else ""
             raise CorpusError(f"none of the {len(entries)} clips of corpus {corpus.name} can be used{first}")
         captions = list(dict.fromkeys(entry.caption for entry, _, _ in places))
-        _encode_captions(work, captions, ledger)
+        work.shards(_caption_jobs(local, captions, shard_size))
         ledger.forget_others()
         about = {
             "corpus": corpus.name,
@@ -95,96 +91,116 @@ def encode_corpus(
             "clips": len(places),
             "quarantined": len(bad),
         }
+        if treatment is not None:
+            about["treatment"] = treatment.name
         ledger.save_file(STATS, json.dumps(about | _latent_statistics(facts), indent=2) + "\n")
         ledger.save_file(QUARANTINE, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in bad))
         ledger.save_file(INDEX, _index(places, captions))
     return ShardSet(folder, verify=False)
 
 
-def _encode_clips(work: _Work, entries: list[Entry], ledger: Ledger) -> list[Facts]:
-    """Make every latent shard that is not finished; the ledger's facts on each of them."""
-    codec, all_facts = _identity(work.codec), []
-    for number, start in enumerate(range(0, len(entries), work.shard_size)):
-        part = entries[start : start + work.shard_size]
-        name = f"latents-{number:05d}.safetensors"
-        clips = [(e.id, e.split, not e.caption.strip(), str(e.path), e.origin, _stamp(e.path)) for e in part]
-        key = _digest(codec, work.frames, work.batch_size, clips)
-        facts = ledger.finished(name, key)
-        if facts is None:
-            tensors, made = _clip_shard(work, part, start, len(entries))
-            facts = {"key": key} | made
-            ledger.save_shard(name, tensors, facts)
-        work.progress(start + len(part), len(entries))
-        all_facts.append(facts)
-    return all_facts
+def frames_of(codec: Codec, seconds: float) -> int:
+    """Latent frames of a clip; CorpusError where it is too short for one."""
+    frames = int(seconds * codec.sample_rate / codec.hop + 1e-9)
+    if frames < 1:
+        raise CorpusError(f"{seconds:g} s is shorter than one latent frame of codec {codec.name}; ask for more")
+    return frames
 
 
-def _clip_shard(work: _Work, part: list[Entry], done: int, total: int) -> tuple[dict[str, Tensor], Facts]:
-    """Posteriors of one shard's clips, what went wrong, and the sums that the statistics need.
-
-    `done` of `total` clips came before.
-    """
-    means, stds, splits, quarantine = [], [], [], []
-    batch: list[tuple[Entry, np.ndarray]] = []
-    for position, entry in enumerate(part):
-        try:
-            batch.append((entry, _wave(work, entry)))
-        except AudioError as error:
-            quarantine.append(_quarantined(entry, str(error)))
-        if len(batch) == work.batch_size or (batch and position == len(part) - 1):
-            posterior = work.codec.encode(torch.from_numpy(np.stack([wave for _, wave in batch])).to(work.device))
-            mean, std = posterior.mean.half().cpu(), posterior.std.half().cpu()
-            for (clip, _), m, s in zip(batch, mean, std, strict=True):
-                if m.isfinite().all() and s.isfinite().all():
-                    means.append(m)
-                    stds.append(s)
-                    splits.append(clip.split)
-                else:
-                    quarantine.append(_quarantined(clip, f"codec {work.codec.name} makes latents that are not finite"))
-            batch = []
-            work.progress(done + position + 1, total)
-    shape = (len(means), work.frames, work.codec.latent_dim)
-    tensors = {
-        "mean": torch.stack(means) if means else torch.zeros(shape, dtype=torch.float16),
-        "std": torch.stack(stds) if stds else torch.zeros(shape, dtype=torch.float16),
-    }
-    if tensors["mean"].shape != shape:
-        raise CorpusError(f"codec {work.codec.name} made latents of {list(tensors['mean'].shape)}, not {list(shape)}")
-    return tensors, {"quarantine": quarantine, "sums": _sums(tensors, splits)}
+def cut_into_shards(entries: Sequence[Entry], size: int) -> list[list[Entry]]:
+    """`size` entries a shard, in order; a recording is never cut apart, so a shard may end early or, of a recording
+    with more clips than that, be larger."""
+    parts: list[list[Entry]] = []
+    for run in recordings(entries):
+        if not parts or len(parts[-1]) + len(run) > size:
+            parts.append([])
+        parts[-1] += run
+    return parts
 
 
-def _wave(work: _Work, entry: Entry) -> np.ndarray:
-    """The clip as the codec takes it: float32 [frames * hop]; AudioError where it can't be used."""
-    if not entry.caption.strip():
-        raise AudioError("the caption is empty; write one")
-    wave, rate = work.corpus.load(entry)
-    check_finite(wave, f"clip {entry.id}")
-    samples = work.frames * work.codec.hop
-    seconds = samples / work.codec.sample_rate
-    # A long recording is not resampled to its end; the margin lets the filter see past the cut.
-    wave = resample(wave[: int((seconds + 0.1) * rate)], rate, work.codec.sample_rate)
-    wave = fit_length(wave, samples)
-    if np.abs(wave).max() < SILENT_PEAK:
-        raise AudioError(f"the first {seconds:g} s are silent; cut the silence off")
-    return wave
+@dataclass(frozen=True)
+class _Work:
+    ledger: Ledger
+    engine: Engine
+    clock: Clock
+    progress: Progress
+
+    def shards(self, keyed: Sequence[tuple[Job, str]], total: int | None = None) -> list[Facts]:
+        """Make every shard that is not finished; the ledger's facts on each of them. `total` clips are told of."""
+        known: dict[str, Facts] = {}
+        missing: dict[str, tuple[Job, str]] = {}
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if total is not None:
+                self.progress(done, total)
+
+        for job, key in keyed:
+            facts = self.ledger.finished(job.name, key)
+            if facts is None:
+                missing[job.name] = (job, key)
+            else:
+                known[job.name] = facts
+                advance(len(job.entries))
+        if missing:
+            made = self.engine([job for job, _ in missing.values()], advance)
+            known |= self._written(made, {name: key for name, (_, key) in missing.items()})
+        return [known[job.name] for job, _ in keyed]
+
+    def _written(self, made: Generator[MadeShard], keys: dict[str, str]) -> dict[str, Facts]:
+        """Write each shard while the next is made; the facts on each."""
+        known: dict[str, Facts] = {}
+
+        def write(shard: MadeShard) -> None:
+            facts = {"key": keys[shard.name]} | shard.facts
+            with self.clock.phase("write"):
+                self.ledger.save_shard(shard.name, shard.tensors, facts)
+            known[shard.name] = facts
+
+        with closing(made), ThreadPoolExecutor(1, "write") as writer:
+            pending: Future[None] | None = None
+            for shard in made:
+                with self.clock.phase("wait for disk"):
+                    if pending is not None:
+                        pending.result()
+                pending = writer.submit(write, shard)
+            if pending is not None:
+                pending.result()
+        if unmade := sorted(keys.keys() - known.keys()):
+            raise CorpusError(f"{len(unmade)} shards were not made, the first is {unmade[0]}; run this again")
+        return known
 
 
-def _quarantined(entry: Entry, reason: str) -> dict[str, str | None]:
-    return {"id": entry.id, "path": None if entry.path is None else str(entry.path), "reason": reason}
+def _clip_jobs(maker: ShardMaker, parts: list[list[Entry]]) -> list[tuple[Job, str]]:
+    """A job for each part, and the key of all that its shard is made from."""
+    codec = _identity(maker.codec)
+    treated = [] if maker.treatment is None else [maker.treatment.name]
+    jobs = []
+    for number, part in enumerate(parts):
+        stamps = {path: _stamp(path) for path in {entry.path for entry in part}}
+        clips = [
+            (e.id, e.split, not e.caption.strip(), str(e.path), e.origin, stamps[e.path], *_unusual(e)) for e in part
+        ]
+        key = _digest(codec, maker.frames, maker.batch_size, clips, *treated)
+        jobs.append((Job(f"latents-{number:05d}.safetensors", tuple(part)), key))
+    return jobs
 
 
-def _sums(tensors: dict[str, Tensor], splits: list[str]) -> dict[str, dict[str, Any]]:
-    """By split: how many latent frames, and per channel the sums of z and E[z^2] = mean^2 + std^2."""
-    sums = {}
-    for split in sorted(set(splits)):
-        rows = torch.tensor([s == split for s in splits])
-        mean, std = tensors["mean"][rows].double(), tensors["std"][rows].double()  # [n, N, C]
-        sums[split] = {
-            "frames": mean.shape[0] * mean.shape[1],
-            "first": mean.sum((0, 1)).tolist(),
-            "second": (mean**2 + std**2).sum((0, 1)).tolist(),
-        }
-    return sums
+def _unusual(entry: Entry) -> tuple[float | str, ...]:
+    """What most corpora don't use, so that their keys are those of before there was such a thing."""
+    return (entry.start, entry.problem) if entry.start or entry.problem else ()
+
+
+def _caption_jobs(maker: ShardMaker, captions: list[str], shard_size: int) -> list[tuple[Job, str]]:
+    encoder = _identity(maker.text_encoder)
+    jobs = []
+    for number, start in enumerate(range(0, len(captions), shard_size)):
+        part = captions[start : start + shard_size]
+        job = Job(f"captions-{number:05d}.safetensors", captions=tuple(part))
+        jobs.append((job, _digest(encoder, maker.batch_size, part)))
+    return jobs
 
 
 def _latent_statistics(facts: list[Facts]) -> dict[str, Any]:
@@ -203,31 +219,11 @@ def _latent_statistics(facts: list[Facts]) -> dict[str, Any]:
     return {"measured_over": split or "all", "latent_mean": mean.tolist(), "latent_std": std.tolist()}
 
 
-def _encode_captions(work: _Work, captions: list[str], ledger: Ledger) -> None:
-    """Make every caption shard that is not finished: one row per distinct caption."""
-    encoder = _identity(work.text_encoder)
-    for number, start in enumerate(range(0, len(captions), work.shard_size)):
-        part = captions[start : start + work.shard_size]
-        name = f"captions-{number:05d}.safetensors"
-        key = _digest(encoder, work.batch_size, part)
-        if ledger.finished(name, key) is not None:
-            continue
-        batches = [part[i : i + work.batch_size] for i in range(0, len(part), work.batch_size)]
-        features = [work.text_encoder.encode(batch) for batch in batches]
-        tensors = {
-            "tokens": torch.cat([f.tokens.half().cpu() for f in features]),
-            "pooled": torch.cat([f.pooled.half().cpu() for f in features]),
-        }
-        if not all(t.isfinite().all() for t in tensors.values()):
-            raise CorpusError(f"text encoder {work.text_encoder.name} makes features that are not finite in {name}")
-        ledger.save_shard(name, tensors, {"key": key})
-
-
-def _places(entries: list[Entry], bad: set[str], shard_size: int) -> list[tuple[Entry, int, int]]:
+def _places(parts: list[list[Entry]], bad: set[str]) -> list[tuple[Entry, int, int]]:
     """(entry, shard, row in the shard) of every clip that was kept."""
     places = []
-    for shard, start in enumerate(range(0, len(entries), shard_size)):
-        kept = [entry for entry in entries[start : start + shard_size] if entry.id not in bad]
+    for shard, part in enumerate(parts):
+        kept = [entry for entry in part if entry.id not in bad]
         places += [(entry, shard, row) for row, entry in enumerate(kept)]
     return places
 

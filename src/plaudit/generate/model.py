@@ -20,13 +20,15 @@ from plaudit.generate.execution import Execution
 from plaudit.generate.pieces import Plan, piece_frames, plan_piece
 from plaudit.generate.ready import Sampler, make_ready
 from plaudit.generate.settings import SamplingSettings
-from plaudit.types import Codec, TextEncoder
+from plaudit.types import Codec, TextEncoder, TextFeatures
 
 Progress = Callable[[int, int], None]
 """Hears how many clips are done, of how many."""
 
 
 ANYHOW = Execution()
+READ = 32
+"""Prompts that the text encoder reads at once."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class TextToMusic:
         told = [settings.prefix + prompt for prompt in prompts]
         distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(told))}
         with torch.inference_mode():
-            text = self.text_encoder.encode(list(distinct))
+            text = self._read(list(distinct))
             negative = self.text_encoder.encode([settings.negative_prompt])
         for start in range(0, len(told), sampler.batch):
             rows = torch.tensor([distinct[prompt] for prompt in told[start : start + sampler.batch]])
@@ -141,6 +143,12 @@ class TextToMusic:
                 with torch.inference_mode():
                     wave = decode_piece(self.codec, clip[None], settings.piece.loop)[0]
                 yield wave.cpu()
+
+
+    def _read(self, prompts: list[str]) -> TextFeatures:
+        """Their features, a few prompts at a time: encoders pad, and memory is bounded."""
+        parts = [self.text_encoder.encode(prompts[at : at + READ]) for at in range(0, len(prompts), READ)]
+        return TextFeatures(torch.cat([p.tokens for p in parts]), torch.cat([p.pooled for p in parts]))
 
 
 def _check_shares(first: TextToMusic, second: TextToMusic) -> None:

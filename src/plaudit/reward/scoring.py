@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from plaudit.ahead import ahead
 from plaudit.audio import read_audio
 from plaudit.errors import AudioError, ModelError
 from plaudit.reward.cache import ScoreCache, score_key
@@ -92,7 +92,8 @@ def score_clips(
         judges = ThreadPoolExecutor(workers, "judge")
         try:
             running: set[Future[list[tuple[_Decoded, ScoredClip]]]] = set()
-            for batch in _batches(_ahead(decoders, read, len(clips), workers), rows, progress, len(clips)):
+            decoded = ahead(decoders, read, range(len(clips)), 2 * BATCH * workers)
+            for batch in _batches(decoded, rows, progress, len(clips)):
                 running.add(judges.submit(_judged, batch, reward))
                 if len(running) > workers:  # one waits for each that works, so that memory stays bounded
                     done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -117,19 +118,6 @@ def _workers(clips: int) -> Iterator[int]:
         yield workers
     finally:
         torch.set_num_threads(threads)
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, read: Callable[[int], _Known | _Decoded], count: int, workers: int
-) -> Iterator[_Known | _Decoded]:
-    """read(0), read(1), ... with a bounded number read ahead of what is taken."""
-    waiting: deque[Future[_Known | _Decoded]] = deque()
-    for index in range(count):
-        waiting.append(pool.submit(read, index))
-        if len(waiting) > 2 * BATCH * workers:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _batches(

@@ -12,8 +12,10 @@ from torch.nn import functional
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.flow.path import flow_loss, interpolate, logit_normal_time, velocity
 from plaudit.stages.data import Source, TrainingSet, generator_for
+from plaudit.stages.objective import Inputs
 from plaudit.stages.settings import CrpoSettings
-from plaudit.stages.training import BatchLoss
+from plaudit.stages.sft import draw_latents
+from plaudit.types import TextFeatures
 
 
 @dataclass(frozen=True)
@@ -62,38 +64,58 @@ def crpo_objective(
     }
 
 
-def crpo_loss(
-    model: FluxAudio, reference: FluxAudio, winners: Source, losers: Source, settings: CrpoSettings
-) -> BatchLoss:
-    """The batch loss of CRPO. winners and losers hold the same captions in the same order.
+@dataclass(frozen=True)
+class CrpoObjective:
+    """CRPO against a frozen `reference`. winners and losers hold the same captions in the same order.
 
     Winner and loser get the same noise, the same t and the same condition: the score that the candidates were
     sampled with, so that only what CLAP preferred differs between them (ours: the paper does not say).
     """
-    device = model.latent_mean.device
-    data_w, data_l = (TrainingSet([source], settings.train.seed) for source in (winners, losers))
 
-    def loss(network: nn.Module, index: int) -> dict[str, Tensor]:
-        generator = generator_for(settings.train.seed, index)
-        batch_w, batch_l = (data.batch(index, settings.train.batch) for data in (data_w, data_l))
-        latents_w = model.standardize(batch_w.posterior.sample(generator).to(device))  # [B, N, C]
-        latents_l = model.standardize(batch_l.posterior.sample(generator).to(device))
-        noise = torch.randn(latents_w.shape, generator=generator).to(device)
-        t = logit_normal_time(len(latents_w), generator).to(device)
-        text, scores = batch_w.text.to(device), batch_w.scores.to(device)
+    model: FluxAudio
+    reference: FluxAudio
+    winners: Source
+    losers: Source
+    settings: CrpoSettings
+
+    def draw(self, index: int, part: slice) -> Inputs:
+        """Pairs, and the noise and times that both of a pair share."""
+        train, generator = self.settings.train, generator_for(self.settings.train.seed, index)
+        won, lost = (TrainingSet([s], train.seed).batch(index, train.batch, part) for s in (self.winners, self.losers))
+        shape = (train.batch, *won.posterior.mean.shape[1:])  # [B, N, C]
+        return {
+            "winner_noise": torch.randn(shape, generator=generator)[part],
+            "loser_noise": torch.randn(shape, generator=generator)[part],
+            "noise": torch.randn(shape, generator=generator)[part],
+            "t": logit_normal_time(train.batch, generator)[part],
+            "winner_mean": won.posterior.mean,
+            "winner_std": won.posterior.std,
+            "loser_mean": lost.posterior.mean,
+            "loser_std": lost.posterior.std,
+            "tokens": won.text.tokens,
+            "pooled": won.text.pooled,
+            "scores": won.scores,
+        }
+
+    def loss(self, network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+        """`crpo_objective` of the pairs, and its parts."""
+        noise, t, scores = inputs["noise"], inputs["t"], inputs["scores"]
+        text = TextFeatures(inputs["tokens"].float(), inputs["pooled"].float())
+        winner, loser = (
+            draw_latents(self.model, inputs[f"{side}_mean"], inputs[f"{side}_std"], inputs[f"{side}_noise"])
+            for side in ("winner", "loser")
+        )
 
         def per_sample(forward: nn.Module, latents: Tensor) -> Tensor:
             return flow_loss(forward(interpolate(latents, noise, t), text, t, scores), velocity(latents, noise))
 
         with torch.no_grad():
-            reference_w, reference_l = per_sample(reference, latents_w), per_sample(reference, latents_l)
+            reference_winner, reference_loser = (per_sample(self.reference, side) for side in (winner, loser))
         return crpo_objective(
-            per_sample(network, latents_w),
-            per_sample(network, latents_l),
-            reference_w,
-            reference_l,
-            settings.beta,
-            settings.lambda_fm,
+            per_sample(network, winner),
+            per_sample(network, loser),
+            reference_winner,
+            reference_loser,
+            self.settings.beta,
+            self.settings.lambda_fm,
         )
-
-    return loss

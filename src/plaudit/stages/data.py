@@ -12,10 +12,12 @@ from torch import Tensor
 from plaudit.corpus.shards import ShardSet
 from plaudit.types import Posterior, TextFeatures
 
+EVERYTHING = slice(None)
+
 
 @dataclass(frozen=True)
 class Batch:
-    """posterior over [B, N, C], text features of the captions, and the clips' scores [B]."""
+    """posterior over [B, N, C] and text features of the captions, both as stored (float16), the clips' scores [B]."""
 
     posterior: Posterior
     text: TextFeatures
@@ -24,51 +26,88 @@ class Batch:
 
 @dataclass(frozen=True)
 class Source:
-    """Rows of a shard set with the score of each; `repeat` oversamples them."""
+    """Rows of a shard set with the score of each. A row comes `weight` times an epoch: 5 oversamples five times, 0.3
+    takes a new random 30 % of the rows every epoch."""
 
     shards: ShardSet
     rows: np.ndarray
     scores: np.ndarray
-    repeat: int = 1
+    weight: float = 1.0
+
+    @property
+    def share(self) -> int:
+        """Clips of an epoch that are of this source."""
+        return round(self.weight * len(self.rows))
+
+    def positions(self, places: np.ndarray, draw: tuple[int, ...]) -> np.ndarray:
+        """Which rows (by position in `rows`) the clips at `places` in [0, share) of an epoch are.
+
+        draw: what the rows that come once more than others are drawn from, where the weight is no whole number.
+        """
+        copies = int(self.weight)
+        whole = copies * len(self.rows)
+        found = places // max(copies, 1)
+        if (extra := places >= whole).any():
+            found[extra] = permutation(draw, len(self.rows))[places[extra] - whole]
+        return found
 
 
 class TrainingSet:
-    """Several sources as one, shuffled anew each epoch."""
+    """Several sources as one, shuffled anew each epoch: an endless stream of clips that is a function of the seed.
+
+    Nothing is read to shuffle. Which clips a batch holds depends on its index alone, so that training can stop and go
+    on anywhere, on any number of processes.
+    """
 
     def __init__(self, sources: list[Source], seed: int) -> None:
         self.sources, self.seed = sources, seed
-        self._members = np.concatenate(
-            [np.stack([np.full(len(s.rows), i), np.arange(len(s.rows))], 1).repeat(s.repeat, 0)
-             for i, s in enumerate(sources)]
-        )  # fmt: skip
+        self._starts = np.cumsum([0, *(source.share for source in sources)])
 
     def __len__(self) -> int:
-        return len(self._members)
+        return int(self._starts[-1])
 
-    def batch(self, index: int, size: int) -> Batch:
-        """Batch `index` of an endless stream of epochs; the same for the same seed, whatever came before."""
+    def batch(self, index: int, size: int, part: slice = EVERYTHING) -> Batch:
+        """The clips at `part` of batch `index` of the stream, batches being of `size`."""
+        return self.take(self.members(index, size)[part])
+
+    def members(self, index: int, size: int) -> np.ndarray:
+        """(source, position in its rows) [size, 2] of batch `index`; clips of a source stand together."""
+        found = np.empty((size, 2), dtype=np.int64)
         epochs, offsets = np.divmod(np.arange(index * size, (index + 1) * size), len(self))
-        order = [permutation(self.seed, int(e), len(self))[o] for e, o in zip(epochs, offsets, strict=True)]
-        return self.take(self._members[order])
+        for epoch in range(epochs[0], epochs[-1] + 1):
+            here = epochs == epoch
+            places = permutation((self.seed, epoch), len(self))[offsets[here]]
+            numbers = np.searchsorted(self._starts, places, side="right") - 1
+            positions = places - self._starts[numbers]
+            for number in np.unique(numbers):
+                of = numbers == number
+                draw = (self.seed, epoch, int(number))
+                positions[of] = self.sources[number].positions(positions[of], draw)
+            found[here] = np.stack([numbers, positions], 1)
+        return found[np.argsort(found[:, 0], kind="stable")]
 
     def take(self, members: np.ndarray) -> Batch:
-        """The batch of `members` [B, 2] (source, position), source by source."""
+        """The batch of `members` [B, 2] (source, position), which stand source by source."""
         parts = []
         for number in np.unique(members[:, 0]):
             source, positions = self.sources[number], members[members[:, 0] == number, 1]
             rows = source.rows[positions]
-            parts.append((source.shards.posterior(rows), source.shards.text(rows), source.scores[positions]))
+            stored = source.shards.posterior(rows, torch.float16), source.shards.text(rows, torch.float16)
+            parts.append((*stored, torch.from_numpy(source.scores[positions]).float()))
+        if len(parts) == 1:  # one source, the usual case: the batch as it was read
+            return Batch(*parts[0])
+        posteriors, texts, scores = zip(*parts, strict=True)
         return Batch(
-            Posterior(torch.cat([p.mean for p, _, _ in parts]), torch.cat([p.std for p, _, _ in parts])),
-            TextFeatures(torch.cat([t.tokens for _, t, _ in parts]), torch.cat([t.pooled for _, t, _ in parts])),
-            torch.from_numpy(np.concatenate([s for _, _, s in parts])).float(),
+            Posterior(torch.cat([p.mean for p in posteriors]), torch.cat([p.std for p in posteriors])),
+            TextFeatures(torch.cat([t.tokens for t in texts]), torch.cat([t.pooled for t in texts])),
+            torch.cat(scores),
         )
 
 
-@lru_cache(4)
-def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    """The order of one epoch."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch]))).permutation(size)
+@lru_cache(8)
+def permutation(draw: tuple[int, ...], size: int) -> np.ndarray:
+    """A random order of `size` things that depends on the numbers `draw` alone, such as (seed, epoch)."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(draw))).permutation(size)
 
 
 def generator_for(seed: int, index: int) -> torch.Generator:

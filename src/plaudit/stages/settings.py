@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -26,6 +26,37 @@ class TrainSettings(Settings):
     text_dropout: Share = 0.1
     checkpoint_every: Count = 100
     seed: int = 0
+
+
+class LoopSettings(Settings):
+    """How training is carried out, the same for every stage. What is learned doesn't depend on it, but for rounding, so
+    that a run can go on under other settings.
+
+    strategy: of several processes, "ddp" gives each a whole model, "fsdp" a share of weights, averages and optimizer.
+    activation_checkpointing, compile: compute blocks twice to save memory; compile them.
+    prefetch, readers: batches prepared ahead, by that many threads.
+    keep_checkpoints: the last so many stay. snapshot_every: updates between snapshots of the running averages.
+    sample_every, sample_prompts: updates between sample clips, and what they are of; validate_every, validation_clips:
+    updates between losses on held-out clips. Both are of the average that is deployed. 0 is never.
+    trackers: where metrics go beside `metrics.jsonl`; needs the `track` extra.
+    explosion: a loss of so many times the recent median stops training.
+    peak_tflops: what one device can do, for MFU, where it is not one whose peak is known.
+    """
+
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    activation_checkpointing: bool = False
+    compile: bool = False
+    prefetch: Count = 2
+    readers: Count = 1
+    keep_checkpoints: Count = 1
+    snapshot_every: CountOrZero = 0
+    sample_every: CountOrZero = 0
+    sample_prompts: tuple[str, ...] = ("calm piano", "fast electronic music with drums")
+    validate_every: CountOrZero = 0
+    validation_clips: Count = 256
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    explosion: Annotated[float, Field(gt=1)] = 100.0
+    peak_tflops: Positive | None = None
 
 
 class SftSettings(Settings):

@@ -2,50 +2,68 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.flow.path import flow_loss, interpolate, logit_normal_time, velocity
 from plaudit.stages.data import TrainingSet, generator_for
+from plaudit.stages.objective import Inputs
 from plaudit.stages.settings import TrainSettings
-from plaudit.stages.training import BatchLoss
 from plaudit.types import TextFeatures
 
 
-def conditional_flow_loss(model: FluxAudio, data: TrainingSet, settings: TrainSettings) -> BatchLoss:
+@dataclass(frozen=True)
+class SftObjective:
     """The flow loss with the clips' scores as condition.
 
     Latents are drawn from the posterior at every step; each sample loses its score with probability `score_dropout`
     and, independently, both text features with probability `text_dropout`.
     """
-    device = model.latent_mean.device
 
-    def loss(network: nn.Module, index: int) -> dict[str, Tensor]:
-        generator = generator_for(settings.seed, index)
-        batch = data.batch(index, settings.batch)
-        latents = model.standardize(batch.posterior.sample(generator).to(device))  # [B, N, C]
-        noise = torch.randn(latents.shape, generator=generator).to(device)
-        t = logit_normal_time(len(latents), generator).to(device)
-        text = drop_text(model, batch.text.to(device), settings.text_dropout, generator)
-        scores = drop_scores(batch.scores, settings.score_dropout, generator).to(device)
-        predicted = network(interpolate(latents, noise, t), text, t, scores)
+    model: FluxAudio
+    data: TrainingSet
+    settings: TrainSettings
+
+    def draw(self, index: int, part: slice) -> Inputs:
+        """Clips, noise, times, and who loses what."""
+        settings, generator = self.settings, generator_for(self.settings.seed, index)
+        batch = self.data.batch(index, settings.batch, part)
+        shape = (settings.batch, *batch.posterior.mean.shape[1:])  # [B, N, C]
+        drawn = {
+            "posterior_noise": torch.randn(shape, generator=generator)[part],
+            "noise": torch.randn(shape, generator=generator)[part],
+            "t": logit_normal_time(settings.batch, generator)[part],
+            "text_dropped": (torch.rand(settings.batch, generator=generator) < settings.text_dropout)[part],
+        }
+        score_dropped = (torch.rand(settings.batch, generator=generator) < settings.score_dropout)[part]
+        return drawn | {
+            "mean": batch.posterior.mean,
+            "std": batch.posterior.std,
+            "tokens": batch.text.tokens,
+            "pooled": batch.text.pooled,
+            "scores": torch.where(score_dropped, torch.nan, batch.scores),  # NaN marks the null score
+        }
+
+    def loss(self, network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+        """Mean squared error of the velocity at a point of the path from each clip to its noise."""
+        noise, t = inputs["noise"], inputs["t"]
+        latents = draw_latents(self.model, inputs["mean"], inputs["std"], inputs["posterior_noise"])
+        text = TextFeatures(inputs["tokens"].float(), inputs["pooled"].float())
+        text = drop_text(self.model, text, inputs["text_dropped"])
+        predicted = network(interpolate(latents, noise, t), text, t, inputs["scores"])
         return {"loss": flow_loss(predicted, velocity(latents, noise)).mean()}
 
-    return loss
+
+def draw_latents(model: FluxAudio, mean: Tensor, std: Tensor, noise: Tensor) -> Tensor:
+    """Standardized latents [B, N, C] from a posterior as stored and standard normal noise."""
+    return model.standardize(mean.float() + std.float() * noise)
 
 
-def drop_scores(scores: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Scores [B] with some replaced by NaN, the mark of the null score."""
-    dropped = torch.rand(scores.shape, generator=generator) < probability
-    return torch.where(dropped, torch.nan, scores)
-
-
-def drop_text(
-    model: FluxAudio, text: TextFeatures, probability: float, generator: torch.Generator
-) -> TextFeatures:
-    """Text features with those of some samples replaced by the encoding of the empty string."""
-    dropped = (torch.rand(len(text), generator=generator) < probability).to(text.pooled.device)
+def drop_text(model: FluxAudio, text: TextFeatures, dropped: Tensor) -> TextFeatures:
+    """Text features, where `dropped` [B] replaced by the encoding of the empty string."""
     empty = model.empty_text(len(text))
     return TextFeatures(
         torch.where(dropped[:, None, None], empty.tokens, text.tokens),

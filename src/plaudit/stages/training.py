@@ -1,31 +1,42 @@
-"""The one training loop: every stage brings a model and a loss, and gets updates, EMA, checkpoints and metrics."""
+"""The one training loop: every stage brings a network and an objective, and gets updates, EMA, checkpoints, metrics."""
 
 from __future__ import annotations
 
-import json
-import math
-import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from plaudit.assets import save_checkpoint, write_atomically
-from plaudit.backbone.ema import PostHocEMA
-from plaudit.errors import ModelError, RunError
-from plaudit.stages.settings import TrainSettings
+from plaudit.backbone.ema import PostHocEMA, load_parameters
+from plaudit.backbone.sharding import whole
+from plaudit.errors import Preempted, RunError
+from plaudit.stages import checkpoints
+from plaudit.stages.guard import LossGuard, StopRequest, save_failure
+from plaudit.stages.metrics import MetricsLog
+from plaudit.stages.objective import Inputs, Objective, prefetched
+from plaudit.stages.parallel import Share, Spread, share_of, spread
+from plaudit.stages.settings import LoopSettings, TrainSettings
 
 Progress = Callable[[int, int], None]
 """Hears how many steps are done, of how many."""
 
-BatchLoss = Callable[[nn.Module, int], dict[str, Tensor]]
-"""loss(network, index) -> named scalars, "loss" among them; must draw everything random from `index` alone."""
-
-LOG_EVERY = 10
 DECAY = 0.1
+PLAIN = LoopSettings()
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something to do every so many updates, on the main process, while the network that was given to `train` holds
+    the running average that is deployed. run(step) returns numbers, which become a row of `<name>.jsonl`."""
+
+    name: str
+    every: int
+    run: Callable[[int], dict[str, float]]
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
@@ -37,109 +48,128 @@ def learning_rate(step: int, settings: TrainSettings) -> float:
 
 def train(
     network: nn.Module,
-    loss: BatchLoss,
+    objective: Objective,
     settings: TrainSettings,
     folder: Path,
     accelerator: Accelerator,
     progress: Progress,
+    loop: LoopSettings = PLAIN,
+    events: Sequence[Event] = (),
+    flops: int | None = None,
 ) -> PostHocEMA:
-    """Train `network` in place for `settings.steps` updates and return its running averages.
+    """Train what requires a gradient of `network`, in place, for `settings.steps` updates; its running averages.
 
-    Continues from `folder/checkpoint.pt` where there is one and ends with the same weights as a run never
-    interrupted: batches and noise depend on the update's index alone. Writes `folder/metrics.jsonl`.
-    Raises RunError when the loss stops being finite, ModelError for a damaged checkpoint.
+    Continues from the last checkpoint in `folder` and ends with the same weights as a run never interrupted: batches
+    and noise depend on the update's index alone, and one update is of the same clips on any number of processes, all
+    of which must call this. flops: the arithmetic of one clip's part of an update, for MFU.
+
+    Raises RunError when the loss is lost (see `LossGuard`), with what it was lost on in `folder/failure`; Preempted
+    after SIGTERM, with a checkpoint; ModelError for a damaged checkpoint.
     """
-    optimizer = torch.optim.AdamW(
-        network.parameters(), settings.learning_rate, (0.9, 0.95), weight_decay=settings.weight_decay
-    )
-    ema = PostHocEMA(network)
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint, metrics = folder / "checkpoint.pt", folder / "metrics.jsonl"
-    start = _resume(checkpoint, network, optimizer, ema)
-    _forget_after(metrics, start)
-    wrapped, optimizer = accelerator.prepare(network, optimizer)
-    wrapped.train()
-    window: list[dict[str, float]] = []
-    began = time.monotonic()
-    for step in range(start, settings.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, settings)
-        values = _update(wrapped, loss, step, settings, optimizer, accelerator)
-        if not math.isfinite(values["loss"]):
-            raise RunError(f"the loss became {values['loss']} at step {step + 1} in {folder}; lower the learning rate")
-        ema.update(network, step + 1)
-        window.append(values)
-        if accelerator.is_main_process and ((step + 1) % LOG_EVERY == 0 or step + 1 == settings.steps):
-            row = {name: sum(v[name] for v in window) / len(window) for name in window[0]}
-            speed = (step + 1 - start) * settings.batch * settings.accumulate / (time.monotonic() - began)
-            rate = learning_rate(step, settings)
-            _append(metrics, {"step": step + 1, **row, "learning_rate": rate, "clips_per_second": round(speed, 2)})
-            window = []
-        if accelerator.is_main_process and (step + 1) % settings.checkpoint_every == 0 and step + 1 < settings.steps:
-            _save(checkpoint, network, optimizer, ema, step + 1)
-        progress(step + 1, settings.steps)
-    network.eval()
+    share = share_of(settings.batch, settings.accumulate, accelerator.process_index, accelerator.num_processes)
+    with ExitStack() as stack:
+        over = stack.enter_context(spread(network, loop, accelerator))
+        optimizer = _optimizer(over, settings)
+        ema = PostHocEMA(over.inner)
+        start = checkpoints.resume(folder, over, optimizer, ema)
+        metrics = stack.enter_context(closing(MetricsLog(folder, settings, loop, accelerator, start, flops)))
+        writer = stack.enter_context(checkpoints.Writer())
+        stop = stack.enter_context(StopRequest())
+        guard = LossGuard(loop.explosion)
+        batches = stack.enter_context(closing(_batches(objective, share, settings, loop, start, accelerator.device)))
+        over.wrapped.train()
+        for step in range(start + 1, settings.steps + 1):
+            rate = learning_rate(step - 1, settings)
+            began = time.monotonic()
+            parts = [next(batches) for _ in share.parts]
+            waited = time.monotonic() - began
+            own = _gradients(over, objective, parts, settings.clip)
+            values, stopping = _agree(over, own, stop.heard)
+            if objection := guard.objection(values):
+                place = save_failure(folder, over, parts, {"step": step, "reason": objection, "values": values})
+                raise RunError(f"{objection} at step {step}; see {place}, and lower the learning rate")
+            _step(optimizer, rate)
+            ema.update(over.inner, step)
+            metrics.update(step, values, rate, waited)
+            for event in events:
+                if event.every and step % event.every == 0:
+                    _happen(event, step, over, ema, metrics)
+            if loop.snapshot_every and (step % loop.snapshot_every == 0 or step == settings.steps):
+                checkpoints.save_snapshots(writer, folder, ema, accelerator.is_main_process)
+            if stopping or (step % settings.checkpoint_every == 0 and step < settings.steps):
+                checkpoints.save(writer, folder, step, over, optimizer, ema, loop.keep_checkpoints)
+            progress(step, settings.steps)
+            if stopping:
+                writer.wait()
+                raise Preempted(f"stopped by SIGTERM after update {step} of {settings.steps}; run it again to go on")
+        over.wrapped.eval()
+        if over.sharded:
+            ema.gather()
     return ema
 
 
-def _update(
-    network: nn.Module,
-    loss: BatchLoss,
-    step: int,
-    settings: TrainSettings,
-    optimizer: torch.optim.Optimizer,
-    accelerator: Accelerator,
-) -> dict[str, float]:
-    """One optimizer step over `accumulate` batches; the mean of each named value, and the gradient norm."""
-    totals: dict[str, float] = {}
-    for part in range(settings.accumulate):
-        index = (step * settings.accumulate + part) * accelerator.num_processes + accelerator.process_index
-        with accelerator.autocast():
-            values = loss(network, index)
-        accelerator.backward(values["loss"] / settings.accumulate)
-        for name, value in values.items():
-            totals[name] = totals.get(name, 0.0) + float(value.detach()) / settings.accumulate
-    norm = accelerator.clip_grad_norm_(network.parameters(), settings.clip)
+def _optimizer(over: Spread, settings: TrainSettings) -> torch.optim.AdamW:
+    fused = over.accelerator.device.type == "cuda"
+    return torch.optim.AdamW(
+        over.trainable, settings.learning_rate, (0.9, 0.95), weight_decay=settings.weight_decay, fused=fused
+    )
+
+
+def _batches(
+    objective: Objective, share: Share, settings: TrainSettings, loop: LoopSettings, start: int, device: torch.device
+) -> Generator[tuple[int, Inputs]]:
+    """(index, batch) of every batch that this process computes from update `start` on, on its device."""
+    indices = (s * settings.accumulate + part for s in range(start, settings.steps) for part in share.parts)
+    pinned = device.type == "cuda"
+
+    def draw(index: int) -> Inputs:
+        inputs = objective.draw(index, share.rows)
+        return {name: value.pin_memory() for name, value in inputs.items()} if pinned else inputs
+
+    with closing(prefetched(draw, indices, loop.prefetch, loop.readers)) as drawn:
+        for index, inputs in drawn:
+            yield index, {name: value.to(device, non_blocking=True) for name, value in inputs.items()}
+
+
+def _gradients(
+    over: Spread, objective: Objective, parts: list[tuple[int, Inputs]], largest: float
+) -> dict[str, Tensor]:
+    """Gradients of the mean loss over `parts`, clipped; this process's mean of each named value, and the norm."""
+    over.inner.zero_grad(set_to_none=True)
+    found = []
+    for number, (_, inputs) in enumerate(parts, start=1):
+        with over.unsynchronized(number < len(parts)):
+            with over.accelerator.autocast():
+                values = objective.loss(over.wrapped, inputs)
+            over.accelerator.backward(values["loss"] / len(parts))
+        found.append({name: value.detach().float() for name, value in values.items()})
+    norm = over.clip(largest)
+    return {name: torch.stack([v[name] for v in found]).mean() for name in found[0]} | {"gradient_norm": norm}
+
+
+def _agree(over: Spread, values: dict[str, Tensor], stop: bool) -> tuple[dict[str, float], bool]:
+    """Means over all processes, and whether any of them was asked to stop: all go on or stop together."""
+    vector = torch.stack([*values.values(), torch.tensor(float(stop), device=over.accelerator.device)])
+    *means, stops = over.mean(vector).tolist()
+    return dict(zip(values, means, strict=True)), stops > 0
+
+
+def _step(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return {**totals, "gradient_norm": float(norm)}
 
 
-def _save(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, ema: PostHocEMA, step: int) -> None:
-    state = {
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "ema": ema.state_dict(),
-        "step": step,
-    }
-    save_checkpoint(path, state)
-
-
-def _resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, ema: PostHocEMA) -> int:
-    """Fill everything from the checkpoint and return its step; 0 where there is none."""
-    if not path.exists():
-        return 0
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema.load_state_dict(state["ema"])
-        return int(state["step"])
-    except (RuntimeError, KeyError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        # PyTorch's own words on a file that is none of its own advise to run the code in it.
-        foreign = isinstance(error, pickle.UnpicklingError) or not str(error)
-        reason = "it is not a checkpoint" if foreign else str(error).splitlines()[0]
-        raise ModelError(f"{path} is damaged ({reason}); delete it to train this stage from its start") from None
-
-
-def _forget_after(metrics: Path, step: int) -> None:
-    """Drop the rows that a killed run logged after its last checkpoint: they will be logged again."""
-    if metrics.exists():
-        rows = [json.loads(line) for line in metrics.read_text().splitlines() if line.endswith("}")]
-        kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= step]
-        write_atomically(metrics, "".join(kept))
-
-
-def _append(metrics: Path, row: dict[str, float]) -> None:
-    with metrics.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+def _happen(event: Event, step: int, over: Spread, ema: PostHocEMA, metrics: MetricsLog) -> None:
+    """Let the main process do it, with the average in the plain network's place."""
+    if over.sharded:  # the plain network lies idle meanwhile, so it can take the whole average and keep it
+        averages = {name: whole(value) for name, value in ema.weights().items()}
+        load_parameters(over.plain, averages)
+    if not over.accelerator.is_main_process:
+        return
+    with nullcontext() if over.sharded else ema.in_place_of(over.plain):
+        over.plain.eval()
+        values = event.run(step)
+        over.plain.train()
+    if values:
+        metrics.write(f"{event.name}.jsonl", step, values)

@@ -18,6 +18,7 @@ import torch
 from plaudit.assets import write_json
 from plaudit.corpus.embedded.source import EmbeddedClip, EmbeddedCorpus
 from plaudit.corpus.embedded.truth import Truth
+from plaudit.embedded.probes import round_trip
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.concepts.coverage import covered
 from plaudit.evaluate.concepts.detectors import Detector, tempo_fits
@@ -25,6 +26,7 @@ from plaudit.evaluate.concepts.prompts import concepts_in
 from plaudit.evaluate.concepts.vocabulary import Concept, Vocabulary
 from plaudit.evaluate.listening import clip_of_wave
 from plaudit.evaluate.statistics import Interval, bootstrap_mean
+from plaudit.types import Codec
 
 SHIPPED = Path(__file__).with_name("error_rates.json")
 SEED = 811
@@ -68,17 +70,30 @@ class ErrorRates:
 
 
 def measure_errors(
-    detector: Detector, vocabulary: Vocabulary, clips: int, seconds: float, progress: Progress, seed: int = SEED
+    detector: Detector,
+    vocabulary: Vocabulary,
+    clips: int,
+    seconds: float,
+    progress: Progress,
+    codec: Codec | None = None,
+    seed: int = SEED,
 ) -> ErrorRates:
-    """Ask `detector` about `clips` embedded clips of `seconds` each; at least two."""
+    """Ask `detector` about `clips` embedded clips of `seconds` each; at least two.
+
+    With a codec the clips are heard as it returns them, which is how generated clips sound.
+    """
     if clips < 2:
         raise EvaluationError(f"{clips} clips are too few to measure a detector on; take at least 2")
     corpus = EmbeddedCorpus(clips, seconds, seed, flawed_share=0.0, miscaptioned_share=0.0)
     missed: dict[str, list[bool]] = {}
     false: dict[str, list[bool]] = {}
-    right, other = [], []
+    right, other, generator = [], [], torch.Generator().manual_seed(seed)
     for number, clip in enumerate(corpus.clips):
-        heard = clip_of_wave(torch.from_numpy(corpus.render(clip)), corpus.rate, clip.id)
+        wave = torch.from_numpy(corpus.render(clip))
+        if codec is not None:
+            with torch.inference_mode():
+                wave = round_trip(wave[None], codec, generator)[0]
+        heard = clip_of_wave(wave, corpus.rate, clip.id)
         own = [c for c in concepts_in(clip.caption, vocabulary) if holds(c, clip.truth)]
         foreign = concepts_in(_other(corpus.clips, number).caption, vocabulary)
         of_own, of_foreign = covered(heard, own, detector), covered(heard, foreign, detector)
@@ -95,7 +110,8 @@ def measure_errors(
     return ErrorRates(
         detector=detector.identity,
         vocabulary=vocabulary.digest,
-        measured_on=f"{clips} clean embedded clips of {seconds:g} s, corpus {seed}",
+        measured_on=f"{clips} clean embedded clips of {seconds:g} s, corpus {seed}"
+        + ("" if codec is None else f", as the codec {codec.name} returns them"),
         missed={category: Rate(len(wrong), sum(wrong)) for category, wrong in missed.items()},
         false={category: Rate(len(wrong), sum(wrong)) for category, wrong in false.items()},
         right=bootstrap_mean(right, seed=0),

@@ -30,9 +30,9 @@ def embeddings_of(given: ArrayLike, least: int = 2, kind: str = "") -> Array:
         raise EvaluationError(f"{counted} given, at least {least} needed; take more {kind}clips")
     broken = ~np.isfinite(found).all(axis=1)
     if broken.any():
-        first = int(broken.argmax())
+        first, times = int(broken.argmax()), int(broken.sum())
         raise EvaluationError(
-            f"the embedding of {kind}clip {first} is not finite ({int(broken.sum())} such of {len(found)}); leave it out"
+            f"the embedding of {kind}clip {first} is not finite ({times} such of {len(found)}); leave it out"
         )
     return found
 

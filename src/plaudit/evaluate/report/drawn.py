@@ -72,7 +72,7 @@ def choice_charts(results: Results, utility_name: str) -> list[Chart]:
         return []
     for key, values in choice.others.items():
         name = name_of(key, utility_name)
-        draw = watch.against_reward(choice.labels, choice.reward, values, name, choice.partings[key])
+        draw = watch.against_reward([str(n) for n in choice.counts], choice.reward, values, name, choice.partings[key])
         alt = f"Mean reward and {name} of the best of N; the numbers are in report.json."
         charts.append(chart(draw, f"choice-{key}", f"Best of N by reward, against {name}", alt))
     return charts

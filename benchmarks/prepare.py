@@ -1,0 +1,62 @@
+"""How fast a data set becomes shards, and what limits it: `python -m benchmarks.prepare [clips]`.
+
+Writes MP3 files (44.1 kHz, stereo, 100 s) of the embedded world in the layout of MTG-Jamendo, two per cent of them
+broken, and prepares ten clips of each with the embedded codec and text encoder, as `plaudit prepare jamendo` does.
+Prints clips per second and per core, memory, processor time by phase, and what the encoding thread waited for. With a
+larger codec the share of encoding grows; decoding, resampling and writing cost what they cost here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.jamendo_folder import write_jamendo
+from plaudit import hub
+from plaudit.corpus.clips import Cutting, cut_clips, survey
+from plaudit.corpus.clock import Clock
+from plaudit.corpus.jamendo import list_jamendo
+from plaudit.corpus.manifest import ListedCorpus
+from plaudit.corpus.score_table import ScoreTable
+from plaudit.corpus.shards import encode_corpus
+from plaudit.runs import peak_memory
+
+PER_TRACK, SECONDS = 10, 10.0
+
+
+def main(clips: int) -> None:
+    """Prints what the module's docstring says."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    codec, text = hub.build(hub.CODECS, "embedded"), hub.build(hub.TEXT_ENCODERS, "embedded")
+    with tempfile.TemporaryDirectory() as place:
+        made = write_jamendo(Path(place), clips // PER_TRACK, PER_TRACK * SECONDS)
+        before = peak_memory()
+        clock, began, worked = Clock(), time.perf_counter(), time.process_time()
+        listing = list_jamendo(made.audio, made.captions, ScoreTable(made.scores))
+        entries = cut_clips(listing.entries, survey(listing.entries), Cutting(per_track=PER_TRACK, seconds=SECONDS))
+        surveyed = time.perf_counter() - began
+        shards = encode_corpus(
+            ListedCorpus(listing.name, entries), codec, text, Path(place) / "shards", SECONDS, clock=clock
+        )
+        wall, processor = time.perf_counter() - began, time.process_time() - worked
+    print(f"{len(shards)} clips of {len(made.tracks)} tracks, {shards.stats['quarantined']} clips in quarantine")
+    print(f"{len(made.broken)} broken tracks: {', '.join(sorted(set(made.broken.values())))}")
+    print(f"{wall:.1f} s, of which listing and survey {surveyed:.2f} s; {processor:.1f} s of processor time")
+    print(f"{len(shards) / wall:.1f} clips/s on {cores} cores, {len(shards) / processor:.1f} clips/s per busy core")
+    print(f"peak memory {peak_memory() / 2**20:.0f} MiB, {before / 2**20:.0f} MiB of it before")
+    print("processor time by phase (of the thread that works; PyTorch's own threads not counted):")
+    for name in ("decode", "resample", "encode", "captions", "write"):
+        spent = clock.processor[name]
+        print(f"  {name:9}{spent:7.2f} s {spent / processor:6.1%}")
+    print("time of the encoding thread:")
+    for name in ("encode", "wait for clips", "wait for disk", "captions"):
+        print(f"  {name:15}{clock.wall[name]:7.2f} s {clock.wall[name] / (wall - surveyed):6.1%}")
+    waits = clock.wall["wait for clips"] > clock.wall["encode"]
+    print(f"limited by {'decoding and resampling' if waits else 'encoding'}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)

@@ -1,0 +1,223 @@
+"""`plaudit prepare`: data sets of audio and captions to shard sets."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import MISSING, asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from plaudit.cli.console import Address, ConsoleReporter, EngineName, is_ray, progress_console, show_json, show_table
+
+if TYPE_CHECKING:
+    from plaudit.corpus.encoding import ShardMaker
+    from plaudit.corpus.forecast import Forecast
+    from plaudit.corpus.listing import Listing
+    from plaudit.corpus.manifest import ListedCorpus
+    from plaudit.corpus.score_table import ScoreTable
+
+app = typer.Typer(help="Audio with captions to a shard set: latents, caption features, rewards.", no_args_is_help=True)
+
+Audio = Annotated[Path, typer.Argument(help="Folder of the audio.")]
+Rewards = Annotated[Path | None, typer.Option(help="CSV of scores by track: track_id, reward_score.")]
+Share = Annotated[float, typer.Option(min=0, max=1, help="Share of the tracks for this split.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every data set is prepared with."""
+
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the shard set.")]
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of a clip.")] = 10.0
+    clips_per_track: Annotated[
+        int | None, typer.Option(min=0, help="At most; 0: as many as fit. Default: 10, and 1 of song-describer.")
+    ] = None
+    place: Annotated[str, typer.Option(help="Where in a track clips are: spread, start or random.")] = "spread"
+    codec: Annotated[str, typer.Option(help="A known or imported codec.")] = "embedded"
+    text_encoder: Annotated[str, typer.Option(help="A known or imported text encoder.")] = "embedded"
+    shard_size: Annotated[int, typer.Option(min=1, help="Clips of a shard.")] = 512
+    batch: Annotated[int, typer.Option(min=1, help="Clips encoded at once.")] = 16
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto"
+    engine: EngineName = "local"
+    ray_address: Address = None
+    workers: Annotated[int | None, typer.Option(min=1, help="Of --engine ray. Default: as many as fit.")] = None
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be made, and how long it would take.")
+    ] = False
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False
+
+
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for each field of Options in place of its parameter `options`."""
+    hints = get_type_hints(Options, include_extras=True)
+    own = list(inspect.signature(command, eval_str=True).parameters.values())
+    shared = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, annotation=hints[f.name])
+        if f.default is MISSING
+        else inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, annotation=hints[f.name], default=f.default)
+        for f in fields(Options)
+    ]
+    shown = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name != "options"] + shared
+
+    def run(**given: Any) -> None:
+        options = Options(**{f.name: given.pop(f.name) for f in fields(Options)})
+        command(options=options, **given)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+    run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    return run
+
+
+@app.command()
+@_with_options
+def jamendo(
+    audio: Audio,
+    captions: Annotated[Path, typer.Option(help='JSON: a list of {"path", "caption"}.')],
+    options: Options,
+    rewards: Rewards = None,
+    validation: Share = 0.05,
+    test: Share = 0.05,
+) -> None:
+    """MTG-Jamendo as it is distributed: folder/id.mp3, or folder/id_instrumental.mp3, whose vocals were removed.
+
+    What is finished is kept: the same command continues after an interruption.
+
+    Example: plaudit prepare jamendo mtg-jamendo/ --captions captions.json --rewards scores.csv -o shards
+    """
+    from plaudit.corpus.jamendo import list_jamendo
+
+    _prepare(list_jamendo(audio.absolute(), captions, _scores(rewards), validation, test), options)
+
+
+@app.command()
+@_with_options
+def song_describer(
+    audio: Audio,
+    options: Options,
+    captions: Annotated[Path | None, typer.Option(help="Default: song_describer.csv in the folder.")] = None,
+    rewards: Rewards = None,
+) -> None:
+    """The Song Describer Dataset; it is for evaluation, so all of it is the test split.
+
+    Example: plaudit prepare song-describer song-describer/ -o shards
+    """
+    from plaudit.corpus.song_describer import list_song_describer
+
+    _prepare(list_song_describer(audio.absolute(), captions, _scores(rewards)), options, clips_per_track=1)
+
+
+@app.command()
+@_with_options
+def folder(
+    audio: Audio,
+    captions: Annotated[Path, typer.Option(help="CSV with the columns file and caption.")],
+    options: Options,
+    rewards: Rewards = None,
+    reward_column: Annotated[str | None, typer.Option(help="Column of the captions' CSV with rewards.")] = None,
+    file_column: Annotated[str, typer.Option(help="Column of the files.")] = "file",
+    caption_column: Annotated[str, typer.Option(help="Column of the captions.")] = "caption",
+    validation: Share = 0.05,
+    test: Share = 0.05,
+) -> None:
+    """A folder of audio and a CSV that gives each file its caption; equal captions are in one split.
+
+    Example: plaudit prepare folder music/ --captions music/captions.csv -o shards
+    """
+    from plaudit.corpus.folder import FolderCorpus
+    from plaudit.corpus.listing import list_folder
+
+    columns = (file_column, caption_column, reward_column)
+    table = captions.absolute() if captions.is_file() else captions  # else a name inside the folder
+    corpus = FolderCorpus(audio.absolute(), table, *columns, score_table=rewards, validation=validation, test=test)
+    _prepare(list_folder(corpus), options)
+
+
+def _scores(file: Path | None) -> ScoreTable | None:
+    from plaudit.corpus.score_table import ScoreTable
+
+    return None if file is None else ScoreTable(file)
+
+
+def _prepare(listing: Listing, options: Options, clips_per_track: int = 10) -> None:
+    """Survey the files, cut them to clips, and encode these, or only say what that would be."""
+    from plaudit.corpus.clips import Cutting, cut_clips, survey
+    from plaudit.corpus.forecast import forecast
+    from plaudit.corpus.manifest import ListedCorpus
+    from plaudit.scale.cluster import findable
+    from plaudit.scale.prepare import build_maker
+
+    if options.place not in ("spread", "start", "random"):
+        raise typer.BadParameter(f"--place is spread, start or random, not {options.place!r}")
+    is_ray(options.engine)
+    for note in listing.notes:
+        progress_console.print(note, highlight=False, soft_wrap=True, markup=False)
+    count = clips_per_track if options.clips_per_track is None else options.clips_per_track
+    cutting = Cutting.model_validate({"seconds": options.seconds, "per_track": count, "place": options.place})
+    with ConsoleReporter().progress("surveying") as advance:
+        surveyed = survey(listing.entries, advance)
+    corpus = ListedCorpus(listing.name, cut_clips(listing.entries, surveyed, cutting))
+    names = (findable(options.codec), findable(options.text_encoder))
+    build = partial(build_maker, *names, options.seconds, options.batch, options.device)
+    if options.dry_run:
+        _show_forecast(forecast(corpus.listed, build(), options.output), options.json)
+    else:
+        _encode(corpus, build, options)
+
+
+def _encode(corpus: ListedCorpus, build: Callable[[], ShardMaker], options: Options) -> None:
+    from collections import Counter
+
+    from plaudit.corpus.shards import encode_corpus
+    from plaudit.scale.cluster import Cluster, connected
+    from plaudit.scale.prepare import ray_engine
+
+    maker, spread = build(), is_ray(options.engine)
+    cluster = Cluster(options.ray_address, options.workers, device=options.device)
+    together = connected(cluster.address) if spread else nullcontext()  # clips and captions in one session
+    with together, ConsoleReporter().progress("encoding") as advance:
+        made = encode_corpus(
+            corpus,
+            maker.codec,
+            maker.text_encoder,
+            options.output,
+            options.seconds,
+            options.shard_size,
+            options.batch,
+            maker.device,
+            advance,
+            engine=ray_engine(build, cluster) if spread else None,
+        )
+    rewarded = int((made.rewards == made.rewards).sum())  # a missing one is NaN
+    facts = {"clips": len(made), "quarantined": made.stats["quarantined"], "rewarded": rewarded, **Counter(made.splits)}
+    if options.json:
+        show_json({"folder": str(options.output), **facts})
+    else:
+        show_table(str(options.output), list(facts), [list(facts.values())])
+
+
+def _show_forecast(expected: Forecast, json: bool) -> None:
+    if json:
+        show_json(asdict(expected))
+        return
+    rows: list[tuple[str, Any]] = [
+        ("tracks", expected.tracks),
+        ("clips", expected.clips),
+        ("unusable (to quarantine)", expected.unusable),
+        ("by split", ", ".join(f"{name} {count}" for name, count in sorted(expected.splits.items()))),
+        ("with a reward", expected.rewarded),
+        ("distinct captions", expected.captions),
+        ("hours of clips", f"{expected.hours:.2f}"),
+        ("size", f"{expected.size / 1e9:.3f} GB of {expected.free / 1e9:.1f} GB free"),
+    ]
+    if expected.seconds is not None:
+        pace = f"{expected.clips_per_second:.1f} clips a second, measured on {expected.measured}"
+        rows.append(("time in one process", f"about {expected.seconds / 3600:.2f} h ({pace})"))
+    show_table("What would be made", ("what", "how much"), rows)
+    if expected.size > expected.free:
+        progress_console.print("the disk is too small for it; choose another folder", highlight=False)

@@ -1,0 +1,22 @@
+"""What `plaudit run` and `plaudit report` say at the end."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from plaudit.cli.run import _say
+from plaudit.evaluate.report.page import write_report
+from tests.evaluate.report_example import example
+
+
+def test_the_last_line_is_the_watch_over_the_reward(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "clips").mkdir()
+    folder = write_report(example(tmp_path / "clips", prompts=8, players=0), tmp_path / "report").parent
+    watch = json.loads((folder / "results.json").read_text())["watch"]
+    _say(folder, json=False)
+    assert capsys.readouterr().out.splitlines() == [f"Report: {folder / 'index.html'}", watch]
+    _say(folder, json=True)
+    assert json.loads(capsys.readouterr().out) == {"report": str(folder / "index.html"), "watch": watch}
+    _say(tmp_path / "sft", json=False)  # of a single step there is nothing to watch
+    assert capsys.readouterr().out.splitlines() == [f"Sft: {tmp_path / 'sft'}"]

@@ -1,0 +1,161 @@
+"""`plaudit prepare` as it is typed, on music in the layout of MTG-Jamendo, some of it broken."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from benchmarks.jamendo_folder import JamendoFolder, write_jamendo
+from plaudit.audio import read_audio, write_wav
+from plaudit.cli.main import app
+from plaudit.codec.embedded import load_embedded_codec
+from plaudit.corpus.manifest import split_of
+from plaudit.corpus.shards import ShardSet
+from tests.corpus.test_shards import contents
+
+
+def command(kind: str, *arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "plaudit", "prepare", kind, *map(str, arguments)]
+
+
+def plaudit(kind: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(kind, *arguments), capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> JamendoFolder:
+    """Twelve tracks of eight seconds, every second one broken in another way."""
+    return write_jamendo(tmp_path_factory.mktemp("world"), 12, 8.0, 0.5, rate=16000, channels=1)
+
+
+def asked(world: JamendoFolder, output: Path) -> list[str | Path]:
+    small = ["--seconds", "2", "--clips-per-track", "3", "--shard-size", "6", "--batch", "4", "--json"]
+    splits = ["--validation", "0.2", "--test", "0.2"]
+    return [world.audio, "--captions", world.captions, "--rewards", world.scores, "-o", output, *small, *splits]
+
+
+@pytest.fixture(scope="module")
+def whole(world: JamendoFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("whole") / "shards"
+    made = plaudit("jamendo", *asked(world, output))
+    assert made.returncode == 0, made.stderr
+    told = json.loads(made.stdout)
+    assert (told["clips"], told["quarantined"], told["folder"]) == (18, 6 + 2 * 2, str(output))
+    return output
+
+
+def test_every_clip_is_where_it_was_cut_from(world: JamendoFolder, whole: Path) -> None:
+    shards, codec = ShardSet(whole), load_embedded_codec()
+    usable = [id for id in world.tracks if id not in world.broken]
+    assert sorted({id.split("@")[0] for id in shards.ids}) == sorted(usable) and len(shards) == 3 * len(usable)
+    for row in (0, 7, 17):
+        track, start = shards.ids[row].split("@")
+        path = next(p for p in (world.audio / f"{track}{end}.mp3" for end in ("", "_instrumental")) if p.is_file())
+        wave, rate = read_audio(path)
+        begin = round(float(start) * rate)
+        expected = codec.encode(torch.from_numpy(wave[begin : begin + shards.frames * codec.hop])[None]).mean
+        assert torch.allclose(shards.posterior(np.array([row])).mean, expected, atol=5e-2)
+
+
+def test_splits_rewards_and_captions_are_those_of_the_track(world: JamendoFolder, whole: Path) -> None:
+    shards = ShardSet(whole)
+    captions = {item["path"][:-4]: item["caption"] for item in json.loads(world.captions.read_text())}
+    by_track: dict[str, set[tuple[str, str, str]]] = defaultdict(set)
+    for id, split, caption, reward in zip(shards.ids, shards.splits, shards.captions, shards.rewards, strict=True):
+        by_track[id.split("@")[0]].add((split, caption, f"{reward:.3f}"))
+    assert all(len(facts) == 1 for facts in by_track.values())
+    for track, ((split, caption, reward),) in by_track.items():
+        place = world.tracks.index(track)
+        assert split == split_of(track.partition("/")[2], 0.2, 0.2) and caption == captions[track]
+        assert reward == (f"{place / 12:.3f}" if place % 2 == 0 else "nan")
+
+
+def test_broken_files_are_told_of(world: JamendoFolder, whole: Path) -> None:
+    told = [json.loads(line) for line in (whole / "quarantine.jsonl").read_text().splitlines()]
+    reasons = {
+        "missing": "does not exist", "empty": "is empty", "truncated": "is truncated", "garbage": "cannot be decoded",
+        "silent": "is silent", "short": "is too short",
+    }  # fmt: skip
+    found = defaultdict(set)
+    for line in told:
+        found[line["id"].split("@")[0]].add(line["reason"])
+    assert found.keys() == world.broken.keys()
+    for track, harm in world.broken.items():
+        assert len(found[track]) == 1 and reasons[harm] in found[track].pop()
+
+
+def test_a_dry_run_says_what_is_made_and_makes_nothing(world: JamendoFolder, whole: Path, tmp_path: Path) -> None:
+    told = plaudit("jamendo", *asked(world, tmp_path / "shards"), "--dry-run")
+    assert told.returncode == 0, told.stderr
+    said, shards = json.loads(told.stdout), ShardSet(whole)
+    assert not (tmp_path / "shards").exists()
+    # A header says nothing of silence or truncation: two tracks of three clips are lost only later.
+    assert (said["tracks"], said["clips"], said["unusable"]) == (8, 18 + 6, 4)
+    kept = sum((whole / name).stat().st_size for name in contents(whole) if name.endswith(".safetensors"))
+    assert said["size"] * 18 / 24 == pytest.approx(kept, rel=0.1)
+    assert sum(said["splits"].values()) == said["clips"] and said["captions"] == 8
+    assert said["hours"] == pytest.approx(24 * shards.frames * shards.stats["hop"] / 16000 / 3600)
+    assert said["clips_per_second"] > 0 and said["seconds"] >= 24 / said["clips_per_second"] and said["free"] > 0
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(
+    world: JamendoFolder, whole: Path, tmp_path: Path
+) -> None:
+    output, dice, kills = tmp_path / "shards", random.Random(2), 0
+    for wanted in (0, 2):
+        process = subprocess.Popen(command("jamendo", *asked(world, output)), stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if output.exists() and len(list(output.glob("latents-*"))) >= wanted:
+                break
+            time.sleep(0.001)
+        time.sleep(dice.uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills
+    assert plaudit("jamendo", *asked(world, output)).returncode == 0
+    assert contents(output) == contents(whole)
+    assert len(set(ShardSet(output).ids)) == len(ShardSet(output)) == 18
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same_bytes(world: JamendoFolder, whole: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (extra scale)")
+    made = plaudit("jamendo", *asked(world, tmp_path / "shards"), "--engine", "ray")
+    assert made.returncode == 0, made.stderr
+    assert contents(tmp_path / "shards") == contents(whole)
+
+
+def test_a_folder_of_short_clips_keeps_its_names(tmp_path: Path) -> None:
+    for name in ("a", "b", "spare"):
+        wave = 0.1 * np.random.default_rng(0).standard_normal(32000)
+        write_wav(tmp_path / "music" / f"{name}.wav", wave.astype(np.float32), 16000)
+    (tmp_path / "music" / "clips.csv").write_text("file,caption,liked\na.wav,calm,0.5\nb.wav,,1\n")
+    rest = ["--captions", "clips.csv", "--reward-column", "liked", "--seconds", "2", "-o", tmp_path / "shards"]
+    made = plaudit("folder", tmp_path / "music", *rest)
+    assert made.returncode == 0, made.stderr
+    shards = ShardSet(tmp_path / "shards")
+    assert shards.ids == ["a"] and list(shards.rewards) == [0.5]
+    assert "1 audio files have no caption" in made.stderr and "spare.wav" in made.stderr
+    assert "the caption is empty" in (tmp_path / "shards" / "quarantine.jsonl").read_text()
+
+
+def test_wrong_usage_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "captions.json").write_text('[{"path": "14/214.mp3", "caption": "x"}]')
+    given = [tmp_path, "--captions", tmp_path / "captions.json", "-o", tmp_path / "shards"]
+    nothing = plaudit("jamendo", *given)
+    assert nothing.returncode == 1 and "none of the 1 clips" in nothing.stderr
+    assert nothing.stderr.strip().count("\n") == 0 and "214.mp3 does not exist" in nothing.stderr
+    for wrong in (["--engine", "spark"], ["--place", "middle"]):
+        assert CliRunner().invoke(app, ["prepare", "jamendo", *map(str, given), *wrong]).exit_code == 2
