@@ -64,7 +64,7 @@ def test_common_prompts_are_compared_and_the_others_counted(tmp_path: Path) -> N
 
     pairing = two(tmp_path, change, common=True)
     assert len(pairing.prompts) == 17 and pairing.left_out == 4  # two of a, one of b, one without a value
-    assert "4 prompts that not every system answers were left out; 17 are compared" in pairing.notes
+    assert "left out 4 of 21 prompts, for which not every system has a clip with values" in pairing.notes
     assert compare(pairing).rows[0].prompts == 17
 
 

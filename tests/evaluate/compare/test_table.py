@@ -8,13 +8,16 @@ import pytest
 from scipy import stats
 
 from plaudit.errors import EvaluationError
+from plaudit.evaluate.clip_set import CLIP_METRICS
 from plaudit.evaluate.compare.page import results
 from plaudit.evaluate.compare.pairing import Pairing, pair
 from plaudit.evaluate.compare.series import watch_series
 from plaudit.evaluate.compare.systems import read_systems
 from plaudit.evaluate.compare.table import Comparison, ComparisonTable, compare
 from plaudit.evaluate.compare.wording import finding, summary
+from plaudit.evaluate.directions import lower_is_better
 from plaudit.evaluate.html import csv_of
+from plaudit.evaluate.results_table import ClipRow, Evaluation
 from plaudit.evaluate.statistics import RESAMPLES, Array, mixed_difference, paired_difference
 from tests.evaluate.compare.tables import clips, write_table
 
@@ -90,6 +93,20 @@ def test_every_figure_is_scipys(tmp_path: Path) -> None:
         [min(1.0, 2 * table.rows[0].p), max(table.rows[1].p, 2 * table.rows[0].p)]
     )
     assert [row.p_bh for row in table.rows] == pytest.approx(stats.false_discovery_control([r.p for r in table.rows]))
+
+
+def test_what_an_evaluation_leaves_is_a_system(tmp_path: Path) -> None:
+    for name, lift in (("base", 0.0), ("tuned", 0.5)):
+        rows = [
+            ClipRow(str(r["id"]), str(r["prompt"]), "", {"reward": r["reward"], "clip-frechet": 1.0 + r["clap"]})
+            for r in clips(len(name), lift=lift)
+        ]
+        Evaluation(rows, [], [], {}).save(tmp_path / name)
+    table = compare(paired(tmp_path / "base", tmp_path / "tuned"))
+    assert [(r.metric, r.first, r.second, r.prompts) for r in table.rows] == [
+        ("reward", "base", "tuned", 20), ("clip-frechet", "base", "tuned", 20)
+    ]  # fmt: skip
+    assert all(lower_is_better(name) == (better == "lower") for name, better in CLIP_METRICS.items())
 
 
 def test_three_systems_are_three_pairs_corrected_together(tmp_path: Path) -> None:

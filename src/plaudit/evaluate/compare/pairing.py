@@ -79,7 +79,8 @@ def pair(
     same = len({tuple(c.seed for c in own[key]) for own in answers.values() for key in shared}) == 1
     pairing = Pairing([s.name for s in systems], chosen, prompts, seeds, same, left_out, notes)
     if left_out:
-        notes.append(f"{left_out} prompts that not every system answers were left out; {len(shared)} are compared")
+        whole_count = left_out + len(shared)
+        notes.append(f"left out {left_out} of {whole_count} prompts, for which not every system has a clip with values")
     for metric in chosen:
         lacking_all = len(prompts) - len(pairing.having(metric))
         if lacking_all:

@@ -34,7 +34,10 @@ def watch_series(pairing: Pairing) -> list[WatchedMetric]:
 
 
 def _watched(pairing: Pairing, reward: str, metric: str) -> WatchedMetric:
-    rows = [p for p in pairing.having(metric) if p in pairing.having(reward)]
+    rewarded = {p.key for p in pairing.having(reward)}
+    rows = [p for p in pairing.having(metric) if p.key in rewarded]
+    if len(rows) < 2:
+        raise EvaluationError(f"{len(rows)} prompts have both {reward} and {metric}, a series needs 2")
 
     def means(name: str) -> np.ndarray:
         """[S, P], over seeds."""

@@ -13,9 +13,7 @@ from pathlib import Path
 
 from plaudit.corpus.table import table_rows
 from plaudit.errors import EvaluationError
-
-CLIPS = "clips.csv"
-"""The file of a system's folder, as `plaudit evaluate --output` writes it."""
+from plaudit.evaluate.results_table import CLIPS
 
 ALIASES = {"prompt_id": "id", "caption": "prompt"}
 DESCRIBING = ("id", "prompt", "file", "seed", "system", "error")
