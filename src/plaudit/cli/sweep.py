@@ -347,7 +347,7 @@ def _say_injections(table: CrossTable, page: Path, json: bool) -> None:
         rows = []
         for model in table.models:
             cells = [getattr(table.cell(model, run), metric) for run in table.injections]
-            rows.append((model, *("-" if c is None else f"{number(c.mean)} {span(c, 2)}" for c in cells)))
+            rows.append((model, *("-" if c is None else f"{number(c.mean)}\n{span(c, 2)}" for c in cells)))
         show_table(f"{title}, trained by run, {table.clips} prompts", ("trained", *table.injections), rows)
     for line in [*injection_findings(table), f"Page: {page.resolve()}"]:
         result_console.print(line, soft_wrap=True, highlight=False, markup=False)

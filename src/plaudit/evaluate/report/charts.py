@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -14,24 +13,25 @@ from plaudit.evaluate.report.plots import LIGHT, WIDE, Draw, panels_svg
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart on a page. svg: to stand in the page; file, name: the same for downloading, in light colours."""
+    """A chart on a page. svg: to stand in the page; file, name: the same for downloading, in light colours.
+
+    wide: it has small print, and keeps its width on a narrow screen, where it can be scrolled.
+    """
 
     title: str
     alt: str
     svg: Markup
     file: str
     name: str
+    wide: bool = False
 
 
-def chart(draw: Draw, name: str, title: str, alt: str, size: tuple[float, float] = WIDE) -> Chart:
+def chart(
+    draw: Draw, name: str, title: str, alt: str, size: tuple[float, float] = WIDE, wide: bool = False
+) -> Chart:
     """Draw a chart for a page; `name` is its file's, without suffix, and unique on the page."""
-    return panels({"": draw}, name, title, alt, size)
-
-
-def panels(drawn: Mapping[str, Draw], name: str, title: str, alt: str, size: tuple[float, float] = WIDE) -> Chart:
-    """The same for a figure of charts side by side; `size` is of each."""
-    svg = panels_svg(drawn, name, size)
-    return Chart(title, alt, Markup(inline(svg, name, alt)), data_address("image/svg+xml", svg), f"{name}.svg")
+    svg = panels_svg({"": draw}, name, size)
+    return Chart(title, alt, Markup(inline(svg, name, alt)), data_address("image/svg+xml", svg), f"{name}.svg", wide)
 
 
 def inline(svg: str, name: str, alt: str) -> str:

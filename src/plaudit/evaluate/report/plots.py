@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib import cm, image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import binomtest
 
 from plaudit.assets import write_atomically
@@ -139,6 +140,7 @@ def lines(series: Sequence[Series], x_label: str) -> Draw:
             low, high = [y.low for y in one.y], [y.high for y in one.y]
             axes.fill_between(one.x, low, high, color=colour, alpha=0.15, linewidth=0)
             axes.plot(one.x, [y.mean for y in one.y], color=colour, linewidth=1.8, marker="o", markersize=3.5)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=all(x == int(x) for one in series for x in one.x)))
         axes.set_xlabel(x_label)
         _name_ends(axes, series)
 

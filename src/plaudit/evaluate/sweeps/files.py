@@ -64,7 +64,7 @@ def write_injections(table: CrossTable, settings: Mapping[str, Any], folder: Pat
     }
     size = heat_map_size(len(table.models), len(table.injections))
     charts = [
-        chart(draw, f"injections-{name}", title, f"{title}, train by run; the numbers are in the cells.", size)
+        chart(draw, f"injections-{name}", title, f"{title}, train by run; the numbers are in the cells.", size, wide=True)
         for name, (title, draw) in zip(metrics, draws.items(), strict=True)
     ]
     findings = injection_findings(table)
@@ -166,21 +166,20 @@ def injection_findings(table: CrossTable) -> list[str]:
         for cell in (table.cell(model, run) for run in table.injections):
             found = [change for change in cell.changes if change.established]
             if cell.unjudged:
-                moved.append(f"in {cell.run} its clips cannot be judged ({cell.unjudged})")
+                moved.append(f"in {cell.run} the clips cannot be judged ({cell.unjudged})")
             elif found:
                 told = ", ".join(
-                    f"{name_of(c.metric, UTILITY)} by {signed(c.difference.mean)} {span(c.difference)}"
+                    f"{name_of(c.metric, UTILITY)} {signed(c.difference.mean)} {span(c.difference)}"
                     + ("" if c.p_holm is None else f" ({p_value(c.p_holm)})")
                     for c in found
                 )
                 moved.append(f"in {cell.run} {told}")
             elif cell.changes:
                 still.append(cell.run)
-        parts = [f"{model} changes {'; '.join(moved)}"] if moved else []
         if still:
-            parts.append(f"{'nothing' if moved else f'{model}: nothing'} changes beyond chance in {', '.join(still)}")
-        if parts:
-            sentences.append("; ".join(parts) + ".")
+            moved.append(f"no change beyond chance in {', '.join(still)}")
+        if moved:
+            sentences.append(f"{model}, against its own forward pass: {'; '.join(moved)}.")
     return sentences
 
 
