@@ -71,7 +71,9 @@ def write_injections(table: CrossTable, settings: Mapping[str, Any], folder: Pat
     numbers = {"kind": "injections", **asdict(table), "findings": findings}
     clips = (
         f"{table.clips} prompts, the same seeds in every cell; brackets are 95 % intervals over prompts. Framed: "
-        "weights in the forward pass that they were trained in. The stronger a cell's colour, the better."
+        "weights in the forward pass that they were trained in. The stronger a cell's colour, the better. A change is "
+        f"beyond chance where its interval excludes zero and, but for distances, its p-value corrected for all "
+        f"{table.tests} tests is below 0.05."
     )
     rows = injection_rows(table)
     tables = [_set_table(table, name) for name in dict.fromkeys(one.name for c in table.cells for one in c.sets)]
