@@ -44,4 +44,4 @@ def _split(text: str) -> tuple[str, str]:
 def _last(name: str, parts: int) -> str:
     if name in hub.MODELS:
         return name
-    return "-".join(Path(name).resolve().parts[-parts:])
+    return "-".join(Path(name).absolute().parts[-parts:])
