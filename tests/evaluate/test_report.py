@@ -18,7 +18,6 @@ from plaudit.evaluate.report.page import write_report
 from plaudit.evaluate.report.plots import DARK, LIGHT, darkened, running_mean
 from plaudit.evaluate.report.wording import number, percent
 from tests.browser import chromium
-from tests.browser import chromium
 from tests.evaluate.report_example import CAPTIONS, RATE, STAGES, example, scores
 
 

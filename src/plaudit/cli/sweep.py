@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plaudit.cli.concepts import ClapName, DetectorKind, DetectorName, VocabularyFile, detector_of, vocabulary_of
+from plaudit.cli.concepts import ClapName, DetectorKind, DetectorName, VocabularyFile
 from plaudit.cli.console import ConsoleReporter, result_console, show_json, show_table
-from plaudit.cli.evaluate import references_at
 from plaudit.cli.score import RewardName
+from plaudit.cli.sweep_panel import (
+    check_sets,
+    held,
+    held_out_prompts,
+    panel_of_options,
+    sets_of,
+    settings_of,
+    trial_of,
+)
 
 if TYPE_CHECKING:
-    from plaudit.chain.panel import HeldOut, Panel
-    from plaudit.chain.sweeps.cells import Trial
-    from plaudit.evaluate.listening import Listener
-    from plaudit.evaluate.reference import Reference
     from plaudit.evaluate.sweeps.injections import CrossTable
-    from plaudit.generate.settings import SamplingSettings
 
 app = typer.Typer(help="Vary one decision and keep everything else: scores asked for, or score injections.")
 
@@ -98,24 +99,26 @@ def score(
     folders = swept_models(models)
     for label, folder in folders.items():
         takes_score(folder, label)
-    with _held(output):
-        panel = _panel(
-            _held_out(prompts, count, next(iter(folders.values()))), output, reference, reference_clips, reward, clap,
-            detector, vocabulary, metric or [],
-        )  # fmt: skip
-        trial = _trial(panel, seed, batch, metric or [])
+    own = {
+        label: read_model_config(f).sampling.changed(steps=steps, weight=guidance) for label, f in folders.items()
+    }
+    with held(output):
+        held_out = held_out_prompts(prompts, count, next(iter(folders.values())))
+        panel = panel_of_options(
+            held_out, output, reference, reference_clips, reward, clap, detector, vocabulary, metric or []
+        )
+        trial = trial_of(panel, seed, batch, metric or [])
         rows, failed = [], False
         for label, folder in folders.items():
-            own = read_model_config(folder).sampling.changed(steps=steps, weight=guidance)
             with ConsoleReporter().progress(f"cells of {label}") as advance:
                 found = sweep_scores(
-                    trial, folder, asked, output / label, sampling=own, standardized=standardized, device=device,
-                    progress=advance,
+                    trial, folder, asked, output / label, sampling=own[label], standardized=standardized,
+                    device=device, progress=advance,
                 )  # fmt: skip
             failed |= any(isinstance(one, str) for one in found)
             rows.append(sweep_row(swept(label, asked, found)))
         x_label = "score asked for" + (", in standard deviations" if standardized else "")
-        settings = _settings(trial, {label: str(f) for label, f in folders.items()}, own)
+        settings = settings_of(trial, folders, own)
         page = write_scores(rows, settings, output, x_label)
     _say_scores(rows, page, json)
     if failed:
@@ -176,17 +179,17 @@ def injections(
     check_sets(metric or [])
     if recipe is not None:
         experiment = load_recipe(recipe, changes)
-        table = sweep_recipe(experiment, run, output, ConsoleReporter(), _sets(metric or []))
+        table = sweep_recipe(experiment, run, output, ConsoleReporter(), sets_of(metric or []))
         settings = {"recipe": experiment.model_dump(mode="json")}
         page = write_injections(table, settings, output)
     else:
         folders = swept_models(models or [])
-        with _held(output):
-            panel = _panel(
-                _held_out(prompts, count, next(iter(folders.values()))), output, reference, reference_clips, reward,
-                clap, detector, vocabulary, metric or [],
-            )  # fmt: skip
-            trial = _trial(panel, seed, batch, metric or [])
+        with held(output):
+            held_out = held_out_prompts(prompts, count, next(iter(folders.values())))
+            panel = panel_of_options(
+                held_out, output, reference, reference_clips, reward, clap, detector, vocabulary, metric or []
+            )
+            trial = trial_of(panel, seed, batch, metric or [])
             own = {
                 label: read_model_config(f).sampling.changed(score=score, steps=steps, weight=guidance)
                 for label, f in folders.items()
@@ -195,123 +198,11 @@ def injections(
                 table = cross_load_models(
                     trial, folders, run, output / "table", sampling=own, device=device, progress=advance
                 )
-            settings = _settings(trial, {label: str(f) for label, f in folders.items()}, next(iter(own.values())))
+            settings = settings_of(trial, folders, own)
             page = write_injections(table, settings, output)
     _say_injections(table, page, json)
     if any(cell.unjudged for cell in table.cells):
         raise typer.Exit(1)
-
-
-def check_sets(metrics: list[str]) -> None:
-    """EvaluationError for a metric that a sweep does not have."""
-    from plaudit.errors import EvaluationError
-    from plaudit.evaluate.set_metrics import SET_METRICS
-
-    known = ("reward", "clap", "concepts", *SET_METRICS)
-    for name in metrics:
-        if name not in known:
-            raise EvaluationError(f"no metric {name!r} in sweeps; take of {', '.join(known)}")
-
-
-def _sets(metrics: list[str]) -> tuple[str, ...]:
-    """The metrics of a set that are not measured anyway."""
-    from plaudit.evaluate.set_metrics import SET_METRICS
-
-    return tuple(name for name in SET_METRICS if name in metrics and name != "frechet")
-
-
-def _trial(panel: Panel, seed: int, batch: int | None, metrics: list[str]) -> Trial:
-    from plaudit.chain.sweeps.cells import Trial
-    from plaudit.generate.execution import Execution
-
-    return Trial(panel, seed, Execution(batch=batch), _sets(metrics))
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Nobody else may write there meanwhile."""
-    from plaudit.runs import opened
-
-    with opened(folder):
-        yield
-
-
-def _held_out(prompts: Path | None, count: int, model: Path) -> HeldOut:
-    from plaudit.chain.panel import HeldOut, embedded_prompts
-    from plaudit.errors import PromptError
-    from plaudit.generate.model import read_model_config
-    from plaudit.generate.requests import prompts_in
-
-    found = embedded_prompts(count, read_model_config(model).seconds) if prompts is None else prompts_in(prompts)
-    held = found if isinstance(found, HeldOut) else HeldOut(found[:count])
-    if len(held.prompts) < 2:
-        raise PromptError("a sweep over one prompt has no intervals; give at least two prompts")
-    return held
-
-
-def _panel(
-    held_out: HeldOut, output: Path, reference: Path | None, clips: int, reward: str, clap: str,
-    detector: DetectorKind, vocabulary: Path | None, metrics: list[str],
-) -> Panel:  # fmt: skip
-    """Who judges: the truth is known of the embedded world's prompts alone."""
-    from plaudit import hub
-    from plaudit.chain.panel import Panel, embedded_listeners
-    from plaudit.corpus.embedded.probes import load_probes
-    from plaudit.evaluate.concepts.coverage import coverage_by
-    from plaudit.evaluate.listening import Listener
-
-    check_sets(metrics)
-    known = held_out.truths is not None
-    listener = Listener(clap, hub.digest(hub.CLAPS, clap), hub.build(hub.CLAPS, clap))
-    compared, source = _reference(output, reference, clips, listener)
-    words = vocabulary_of(vocabulary)
-    judge = detector_of(detector, clap, words) if known or "concepts" in metrics else None
-    jury = hub.load_reward_model(reward)
-    identity = {
-        "reward": getattr(jury, "identity", reward),
-        "clap": listener.digest,
-        "reference": source,
-        "detector": None if judge is None else f"{judge.identity} {words.digest}",
-    }
-    return Panel(
-        held_out,
-        jury,
-        listener.embedder,  # type: ignore[arg-type]  # built as a CLAP, which reads too
-        compared,
-        embedded_listeners(load_probes()) if known else None,
-        None if judge is None else coverage_by(judge, words),
-        identity,
-    )
-
-
-def _reference(output: Path, place: Path | None, clips: int, listener: Listener) -> tuple[Reference, str]:
-    """The reference, and what it is by content."""
-    from plaudit.chain.panel import REFERENCE_SEED, embedded_reference
-    from plaudit.evaluate.listening import content_of
-    from plaudit.evaluate.reference import export_references, load_references, reference_for, reference_of
-    from plaudit.runs import fingerprint
-
-    if place is not None:
-        found, _, contents = references_at(place, [listener], None)
-        return found[0], fingerprint(contents=sorted(contents)) if contents else content_of(place)
-    kept = output / f"reference-{clips}-{listener.digest[:8]}.safetensors"
-    if not kept.exists():
-        with ConsoleReporter().progress("reference") as advance:
-            heard = embedded_reference(listener.embedder, clips, 10.0, advance)  # type: ignore[arg-type]
-        export_references(kept, [reference_of(listener, heard, str(kept))], with_embeddings=True)
-    return reference_for(load_references(kept), listener), f"{clips} clean embedded clips, seed {REFERENCE_SEED}"
-
-
-def _settings(trial: Trial, models: dict[str, str], sampling: SamplingSettings) -> dict[str, Any]:
-    panel = trial.panel
-    return {
-        "models": models,
-        "sampling": sampling.model_dump(mode="json"),
-        "seed": trial.seed,
-        "judges": panel.identity,
-        "reference_clips": panel.reference.clips,
-        "prompts": panel.held_out.prompts,
-    }
 
 
 def _say_scores(rows: list[Any], page: Path, json: bool) -> None:

@@ -53,7 +53,7 @@ def test_points_that_nobody_can_judge_are_told_and_in_no_number() -> None:
     part = Sweep("SFT", ASKED[:3], whole.points[:3], {3.0: "0001.wav is silent"})
     row = sweep_row(part)
     assert len(row.reward) == 3 and row.unjudged == {3.0: "0001.wav is silent"}
-    with pytest.raises(RunError, match="has 1 points.*at 3: 0001.wav is silent"):
+    with pytest.raises(RunError, match=r"has 1 points.*at 3: 0001\.wav is silent"):
         sweep_row(Sweep("SFT", ASKED[:1], whole.points[:1], {3.0: "0001.wav is silent"}))
 
 

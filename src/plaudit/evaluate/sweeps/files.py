@@ -59,12 +59,10 @@ def write_scores(rows: Sequence[SweepRow], settings: Mapping[str, Any], folder: 
 def write_injections(table: CrossTable, settings: Mapping[str, Any], folder: Path) -> Path:
     """Write the cross-load table into `folder`; the page's path."""
     metrics = [name for name in MAPPED if any(getattr(cell, name) is not None for cell in table.cells)]
-    draws = {
-        HEADINGS[name] + _direction(name): _map(table, name) for name in metrics
-    }
+    draws = {HEADINGS[name] + _direction(name): _map(table, name) for name in metrics}
     size = heat_map_size(len(table.models), len(table.injections))
     charts = [
-        chart(draw, f"injections-{name}", title, f"{title}, train by run; the numbers are in the cells.", size, wide=True)
+        chart(draw, f"injections-{name}", title, f"{title}, train by run, a number in each cell.", size, wide=True)
         for name, (title, draw) in zip(metrics, draws.items(), strict=True)
     ]
     findings = injection_findings(table)
