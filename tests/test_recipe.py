@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from plaudit.errors import RecipeError
-from plaudit.recipe import SHIPPED, load_recipe, validate
+from plaudit.recipe import SHIPPED, Recipe, load_recipe
+from plaudit.settings import validated
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda p: p.stem)
@@ -34,6 +35,8 @@ def test_set_changes_one_value_and_the_fingerprint() -> None:
         ("corpsu.size=5", "did you mean corpus?"),
         ("sampling.guidance.wieght=5", "weight"),
         ("stages.zzz=5", "known keys here are sft, expert_iteration, cross_load, crpo"),
+        ("post.separate.pases=3", "did you mean passes?"),
+        ("post.ceiling=3", "less than or equal to 0"),
         ("corpus.size=-3", "greater than or equal to 1"),
         ("corpus.kind=folder", "corpus.table"),
         ("stages.cross_load=null", "out of order"),
@@ -55,7 +58,8 @@ def test_a_recipe_that_is_missing_or_no_recipe() -> None:
     with pytest.raises(RecipeError, match="one of demo, embedded"):
         load_recipe("nowhere")
     with pytest.raises(RecipeError, match="unknown key"):
-        validate({"name": "x", "stages": {"sft": {"train": {"steps": 1, "learning_rate": 1}}}, "sead": 1}, "here")
+        values = {"name": "x", "stages": {"sft": {"train": {"steps": 1, "learning_rate": 1}}}, "sead": 1}
+        validated(Recipe, values, "here")
 
 
 @pytest.mark.parametrize("content", ["name: [", "just words", "\x00\x01", "- a\n- b"])

@@ -24,7 +24,7 @@ from plaudit.assets import write_atomically
 from plaudit.errors import AudioError
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
-"""What is taken for audio in a folder; a file that is named may have any other."""
+"""What a folder is searched for; a file that is named may have any other."""
 
 SILENT_PEAK = 1e-5
 """A file whose peak stays below this (-100 dBFS) holds no sound (ours)."""
@@ -128,12 +128,16 @@ def fit_length(wave: np.ndarray, samples: int) -> np.ndarray:
 
 def write_wav(path: Path | str, wave: np.ndarray, rate: int, subtype: str = "PCM_16") -> None:
     """Write the waveform [T] as a wav file, whole or not at all; samples beyond +-1 are clipped by PCM subtypes."""
-    path = Path(path)
     check_finite(wave, f"the waveform for {path}")
     memory = io.BytesIO()
     soundfile.write(memory, np.asarray(wave, dtype=np.float32), rate, subtype, format="WAV")
+    write_file(Path(path), memory.getvalue())
+
+
+def write_file(path: Path, encoded: bytes) -> None:
+    """Write an audio file's content, whole or not at all; AudioError where the disk refuses."""
     try:
-        write_atomically(path, memory.getvalue())
+        write_atomically(path, encoded)
     except OSError as error:
         raise AudioError(f"{path} cannot be written ({error.strerror}); free space or choose another folder") from None
 

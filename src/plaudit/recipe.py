@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Literal
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from plaudit.corpus.embedded.hearing import SHORTEST
 from plaudit.corpus.score_table import ID_COLUMN
 from plaudit.errors import RecipeError
-from plaudit.generate.settings import SamplingSettings
-from plaudit.settings import Count, Settings, Share
+from plaudit.generate.settings import PostSettings, SamplingSettings
+from plaudit.settings import Count, Settings, Share, validated, with_changes
 from plaudit.stages.settings import CrossLoadSettings, CrpoSettings, ExpertSettings, LoopSettings, SftSettings
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -126,13 +125,6 @@ class EvaluateSettings(Settings):
     players: Count = 12
 
 
-class PostSettings(Settings):
-    """Loudness in LUFS and true-peak ceiling in dBTP of what the run delivers."""
-
-    loudness: Annotated[float, Field(ge=-40, le=-5)] = -16.5
-    ceiling: Annotated[float, Field(ge=-20, le=0)] = -1.0
-
-
 class Recipe(Settings):
     """A whole experiment, from corpus to report."""
 
@@ -181,42 +173,12 @@ def load_recipe(name_or_path: str, changes: list[str] | None = None) -> Recipe:
         path = SHIPPED / f"{name_or_path}.yaml"
     try:
         tree = OmegaConf.load(path)
-        if not isinstance(tree, DictConfig):
-            raise RecipeError(f"{path} is not a recipe: it must be a mapping of settings")
-        merged = OmegaConf.merge(tree, OmegaConf.from_dotlist(changes or []))
-        values = OmegaConf.to_container(merged, resolve=True)
     except FileNotFoundError:
         known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml")))
         raise RecipeError(f"no recipe {name_or_path!r}: give a YAML file or one of {known}") from None
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, IsADirectoryError) as error:
         reason = " ".join(str(error).split())
-        raise RecipeError(f"{path} or a --set value is not readable as a recipe: {reason}") from None
-    assert isinstance(values, dict)
-    return validate(values, str(path))
-
-
-def validate(values: dict[Any, Any], source: str) -> Recipe:
-    """Settings from plain data; RecipeError with the first problem, in one line."""
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        # A misspelt key also leaves the right one missing; the misspelling is the better news.
-        unknown = ("extra_forbidden", "unexpected_keyword_argument")
-        first = next((e for e in error.errors() if e["type"] in unknown), error.errors()[0])
-        where = ".".join(str(part) for part in first["loc"])
-        if first["type"] in unknown:
-            raise RecipeError(f"{source}: unknown key {where}{_suggestion(first['loc'])}") from None
-        got = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
-        message = first["msg"].removeprefix("Value error, ")
-        raise RecipeError(f"{source}: {where + ': ' if where else ''}{message}{got}") from None
-
-
-def _suggestion(location: tuple[int | str, ...]) -> str:
-    """The nearest known key beside the unknown one at `location`, or the list of known ones."""
-    section: type = Recipe
-    for part in location[:-1]:
-        hint = get_type_hints(section)[str(part)]
-        section = next(c for c in (hint, *get_args(hint)) if isinstance(c, type) and c is not type(None))
-    known = [name for name in get_type_hints(section) if not name.startswith("_") and name != "model_config"]
-    near = difflib.get_close_matches(str(location[-1]), known, 1, 0.5)
-    return f"; did you mean {near[0]}?" if near else f"; known keys here are {', '.join(known)}"
+        raise RecipeError(f"{path} is not readable as a recipe: {reason}") from None
+    if not isinstance(tree, DictConfig):
+        raise RecipeError(f"{path} is not a recipe: it must be a mapping of settings")
+    return validated(Recipe, with_changes(tree, changes or [], str(path)), str(path))

@@ -102,3 +102,13 @@ def test_the_command_writes_its_figures(tmp_path: Path) -> None:
     figures = json.loads((tmp_path / "bench.json").read_text())
     assert [section["name"] for section in figures["sections"]] == ["clips"]
     assert CliRunner().invoke(app, ["bench", "--section", "nothing"]).exit_code == 2
+
+
+def test_separation_is_measured_against_demucs_own_driver() -> None:
+    pytest.importorskip("demucs", reason="needs the extra separate")
+    from plaudit.bench.separate import bench_separate
+    from plaudit.generate.separation import Separator
+    from tests.generate.test_separation import hybrid
+
+    section = bench_separate(Separator("tiny", hybrid(), CPU), 1, 1.0, 1, told)
+    assert section.reference == "demucs clip by clip" and section.ratio("plaudit") > 0

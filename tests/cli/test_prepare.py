@@ -159,3 +159,30 @@ def test_wrong_usage_is_one_line(tmp_path: Path) -> None:
     assert nothing.stderr.strip().count("\n") == 0 and "214.mp3 does not exist" in nothing.stderr
     for wrong in (["--engine", "spark"], ["--place", "middle"]):
         assert CliRunner().invoke(app, ["prepare", "jamendo", *map(str, given), *wrong]).exit_code == 2
+
+
+def test_vocals_are_taken_out_but_of_instrumental_files(tmp_path: Path) -> None:
+    """With an untrained separation model, which changes whatever it is given."""
+    pytest.importorskip("demucs", reason="needs the extra separate")
+    from tests.generate.test_separation import hybrid, save
+
+    (tmp_path / "separator").mkdir()
+    save(hybrid(), tmp_path / "separator", "aaaa")
+    (tmp_path / "music").mkdir()
+    noise = np.random.default_rng(0).standard_normal(32000).astype(np.float32) / 10
+    for name in ("song", "song_instrumental"):
+        write_wav(tmp_path / "music" / f"{name}.wav", noise, 16000)
+    (tmp_path / "music" / "c.csv").write_text("file,caption\nsong.wav,a song\nsong_instrumental.wav,no voice\n")
+    options = ["--captions", "c.csv", "--seconds", "2", "--validation", "0", "--test", "0"]
+    made = []
+    for passes in ("0", "1"):
+        output = tmp_path / f"passes-{passes}"
+        separation = ["--separate", passes, "--separator", str(tmp_path / "separator")]
+        asked = ["prepare", "folder", str(tmp_path / "music"), *options, *separation, "-o", str(output)]
+        done = CliRunner().invoke(app, asked)
+        assert done.exit_code == 0, done.output
+        shards = ShardSet(output)
+        made.append(dict(zip(shards.captions, shards.posterior(np.arange(2)).mean, strict=True)))
+    plain, separated = made
+    assert torch.equal(plain["no voice"], separated["no voice"])
+    assert not torch.allclose(plain["a song"], separated["a song"], atol=0.1)

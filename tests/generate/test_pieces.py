@@ -161,7 +161,7 @@ def test_a_second_model_and_a_trajectory_need_each_other() -> None:
 
 @pytest.mark.parametrize("piece", [{"seconds": 0.0}, {"seconds": -1}, {"overlap": 1.0}, {"window": 0}, {"tempo": 3}])
 def test_bad_pieces_are_refused(piece: dict[str, object]) -> None:
-    with pytest.raises(RecipeError, match="sampling: piece"):
+    with pytest.raises(RecipeError, match=r"sampling: (unknown key )?piece"):
         longer(**piece)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from typer.testing import CliRunner
 from plaudit.audio import write_wav
 from plaudit.cli.main import app
 from plaudit.errors import AudioError, PlauditError
-from plaudit.generate.best_of import CANDIDATES, keep_best
-from plaudit.generate.clips import ClipRequest, make_clips
+from plaudit.generate.best_of import CANDIDATES, stream_best
+from plaudit.generate.clips import ClipRequest, stream_clips
+from plaudit.generate.execution import Execution
 from plaudit.generate.requests import clip_requests, prompts_in, prompts_of
 from plaudit.generate.settings import SamplingSettings
 from tests.generate.tiny import tiny_music
@@ -64,12 +66,15 @@ def test_every_candidate_has_a_seed_and_a_name_of_its_own() -> None:
 
 def test_the_best_candidate_of_each_clip_is_kept_and_says_so(tmp_path: Path) -> None:
     music, groups = tiny_music(), clip_requests(["a", "b"], count=1, seed=0, candidates=3)
-    settings = SamplingSettings(steps=2)
+    requests = [request for group in groups for request in group]
 
-    def make(requests: list[ClipRequest], folder: Path) -> list[Path]:
-        return make_clips(music, requests, settings, folder)
+    def best() -> Iterator[Path]:
+        files = stream_clips(music, requests, SamplingSettings(steps=2), tmp_path / CANDIDATES, Execution(batch=2))
+        return stream_best(groups, files, Loud(), "loud", tmp_path)
 
-    kept = keep_best(groups, make, Loud(), "loud", tmp_path)
+    first = next(iter(best()))  # the first prompt's is there before the others are made
+    assert first.is_file() and len(list((tmp_path / CANDIDATES).glob("*.wav"))) == 4
+    kept = list(best())
     assert [path.parent for path in kept] == [tmp_path, tmp_path]
     assert len(list((tmp_path / CANDIDATES).glob("*.wav"))) == 6
     for path in kept:
@@ -78,21 +83,18 @@ def test_the_best_candidate_of_each_clip_is_kept_and_says_so(tmp_path: Path) -> 
         mine = next(i for i in range(3) if path.stem.endswith(f"-{i}"))
         assert said["rewards"][mine] == max(said["rewards"])
     before = [path.read_bytes() for path in kept]
-    assert [path.read_bytes() for path in keep_best(groups, make, Loud(), "loud", tmp_path)] == before
+    assert [path.read_bytes() for path in best()] == before
 
 
 def test_candidates_that_cannot_be_scored_are_passed_over(tmp_path: Path) -> None:
-    def make(requests: list[ClipRequest], folder: Path) -> list[Path]:
-        folder.mkdir(parents=True, exist_ok=True)
-        for level, request in zip((0.0, 0.5, 0.0), requests, strict=True):
-            write_wav(folder / f"{request.id}.wav", np.full(8000, level, np.float32), 8000)
-            (folder / f"{request.id}.json").write_text("{}")
-        return [folder / f"{request.id}.wav" for request in requests]
-
     groups = clip_requests(["a"], 1, 0, 3)
-    assert [path.name for path in keep_best(groups, make, Loud(), "loud", tmp_path)] == ["a-1.wav"]
+    files = [tmp_path / CANDIDATES / f"{request.id}.wav" for request in groups[0]]
+    for level, file in zip((0.0, 0.5, 0.0), files, strict=True):
+        write_wav(file, np.full(8000, level, np.float32), 8000)
+        file.with_suffix(".json").write_text("{}")
+    assert [path.name for path in stream_best(groups, iter(files), Loud(), "loud", tmp_path)] == ["a-1.wav"]
     with pytest.raises(AudioError, match=r"no candidate for 'a' can be scored: .* is silent"):
-        keep_best([groups[0][:1], groups[0][1:2], groups[0][2:]], make, Loud(), "loud", tmp_path)
+        list(stream_best([groups[0][:1]], iter(files), Loud(), "loud", tmp_path))
 
 
 def test_the_command_takes_a_list_on_standard_input_and_keeps_the_best(tmp_path: Path) -> None:

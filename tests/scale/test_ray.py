@@ -23,7 +23,7 @@ from plaudit.generate.clips import ClipRequest, make_clips
 from plaudit.generate.execution import Execution
 from plaudit.reward.scoring import Clip, score_clips
 from plaudit.scale.cluster import Cluster, connected, on_ray
-from plaudit.scale.generate import make_clips_on_ray
+from plaudit.scale.generate import stream_clips_on_ray
 from plaudit.scale.prepare import ray_engine
 from plaudit.scale.score import score_clips_on_ray
 from tests.corpus.test_shards import contents
@@ -130,11 +130,9 @@ def test_scores_and_clips_are_those_of_one_process(tmp_path: Path) -> None:
     settings = model.config.sampling.changed(steps=2)
     requests = [ClipRequest(f"clip-{i}", prompt, i) for i, prompt in enumerate(("calm piano", "drums", "bass"))]
     one = make_clips(model, requests, settings, tmp_path / "one", Execution(batch=2))
-    heard: list[Path] = []
-    many = make_clips_on_ray(
-        ("embedded", None), model, requests, settings, tmp_path / "many", cluster, Execution(batch=2), made=heard.append
-    )
-    assert [path.read_bytes() for path in many] == [path.read_bytes() for path in one] and sorted(heard) == many
+    names, execution = ("embedded", None), Execution(batch=2)
+    many = list(stream_clips_on_ray(names, model, requests, settings, tmp_path / "many", cluster, execution))
+    assert [path.read_bytes() for path in many] == [path.read_bytes() for path in one]
     assert [p.with_suffix(".json").read_text() for p in many] == [p.with_suffix(".json").read_text() for p in one]
 
     clips = [*(Clip(path, "calm piano") for path in one), Clip(tmp_path / "none.wav")]

@@ -10,10 +10,11 @@ import torch
 from plaudit.bench.measure import Advance, Section, in_turns
 from plaudit.bench.sample import naive_latents
 from plaudit.generate.clips import ClipRequest, make_clips
+from plaudit.generate.delivery import Delivery
 from plaudit.generate.execution import Execution
 from plaudit.generate.model import TextToMusic
-from plaudit.generate.postprocess import PostprocessSettings
 from plaudit.generate.sampler import initial_noise
+from plaudit.generate.settings import PostSettings
 
 
 def bench_decode(music: TextToMusic, clips: int, repeats: int, advance: Advance) -> Section:
@@ -40,11 +41,11 @@ def bench_clips(music: TextToMusic, clips: int, repeats: int, advance: Advance) 
     settings = music.config.sampling
     prompts = [f"calm ambient pads, number {number}" for number in range(clips)]
     requests = [ClipRequest(f"clip-{number}", prompt, number) for number, prompt in enumerate(prompts)]
-    post = PostprocessSettings(seconds=music.config.seconds)
+    delivery = Delivery(PostSettings(seconds=music.config.seconds))
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            make_clips(music, requests, settings, Path(folder), post=post)
+            make_clips(music, requests, settings, Path(folder), delivery=delivery)
 
     def naive() -> None:
         with torch.no_grad():

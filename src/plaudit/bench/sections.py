@@ -14,6 +14,7 @@ from plaudit.bench.measure import Advance, Section
 from plaudit.bench.networks import network
 from plaudit.bench.sample import bench_sample
 from plaudit.bench.score import bench_score
+from plaudit.bench.separate import bench_separate, separator_of
 from plaudit.bench.train import bench_train
 from plaudit.generate.execution import Execution
 from plaudit.reward.recording import RecordingReward
@@ -27,6 +28,8 @@ class Sizes:
     model: str
     clips: int
     scored: int
+    separated: int
+    separator: str
     steps: int
     batch: int | None
     repeats: int
@@ -63,10 +66,15 @@ def _score(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
     return bench_score(reward, sizes.scored, sizes.repeats, advance)
 
 
+def _separate(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
+    return bench_separate(separator_of(sizes.separator, device), sizes.separated, 10.0, sizes.repeats, advance)
+
+
 SECTIONS: dict[str, Callable[[Sizes, torch.device, Advance], Section]] = {
     "sample": _sample,
     "train": _train,
     "clips": _clips,
     "decode": _decode,
     "score": _score,
+    "separate": _separate,
 }

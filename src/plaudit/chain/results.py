@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from plaudit import hub
-from plaudit.audio import read_audio, resample, write_wav
+from plaudit.audio import read_audio, resample, write_file
+from plaudit.audio_format import AudioFormat
 from plaudit.chain.data import corpus_of, reward_model, shards
 from plaudit.chain.panel import (
     HeldOut,
@@ -28,8 +29,8 @@ from plaudit.evaluate.listening import Listener
 from plaudit.evaluate.reference import reference_of
 from plaudit.evaluate.set_metrics import SET_METRICS
 from plaudit.generate.clips import ClipRequest, make_clips
+from plaudit.generate.delivery import deliver, prepared_delivery
 from plaudit.generate.execution import Execution
-from plaudit.generate.postprocess import PostprocessSettings, postprocess
 from plaudit.recipe import Recipe
 
 TRAINED = ("sft", "expert_iteration", "cross_load", "crpo")
@@ -133,8 +134,8 @@ def sweep(context: Context, folder: Path, stage: str) -> None:
 def finish_clips(context: Context, folder: Path, clips: Path) -> None:
     """Post-process the last stage's clips: what a listener is given."""
     post = context.recipe.post
-    settings = PostprocessSettings(loudness=post.loudness, ceiling=post.ceiling, seconds=context.recipe.corpus.seconds)
+    post = post.model_copy(update={"seconds": post.seconds or context.recipe.corpus.seconds})
+    delivery = prepared_delivery(post, AudioFormat())
     for path in sorted(clips.glob("*.wav")):
         wave, rate = read_audio(path)
-        finished, _ = postprocess(wave, rate, settings)
-        write_wav(folder / path.name, finished, rate)
+        write_file(folder / path.name, deliver([wave], rate, delivery, [{"clip": path.stem}])[0].encoded)

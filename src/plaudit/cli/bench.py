@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure cost and quality on this machine.")
 
-SECTIONS = ("sample", "train", "clips", "decode", "score")
+SECTIONS = ("sample", "train", "clips", "decode", "score", "separate")
 Wanted = Annotated[
     list[str] | None, typer.Option("--section", help=f"Measure only this, one of {', '.join(SECTIONS)}; repeat.")
 ]
@@ -31,6 +31,10 @@ def bench(
     model: Annotated[str, typer.Option(help="Of clips and decode: a known model or a model folder.")] = "embedded",
     clips: Annotated[int, typer.Option(min=1, help="Clips of sample, clips and decode.")] = 10,
     scored: Annotated[int, typer.Option(min=1, help="Clips of score.")] = 100,
+    separated: Annotated[int, typer.Option(min=1, help="Clips of separate.")] = 2,
+    separator: Annotated[
+        str, typer.Option(help="A demucs model; random is an untrained network of mdx_extra's kind.")
+    ] = "random",
     steps: Annotated[int, typer.Option(min=1, help="Euler steps of sample.")] = 25,
     batch: Annotated[int | None, typer.Option(min=1, help="Clips at once in sample and train.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each way, of which the median counts.")] = 3,
@@ -55,7 +59,7 @@ def bench(
     from plaudit.bench.sections import Sizes, measured
 
     where = hub.resolve_device(device)
-    sizes = Sizes(network, model, clips, scored, steps, batch, repeats, compile)
+    sizes = Sizes(network, model, clips, scored, separated, separator, steps, batch, repeats, compile)
     found = []
     for name in section or SECTIONS:
         with ConsoleReporter().progress(name) as advance:
@@ -82,7 +86,7 @@ def solvers(
     prompts: Annotated[
         Path | None, typer.Option(help="Prompts, one a line or a CSV. Default: held-out ones of the embedded world.")
     ] = None,
-    count: Annotated[int, typer.Option("-n", "--count", min=2, help="How many prompts.")] = 16,
+    count: Annotated[int, typer.Option("-n", "--count", min=2, help="How many prompts.")] = 12,
     solver: Annotated[list[str] | None, typer.Option(help="A solver to compare; repeat. Default: all.")] = None,
     steps: Annotated[list[int] | None, typer.Option(min=1, help="Solver steps; repeat. Default: 4, 8, 16, 32.")] = None,
     shift: Annotated[list[float] | None, typer.Option(help="Shift of the time grid; repeat. Default: 1.")] = None,

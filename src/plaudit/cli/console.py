@@ -47,7 +47,15 @@ class ConsoleReporter:
 
 def _bar() -> Progress:
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=progress_console, transient=True)
+    # Results that go to a file or a pipe must not be taken up into the bar's terminal.
+    return Progress(
+        *columns,
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=progress_console,
+        transient=True,
+        redirect_stdout=result_console.is_terminal,
+    )
 
 
 def _lines(label: str) -> Callable[[int, int], None]:

@@ -1,25 +1,28 @@
-"""`plaudit generate`: clips from a prompt."""
+"""`plaudit generate`: clips from prompts."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from plaudit.cli.console import ConsoleReporter, EngineName, is_ray, result_console, show_json
+from plaudit.cli.help import GroupedHelp
 
 if TYPE_CHECKING:
-    from plaudit.flow.trajectories import Trajectory
-    from plaudit.generate.settings import Piece
+    from plaudit.generate.optimize import Optimizer
+
+CHOICE, SAMPLING, POST, FILES, OPTIMIZE = "What", "Sampling", "Post-processing", "Files", "Noise optimization"
+"""Headings of the help."""
 
 
 def add_to(app: typer.Typer) -> None:
     """Register this group's commands."""
-    app.command()(generate)
+    app.command(cls=GroupedHelp)(generate)
 
 
 def generate(
@@ -27,69 +30,150 @@ def generate(
         str | None, typer.Argument(help="What the music should be like; - reads a prompt a line from standard input.")
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option(help="Prompts: a text file with one a line, or a CSV with a column prompt.")
+        Path | None,
+        typer.Option(help="A text file with a prompt a line, or a CSV with a column prompt.", rich_help_panel=CHOICE),
     ] = None,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many clips of each prompt.")] = 1,
-    best_of: Annotated[
-        int, typer.Option("--best-of", min=1, help="Candidates for each clip, of which the reward keeps the best.")
+    count: Annotated[
+        int, typer.Option("-n", "--count", min=1, help="How many clips of each prompt.", rich_help_panel=CHOICE)
     ] = 1,
-    reward: Annotated[str, typer.Option(help="The reward of --best-of.")] = "embedded",
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the clips.")] = Path("out"),
-    model: Annotated[str, typer.Option(help="A known model or a model folder.")] = "embedded",
-    score: Annotated[float | None, typer.Option(help="Reward to ask for. Default: the model's own.")] = None,
-    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance weight. Default: the model's own.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Solver steps. Default: the model's own.")] = None,
-    seconds: Annotated[
-        float | None, typer.Option(min=0.1, help="Length of a clip; longer than the model's own is made in windows.")
+    best_of: Annotated[
+        int,
+        typer.Option(
+            "--best-of",
+            min=1,
+            help="Candidates for each clip, of which the reward keeps the best.",
+            rich_help_panel=CHOICE,
+        ),
+    ] = 1,
+    reward: Annotated[str, typer.Option(help="The reward of --best-of.", rich_help_panel=CHOICE)] = "embedded",
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the first clip; clip i has seed + i.", rich_help_panel=CHOICE)
+    ] = 0,
+    model: Annotated[str, typer.Option(help="A known model or a model folder.", rich_help_panel=SAMPLING)] = "embedded",
+    score: Annotated[
+        float | None, typer.Option(help="Reward to ask for. Default: the model's own.", rich_help_panel=SAMPLING)
     ] = None,
-    loop: Annotated[bool, typer.Option("--loop", help="Make the end go on at the start, without a seam.")] = False,
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="Guidance weight. Default: the model's own.", rich_help_panel=SAMPLING),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Solver steps. Default: the model's own.", rich_help_panel=SAMPLING)
+    ] = None,
+    solver: Annotated[
+        str | None, typer.Option(help="euler, heun and others. Default: the model's own.", rich_help_panel=SAMPLING)
+    ] = None,
+    negative: Annotated[
+        str | None, typer.Option(help="What the music should not be like.", rich_help_panel=SAMPLING)
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="bf16, or no for float32.", rich_help_panel=SAMPLING)
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Length of a clip; longer than the model's own is made in windows.", rich_help_panel=SAMPLING
+        ),
+    ] = None,
+    loop: Annotated[
+        bool,
+        typer.Option("--loop", help="Make the end go on at the start, without a seam.", rich_help_panel=SAMPLING),
+    ] = False,
     second_model: Annotated[
-        str | None, typer.Option(help="A checkpoint of the same latents that shares every trajectory.")
+        str | None,
+        typer.Option(
+            help="A checkpoint of the same latents that shares every trajectory.", rich_help_panel=SAMPLING
+        ),
     ] = None,
     hand_over: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Progress from which --second-model takes over. Default: 0.5."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Progress from which --second-model takes over. Default: 0.5.",
+            rich_help_panel=SAMPLING,
+        ),
     ] = None,
-    average: Annotated[bool, typer.Option("--average", help="Average the velocities of both models instead.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first clip; clip i has seed + i.")] = 0,
-    precision: Annotated[
-        Literal["bf16", "no"] | None, typer.Option(help="no is float32. Default: the model's own.")
-    ] = None,
+    average: Annotated[
+        bool,
+        typer.Option(
+            "--average", help="Average the velocities of both models instead.", rich_help_panel=SAMPLING
+        ),
+    ] = False,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Clips sampled at once. Default: what memory and device allow.")
+        int | None,
+        typer.Option(
+            min=1, help="Clips sampled at once. Default: what memory and device allow.", rich_help_panel=SAMPLING
+        ),
     ] = None,
-    memory: Annotated[float | None, typer.Option(min=0.01, help="GiB for sampling, beside the weights.")] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="GiB for sampling, beside the weights.", rich_help_panel=SAMPLING),
+    ] = None,
     compile: Annotated[
         Literal["no", "default", "graphs"],
-        typer.Option(help="Compile the network, with CUDA graphs too: slow to start, for many clips."),
+        typer.Option(
+            help="Compile the network, with CUDA graphs too: slow to start, for many clips.", rich_help_panel=SAMPLING
+        ),
     ] = "no",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    optimize: Annotated[
-        str | None, typer.Option(help="A reward that the noise is optimized for, by its gradient; takes its time.")
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=SAMPLING)] = "auto",
+    separate: Annotated[
+        int | None, typer.Option(help="Passes of source separation, which take out vocals.", rich_help_panel=POST)
     ] = None,
-    iterations: Annotated[int, typer.Option(min=1, help="Steps of --optimize.")] = 5,
-    rate: Annotated[float, typer.Option(help="Learning rate of --optimize.")] = 0.05,
+    separator: Annotated[
+        str | None, typer.Option(help="A demucs model or a folder of one. Default: mdx_extra.", rich_help_panel=POST)
+    ] = None,
+    loudness: Annotated[
+        str | None, typer.Option(help="LUFS, or null to leave it alone. Default: -16.5.", rich_help_panel=POST)
+    ] = None,
+    ceiling: Annotated[float | None, typer.Option(help="True peak in dBTP. Default: -1.", rich_help_panel=POST)] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the clips.", rich_help_panel=FILES)
+    ] = Path("out"),
+    container: Annotated[
+        str | None, typer.Option("--format", help="wav, flac, mp3 or ogg. Default: wav.", rich_help_panel=FILES)
+    ] = None,
+    bits: Annotated[
+        int | None, typer.Option(help="16, 24, or 32 for floating point. Default: 16.", rich_help_panel=FILES)
+    ] = None,
+    rate: Annotated[
+        int | None, typer.Option(help="Sample rate in Hz. Default: the model's own.", rich_help_panel=FILES)
+    ] = None,
+    optimize: Annotated[
+        str | None,
+        typer.Option(
+            help="A reward that the noise is optimized for, by its gradient; takes its time.", rich_help_panel=OPTIMIZE
+        ),
+    ] = None,
+    iterations: Annotated[int, typer.Option(help="Steps of --optimize.", rich_help_panel=OPTIMIZE)] = 5,
+    learning_rate: Annotated[
+        float, typer.Option(help="Learning rate of --optimize.", rich_help_panel=OPTIMIZE)
+    ] = 0.05,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change any setting, e.g. guidance.mode=separate or post.separate.keep=[drums]. Repeatable."
+        ),
+    ] = None,
     engine: EngineName = "local",
     json: Annotated[bool, typer.Option("--json", help="Print the clips as JSON.")] = False,
 ) -> None:
-    """Write clips for prompts as wav files, each with its seed and settings in a JSON file beside it.
+    """Write clips for prompts as audio files, each with its seed and settings in itself and in a JSON file beside it.
 
     A folder half made is continued: the same command makes what is missing. Files are named on standard output as soon
-    as they are there.
+    as they are there; with --best-of, as soon as a prompt's candidates are made and judged.
 
     Example: plaudit generate "slow sad piano in a minor key" -n 4 --best-of 8 -o out
     """
     from plaudit import hub
-    from plaudit.assets import read_json
-    from plaudit.errors import PromptError
-    from plaudit.generate.best_of import keep_best
-    from plaudit.generate.clips import ClipRequest, make_clips
+    from plaudit.generate.best_of import CANDIDATES, stream_best
+    from plaudit.generate.clips import stream_clips
+    from plaudit.generate.delivery import prepared_delivery
     from plaudit.generate.execution import Execution
-    from plaudit.generate.optimize import NoiseOptimization, Optimizer
-    from plaudit.generate.postprocess import PostprocessSettings
     from plaudit.generate.requests import clip_requests
+    from plaudit.generate.settings import GenerationSettings
     from plaudit.scale.cluster import Cluster
-    from plaudit.scale.generate import make_clips_on_ray
+    from plaudit.scale.generate import stream_clips_on_ray
 
     spread = is_ray(engine)
     if spread and optimize is not None:
@@ -97,44 +181,79 @@ def generate(
     groups = clip_requests(_prompts(prompt, prompts), count, seed, best_of)
     trajectory = _trajectory(second_model, hand_over, average)
     music = hub.load(model, device)
-    settings = music.config.sampling.changed(score=score, weight=guidance, steps=steps, precision=precision)
-    settings = settings.changed(piece=_piece(settings.piece, seconds, loop), trajectory=trajectory)
     if second_model is not None:
         music = replace(music, second=hub.load(second_model, device))
+    flags = {
+        "sampling.piece.seconds": seconds,
+        "sampling.piece.loop": loop or None,
+        "sampling.trajectory": trajectory,
+        "sampling.score": score,
+        "sampling.guidance.weight": guidance,
+        "sampling.steps": steps,
+        "sampling.solver": solver,
+        "sampling.negative_prompt": negative,
+        "sampling.precision": precision,
+        "post.separate.passes": separate,
+        "post.separate.model": separator,
+        "post.ceiling": ceiling,
+        "post.rate": rate,
+        "file.container": container,
+        "file.bits": bits,
+    }
+    told = ([] if loudness is None else [f"post.loudness={loudness}"]) + (changes or [])
+    settings = GenerationSettings(sampling=music.config.sampling).changed(flags, told).fitted(music.config.seconds)
     execution = Execution(batch=batch, memory=memory, compile=compile)
-    post = PostprocessSettings(seconds=settings.piece.seconds or music.config.seconds)
-    if settings.piece.loop:  # it has no ends to fade, and is as long as its latents are
-        post = PostprocessSettings(fade_ms=0.0)
-    optimizer = None
-    if optimize is not None:
-        if not rate > 0:
-            raise PromptError(f"the learning rate must be above 0, not {rate:g}")
-        how = NoiseOptimization(iterations=iterations, learning_rate=rate)
-        optimizer = Optimizer(optimize, hub.load_tunejury(optimize), how)
+    delivery = prepared_delivery(settings.post, settings.file, hub.resolve_device(device))
+    optimizer = _optimizer(optimize, iterations, learning_rate)
+    requests = [request for group in groups for request in group]
+    jury = None if best_of == 1 else hub.load_reward_model(reward)
+    with ConsoleReporter().progress("generating") as advance:
+        folder = output if jury is None else output / CANDIDATES
+        if spread:
+            names, cluster = (model, second_model), Cluster(device=device)
+            rest = (settings.sampling, folder, cluster, execution, delivery)
+            made = stream_clips_on_ray(names, music, requests, *rest)
+        else:
+            made = stream_clips(music, requests, settings.sampling, folder, execution, delivery, optimizer)
+        made = _counted(made, len(requests), advance)
+        _tell(made if jury is None else stream_best(groups, made, jury, reward, output), json)
 
-    def say(path: Path) -> None:
+
+def _optimizer(reward: str | None, iterations: int, learning_rate: float) -> Optimizer | None:
+    from plaudit import hub
+    from plaudit.generate.optimize import NoiseOptimization, Optimizer
+    from plaudit.settings import validated
+
+    if reward is None:
+        return None
+    values = {"iterations": iterations, "learning_rate": learning_rate}
+    return Optimizer(reward, hub.load_tunejury(reward), validated(NoiseOptimization, values, "noise optimization"))
+
+
+def _counted(files: Iterator[Path], total: int, advance: Callable[[int, int], None]) -> Iterator[Path]:
+    for done, file in enumerate(files, start=1):
+        advance(done, total)
+        yield file
+
+
+def _tell(files: Iterator[Path], json: bool) -> None:
+    """Each file as it comes, or all of them as JSON; notices on standard error, each that is new."""
+    from plaudit.assets import read_json
+    from plaudit.cli.console import progress_console
+
+    rows: list[dict[str, Any]] = []
+    known: set[str] = set()
+    for file in files:
+        facts = read_json(file.with_suffix(".json"))
+        notice = facts["measured"].get("notice")
+        rows.append({"file": str(file), "prompt": facts["prompt"], "seed": facts["seed"], "notice": notice})
         if not json:
-            result_console.print(path, soft_wrap=True, highlight=False)
-
-    def make(requests: list[ClipRequest], folder: Path, made: Callable[[Path], None] = lambda path: None) -> list[Path]:
-        with ConsoleReporter().progress("generating") as advance:
-            if spread:
-                rest = (Cluster(device=device), execution, post, advance, made)
-                return make_clips_on_ray((model, second_model), music, requests, settings, folder, *rest)
-            return make_clips(music, requests, settings, folder, execution, post, advance, made, optimizer)
-
-    if best_of == 1:
-        paths = make([request for group in groups for request in group], output, say)
-    else:
-        with ConsoleReporter().progress("scoring") as advance:
-            paths = keep_best(groups, make, hub.load_reward_model(reward), reward, output, advance)
-        for path in paths:
-            say(path)
+            result_console.print(file, soft_wrap=True, highlight=False)
+        if notice is not None and notice not in known:
+            known.add(notice)
+            progress_console.print(f"{file.name}: {notice}", soft_wrap=True, highlight=False, markup=False)
     if json:
-        told = [read_json(path.with_suffix(".json")) for path in paths]
-        show_json(
-            [{"file": str(p), "prompt": t["prompt"], "seed": t["seed"]} for p, t in zip(paths, told, strict=True)]
-        )
+        show_json(rows)
 
 
 def _prompts(prompt: str | None, file: Path | None) -> list[str]:
@@ -153,20 +272,12 @@ def _prompts(prompt: str | None, file: Path | None) -> list[str]:
     return [prompt]
 
 
-def _piece(own: Piece, seconds: float | None, loop: bool) -> Piece:
-    """The model's own piece settings, but for what was asked for."""
-    changes = {"seconds": seconds} if seconds is not None else {}
-    return own.model_copy(update=changes | ({"loop": True} if loop else {}))
-
-
-def _trajectory(second_model: str | None, hand_over: float | None, average: bool) -> Trajectory | None:
+def _trajectory(second_model: str | None, hand_over: float | None, average: bool) -> dict[str, Any] | None:
     """How a second model takes part; half-way where it is not said."""
-    from plaudit.flow.trajectories import Trajectory
-
     if second_model is None:
         if hand_over is not None or average:
             raise typer.BadParameter("--hand-over and --average need --second-model")
         return None
     if hand_over is not None and average:
         raise typer.BadParameter("give one of --hand-over and --average")
-    return Trajectory(mode="average") if average else Trajectory(at=0.5 if hand_over is None else hand_over)
+    return {"mode": "average"} if average else {"at": 0.5 if hand_over is None else hand_over}

@@ -21,6 +21,7 @@ from plaudit.cli import (
     reward,
     run,
     score,
+    submission,
     sweep,
     votes,
 )
@@ -57,6 +58,7 @@ def options(
 
 run.add_to(app)
 generate.add_to(app)
+submission.add_to(app)
 score.add_to(app)
 app.add_typer(prepare.app, name="prepare")
 evaluate.add_to(app)

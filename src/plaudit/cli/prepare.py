@@ -42,6 +42,10 @@ class Options:
     text_encoder: Annotated[str, typer.Option(help="A known or imported text encoder.")] = "embedded"
     shard_size: Annotated[int, typer.Option(min=1, help="Clips of a shard.")] = 512
     batch: Annotated[int, typer.Option(min=1, help="Clips encoded at once.")] = 16
+    separate: Annotated[
+        int, typer.Option(min=0, help="Passes of separation that take vocals out; _instrumental files are spared.")
+    ] = 0
+    separator: Annotated[str, typer.Option(help="A demucs model or a folder of one.")] = "mdx_extra"
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto"
     engine: EngineName = "local"
     ray_address: Address = None
@@ -149,6 +153,7 @@ def _prepare(listing: Listing, options: Options, clips_per_track: int = 10) -> N
     from plaudit.corpus.clips import Cutting, cut_clips, survey
     from plaudit.corpus.forecast import forecast
     from plaudit.corpus.manifest import ListedCorpus
+    from plaudit.generate.settings import SeparationSettings
     from plaudit.scale.cluster import findable
     from plaudit.scale.prepare import build_maker
 
@@ -163,7 +168,8 @@ def _prepare(listing: Listing, options: Options, clips_per_track: int = 10) -> N
         surveyed = survey(listing.entries, advance)
     corpus = ListedCorpus(listing.name, cut_clips(listing.entries, surveyed, cutting))
     names = (findable(options.codec), findable(options.text_encoder))
-    build = partial(build_maker, *names, options.seconds, options.batch, options.device)
+    separation = SeparationSettings(passes=options.separate, model=findable(options.separator))
+    build = partial(build_maker, *names, options.seconds, options.batch, options.device, separation)
     if options.dry_run:
         _show_forecast(forecast(corpus.listed, build(), options.output), options.json)
     else:
@@ -191,6 +197,7 @@ def _encode(corpus: ListedCorpus, build: Callable[[], ShardMaker], options: Opti
             options.batch,
             maker.device,
             advance,
+            treatment=maker.treatment,
             engine=ray_engine(build, cluster) if spread else None,
         )
     rewarded = int((made.rewards == made.rewards).sum())  # a missing one is NaN

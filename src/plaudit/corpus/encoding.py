@@ -36,11 +36,12 @@ Heard = np.ndarray | str
 class Treatment:
     """What is done to each clip before it is encoded, e.g. vocals removed: (wave [T], rate in Hz) -> wave [T].
 
-    `name` stands for all that its result depends on.
+    `name` stands for all that its result depends on. spared: clips that need none.
     """
 
     name: str
     apply: Callable[[np.ndarray, int], np.ndarray]
+    spared: Callable[[Entry], bool] = lambda entry: False
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class ShardMaker:
         # A long recording is not resampled to its end; the margin lets the filter see past the cut.
         wave = wave[begin : begin + int((seconds + 0.1) * rate)]
         try:
-            if self.treatment is not None:
+            if self.treatment is not None and not self.treatment.spared(entry):
                 with self.clock.phase("treat"), torch.inference_mode():
                     wave = self.treatment.apply(wave, rate)
                     check_finite(wave, f"clip {entry.id} after {self.treatment.name}")

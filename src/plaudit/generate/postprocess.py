@@ -1,52 +1,77 @@
-"""From what a model makes to what a listener gets: exact length, soft edges, one loudness."""
+"""From what a model makes to what a listener gets, in memory.
+
+The order: the rate asked for, separation (which ends in mono), DC removal, exact length and soft edges, loudness under
+the ceiling. Each step would undo part of a later one if it came after it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from plaudit.audio import check_finite, fit_length
+from plaudit.audio import check_finite, fit_length, resample
 from plaudit.errors import AudioError
 from plaudit.generate.loudness import integrated_loudness, normalize_loudness, true_peak
+from plaudit.generate.separation import NOT_INSTALLED, Separator
+from plaudit.generate.settings import PostSettings
+
+OFFSET = 1e-4
+"""A mean below this (-80 dBFS) is no offset but the sound's own, and is left (ours): taking it off would put a constant
+into digital silence."""
 
 
-@dataclass(frozen=True)
-class PostprocessSettings:
-    """loudness in LUFS (None leaves it alone), ceiling in dBTP, fade_ms at both ends, seconds of the result (None keeps
-    the length; a longer clip is cut, a shorter one padded with silence)."""
+def postprocess(
+    waves: Sequence[np.ndarray], rate: int, settings: PostSettings, separator: Separator | None = None
+) -> list[tuple[np.ndarray, dict[str, Any]]]:
+    """Each finished waveform [T], at settings.rate where there is one, and its measurements as plain JSON values.
 
-    loudness: float | None = -16.5
-    ceiling: float = -1.0
-    fade_ms: float = 10.0
-    seconds: float | None = None
-
-
-def postprocess(wave: np.ndarray, rate: int, settings: PostprocessSettings) -> tuple[np.ndarray, dict[str, Any]]:
-    """The finished waveform [T], and its measurements as plain JSON values (None where there is no loudness).
-
-    Raises AudioError for a waveform that is empty, not one-dimensional, or not finite.
+    separator: of settings.separate; where passes are asked for and there is none, the measurements have a notice. A
+    value that does not exist (the loudness of silence) is None. AudioError for a waveform that is empty, not
+    one-dimensional, or not finite.
     """
-    if wave.ndim != 1 or wave.size == 0:
-        raise AudioError(f"cannot finish a waveform of shape {list(wave.shape)}; it must be [T] with T at least 1")
-    check_finite(wave, "the waveform")
+    for wave in waves:
+        if wave.ndim != 1 or wave.size == 0:
+            raise AudioError(f"cannot finish a waveform of shape {list(wave.shape)}; it must be [T] with T at least 1")
+        check_finite(wave, "the waveform")
+    if settings.rate is not None:
+        waves, rate = [resample(wave, rate, settings.rate) for wave in waves], settings.rate
+    told: list[dict[str, Any]] = [{} for _ in waves]
+    notice = None
+    if settings.separate.passes and separator is None:
+        notice = NOT_INSTALLED
+    elif settings.separate.passes and separator is not None:
+        made = separator(waves, rate, settings.separate)
+        waves = [one.wave for one in made]
+        told = [{"vocals_removed_lu": [_rounded(level) for level in one.removed]} for one in made]
+    return [_finished(wave, rate, settings, facts, notice) for wave, facts in zip(waves, told, strict=True)]
+
+
+def _finished(
+    wave: np.ndarray, rate: int, settings: PostSettings, facts: dict[str, Any], notice: str | None
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """One clip from its separation on."""
+    offset = float(wave.mean(dtype=np.float64)) if settings.remove_dc else 0.0
+    if abs(offset) > OFFSET:
+        wave = (wave - offset).astype(np.float32)
     samples = len(wave) if settings.seconds is None else round(settings.seconds * rate)
     # Fading before padding softens the end of the sound, not of the silence after it.
     wave = fit_length(_faded(wave[:samples], round(settings.fade_ms / 1000 * rate)), samples)
     if settings.loudness is None:
         loudness = integrated_loudness(wave, rate)
-        before, after, peak, gain, notice = loudness, loudness, true_peak(wave, rate), 0.0, None
+        before, after, peak, gain, missed = loudness, loudness, true_peak(wave), 0.0, None
     else:
         wave, done = normalize_loudness(wave, rate, settings.loudness, settings.ceiling)
-        before, after, peak, gain, notice = done.before, done.after, done.true_peak, done.gain_db, done.notice
+        before, after, peak, gain, missed = done.before, done.after, done.true_peak, done.gain_db, done.notice
     return wave, {
         "seconds": len(wave) / rate,
+        **facts,
         "loudness_before": _rounded(before),
         "loudness": _rounded(after),
         "true_peak": _rounded(peak),
         "gain_db": _rounded(gain),
-        "notice": notice,
+        "notice": "; ".join(text for text in (notice, missed) if text) or None,
     }
 
 

@@ -1,16 +1,17 @@
-"""How clips are sampled."""
+"""How clips are sampled, and what is done to them before a listener gets them."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from plaudit.errors import RecipeError
+from plaudit.audio_format import AudioFormat
 from plaudit.flow.guidance import Guidance
 from plaudit.flow.solvers import Solver
 from plaudit.flow.trajectories import Trajectory
-from plaudit.settings import Count, Positive, Settings
+from plaudit.settings import Count, CountOrZero, NotNegative, Positive, Settings, nearest, validated, with_changes
 
 
 class Piece(Settings):
@@ -56,9 +57,79 @@ class SamplingSettings(Settings):
         values = self.model_dump()
         if "weight" in changes:
             values["guidance"]["weight"] = changes.pop("weight")
-        try:
-            return SamplingSettings.model_validate(values | changes)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise RecipeError(f"sampling: {where}: {first['msg'].removeprefix('Value error, ')}") from None
+        return validated(SamplingSettings, values | changes, "sampling")
+
+
+class SeparationSettings(Settings):
+    """Passes of source separation, each over what the one before left; see plaudit.generate.separation.
+
+    passes: 0 leaves it out (published: 3). model: a name that the demucs package knows, `hf://NAMESPACE/NAME` on the
+    Hub, or a folder of models. keep: the stems that are summed; None is all but vocals. stop_below: a pass that took
+    out vocals (more exactly, what is not kept) quieter than so many LU relative to the clip is the last; None makes all
+    passes. segment: seconds that the network sees at once, which bounds its memory; None is the model's own.
+    overlap: the share of a segment that the next one shares.
+    """
+
+    passes: CountOrZero = 0
+    model: Annotated[str, Field(min_length=1)] = "mdx_extra"
+    keep: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    stop_below: Annotated[float, Field(le=0)] | None = None
+    segment: Positive | None = None
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.25
+
+
+class PostSettings(Settings):
+    """From what a model makes to what a listener gets; see plaudit.generate.postprocess for the order.
+
+    rate: in Hz, None keeps the model's. remove_dc: take off a constant offset. seconds: of the result, a longer clip is
+    cut and a shorter one padded with silence; None keeps the length. fade_ms: at both ends. loudness in LUFS, None
+    leaves it alone. ceiling of the true peak in dBTP.
+    """
+
+    rate: Annotated[int, Field(ge=8000, le=192000)] | None = None
+    separate: SeparationSettings = SeparationSettings()
+    remove_dc: bool = True
+    seconds: Positive | None = None
+    fade_ms: NotNegative = 10.0
+    loudness: Annotated[float, Field(ge=-40, le=-5)] | None = -16.5
+    ceiling: Annotated[float, Field(ge=-20, le=0)] = -1.0
+
+
+class GenerationSettings(Settings):
+    """All that `plaudit generate` can be told of clips, but for what is asked for."""
+
+    sampling: SamplingSettings = SamplingSettings()
+    post: PostSettings = PostSettings()
+    file: AudioFormat = AudioFormat()
+
+    def changed(self, flags: Mapping[str, Any], changes: Sequence[str] = ()) -> GenerationSettings:
+        """These settings with `flags` (key.path -> value, None leaves it) and then `key.path=value` changes.
+
+        A sampling setting's path may leave its section out. RecipeError, in one line, names the nearest known key.
+        """
+        values = self.model_dump()
+        for path, value in flags.items():
+            if value is not None:
+                *sections, name = path.split(".")
+                place = values
+                for section in sections:
+                    place = place[section]
+                place[name] = value
+        merged = with_changes(values, [_full_path(change) for change in changes], "settings")
+        return validated(GenerationSettings, merged, "settings")
+
+    def fitted(self, seconds: float) -> GenerationSettings:
+        """With the length that is sampled (`seconds` where none is asked for) as that of the result, unless set.
+
+        A loop has no ends to fade, and is as long as its latents are.
+        """
+        piece = self.sampling.piece
+        changes = {"fade_ms": 0.0} if piece.loop else {"seconds": self.post.seconds or piece.seconds or seconds}
+        return self.model_copy(update={"post": self.post.model_copy(update=changes)})
+
+
+def _full_path(change: str) -> str:
+    sections, sampling = list(GenerationSettings.model_fields), list(SamplingSettings.model_fields)
+    head = change.split("=")[0].split(".")[0].strip()
+    meant = head if head in sections else nearest(head, [*sections, *sampling])
+    return f"sampling.{change}" if meant in sampling else change

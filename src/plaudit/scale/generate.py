@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from plaudit import hub
+from plaudit.audio_format import AudioFormat
 from plaudit.generate.clips import ClipRequest, make_clips
+from plaudit.generate.delivery import Delivery, prepared_delivery
 from plaudit.generate.execution import Execution
 from plaudit.generate.model import ANYHOW, TextToMusic
-from plaudit.generate.postprocess import PostprocessSettings
-from plaudit.generate.settings import SamplingSettings
+from plaudit.generate.settings import PostSettings, SamplingSettings
 from plaudit.scale.cluster import Cluster, findable, on_ray
 
 
-def make_clips_on_ray(
+def stream_clips_on_ray(
     names: tuple[str, str | None],
     model: TextToMusic,
     requests: Sequence[ClipRequest],
@@ -24,28 +25,28 @@ def make_clips_on_ray(
     folder: Path,
     cluster: Cluster,
     execution: Execution = ANYHOW,
-    post: PostprocessSettings | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    made: Callable[[Path], None] = lambda path: None,
-) -> list[Path]:
-    """As plaudit.generate.clips.make_clips, for the model and the second model, or None, of these names;
+    delivery: Delivery | None = None,
+) -> Iterator[Path]:
+    """As plaudit.generate.clips.stream_clips, for the model and the second model, or None, of these names;
     `folder` must be the same on all machines.
 
     Batches are those that `model`, the same one loaded here, is given on this machine, so that on like machines the
-    files are those of one process. made(path) hears of them as batches are finished.
+    files are those of one process. They come in order: a batch that is finished early waits for those before it. Each
+    worker loads the delivery's separator itself.
     """
     batch = model.sampler(settings, execution).batch
     execution = execution.model_copy(update={"batch": batch})
     parts = [tuple(requests[start : start + batch]) for start in range(0, len(requests), batch)]
     there = findable(names[0]), None if names[1] is None else findable(names[1])
-    build = partial(_maker, there, cluster.device, settings, folder.absolute(), execution, post)
-    done = 0
-    for _, paths in on_ray(build, parts, cluster):
-        for path in paths:
-            made(folder / path.name)
-        done += len(paths)
-        progress(done, len(requests))
-    return [folder / f"{request.id}.wav" for request in requests]
+    told = None if delivery is None else (delivery.post, delivery.file)
+    build = partial(_maker, there, cluster.device, settings, folder.absolute(), execution, told)
+    early: dict[int, list[Path]] = {}
+    following = 0
+    for number, paths in on_ray(build, parts, cluster):
+        early[number] = paths
+        while following in early:
+            yield from (folder / path.name for path in early.pop(following))
+            following += 1
 
 
 def _maker(
@@ -54,9 +55,10 @@ def _maker(
     settings: SamplingSettings,
     folder: Path,
     execution: Execution,
-    post: PostprocessSettings | None,
+    told: tuple[PostSettings, AudioFormat] | None,
 ) -> Callable[[tuple[ClipRequest, ...]], list[Path]]:
     model = hub.load(names[0], device)
     if names[1] is not None:
         model = replace(model, second=hub.load(names[1], device))
-    return lambda requests: make_clips(model, requests, settings, folder, execution, post)
+    delivery = None if told is None else prepared_delivery(*told, hub.resolve_device(device))
+    return lambda requests: make_clips(model, requests, settings, folder, execution, delivery)

@@ -18,7 +18,7 @@ from plaudit.evaluate.compare.wording import finding, summary
 from plaudit.evaluate.directions import lower_is_better
 from plaudit.evaluate.html import csv_of
 from plaudit.evaluate.results_table import ClipRow, Evaluation
-from plaudit.evaluate.statistics import RESAMPLES, Array, mixed_difference, paired_difference
+from plaudit.evaluate.statistics import RESAMPLES, Array, expanded, mixed_difference, paired_difference
 from tests.evaluate.compare.tables import clips, write_table
 
 PUBLISHED = Path(__file__).parents[3] / "../shared/real/clips.csv"
@@ -32,8 +32,9 @@ def assert_scipys(row: Comparison, before: Array, after: Array) -> None:
     """Every figure of a row, worked out by SciPy from the clips."""
     gaps = after - before
     interval = stats.bootstrap(
-        (gaps,), np.mean, method="BCa", n_resamples=RESAMPLES, rng=np.random.default_rng(0)
-    ).confidence_interval
+        (gaps,), np.mean, method="BCa", confidence_level=expanded(len(gaps)), n_resamples=RESAMPLES,
+        rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
     t = stats.ttest_rel(after, before)
     flips = stats.permutation_test(
         (after, before), lambda a, b, axis: np.mean(a - b, axis=axis), permutation_type="samples",

@@ -12,6 +12,7 @@ from plaudit.evaluate.statistics import (
     benjamini_hochberg,
     differences,
     effect_size,
+    expanded,
     hedges_correction,
     holm,
     paired_difference,
@@ -30,7 +31,7 @@ def test_the_paired_difference_is_scipys() -> None:
     assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(AFTER, BEFORE).pvalue, abs=1e-12)
     interval = stats.bootstrap(
         (AFTER, BEFORE), lambda a, b, axis: (a - b).mean(axis=axis), paired=True, method="BCa",
-        n_resamples=RESAMPLES, rng=np.random.default_rng(3),
+        confidence_level=expanded(40), n_resamples=RESAMPLES, rng=np.random.default_rng(3),
     ).confidence_interval  # fmt: skip
     assert (found.difference.low, found.difference.high) == pytest.approx(tuple(interval), abs=1e-9)
     flipped = stats.permutation_test(
@@ -47,10 +48,17 @@ def test_a_bca_interval_is_efrons_formula() -> None:
     bias = stats.norm.ppf((draws < gaps.mean()).mean())
     lean = (gaps - gaps.mean()) / (n - 1)  # how the mean moves when one clip is left out
     acceleration = (lean**3).sum() / (6 * (lean**2).sum() ** 1.5)
-    ends = [bias + stats.norm.ppf(q) for q in (0.025, 0.975)]
+    ends = [bias + stats.norm.ppf(q) for q in (0.5 - expanded(n) / 2, 0.5 + expanded(n) / 2)]
     levels = [stats.norm.cdf(bias + z / (1 - acceleration * z)) for z in ends]
     found = bca_mean(gaps, seed=0, resamples=200_000)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, levels)), abs=2e-3)
+
+
+def test_the_level_is_expanded_so_that_a_bootstrap_of_normal_values_is_as_wide_as_students() -> None:
+    for count in (5, 40, 1000):
+        reach = stats.norm.ppf((1 + expanded(count)) / 2) * np.sqrt((count - 1) / count)
+        assert reach == pytest.approx(stats.t.ppf(0.975, count - 1))
+    assert expanded(10**6) == pytest.approx(0.95, abs=1e-5)
 
 
 def test_a_bca_interval_leans_to_the_longer_tail() -> None:

@@ -12,6 +12,7 @@ from plaudit.evaluate.statistics.intervals import (
     bootstrap_replicates,
     bootstrap_statistic,
     centred_interval,
+    expanded,
     percentile_interval,
     without_spread,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "differences",
     "effect_size",
     "equivalence_test",
+    "expanded",
     "hedges_correction",
     "holm",
     "mixed_difference",

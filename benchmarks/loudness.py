@@ -1,0 +1,137 @@
+"""How well loudness and true peak are held: `python benchmarks/loudness.py [FOLDER ...]` prints the counts.
+
+Every audio file of the folders, 200 synthetic clips and 24 of the embedded model are post-processed at -16.5 LUFS
+under -1 dBTP, written as 16-bit wav with dither and as flac of 24 bits, read back, and measured with other meters than
+the package's: pyloudnorm as it is, and the larger of scipy's polyphase interpolations by 4 and by 8. `--files-only`
+leaves the made clips out.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyloudnorm
+from scipy.signal import oaconvolve, resample_poly, sawtooth, square
+
+from plaudit.audio import audio_files, read_audio
+from plaudit.audio_format import AudioFormat, decode_audio, encode_audio
+from plaudit.generate.postprocess import postprocess
+from plaudit.generate.settings import PostSettings
+
+TARGET, CEILING = -16.5, -1.0
+FORMATS = (AudioFormat(), AudioFormat(container="flac", bits=24))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one clip: loudness in LUFS and true peak in dBTP of the worst file of it, and the notice, if any."""
+
+    name: str
+    loudness: float
+    true_peak: float
+    notice: str | None
+
+    @property
+    def held(self) -> bool:
+        """Whether target and ceiling hold in what was read back."""
+        return abs(self.loudness - TARGET) <= 0.1 and self.true_peak <= CEILING
+
+
+def outcome(name: str, wave: np.ndarray, rate: int, formats: tuple[AudioFormat, ...] = FORMATS) -> Outcome:
+    """What comes of a clip [T] in each format: the loudness farthest off, and the highest peak."""
+    [(finished, measured)] = postprocess([wave], rate, PostSettings())
+    loudness, peaks, meter = [], [], pyloudnorm.Meter(rate)
+    for file in formats:
+        heard = decode_audio(encode_audio(finished, rate, file)).astype(np.float64)
+        loudness.append(float(meter.integrated_loudness(heard)) if len(heard) >= 0.4 * rate else -np.inf)
+        peaks.append(peak(heard))
+    worst = max(loudness, key=lambda value: abs(value - TARGET))
+    return Outcome(name, worst, max(peaks), measured["notice"])
+
+
+def peak(wave: np.ndarray) -> float:
+    """True peak in dBTP of a waveform [T]."""
+    highest = max(float(np.abs(resample_poly(wave, times, 1)).max()) for times in (4, 8))
+    return 20 * float(np.log10(max(highest, 1e-10)))
+
+
+def synthetic(rate: int = 44100, seconds: float = 4.0) -> Iterator[tuple[str, np.ndarray]]:
+    """200 named clips: tones, waves with edges, noises, bursts, clicks, silence, and what goes wrong in practice."""
+    time = np.arange(round(seconds * rate)) / rate
+    dice = np.random.default_rng(0)
+    for number, hertz in enumerate(np.geomspace(10, 0.49 * rate, 60)):
+        yield f"tone {hertz:.0f} Hz", 10 ** (-(number % 7) / 2) * np.sin(2 * np.pi * hertz * time)
+    for shape in (square, sawtooth):
+        for hertz in np.geomspace(20, 8000, 15):
+            yield f"full-scale {shape.__name__} {hertz:.0f} Hz", shape(2 * np.pi * hertz * time)
+    for number in range(30):
+        slope = number % 3  # white, pink, brown
+        spectrum = np.fft.rfft(dice.standard_normal(len(time))) / np.arange(1, len(time) // 2 + 2) ** (slope / 2)
+        noise = np.fft.irfft(spectrum, len(time))
+        yield f"noise {number}", 10 ** (dice.uniform(-50, 10) / 20) * noise / np.abs(noise).max()
+    for number in range(30):
+        hits = (dice.random(len(time)) < dice.choice([2, 8, 30]) / rate) * dice.choice([-1, 1], len(time))
+        ring = np.exp(-np.arange(rate // 4) / (dice.uniform(0.005, 0.08) * rate))
+        ring *= np.sin(2 * np.pi * dice.uniform(60, 4000) * np.arange(len(ring)) / rate)
+        yield f"hits {number}", oaconvolve(hits, ring)[: len(time)] * 10 ** (dice.uniform(-40, 6) / 20)
+    for number in range(30):
+        mix = sum(dice.random() * sawtooth(2 * np.pi * hertz * time) for hertz in dice.uniform(50, 2000, 4))
+        mix = mix * (0.2 + dice.random()) + dice.uniform(-0.3, 0.3)
+        clipped = np.clip(2 * mix, -1, 1)
+        yield f"mix with offset, clipped {number}", clipped * 10 ** (dice.uniform(-50, 0) / 20)
+    for number in range(10):
+        length = 0.4 + 0.05 * number if number < 7 else 0.1 * (number - 6)
+        yield f"short {length:.2f} s", dice.standard_normal(round(length * rate)) * 0.1
+    yield "silence", np.zeros(len(time))
+    yield "offset alone", np.full(len(time), 0.3)
+    yield "near silence", 1e-6 * dice.standard_normal(len(time))
+    yield "very quiet", 10 ** (-60 / 20) * dice.standard_normal(len(time))
+    for level in (1.0, 0.1):
+        yield f"one click of {level:g}", level * (np.arange(len(time)) == len(time) // 2)
+    yield "clicks every half second", 1.0 * (np.arange(len(time)) % (rate // 2) == rate // 4)
+    yield "loud, then quiet", np.where(time < 1, 1.0, 0.01) * dice.standard_normal(len(time))
+    yield "music with one hit", 0.01 * np.sin(2 * np.pi * 440 * time) + 1.0 * (np.arange(len(time)) // 40 == 1000)
+    yield "full-scale constant switching", np.sign(np.sin(2 * np.pi * 3 * time) + 1e-9)
+
+
+def generated(count: int = 24) -> Iterator[tuple[str, np.ndarray, int]]:
+    """Clips of the embedded model."""
+    import plaudit
+
+    music = plaudit.load("embedded")
+    prompts = ("slow sad piano in a minor key", "fast drums and bass", "calm ambient pads")
+    told = [prompts[number % len(prompts)] for number in range(count)]
+    waves = music.generate(told, list(range(count)), music.config.sampling)
+    for number, wave in enumerate(waves.numpy()):
+        yield f"embedded {number}", wave, music.codec.sample_rate
+
+
+def report(title: str, outcomes: list[Outcome]) -> None:
+    """Counts and the worst values; those that are not held, with their notices."""
+    held = [one for one in outcomes if one.held]
+    missed = [one for one in outcomes if not one.held]
+    print(f"{title}: {len(held)} of {len(outcomes)} within 0.1 LU of {TARGET:g} LUFS and under {CEILING:g} dBTP")
+    if held:
+        off = max(abs(one.loudness - TARGET) for one in held)
+        print(f"  worst of these: {off:.3f} LU off, {max(one.true_peak for one in held):.3f} dBTP")
+    print(f"  of the others, {sum(one.notice is not None for one in missed)} of {len(missed)} have a notice:")
+    for one in missed:
+        print(f"    {one.name}: {one.loudness:.2f} LUFS, {one.true_peak:.2f} dBTP: {one.notice}")
+
+
+def main(arguments: list[str]) -> None:
+    """Prints a paragraph for each folder, one for the synthetic clips and one for the generated."""
+    for folder in [Path(name) for name in arguments if not name.startswith("--")]:
+        report(str(folder), [outcome(path.name, *read_audio(path)) for path in audio_files([folder])])
+    if "--files-only" not in arguments:
+        made = [(name, wave.astype(np.float32)) for name, wave in synthetic()]
+        report("synthetic", [outcome(name, wave, 44100) for name, wave in made])
+        report("generated", [outcome(*clip) for clip in generated()])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
