@@ -75,6 +75,7 @@ def test_a_folder_of_another_sweep_is_refused(swept: Path) -> None:
     before = contents(swept)
     refused("sampling.steps; choose another --output", "score", "a=embedded", "-n", "2", "--steps", "2",
             "--reference-clips", "4", "--score", "0", "--score", "3", "-o", swept)  # fmt: skip
+    refused("holds a sweep of kind score", "injections", "embedded", "-n", "2", "-o", swept)
     assert contents(swept) == before
 
 

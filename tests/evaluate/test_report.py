@@ -1,5 +1,6 @@
 import base64
 import csv
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from plaudit.audio import write_wav
 from plaudit.errors import RunError
@@ -15,7 +18,7 @@ from plaudit.evaluate.compare.pairing import pair
 from plaudit.evaluate.compare.systems import read_systems
 from plaudit.evaluate.report.data import ReportData, Sample, read_curves
 from plaudit.evaluate.report.page import write_report
-from plaudit.evaluate.report.plots import DARK, LIGHT, darkened, running_mean
+from plaudit.evaluate.report.plots import DARK, LIGHT, darkened, name_points, running_mean
 from plaudit.evaluate.report.wording import number, percent
 from tests.browser import chromium
 from tests.evaluate.report_example import CAPTIONS, RATE, STAGES, example, scores
@@ -329,3 +332,19 @@ def test_curves_survive_kills_and_continuations(tmp_path: Path) -> None:
 
 def test_a_running_mean_has_its_known_answer() -> None:
     np.testing.assert_allclose(running_mean(np.array([1.0, 3.0, 5.0, 7.0]), 2), [1.0, 2.0, 4.0, 6.0])
+
+
+def test_names_of_points_that_lie_close_keep_apart() -> None:
+    figure = Figure(figsize=(4.9, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    points = [(0.0, 0.0), (0.05, 0.02), (0.1, 0.0), (0.5, 1.0), (0.52, 1.0)]
+    axes.plot(*zip(*points, strict=True), "o")
+    axes.margins(0.12)
+    name_points(axes, points, ["SFT", "Expert iteration", "CRPO", "they part here", "Cross-load"], ["#000000"] * 5)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 5
+    assert not [(a, b) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
+    whole = axes.get_window_extent()
+    assert all(whole.x0 - 10 <= box.x0 and box.x1 <= whole.x1 + 10 for box in boxes)

@@ -11,6 +11,7 @@ from plaudit.cli.concepts import ClapName, DetectorKind, DetectorName, Vocabular
 from plaudit.cli.console import ConsoleReporter, result_console, show_json, show_table
 from plaudit.cli.score import RewardName
 from plaudit.cli.sweep_panel import (
+    check_kind,
     check_sets,
     held,
     held_out_prompts,
@@ -102,7 +103,7 @@ def score(
     own = {
         label: read_model_config(f).sampling.changed(steps=steps, weight=guidance) for label, f in folders.items()
     }
-    with held(output):
+    with held(output, "score"):
         held_out = held_out_prompts(prompts, count, next(iter(folders.values())))
         panel = panel_of_options(
             held_out, output, reference, reference_clips, reward, clap, detector, vocabulary, metric or []
@@ -179,12 +180,13 @@ def injections(
     check_sets(metric or [])
     if recipe is not None:
         experiment = load_recipe(recipe, changes)
+        check_kind(output, "injections")
         table = sweep_recipe(experiment, run, output, ConsoleReporter(), sets_of(metric or []))
         settings = {"recipe": experiment.model_dump(mode="json")}
         page = write_injections(table, settings, output)
     else:
         folders = swept_models(models or [])
-        with held(output):
+        with held(output, "injections"):
             held_out = held_out_prompts(prompts, count, next(iter(folders.values())))
             panel = panel_of_options(
                 held_out, output, reference, reference_clips, reward, clap, detector, vocabulary, metric or []

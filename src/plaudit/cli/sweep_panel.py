@@ -50,12 +50,24 @@ def trial_of(panel: Panel, seed: int, batch: int | None, metrics: list[str]) -> 
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Nobody else may write there meanwhile."""
+def held(folder: Path, kind: str) -> Iterator[None]:
+    """Nobody else may write there meanwhile; RunError where the folder is that of another kind of sweep."""
     from plaudit.runs import opened
 
+    check_kind(folder, kind)
     with opened(folder):
         yield
+
+
+def check_kind(folder: Path, kind: str) -> None:
+    """RunError where the folder holds a sweep of another kind, whose page this one would replace."""
+    from plaudit.assets import read_json
+    from plaudit.errors import RunError
+    from plaudit.evaluate.sweeps.files import NUMBERS
+
+    there = read_json(folder / NUMBERS).get("kind") if (folder / NUMBERS).exists() else kind
+    if there != kind:
+        raise RunError(f"{folder} holds a sweep of kind {there}; choose another --output")
 
 
 def held_out_prompts(prompts: Path | None, count: int, model: Path) -> HeldOut:

@@ -11,6 +11,7 @@ from typing import Any
 from plaudit.assets import write_atomically, write_json
 from plaudit.audio import read_audio
 from plaudit.errors import AudioError, RunError
+from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.html import csv_of, data_address, rendered, replaced_whole
 from plaudit.evaluate.report import drawn, plots, watch, wording
 from plaudit.evaluate.report.data import CorpusFacts, ReportData, RunFacts, Sample
@@ -161,7 +162,14 @@ def _prompt_players(folder: Path, number: int, sample: Sample, data: ReportData)
             plots.save_spectrogram(folder / "audio" / f"{name}.png", *read_audio(source))
         except AudioError:
             picture, note = None, "This clip is silent or cannot be read."
-        measured = {"reward": stage.scores.reward, "CLAP": stage.scores.clap, "utility": stage.scores.utility}
-        scores = [f"{k} {wording.number(v[sample.row], 2)}" for k, v in measured.items() if v is not None]
+        scores = _told(stage.scores, sample.row)
         players.append(Player(stage.title, colour, f"audio/{target.name}", picture, note, scores))
     return PromptPlayers(data.stages[0].scores.prompts[sample.row], players)
+
+
+def _told(scores: StageScores, row: int) -> list[str]:
+    """What is known of one clip."""
+    named = {"reward": "reward", "clap": "CLAP", "concepts": "concepts", "utility": "utility"}
+    values = {told: getattr(scores, name) for name, told in named.items()}
+    known = {told: found[row] for told, found in values.items() if found is not None and found[row] == found[row]}
+    return [f"{told} {wording.number(value, 2)}" for told, value in known.items()]

@@ -155,7 +155,7 @@ def training_curve(curve: Curve, colour: int) -> Draw:
         shade = LIGHT.stages[colour % len(LIGHT.stages)]
         axes.plot(steps, values, color=shade, alpha=0.28, linewidth=0.8)
         smooth = running_mean(values, max(1, len(values) // 30))
-        axes.plot(steps, smooth, color=shade, linewidth=1.9)
+        axes.plot(steps, smooth, color=shade, linewidth=1.9, marker="" if len(values) > 1 else "o")
         axes.annotate(f"{smooth[-1]:.3g}", (steps[-1], smooth[-1]), (4, 0), textcoords="offset points",
                       va="center", color=shade, fontweight="bold", fontsize=9)  # fmt: skip
         low, high = np.quantile(values, [0.005, 0.995])
