@@ -20,6 +20,7 @@ from plaudit.evaluate.report.data import ReportData, Sample, read_curves
 from plaudit.evaluate.report.page import write_report
 from plaudit.evaluate.report.plots import DARK, LIGHT, darkened, name_points, running_mean
 from plaudit.evaluate.report.wording import number, percent
+from plaudit.evaluate.sweeps.score import Sweep
 from tests.browser import chromium
 from tests.evaluate.report_example import CAPTIONS, RATE, STAGES, example, scores
 
@@ -282,6 +283,13 @@ def test_a_run_without_truth_votes_sweep_or_clips_has_a_report(data: ReportData,
     assert {metric for _, metric in page.cells} == {"reward", "clap", "frechet", "wins_previous", "wins_baseline"}
     assert "audio" not in page.elements
     assert json.loads((tmp_path / "report" / "report.json").read_text())["stages"][0]["utility"] is None
+
+
+def test_a_sweep_that_nobody_can_judge_is_told_and_the_rest_is_reported(data: ReportData, tmp_path: Path) -> None:
+    silent = Sweep("CRPO", [0.0], [data.stages[0].scores], {1.5: "clip 3 is silent"})
+    index = write_report(ReportData(run=data.run, stages=data.stages[:1], sweeps=[silent]), tmp_path / "report")
+    text = plain(Page(index.read_text()).text)
+    assert "CRPO: too few of its clips can be judged to say" in text and "asked for 1.5, clip 3 is silent" in text
 
 
 def test_real_audio_wins_by_reward_and_the_page_says_what_that_is_worth(data: ReportData, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def _write_into(folder: Path, data: ReportData, results: Results) -> None:
         coverage=wording.coverage_finding(data.coverage_scale) if "concepts" in results.metrics else "",
         reward_finding=wording.reward_finding(results),
         sweep_findings=[wording.sweep_finding(sweep, utility) for sweep in results.sweeps],
+        sweeps_unjudged=[wording.unjudged_finding(sweep) for sweep in data.sweeps if not sweep.judged],
         stage_charts=drawn.stage_charts(results, utility),
         change_charts=drawn.change_charts(results, utility),
         watch_charts=drawn.watch_charts(results, utility),

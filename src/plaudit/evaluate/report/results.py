@@ -92,7 +92,7 @@ def summarize(data: ReportData) -> Results:
     return Results(
         stages=rows,
         overall=[Change(change.metric, change.difference) for change in overall],
-        sweeps=[sweep_row(sweep) for sweep in data.sweeps],
+        sweeps=[sweep_row(sweep) for sweep in data.sweeps if sweep.judged],
         wins_by="utility" if "utility" in known else "reward",
         tests=tests,
         reward=data.reward,

@@ -7,7 +7,7 @@ from plaudit.evaluate.overoptimization import Paid, flag_sentence
 from plaudit.evaluate.report.names import IN_SENTENCES
 from plaudit.evaluate.report.results import Results, StageRow
 from plaudit.evaluate.statistics import Interval
-from plaudit.evaluate.sweeps.score import SweepRow
+from plaudit.evaluate.sweeps.score import Sweep, SweepRow
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -176,6 +176,12 @@ def sweep_finding(sweep: SweepRow, utility_name: str) -> str:
     for score, reason in sweep.unjudged.items():
         sentence += f" The clips asked for {score:g} are in none of this: {reason}."
     return sentence
+
+
+def unjudged_finding(sweep: Sweep) -> str:
+    """Why there is nothing to say of a sweep."""
+    reasons = "; ".join(f"asked for {score:g}, {reason}" for score, reason in sweep.unjudged.items())
+    return f"{sweep.stage}: too few of its clips can be judged to say whether it follows the score ({reasons})."
 
 
 def coverage_finding(scale: tuple[float, float] | None) -> str:

@@ -26,6 +26,11 @@ class Sweep:
     points: list[StageScores]
     unjudged: dict[float, str] = field(default_factory=dict)
 
+    @property
+    def judged(self) -> bool:
+        """Whether enough of its points can be judged to speak of it."""
+        return len(self.points) > 1
+
 
 @dataclass(frozen=True)
 class SweepRow:
@@ -52,7 +57,7 @@ class SweepRow:
 
 def sweep_row(sweep: Sweep) -> SweepRow:
     """The numbers of a sweep; RunError where fewer than two of its points can be judged."""
-    if len(sweep.asked) != len(sweep.points) or len(sweep.points) < 2:
+    if len(sweep.asked) != len(sweep.points) or not sweep.judged:
         reasons = "".join(f"; at {score:g}: {reason}" for score, reason in sweep.unjudged.items())
         raise RunError(
             f"the sweep of {sweep.stage} has {len(sweep.points)} points for {len(sweep.asked)} scores{reasons}"
