@@ -89,6 +89,8 @@ def test_a_cell_that_cannot_be_judged_has_a_reason_and_no_numbers() -> None:
     cell = table.cell("add", "global_adaln")
     assert (cell.reward, cell.frechet, cell.changes, cell.unjudged) == (None, None, [], "clip 3 is silent")
     assert table.clips == 24
+    with pytest.raises(RunError, match="no cell of the table can be judged; the first: clip 3 is silent"):
+        cross_table([replace(one, scores="clip 3 is silent") for one in cells()])
 
 
 def held(page: str, name: str) -> str:

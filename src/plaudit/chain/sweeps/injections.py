@@ -51,8 +51,7 @@ def cross_load_models(
 ) -> CrossTable:
     """Every model, by its label, in the forward pass of every injection; cells lie in `folder`/<label>/<injection>.
 
-    sampling: by label. A model is loaded once, and what an injection does not share with it is
-    as at initialization.
+    sampling: by label. What an injection does not share with a model is as at initialization.
     """
     check_injections(injections)
     rows = [_row(label, model, injections, folder, sampling[label], device) for label, model in models.items()]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from plaudit.errors import RunError
 from plaudit.evaluate.changes import SEED, Change, changes_between, clip_values, corrected
 from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.results_table import MetricResult
@@ -59,7 +60,9 @@ class CrossTable:
 
 
 def cross_table(cells: Sequence[CrossCell]) -> CrossTable:
-    """The numbers of all cells, and how each differs from its model's own injection."""
+    """The numbers of all cells, and how each differs from its model's own injection; RunError where none has any."""
+    if cells and all(isinstance(cell.scores, str) for cell in cells):
+        raise RunError(f"no cell of the table can be judged; the first: {cells[0].scores}")
     natives = {c.model: c.scores for c in cells if c.native and not isinstance(c.scores, str)}
     groups, tests = corrected([_against(cell, natives.get(cell.model)) for cell in cells])
     return CrossTable(
