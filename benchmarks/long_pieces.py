@@ -12,8 +12,7 @@ import sys
 import time
 
 from plaudit import hub
-from plaudit.chain.results import PROMPT_SEED
-from plaudit.corpus.embedded.source import EmbeddedCorpus
+from plaudit.chain.panel import embedded_prompts
 from plaudit.evaluate.evaluator import embed_audio
 from plaudit.evaluate.statistics import bootstrap_mean, paired_difference
 
@@ -29,7 +28,7 @@ def main(prompts: int, times: int) -> None:
     """Makes the pieces of all ways and prints the table."""
     music, reward, clap = hub.load("embedded"), hub.load_reward_model("embedded"), hub.build(hub.CLAPS, "embedded")
     seconds, rate = music.config.seconds, music.codec.sample_rate
-    captions = [clip.caption for clip in EmbeddedCorpus(prompts, seconds, PROMPT_SEED, 0.0, 0.0).clips]
+    captions = embedded_prompts(prompts, seconds).prompts
     texts = clap.text(captions).detach().numpy()
     rewards, claps, seeds = {}, {}, list(range(prompts))
     for way, piece in WAYS.items():

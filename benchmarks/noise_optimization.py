@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from plaudit import hub
-from plaudit.chain.results import PROMPT_SEED
+from plaudit.chain.panel import embedded_prompts
 from plaudit.corpus.embedded.listeners import utility
 from plaudit.corpus.embedded.probes import load_probes, measure
-from plaudit.corpus.embedded.source import EmbeddedCorpus
 from plaudit.evaluate.statistics import paired_difference
 from plaudit.generate.optimize import NoiseOptimization, Optimizer, optimize_noise
 
@@ -27,8 +26,8 @@ BATCH = 4
 def main(prompts: int, iterations: int = 5, steps: int = 8) -> None:
     """Makes the clips of all four ways and prints the table."""
     music, reward, probes = hub.load("embedded"), hub.load_reward_model("embedded"), load_probes()
-    clips = EmbeddedCorpus(prompts, music.config.seconds, PROMPT_SEED, 0.0, 0.0).clips
-    captions, truths = [clip.caption for clip in clips], [clip.truth for clip in clips]
+    found = embedded_prompts(prompts, music.config.seconds)
+    captions, truths = found.prompts, found.truths
     settings = music.config.sampling.changed(steps=steps, precision="no")
     optimizer = Optimizer("embedded", reward, NoiseOptimization(iterations=iterations))
     made: dict[str, list[Tensor]] = {"plain": [], "optimized": [], f"best of {iterations + 1}": []}

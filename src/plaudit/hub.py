@@ -228,6 +228,14 @@ def folder_digest(folder: Path) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
 
+def model_digest(folder: Path) -> str:
+    """A hash of a text-to-music model: weights, configuration, and the codec and text encoder that this names."""
+    config = read_model_config(folder)
+    parts = [_hash(folder / name) for name in ("model.safetensors", "config.json") if (folder / name).exists()]
+    parts += [digest(CODECS, config.codec), digest(TEXT_ENCODERS, config.text_encoder)]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+
+
 def weights_digest(*names: str) -> str:
     """A hash of the shipped weights of these names."""
     paths = [EMBEDDED / name / "model.safetensors" for name in names]

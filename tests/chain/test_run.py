@@ -64,7 +64,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_run_reaches_a_report_with_every_stage(whole: Path) -> None:
     assert (whole / "report" / "index.html").is_file()
-    results = json.loads((whole / "report" / "results.json").read_text())
+    results = json.loads((whole / "report" / "report.json").read_text())
     names = [stage["key"] for stage in results["stages"]]
     assert names == ["baseline", "sft", "expert_iteration", "cross_load", "crpo", "finished"]
     assert set(weights(whole)) == {"reward", "sft", "expert_iteration", "cross_load", "crpo"}

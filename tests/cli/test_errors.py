@@ -88,6 +88,8 @@ def test_bad_audio_is_named_and_the_rest_is_scored(tmp_path: Path) -> None:
         "reward probe",
         "reward calibrate",
         "bench solvers",
+        "sweep score",
+        "sweep injections",
     ],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:

@@ -13,7 +13,7 @@ from tests.evaluate.report_example import example
 def test_the_last_line_is_the_watch_over_the_reward(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "clips").mkdir()
     folder = write_report(example(tmp_path / "clips", prompts=8, players=0), tmp_path / "report").parent
-    watch = json.loads((folder / "results.json").read_text())["watch"]
+    watch = json.loads((folder / "report.json").read_text())["watch"]
     _say(folder, json=False)
     assert capsys.readouterr().out.splitlines() == [f"Report: {folder / 'index.html'}", watch]
     _say(folder, json=True)

@@ -16,8 +16,9 @@ from plaudit.evaluate.report.data import (
     RunFacts,
     Sample,
     StageResult,
-    Sweep,
 )
+from plaudit.evaluate.results_table import MetricResult
+from plaudit.evaluate.sweeps.score import Sweep
 
 CAPTIONS = [
     "slow sad piano in a minor key",
@@ -48,6 +49,11 @@ def scores(rng: np.random.Generator, count: int, lift: float, utility: bool = Tr
         embeddings=embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True),
         frechet=distance,
         frechet_replicates=distance + 0.05 + rng.normal(0.0, 0.02, 300),
+        concepts=np.where(np.arange(count) % 6 == 5, np.nan, np.round(rng.random(count), 1)) if utility else None,
+        sets=[
+            MetricResult("kernel", distance, distance - 0.1, distance + 0.1, count, "lower", "embedded"),
+            MetricResult("recall", 0.5 + 0.1 * lift, None, None, count, "higher", "embedded", "no interval: repeats"),
+        ],
     )
 
 
@@ -130,4 +136,5 @@ def example(
         ],
         samples=samples,
         choice=choice(np.random.default_rng(4), prompts, utility),
+        coverage_scale=(0.894, 0.217) if utility else None,
     )  # fmt: skip

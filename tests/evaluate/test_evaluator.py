@@ -8,6 +8,9 @@ from torch import Tensor
 from plaudit.errors import AudioError, PlauditError, PromptError, RunError
 from plaudit.evaluate.distances.frechet import frechet_distance
 from plaudit.evaluate.evaluator import StageScores, embed_audio, evaluate_clips, frechet_difference
+from plaudit.evaluate.listening import Listener
+from plaudit.evaluate.reference import reference_of
+from plaudit.evaluate.set_metrics import SET_METRICS
 
 RATE = 8000
 
@@ -41,7 +44,8 @@ def tone(frequency: float, seconds: float = 0.25, level: float = 0.5, rate: int 
 
 FREQUENCIES = [300.0, 800.0, 1300.0, 1800.0, 2300.0, 2800.0]
 PROMPTS = [f"{frequency} Hz tone" for frequency in FREQUENCIES]
-REFERENCE = BandClap().text(PROMPTS * 3).numpy() + np.random.default_rng(0).normal(0, 0.1, (18, 8))
+HEARD = BandClap().text(PROMPTS * 3).numpy() + np.random.default_rng(0).normal(0, 0.1, (18, 8))
+REFERENCE = reference_of(Listener("bands", "d1", BandClap()), HEARD, "tones")
 
 
 def evaluate(waves: list[Tensor], **extra: object) -> StageScores:
@@ -56,7 +60,7 @@ def test_clips_that_do_as_asked_score_better() -> None:
     assert right.clap == pytest.approx(np.ones(6), abs=1e-5)
     assert wrong.clap.mean() < 0.5
     assert right.reward == pytest.approx(np.full(6, 0.5 / np.sqrt(2)), rel=1e-3)
-    assert right.frechet == pytest.approx(frechet_distance(right.embeddings, REFERENCE))
+    assert right.frechet == pytest.approx(frechet_distance(right.embeddings, HEARD))
     assert right.utility is None
 
 
@@ -89,11 +93,17 @@ def test_distances_of_two_stages_are_compared_on_the_same_resampled_prompts() ->
 
 
 def test_scores_are_read_back_exactly(tmp_path: Path) -> None:
-    scores = evaluate([tone(f) for f in FREQUENCIES], truths=[0.1] * 6, listeners=lambda w, t: torch.tensor(t))
+    scores = evaluate(
+        [tone(f) for f in FREQUENCIES],
+        truths=[0.1] * 6,
+        listeners=lambda w, t: torch.tensor(t),
+        coverage=lambda wave, rate, prompt: None if prompt.startswith("300") else 0.5,
+        sets=("kernel", "vendi"),
+    )
     scores.save(tmp_path / "scores")
     back = StageScores.load(tmp_path / "scores")
-    assert back.prompts == scores.prompts and back.frechet == scores.frechet
-    for name in ("reward", "clap", "utility", "embeddings", "frechet_replicates"):
+    assert back.prompts == scores.prompts and back.frechet == scores.frechet and back.sets == scores.sets
+    for name in ("reward", "clap", "utility", "embeddings", "frechet_replicates", "concepts"):
         np.testing.assert_array_equal(getattr(back, name), getattr(scores, name))
 
 
@@ -116,3 +126,21 @@ def test_a_clip_that_is_no_audio_is_named(bad: Tensor) -> None:
 def test_every_prompt_needs_its_clip() -> None:
     with pytest.raises(PromptError, match="5 clips for 6 prompts"):
         evaluate([tone(f) for f in FREQUENCIES[:5]])
+
+
+def test_concepts_are_told_by_clip_and_a_prompt_that_names_none_has_none() -> None:
+    found = evaluate(
+        [tone(f) for f in FREQUENCIES],
+        coverage=lambda wave, rate, prompt: None if prompt.startswith("300") else wave.abs().max().item(),
+    )
+    assert np.isnan(found.concepts[0]) and found.concepts[1:] == pytest.approx(np.full(5, 0.5), abs=0.03)
+    assert evaluate([tone(f) for f in FREQUENCIES]).concepts is None
+
+
+def test_metrics_of_the_set_are_those_of_the_embeddings() -> None:
+    scores = evaluate([tone(f) for f in FREQUENCIES], sets=("kernel", "mauve", "vendi"))
+    kernel, mauve, vendi = scores.sets
+    expected = SET_METRICS["kernel"].measure(scores.embeddings, REFERENCE)[0]
+    assert (kernel.value, kernel.low, kernel.high) == (expected.mean, expected.low, expected.high)
+    assert mauve.value is None and "20" in mauve.note  # six clips are not enough, which is said and not dropped
+    assert vendi.better == "higher" and vendi.embedding == "bands"

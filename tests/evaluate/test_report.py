@@ -1,3 +1,6 @@
+import base64
+import csv
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -6,15 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from plaudit.audio import write_wav
 from plaudit.errors import RunError
+from plaudit.evaluate.compare.pairing import pair
+from plaudit.evaluate.compare.systems import read_systems
 from plaudit.evaluate.report.data import ReportData, Sample, read_curves
 from plaudit.evaluate.report.page import write_report
-from plaudit.evaluate.report.plots import DARK, LIGHT, darkened, running_mean
+from plaudit.evaluate.report.plots import DARK, LIGHT, darkened, name_points, running_mean
 from plaudit.evaluate.report.wording import number, percent
+from plaudit.evaluate.sweeps.score import Sweep
 from tests.browser import chromium
-from tests.evaluate.report_example import CAPTIONS, RATE, example, scores
+from tests.evaluate.report_example import CAPTIONS, RATE, STAGES, example, scores
 
 
 class Page(HTMLParser):
@@ -23,6 +31,7 @@ class Page(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()
         self.references: list[str] = []
+        self.files: dict[str, str] = {}
         self.elements: list[str] = []
         self.attributes: list[str] = []
         self.cells: dict[tuple[str, str], str] = {}
@@ -35,6 +44,8 @@ class Page(HTMLParser):
         self.elements.append(tag)
         self.attributes += values
         self.references += [v for k, v in attrs if k in ("src", "href", "srcset", "poster", "action", "data") and v]
+        if values.get("download"):
+            self.files[values["download"] or ""] = values["href"] or ""
         if "data-metric" in values:
             self._cell = (values["data-stage"] or "", values["data-metric"] or "")
             self.cells[self._cell] = ""
@@ -47,6 +58,18 @@ class Page(HTMLParser):
         self.text += data
         if self._cell:
             self.cells[self._cell] += data
+
+
+    @property
+    def beside(self) -> list[str]:
+        """What the page does not hold itself."""
+        return [reference for reference in self.references if not reference.startswith(("data:", "#"))]
+
+
+def held(page: Page, name: str) -> str:
+    """A file that the page holds for downloading."""
+    address = page.files[name]
+    return base64.b64decode(address.split("base64,", 1)[1]).decode()
 
 
 def plain(text: str) -> str:
@@ -70,17 +93,21 @@ def page(report: Path) -> Page:
     return Page((report / "index.html").read_text())
 
 
-def test_all_that_the_page_refers_to_lies_beside_it(report: Path, page: Page) -> None:
-    assert len(page.references) > 30
-    for reference in page.references:
+def test_all_that_the_page_refers_to_lies_in_it_or_beside_it(report: Path, page: Page) -> None:
+    assert len(page.beside) > 20
+    for reference in page.beside:
         assert not re.match(r"[a-z]+:|/", reference), f"{reference} is not relative"
         assert (report / reference).is_file(), f"{reference} is missing"
-    assert not re.search(r"url\(|@import", (report / "index.html").read_text())
+    text = (report / "index.html").read_text()
+    assert not re.search(r"url\((?!#)|@import", text)
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', text)) <= set(ids)
 
 
 def test_nothing_else_lies_in_the_folder(report: Path, page: Page) -> None:
     files = {str(path.relative_to(report)) for path in report.rglob("*") if path.is_file()}
-    assert files - {"index.html"} == set(page.references)
+    assert files - {"index.html"} == set(page.beside)
     assert [path.name for path in report.parent.iterdir()] == ["report"]
 
 
@@ -101,22 +128,22 @@ def test_captions_are_text_and_nothing_more(page: Page) -> None:
 
 
 def test_the_table_on_the_page_states_the_results(report: Path, page: Page) -> None:
-    results = json.loads((report / "results.json").read_text())
+    results = json.loads((report / "report.json").read_text())
     for stage in results["stages"]:
-        for metric in ("reward", "clap", "frechet", "utility"):
+        for metric in ("reward", "clap", "concepts", "frechet", "utility"):
             value = stage[metric]
             expected = f"{number(value['mean'])}[{number(value['low'])}, {number(value['high'])}]"
             assert page.cells[stage["key"], metric] == expected
         for metric in ("wins_previous", "wins_baseline"):
             shown = page.cells[stage["key"], metric]
             assert shown.startswith(percent(stage[metric]["mean"]) if stage[metric] else "\N{EN DASH}")
-    assert len(page.cells) == 6 * len(results["stages"]) == 30
+    assert len(page.cells) == 7 * len(results["stages"]) == 35
     table = (report / "table.md").read_text()
     assert all(number(stage["reward"]["mean"]) in table for stage in results["stages"])
 
 
 def test_results_are_those_of_the_clips(report: Path, data: ReportData) -> None:
-    results = json.loads((report / "results.json").read_text())
+    results = json.loads((report / "report.json").read_text())
     for row, stage in zip(results["stages"], data.stages, strict=True):
         assert row["reward"]["mean"] == pytest.approx(stage.scores.reward.mean())
         assert row["frechet"]["mean"] == stage.scores.frechet
@@ -124,7 +151,7 @@ def test_results_are_those_of_the_clips(report: Path, data: ReportData) -> None:
     assert gains[0]["difference"]["mean"] == pytest.approx(
         (data.stages[1].scores.reward - data.stages[0].scores.reward).mean()
     )
-    assert results["tests"] == 12  # four stages after the first, three paired metrics
+    assert results["tests"] == 16  # four stages after the first, four paired metrics
     assert gains[0]["p_holm"] >= gains[0]["p_t"]
     assert results["sweeps"][0]["follows"]["mean"] == pytest.approx(1.0)
     assert results["run"]["peak_memory"] == 3_120_000_000
@@ -137,13 +164,72 @@ def test_what_was_run_and_on_what_is_said(page: Page) -> None:
     assert "The reward predicts 74.1 % [72.1 %, 76.0 %] of 1830 held-out votes, 3.1 points below the 77.2 %" in text
 
 
-def test_dark_charts_are_the_light_ones_in_other_colours(report: Path) -> None:
-    for light in report.glob("plots/*[!k].svg"):
-        drawn = light.read_text()
-        dark = light.with_name(f"{light.stem}-dark.svg").read_text()
-        assert LIGHT.card in drawn and LIGHT.card not in dark and DARK.card in dark
-        assert dark == darkened(drawn)
-        assert "href=\"http" not in drawn
+def test_charts_have_the_colours_of_the_page_and_can_be_kept(report: Path, page: Page) -> None:
+    text = (report / "index.html").read_text()
+    drawn = text[text.index("<main>") :]
+    assert not [colour for colour in (*LIGHT.colours, *DARK.colours) if colour in re.sub(r'"data:[^"]*"', "", drawn)]
+    charts = [name for name in page.files if name.endswith(".svg")]
+    assert len(charts) == drawn.count('role="img"') == 27
+    for name in charts:
+        svg = held(page, name)
+        assert svg.startswith("<?xml") and LIGHT.card in svg and 'href="http' not in svg
+        dark = darkened(svg)
+        assert LIGHT.card not in dark and DARK.card in dark
+    assert {f"changes-{key}.svg" for key in ("reward", "clap", "concepts", "frechet", "utility")} <= set(charts)
+
+
+def test_tables_can_be_kept_as_csv(report: Path, page: Page, data: ReportData) -> None:
+    results = json.loads((report / "report.json").read_text())
+    tables = {name: list(csv.DictReader(held(page, name).splitlines())) for name in page.files if name.endswith("csv")}
+    assert set(tables) == {f"{n}.csv" for n in ("stages", "changes", "sweeps", "clips", "reliability", "corpus", "run")}
+    told = {(row["stage"], row["metric"]): float(row["value"]) for row in tables["stages.csv"] if row["value"]}
+    changed = {(row["stage"], row["metric"]): row for row in tables["changes.csv"]}
+    for stage in results["stages"]:
+        assert told[stage["key"], "reward"] == stage["reward"]["mean"]
+        assert told[stage["key"], "kernel"] == stage["sets"][0]["value"]
+        for change in stage["changes"]:
+            row = changed[stage["key"], change["metric"]]
+            assert float(row["low"]) == change["difference"]["low"]
+            assert row["hedges_g"] == ("" if change["effect"] is None else str(change["effect"]["g"]))
+    clips = {(row["system"], row["id"]): row for row in tables["clips.csv"]}
+    assert float(clips["sft", "0003"]["reward"]) == data.stages[1].scores.reward[3]
+    assert clips["sft", "0005"]["concepts"] == ""  # a prompt that names none
+    assert len(tables["sweeps.csv"]) == 2 * 7 * 7
+
+
+def test_the_tables_are_read_by_the_comparison_of_systems(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "clips.csv").write_text(held(page, "clips.csv"))
+    pairing = pair(read_systems([tmp_path / "clips.csv"]))
+    assert pairing.systems == [key for key, _ in STAGES] and len(pairing.prompts) == 24
+
+
+def test_effects_and_concepts_are_over_the_clips_that_have_them(report: Path, data: ReportData) -> None:
+    results = json.loads((report / "report.json").read_text())
+    changes = {change["metric"]: change for change in results["stages"][1]["changes"]}
+    now, before = (data.stages[place].scores.concepts for place in (1, 0))
+    gaps = (now - before)[~np.isnan(now)]
+    assert changes["concepts"]["clips"] == len(gaps) == 20 and changes["reward"]["clips"] == 24
+    assert changes["concepts"]["difference"]["mean"] == pytest.approx(gaps.mean())
+    assert changes["concepts"]["effect"]["d"] == pytest.approx(gaps.mean() / gaps.std(ddof=1))
+    assert changes["frechet"]["effect"] is None and changes["frechet"]["p_t"] is None
+
+
+def test_in_a_browser_everything_loads_fits_and_prints(report: Path, tmp_path: Path) -> None:
+    with chromium(tmp_path / "profile") as browser:
+        for width, dark in ((1280, False), (1280, True), (390, False)):
+            seen = browser.open(report / "index.html", width, dark=dark)
+            seen.assert_sound()
+            assert seen.audio == 10 and seen.images == 10
+        drawn = "getComputedStyle(document.querySelector('.chart svg path')).fill"
+        browser.open(report / "index.html", dark=True)
+        assert browser.evaluate(drawn) == _rgb(DARK.card)
+        browser.call("Emulation.setEmulatedMedia", media="print", features=[])
+        assert browser.evaluate(drawn) == _rgb(LIGHT.card)  # on paper, whatever the screen is
+        assert browser.evaluate("getComputedStyle(document.querySelector('audio')).display") == "none"
+
+
+def _rgb(colour: str) -> str:
+    return "rgb({}, {}, {})".format(*(int(colour[i : i + 2], 16) for i in (1, 3, 5)))
 
 
 def test_the_same_data_make_the_same_report(report: Path, data: ReportData, tmp_path: Path) -> None:
@@ -153,15 +239,15 @@ def test_the_same_data_make_the_same_report(report: Path, data: ReportData, tmp_
 
 
 def test_the_watch_is_told_and_drawn(report: Path, page: Page) -> None:
-    results, text = json.loads((report / "results.json").read_text()), plain(page.text)
+    results, text = json.loads((report / "report.json").read_text()), plain(page.text)
     assert results["watch"] == "No stage raised reward while another metric got worse beyond chance."
     assert results["watch"] in text and results["watch"] in (report / "table.md").read_text()
     parting = results["choice"]["partings"]["clap"]
     assert results["choice"]["counts"] == [1, 2, 4, 8, 16, 32, 64]
     assert parting["end"] == 6 and 0 < parting["place"] < 6
     assert f"Reward and CLAP score part at best of {2 ** parting['place']}" in text
-    marked = [name for name in page.references if "they part here" in (report / name).read_text(errors="ignore")]
-    assert "plots/choice-clap.svg" in marked
+    assert "they part here" in held(page, "choice-clap.svg")
+    assert "they part here" not in held(page, "reward-clap.svg")
 
 
 def test_a_stage_that_pays_for_reward_is_flagged(data: ReportData, tmp_path: Path) -> None:
@@ -171,7 +257,7 @@ def test_a_stage_that_pays_for_reward_is_flagged(data: ReportData, tmp_path: Pat
     stages = [first, replace(data.stages[1], scores=gamed)]
     index = write_report(ReportData(run=data.run, stages=stages), tmp_path / "report")
     told = "Over-optimization: SFT raised reward while CLAP score got worse."
-    results = json.loads((index.parent / "results.json").read_text())
+    results = json.loads((index.parent / "report.json").read_text())
     assert results["watch"] == told and results["stages"][1]["paid_for_reward"] == ["clap"]
     page = plain(Page(index.read_text()).text)
     assert told in page and "reward paid for with CLAP score" in page
@@ -196,14 +282,21 @@ def test_a_run_without_truth_votes_sweep_or_clips_has_a_report(data: ReportData,
         assert sentence in text
     assert {metric for _, metric in page.cells} == {"reward", "clap", "frechet", "wins_previous", "wins_baseline"}
     assert "audio" not in page.elements
-    assert json.loads((tmp_path / "report" / "results.json").read_text())["stages"][0]["utility"] is None
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["stages"][0]["utility"] is None
+
+
+def test_a_sweep_that_nobody_can_judge_is_told_and_the_rest_is_reported(data: ReportData, tmp_path: Path) -> None:
+    silent = Sweep("CRPO", [0.0], [data.stages[0].scores], {1.5: "clip 3 is silent"})
+    index = write_report(ReportData(run=data.run, stages=data.stages[:1], sweeps=[silent]), tmp_path / "report")
+    text = plain(Page(index.read_text()).text)
+    assert "CRPO: too few of its clips can be judged to say" in text and "asked for 1.5, clip 3 is silent" in text
 
 
 def test_real_audio_wins_by_reward_and_the_page_says_what_that_is_worth(data: ReportData, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     blind = [replace(stage, scores=scores(rng, 8, lift, False)) for lift, stage in enumerate(data.stages[:2])]
     index = write_report(ReportData(run=data.run, stages=blind), tmp_path / "report")
-    assert json.loads((index.parent / "results.json").read_text())["wins_by"] == "reward"
+    assert json.loads((index.parent / "report.json").read_text())["wins_by"] == "reward"
     assert "no evidence from outside it" in plain(Page(index.read_text()).text)
 
 
@@ -247,3 +340,19 @@ def test_curves_survive_kills_and_continuations(tmp_path: Path) -> None:
 
 def test_a_running_mean_has_its_known_answer() -> None:
     np.testing.assert_allclose(running_mean(np.array([1.0, 3.0, 5.0, 7.0]), 2), [1.0, 2.0, 4.0, 6.0])
+
+
+def test_names_of_points_that_lie_close_keep_apart() -> None:
+    figure = Figure(figsize=(4.9, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    points = [(0.0, 0.0), (0.05, 0.02), (0.1, 0.0), (0.5, 1.0), (0.52, 1.0)]
+    axes.plot(*zip(*points, strict=True), "o")
+    axes.margins(0.12)
+    name_points(axes, points, ["SFT", "Expert iteration", "CRPO", "they part here", "Cross-load"], ["#000000"] * 5)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 5
+    assert not [(a, b) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
+    whole = axes.get_window_extent()
+    assert all(whole.x0 - 10 <= box.x0 and box.x1 <= whole.x1 + 10 for box in boxes)

@@ -191,7 +191,7 @@ def run_of_one_stage(folder: Path) -> Path:
         {"key": key, "title": key, "clips": 8, "reward": value, "clap": value, "frechet": value, "utility": None}
         for key in ("baseline", "sft", "crpo")
     ]
-    write_json(folder / "report" / "results.json", {"stages": rows})
+    write_json(folder / "report" / "report.json", {"stages": rows})
     return folder / "sft"
 
 

@@ -85,7 +85,7 @@ def test_a_whole_recipe_runs_with_imported_encoders(tmp_path: Path) -> None:
     names = {"text_encoder": "text-t5-clap", "clap": "clap-music", "audio_embedder": "mert-330m"}
     changes = [word for key, name in names.items() for word in ("--set", f"models.{key}={name}")]
     run("run", "smoke", "-o", str(tmp_path / "run"), *changes)
-    results = json.loads((tmp_path / "run" / "report" / "results.json").read_text())
+    results = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
     assert [row["key"] for row in results["stages"]][-1] == "finished"
     assert hub.read_model_config(tmp_path / "run" / "crpo").text_encoder == "text-t5-clap"
     assert "not stated" in hub.read_model_config(tmp_path / "run" / "crpo").licence

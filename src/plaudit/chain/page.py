@@ -16,8 +16,16 @@ import torch
 
 from plaudit.assets import read_json
 from plaudit.chain.data import shards
+from plaudit.chain.panel import probe_detector
 from plaudit.chain.runner import Context
+from plaudit.chain.sweeps.cells import read_cell
+from plaudit.chain.sweeps.score import cell_name, swept
 from plaudit.corpus.embedded.flaws import FLAWS
+from plaudit.corpus.embedded.probes import load_probes
+from plaudit.evaluate.concepts.error_rates import SHIPPED as RATES
+from plaudit.evaluate.concepts.error_rates import load_rates, rates_of
+from plaudit.evaluate.concepts.vocabulary import SHIPPED as VOCABULARY
+from plaudit.evaluate.concepts.vocabulary import load_vocabulary
 from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.report.data import (
     Choice,
@@ -29,10 +37,10 @@ from plaudit.evaluate.report.data import (
     RunFacts,
     Sample,
     StageResult,
-    Sweep,
     read_curves,
 )
 from plaudit.evaluate.report.page import write_report
+from plaudit.evaluate.sweeps.score import Sweep
 from plaudit.generate.model import read_model_config
 from plaudit.machine import peak_memory
 from plaudit.stages.pairs import read_candidates
@@ -46,6 +54,8 @@ TITLES = {
     "nft": "NFT",
     "finished": "Post-processed",
 }
+
+VERSIONS = ("plaudit", "torch", "numpy", "scipy", "transformers", "safetensors")
 
 CURVES = ("loss", "preference_loss", "winner_flow_loss", "implicit_accuracy")
 
@@ -65,6 +75,7 @@ def write_page(context: Context, folder: Path, shown: list[str], swept: list[str
         samples=_samples(context, shown, len(stages[0].scores)),
         choice=_choice(context),
         utility_name="true utility",
+        coverage_scale=_coverage_scale() if recipe.corpus.kind == "embedded" else None,
     )
     write_report(data, folder)
 
@@ -95,8 +106,9 @@ def _run_facts(context: Context) -> RunFacts:
             "cores": str(os.cpu_count()),
             "memory": f"{memory:.0f} GiB",
             "threads": str(torch.get_num_threads()),
+            "system": platform.platform(),
         },
-        versions={"python": platform.python_version(), **{n: version(n) for n in ("plaudit", "torch", "numpy")}},
+        versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
         step_seconds={name: seconds[name] for name in context.keys if name in seconds},
     )
 
@@ -163,7 +175,7 @@ def _curves(context: Context, shown: list[str]) -> list[Curve]:
 def _sweep(context: Context, stage: str) -> Sweep:
     asked = list(context.recipe.evaluate.sweep_scores)
     folder = context.path(f"sweep-{stage}")
-    return Sweep(TITLES[stage], asked, [StageScores.load(folder / f"score-{i}") for i in range(len(asked))])
+    return swept(TITLES[stage], asked, [read_cell(folder / cell_name(score)) for score in asked])
 
 
 def _choice(context: Context) -> Choice | None:
@@ -175,6 +187,12 @@ def _choice(context: Context) -> Choice | None:
     grid = (settings.captions, settings.candidates)
     rows = {name: np.array([getattr(one, name) for one in made]).reshape(grid) for name in ("reward", "clap")}
     return Choice("the candidates of preference tuning", rows["reward"], {"clap": rows["clap"]})
+
+
+def _coverage_scale() -> tuple[float, float] | None:
+    """What the probes' concept coverage is of right clips, and of other prompts' clips, where that was measured."""
+    rates = rates_of(probe_detector(load_probes()), load_vocabulary(VOCABULARY), load_rates(RATES))
+    return None if rates is None else (rates.right.mean, rates.other.mean)
 
 
 def _samples(context: Context, shown: list[str], count: int) -> list[Sample]:

@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from plaudit import hub
 from plaudit.audio import read_audio, resample, write_file
 from plaudit.audio_format import AudioFormat
 from plaudit.chain.candidates import sampling_settings
 from plaudit.chain.data import reference_clips, reward_model, shards
+from plaudit.chain.panel import (
+    HeldOut,
+    Panel,
+    embedded_coverage,
+    embedded_listeners,
+    embedded_prompts,
+    embedded_reference,
+)
 from plaudit.chain.runner import Context
 from plaudit.chain.stage_models import load_stage
-from plaudit.corpus.embedded.listeners import utility
-from plaudit.corpus.embedded.probes import measure
-from plaudit.corpus.embedded.source import EmbeddedCorpus
-from plaudit.corpus.embedded.truth import Truth
+from plaudit.chain.sweeps.cells import Trial
+from plaudit.chain.sweeps.score import sweep_scores
 from plaudit.errors import CorpusError
-from plaudit.evaluate.evaluator import Listeners, StageScores, embed_audio, evaluate_clips
+from plaudit.evaluate.evaluator import embed_audio
+from plaudit.evaluate.listening import Listener
+from plaudit.evaluate.reference import reference_of
+from plaudit.evaluate.set_metrics import SET_METRICS
 from plaudit.generate.clips import ClipRequest, make_clips
 from plaudit.generate.delivery import deliver, prepared_delivery
 from plaudit.generate.execution import Execution
 from plaudit.recipe import Recipe
 
-PROMPT_SEED, REFERENCE_SEED = 7_000_001, 7_000_002
-"""Seeds of the embedded corpora that prompts and reference are drawn from; no training corpus may use them."""
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Prompts no stage was trained on, and what each asks for where that is known."""
-
-    prompts: list[str]
-    truths: list[Truth] | None
+SETS = tuple(name for name in SET_METRICS if name != "frechet")
+"""Metrics of a stage's clips as a set, besides the Frechet distance."""
 
 
 def stages_of(recipe: Recipe) -> list[str]:
@@ -52,8 +50,7 @@ def held_out(context: Context, count: int) -> HeldOut:
     """Prompts of clean embedded pieces outside the corpus, or captions of a folder's test split."""
     settings = context.recipe.corpus
     if settings.kind == "embedded":
-        clips = EmbeddedCorpus(count, settings.seconds, PROMPT_SEED, 0.0, 0.0).clips
-        return HeldOut([c.caption for c in clips], [c.truth for c in clips])
+        return embedded_prompts(count, settings.seconds)
     found = shards(context)
     rows = [i for i, split in enumerate(found.splits) if split == "test"]
     prompts = list(dict.fromkeys(found.captions[row] for row in rows))
@@ -61,27 +58,39 @@ def held_out(context: Context, count: int) -> HeldOut:
         raise CorpusError(
             f"the test split has {len(prompts)} captions, evaluation needs 2; raise corpus.test_share or add clips"
         )
-    return HeldOut(prompts[:count], None)
+    return HeldOut(prompts[:count])
 
 
 def embed_reference(context: Context, folder: Path) -> None:
     """CLAP embeddings of audio as it should sound: clean embedded clips, or clips of the corpus."""
     settings = context.recipe.corpus
-    rate = context.clap.sample_rate
-    parts = []
     with context.reporter.progress("reference") as advance:
         if settings.kind == "embedded":
-            corpus = EmbeddedCorpus(context.recipe.evaluate.reference, settings.seconds, REFERENCE_SEED, 0.0, 0.0)
-            for done, clip in enumerate(corpus.clips):
-                wave = torch.from_numpy(resample(corpus.render(clip), corpus.rate, rate))
-                parts.append(embed_audio(context.clap, [wave], rate))
-                advance(done + 1, corpus.size)
+            count = context.recipe.evaluate.reference
+            found = embedded_reference(context.clap, count, settings.seconds, advance)
         else:
+            rate, parts = context.clap.sample_rate, []
             total, clips = reference_clips(context)
             for done, (heard, own_rate) in enumerate(clips, start=1):
                 parts.append(embed_audio(context.clap, [torch.from_numpy(resample(heard, own_rate, rate))], rate))
                 advance(done, total)
-    np.save(folder / "embeddings.npy", np.concatenate(parts))
+            found = np.concatenate(parts)
+    np.save(folder / "embeddings.npy", found)
+
+
+def panel_of(context: Context, count: int) -> Panel:
+    """Who judges this run's clips of `count` held-out prompts; in the embedded world also those who know the truth."""
+    name, found = context.recipe.models.clap, held_out(context, count)
+    listener = Listener(name, hub.digest(hub.CLAPS, name), context.clap)
+    heard, known = np.load(context.path("reference") / "embeddings.npy"), found.truths is not None
+    return Panel(
+        found,
+        reward_model(context),
+        context.clap,
+        reference_of(listener, heard, "the run's reference"),
+        embedded_listeners(context.probes) if known else None,
+        embedded_coverage(context.probes) if known else None,
+    )
 
 
 def generate_stage(context: Context, folder: Path, stage: str) -> None:
@@ -97,25 +106,26 @@ def generate_stage(context: Context, folder: Path, stage: str) -> None:
 
 def evaluate_stage(context: Context, folder: Path, clips: Path) -> None:
     """Score the clips in `clips` against the held-out prompts."""
-    found = held_out(context, context.recipe.evaluate.prompts)
-    _evaluate(context, clips, found).save(folder)
+    panel = panel_of(context, context.recipe.evaluate.prompts)
+    panel.judge(sorted(clips.glob("*.wav")), SETS).save(folder)
 
 
 def sweep(context: Context, folder: Path, stage: str) -> None:
     """Generate and score the held-out prompts at every score of the sweep; the seeds don't change with the score."""
     recipe = context.recipe
-    found = held_out(context, recipe.evaluate.sweep_prompts)
-    model = load_stage(context, stage)
-    scores = recipe.evaluate.sweep_scores
+    trial = Trial(
+        panel_of(context, recipe.evaluate.sweep_prompts), recipe.evaluate.seed, Execution(batch=recipe.generation_batch)
+    )
     with context.reporter.progress(f"sweep of {stage}") as advance:
-        for number, score in enumerate(scores):
-            place = folder / f"score-{number}"
-            if not (place / "scores.json").exists():
-                requests = [ClipRequest(f"{i:04d}", p, recipe.evaluate.seed + i) for i, p in enumerate(found.prompts)]
-                batches = Execution(batch=recipe.generation_batch)
-                make_clips(model, requests, sampling_settings(context, score), place / "clips", batches)
-                _evaluate(context, place / "clips", found).save(place)
-            advance(number + 1, len(scores))
+        sweep_scores(
+            trial,
+            context.path(stage),
+            recipe.evaluate.sweep_scores,
+            folder,
+            sampling=recipe.sampling,
+            device=str(context.accelerator.device),
+            progress=advance,
+        )
 
 
 def finish_clips(context: Context, folder: Path, clips: Path) -> None:
@@ -126,26 +136,3 @@ def finish_clips(context: Context, folder: Path, clips: Path) -> None:
     for path in sorted(clips.glob("*.wav")):
         wave, rate = read_audio(path)
         write_file(folder / path.name, deliver([wave], rate, delivery, [{"clip": path.stem}])[0].encoded)
-
-
-def _evaluate(context: Context, clips: Path, found: HeldOut) -> StageScores:
-    waves, rates = zip(*(read_audio(path) for path in sorted(clips.glob("*.wav"))), strict=True)
-    return evaluate_clips(
-        [torch.from_numpy(wave) for wave in waves],
-        rates[0],
-        found.prompts,
-        reward=reward_model(context),
-        clap=context.clap,
-        reference=np.load(context.path("reference") / "embeddings.npy"),
-        truths=found.truths,
-        listeners=None if found.truths is None else listeners_of(context),
-    )
-
-
-def listeners_of(context: Context) -> Listeners:
-    """What the simulated listeners really feel about clips, given what each caption asked for."""
-
-    def feel(waves: list[Tensor], truths: Sequence[Any]) -> Tensor:
-        return utility(measure(context.probes, torch.stack(waves)), truths)
-
-    return feel

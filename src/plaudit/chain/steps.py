@@ -132,11 +132,11 @@ def _result_steps(recipe: Recipe) -> list[Step]:
     for stage in (*shown, FINISHED):
         clips = f"clips-{stage}"
         score = partial(_from_clips, results.evaluate_stage, clips)
-        found.append(Step(f"scores-{stage}", 1, {"probes": hub.weights_digest("probes")}, (clips, *judged), score))
+        found.append(Step(f"scores-{stage}", 2, {"probes": hub.weights_digest("probes")}, (clips, *judged), score))
     swept = list(dict.fromkeys(["sft", shown[-1]]))
     for stage in swept:
         make = partial(results.sweep, stage=stage)
-        found.append(Step(f"sweep-{stage}", 1, sampling, (stage, *judged), make))
+        found.append(Step(f"sweep-{stage}", 2, sampling, (stage, *judged), make))
     needs = tuple(step.name for step in found)
     page = partial(write_page, shown=[*shown, FINISHED], swept=swept)
     return [*found, Step("report", 2, {"name": recipe.name, "players": recipe.evaluate.players}, needs, page)]

@@ -110,15 +110,14 @@ def solvers(
     from plaudit import hub
     from plaudit.assets import write_json
     from plaudit.bench.solvers import COLUMNS, Judges, SolverGrid, bench_solvers, save_charts, table
-    from plaudit.chain.results import PROMPT_SEED
-    from plaudit.corpus.embedded.source import EmbeddedCorpus
+    from plaudit.chain.panel import embedded_prompts
     from plaudit.generate.execution import Execution
     from plaudit.generate.requests import prompts_in
 
     grid = SolverGrid.chosen(solvers=solver, steps=steps, shifts=shift, reference_steps=reference_steps, seed=seed)
     music = hub.load(model, device)
     if prompts is None:
-        asked = [clip.caption for clip in EmbeddedCorpus(count, music.config.seconds, PROMPT_SEED, 0.0, 0.0).clips]
+        asked = embedded_prompts(count, music.config.seconds).prompts
     else:
         asked = prompts_in(prompts)[:count]
     judges = Judges(hub.build(hub.CLAPS, clap), hub.load_reward_model(reward))

@@ -77,7 +77,7 @@ def evaluate(
     judges = _judges(reward, clap, detector, vocabulary, embedding)
     rates = rates_of(judges.detector, judges.vocabulary, load_rates(concept_errors or SHIPPED))
     with score_cache(not no_cache) as scores, _embedding_cache(not no_cache) as kept:
-        references, told, contents = _references(reference, judges.listeners, kept)
+        references, told, contents = references_at(reference, judges.listeners, kept)
         if export_reference is not None:
             export_references(export_reference, references, with_embeddings)
         settings = _settings(judges, {"reward": reward, "clap": clap, "clips": str(clips)}, references, rates)
@@ -111,7 +111,7 @@ def _judges(
     )  # fmt: skip
 
 
-def _references(
+def references_at(
     place: Path | None, listeners: Sequence[Listener], cache: EmbeddingCache | None
 ) -> tuple[list[Reference], list[str], set[str]]:
     """One reference per listener, or none; notes on its files; and the digests of these."""

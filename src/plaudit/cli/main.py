@@ -22,6 +22,7 @@ from plaudit.cli import (
     run,
     score,
     submission,
+    sweep,
     votes,
 )
 from plaudit.errors import PlauditError, Preempted, is_no_room
@@ -68,6 +69,7 @@ app.add_typer(reward.app, name="reward")
 app.add_typer(votes.app, name="votes")
 app.add_typer(embedded.app, name="embedded")
 app.add_typer(bench.app, name="bench")
+app.add_typer(sweep.app, name="sweep")
 
 
 class Interrupted(BaseException):

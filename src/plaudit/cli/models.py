@@ -188,7 +188,7 @@ def export(
         bool, typer.Option("--released", help="Write weights under the released names, for others' code.")
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(help="results.json of a report for the card. Default: that of the model's run.")
+        Path | None, typer.Option(help="report.json of a report for the card. Default: that of the model's run.")
     ] = None,
 ) -> None:
     """Write a model for others: a folder with a model card for the Hub, or its files under the released names.

@@ -86,7 +86,7 @@ def _say(made: Path, json: bool) -> None:
     from plaudit.assets import read_json
 
     path = made / "index.html" if made.name == "report" else made
-    watch = read_json(made / "results.json")["watch"] if made.name == "report" else ""
+    watch = read_json(made / "report.json")["watch"] if made.name == "report" else ""
     if json:
         show_json({made.name: str(path.resolve())} | ({"watch": watch} if watch else {}))
         return

@@ -1,29 +1,35 @@
-"""What a set of generated clips is worth: reward, text-audio agreement, distance from the reference, true utility."""
+"""What a set of generated clips is worth: reward, text-audio agreement, concepts, distances, true utility."""
 
 from __future__ import annotations
 
 import io
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from plaudit.assets import read_json, write_atomically, write_json
 from plaudit.audio import resample
-from plaudit.errors import AudioError, PromptError, RunError
+from plaudit.errors import AudioError, EvaluationError, PromptError, RunError
 from plaudit.evaluate.distances.frechet import FrechetOfRows, frechet_between, gaussian
+from plaudit.evaluate.reference import Reference
+from plaudit.evaluate.results_table import MetricResult
+from plaudit.evaluate.set_metrics import SET_METRICS, measure_set
 from plaudit.evaluate.statistics import Interval, bootstrap_replicates, centred_interval
 from plaudit.types import Embedder, Reward
 
 Array = NDArray[np.float64]
 Listeners = Callable[[list[Tensor], Sequence[Any]], Tensor]
 """The truth behind the reward, where it is known: (waves, what each caption asked for) -> utility [B]."""
+
+Coverage = Callable[[Tensor, int, str], float | None]
+"""(wave [T], rate, prompt) -> the share of the prompt's concepts that are heard; None where it names none."""
 
 FRECHET_SEED = 20
 """One seed for all stages: with as many clips, their replicates are resampled alike and can be subtracted."""
@@ -39,6 +45,9 @@ class StageScores:
     embeddings: [B, E], unit norm, of the audio.
     frechet: distance of the embeddings from the reference set.
     frechet_replicates: [R], the same for resampled clips; row r of two stages resamples the same prompts.
+    concepts: [B], share of the prompt's concepts that are heard, NaN for a prompt that names none; None where nobody
+    listened for them.
+    sets: other metrics of the whole set, with their intervals.
     """
 
     prompts: list[str]
@@ -48,6 +57,8 @@ class StageScores:
     embeddings: Array
     frechet: float
     frechet_replicates: Array
+    concepts: Array | None = None
+    sets: list[MetricResult] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -71,6 +82,8 @@ class StageScores:
                 "clap": self.clap.tolist(),
                 "utility": None if self.utility is None else self.utility.tolist(),
                 "frechet": self.frechet,
+                "concepts": None if self.concepts is None else [_or_none(share) for share in self.concepts],
+                "sets": [asdict(one) for one in self.sets],
             },
         )
 
@@ -89,6 +102,8 @@ class StageScores:
                 embeddings=embeddings,
                 frechet=scores["frechet"],
                 frechet_replicates=replicates,
+                concepts=None if scores["concepts"] is None else np.array(scores["concepts"], dtype=np.float64),
+                sets=[MetricResult(**one) for one in scores["sets"]],
             )
         except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
             raise RunError(f"the scores in {folder} are damaged ({error}); delete it and evaluate again") from None
@@ -101,15 +116,18 @@ def evaluate_clips(
     *,
     reward: Reward,
     clap: Embedder,
-    reference: ArrayLike,
+    reference: Reference,
     truths: Sequence[Any] | None = None,
     listeners: Listeners | None = None,
+    coverage: Coverage | None = None,
+    sets: Sequence[str] = (),
     resamples: int = 300,
 ) -> StageScores:
-    """Score clips [T] each at `rate` Hz against their prompts, and as a set against `reference` [M, E].
+    """Score clips [T] each at `rate` Hz against their prompts, and as a set against `reference`, of the same CLAP.
 
-    `reference` are CLAP embeddings of audio as it should sound (`embed_audio`). Utility needs both `truths`, one per
-    prompt, and `listeners`. Raises PromptError where the counts differ, AudioError where a clip is not finite.
+    Utility needs both `truths`, one per prompt, and `listeners`. sets: names of `SET_METRICS` to measure besides the
+    Frechet distance; one that these clips are not enough for has no value and says why. Raises PromptError where the
+    counts differ, AudioError where a clip is not finite.
     """
     if len(waves) < 2 or len(waves) != len(prompts) or (truths is not None and len(truths) != len(prompts)):
         raise PromptError(f"{len(waves)} clips for {len(prompts)} prompts; evaluation needs one each, at least two")
@@ -122,7 +140,11 @@ def evaluate_clips(
         texts = _numbers(clap.text(prompts))  # [B, E]
         known = truths is not None and listeners is not None
         utility = _numbers(listeners(waves, truths)) if known else None  # type: ignore[misc,arg-type]
-    target = gaussian(reference)
+        concepts = None
+        if coverage is not None:
+            shares = [coverage(wave, rate, prompt) for wave, prompt in zip(waves, prompts, strict=True)]
+            concepts = np.array(shares, dtype=np.float64)
+    target = reference.gaussian
     return StageScores(
         prompts=list(prompts),
         reward=rewards,
@@ -131,7 +153,17 @@ def evaluate_clips(
         embeddings=embeddings,
         frechet=frechet_between(gaussian(embeddings), target),
         frechet_replicates=bootstrap_replicates(FrechetOfRows(embeddings, target), len(waves), FRECHET_SEED, resamples),
+        concepts=concepts,
+        sets=[_measured(name, embeddings, reference) for name in sets],
     )
+
+
+def _measured(name: str, embeddings: Array, reference: Reference) -> MetricResult:
+    metric = SET_METRICS[name]
+    try:
+        return measure_set(metric, embeddings, reference, reference.embedding)
+    except EvaluationError as error:
+        return MetricResult(name, None, None, None, len(embeddings), metric.better, reference.embedding, str(error))
 
 
 def embed_audio(clap: Embedder, waves: list[Tensor], rate: int, batch_size: int = 16) -> Array:
@@ -158,6 +190,11 @@ def frechet_difference(a: StageScores, b: StageScores) -> Interval:
 
 def _numbers(tensor: Tensor) -> Array:
     return tensor.detach().float().cpu().numpy().astype(np.float64)
+
+
+def _or_none(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if np.isnan(value) else float(value)
 
 
 def _floored(interval: Interval) -> Interval:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import csv
+import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,31 @@ def rendered(template: str, **values: Any) -> str:
         paid_for=wording.paid_for,
     )
     return environment.get_template(template).render(**values)
+
+
+def data_address(kind: str, content: bytes | str) -> str:
+    """Content as an address that a page can hold itself."""
+    plain = content.encode() if isinstance(content, str) else content
+    return f"data:{kind};base64,{base64.b64encode(plain).decode()}"
+
+
+def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of the same columns as CSV with a header line; "" where there are none."""
+    if not rows:
+        return ""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def flattened(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values as columns: {"difference": {"low": 1}} becomes {"difference_low": 1}."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        found |= flattened(value, f"{prefix}{name}_") if isinstance(value, Mapping) else {prefix + name: value}
+    return found
 
 
 @contextmanager

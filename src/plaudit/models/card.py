@@ -28,7 +28,7 @@ def model_card(folder: Path, report: Path | None = None) -> str:
     """The card of a model folder, with a front matter for the Hub.
 
     Data, method and figures are those of the run that the folder lies in, where it lies in one; `report`, a
-    results.json, takes the place of the run's own. ModelError where the folder is no model or the report no report.
+    report.json, takes the place of the run's own. ModelError where the folder is no model or the report no report.
     """
     found = inspect_folder(folder)
     chain = licence_chain(folder)
@@ -100,7 +100,7 @@ def _of_the_run(folder: Path, stage: str | None, report: Path | None) -> list[st
     if (run / "recipe.yaml").is_file() and stage in STAGES:
         recipe = load_recipe(str(run / "recipe.yaml"))
         sections += [f"## Data\n\n{_data(recipe)}", f"## Method\n\n{_method(recipe, stage)}"]
-    own = run / "report" / "results.json"
+    own = run / "report" / "report.json"
     place = report or (own if sections and own.is_file() else None)
     return sections if place is None else [*sections, f"## Figures\n\n{_figures(place, stage)}"]
 
@@ -142,7 +142,7 @@ def _told(settings: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _figures(report: Path, stage: str | None) -> str:
-    """Rows of the baseline and of this stage from a report's results.json."""
+    """Rows of the baseline and of this stage from a report's report.json."""
     results = read_json(report)
     try:
         rows = [row for row in results["stages"] if row["key"] in ("baseline", stage)]

@@ -43,7 +43,7 @@ def export_released(folder: Path, output: Path) -> None:
 def export_folder(folder: Path, output: Path, report: Path | None = None) -> None:
     """Write a folder to put on the Hub: the model folder's files and a model card, README.md.
 
-    report: the results.json whose figures the card shows; without one, that of the run the model lies in, if any.
+    report: the report.json whose figures the card shows; without one, that of the run the model lies in, if any.
     ModelError where `folder` is no model or `output` holds something already.
     """
     card = model_card(folder, report)

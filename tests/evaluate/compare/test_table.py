@@ -9,13 +9,14 @@ from scipy import stats
 
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.clip_set import CLIP_METRICS
-from plaudit.evaluate.compare.page import results, table_csv
+from plaudit.evaluate.compare.page import results
 from plaudit.evaluate.compare.pairing import Pairing, pair
 from plaudit.evaluate.compare.series import watch_series
 from plaudit.evaluate.compare.systems import read_systems
 from plaudit.evaluate.compare.table import Comparison, ComparisonTable, compare
 from plaudit.evaluate.compare.wording import finding, summary
 from plaudit.evaluate.directions import lower_is_better
+from plaudit.evaluate.html import csv_of
 from plaudit.evaluate.results_table import ClipRow, Evaluation
 from plaudit.evaluate.statistics import RESAMPLES, Array, expanded, mixed_difference, paired_difference
 from tests.evaluate.compare.tables import clips, write_table
@@ -202,7 +203,7 @@ def test_json_and_csv_hold_every_number(tmp_path: Path) -> None:
     found = results(table)
     assert found["watch"]["paid_for_reward"] == [{"title": "b (against a)", "metrics": ["clap"]}]
     assert found["comparisons"][0]["effect"]["g"] == table.rows[0].effect.g
-    rows = list(csv.DictReader(table_csv(table).splitlines()))
+    rows = list(csv.DictReader(csv_of(table.to_rows()).splitlines()))
     assert [row["metric"] for row in rows] == ["reward", "clap"]
     assert float(rows[0]["difference_low"]) == table.rows[0].difference.low
     assert rows[1]["verdict"] == "worse"

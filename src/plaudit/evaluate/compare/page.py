@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import io
 import mimetypes
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from matplotlib.axes import Axes
 
 from plaudit import __version__
 from plaudit.assets import write_atomically, write_json
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.compare.pairing import PromptClips
 from plaudit.evaluate.compare.series import WatchedMetric
-from plaudit.evaluate.compare.table import Comparison, ComparisonTable
+from plaudit.evaluate.compare.table import ComparisonTable
 from plaudit.evaluate.compare.wording import finding, paid, summary
 from plaudit.evaluate.directions import lower_is_better
-from plaudit.evaluate.html import rendered, replaced_whole
+from plaudit.evaluate.html import csv_of, data_address, rendered, replaced_whole
 from plaudit.evaluate.overoptimization import reward_among
 from plaudit.evaluate.report import plots
+from plaudit.evaluate.report.charts import Chart, chart
+from plaudit.evaluate.report.figures import Difference, forest, forest_size
 from plaudit.evaluate.report.watch import against_reward, parting_sentence
 from plaudit.evaluate.report.wording import number
+from plaudit.generate.requests import slug
 
 INLINE = 6_000_000
 """Bytes of audio up to which the page holds its clips itself and can be passed on as one file (ours)."""
 
 mimetypes.add_type("audio/flac", ".flac")
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart inside the page, for light and for dark, as data addresses."""
-
-    title: str
-    alt: str
-    light: str
-    dark: str
 
 
 @dataclass(frozen=True)
@@ -81,7 +69,7 @@ def write_comparison(
         worst, best = _ends(table, sort, players)
         address = _addresses([*worst, *best], draft)
         write_json(draft / "comparison.json", results(table, series))
-        csv_text = table_csv(table)
+        csv_text = csv_of(table.to_rows())
         write_atomically(draft / "comparison.csv", csv_text)
         page = rendered(
             "compare.html",
@@ -92,8 +80,8 @@ def write_comparison(
             findings=[finding(row) for row in table.rows],
             paid={one.title: ", ".join(one.metrics) for one in paid(table)},
             reward=reward_among(pairing.metrics),
-            csv=_data("text/csv", csv_text.encode()),
-            json=_data("application/json", (draft / "comparison.json").read_bytes()),
+            csv=data_address("text/csv", csv_text),
+            json=data_address("application/json", (draft / "comparison.json").read_bytes()),
             charts=[_forest_chart(table, metric) for metric in pairing.metrics],
             series_charts=[_series_chart(table, watched) for watched in series],
             partings=[parting_sentence(w.parting, pairing.systems, w.metric) for w in series],
@@ -112,16 +100,6 @@ def results(table: ComparisonTable, series: Sequence[WatchedMetric] = ()) -> dic
     """Everything found, as plain values for JSON."""
     watch = {"paid_for_reward": [asdict(one) for one in paid(table)], "series": [asdict(one) for one in series]}
     return {"plaudit": __version__, **table.to_json(), "watch": watch, "summary": summary(table)}
-
-
-def table_csv(table: ComparisonTable) -> str:
-    """The table as CSV, a row per metric and pair."""
-    rows = table.to_rows()
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _gap(table: ComparisonTable, sort: str, prompt: PromptClips) -> float:
@@ -150,7 +128,8 @@ def _addresses(prompts: Sequence[PromptClips], folder: Path) -> dict[Path, str]:
         if not file.is_file():
             raise EvaluationError(f"{file} is gone, so it cannot be played; restore it, or use --players 0")
     if sum(file.stat().st_size for file in files) <= INLINE:
-        return {file: _data(mimetypes.guess_type(file.name)[0] or "audio/wav", file.read_bytes()) for file in files}
+        kinds = {file: mimetypes.guess_type(file.name)[0] or "audio/wav" for file in files}
+        return {file: data_address(kind, file.read_bytes()) for file, kind in kinds.items()}
     found = {}
     for place, file in enumerate(files, start=1):
         target = folder / "audio" / f"{place:04d}{file.suffix}"
@@ -158,10 +137,6 @@ def _addresses(prompts: Sequence[PromptClips], folder: Path) -> dict[Path, str]:
         shutil.copyfile(file, target)
         found[file] = f"audio/{target.name}"
     return found
-
-
-def _data(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _listened(table: ComparisonTable, sort: str, prompt: PromptClips, address: dict[Path, str]) -> Listened:
@@ -182,40 +157,16 @@ def _listened(table: ComparisonTable, sort: str, prompt: PromptClips, address: d
 
 def _forest_chart(table: ComparisonTable, metric: str) -> Chart:
     rows = [row for row in table.rows if row.metric == metric]
-    size = (plots.SMALL[0], 0.9 + 0.42 * len(rows))
     alt = f"Differences of {metric} with 95 % intervals; the numbers are in the table."
-    return _chart(forest(rows), f"Difference of {metric}", alt, size)
+    lines = [
+        Difference(f"{row.second}\n\N{MINUS SIGN} {row.first}", row.difference, 1 + place % 5, row.established)
+        for place, row in enumerate(rows)
+    ]
+    draw = forest(lines, max(row.equivalence.margin for row in rows))
+    return chart(draw, f"difference-{slug(metric)}", f"Difference of {metric}", alt, forest_size(len(rows)))
 
 
 def _series_chart(table: ComparisonTable, watched: WatchedMetric) -> Chart:
     draw = against_reward(table.pairing.systems, watched.reward, watched.other, watched.metric, watched.parting)
     alt = f"The path of the systems through mean reward and mean {watched.metric}."
-    return _chart(draw, f"Reward against {watched.metric}", alt, plots.WIDE)
-
-
-def _chart(draw: Callable[[Axes], None], title: str, alt: str, size: tuple[float, float]) -> Chart:
-    light = plots.chart_svg(draw, title, size)
-    addresses = [_data("image/svg+xml", text.encode()) for text in (light, plots.darkened(light))]
-    return Chart(title, alt, *addresses)
-
-
-def forest(rows: Sequence[Comparison]) -> Callable[[Axes], None]:
-    """Differences of one metric, pair by pair, with their intervals; the band is what counts as no difference."""
-
-    def draw(axes: Axes) -> None:
-        margin = max(row.equivalence.margin for row in rows)
-        axes.axvspan(-margin, margin, color=plots.LIGHT.grid, alpha=0.7, linewidth=0)
-        axes.axvline(0.0, color=plots.LIGHT.faint, linewidth=1.0)
-        for place, row in enumerate(rows):
-            colour = plots.LIGHT.stages[1 + place % (len(plots.LIGHT.stages) - 1)]
-            gap = row.difference
-            axes.plot([gap.low, gap.high], [place, place], color=colour, linewidth=2.2, solid_capstyle="round")
-            axes.plot(gap.mean, place, "o", color=colour, markersize=6.5)
-        names = [f"{row.second}\n\N{MINUS SIGN} {row.first}" for row in rows]
-        axes.set_yticks(range(len(rows)), names, color=plots.LIGHT.ink)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.margins(x=0.12)
-        axes.grid(axis="y", visible=False)
-        axes.spines["left"].set_visible(False)
-
-    return draw
+    return chart(draw, f"reward-{slug(watched.metric)}", f"Reward against {watched.metric}", alt)

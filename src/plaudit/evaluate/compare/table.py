@@ -13,6 +13,7 @@ from scipy import stats
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.compare.pairing import Pairing
 from plaudit.evaluate.directions import lower_is_better
+from plaudit.evaluate.html import flattened
 from plaudit.evaluate.statistics import (
     LEVEL,
     RESAMPLES,
@@ -117,7 +118,7 @@ class ComparisonTable:
 
     def to_rows(self) -> list[dict[str, Any]]:
         """The same as flat rows for CSV."""
-        return [_flat({**asdict(row), "verdict": row.verdict}) for row in self.rows]
+        return [flattened({**asdict(row), "verdict": row.verdict}) for row in self.rows]
 
 
 def compare(pairing: Pairing, margins: Mapping[str, float] | None = None, seed: int = 0) -> ComparisonTable:
@@ -192,11 +193,3 @@ def _corrected(rows: Sequence[Comparison]) -> list[Comparison]:
         replace(row, p_holm=strict, p_bh=discovery, equivalence_p_holm=equal)
         for row, strict, discovery, equal in zip(rows, holm(tests), benjamini_hochberg(tests), same, strict=True)
     ]
-
-
-def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested numbers as columns: difference.low becomes difference_low."""
-    found: dict[str, Any] = {}
-    for name, value in row.items():
-        found |= _flat(value, f"{prefix}{name}_") if isinstance(value, Mapping) else {prefix + name: value}
-    return found

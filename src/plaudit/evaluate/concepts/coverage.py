@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from plaudit.evaluate.concepts.detectors import Detector
-from plaudit.evaluate.concepts.vocabulary import Concept
-from plaudit.evaluate.listening import HeardClip
+from plaudit.evaluate.concepts.prompts import concepts_in
+from plaudit.evaluate.concepts.vocabulary import Concept, Vocabulary
+from plaudit.evaluate.listening import HeardClip, clip_of_wave
 
 
 @dataclass(frozen=True)
@@ -39,3 +42,12 @@ def covered(clip: HeardClip, concepts: Sequence[Concept], detector: Detector) ->
         tuple(c for c, found in zip(known, there, strict=True) if not found),
         tuple(c for c in concepts if not detector.knows(c)),
     )
+
+
+def coverage_by(detector: Detector, vocabulary: Vocabulary) -> Callable[[Tensor, int, str], float | None]:
+    """(wave [T], rate, prompt) -> the share of the prompt's concepts that the detector hears in the wave."""
+
+    def share(wave: Tensor, rate: int, prompt: str) -> float | None:
+        return covered(clip_of_wave(wave, rate, prompt), concepts_in(prompt, vocabulary), detector).share
+
+    return share

@@ -11,6 +11,7 @@ from pathlib import Path
 from plaudit.errors import RunError
 from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.statistics import Array
+from plaudit.evaluate.sweeps.score import Sweep
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,6 @@ class Curve:
     quantity: str
     steps: list[int]
     values: list[float]
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """One model asked for several scores, with the same prompts and seeds at each: asked [S], points [S]."""
-
-    stage: str
-    asked: list[float]
-    points: list[StageScores]
 
 
 @dataclass(frozen=True)
@@ -144,6 +136,7 @@ class ReportData:
 
     stages: in the order trained, the baseline first; at least one.
     utility_name: what the true utility is called on the page.
+    coverage_scale: the concept coverage of right clips, and that of clips of other prompts, where they are known.
     """
 
     run: RunFacts
@@ -155,6 +148,7 @@ class ReportData:
     samples: list[Sample] = field(default_factory=list)
     choice: Choice | None = None
     utility_name: str = "true utility"
+    coverage_scale: tuple[float, float] | None = None
 
 
 def read_curves(metrics: Path, stage: str, quantities: Sequence[str] = ("loss",)) -> list[Curve]:

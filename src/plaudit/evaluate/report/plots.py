@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib import cm, image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import binomtest
 
 from plaudit.assets import write_atomically
@@ -47,6 +48,7 @@ DARK = Theme(
     "#171c24", "#e6eaf0", "#98a4b5", "#2b333f",
     ("#9aa7b8", "#6ea8f5", "#4cc9a4", "#eeb04f", "#ec85c4", "#a99cf2"),
 )  # fmt: skip
+Draw = Callable[[Axes], None]
 WIDE, SMALL = (4.9, 3.2), (4.6, 2.6)
 """Inches: of a chart alone in its card, and of one of several side by side."""
 
@@ -61,39 +63,46 @@ class Series:
     y: list[Interval]
 
 
-def save_chart(draw: Callable[[Axes], None], path: Path, size: tuple[float, float] = WIDE) -> None:
+def save_chart(draw: Draw, path: Path, size: tuple[float, float] = WIDE) -> None:
     """Draw a chart in light colours as `path`, and the same in dark ones beside it as `<stem>-dark.svg`.
 
     A `.png` has one appearance: its card is opaque, so that it can be read on a page of any colour.
     """
+    save_panels({"": draw}, path, size)
+
+
+def save_panels(panels: Mapping[str, Draw], path: Path, size: tuple[float, float] = WIDE) -> None:
+    """The same for a figure of charts side by side, by their titles; `size` is of each."""
     if path.suffix == ".png":
         with _style(path.stem):
             picture = io.BytesIO()
-            _drawn(draw, size).savefig(picture, format="png", dpi=200, metadata={"Software": None})
+            _drawn(panels, size).savefig(picture, format="png", dpi=200, metadata={"Software": None})
         return write_atomically(path, picture.getvalue())
-    light = chart_svg(draw, path.stem, size)
+    light = panels_svg(panels, path.stem, size)
     write_atomically(path, light)
     write_atomically(path.with_name(f"{path.stem}-dark{path.suffix}"), darkened(light))
 
 
-def chart_svg(draw: Callable[[Axes], None], name: str, size: tuple[float, float] = WIDE) -> str:
-    """A chart in light colours as SVG; the same drawing under the same name is the same text."""
+def panels_svg(panels: Mapping[str, Draw], name: str, size: tuple[float, float] = WIDE) -> str:
+    """A figure in light colours as SVG; the same drawing under the same name is the same text."""
     with _style(name):
         buffer = io.StringIO()
-        _drawn(draw, size).savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        _drawn(panels, size).savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 
 def _style(salt: str) -> AbstractContextManager[None]:
     # A stage's title may hold a dollar sign, and a fixed salt makes the same chart the same file.
-    return matplotlib.rc_context({"svg.hashsalt": salt, "font.size": 9.0, "text.parse_math": False})
+    return matplotlib.rc_context({"svg.hashsalt": salt, "font.size": 10.0, "text.parse_math": False})
 
 
-def _drawn(draw: Callable[[Axes], None], size: tuple[float, float]) -> Figure:
-    figure = Figure(figsize=size, layout="constrained", facecolor=LIGHT.card)
-    axes = figure.add_subplot()
-    _dress(axes)
-    draw(axes)
+def _drawn(panels: Mapping[str, Draw], size: tuple[float, float]) -> Figure:
+    figure = Figure(figsize=(size[0] * len(panels), size[1]), layout="constrained", facecolor=LIGHT.card)
+    for axes, (title, draw) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        _dress(axes)
+        draw(axes)
+        if title:
+            axes.set_title(title, color=LIGHT.ink, fontsize=10.5, fontweight="bold", loc="left")
     return figure
 
 
@@ -103,7 +112,7 @@ def darkened(svg: str) -> str:
     return re.sub("|".join(swap), lambda found: swap[found[0]], svg)
 
 
-def stage_points(rows: Sequence[StageRow], values: Sequence[Interval]) -> Callable[[Axes], None]:
+def stage_points(rows: Sequence[StageRow], values: Sequence[Interval]) -> Draw:
     """One metric by stage: a dot and its interval each, the mean written beside it."""
 
     def draw(axes: Axes) -> None:
@@ -112,7 +121,7 @@ def stage_points(rows: Sequence[StageRow], values: Sequence[Interval]) -> Callab
             axes.plot([value.low, value.high], [place, place], color=colour, linewidth=2.2, solid_capstyle="round")
             axes.plot(value.mean, place, "o", color=colour, markersize=6.5)
             axes.annotate(number(value.mean), (value.mean, place), (0, 7), textcoords="offset points",
-                          ha="center", color=LIGHT.ink, fontsize=8)  # fmt: skip
+                          ha="center", color=LIGHT.ink, fontsize=9)  # fmt: skip
         axes.set_yticks(range(len(rows)), [row.title for row in rows], color=LIGHT.ink)
         axes.set_ylim(len(rows) - 0.5, -0.7)
         axes.margins(x=0.12)
@@ -122,7 +131,7 @@ def stage_points(rows: Sequence[StageRow], values: Sequence[Interval]) -> Callab
     return draw
 
 
-def lines(series: Sequence[Series], x_label: str) -> Callable[[Axes], None]:
+def lines(series: Sequence[Series], x_label: str) -> Draw:
     """Lines with their intervals as bands, each named at its right end."""
 
     def draw(axes: Axes) -> None:
@@ -131,13 +140,14 @@ def lines(series: Sequence[Series], x_label: str) -> Callable[[Axes], None]:
             low, high = [y.low for y in one.y], [y.high for y in one.y]
             axes.fill_between(one.x, low, high, color=colour, alpha=0.15, linewidth=0)
             axes.plot(one.x, [y.mean for y in one.y], color=colour, linewidth=1.8, marker="o", markersize=3.5)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=all(x == int(x) for one in series for x in one.x)))
         axes.set_xlabel(x_label)
         _name_ends(axes, series)
 
     return draw
 
 
-def training_curve(curve: Curve, colour: int) -> Callable[[Axes], None]:
+def training_curve(curve: Curve, colour: int) -> Draw:
     """A quantity over training steps: every value faintly, their running mean on top."""
 
     def draw(axes: Axes) -> None:
@@ -145,9 +155,9 @@ def training_curve(curve: Curve, colour: int) -> Callable[[Axes], None]:
         shade = LIGHT.stages[colour % len(LIGHT.stages)]
         axes.plot(steps, values, color=shade, alpha=0.28, linewidth=0.8)
         smooth = running_mean(values, max(1, len(values) // 30))
-        axes.plot(steps, smooth, color=shade, linewidth=1.9)
+        axes.plot(steps, smooth, color=shade, linewidth=1.9, marker="" if len(values) > 1 else "o")
         axes.annotate(f"{smooth[-1]:.3g}", (steps[-1], smooth[-1]), (4, 0), textcoords="offset points",
-                      va="center", color=shade, fontweight="bold", fontsize=8)  # fmt: skip
+                      va="center", color=shade, fontweight="bold", fontsize=9)  # fmt: skip
         low, high = np.quantile(values, [0.005, 0.995])
         room = 0.08 * (high - low) or 0.1
         axes.set_ylim(low - room, high + room)
@@ -157,7 +167,7 @@ def training_curve(curve: Curve, colour: int) -> Callable[[Axes], None]:
     return draw
 
 
-def reliability(bins: Sequence[ReliabilityBin]) -> Callable[[Axes], None]:
+def reliability(bins: Sequence[ReliabilityBin]) -> Draw:
     """How often the reward is right against how sure it is; on the diagonal it is as right as it says.
 
     The bars are Wilson's 95 % intervals of the shares.
@@ -166,7 +176,7 @@ def reliability(bins: Sequence[ReliabilityBin]) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         axes.plot([0.5, 1.0], [0.5, 1.0], color=LIGHT.faint, linewidth=1.0, linestyle=(0, (4, 3)))
         axes.annotate("dashed: as right as it says", (1.0, 0.0), (-6, 8), xycoords="axes fraction",
-                      textcoords="offset points", ha="right", color=LIGHT.faint, fontsize=8)  # fmt: skip
+                      textcoords="offset points", ha="right", color=LIGHT.faint, fontsize=9)  # fmt: skip
         for one in bins:
             right = binomtest(round(one.accuracy * one.count), max(one.count, 1)).proportion_ci(LEVEL, "wilson")
             axes.plot([one.confidence] * 2, [right.low, right.high], color=LIGHT.stages[1], linewidth=1.4, alpha=0.6)
@@ -208,12 +218,51 @@ def _dress(axes: Axes) -> None:
     axes.set_facecolor(LIGHT.card)
     axes.grid(color=LIGHT.grid, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=LIGHT.faint, length=0, labelsize=8)
+    axes.tick_params(colors=LIGHT.faint, length=0, labelsize=9)
     axes.xaxis.label.set_color(LIGHT.faint)
     axes.yaxis.label.set_color(LIGHT.faint)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(LIGHT.grid)
+
+
+def name_points(
+    axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str], colours: Sequence[str]
+) -> None:
+    """Write a name beside each point, on the side where it covers least of other names and points.
+
+    To be called last: the axes' limits must be those that stay.
+    """
+    axes.autoscale_view()
+    inverse, to_axes = axes.transAxes.inverted(), axes.transData
+    places = [tuple(inverse.transform(to_axes.transform(point))) for point in points]
+    taken = [(x - 0.02, y - 0.03, x + 0.02, y + 0.03) for x, y in places]
+    for (x, y), name, colour in zip(places, names, colours, strict=True):
+        width, height = 0.021 * len(name) + 0.01, 0.075
+        boxes = []
+        for right in (1, -1):
+            for up in (1, -1, 2, -2, 3, -3):
+                left = x + 0.02 if right > 0 else x - 0.02 - width
+                low = y + up * 0.055 - height / 2
+                boxes.append((left, low, left + width, low + height))
+        chosen = min(boxes, key=lambda box: sum(_overlap(box, other) for other in taken) + 10 * _outside(box))
+        taken.append(chosen)
+        axes.text(chosen[0] + width / 2, chosen[1] + height / 2, name, transform=axes.transAxes, ha="center",
+                  va="center", color=colour, fontweight="bold", fontsize=9, in_layout=False)  # fmt: skip
+
+
+Box = tuple[float, float, float, float]
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """The area that two boxes (left, low, right, high) share."""
+    width, height = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, width) * max(0.0, height)
+
+
+def _outside(box: Box) -> float:
+    """How much of a box lies outside the axes."""
+    return (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, (0.0, 0.0, 1.0, 1.0))
 
 
 def _name_ends(axes: Axes, series: Sequence[Series]) -> None:
@@ -224,5 +273,5 @@ def _name_ends(axes: Axes, series: Sequence[Series]) -> None:
     for one in sorted(series, key=lambda s: s.y[-1].mean):
         height = max(one.y[-1].mean, height + gap)
         axes.annotate(one.label, (one.x[-1], height), (6, 0), textcoords="offset points", va="center",
-                      color=LIGHT.stages[one.colour % len(LIGHT.stages)], fontweight="bold", fontsize=8,
+                      color=LIGHT.stages[one.colour % len(LIGHT.stages)], fontweight="bold", fontsize=9,
                       annotation_clip=False)  # fmt: skip

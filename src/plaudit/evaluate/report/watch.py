@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
 from plaudit.evaluate.overoptimization import Parting
-from plaudit.evaluate.report.plots import LIGHT
+from plaudit.evaluate.report.plots import LIGHT, Draw, name_points
 from plaudit.evaluate.report.wording import number, p_value, percent, span
 from plaudit.evaluate.statistics import Interval
 
@@ -30,28 +30,25 @@ def parting_sentence(parting: Parting | None, labels: Sequence[str], name: str) 
 
 def against_reward(
     labels: Sequence[str], reward: Sequence[Interval], other: Sequence[Interval], name: str, parting: Parting | None
-) -> Callable[[Axes], None]:
+) -> Draw:
     """The path of a series through mean reward and the mean of another metric; a ring where the two part."""
 
     def draw(axes: Axes) -> None:
-        axes.plot([r.mean for r in reward], [o.mean for o in other], color=LIGHT.faint, linewidth=1.0, zorder=1)
-        for place, (label, x, y) in enumerate(zip(labels, reward, other, strict=True)):
-            colour = LIGHT.stages[place % len(LIGHT.stages)]
-            axes.plot([x.low, x.high], [y.mean] * 2, color=colour, linewidth=1.4, alpha=0.7)
-            axes.plot([x.mean] * 2, [y.low, y.high], color=colour, linewidth=1.4, alpha=0.7)
-            axes.plot(x.mean, y.mean, "o", color=colour, markersize=7, zorder=3)
-            # Alternating sides keep the names of neighbouring points apart.
-            above = place % 2 == 0
-            axes.annotate(label, (x.mean, y.mean), (-7 if above else 7, 7 if above else -12),
-                          textcoords="offset points", ha="right" if above else "left",
-                          color=colour, fontweight="bold", fontsize=8.5)  # fmt: skip
-        if parting is not None:
-            point = (reward[parting.place].mean, other[parting.place].mean)
-            axes.plot(*point, "o", markersize=14, markerfacecolor="none", markeredgecolor=LIGHT.ink, zorder=4)
-            axes.annotate("they part here", point, (12, 10), textcoords="offset points", color=LIGHT.ink, fontsize=8)
+        points = [(x.mean, y.mean) for x, y in zip(reward, other, strict=True)]
+        colours = [LIGHT.stages[place % len(LIGHT.stages)] for place in range(len(points))]
+        axes.plot(*zip(*points, strict=True), color=LIGHT.faint, linewidth=1.0, zorder=1)
+        for point, x, y, colour in zip(points, reward, other, colours, strict=True):
+            axes.plot([x.low, x.high], [point[1]] * 2, color=colour, linewidth=1.4, alpha=0.7)
+            axes.plot([point[0]] * 2, [y.low, y.high], color=colour, linewidth=1.4, alpha=0.7)
+            axes.plot(*point, "o", color=colour, markersize=7, zorder=3)
         axes.set_xlabel("mean reward")
         axes.set_ylabel(f"mean {name}")
-        axes.margins(0.16)
+        axes.margins(0.12)
+        if parting is None:
+            name_points(axes, points, labels, colours)
+            return
+        ring = points[parting.place]
+        axes.plot(*ring, "o", markersize=14, markerfacecolor="none", markeredgecolor=LIGHT.ink, zorder=4)
+        name_points(axes, [ring, *points], ["they part here", *labels], [LIGHT.ink, *colours])
 
     return draw
-

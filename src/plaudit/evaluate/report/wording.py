@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from plaudit.evaluate.changes import Change
 from plaudit.evaluate.overoptimization import Paid, flag_sentence
-from plaudit.evaluate.report.results import Change, Results, StageRow, SweepRow
+from plaudit.evaluate.report.names import IN_SENTENCES
+from plaudit.evaluate.report.results import Results, StageRow
 from plaudit.evaluate.statistics import Interval
+from plaudit.evaluate.sweeps.score import Sweep, SweepRow
 
 MINUS = "\N{MINUS SIGN}"
-METRICS = {"reward": "mean reward", "clap": "CLAP score", "frechet": "Fréchet distance", "utility": "true utility"}
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -77,7 +79,7 @@ def overall_finding(results: Results, utility_name: str) -> str:
 
 def _changes_in_words(changes: list[Change], utility_name: str) -> str:
     """ "raised mean reward by 0.12 [0.05, 0.19]. No change in CLAP score (...) can be told from chance ..." """
-    names = METRICS | {"utility": utility_name}
+    names = IN_SENTENCES | {"utility": utility_name}
     established = [change for change in changes if change.established]
     verdicts = {
         "raised": [f"{names[c.metric]} by {_amount(c.difference)}" for c in established if c.difference.mean > 0],
@@ -118,7 +120,7 @@ def watch_finding(results: Results, utility_name: str) -> str:
 
 def paid_for(row: StageRow, utility_name: str) -> list[str]:
     """What a stage's reward was paid for with, by the names that people read."""
-    names = METRICS | {"utility": utility_name}
+    names = IN_SENTENCES | {"utility": utility_name}
     return [names[metric] for metric in row.paid_for_reward]
 
 
@@ -164,15 +166,33 @@ def sweep_finding(sweep: SweepRow, utility_name: str) -> str:
         verdict = "mean reward falls as the score asked for rises"
     else:
         verdict = "mean reward does not clearly follow the score asked for"
-    reach = max(i.mean for i in sweep.reward) - min(i.mean for i in sweep.reward)
     sentence = (
         f"{sweep.stage}: {verdict} (Spearman {number(follows.mean, 2)} {span(follows, 2)} over {len(sweep.asked)} "
-        f"scores, {sweep.clips} prompts), over a range of {number(reach)}."
+        f"scores, {sweep.clips} prompts), over a range of {number(sweep.spread)}."
     )
     if sweep.truth_follows is not None:
         truth = sweep.truth_follows
         sentence += f" For {utility_name} that Spearman is {number(truth.mean, 2)} {span(truth, 2)}."
+    for score, reason in sweep.unjudged.items():
+        sentence += f" The clips asked for {score:g} are in none of this: {reason}."
     return sentence
+
+
+def unjudged_finding(sweep: Sweep) -> str:
+    """Why there is nothing to say of a sweep."""
+    reasons = "; ".join(f"asked for {score:g}, {reason}" for score, reason in sweep.unjudged.items())
+    return f"{sweep.stage}: too few of its clips can be judged to say whether it follows the score ({reasons})."
+
+
+def coverage_finding(scale: tuple[float, float] | None) -> str:
+    """What concept coverages are to be held against: those of right clips, and of clips of other prompts."""
+    if scale is None:
+        return ""
+    right, other = scale
+    return (
+        f"Whoever hears concepts is wrong at times: clips that have all they were asked for reach {number(right, 2)}, "
+        f"and clips of other prompts {number(other, 2)}."
+    )
 
 
 def reward_finding(results: Results) -> str:

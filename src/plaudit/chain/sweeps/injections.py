@@ -1,0 +1,159 @@
+"""The cross-load table: models trained under each injection, run in the forward pass of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from plaudit import hub
+from plaudit.backbone.config import INJECTIONS, Injection
+from plaudit.backbone.cross_loading import cross_load
+from plaudit.chain import train
+from plaudit.chain.results import panel_of
+from plaudit.chain.runner import Context, Reporter, Step, run_chain
+from plaudit.chain.steps import needed_for, steps
+from plaudit.chain.sweeps.cells import Cell, Progress, Trial, check_cell, fill_cells, read_cell
+from plaudit.chain.sweeps.score import takes_score
+from plaudit.errors import RecipeError, RunError
+from plaudit.evaluate.sweeps.injections import CrossCell, CrossTable, cross_table
+from plaudit.generate.execution import Execution
+from plaudit.generate.model import TextToMusic, read_model_config
+from plaudit.generate.settings import SamplingSettings
+from plaudit.recipe import Recipe
+
+SCORED: tuple[Injection, ...] = tuple(name for name in INJECTIONS if name != "none")
+"""The injections that a score enters by."""
+
+TABLE = "table"
+"""The folder of the cells."""
+
+
+def check_injections(names: Sequence[str]) -> None:
+    """RecipeError for a name that no injection has, or one given twice."""
+    for name in names:
+        if name not in SCORED:
+            raise RecipeError(f"no injection {name!r}; a score enters by {', '.join(SCORED)}")
+        if list(names).count(name) > 1:
+            raise RecipeError(f"injection {name} is given twice; name each once")
+
+
+def cross_load_models(
+    trial: Trial,
+    models: dict[str, Path],
+    injections: Sequence[Injection],
+    folder: Path,
+    *,
+    sampling: Mapping[str, SamplingSettings],
+    device: str = "auto",
+    progress: Progress = lambda done, total: None,
+) -> CrossTable:
+    """Every model, by its label, in the forward pass of every injection; cells lie in `folder`/<label>/<injection>.
+
+    sampling: by label. What an injection does not share with a model is as at initialization.
+    """
+    check_injections(injections)
+    rows = [_row(label, model, injections, folder, sampling[label], device) for label, model in models.items()]
+    for cell in (cell for row in rows for cell in row):
+        check_cell(trial, cell)
+    for place, row in enumerate(rows):
+        _fill_row(trial, row, place * len(row), len(rows) * len(row), progress)
+    natives = {label: read_model_config(model).backbone.injection for label, model in models.items()}
+    return read_table(natives, injections, folder)
+
+
+def read_table(natives: Mapping[str, str], injections: Sequence[Injection], folder: Path) -> CrossTable:
+    """The table of cells that are there. natives: by label, the injection that the model was trained under."""
+    return cross_table(
+        [
+            CrossCell(label, run, run == native, read_cell(folder / label / run))
+            for label, native in natives.items()
+            for run in injections
+        ]
+    )
+
+
+def _fill_row(trial: Trial, row: list[Cell], before: int, total: int, progress: Progress) -> None:
+    fill_cells(trial, row, lambda done, _: progress(before + done, total))
+
+
+def _row(
+    label: str, model: Path, injections: Sequence[Injection], folder: Path, settings: SamplingSettings, device: str
+) -> list[Cell]:
+    takes_score(model, label)
+    digest = hub.model_digest(model)
+    return [
+        Cell(folder / label / run, partial(_in_forward, model, run, device), settings, {"model": digest, "run": run})
+        for run in injections
+    ]
+
+
+def _in_forward(folder: Path, injection: Injection, device: str) -> TextToMusic:
+    """A model whose weights run in the forward pass of another injection, or of their own."""
+    model = hub.load(str(folder), device)
+    if model.config.backbone.injection == injection:
+        return model
+    config = replace(model.config.backbone, injection=injection)
+    backbone, _ = cross_load(model.backbone.state_dict(), config)
+    backbone = backbone.to(hub.resolve_device(device)).eval()
+    return TextToMusic(backbone, model.codec, model.text_encoder, replace(model.config, backbone=config))
+
+
+def sweep_recipe(
+    recipe: Recipe, injections: Sequence[Injection], folder: Path, reporter: Reporter, sets: tuple[str, ...] = ()
+) -> CrossTable:
+    """Train the recipe's SFT once per injection in the run `folder`, on the same data, and fill the table of them.
+
+    RunError where the folder is that of another recipe.
+    """
+    check_injections(injections)
+    kept = folder / "recipe.yaml"
+    if kept.exists() and kept.read_text() != recipe.to_yaml():
+        raise RunError(f"{folder} holds a sweep or a run of other settings; choose another --output")
+    chain: dict[str, Step] = {step.name: step for step in needed_for("reference", steps(recipe))}
+    trained = []
+    for injection in injections:
+        own = _under(recipe, injection)
+        *data, sft = needed_for("sft", steps(own))
+        step = _renamed(sft, own, injection)
+        chain |= {one.name: one for one in (*data, step)}
+        trained.append(step.name)
+    settings = {
+        "sampling": recipe.sampling.model_dump(mode="json"),
+        "evaluate": recipe.evaluate.model_dump(),
+        "batch": recipe.generation_batch,
+        "sets": sets,
+    }
+    fill = partial(_fill, injections=injections, sets=sets)
+    chain[TABLE] = Step(TABLE, 1, settings, ("reference", "labels", *trained), fill)
+    run_chain(recipe, folder, list(chain.values()), reporter)
+    return read_table({name: name for name in injections}, injections, folder / TABLE)
+
+
+def _fill(context: Context, folder: Path, injections: Sequence[Injection], sets: tuple[str, ...]) -> None:
+    recipe = context.recipe
+    panel, execution = panel_of(context, recipe.evaluate.prompts), Execution(batch=recipe.generation_batch)
+    models: dict[str, Path] = {name: context.path(f"sft-{name}") for name in injections}
+    device = str(context.accelerator.device)
+    with context.reporter.progress("cells") as advance:
+        cross_load_models(
+            Trial(panel, recipe.evaluate.seed, execution, sets), models, injections, folder,
+            sampling=dict.fromkeys(models, recipe.sampling), device=device, progress=advance,
+        )  # fmt: skip
+
+
+def _under(recipe: Recipe, injection: Injection) -> Recipe:
+    """The recipe with its SFT under an injection, and no later stage."""
+    sft = recipe.stages.sft.model_copy(update={"injection": injection})
+    later = {"expert_iteration": None, "cross_load": None, "crpo": None}
+    return recipe.model_copy(update={"stages": recipe.stages.model_copy(update={"sft": sft, **later})})
+
+
+def _renamed(step: Step, recipe: Recipe, injection: Injection) -> Step:
+    """The SFT step of a recipe under a name of its own, so that several lie in one run."""
+
+    def make(context: Context, folder: Path) -> None:
+        train.sft(replace(context, recipe=recipe), folder)
+
+    return replace(step, name=f"sft-{injection}", make=make)

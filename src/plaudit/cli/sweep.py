@@ -1,0 +1,246 @@
+"""`plaudit sweep`: one decision varied, everything else the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from plaudit.cli.concepts import ClapName, DetectorKind, DetectorName, VocabularyFile
+from plaudit.cli.console import ConsoleReporter, result_console, show_json, show_table
+from plaudit.cli.score import RewardName
+from plaudit.cli.sweep_panel import (
+    check_kind,
+    check_sets,
+    held,
+    held_out_prompts,
+    panel_of_options,
+    sets_of,
+    settings_of,
+    trial_of,
+)
+
+if TYPE_CHECKING:
+    from plaudit.evaluate.sweeps.injections import CrossTable
+
+app = typer.Typer(help="Vary one decision and keep everything else: scores asked for, or score injections.")
+
+Prompts = Annotated[
+    Path | None, typer.Option(help="Prompts, one a line or a CSV. Default: held-out ones of the embedded world.")
+]
+PromptCount = Annotated[int, typer.Option("-n", "--count", min=1, help="How many prompts.")]
+ReferenceAt = Annotated[
+    Path | None,
+    typer.Option(help="Folder of audio as it should sound, or an exported reference. Default: clean embedded clips."),
+]
+ReferenceClips = Annotated[int, typer.Option("--reference-clips", min=2, help="How many clean embedded clips.")]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--metric", help="A metric besides reward, CLAP score and Frechet distance, as of plaudit evaluate."),
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Solver steps. Default: the model's own.")]
+Weight = Annotated[float | None, typer.Option("--guidance", min=0, help="Guidance weight. Default: the model's own.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the first prompt; prompt i has seed + i.")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Clips sampled at once. Default: what memory allows.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print every number as JSON.")]
+
+
+def _output(default: str) -> Any:
+    return typer.Option(
+        "-o", "--output", help="Folder for the cells, the page, JSON, CSV and SVG.", show_default=default
+    )
+
+
+@app.command()
+def score(
+    models: Annotated[list[str], typer.Argument(help="Names or model folders; LABEL=MODEL gives one a label.")],
+    scores: Annotated[
+        list[float] | None, typer.Option("--score", help="A score to ask for; repeat. Default: 0, 1, ..., 6.")
+    ] = None,
+    standardized: Annotated[
+        bool,
+        typer.Option(
+            "--standardized",
+            help="Scores are standard deviations from the mean of a model's training rewards. Default: -3, -2, ..., 3.",
+        ),
+    ] = False,
+    prompts: Prompts = None,
+    count: PromptCount = 64,
+    reference: ReferenceAt = None,
+    reference_clips: ReferenceClips = 512,
+    reward: RewardName = "embedded",
+    clap: ClapName = "embedded",
+    detector: DetectorName = DetectorKind.probes,
+    vocabulary: VocabularyFile = None,
+    metric: Metrics = None,
+    steps: Steps = None,
+    guidance: Weight = None,
+    seed: Seed = 42,
+    batch: Batch = None,
+    device: Device = "auto",
+    output: Annotated[Path, _output("sweep-score")] = Path("sweep-score"),
+    json: Json = False,
+) -> None:
+    """Ask models for scores: reward, CLAP score and Frechet distance at each, with intervals, all models in a figure.
+
+    A sweep that was cut off goes on. Exits 1 where the clips of a cell cannot be judged; the others are judged.
+
+    Example: plaudit sweep score runs/demo/sft runs/demo/crpo --score 0 --score 1 --score 2 -o sweep
+    """
+    from plaudit.chain.sweeps.models import swept_models
+    from plaudit.chain.sweeps.score import DEVIATIONS, SCORES, check_scores, sweep_scores, swept, takes_score
+    from plaudit.evaluate.sweeps.files import write_scores
+    from plaudit.evaluate.sweeps.score import sweep_row
+    from plaudit.generate.model import read_model_config
+
+    asked = scores or list(DEVIATIONS if standardized else SCORES)
+    check_scores(asked)
+    folders = swept_models(models)
+    for label, folder in folders.items():
+        takes_score(folder, label)
+    own = {
+        label: read_model_config(f).sampling.changed(steps=steps, weight=guidance) for label, f in folders.items()
+    }
+    with held(output, "score"):
+        held_out = held_out_prompts(prompts, count, next(iter(folders.values())))
+        panel = panel_of_options(
+            held_out, output, reference, reference_clips, reward, clap, detector, vocabulary, metric or []
+        )
+        trial = trial_of(panel, seed, batch, metric or [])
+        rows, failed = [], False
+        for label, folder in folders.items():
+            with ConsoleReporter().progress(f"cells of {label}") as advance:
+                found = sweep_scores(
+                    trial, folder, asked, output / label, sampling=own[label], standardized=standardized,
+                    device=device, progress=advance,
+                )  # fmt: skip
+            failed |= any(isinstance(one, str) for one in found)
+            rows.append(sweep_row(swept(label, asked, found)))
+        x_label = "score asked for" + (", in standard deviations" if standardized else "")
+        settings = settings_of(trial, folders, own)
+        page = write_scores(rows, settings, output, x_label)
+    _say_scores(rows, page, json)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def injections(
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Models trained under different injections; LABEL=MODEL gives a label.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Instead of models: a recipe, whose SFT is trained once under each injection.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting of --recipe. Repeatable.")
+    ] = None,
+    injection: Annotated[
+        list[str] | None, typer.Option("--injection", help="An injection to run under; repeat. Default: all five.")
+    ] = None,
+    score: Annotated[float | None, typer.Option(help="Score to ask for. Default: the model's own.")] = None,
+    prompts: Prompts = None,
+    count: PromptCount = 64,
+    reference: ReferenceAt = None,
+    reference_clips: ReferenceClips = 512,
+    reward: RewardName = "embedded",
+    clap: ClapName = "embedded",
+    detector: DetectorName = DetectorKind.probes,
+    vocabulary: VocabularyFile = None,
+    metric: Metrics = None,
+    steps: Steps = None,
+    guidance: Weight = None,
+    seed: Seed = 42,
+    batch: Batch = None,
+    device: Device = "auto",
+    output: Annotated[Path, _output("sweep-injections")] = Path("sweep-injections"),
+    json: Json = False,
+) -> None:
+    """Run models trained under one score injection in the forward pass of every other: the cross-load table.
+
+    With --recipe, prompts, reference, reward, CLAP and sampling are the recipe's, to be changed with --set. A sweep
+    that was cut off goes on. Exits 1 where the clips of a cell cannot be judged.
+
+    Example: plaudit sweep injections --recipe smoke -o sweep
+    """
+    from plaudit.chain.sweeps.injections import SCORED, check_injections, cross_load_models, sweep_recipe
+    from plaudit.chain.sweeps.models import swept_models
+    from plaudit.evaluate.sweeps.files import write_injections
+    from plaudit.generate.model import read_model_config
+    from plaudit.recipe import load_recipe
+
+    if (recipe is None) == (not models):
+        raise typer.BadParameter("give one of: models, or --recipe")
+    if changes and recipe is None:
+        raise typer.BadParameter("--set changes a --recipe")
+    run: Any = tuple(injection or SCORED)
+    check_injections(run)
+    check_sets(metric or [])
+    if recipe is not None:
+        experiment = load_recipe(recipe, changes)
+        check_kind(output, "injections")
+        table = sweep_recipe(experiment, run, output, ConsoleReporter(), sets_of(metric or []))
+        settings = {"recipe": experiment.model_dump(mode="json")}
+        page = write_injections(table, settings, output)
+    else:
+        folders = swept_models(models or [])
+        with held(output, "injections"):
+            held_out = held_out_prompts(prompts, count, next(iter(folders.values())))
+            panel = panel_of_options(
+                held_out, output, reference, reference_clips, reward, clap, detector, vocabulary, metric or []
+            )
+            trial = trial_of(panel, seed, batch, metric or [])
+            own = {
+                label: read_model_config(f).sampling.changed(score=score, steps=steps, weight=guidance)
+                for label, f in folders.items()
+            }
+            with ConsoleReporter().progress("cells") as advance:
+                table = cross_load_models(
+                    trial, folders, run, output / "table", sampling=own, device=device, progress=advance
+                )
+            settings = settings_of(trial, folders, own)
+            page = write_injections(table, settings, output)
+    _say_injections(table, page, json)
+    if any(cell.unjudged for cell in table.cells):
+        raise typer.Exit(1)
+
+
+def _say_scores(rows: list[Any], page: Path, json: bool) -> None:
+    from plaudit.assets import read_json
+    from plaudit.evaluate.report.wording import number, span, sweep_finding
+
+    if json:
+        show_json(read_json(page.with_name("sweep.json")))
+        return
+    shown = [
+        (
+            row.stage,
+            f"{asked:g}",
+            *(f"{number(v[place].mean)} {span(v[place])}" for v in (row.reward, row.clap, row.frechet)),
+        )
+        for row in rows
+        for place, asked in enumerate(row.asked)
+    ]
+    show_table(f"{rows[0].clips} prompts", ("model", "score", "reward", "CLAP score", "Frechet distance"), shown)
+    for line in [*(sweep_finding(row, "true utility") for row in rows), f"Page: {page.resolve()}"]:
+        result_console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _say_injections(table: CrossTable, page: Path, json: bool) -> None:
+    from plaudit.assets import read_json
+    from plaudit.evaluate.report.wording import number, span
+    from plaudit.evaluate.sweeps.files import injection_findings
+
+    if json:
+        show_json(read_json(page.with_name("sweep.json")))
+        return
+    for metric, title in (("reward", "reward"), ("clap", "CLAP score"), ("frechet", "Frechet distance")):
+        rows = []
+        for model in table.models:
+            cells = [getattr(table.cell(model, run), metric) for run in table.injections]
+            rows.append((model, *("-" if c is None else f"{number(c.mean)}\n{span(c, 2)}" for c in cells)))
+        show_table(f"{title}, trained by run, {table.clips} prompts", ("trained", *table.injections), rows)
+    for line in [*injection_findings(table), f"Page: {page.resolve()}"]:
+        result_console.print(line, soft_wrap=True, highlight=False, markup=False)

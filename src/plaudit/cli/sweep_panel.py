@@ -1,0 +1,156 @@
+"""Who judges the cells of `plaudit sweep`, as its options say."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plaudit.cli.concepts import DetectorKind, detector_of, vocabulary_of
+from plaudit.cli.console import ConsoleReporter
+from plaudit.cli.evaluate import references_at
+
+if TYPE_CHECKING:
+    from plaudit.chain.panel import HeldOut, Panel
+    from plaudit.chain.sweeps.cells import Trial
+    from plaudit.evaluate.listening import Listener
+    from plaudit.evaluate.reference import Reference
+    from plaudit.generate.settings import SamplingSettings
+
+REFERENCE_SECONDS = 10.0
+"""Length of the clean embedded clips that models are compared with."""
+
+
+def check_sets(metrics: list[str]) -> None:
+    """EvaluationError for a metric that a sweep does not have."""
+    from plaudit.errors import EvaluationError
+    from plaudit.evaluate.set_metrics import SET_METRICS
+
+    known = ("reward", "clap", "concepts", *SET_METRICS)
+    for name in metrics:
+        if name not in known:
+            raise EvaluationError(f"no metric {name!r} in sweeps; take of {', '.join(known)}")
+
+
+def sets_of(metrics: list[str]) -> tuple[str, ...]:
+    """The metrics of a set that are not measured anyway."""
+    from plaudit.evaluate.set_metrics import SET_METRICS
+
+    return tuple(name for name in SET_METRICS if name in metrics and name != "frechet")
+
+
+def trial_of(panel: Panel, seed: int, batch: int | None, metrics: list[str]) -> Trial:
+    """What all cells have in common."""
+    from plaudit.chain.sweeps.cells import Trial
+    from plaudit.generate.execution import Execution
+
+    return Trial(panel, seed, Execution(batch=batch), sets_of(metrics))
+
+
+@contextmanager
+def held(folder: Path, kind: str) -> Iterator[None]:
+    """Nobody else may write there meanwhile; RunError where the folder is that of another kind of sweep."""
+    from plaudit.runs import opened
+
+    check_kind(folder, kind)
+    with opened(folder):
+        yield
+
+
+def check_kind(folder: Path, kind: str) -> None:
+    """RunError where the folder holds a sweep of another kind, whose page this one would replace."""
+    from plaudit.assets import read_json
+    from plaudit.errors import RunError
+    from plaudit.evaluate.sweeps.files import NUMBERS
+
+    there = read_json(folder / NUMBERS).get("kind") if (folder / NUMBERS).exists() else kind
+    if there != kind:
+        raise RunError(f"{folder} holds a sweep of kind {there}; choose another --output")
+
+
+def held_out_prompts(prompts: Path | None, count: int, model: Path) -> HeldOut:
+    """The prompts of a file, or held-out ones of the embedded world as long as the model's clips; at least two."""
+    from plaudit.chain.panel import HeldOut, embedded_prompts
+    from plaudit.errors import PromptError
+    from plaudit.generate.model import read_model_config
+    from plaudit.generate.requests import prompts_in
+
+    found = embedded_prompts(count, read_model_config(model).seconds) if prompts is None else prompts_in(prompts)
+    held = found if isinstance(found, HeldOut) else HeldOut(found[:count])
+    if len(held.prompts) < 2:
+        raise PromptError("a sweep over one prompt has no intervals; give at least two prompts")
+    return held
+
+
+def panel_of_options(
+    held_out: HeldOut, output: Path, reference: Path | None, clips: int, reward: str, clap: str,
+    detector: DetectorKind, vocabulary: Path | None, metrics: list[str],
+) -> Panel:  # fmt: skip
+    """Who judges: the truth is known of the embedded world's prompts alone."""
+    from plaudit import hub
+    from plaudit.chain.panel import Panel, embedded_listeners
+    from plaudit.corpus.embedded.probes import load_probes
+    from plaudit.evaluate.concepts.coverage import coverage_by
+    from plaudit.evaluate.listening import Listener
+
+    check_sets(metrics)
+    known = held_out.truths is not None
+    listener = Listener(clap, hub.digest(hub.CLAPS, clap), hub.build(hub.CLAPS, clap))
+    compared, source = _reference(output, reference, clips, listener)
+    words = vocabulary_of(vocabulary)
+    judge = detector_of(detector, clap, words) if known or "concepts" in metrics else None
+    jury = hub.load_reward_model(reward)
+    identity = {
+        "reward": getattr(jury, "identity", reward),
+        "clap": listener.digest,
+        "reference": source,
+        "detector": None if judge is None else f"{judge.identity} {words.digest}",
+    }
+    return Panel(
+        held_out,
+        jury,
+        listener.embedder,  # type: ignore[arg-type]  # built as a CLAP, which reads too
+        compared,
+        embedded_listeners(load_probes()) if known else None,
+        None if judge is None else coverage_by(judge, words),
+        identity,
+    )
+
+
+def _reference(output: Path, place: Path | None, clips: int, listener: Listener) -> tuple[Reference, str]:
+    """The reference, and what it is by content."""
+    import numpy as np
+
+    from plaudit.assets import write_atomically
+    from plaudit.chain.panel import REFERENCE_SEED, embedded_reference
+    from plaudit.evaluate.listening import content_of
+    from plaudit.evaluate.reference import reference_of
+    from plaudit.runs import fingerprint
+
+    if place is not None:
+        heard_there, _, contents = references_at(place, [listener], None)
+        return heard_there[0], fingerprint(contents=sorted(contents)) if contents else content_of(place)
+    kept = output / f"reference-{clips}-{listener.digest}.npy"
+    if not kept.exists():
+        with ConsoleReporter().progress("reference") as advance:
+            heard = embedded_reference(listener.embedder, clips, REFERENCE_SECONDS, advance)  # type: ignore[arg-type]
+        packed = io.BytesIO()
+        np.save(packed, heard)
+        write_atomically(kept, packed.getvalue())
+    found = reference_of(listener, np.load(kept), str(kept))
+    return found, f"{clips} clean embedded clips, seed {REFERENCE_SEED}"
+
+
+def settings_of(trial: Trial, models: dict[str, Path], sampling: dict[str, SamplingSettings]) -> dict[str, Any]:
+    """What a sweep was made with, for its files."""
+    panel = trial.panel
+    return {
+        "models": {label: str(folder) for label, folder in models.items()},
+        "sampling": {label: settings.model_dump(mode="json") for label, settings in sampling.items()},
+        "seed": trial.seed,
+        "judges": panel.identity,
+        "reference_clips": panel.reference.clips,
+        "prompts": panel.held_out.prompts,
+    }

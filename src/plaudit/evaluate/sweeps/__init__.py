@@ -1,0 +1,1 @@
+"""What sweeps found: numbers with intervals, figures and tables."""

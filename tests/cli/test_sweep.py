@@ -1,0 +1,153 @@
+"""`plaudit sweep`: real cells of the shipped model, going on after a kill, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+
+from plaudit.assets import read_json, write_json
+from plaudit.cli.main import app
+from plaudit.errors import PlauditError
+from plaudit.hub import MODELS
+from plaudit.recipe import load_recipe
+
+SMALL = ("-n", "2", "--steps", "1", "--reference-clips", "4", "--score", "0", "--score", "2")
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "plaudit", "sweep", *map(str, arguments)]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    hidden = (".lock", ".pid")
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name not in hidden
+    }
+
+
+def sweep(*arguments: str | Path) -> None:
+    """The command in this process, which need not load PyTorch again."""
+    app(["sweep", *map(str, arguments)], standalone_mode=False)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of two models that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("sweep") / "out"
+    sweep("score", "a=embedded", "b=embedded", *SMALL, "-o", folder)
+    return folder
+
+
+def test_a_sweep_over_scores_leaves_cells_numbers_and_figures(swept: Path) -> None:
+    assert sorted(path.name for path in (swept / "a").iterdir()) == ["score-0", "score-2"]
+    numbers = read_json(swept / "sweep.json")
+    first, second = numbers["models"]
+    assert first["asked"] == [0.0, 2.0] and first["clips"] == 2
+    assert {k: v for k, v in first.items() if k != "stage"} == {k: v for k, v in second.items() if k != "stage"}
+    assert first["utility"] is not None and first["concepts"] is not None  # the embedded world's truth is known
+    assert numbers["settings"]["sampling"]["a"]["steps"] == 1 and len(numbers["settings"]["prompts"]) == 2
+    for name in ("index.html", "sweep.csv", "sweep.svg", "sweep-dark.svg"):
+        assert (swept / name).stat().st_size > 0
+
+
+def test_killed_and_started_again_it_ends_with_the_same_bytes(swept: Path, tmp_path: Path) -> None:
+    asked = ("score", "a=embedded", "b=embedded", *SMALL, "-o", tmp_path / "out")
+    process = subprocess.Popen(command(*asked), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 120
+    while not (tmp_path / "out" / "a" / "score-0").exists():  # a cell is there, others are not
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "out" / "b" / "score-2").exists()
+    sweep(*asked)
+    assert contents(tmp_path / "out") == contents(swept)
+
+
+def test_a_folder_of_another_sweep_is_refused(swept: Path) -> None:
+    before = contents(swept)
+    refused("sampling.steps; choose another --output", "score", "a=embedded", "-n", "2", "--steps", "2",
+            "--reference-clips", "4", "--score", "0", "--score", "3", "-o", swept)  # fmt: skip
+    refused("holds a sweep of kind score", "injections", "embedded", "-n", "2", "-o", swept)
+    assert contents(swept) == before
+
+
+def refused(said: str, *arguments: str | Path) -> None:
+    """The command fails in one line."""
+    with pytest.raises(PlauditError, match=said) as failed:
+        sweep(*arguments)
+    assert "\n" not in str(failed.value)
+
+
+@pytest.fixture
+def deaf(tmp_path: Path) -> Path:
+    """A model folder whose model takes no score."""
+    config = read_json(MODELS["embedded"] / "config.json")
+    config["backbone"]["injection"] = "none"
+    write_json(tmp_path / "deaf" / "config.json", config)
+    return tmp_path / "deaf"
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(deaf: Path, tmp_path: Path) -> None:
+    out, prompts = tmp_path / "out", tmp_path / "prompts.txt"
+    prompts.write_text("slow sad piano\n")
+    refused("no model 'nowhere'", "score", "nowhere", "-o", out)
+    refused("deaf takes no score", "score", deaf, "-o", out)
+    refused("deaf takes no score", "injections", deaf, "-n", "2", "--reference-clips", "4", "-o", tmp_path / "other")
+    refused("scores are finite", "score", "embedded", "--score", "nan", "--score", "1", "-o", out)
+    refused("score 1 is asked for twice", "score", "embedded", "--score", "1", "--score", "1.0", "-o", out)
+    refused("at least two scores", "score", "embedded", "--score", "1", "-o", out)
+    refused("at least two prompts", "score", "embedded", "--prompts", prompts, "-o", out)
+    refused("at least two prompts", "score", "embedded", "-n", "1", "-o", out)
+    refused("no metric 'fad' in sweeps", "score", "embedded", "--metric", "fad", "-o", out)
+    refused("no injection 'adaln'", "injections", "embedded", "--injection", "adaln", "-o", out)
+    refused("two models are called 'embedded'", "injections", "embedded", "embedded", "-o", out)
+    refused("no recipe 'nowhere'", "injections", "--recipe", "nowhere", "-o", out)
+    for arguments in ([], ["embedded", "--recipe", "smoke"], ["embedded", "--set", "name=x"]):
+        with pytest.raises(typer.BadParameter):
+            sweep("injections", *arguments)
+
+
+def test_the_run_of_another_recipe_is_not_swept_over(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(load_recipe("embedded").to_yaml())
+    refused("other settings; choose another --output", "injections", "--recipe", "smoke", "-o", tmp_path)
+
+
+TINY = ("corpus.size=100", "corpus.seconds=3", "votes.pairs=60", "votes.held_out=20", "reward.max_epochs=2",
+        "stages.sft.train.steps=4", "stages.sft.train.checkpoint_every=2", "sampling.steps=1", "evaluate.prompts=3",
+        "evaluate.reference=6", "generation_batch=8")  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_recipe_is_trained_once_per_injection_and_fills_the_table(tmp_path: Path) -> None:
+    changes = [part for change in TINY for part in ("--set", change)]
+    asked = command("injections", "--recipe", "smoke", *changes, "--injection", "global_adaln", "--injection", "film",
+                    "--metric", "vendi", "-o", tmp_path, "--json")  # fmt: skip
+    done = subprocess.run(asked, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads(done.stdout)
+    assert [(c["model"], c["run"], c["native"]) for c in numbers["cells"]] == [
+        ("global_adaln", "global_adaln", True), ("global_adaln", "film", False),
+        ("film", "global_adaln", False), ("film", "film", True),
+    ]  # fmt: skip
+    assert all(cell["sets"][0]["name"] == "vendi" for cell in numbers["cells"])
+    for injection in ("global_adaln", "film"):
+        assert read_json(tmp_path / f"sft-{injection}" / "config.json")["backbone"]["injection"] == injection
+        assert sorted(p.name for p in (tmp_path / "table" / injection).iterdir()) == ["film", "global_adaln"]
+    again = subprocess.run(asked, capture_output=True, text=True)
+    assert again.stdout == done.stdout
+    assert all(line.endswith(": done") for line in again.stderr.splitlines() if ": " in line)
+    models = [f"{name}={tmp_path / f'sft-{name}'}" for name in ("global_adaln", "film")]
+    given = subprocess.run(
+        command("injections", *models, "--injection", "film", "-n", 2, "--steps", 1, "--reference-clips", 4,
+                "-o", tmp_path / "given", "--json"), capture_output=True, text=True,
+    )  # fmt: skip
+    assert given.returncode == 0, given.stderr
+    assert [cell["native"] for cell in json.loads(given.stdout)["cells"]] == [False, True]
