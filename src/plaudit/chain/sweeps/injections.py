@@ -21,7 +21,7 @@ from plaudit.evaluate.sweeps.injections import CrossCell, CrossTable, cross_tabl
 from plaudit.generate.execution import Execution
 from plaudit.generate.model import TextToMusic, read_model_config
 from plaudit.generate.settings import SamplingSettings
-from plaudit.recipe import Recipe
+from plaudit.recipe import Recipe, StageSettings
 
 SCORED: tuple[Injection, ...] = tuple(name for name in INJECTIONS if name != "none")
 """The injections that a score enters by."""
@@ -146,8 +146,7 @@ def _fill(context: Context, folder: Path, injections: Sequence[Injection], sets:
 def _under(recipe: Recipe, injection: Injection) -> Recipe:
     """The recipe with its SFT under an injection, and no later stage."""
     sft = recipe.stages.sft.model_copy(update={"injection": injection})
-    later = {"expert_iteration": None, "cross_load": None, "crpo": None}
-    return recipe.model_copy(update={"stages": recipe.stages.model_copy(update={"sft": sft, **later})})
+    return recipe.model_copy(update={"stages": StageSettings(sft=sft)})
 
 
 def _renamed(step: Step, recipe: Recipe, injection: Injection) -> Step:
