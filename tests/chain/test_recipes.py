@@ -162,7 +162,7 @@ def test_pairs_of_others_are_tuned_on_and_what_is_no_audio_is_left_out(tuned: Pa
     quarantined = lines_of(tuned / "pairs" / "shards" / "quarantine.jsonl")
     assert len(quarantined) == 2 and facts["usable_clips"] == facts["clips"] - 2
     assert not (tuned / "pairs" / "candidates.jsonl").exists()
-    results = read_json(tuned / "report" / "results.json")
+    results = read_json(tuned / "report" / "report.json")
     assert [stage["key"] for stage in results["stages"]] == ["baseline", "sft", "crpo", "finished"]
 
 
