@@ -7,11 +7,14 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/plaudit demo
 
+# One process a core, with one thread each: most of a test is Python or small tensors, which threads don't help.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
