@@ -151,3 +151,4 @@ def test_a_recipe_is_trained_once_per_injection_and_fills_the_table(tmp_path: Pa
     )  # fmt: skip
     assert given.returncode == 0, given.stderr
     assert [cell["native"] for cell in json.loads(given.stdout)["cells"]] == [False, True]
+    assert "NaN" not in given.stdout  # which is no JSON, and two prompts are few

@@ -8,6 +8,7 @@ from scipy import stats
 
 from plaudit.evaluate.statistics import (
     RESAMPLES,
+    Interval,
     bca_mean,
     benjamini_hochberg,
     differences,
@@ -65,6 +66,7 @@ def test_a_bca_interval_leans_to_the_longer_tail() -> None:
     found = bca_mean(np.random.default_rng(1).exponential(size=40), seed=0)
     assert found.high - found.mean > 1.2 * (found.mean - found.low)
     assert bca_mean([2.0, 2.0, 2.0], seed=0) == bca_mean([2.0], seed=0)
+    assert bca_mean([2.0, 1.0], seed=0) == Interval(1.5, 1.0, 2.0)
 
 
 @pytest.mark.parametrize("count", [5, 10])

@@ -113,12 +113,14 @@ def bca_mean(values: ArrayLike, seed: int, resamples: int = RESAMPLES) -> Interv
     level that `expanded` gives.
 
     Where the values are skewed it leans to the longer tail, which the percentile interval does not. Values without
-    spread have an interval without width.
+    spread have an interval without width; of two values no interval is wide enough, and it is all that they reach.
     """
     sample = finite(values)
     mean = float(sample.mean())
     if without_spread(sample):
         return Interval(mean, mean, mean)
+    if len(sample) == 2:
+        return Interval(mean, float(sample.min()), float(sample.max()))
     found = stats.bootstrap(
         (sample,),
         np.mean,
