@@ -61,7 +61,8 @@ def test_a_saved_text_encoder_comes_back_and_is_found_by_name(
     again, expected = hub.build(hub.TEXT_ENCODERS, "text").encode(PROMPTS), encoder.encode(PROMPTS)
     assert torch.equal(again.tokens, expected.tokens) and torch.equal(again.pooled, expected.pooled)
     wave = 0.1 * torch.randn(1, 48000, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(hub.build(hub.CLAPS, "clap").audio(wave), encoder.clap.audio(wave))
+    # Mapped weights may lie in memory at another alignment, which changes the order of sums.
+    torch.testing.assert_close(hub.build(hub.CLAPS, "clap").audio(wave), encoder.clap.audio(wave), atol=1e-6, rtol=0)
 
 
 def test_a_collapsed_clap_is_refused_at_every_load(tmp_path: Path) -> None:
