@@ -77,31 +77,33 @@ def bench_sample(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         ours()
-    operations = 2 * steps * forward_flops(config, frames)
-    peaks = {name: matrix_peak(dtype, device) for name, dtype in (("bf16", torch.bfloat16), ("float32", torch.float32))}
-    limit = operations / peaks["bf16"]
-    return Section(
-        "sample",
-        f"latents of a clip, {steps} Euler steps with guidance, {frames} frames",
-        seconds,
-        "naive float32",
-        {
-            "batch": batch,
-            "warm-up seconds (compiling)": warm_up,
-            "first clip, seconds": seconds_of(lambda: sampler.latents(text.rows(torch.tensor([0])), negative, [0])),
-            "operations a clip, in units of 1e12": operations / 1e12,
-            "matrix peak in bf16, TFLOP/s": peaks["bf16"] / 1e12,
-            "matrix peak in float32, TFLOP/s": peaks["float32"] / 1e12,
-            "limit of bf16 arithmetic, seconds a clip": limit,
-            "share of the bf16 peak": limit / seconds["plaudit"],
-            "times faster than naive bfloat16": seconds["naive bfloat16"] / seconds["plaudit"],
-            "most that the arithmetic allows over naive float32": seconds["naive float32"] / limit,
-            "most that it allows over naive bfloat16": seconds["naive bfloat16"] / limit,
-            "relative RMS difference of latents to float32": relative_rms(made["plaudit"], made["naive float32"]),
-            "the same of naive bfloat16": relative_rms(made["naive bfloat16"], made["naive float32"]),
-            **({"peak memory, GiB": torch.cuda.max_memory_allocated() / 2**30} if device.type == "cuda" else {}),
-        },
-    )
+    facts = {
+        "batch": batch,
+        "warm-up seconds (compiling)": warm_up,
+        "first clip, seconds": seconds_of(lambda: sampler.latents(text.rows(torch.tensor([0])), negative, [0])),
+        **_arithmetic(2 * steps * forward_flops(config, frames), seconds, device),
+        "relative RMS difference of latents to float32": relative_rms(made["plaudit"], made["naive float32"]),
+        "the same of naive bfloat16": relative_rms(made["naive bfloat16"], made["naive float32"]),
+        **({"peak memory, GiB": torch.cuda.max_memory_allocated() / 2**30} if device.type == "cuda" else {}),
+    }
+    what = f"latents of a clip, {steps} Euler steps with guidance, {frames} frames"
+    return Section("sample", what, seconds, "naive float32", facts)
+
+
+def _arithmetic(operations: int, seconds: dict[str, float], device: torch.device) -> dict[str, float]:
+    """What a clip's operations take at the speed of large matrix products, beside what each way takes."""
+    bf16, float32 = (matrix_peak(dtype, device) for dtype in (torch.bfloat16, torch.float32))
+    limit = operations / bf16
+    return {
+        "operations a clip, in units of 1e12": operations / 1e12,
+        "matrix peak in bf16, TFLOP/s": bf16 / 1e12,
+        "matrix peak in float32, TFLOP/s": float32 / 1e12,
+        "limit of bf16 arithmetic, seconds a clip": limit,
+        "share of the bf16 peak": limit / seconds["plaudit"],
+        "times faster than naive bfloat16": seconds["naive bfloat16"] / seconds["plaudit"],
+        "most that the arithmetic allows over naive float32": seconds["naive float32"] / limit,
+        "most that it allows over naive bfloat16": seconds["naive bfloat16"] / limit,
+    }
 
 
 def relative_rms(made: Tensor, exact: Tensor) -> float:
