@@ -52,7 +52,8 @@ def test_tests_reject_as_often_as_they_say(world: str, prompts: int, method: str
     assert rates(world, prompts)[method] == pytest.approx(NOMINAL, abs=ERROR)
 
 
-@pytest.mark.parametrize(("world", "prompts"), [("normal", 40), ("skewed", 40), ("normal", 100), ("skewed", 100)])
+@pytest.mark.parametrize("prompts", [40, 100])
+@pytest.mark.parametrize("world", list(WORLDS))
 def test_bca_intervals_cover_as_often_as_they_say(world: str, prompts: int) -> None:
     assert rates(world, prompts)["bca"] == pytest.approx(NOMINAL, abs=ERROR)
 
@@ -60,8 +61,6 @@ def test_bca_intervals_cover_as_often_as_they_say(world: str, prompts: int) -> N
 @pytest.mark.parametrize(
     ("world", "prompts", "method", "most"),
     [
-        ("heavy tails", 40, "bca", 0.10),
-        ("heavy tails", 100, "bca", 0.09),
         ("skewed", 40, "t", 0.09),
         ("skewed", 40, "signs", 0.09),
         ("skewed", 40, "holm", 0.13),
