@@ -384,3 +384,11 @@ def test_the_embedded_corpus_is_a_corpus_like_any_other(tmp_path: Path) -> None:
     assert all((corpus.entries()[i].origin != other.entries()[i].origin) == (i in flawed) for i in range(4))
     with pytest.raises(CorpusError, match="not in this embedded corpus"):
         corpus.load(Entry("stranger", "x", "train", "embedded"))
+
+
+def test_what_a_killed_writer_left_is_cleared_away(whole: Path, source: FolderCorpus, tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    for leftover in (".tmpp2uV60", ".latents-00000.safetensors.7.partial"):
+        (tmp_path / "shards" / leftover).touch()
+    encode(source, tmp_path / "shards")
+    assert contents(tmp_path / "shards") == contents(whole)

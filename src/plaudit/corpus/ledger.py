@@ -49,7 +49,8 @@ class Ledger:
         self.folder = folder
         self._files = read_ledger(folder)
         self._current: set[str] = set()
-        for pattern in (".*.partial", *(f".{name}.*" for name in (LEDGER, INDEX, STATS, QUARANTINE))):
+        # safetensors begins each file under a name of its own, .tmp and six characters.
+        for pattern in (".*.partial", ".tmp??????", *(f".{name}.*" for name in (LEDGER, INDEX, STATS, QUARANTINE))):
             for leftover in folder.glob(pattern):
                 leftover.unlink()  # of a process that was killed
 
