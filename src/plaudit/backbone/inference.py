@@ -1,8 +1,8 @@
 """A network laid out for sampling: the same function, with weights in the form that its products take them in.
 
-Autocast casts every weight to bfloat16 in every step; here that is done once. In bfloat16 on a CPU, a convolution over
-channels-last rows takes up to three times as long as the same product written as one matrix multiplication (where there
-are matrix units), and PyTorch's fused attention twice as long as two products and a softmax (where there are none).
+Autocast casts every weight to bfloat16 in every step; here that is done once. In bfloat16 on a CPU a convolution over
+channels-last rows is written as the matrix product that it is, which processors with matrix units do much faster, and
+attention as two products and a softmax, which those without do faster than PyTorch's fused kernel.
 """
 
 from __future__ import annotations
