@@ -50,18 +50,23 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-5) -> Tens
 
 @lru_cache(maxsize=32)
 def rotary_table(length: int, dim: int, device: torch.device) -> Tensor:
-    """exp(i position 10000^(-2i / dim)) for positions from 0: complex64 [length, dim / 2]."""
+    """Cosine and sine of position times 10000^(-2i / dim), for positions from 0: float32 [length, dim / 2, 2]."""
     # A table made inside inference mode could never take part in training, and this one is cached for both.
     with torch.inference_mode(False):
         frequencies = 10000.0 ** (-torch.arange(0, dim, 2, device=device).double() / dim)
         angles = torch.arange(length, device=device).double()[:, None] * frequencies
-        return torch.complex(angles.cos().float(), angles.sin().float())
+        return torch.stack((angles.cos().float(), angles.sin().float()), -1)
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Rotary embedding: adjacent channels of x [..., d], float32, turn in pairs as complex numbers by `table`
-    [..., d / 2], whose leading axes broadcast."""
-    return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * table).flatten(-2)
+    """Rotary embedding: adjacent channels of x [..., d], float32, rotate in pairs by the angles of `table`
+    [..., d / 2, 2], whose leading axes broadcast."""
+    pairs = x.unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():  # the compiler generates no code for complex numbers
+        (real, imaginary), (cosine, sine) = pairs.unbind(-1), table.unbind(-1)
+        return torch.stack((real * cosine - imaginary * sine, real * sine + imaginary * cosine), -1).flatten(-2)
+    # Eagerly, one complex product moves less memory than six real operations.
+    return torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(table)).flatten(-2)
 
 
 def inverse_rms(x: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class EmbeddedCorpus:
             if not 0.0 <= share <= 1.0:
                 raise CorpusError(f"{name} must lie in 0 to 1, got {share}")
         self.size, self.seconds, self.seed = size, seconds, seed
-        self.clips = [_describe(seed, index, flawed_share, miscaptioned_share) for index in range(size)]
+        self.clips = [describe(seed, index, flawed_share, miscaptioned_share) for index in range(size)]
 
     def render(self, clip: EmbeddedClip) -> np.ndarray:
         """The clip's waveform, float32 [seconds * 16000], mono; the same bits on every machine."""
@@ -70,7 +70,10 @@ def clip_seed(corpus_seed: int, index: int) -> int:
     return int(high) << 32 | int(low)
 
 
-def _describe(corpus_seed: int, index: int, flawed_share: float, miscaptioned_share: float) -> EmbeddedClip:
+def describe(
+    corpus_seed: int, index: int, flawed_share: float = 0.5, miscaptioned_share: float = 0.1
+) -> EmbeddedClip:
+    """Clip `index` of the endless corpus that `corpus_seed` names; see `EmbeddedCorpus` for the shares."""
     seed = clip_seed(corpus_seed, index)
     dice = Dice(seed, "clip")
     truth = random_truth(seed)
