@@ -80,7 +80,7 @@ ENCODERS = "plaudit.encoders"
 SHIPPED = {"embedded": "Apache-2.0", "statistics": "Apache-2.0"}
 """Models that come with the package, and their licence."""
 
-MODELS = {"embedded": EMBEDDED / "model"}
+MODELS = {"embedded": EMBEDDED / "model", "embedded-base": EMBEDDED / "base"}
 REWARDS = {"embedded": EMBEDDED / "reward", "embedded-clap": EMBEDDED / "clap-reward"}
 
 
