@@ -82,7 +82,7 @@ class Scale:
             text_dim=16,
             text_c_dim=16,
             hidden_dim=32,
-            depth=3,
+            depth=2,
             fused_depth=1,
             num_heads=2,
             mlp_multiple=32,
@@ -201,7 +201,6 @@ class Bench:
 
     def attempt(self, work: Callable[[], Row], **facts: Any) -> None:
         """A row of `facts` and what `work` returns or, where it fails (out of memory, say), the error."""
-        self.release()
         if self.left() <= 0:
             raise Unavailable("the time was spent")
         try:
@@ -602,6 +601,7 @@ def encoders(bench: Bench) -> None:
     """Scoring, encoding and decoding of clips."""
     from benchmarks import paper_networks
 
+    gc.freeze()  # of the many objects that transformers has just made, none needs to be looked at again
     scale = bench.scale
     sizes, batch = paper_networks.TINY if scale.tiny else paper_networks.PAPER, scale.encoder_batch
 
@@ -835,6 +835,7 @@ def run(results: Results, device: torch.device, scale: Scale, deadline: float, n
         section, least = SECTIONS[name]
         bench.section = name
         began = time.monotonic()
+        gc.freeze()
         results.update(name, state="running")
         print(f"{name}: {bench.left():.0f} s left", flush=True)
         try:
@@ -848,6 +849,7 @@ def run(results: Results, device: torch.device, scale: Scale, deadline: float, n
         bench.release()
         results.update(name, **outcome, seconds=time.monotonic() - began)
         print(f"{name}: {outcome['state']} {outcome.get('reason', '')}", flush=True)
+    gc.unfreeze()
 
 
 def end_process_after(seconds: float, results: Results) -> threading.Timer:

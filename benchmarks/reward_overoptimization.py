@@ -55,7 +55,8 @@ def best_of(reward: Array, truth: Array, counts: Sequence[int], seed: int = 0) -
         best_of_n(truth, truth, counts) - truth.mean(1),
     )  # [counts, prompts] each
     return [
-        BestOf(n, *(bootstrap_mean(gain, seed) for gain in gains)) for n, *gains in zip(counts, *chosen, strict=True)
+        BestOf(n, *(bootstrap_mean(gain, seed) for gain in gains))
+        for n, *gains in zip(counts, *chosen, strict=True)
     ]
 
 
