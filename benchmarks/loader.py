@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from plaudit.backbone.config import PRESETS
+from plaudit.backbone.config import PRESETS, BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.corpus.shards import ShardSet, encode_corpus
 from plaudit.stages.data import Source, TrainingSet
@@ -32,11 +32,12 @@ from tests.stages.noise import NoiseCodec, NoiseCorpus, NoiseText
 FRAMES, BATCH = 430, 64
 
 
-def make_shards(folder: Path, clips: int) -> int:
-    """A shard set of noise in the paper's shapes, two clips to a caption; its size in bytes."""
-    config = PRESETS["fluxaudio-s-44k"]
+def make_shards(
+    folder: Path, clips: int, config: BackboneConfig = PRESETS["fluxaudio-s-44k"], frames: int = FRAMES
+) -> int:
+    """A shard set of noise in the shapes of `config`, two clips to a caption; its size in bytes."""
     text = NoiseText(config.text_length, config.text_dim, config.text_c_dim)
-    samples = FRAMES * config.latent_dim
+    samples = frames * config.latent_dim
     encode_corpus(NoiseCorpus(clips, samples), NoiseCodec(config.latent_dim), text, folder, samples / 100)
     return sum(path.stat().st_size for path in folder.iterdir())
 

@@ -17,27 +17,15 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import nn
-from transformers import (
-    ClapAudioConfig,
-    ClapConfig,
-    ClapModel,
-    ClapTextConfig,
-    HubertConfig,
-    HubertModel,
-    T5Config,
-    T5EncoderModel,
-)
 
+from benchmarks import paper_networks
+from benchmarks.paper_networks import parameters
 from plaudit import hub
 from plaudit.audio import resample, write_wav
 from plaudit.chain import train
 from plaudit.chain.steps import run_recipe
 from plaudit.cli.console import ConsoleReporter
-from plaudit.codec.bigvgan import BigVGAN, BigVGANConfig
-from plaudit.codec.mel import MEL_44K
 from plaudit.codec.mel_codec import MelCodec
-from plaudit.codec.mel_vae import MelVAE, MelVAEConfig
 from plaudit.corpus.embedded.source import EmbeddedCorpus
 from plaudit.corpus.folder import FolderCorpus
 from plaudit.corpus.shards import encode_corpus
@@ -50,20 +38,8 @@ from plaudit.reward.features import PUBLISHED_BLOCKS
 from plaudit.reward.head import TuneJuryHead
 from plaudit.reward.scorer import save_head
 from plaudit.runs import Run
-from tests.encoders.words_tokenizer import byte_tokenizer
 
 CLIPS = 12
-
-VOCODER_44K = BigVGANConfig(
-    bands=128,
-    channels=1536,
-    upsample_rates=(8, 4, 2, 2, 2, 2),
-    upsample_kernels=(16, 8, 4, 4, 4, 4),
-    block_kernels=(3, 7, 11),
-    block_dilations=((1, 3, 5), (1, 3, 5), (1, 3, 5)),
-    final_bias=False,
-    final_tanh=False,
-)
 
 SMALL = [
     "stages.sft.train={steps: 2, batch: 2, accumulate: 1, warmup: 0}",
@@ -80,51 +56,36 @@ SMALL = [
 ]
 
 
-def count(module: nn.Module) -> str:
-    """Its parameters in millions."""
-    return f"{sum(p.numel() for p in module.parameters()) / 1e6:.0f} M"
-
-
 @cache
 def codec() -> MelCodec:
-    """The 44.1 kHz mel codec, its vocoder loud enough not to be taken for silence."""
-    vae, vocoder = MelVAE(MelVAEConfig(128, 40, 512)).eval(), BigVGAN(VOCODER_44K).eval()
-    with torch.inference_mode():
-        peak = vocoder(torch.randn(1, 128, 16)).abs().max()
-    with torch.no_grad():
-        vocoder.conv_out.weight.mul_(0.1 / peak)
-    print(f"mel VAE {count(vae)}, BigVGAN {count(vocoder)}")
-    return MelCodec("codec-44k", MEL_44K, vae, vocoder).requires_grad_(False)
+    """The 44.1 kHz mel codec."""
+    made = paper_networks.codec()
+    print(f"mel VAE {parameters(made.vae)}, BigVGAN {parameters(made.vocoder)}")
+    return made
 
 
 @cache
 def clap() -> LaionCLAP:
-    """LAION's CLAP; one stands for both of the paper's, which have one shape."""
-    audio = ClapAudioConfig(
-        patch_embeds_hidden_size=128, hidden_size=1024, depths=[2, 2, 12, 2], num_attention_heads=[4, 8, 16, 32]
-    )
-    text = ClapTextConfig(vocab_size=50265, max_position_embeddings=514)
-    model = ClapModel(ClapConfig(audio_config=audio, text_config=text, projection_dim=512))
-    print(f"CLAP {count(model)}")
-    return LaionCLAP("clap-music", model, byte_tokenizer())
+    """LAION's CLAP."""
+    made = paper_networks.clap()
+    print(f"CLAP {parameters(made)}")
+    return made
 
 
 @cache
 def text_encoder() -> T5CLAPText:
     """The encoder of Flan-T5-large with CLAP's text."""
-    sizes = {"d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24, "num_heads": 16, "vocab_size": 32128}
-    t5 = T5EncoderModel(T5Config(feed_forward_proj="gated-gelu", pad_token_id=1, **sizes))
-    print(f"T5's encoder {count(t5)}")
-    return T5CLAPText("text-t5-clap", t5, byte_tokenizer(), clap())
+    made = paper_networks.text_encoder(clap())
+    print(f"T5's encoder {parameters(made.t5)}")
+    return made
 
 
 @cache
 def mert() -> MERT:
-    """MERT-v1-330M, a HuBERT of the large size."""
-    sizes = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
-    model = HubertModel(HubertConfig(feat_extract_norm="layer", do_stable_layer_norm=True, **sizes))
-    print(f"MERT {count(model)}")
-    return MERT("mert-330m", model, True)
+    """MERT-v1-330M."""
+    made = paper_networks.mert()
+    print(f"MERT {parameters(made)}")
+    return made
 
 
 def put_on_shelves() -> None:
