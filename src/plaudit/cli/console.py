@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from plaudit.writing import write_atomically
 
 progress_console = Console(stderr=True)
 result_console = Console()
@@ -100,8 +101,6 @@ def show_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    from plaudit.assets import write_atomically  # imports PyTorch, which --help need not wait for
-
     if path == Path("-"):
         print(text.getvalue(), end="")
     else:
@@ -110,4 +109,6 @@ def show_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any
 
 def show_json(value: Any) -> None:
     """One JSON document on standard output."""
-    print(json.dumps(value, indent=2))
+    from plaudit.assets import to_json
+
+    print(to_json(value, indent=2, ascii=True))

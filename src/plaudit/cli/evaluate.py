@@ -128,9 +128,9 @@ def references_at(
 
 @contextmanager
 def _embedding_cache(wanted: bool) -> Iterator[EmbeddingCache | None]:
-    from plaudit.evaluate.listening import EmbeddingCache, default_cache
+    from plaudit.evaluate.listening import EmbeddingCache
 
-    cache = EmbeddingCache(default_cache(), complain) if wanted else None
+    cache = EmbeddingCache.of_user(complain) if wanted else None
     try:
         yield cache
     finally:

@@ -144,9 +144,9 @@ def _clips(paths: list[Path] | None, table: Path | None, prompt: str) -> list[Cl
 @contextmanager
 def score_cache(wanted: bool) -> Iterator[ScoreCache | None]:
     """The user's cache of scores, closed in the end; None where it is not wanted."""
-    from plaudit.reward.cache import ScoreCache, default_cache
+    from plaudit.reward.cache import ScoreCache
 
-    cache = ScoreCache(default_cache(), complain) if wanted else None
+    cache = ScoreCache.of_user(complain) if wanted else None
     try:
         yield cache
     finally:

@@ -82,7 +82,7 @@ def _captions(file: Path) -> list[tuple[str, str]]:
         raise CorpusError(f"{file} does not exist; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{file} is not a UTF-8 text file ({error}); save it as UTF-8") from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise CorpusError(f"{file} is not valid JSON ({error}); mend it") from None
     if not isinstance(items, list) or not items:
         raise CorpusError(f'{file} must be a list of {{"path", "caption"}} with at least one item')
