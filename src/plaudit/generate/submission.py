@@ -25,6 +25,7 @@ from plaudit.audio import SUFFIXES, read_audio, resample
 from plaudit.audio_format import AudioFormat, encode_audio
 from plaudit.corpus.table import table_rows
 from plaudit.errors import AudioError, CorpusError, PromptError
+from plaudit.files import is_hidden
 from plaudit.generate.clips import ClipRequest
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -98,7 +99,7 @@ def collect(
         problems.append(f"{len(prompts)} prompts, not {rules.clips}: take the challenge's list")
     if parameters > rules.parameters:
         problems.append(f"the model has {parameters:,} trainable parameters, over the limit of {rules.parameters:,}")
-    listed = sorted(folder.iterdir()) if folder.is_dir() else []
+    listed = sorted(path for path in folder.iterdir() if not is_hidden(path.name)) if folder.is_dir() else []
     there = {path.name: path for path in listed if path.suffix.lower() in SUFFIXES}
     wanted = {f"{name}.wav": name for name in prompts}
     problems += [f"{there[file]} is named after no prompt id" for file in sorted(there.keys() - wanted.keys())]
