@@ -11,7 +11,7 @@ from plaudit.audio import audio_files
 from plaudit.corpus.table import table_rows
 from plaudit.errors import CorpusError, EvaluationError, ModelError, PromptError
 from plaudit.files import composed, find_file
-from plaudit.generate.requests import prompts_in
+from plaudit.generate.requests import is_table, prompts_in
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def asked_clips(clips: Path, prompts: Path | None) -> tuple[list[AskedClip], lis
     files = audio_files([clips])
     if prompts is None:
         return [_with_sidecar(clips, file) for file in files], []
-    listed = prompts.suffix.lower() == ".csv"
+    listed = is_table(prompts)
     if listed and "file" in _columns(prompts):
         found = _unique(_in_table(prompts, clips), prompts)
     else:

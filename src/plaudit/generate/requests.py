@@ -12,11 +12,11 @@ from plaudit.generate.clips import ClipRequest
 
 
 def prompts_in(file: Path) -> list[str]:
-    """The prompts of a file: one a line, or the column prompt (or caption) of a `.csv`.
+    """The prompts of a file: one a line, or the column prompt (or caption) of a `.csv` or `.tsv`.
 
     PromptError or CorpusError, in one line, where it cannot be read or a prompt is empty.
     """
-    if file.suffix.lower() == ".csv":
+    if is_table(file):
         found = []
         for line, row in table_rows(file, []):
             if "prompt" not in row and "caption" not in row:
@@ -30,6 +30,11 @@ def prompts_in(file: Path) -> list[str]:
     except (UnicodeDecodeError, IsADirectoryError) as error:
         raise PromptError(f"{file} is not a UTF-8 text file ({error}); save it as UTF-8") from None
     return prompts_of(text.split("\n"), str(file))
+
+
+def is_table(file: Path) -> bool:
+    """Whether a list of prompts is a table, by its name."""
+    return file.suffix.lower() in (".csv", ".tsv", ".tab")
 
 
 def prompts_of(lines: Iterable[str], source: str) -> list[str]:

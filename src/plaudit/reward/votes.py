@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from plaudit.assets import to_json, write_atomically
+from plaudit.corpus.table import delimiter_of
 from plaudit.errors import VoteError
 from plaudit.types import Vote
 
@@ -88,7 +89,7 @@ def _is_csv(path: Path) -> bool:
 
 
 def _csv_records(path: Path, text: str) -> Iterable[tuple[int, Any]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter_of(text, FIELDS), strict=True)
     try:
         for record in reader:
             yield reader.line_num, record
