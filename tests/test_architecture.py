@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "plaudit"
 
 ORDER = (
     (
-        *("errors", "settings", "types", "writing", "files", "assets", "machine", "released", "ahead"),
+        *("errors", "settings", "plain_yaml", "types", "writing", "files", "assets", "machine", "released", "ahead"),
         *("audio", "audio_format"),
     ),
     ("corpus",),
