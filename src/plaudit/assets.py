@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from plaudit.errors import ModelError
-from plaudit.writing import keep_mode, replacing, write_atomically
+from plaudit.writing import is_utf8, keep_mode, replacing, write_atomically
 
 EMBEDDED = Path(__file__).parent / "weights"
 """The embedded world's weights: codec, text, clap, probes, reward, model."""
@@ -75,7 +75,7 @@ def to_json(value: Any, indent: int | None = None, ascii: bool = False) -> str:
     except ValueError:
         value = _finite(value)
         text = json.dumps(value, indent=indent, ensure_ascii=ascii, allow_nan=False)
-    return text if _is_utf8(text) else json.dumps(value, indent=indent)
+    return text if is_utf8(text) else json.dumps(value, indent=indent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -204,11 +204,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(_finite(key)) if isinstance(key, float) else key: _finite(one) for key, one in value.items()}
     return [_finite(one) for one in value] if isinstance(value, (list, tuple)) else value
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

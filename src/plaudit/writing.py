@@ -52,6 +52,25 @@ def encoded(text: str) -> bytes:
         return text.encode("utf-8", "backslashreplace")
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written as UTF-8: names of files may hold other bytes, JSON half of a pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_stream(path: Path) -> bool:
+    """Whether `path` is there and is written into, as a device, a pipe or an open descriptor."""
+    try:
+        place = _resolved(path)
+        mode = None if isinstance(place, int) else _mode(place)
+    except OSError:
+        return False
+    return isinstance(place, int) or (mode is not None and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode))
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A file to write to, empty at first; at the end of the block its content is what `path` holds.

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from plaudit.cli.console import ConsoleReporter, progress_console, result_console, show_json, show_table
+from plaudit.cli.help import App
 
 if TYPE_CHECKING:
     from plaudit.models.registry import Release
 
-app = typer.Typer(help="Published models: what there is, and turning it into model folders.", no_args_is_help=True)
+app = App(help="Published models: what there is, and turning it into model folders.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Identifier = Annotated[str, typer.Argument(metavar="MODEL", help="A released model; `plaudit models list` names them.")]

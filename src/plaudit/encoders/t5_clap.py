@@ -29,6 +29,7 @@ class T5CLAPText(nn.Module):
     """A plaudit.types.TextEncoder. T5 does not attend to padding; the features of padding are given all the same."""
 
     length = TOKENS
+    longest, unit = TOKENS - 1, "tokens"  # after them stands a mark
 
     def __init__(self, name: str, t5: T5EncoderModel, tokenizer: Tokenizer, clap: LaionCLAP) -> None:
         super().__init__()
@@ -36,6 +37,11 @@ class T5CLAPText(nn.Module):
         self.t5, self.clap = t5.eval().requires_grad_(False), clap
         self.token_dim: int = t5.config.d_model
         self.pooled_dim: int = clap.dim
+
+    def count(self, prompt: str) -> int:
+        """Tokens of a prompt."""
+        read = self.tokenizer([prompt], padding="do_not_pad", truncation=True, max_length=100 * TOKENS, return_tensors="pt")
+        return read["input_ids"].shape[1] - 1
 
     def encode(self, prompts: list[str]) -> TextFeatures:
         """tokens [B, 77, token_dim], pooled [B, pooled_dim] of unit norm."""

@@ -27,6 +27,7 @@ from plaudit.corpus.table import table_rows
 from plaudit.errors import AudioError, CorpusError, PromptError
 from plaudit.files import is_hidden
 from plaudit.generate.clips import ClipRequest
+from plaudit.writing import is_stream
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of every file in the zip: the earliest that the format has."""
@@ -144,7 +145,8 @@ def write_submission(path: Path, submission: Submission, facts: Mapping[str, Any
         "sha256": hashlib.sha256(memory.getvalue()).hexdigest(),
     }
     write_atomically(path, memory.getvalue())
-    write_json(path.with_suffix(".json"), told)
+    if not is_stream(path):
+        write_json(path.with_suffix(".json"), told)
     return told
 
 
