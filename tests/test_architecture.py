@@ -10,7 +10,10 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "plaudit"
 
 ORDER = (
-    ("errors", "settings", "types", "assets", "machine", "released", "ahead", "audio", "audio_format"),
+    (
+        *("errors", "settings", "plain_yaml", "types", "writing", "files", "assets", "machine", "released", "ahead"),
+        *("audio", "audio_format"),
+    ),
     ("corpus",),
     ("codec",),
     ("encoders",),

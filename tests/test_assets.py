@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
 
-from plaudit.assets import load_tensors, save_checkpoint, save_tensors
+from plaudit.assets import (
+    DIGEST,
+    EMBEDDED,
+    cache_home,
+    checkpoint_damage,
+    fill,
+    load_tensors,
+    models_home,
+    read_json,
+    save_checkpoint,
+    save_tensors,
+    tensors_digest,
+    to_json,
+    write_json,
+)
+from plaudit.errors import ModelError
 
 NO_ROOM = """
 import resource, sys, torch
@@ -39,3 +60,112 @@ def test_a_file_that_does_not_fit_is_named_and_the_one_before_stays(save, tmp_pa
 def test_tensors_come_back(tmp_path: Path) -> None:
     save_tensors(tmp_path / "a", {"x": torch.arange(3.0)})
     assert torch.equal(load_tensors(tmp_path / "a")["x"], torch.arange(3.0))
+
+
+MIXED = {
+    "half": torch.arange(6).reshape(2, 3).to(torch.bfloat16),
+    "whole": torch.arange(4),
+    "scalar": torch.tensor(True),
+    "none": torch.zeros(0, 3),
+}
+
+
+def test_one_flipped_bit_in_weights_is_noticed(tmp_path: Path) -> None:
+    """Wherever it is: the file doesn't load, or what it holds is what was written."""
+    path = tmp_path / "model.safetensors"
+    save_tensors(path, MIXED)
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    for place in range(len(whole)):
+        path.write_bytes(flipped(whole, place, place % 8))
+        try:
+            found = load_tensors(path)
+        except ModelError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            continue
+        assert place < header, "a flipped value was loaded"
+        assert tensors_digest(found) == tensors_digest(MIXED), "other tensors were loaded"
+
+
+def test_one_flipped_bit_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
+    """Wherever it is: the damage is named, or what it holds is what was written."""
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"weights": torch.arange(100.0), "step": 3})
+    assert checkpoint_damage(path) is None
+    whole = path.read_bytes()
+    values = whole.index(torch.arange(100.0).numpy().tobytes())
+    for place in [*range(values, values + 400, 7), *range(0, len(whole), 11)]:
+        path.write_bytes(flipped(whole, place, place % 8))
+        if checkpoint_damage(path) is None:
+            try:
+                found = torch.load(path, weights_only=True)
+            except Exception:  # PyTorch itself notices
+                continue
+            assert found["step"] == 3 and torch.equal(found["weights"], torch.arange(100.0))
+
+
+def flipped(whole: bytes, place: int, bit: int) -> bytes:
+    return whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :]
+
+
+@pytest.mark.parametrize("path", sorted(EMBEDDED.glob("*/model.safetensors")), ids=lambda path: path.parent.name)
+def test_shipped_weights_hold_their_digest(path: Path) -> None:
+    with safe_open(path, "pt") as file:
+        assert file.metadata()[DIGEST] == tensors_digest(load_tensors(path))
+
+
+def test_weights_of_others_need_no_digest(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.ones(2)}, tmp_path / "theirs.safetensors", {"format": "pt"})
+    module = torch.nn.ParameterDict({"x": torch.nn.Parameter(torch.zeros(2))})
+    fill(module, load_tensors(tmp_path / "theirs.safetensors"), tmp_path)
+    assert module["x"].tolist() == [1, 1]
+
+
+def test_weights_have_the_permissions_that_the_umask_leaves(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save_tensors(tmp_path / "a", {"x": torch.ones(1)})
+        save_checkpoint(tmp_path / "b", {"x": torch.ones(1)})
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"} == {0o640}
+
+
+@settings(max_examples=300)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()), inner),
+    )
+)
+def test_json_is_always_json(value: object) -> None:
+    for ascii in (False, True):
+        text = to_json(value, ascii=ascii).encode("ascii" if ascii else "utf-8")
+        json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_json_that_is_written_is_read_back(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"慢": [1.5, float("nan")], "caf\udce9": "\ud83d"})
+    assert read_json(tmp_path / "a.json") == {"慢": [1.5, None], "caf\udce9": "\ud83d"}
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "1" * 5000, "\udc00", b"\xff\x00", ""])
+def test_what_is_no_json_is_one_line(tmp_path: Path, text: str | bytes) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode(errors="surrogatepass"))
+    with pytest.raises(ModelError, match=r"config\.json is not valid JSON") as error:
+        read_json(path)
+    assert "\n" not in str(error.value)
+
+
+def test_without_a_home_the_folders_are_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME", "PLAUDIT_MODELS", "USERPROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as it answers for a user who is not in passwd
+    for folder in (models_home, cache_home):
+        with pytest.raises(ModelError, match="set HOME"):
+            folder()
+    monkeypatch.setenv("PLAUDIT_MODELS", "/models")
+    assert models_home() == Path("/models")

@@ -2,71 +2,100 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import re
-import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from plaudit.errors import ModelError
+from plaudit.writing import is_utf8, keep_mode, replacing, write_atomically
 
 EMBEDDED = Path(__file__).parent / "weights"
 """The embedded world's weights: codec, text, clap, probes, reward, model."""
 
+DIGEST = "plaudit.sha256"
+"""Under this name a safetensors file's metadata holds the digest of its tensors."""
+
 
 def models_home() -> Path:
-    """Where fetched and imported models are kept: $PLAUDIT_MODELS, or `plaudit/models` in the user's cache folder."""
+    """Where fetched and imported models are kept: $PLAUDIT_MODELS, or `plaudit/models` in the user's cache folder.
+
+    ModelError where no home folder is known.
+    """
     if chosen := os.environ.get("PLAUDIT_MODELS"):
-        return Path(chosen).expanduser()
+        return _expanded(chosen)
     return cache_home() / "models"
 
 
-def cache_home() -> Path:
-    """Plaudit's folder in the user's cache folder: $XDG_CACHE_HOME, or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "plaudit"
-
-
-def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write a file so that a reader sees all of it or nothing, whatever kills the writer."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def user_model(name: str) -> Path | None:
+    """The folder of a fetched or imported model; None where there is none of this name, or no home folder at all."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        folder = models_home() / name
+    except ModelError:
+        return None
+    return folder if is_model_folder(folder) else None
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder holds a model of any kind; any text may be asked about."""
+    return os.path.isfile(folder / "config.json")
+
+
+def cache_home() -> Path:
+    """Plaudit's folder in the user's cache folder: $XDG_CACHE_HOME, or ~/.cache.
+
+    ModelError where no home folder is known.
+    """
+    return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "plaudit"
+
+
+def _expanded(path: str) -> Path:
+    found = os.path.expanduser(path)
+    if found.startswith("~"):  # a user without HOME and without an entry in passwd, as in many containers
+        raise ModelError(f"this user has no home folder, in which {path} would be; set HOME or XDG_CACHE_HOME")
+    return Path(found)
+
+
+def to_json(value: Any, indent: int | None = None, ascii: bool = False) -> str:
+    """JSON text of `value` that any reader accepts: numbers that are not finite become null.
+
+    Characters beyond ASCII are escaped with `ascii`, and where they could not be written as UTF-8.
+    """
+    try:
+        text = json.dumps(value, indent=indent, ensure_ascii=ascii, allow_nan=False)
+    except ValueError:
+        value = _finite(value)
+        text = json.dumps(value, indent=indent, ensure_ascii=ascii, allow_nan=False)
+    return text if is_utf8(text) else json.dumps(value, indent=indent)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
-    write_atomically(path, json.dumps(value, indent=2, sort_keys=False) + "\n")
+    write_atomically(path, to_json(value, indent=2) + "\n")
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; ModelError where it is missing or damaged."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist; check the folder name") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} is not valid JSON ({error}); make it again or restore it") from None
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else error
+        raise ModelError(f"{path} is not valid JSON ({reason}); make it again or restore it") from None
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, whole or not at all; tensors that share memory are each written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.partial"
+    """Write tensors and their digest as safetensors, whole or not at all; those that share memory are each written."""
     plain: dict[str, Tensor] = {}
     places: set[int] = set()
     for name, tensor in tensors.items():
@@ -74,44 +103,68 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
         place = tensor.untyped_storage().data_ptr()
         plain[name] = tensor.clone() if place in places else tensor
         places.add(place)
-    try:
-        save_file(plain, temporary, metadata)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except SafetensorError as error:  # it passes the system's error number on in its text only
-        told = re.search(r"(?:code: |os error )(\d+)", str(error))
-        if told is None:
-            raise
-        raise OSError(int(told[1]), os.strerror(int(told[1])), str(path)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        mode = partial.stat().st_mode
+        try:
+            save_file(plain, partial, {**(metadata or {}), DIGEST: tensors_digest(plain)})
+        except SafetensorError as error:  # it passes the system's error number on in its text only
+            number = re.search(r"(?:code: |os error )(\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+        keep_mode(partial, mode)  # safetensors makes a file of its own that only its owner can read
+
+
+def tensors_digest(tensors: dict[str, Tensor]) -> str:
+    """A digest of the names, types, shapes and values of tensors on the CPU, whatever file they are in."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        if tensor.numel():
+            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write what training continues from, whole or not at all."""
-    partial = path.with_suffix(".partial")
     try:
-        with partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except RuntimeError as error:  # PyTorch's writer covers what the system said of the disk with its own words
         if isinstance(error.__context__, OSError):
             raise OSError(error.__context__.errno, error.__context__.strerror, str(path)) from None
         raise
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+def checkpoint_damage(path: Path) -> str | None:
+    """What is wrong with the bytes of a file of `save_checkpoint`, or None where they are as they were written.
+
+    PyTorch's files are zip archives, whose entries have checksums that PyTorch itself does not look at.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:  # zipfile has no common base for what damaged headers raise
+        return str(error) or type(error).__name__
+    return None if broken is None else f"the checksum of {broken} differs"
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read safetensors; ModelError where the file is missing, truncated or not safetensors."""
+    """Read safetensors; ModelError where the file is missing, truncated, not safetensors, or not as it was written."""
     if not path.is_file():
         raise ModelError(f"{path} does not exist; check the folder name")
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path} is damaged ({error}); make it again or restore it") from None
+    if DIGEST in metadata and metadata[DIGEST] != tensors_digest(tensors):
+        raise ModelError(f"{path} is damaged (its checksum differs); make it again or restore it")
+    return tensors
 
 
 def save_module(folder: Path, module: nn.Module, config: dict[str, Any], dtype: torch.dtype | None = None) -> None:
@@ -122,8 +175,6 @@ def save_module(folder: Path, module: nn.Module, config: dict[str, Any], dtype: 
     }
     save_tensors(folder / "model.safetensors", state)
     write_json(folder / "config.json", config)
-
-
 def load_module(folder: Path, module: nn.Module) -> None:
     """Fill `module` from `folder`, in the module's own dtype; ModelError naming what is missing or unexpected."""
     fill(module, load_tensors(folder / "model.safetensors"), folder)
@@ -144,3 +195,12 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
         raise ModelError(f"{source} does not fit {type(module).__name__}: shapes differ: {', '.join(wrong)}")
     built_empty = any(t.is_meta for t in own.values())
     module.load_state_dict({name: t.to(own[name].dtype) for name, t in tensors.items()}, assign=built_empty)
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for every number that JSON can't hold."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(_finite(key)) if isinstance(key, float) else key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, (list, tuple)) else value

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from plaudit.assets import write_atomically
 from plaudit.errors import AudioError
+from plaudit.files import files_under
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 """What a folder is searched for; a file that is named may have any other."""
@@ -40,10 +42,15 @@ def audio_files(paths: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        found += sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        found += audio_under(path) if os.path.isdir(path) else [path]
     if not found:
         raise AudioError(f"no audio under {', '.join(map(str, paths))}; give files or folders of {', '.join(SUFFIXES)}")
     return found
+
+
+def audio_under(folder: Path) -> list[Path]:
+    """The files with a known suffix anywhere under a folder, sorted; see plaudit.files.files_under."""
+    return [path for path in files_under(folder) if path.suffix.lower() in SUFFIXES]
 
 
 def read_audio(path: Path | str) -> tuple[np.ndarray, int]:
@@ -145,16 +152,16 @@ def write_file(path: Path, encoded: bytes) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """The file opened for reading; whatever stands against reading it, as an AudioError of one line."""
-    if not path.is_file():
-        what = "is a folder, not an audio file" if path.is_dir() else "does not exist; check the path"
-        raise AudioError(f"{path} {what}")
     try:
+        if not path.is_file():
+            what = "is a folder, not an audio file" if path.is_dir() else "does not exist; check the path"
+            raise AudioError(f"{path} {what}")
         if path.stat().st_size == 0:
             raise AudioError(f"{path} is empty (0 bytes); get the file again")
         with soundfile.SoundFile(path) as file:
             yield file
-    except PermissionError:
-        raise AudioError(f"{path} cannot be read: no permission") from None
+    except OSError as error:  # no permission, a name that is longer than the system takes, links in a circle
+        raise AudioError(f"{path} cannot be read ({error.strerror}); check the file") from None
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
         # soundfile raises TypeError for headerless .raw files, whose rate nobody can know.
         reason = str(error).removeprefix(f"Error opening {str(path)!r}: ").rstrip(".")

@@ -10,6 +10,12 @@ def is_no_room(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def is_no_memory(error: BaseException) -> bool:
+    """Whether memory was asked for that is not there, by Python, NumPy or PyTorch."""
+    told = str(error)
+    return isinstance(error, MemoryError) or "not enough memory" in told or "out of memory" in told.lower() or "allocate memory" in told
+
+
 class PlauditError(Exception):
     """Base of every error that the command line prints as one line, without a trace."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from plaudit.assets import EMBEDDED, fill, load_tensors, models_home, read_json
+from plaudit.assets import EMBEDDED, fill, is_model_folder, load_tensors, read_json, user_model
 from plaudit.backbone.config import BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.codec.embedded import load_embedded_codec
@@ -176,9 +176,9 @@ def _installed_encoder(point: EntryPoint, shelf: Shelf) -> Any:
 
 def found_folder(name: str, known: Collection[str]) -> Path:
     """The folder at the path `name`, or called so among the user's models; ModelError where neither exists."""
-    for folder in (Path(name), models_home() / name):
-        if (folder / "config.json").is_file():
-            return folder
+    folder = Path(name) if is_model_folder(Path(name)) else user_model(name)
+    if folder is not None:
+        return folder
     raise ModelError(f"no model {name!r}: give a model folder or one of {', '.join(sorted(known))}")
 
 

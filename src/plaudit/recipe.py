@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, model_validator
 
 from plaudit.corpus.embedded.hearing import SHORTEST
 from plaudit.corpus.score_table import ID_COLUMN
 from plaudit.errors import RecipeError
 from plaudit.generate.settings import PostSettings, SamplingSettings
-from plaudit.settings import Count, Precision, Settings, Share, validated, with_changes
+from plaudit.plain_yaml import read_yaml
+from plaudit.settings import MOST, Count, Precision, Score, Seed, Settings, Share, shortened, validated, with_changes
 from plaudit.stages.settings import (
     CrossLoadSettings,
     CrpoSettings,
@@ -45,7 +45,7 @@ class CorpusSettings(Settings):
     kind: Literal["embedded", "folder", "shards"] = "embedded"
     seconds: Annotated[float, Field(ge=1, le=300)] = 10.0
     size: Count = 2000
-    seed: int = 0
+    seed: Seed = 0
     flawed_share: Share = 0.5
     miscaptioned_share: Share = 0.1
     folder: Path | None = None
@@ -90,7 +90,7 @@ class VoteSettings(Settings):
 
     pairs: Count = 8000
     held_out: Count = 2000
-    seed: int = 0
+    seed: Seed = 0
 
 
 class RewardChoice(Settings):
@@ -100,7 +100,7 @@ class RewardChoice(Settings):
     kind: Literal["train", "load", "table"] = "train"
     name: str = "embedded"
     max_epochs: Count = 60
-    seed: int = 0
+    seed: Seed = 0
 
 
 class BackboneSettings(Settings):
@@ -110,7 +110,7 @@ class BackboneSettings(Settings):
     preset: str = "embedded"
     overrides: dict[str, int] = Field(default_factory=dict)
     start_from: str | None = None
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _has_one_source_of_sizes(self) -> BackboneSettings:
@@ -154,11 +154,11 @@ class StageSettings(Settings):
 class EvaluateSettings(Settings):
     """Held-out prompts, the clean reference, and the sweep over the score asked for."""
 
-    prompts: Annotated[int, Field(ge=2)] = 64
-    reference: Annotated[int, Field(ge=2)] = 512
-    seed: int = 42
-    sweep_scores: tuple[float, ...] = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
-    sweep_prompts: Annotated[int, Field(ge=2)] = 64
+    prompts: Annotated[int, Field(ge=2, le=MOST)] = 64
+    reference: Annotated[int, Field(ge=2, le=MOST)] = 512
+    seed: Seed = 42
+    sweep_scores: tuple[Score, ...] = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
+    sweep_prompts: Annotated[int, Field(ge=2, le=MOST)] = 64
     players: Count = 12
 
 
@@ -193,7 +193,7 @@ class Recipe(Settings):
 
     def to_yaml(self) -> str:
         """Every setting as resolved, as a recipe file that gives this recipe again."""
-        return OmegaConf.to_yaml(OmegaConf.create(self.model_dump(mode="json")))
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
     def fingerprint(self) -> str:
         """A short hash of every setting but `loop`, which says how and not what."""
@@ -210,16 +210,16 @@ def load_recipe(name_or_path: str, changes: list[str] | None = None) -> Recipe:
     """
     path = Path(name_or_path)
     shipped = SHIPPED / f"{path.stem}.yaml"
-    if not path.exists() and path in (Path(shipped.stem), Path("recipes", shipped.name)) and shipped.exists():
-        path = shipped
+    if path in (Path(shipped.stem), Path("recipes", shipped.name)) and not os.path.exists(path):
+        path = shipped if os.path.exists(shipped) else path
     try:
-        tree = OmegaConf.load(path)
+        tree = read_yaml(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml")))
         raise RecipeError(f"no recipe {name_or_path!r}: give a YAML file or one of {known}") from None
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, IsADirectoryError) as error:
-        reason = " ".join(str(error).split())
+    except (yaml.YAMLError, OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else shortened(" ".join(str(error).split()), 300)
         raise RecipeError(f"{path} is not readable as a recipe: {reason}") from None
-    if not isinstance(tree, DictConfig):
+    if not isinstance(tree, dict):
         raise RecipeError(f"{path} is not a recipe: it must be a mapping of settings")
     return validated(Recipe, with_changes(tree, changes or [], str(path)), str(path))

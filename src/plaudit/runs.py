@@ -68,13 +68,13 @@ class Run:
 
     def seconds(self) -> dict[str, float]:
         """Seconds that the last process on each finished step took."""
-        found = {p.parent.name: json.loads(p.read_text())["seconds"] for p in self.folder.glob("*/done.json")}
+        found = {p.parent.name: json.loads(p.read_bytes())["seconds"] for p in self.folder.glob("*/done.json")}
         return dict(sorted(found.items()))
 
 
 def _key(path: Path) -> str | None:
     try:
-        return json.loads(path.read_text())["key"]
+        return json.loads(path.read_bytes())["key"]
     except (json.JSONDecodeError, KeyError, UnicodeDecodeError):
         return None
 

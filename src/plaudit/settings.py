@@ -3,27 +3,61 @@
 from __future__ import annotations
 
 import difflib
+import types
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from plaudit.errors import RecipeError
+from plaudit.plain_yaml import Given, Unreadable, given
 
-Count = Annotated[int, Field(ge=1)]
-CountOrZero = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+MOST = 10**9
+"""Bound of counts and factors (ours): what is larger is a slip, and overflows where it is computed with."""
+
+MOST_SEED = 2**63 - 1
+"""Bound of seeds: what follows from a seed by counting on still fits the 64 bits that generators take."""
+
+Count = Annotated[int, Field(ge=1, le=MOST)]
+CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
+Positive = Annotated[float, Field(gt=0, le=MOST)]
+NotNegative = Annotated[float, Field(ge=0, le=MOST)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
 
-Precision = Annotated[Literal["bf16", "no"], BeforeValidator(lambda value: "no" if value is False else value)]
-"""What autocast lowers to. YAML, and so a recipe and `--set`, reads a bare `no` as false."""
+MOST_SCORE = 1e6
+Score = Annotated[float, Field(ge=-MOST_SCORE, le=MOST_SCORE)]
+"""A reward that is asked for, in the reward's own units."""
+
+MOST_SECONDS = 3600.0
+Seconds = Annotated[float, Field(gt=0, le=MOST_SECONDS)]
+"""Length of a piece; an hour at most (ours), as a piece is held in memory whole."""
+
+Precision = Literal["bf16", "no"]
+"""What autocast lowers to."""
 
 
 class Settings(BaseModel):
-    """Base of every section: unknown keys are errors, values don't change after validation."""
+    """Base of every section: unknown keys are errors, numbers are finite, values don't change after validation.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Values that come from YAML are taken as the field means them: a text stays the text that was given.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_fields_mean_it(cls, values: Any) -> Any:
+        if isinstance(values, Given):
+            values = values.value
+        if not isinstance(values, Mapping):
+            return values
+        fields = cls.model_fields
+        return {
+            str(name): _meant(value, fields[str(name)].annotation if str(name) in fields else Any)
+            for name, value in values.items()
+        }
 
 
 Section = TypeVar("Section", bound=Settings)
@@ -33,6 +67,8 @@ def validated(kind: type[Section], values: Mapping[Any, Any], source: str) -> Se
     """Settings from plain data; RecipeError with the first problem, in one line that begins with `source`."""
     try:
         return kind.model_validate(values)
+    except RecursionError:
+        raise RecipeError(f"{source}: the settings are nested too deep") from None
     except ValidationError as error:
         # A misspelt key also leaves the right one missing; the misspelling is the better news.
         unknown = ("extra_forbidden", "unexpected_keyword_argument")
@@ -40,27 +76,28 @@ def validated(kind: type[Section], values: Mapping[Any, Any], source: str) -> Se
         where = ".".join(str(part) for part in first["loc"])
         if first["type"] in unknown:
             raise RecipeError(f"{source}: unknown key {where}{_suggestion(kind, first['loc'])}") from None
-        got = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
-        message = first["msg"].removeprefix("Value error, ")
+        got = "" if isinstance(first["input"], dict) else f" (got {shortened(repr(first['input']))})"
+        message = " ".join(first["msg"].removeprefix("Value error, ").split())
         raise RecipeError(f"{source}: {where + ': ' if where else ''}{message}{got}") from None
 
 
-def with_changes(values: Any, changes: Sequence[str], source: str) -> dict[Any, Any]:
+def with_changes(values: Mapping[Any, Any], changes: Sequence[str], source: str) -> dict[Any, Any]:
     """Plain settings, nested mappings, after `key.path=value` changes whose values are YAML.
 
-    RecipeError, in one line, for a change that cannot be read.
+    A mapping is merged into one that is there. RecipeError, in one line, for a change that has no key or value.
     """
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        merged = OmegaConf.merge(OmegaConf.create(values), OmegaConf.from_dotlist(list(changes)))
-        found = OmegaConf.to_container(merged, resolve=True)
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        reason = " ".join(str(error).split())
-        raise RecipeError(f"{source} or a --set value is not readable as settings: {reason}") from None
-    assert isinstance(found, dict)
+    found = _copied(values)
+    for change in changes:
+        path, equals, text = change.partition("=")
+        names = path.strip().split(".")
+        if not equals or not all(names):
+            raise RecipeError(f"{source}: --set {change!r} is not KEY.PATH=VALUE, e.g. --set sampling.steps=25")
+        place = found
+        for name in names[:-1]:
+            if not isinstance(place.get(name), dict):
+                place[name] = {}
+            place = place[name]
+        _merge(place, {names[-1]: given(text)})
     return found
 
 
@@ -70,11 +107,75 @@ def nearest(name: str, known: Sequence[str]) -> str | None:
     return near[0] if near else None
 
 
+def shortened(text: str, length: int = 80) -> str:
+    """The beginning of a text that may be of any length."""
+    return text if len(text) <= length else f"{text[:length]}..."
+
+
+def _copied(values: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {name: _copied(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+
+
+def _merge(place: dict[Any, Any], values: Mapping[Any, Any]) -> None:
+    for name, value in values.items():
+        inner = value.value if isinstance(value, Given) else value
+        if isinstance(inner, Mapping) and isinstance(place.get(name), dict):
+            _merge(place[name], inner)
+        else:
+            place[name] = value
+
+
+def _meant(value: Any, hint: Any) -> Any:
+    """A value as a field of this type means it; ValueError where only its text can be read and no text is meant."""
+    hints = _alternatives(hint)
+    if isinstance(value, Given):
+        if _is_text(value, hints):
+            return str(value)
+        value = value.value
+    if isinstance(value, Unreadable):
+        raise ValueError(str(value))
+    if any(isinstance(one, type) and issubclass(one, BaseModel) for one in hints):
+        return value  # what it holds is for its own fields
+    inner = _elements(hints)
+    if isinstance(value, list):
+        return [_meant(one, inner) for one in value]
+    if isinstance(value, dict):
+        return {str(name): _meant(one, inner) for name, one in value.items()}
+    return value
+
+
+def _is_text(value: Given, hints: Sequence[Any]) -> bool:
+    """Whether a field of one of these types takes the text, rather than what YAML makes of it."""
+    choices = [choice for hint in hints if get_origin(hint) is Literal for choice in get_args(hint)]
+    kinds = {hint for hint in hints if isinstance(hint, type)} | {type(choice) for choice in choices}
+    return bool(kinds & {str, Path}) and type(value.value) not in kinds - {str, Path}
+
+
+def _alternatives(hint: Any) -> list[Any]:
+    """The types that a hint allows: those of a union, without annotations."""
+    if get_origin(hint) is Annotated:
+        return _alternatives(get_args(hint)[0])
+    if get_origin(hint) in (Union, types.UnionType):
+        return [one for part in get_args(hint) for one in _alternatives(part)]
+    return [hint]
+
+
+def _elements(hints: Sequence[Any]) -> Any:
+    """The type of what a list, tuple or mapping of one of these types holds."""
+    for hint in hints:
+        if get_origin(hint) in (list, tuple, dict):
+            return next((one for one in reversed(get_args(hint)) if one is not Ellipsis), Any)
+    return Any
+
+
 def _suggestion(section: type, location: tuple[int | str, ...]) -> str:
     """The nearest known key beside the unknown one at `location`, or the list of known ones."""
     for part in location[:-1]:
-        hint = get_type_hints(section)[str(part)]
-        section = next(c for c in (hint, *get_args(hint)) if isinstance(c, type) and c is not type(None))
+        inner = _alternatives(get_type_hints(section).get(str(part)))
+        found = [one for one in inner if isinstance(one, type) and issubclass(one, BaseModel)]
+        if not found:
+            return ""
+        section = found[0]
     known = [name for name in get_type_hints(section) if not name.startswith("_") and name != "model_config"]
     near = nearest(str(location[-1]), known)
     return f"; did you mean {near}?" if near else f"; known keys here are {', '.join(known)}"

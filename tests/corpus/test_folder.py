@@ -75,7 +75,7 @@ def test_ids_from_a_column(tmp_path: Path) -> None:
         ("", "is empty"),
         ("file,caption\n", "has no rows"),
         ("name,words\na.wav,x\n", "no column 'file', 'caption'; its columns are 'name', 'words'"),
-        ("file;caption\na.wav;x\n", "no column 'file', 'caption'"),
+        ("file|caption\na.wav|x\n", "no column 'file', 'caption'"),
         ("file,caption,caption\na.wav,x,y\n", "more than once"),
         ("file,caption\na.wav,x\nb.wav,y\na.flac,z\n", "'a' stands on lines 2 and 4"),
         ("file,caption\na.wav,slow, sad\n", "line 2: 3 values for 2 columns; quote"),

@@ -11,7 +11,7 @@ import pytest
 from plaudit.corpus.jamendo import list_jamendo
 from plaudit.corpus.manifest import split_of
 from plaudit.corpus.score_table import ScoreTable
-from plaudit.errors import CorpusError
+from plaudit.errors import AudioError, CorpusError
 
 
 def folder(place: Path, *files: str) -> Path:
@@ -81,7 +81,7 @@ def test_malformed_captions_are_one_line(tmp_path: Path, content: Any, reason: s
 
 def test_what_is_not_there(tmp_path: Path) -> None:
     file = captions(tmp_path, of(("14/214.mp3", "x")))
-    with pytest.raises(CorpusError, match="not a folder"):
+    with pytest.raises(AudioError, match="not a folder"):
         list_jamendo(tmp_path / "audio", file)
     with pytest.raises(CorpusError, match="does not exist"):
         list_jamendo(tmp_path, tmp_path / "none.json")

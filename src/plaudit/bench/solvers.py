@@ -28,8 +28,8 @@ from plaudit.flow.guidance import branches
 from plaudit.flow.solvers import SOLVERS, Solver, integrate
 from plaudit.generate.execution import Execution
 from plaudit.generate.model import ANYHOW, TextToMusic
-from plaudit.generate.settings import SamplingSettings
-from plaudit.settings import Count, Positive, Settings
+from plaudit.generate.settings import SamplingSettings, Steps
+from plaudit.settings import Positive, Seed, Settings
 from plaudit.types import Embedder, Reward
 
 Array = NDArray[np.float64]
@@ -39,10 +39,10 @@ class SolverGrid(Settings):
     """What is compared: every solver at every number of steps on every grid; seed: of the first prompt's noise."""
 
     solvers: tuple[Solver, ...] = SOLVERS
-    steps: tuple[Count, ...] = (4, 8, 16, 32)
+    steps: tuple[Steps, ...] = (4, 8, 16, 32)
     shifts: tuple[Positive, ...] = (1.0,)
-    reference_steps: Count = 200
-    seed: int = 0
+    reference_steps: Steps = 200
+    seed: Seed = 0
 
     @classmethod
     def chosen(cls, **values: Any) -> SolverGrid:

@@ -49,7 +49,7 @@ def make_candidates(
             clap = (embed_audio(context.clap, waves, rate) * context.clap.text(prompts).numpy()).sum(1)
         write_json(folder / "scores.json", {"reward": reward.tolist(), "clap": clap.tolist()})
     scores = read_json(folder / "scores.json")
-    return Candidates(prompts, paths, score, np.array(scores["reward"]), np.array(scores["clap"]))
+    return Candidates(prompts, paths, score, *(np.array(scores[name], dtype=np.float64) for name in ("reward", "clap")))
 
 
 def encode_clips(context: Context, clips: dict[str, tuple[str, Path]], folder: Path) -> ShardSet:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from plaudit import hub
-from plaudit.assets import read_json, write_atomically, write_json
+from plaudit.assets import read_json, to_json, write_atomically, write_json
 from plaudit.chain.runner import Context
 from plaudit.corpus.embedded.listeners import Taste, make_pairs, noise_ceiling, simulate_votes, utility
 from plaudit.corpus.embedded.probes import Measurement, measure
@@ -67,7 +66,7 @@ def list_corpus(context: Context, folder: Path) -> None:
     if settings.kind == "embedded":
         clips = embedded_corpus(settings).clips
         truths = [{"id": c.id, "truth": c.truth.to_dict(), "flaws": c.flaws} for c in clips]
-        write_atomically(folder / "truth.jsonl", "".join(json.dumps(t) + "\n" for t in truths))
+        write_atomically(folder / "truth.jsonl", "".join(to_json(t) + "\n" for t in truths))
         facts["miscaptioned"] = sum(c.truth != c.caption_truth for c in clips)
         facts["flawed"] = sum(bool(c.flaws) for c in clips)
     write_json(folder / "facts.json", facts)
@@ -227,7 +226,7 @@ def shards(context: Context) -> ShardSet:
 
 def labels(context: Context) -> np.ndarray:
     """One reward per encoded clip, in the order of the shards."""
-    return np.array(read_json(context.path("labels") / "rewards.json")["rewards"])
+    return np.array(read_json(context.path("labels") / "rewards.json")["rewards"], dtype=np.float64)
 
 
 def reward_model(context: Context) -> TuneJury:
@@ -238,4 +237,4 @@ def reward_model(context: Context) -> TuneJury:
 
 def _line(entry: Entry) -> str:
     row = asdict(entry)
-    return json.dumps({**row, "path": None if entry.path is None else str(entry.path)}) + "\n"
+    return to_json({**row, "path": None if entry.path is None else str(entry.path)}) + "\n"

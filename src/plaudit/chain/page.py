@@ -126,7 +126,7 @@ _DESCRIPTION = {
 def _processor() -> str:
     path = Path("/proc/cpuinfo")
     if path.exists():
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
@@ -135,12 +135,12 @@ def _processor() -> str:
 def _corpus_facts(context: Context) -> CorpusFacts:
     settings, found = context.recipe.corpus, shards(context)
     quarantine = found.folder / "quarantine.jsonl"
-    lines = quarantine.read_text().splitlines() if quarantine.exists() else []
-    reasons = [json.loads(line)["reason"] for line in lines]
+    lines = quarantine.read_text(encoding="utf-8").split("\n") if quarantine.exists() else []
+    reasons = [json.loads(line)["reason"] for line in lines if line]
     flaws: dict[str, float] = {}
     if settings.kind == "embedded":
-        lines = (context.path("corpus") / "truth.jsonl").read_text().splitlines()
-        truths = [json.loads(line) for line in lines]
+        lines = (context.path("corpus") / "truth.jsonl").read_text(encoding="utf-8").split("\n")
+        truths = [json.loads(line) for line in lines if line]
         flaws = {name: sum(name in t["flaws"] for t in truths) / len(truths) for name in FLAWS}
         flaws["miscaptioned"] = read_json(context.path("corpus") / "facts.json")["miscaptioned"] / len(truths)
     kind = "synthetic pieces of the embedded world" if settings.kind == "embedded" else f"clips of {settings.folder}"

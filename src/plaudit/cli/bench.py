@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from plaudit.cli.console import ConsoleReporter, result_console, show_json, show_table
+from plaudit.cli.help import App
 
 if TYPE_CHECKING:
     from plaudit.bench.measure import Section
 
-app = typer.Typer(help="Measure cost and quality on this machine.")
+app = App(help="Measure cost and quality on this machine.")
 
 SECTIONS = ("sample", "train", "clips", "decode", "score", "separate")
 Wanted = Annotated[

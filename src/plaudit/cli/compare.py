@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -102,9 +103,9 @@ def _margins(told: list[str]) -> dict[str, float]:
         try:
             found[name] = float(size)
         except ValueError:
-            found[name] = float("nan")
-        if not name or found[name] != found[name]:
-            raise typer.BadParameter(f"--margin {one}: say METRIC=SIZE, e.g. --margin reward=0.05")
+            found[name] = math.nan
+        if not name or not 0 <= found[name] < math.inf:
+            raise typer.BadParameter(f"--margin {one}: say METRIC=SIZE with a size of 0 or more, e.g. --margin reward=0.05")
     return found
 
 

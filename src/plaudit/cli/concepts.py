@@ -43,7 +43,7 @@ def concepts(
     clap: ClapName = "embedded",
     vocabulary: VocabularyFile = None,
     clips: Annotated[int, typer.Option(min=2, help="Labelled clips of the embedded world to ask about.")] = 500,
-    seconds: Annotated[float, typer.Option(min=2.5, help="Length of each.")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=2.5, max=300, help="Length of each.")] = 10.0,
     codec: Annotated[
         str | None, typer.Option(help="Hear them as this codec returns them, like generated clips.")
     ] = None,

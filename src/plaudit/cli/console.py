@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
-import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,11 +17,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-progress_console = Console(stderr=True)
-result_console = Console()
+from plaudit.writing import write_atomically
+
+LITERAL = {"markup": False, "emoji": False, "highlight": False}
+"""People's names and prompts are printed letter for letter: brackets are no markup, `:smile:` is no picture."""
+
+progress_console = Console(stderr=True, **LITERAL)
+result_console = Console(**LITERAL)
 
 EngineName = Annotated[str, typer.Option("--engine", help="local: this process. ray: many, here or on a cluster.")]
 Address = Annotated[str | None, typer.Option("--ray-address", help="A Ray cluster's. Default: one is started here.")]
+
+LOSSLESS = "plaudit.lossless"
+"""The name of the error handler of output streams."""
 
 QUIET_EVERY = 30.0
 """Seconds between the lines that stand for a bar where standard error is not a terminal."""
@@ -32,7 +41,7 @@ class ConsoleReporter:
     def step(self, name: str, state: str) -> None:
         """One line a step; steps found done say so and no more."""
         colour = {"done": "dim", "resumed": "yellow"}.get(state, "bold")
-        progress_console.print(f"[{colour}]{name}: {state}[/{colour}]", highlight=False)
+        progress_console.print(f"{name}: {state}", style=colour)
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[[int, int], None]]:
@@ -45,8 +54,29 @@ class ConsoleReporter:
             yield _lines(label)
 
 
+def lossless_streams() -> None:
+    """Let standard output and error take any text: names that are not UTF-8 get their bytes back, and letters that the
+    encoding lacks are escaped. Standard input is UTF-8, with or without a mark."""
+    codecs.register_error(LOSSLESS, _lossless)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=LOSSLESS)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape")
+
+
+def _lossless(error: UnicodeError) -> tuple[bytes, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    found = b""
+    for letter in error.object[error.start : error.end]:
+        code = ord(letter)
+        escaped = 0xDC80 <= code <= 0xDCFF  # a byte of a name that is not UTF-8
+        found += bytes([code - 0xDC00]) if escaped else letter.encode("ascii", "backslashreplace")
+    return found, error.end
+
+
 def _bar() -> Progress:
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("  {task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # Results that go to a file or a pipe must not be taken up into the bar's terminal.
     return Progress(
         *columns,
@@ -100,8 +130,6 @@ def show_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    from plaudit.assets import write_atomically  # imports PyTorch, which --help need not wait for
-
     if path == Path("-"):
         print(text.getvalue(), end="")
     else:
@@ -110,4 +138,6 @@ def show_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any
 
 def show_json(value: Any) -> None:
     """One JSON document on standard output."""
-    print(json.dumps(value, indent=2))
+    from plaudit.assets import to_json
+
+    print(to_json(value, indent=2, ascii=True))

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from plaudit.cli.console import progress_console, show_json
+from plaudit.cli.help import App
 
-app = typer.Typer(help="Train and measure the embedded world's frozen models.", no_args_is_help=True)
+app = App(help="Train and measure the embedded world's frozen models.", no_args_is_help=True)
 
 
 class Part(StrEnum):

@@ -65,6 +65,7 @@ def evaluate(
 
     Example: plaudit evaluate out --prompts prompts.csv --reference music/ -o evaluation
     """
+    from plaudit.errors import EvaluationError
     from plaudit.evaluate.asked import asked_clips
     from plaudit.evaluate.clip_set import check_metrics, evaluate_clip_set
     from plaudit.evaluate.concepts.error_rates import SHIPPED, load_rates, rates_of
@@ -74,6 +75,11 @@ def evaluate(
     if reference is None and export_reference is not None:
         raise typer.BadParameter("--export-reference needs a --reference to export")
     asked, notes = asked_clips(clips, prompts)
+    unusable = [entry.error for entry in asked if entry.error is not None]
+    if len(unusable) == len(asked):  # said before a reference is heard for minutes
+        raise EvaluationError(f"none of {len(asked)} clips can be evaluated; the first: {unusable[0]}")
+    if unusable:
+        complain(f"{len(unusable)} of {len(asked)} clips cannot be evaluated; the first: {unusable[0]}")
     judges = _judges(reward, clap, detector, vocabulary, embedding)
     rates = rates_of(judges.detector, judges.vocabulary, load_rates(concept_errors or SHIPPED))
     with score_cache(not no_cache) as scores, _embedding_cache(not no_cache) as kept:
@@ -128,9 +134,9 @@ def references_at(
 
 @contextmanager
 def _embedding_cache(wanted: bool) -> Iterator[EmbeddingCache | None]:
-    from plaudit.evaluate.listening import EmbeddingCache, default_cache
+    from plaudit.evaluate.listening import EmbeddingCache
 
-    cache = EmbeddingCache(default_cache(), complain) if wanted else None
+    cache = EmbeddingCache.of_user(complain) if wanted else None
     try:
         yield cache
     finally:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from plaudit.cli.console import ConsoleReporter, EngineName, is_ray, result_console, show_json
-from plaudit.cli.help import GroupedHelp
+from plaudit.cli.console import ConsoleReporter, EngineName, complain, is_ray, result_console, show_json
 
 if TYPE_CHECKING:
     from plaudit.generate.optimize import Optimizer
@@ -22,7 +21,7 @@ CHOICE, SAMPLING, POST, FILES, OPTIMIZE = "What", "Sampling", "Post-processing",
 
 def add_to(app: typer.Typer) -> None:
     """Register this group's commands."""
-    app.command(cls=GroupedHelp)(generate)
+    app.command()(generate)
 
 
 def generate(
@@ -166,6 +165,7 @@ def generate(
     Example: plaudit generate "slow sad piano in a minor key" -n 4 --best-of 8 -o out
     """
     from plaudit import hub
+    from plaudit.encoders.limits import note_on_long
     from plaudit.generate.best_of import CANDIDATES, stream_best
     from plaudit.generate.clips import stream_clips
     from plaudit.generate.delivery import prepared_delivery
@@ -202,6 +202,9 @@ def generate(
     }
     told = ([] if loudness is None else [f"post.loudness={loudness}"]) + (changes or [])
     settings = GenerationSettings(sampling=music.config.sampling).changed(flags, told).fitted(music.config.seconds)
+    told_to = [settings.sampling.prefix + group[0].prompt for group in groups]
+    if note := note_on_long(music.text_encoder, told_to):
+        complain(note)
     execution = Execution(batch=batch, memory=memory, compile=compile)
     delivery = prepared_delivery(settings.post, settings.file, hub.resolve_device(device))
     optimizer = _optimizer(optimize, iterations, learning_rate)
@@ -258,7 +261,7 @@ def _tell(files: Iterator[Path], json: bool) -> None:
 
 def _prompts(prompt: str | None, file: Path | None) -> list[str]:
     from plaudit.errors import PromptError
-    from plaudit.generate.requests import prompts_in, prompts_of
+    from plaudit.generate.requests import check_text, prompts_in, prompts_of
 
     if (prompt is None) == (file is None):
         raise typer.BadParameter("give one of: a prompt, - for a list on standard input, or --prompts FILE")
@@ -269,6 +272,7 @@ def _prompts(prompt: str | None, file: Path | None) -> list[str]:
     assert prompt is not None
     if not prompt.strip():
         raise PromptError("the prompt is empty; say what the music should be like")
+    check_text(prompt, "the prompt")
     return [prompt]
 
 

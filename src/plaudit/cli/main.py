@@ -25,16 +25,11 @@ from plaudit.cli import (
     sweep,
     votes,
 )
-from plaudit.errors import PlauditError, Preempted, is_no_room
+from plaudit.cli.console import lossless_streams
+from plaudit.cli.help import App
+from plaudit.errors import PlauditError, Preempted, is_no_memory, is_no_room
 
-app = typer.Typer(
-    name="plaudit",
-    help="Improve text-to-music models by what people prefer.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = App(name="plaudit", help="Improve text-to-music models by what people prefer.", no_args_is_help=True)
 debug = False
 
 
@@ -83,19 +78,44 @@ def _interrupt(*_: object) -> None:
 def main() -> None:
     """Run the command line; exits 0 on success only, 2 for wrong usage."""
     signal.signal(signal.SIGINT, _interrupt)
+    lossless_streams()
     try:
-        app()
+        code = app(prog_name="plaudit", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except Preempted as error:
         _fail(str(error), 128 + signal.SIGTERM)
     except PlauditError as error:
         _fail(str(error), 1)
     except Interrupted:
         _fail("interrupted; the same command continues where it stopped", 130)
+    except typer.Abort:
+        _fail("stopped", 1)
     except OSError as error:
         if is_no_room(error):
             where = error.filename or "the output"
             _fail(f"{where} cannot be written ({error.strerror}); free some space and run this again", 1)
-        _fail(str(error), 1)
+        _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error), 1)
+    except (MemoryError, RuntimeError) as error:
+        if not is_no_memory(error):
+            raise
+        _fail("there is not enough memory for this; ask for less at once, or for shorter clips", 1)
+    except Exception as error:
+        _usage(error)
+
+
+def _usage(error: Exception) -> None:
+    """What Typer says against how a command was called, in one line; any other error is raised again.
+
+    Typer has brought the classes of its errors from several packages, so they are known by what they can do.
+    """
+    if not hasattr(error, "format_message"):
+        raise error
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()  # type: ignore[attr-defined]
+        sys.exit(2)
+    command = context.command_path if context is not None else "plaudit"
+    _fail(f"{str(error.format_message()).rstrip('.')}; see {command} --help", 2)
 
 
 def _fail(message: str, code: int) -> None:

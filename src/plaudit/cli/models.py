@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from plaudit.cli.console import ConsoleReporter, progress_console, result_console, show_json, show_table
+from plaudit.cli.help import App
 
 if TYPE_CHECKING:
     from plaudit.models.registry import Release
 
-app = typer.Typer(help="Published models: what there is, and turning it into model folders.", no_args_is_help=True)
+app = App(help="Published models: what there is, and turning it into model folders.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Identifier = Annotated[str, typer.Argument(metavar="MODEL", help="A released model; `plaudit models list` names them.")]
@@ -35,6 +36,7 @@ def list_models(json: Json = False) -> None:
     Example: plaudit models list
     """
     from plaudit.assets import models_home
+    from plaudit.errors import ModelError
     from plaudit.models.registry import RELEASES
 
     here = {name: _is_here(name) for name in RELEASES}
@@ -51,7 +53,11 @@ def list_models(json: Json = False) -> None:
         size = "" if release.megabytes is None else f"{release.megabytes} MB"
         rows.append((name, "yes" if here[name] else "", release.purpose, size, licence, release.source))
     columns = ("model", "here", "for", "size", "licence", "from")
-    show_table(f"Released models (yours are in {models_home()})", columns, rows)
+    try:
+        place = f"yours are in {models_home()}"
+    except ModelError as error:
+        place = str(error)
+    show_table(f"Released models ({place})", columns, rows)
 
 
 @app.command()
@@ -222,9 +228,9 @@ def push(
 
 
 def _is_here(name: str) -> bool:
-    from plaudit.assets import models_home
+    from plaudit.assets import user_model
 
-    return (models_home() / name / "config.json").is_file()
+    return user_model(name) is not None
 
 
 def _fetch_shared(repo: str) -> tuple[list[dict[str, Any]], list[Release]]:

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from plaudit.cli.console import Address, ConsoleReporter, EngineName, is_ray, progress_console, show_json, show_table
+from plaudit.cli.console import (
+    Address,
+    ConsoleReporter,
+    EngineName,
+    complain,
+    is_ray,
+    progress_console,
+    show_json,
+    show_table,
+)
+from plaudit.cli.help import App
 
 if TYPE_CHECKING:
     from plaudit.corpus.encoding import ShardMaker
@@ -20,8 +30,9 @@ if TYPE_CHECKING:
     from plaudit.corpus.listing import Listing
     from plaudit.corpus.manifest import ListedCorpus
     from plaudit.corpus.score_table import ScoreTable
+    from plaudit.encoders.limits import note_on_long
 
-app = typer.Typer(help="Audio with captions to a shard set: latents, caption features, rewards.", no_args_is_help=True)
+app = App(help="Audio with captions to a shard set: latents, caption features, rewards.", no_args_is_help=True)
 
 Audio = Annotated[Path, typer.Argument(help="Folder of the audio.")]
 Rewards = Annotated[Path | None, typer.Option(help="CSV of scores by track: track_id, reward_score.")]
@@ -156,6 +167,7 @@ def _prepare(listing: Listing, options: Options, clips_per_track: int = 10) -> N
     from plaudit.generate.settings import SeparationSettings
     from plaudit.scale.cluster import findable
     from plaudit.scale.prepare import build_maker
+    from plaudit.settings import validated
 
     if options.place not in ("spread", "start", "random"):
         raise typer.BadParameter(f"--place is spread, start or random, not {options.place!r}")
@@ -163,27 +175,31 @@ def _prepare(listing: Listing, options: Options, clips_per_track: int = 10) -> N
     for note in listing.notes:
         progress_console.print(note, highlight=False, soft_wrap=True, markup=False)
     count = clips_per_track if options.clips_per_track is None else options.clips_per_track
-    cutting = Cutting.model_validate({"seconds": options.seconds, "per_track": count, "place": options.place})
+    values = {"seconds": options.seconds, "per_track": count, "place": options.place}
+    cutting = validated(Cutting, values, "clips")
     with ConsoleReporter().progress("surveying") as advance:
         surveyed = survey(listing.entries, advance)
     corpus = ListedCorpus(listing.name, cut_clips(listing.entries, surveyed, cutting))
     names = (findable(options.codec), findable(options.text_encoder))
     separation = SeparationSettings(passes=options.separate, model=findable(options.separator))
     build = partial(build_maker, *names, options.seconds, options.batch, options.device, separation)
+    maker = build()
+    if note := note_on_long(maker.text_encoder, [entry.caption for entry in corpus.listed], "captions"):
+        complain(note)
     if options.dry_run:
-        _show_forecast(forecast(corpus.listed, build(), options.output), options.json)
+        _show_forecast(forecast(corpus.listed, maker, options.output), options.json)
     else:
-        _encode(corpus, build, options)
+        _encode(corpus, maker, build, options)
 
 
-def _encode(corpus: ListedCorpus, build: Callable[[], ShardMaker], options: Options) -> None:
+def _encode(corpus: ListedCorpus, maker: ShardMaker, build: Callable[[], ShardMaker], options: Options) -> None:
     from collections import Counter
 
     from plaudit.corpus.shards import encode_corpus
     from plaudit.scale.cluster import Cluster, connected
     from plaudit.scale.prepare import ray_engine
 
-    maker, spread = build(), is_ray(options.engine)
+    spread = is_ray(options.engine)
     cluster = Cluster(options.ray_address, options.workers, device=options.device)
     together = connected(cluster.address) if spread else nullcontext()  # clips and captions in one session
     with together, ConsoleReporter().progress("encoding") as advance:

@@ -10,11 +10,12 @@ import typer
 
 from plaudit.cli import reward_training
 from plaudit.cli.console import progress_console, result_console, show_json, show_table
+from plaudit.cli.help import App
 
 if TYPE_CHECKING:
     from plaudit.reward.scored_votes import ScoredVote
 
-app = typer.Typer(help="Rewards: training, evaluation and calibration.", no_args_is_help=True)
+app = App(help="Rewards: training, evaluation and calibration.", no_args_is_help=True)
 reward_training.add_to(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -258,13 +258,14 @@ def _settings(preset: Preset, blocks: str | None, max_epochs: int | None) -> Rew
 
 def _numbers(seeds: str) -> list[int]:
     from plaudit.errors import VoteError
+    from plaudit.settings import MOST_SEED
 
     try:
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         numbers = []
-    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise VoteError(f"--seeds {seeds!r} must be different whole numbers from 0, such as 0,1,2")
+    if not numbers or min(numbers) < 0 or max(numbers) > MOST_SEED or len(set(numbers)) < len(numbers):
+        raise VoteError(f"--seeds {seeds!r} must be different whole numbers from 0 to {MOST_SEED:,}, such as 0,1,2")
     return numbers
 
 

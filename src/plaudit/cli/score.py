@@ -133,10 +133,12 @@ def rank(
 
 
 def _clips(paths: list[Path] | None, table: Path | None, prompt: str) -> list[Clip]:
+    from plaudit.generate.requests import check_text
     from plaudit.reward.listing import clips_at, clips_in_table
 
     if not paths and table is None:
         raise typer.BadParameter("no files: give audio files or folders, - for a list on standard input, or --table")
+    check_text(prompt, "--prompt")
     found = clips_in_table(table, prompt) if table is not None else []
     return found + (clips_at(paths, prompt, sys.stdin) if paths else [])
 
@@ -144,9 +146,9 @@ def _clips(paths: list[Path] | None, table: Path | None, prompt: str) -> list[Cl
 @contextmanager
 def score_cache(wanted: bool) -> Iterator[ScoreCache | None]:
     """The user's cache of scores, closed in the end; None where it is not wanted."""
-    from plaudit.reward.cache import ScoreCache, default_cache
+    from plaudit.reward.cache import ScoreCache
 
-    cache = ScoreCache(default_cache(), complain) if wanted else None
+    cache = ScoreCache.of_user(complain) if wanted else None
     try:
         yield cache
     finally:

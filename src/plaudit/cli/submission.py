@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plaudit.cli.console import ConsoleReporter, progress_console, result_console, show_json
+from plaudit.cli.console import ConsoleReporter, complain, progress_console, result_console, show_json
+from plaudit.writing import is_stream
 
 if TYPE_CHECKING:
     from plaudit.generate.model import TextToMusic
@@ -50,6 +51,9 @@ def submission(
     from plaudit.errors import PromptError
     from plaudit.generate.submission import RULES, collect, read_prompt_ids, trainable_parameters, write_submission
 
+    streamed = is_stream(output)
+    if streamed and clips is None:
+        raise typer.BadParameter(f"{output} is not a file, beside which clips could be kept; give --clips")
     wanted = read_prompt_ids(prompts)
     music = hub.load(model, device)
     generated = clips is None
@@ -69,11 +73,11 @@ def submission(
     for rate in found.resampled_from:
         progress_console.print(f"resampled from {rate} to {RULES.rate} Hz: there is no sound above {rate // 2} Hz")
     told = write_submission(output, found, {"model": model, "parameters": parameters})
-    if json:
+    if json and not streamed:
         show_json({"file": str(output), **told})
     else:
-        result_console.print(output, soft_wrap=True, highlight=False)
-        result_console.print(output.with_suffix(".json"), soft_wrap=True, highlight=False)
+        for written in [] if streamed else [output, output.with_suffix(".json")]:
+            result_console.print(str(written), soft_wrap=True)
 
 
 def _generate(
@@ -87,6 +91,7 @@ def _generate(
 ) -> None:
     """The clips of all prompts at the rules' rate and length."""
     from plaudit import hub
+    from plaudit.encoders.limits import note_on_long
     from plaudit.generate.clips import make_clips
     from plaudit.generate.delivery import prepared_delivery
     from plaudit.generate.execution import Execution
@@ -95,6 +100,8 @@ def _generate(
 
     flags = {"post.seconds": RULES.seconds, "post.rate": RULES.rate}
     settings = GenerationSettings(sampling=music.config.sampling).changed(flags, changes)
+    if note := note_on_long(music.text_encoder, [settings.sampling.prefix + prompt for prompt in prompts.values()]):
+        complain(note)
     execution = Execution(batch=batch)
     delivery = prepared_delivery(settings.post, settings.file, hub.resolve_device(device))
     with ConsoleReporter().progress("generating") as advance:

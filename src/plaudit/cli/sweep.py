@@ -9,6 +9,7 @@ import typer
 
 from plaudit.cli.concepts import ClapName, DetectorKind, DetectorName, VocabularyFile
 from plaudit.cli.console import ConsoleReporter, result_console, show_json, show_table
+from plaudit.cli.help import App
 from plaudit.cli.score import RewardName
 from plaudit.cli.sweep_panel import (
     check_kind,
@@ -24,7 +25,7 @@ from plaudit.cli.sweep_panel import (
 if TYPE_CHECKING:
     from plaudit.evaluate.sweeps.injections import CrossTable
 
-app = typer.Typer(help="Vary one decision and keep everything else: scores asked for, or score injections.")
+app = App(help="Vary one decision and keep everything else: scores asked for, or score injections.")
 
 Prompts = Annotated[
     Path | None, typer.Option(help="Prompts, one a line or a CSV. Default: held-out ones of the embedded world.")

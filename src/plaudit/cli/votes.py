@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from plaudit.cli.console import ConsoleReporter, progress_console, show_json, show_table
+from plaudit.cli.help import App
 
-app = typer.Typer(help="Votes: what people preferred, from published sources or your own.", no_args_is_help=True)
+app = App(help="Votes: what people preferred, from published sources or your own.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 COLUMNS = ("votes", "ties", "without prompt", "systems", "prompts", "clips", "listeners")

@@ -16,7 +16,7 @@ from plaudit.ahead import ahead
 from plaudit.audio import audio_seconds
 from plaudit.corpus.manifest import Entry
 from plaudit.errors import AudioError, CorpusError
-from plaudit.settings import CountOrZero, Positive, Settings
+from plaudit.settings import CountOrZero, Seconds, Settings
 
 SHORTEST = 0.5
 """A recording shorter than this share of a clip is no clip (ours)."""
@@ -33,7 +33,7 @@ class Cutting(Settings):
     spread, are ours.
     """
 
-    seconds: Positive = 10.0
+    seconds: Seconds = 10.0
     per_track: CountOrZero = 10
     place: Literal["spread", "start", "random"] = "spread"
 

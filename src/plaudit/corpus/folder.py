@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ from plaudit.corpus.manifest import Entry, load_file, split_of
 from plaudit.corpus.score_table import ID_COLUMN, SCORE_COLUMN, ScoreTable
 from plaudit.corpus.table import table_rows
 from plaudit.errors import CorpusError
+from plaudit.files import find_file
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class FolderCorpus:
     @property
     def _table(self) -> Path:
         given = Path(self.table)
-        return given if given.is_file() else Path(self.folder) / given
+        return given if os.path.isfile(given) else Path(self.folder) / given
 
     def _rows(self) -> Iterator[tuple[int, dict[str, str]]]:
         if not Path(self.folder).is_dir():
@@ -88,14 +90,13 @@ class FolderCorpus:
         id = row[self.id_column].strip() if self.id_column else str(PurePosixPath(file).with_suffix(""))
         if not id:
             raise CorpusError(f"{self._table} line {line}: column {self.id_column!r} is empty; give the clip an id")
-        beside = self._table.parent / file
         return Entry(
             id=id,
             caption=caption,
             split=split_of(caption, self.validation, self.test),
             source=self.name,
             reward=self._reward(line, row),
-            path=beside if beside.exists() else Path(self.folder) / file,
+            path=find_file(file, self._table.parent, Path(self.folder)) or Path(self.folder) / file,
         )
 
     def _reward(self, line: int, row: dict[str, str]) -> float | None:

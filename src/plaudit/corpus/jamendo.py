@@ -11,10 +11,12 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from plaudit.corpus.listing import Listing, counted, files_under, uncaptioned
+from plaudit.audio import audio_under
+from plaudit.corpus.listing import Listing, counted, uncaptioned
 from plaudit.corpus.manifest import Entry, split_of
 from plaudit.corpus.score_table import ScoreTable
 from plaudit.errors import CorpusError
+from plaudit.files import composed
 
 INSTRUMENTAL, LOW_QUALITY = "_instrumental", ".low"
 ENDINGS = (INSTRUMENTAL, "", LOW_QUALITY)
@@ -30,7 +32,7 @@ def list_jamendo(
     the same, for the quarantine. CorpusError in one line where the captions are malformed or contradict each other.
     """
     best: dict[str, Path] = {}
-    for path in sorted(files_under(folder), key=lambda path: ENDINGS.index(_named(path)[1])):
+    for path in sorted(audio_under(folder), key=lambda path: ENDINGS.index(_named(path)[1])):
         best.setdefault(_named(path)[0], path)
     entries: dict[str, Entry] = {}
     repeated, unscored = [], []
@@ -61,7 +63,7 @@ def _named(path: Path | PurePosixPath) -> tuple[str, str]:
     """(`folder/id`, ending) of a path."""
     stem = path.name.removesuffix(path.suffix)
     ending = next((e for e in (INSTRUMENTAL, LOW_QUALITY) if stem.endswith(e)), "")
-    return f"{path.parent.name}/{stem.removesuffix(ending)}", ending
+    return composed(f"{path.parent.name}/{stem.removesuffix(ending)}"), ending
 
 
 def score_names(track: str) -> list[str]:
@@ -82,7 +84,7 @@ def _captions(file: Path) -> list[tuple[str, str]]:
         raise CorpusError(f"{file} does not exist; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{file} is not a UTF-8 text file ({error}); save it as UTF-8") from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise CorpusError(f"{file} is not valid JSON ({error}); mend it") from None
     if not isinstance(items, list) or not items:
         raise CorpusError(f'{file} must be a list of {{"path", "caption"}} with at least one item')

@@ -24,7 +24,7 @@ Facts = dict[str, Any]
 def read_ledger(folder: Path) -> dict[str, Facts]:
     """What is finished in a shard set folder, by file name; empty where nothing is, or where it can't be told."""
     try:
-        ledger = json.loads((folder / LEDGER).read_text())
+        ledger = json.loads((folder / LEDGER).read_bytes())
         return {name: facts for name, facts in ledger.items() if {"bytes", "sha256"} <= facts.keys()}
     except (OSError, ValueError, AttributeError):
         return {}

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plaudit.audio import SUFFIXES
+from plaudit.audio import audio_under
 from plaudit.corpus.folder import FolderCorpus
 from plaudit.corpus.manifest import Entry
-from plaudit.errors import CorpusError
 
 
 @dataclass(frozen=True)
@@ -25,21 +24,16 @@ class Listing:
 def list_folder(corpus: FolderCorpus) -> Listing:
     """The files that a folder's table names; CorpusError in one line where the table is malformed."""
     entries = corpus.entries()
-    return Listing(corpus.name, entries, uncaptioned(files_under(corpus.folder), entries))
-
-
-def files_under(folder: Path) -> list[Path]:
-    """Audio files anywhere under a folder, sorted; CorpusError where it is no folder. Links to folders are followed."""
-    if not folder.is_dir():
-        raise CorpusError(f"{folder} is not a folder; check the path")
-    found = [Path(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names]
-    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+    return Listing(corpus.name, entries, uncaptioned(audio_under(corpus.folder), entries))
 
 
 def uncaptioned(files: Sequence[Path], entries: Sequence[Entry]) -> list[str]:
     """A line about the files that no entry names, or none."""
     named = {os.path.normpath(entry.path) for entry in entries if entry.path is not None}
     silent = [file for file in files if os.path.normpath(file) not in named]
+    if silent:  # or the table names them by another way to them
+        real = {os.path.realpath(path) for path in named}
+        silent = [file for file in silent if os.path.realpath(file) not in real]
     return counted("audio files have no caption and are left out", silent)
 
 

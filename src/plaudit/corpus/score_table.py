@@ -11,6 +11,7 @@ from pathlib import Path
 from plaudit.corpus.manifest import Entry
 from plaudit.corpus.table import table_rows
 from plaudit.errors import CorpusError
+from plaudit.files import composed
 
 ID_COLUMN, SCORE_COLUMN = "track_id", "reward_score"
 """As TuneJury's authors name them."""
@@ -37,6 +38,7 @@ class ScoreTable:
 
     def find(self, names: Sequence[str]) -> float | None:
         """The score under the first of these names that the table has, else under the number one of them ends with."""
+        names = [composed(name) for name in names]
         for name in names:
             if name in self.scores:
                 return self.scores[name]
@@ -46,7 +48,7 @@ class ScoreTable:
 def _read(path: Path, id_column: str, score_column: str) -> dict[str, float]:
     scores: dict[str, float] = {}
     for line, row in table_rows(path, [id_column, score_column]):
-        id, told = row[id_column].strip(), row[score_column].strip()
+        id, told = composed(row[id_column].strip()), row[score_column].strip()
         try:
             score = float(told)
         except ValueError:

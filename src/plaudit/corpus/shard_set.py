@@ -51,7 +51,7 @@ class ShardSet:
         self._shard = np.array(columns["shard"], dtype=np.int64)
         self._row = np.array(columns["row"], dtype=np.int64)
         self._caption_row = np.array(columns["caption_row"], dtype=np.int64)
-        self.stats: dict[str, Any] = json.loads((self.folder / STATS).read_text())
+        self.stats: dict[str, Any] = json.loads((self.folder / STATS).read_bytes())
         self.frames: int = self.stats["frames"]
         self.latent_dim: int = self.stats["latent_dim"]
         self.latent_mean = torch.tensor(self.stats["latent_mean"], dtype=torch.float32)

@@ -23,6 +23,7 @@ import pyarrow.parquet
 import torch
 from torch import nn
 
+from plaudit.assets import to_json
 from plaudit.corpus.clock import Clock
 from plaudit.corpus.encoding import Engine, Job, MadeShard, ShardMaker, Treatment, recordings
 from plaudit.corpus.ledger import INDEX, QUARANTINE, STATS, Facts, Ledger, sole_writer
@@ -93,8 +94,8 @@ def encode_corpus(
         }
         if treatment is not None:
             about["treatment"] = treatment.name
-        ledger.save_file(STATS, json.dumps(about | _latent_statistics(facts), indent=2) + "\n")
-        ledger.save_file(QUARANTINE, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in bad))
+        ledger.save_file(STATS, to_json(about | _latent_statistics(facts), indent=2) + "\n")
+        ledger.save_file(QUARANTINE, "".join(to_json(line) + "\n" for line in bad))
         ledger.save_file(INDEX, _index(places, captions))
     return ShardSet(folder, verify=False)
 

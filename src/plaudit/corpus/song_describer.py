@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from plaudit.audio import audio_under
 from plaudit.corpus.jamendo import score_names
-from plaudit.corpus.listing import Listing, counted, files_under, uncaptioned
+from plaudit.corpus.listing import Listing, counted, uncaptioned
 from plaudit.corpus.manifest import Entry
 from plaudit.corpus.score_table import ScoreTable
 from plaudit.corpus.table import table_rows
+from plaudit.files import composed
 
 TABLE = "song_describer.csv"
 
@@ -23,15 +25,15 @@ def list_song_describer(folder: Path, table: Path | None = None, scores: ScoreTa
 
     CorpusError in one line where the table is malformed.
     """
-    files = files_under(folder)
-    present = set(files)
+    files = audio_under(folder)
+    present = {composed(str(file)): file for file in files}
     table = table or folder / TABLE
     entries: dict[str, Entry] = {}
     said: set[tuple[Path, str]] = set()
     repeated = []
     for _, row in table_rows(table, ["track_id", "caption", "path"]):
         track, caption, given = (row[name].strip() for name in ("track_id", "caption", "path"))
-        path = next((p for p in _places(folder, given) if p in present), folder / given)
+        path = next((present[p] for p in _places(folder, given) if p in present), folder / given)
         id = f"{track}-{row['caption_id'].strip()}" if row.get("caption_id", "").strip() else f"{track}-{len(entries)}"
         if id in entries or (path, caption) in said:
             repeated.append(id)
@@ -44,8 +46,8 @@ def list_song_describer(folder: Path, table: Path | None = None, scores: ScoreTa
     return Listing("song_describer", listed, notes)
 
 
-def _places(folder: Path, given: str) -> list[Path]:
+def _places(folder: Path, given: str) -> list[str]:
     """Where a path of the table may lie: as it is or cut to two minutes, beside the table or in `audio`."""
     stem, dot, suffix = given.rpartition(".")
     names = (f"{stem}.2min{dot}{suffix}", given)
-    return [place / name for place in (folder / "audio", folder) for name in names]
+    return [composed(str(place / name)) for place in (folder / "audio", folder) for name in names]

@@ -1,4 +1,4 @@
-"""CSV tables that people bring: UTF-8, a header line, one clip a row."""
+"""Tables that people bring: UTF-8, a header line, one clip a row, columns set apart by commas, semicolons or tabs."""
 
 from __future__ import annotations
 
@@ -9,27 +9,54 @@ from pathlib import Path
 
 from plaudit.errors import CorpusError
 
+KNOWN = ("file", "prompt", "caption", "id", "system")
+"""Columns that tables of this package have, wanted or not."""
+
+DELIMITERS = ",;\t"
+"""What separates the columns of tables: programs write semicolons where the comma is for decimals."""
+
 
 def table_rows(table: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, values by column) of each row; blank lines are skipped.
+    """(line number, values by column) of each row; blank lines are skipped, and so are empty columns at the end.
 
     CorpusError in one line where the file is missing or malformed, or a `wanted` column is not there.
     """
-    reader = csv.reader(io.StringIO(_decoded(table), newline=""), strict=True)
+    text = _decoded(table)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text, wanted), strict=True)
     try:
-        header = [name.strip() for name in next(reader, [])]
+        header = _without_empty_end([name.strip() for name in next(reader, [])])
         _check_header(table, header, wanted)
         for values in reader:
             if not any(value.strip() for value in values):
                 continue
-            if len(values) != len(header):
+            if len(values) < len(header) or any(value.strip() for value in values[len(header) :]):
                 raise CorpusError(
                     f"{table} line {reader.line_num}: {len(values)} values for {len(header)} columns; "
                     "quote captions that contain commas"
                 )
-            yield reader.line_num, dict(zip(header, values, strict=True))
+            yield reader.line_num, dict(zip(header, values, strict=False))
     except csv.Error as error:
         raise CorpusError(f"{table} line {reader.line_num} is not CSV ({error}); check its quotes") from None
+
+
+def delimiter_of(text: str, wanted: Sequence[str]) -> str:
+    """What separates the columns of a table: the delimiter that gives most of the wanted ones, then most at all."""
+
+    def fits(delimiter: str) -> tuple[int, int]:
+        try:
+            names = [name.strip() for name in next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])]
+        except csv.Error:
+            return 0, 0
+        return len(set(names) & {*wanted, *KNOWN}), len(names)
+
+    return max(DELIMITERS, key=fits)
+
+
+def _without_empty_end(names: list[str]) -> list[str]:
+    """Spreadsheets write columns that were once used, without names."""
+    while names and not names[-1]:
+        names = names[:-1]
+    return names
 
 
 def _check_header(table: Path, header: list[str], wanted: Sequence[str]) -> None:

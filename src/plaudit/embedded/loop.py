@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -12,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from plaudit.assets import save_checkpoint
+from plaudit.assets import checkpoint_damage, save_checkpoint, to_json
+from plaudit.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ def fit(
     )
     checkpoint, start = folder / "checkpoint.pt", 0
     if checkpoint.exists():
+        if (damage := checkpoint_damage(checkpoint)) is not None:
+            raise ModelError(f"{checkpoint} is damaged ({damage}); delete it to train from the start")
         state = torch.load(checkpoint, weights_only=True)
         module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
@@ -71,8 +73,8 @@ def fit(
         optimizer.step()
         if (step + 1) % 20 == 0:
             row = {"step": step + 1, **{name: float(v.detach()) for name, v in values.items()}}
-            with (folder / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(to_json(row) + "\n")
             left = (time.monotonic() - began) / (step + 1 - start) * (settings.steps - step - 1)
             log("  ".join(f"{k} {v:.4g}" for k, v in row.items()) + f"  ({left / 60:.1f} min left)")
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:

@@ -38,10 +38,15 @@ class EmbeddedTextEncoder:
 
     name = "embedded"
     length = LENGTH
+    longest, unit = LENGTH - 1, "words"  # before them stands a mark
 
     def __init__(self, text: EmbeddedText, clap: EmbeddedCLAP) -> None:
         self.text, self.clap = text, clap
         self.token_dim, self.pooled_dim = text.width, clap.dim
+
+    def count(self, prompt: str) -> int:
+        """Words of a prompt."""
+        return len(words(prompt))
 
     @torch.inference_mode()
     def encode(self, prompts: list[str]) -> TextFeatures:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 
-from plaudit.assets import load_tensors, models_home, read_json, save_tensors, write_json
+from plaudit.assets import is_model_folder, load_tensors, read_json, save_tensors, user_model, write_json
 from plaudit.encoders.folders import load_clap
 from plaudit.encoders.laion_clap import LaionCLAP
 from plaudit.encoders.pretrained import assembled, quiet
@@ -29,6 +29,7 @@ class T5CLAPText(nn.Module):
     """A plaudit.types.TextEncoder. T5 does not attend to padding; the features of padding are given all the same."""
 
     length = TOKENS
+    longest, unit = TOKENS - 1, "tokens"  # after them stands a mark
 
     def __init__(self, name: str, t5: T5EncoderModel, tokenizer: Tokenizer, clap: LaionCLAP) -> None:
         super().__init__()
@@ -36,6 +37,11 @@ class T5CLAPText(nn.Module):
         self.t5, self.clap = t5.eval().requires_grad_(False), clap
         self.token_dim: int = t5.config.d_model
         self.pooled_dim: int = clap.dim
+
+    def count(self, prompt: str) -> int:
+        """Tokens of a prompt."""
+        read = self.tokenizer([prompt], padding="do_not_pad", truncation=True, max_length=100 * TOKENS, return_tensors="pt")
+        return read["input_ids"].shape[1] - 1
 
     def encode(self, prompts: list[str]) -> TextFeatures:
         """tokens [B, 77, token_dim], pooled [B, pooled_dim] of unit norm."""
@@ -87,10 +93,10 @@ def load_t5_clap(folder: Path) -> T5CLAPText:
     config = read_json(folder / "config.json")
     try:
         sizes, clap = T5Config.from_dict(config["t5"]), config["clap"]
-        places = [place for place in (folder / clap, models_home() / clap) if (place / "config.json").is_file()]
+        place = folder / clap if is_model_folder(folder / clap) else user_model(clap)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{folder / 'config.json'} does not describe a T5 text encoder ({error})") from None
-    if not places:
+    if place is None:
         raise ModelError(f"{folder} needs the CLAP {clap!r}, which is not here; import it first")
     t5 = assembled(T5EncoderModel, sizes, load_tensors(folder / "model.safetensors"))
-    return T5CLAPText(config["name"], t5, load_tokenizer(folder), load_clap(places[0]))
+    return T5CLAPText(config["name"], t5, load_tokenizer(folder), load_clap(place))

@@ -10,7 +10,8 @@ from plaudit.assets import read_json
 from plaudit.audio import audio_files
 from plaudit.corpus.table import table_rows
 from plaudit.errors import CorpusError, EvaluationError, ModelError, PromptError
-from plaudit.generate.requests import prompts_in
+from plaudit.files import composed, find_file
+from plaudit.generate.requests import is_table, prompts_in
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def asked_clips(clips: Path, prompts: Path | None) -> tuple[list[AskedClip], lis
     files = audio_files([clips])
     if prompts is None:
         return [_with_sidecar(clips, file) for file in files], []
-    listed = prompts.suffix.lower() == ".csv"
+    listed = is_table(prompts)
     if listed and "file" in _columns(prompts):
         found = _unique(_in_table(prompts, clips), prompts)
     else:
@@ -65,9 +66,9 @@ def _in_table(table: Path, folder: Path) -> list[AskedClip]:
         if not file:
             raise CorpusError(f"{table} line {line}: column 'file' is empty; name the audio file")
         id = row.get("id", "").strip() or str(PurePosixPath(file).with_suffix(""))
-        place = next((p for p in (folder / file, table.parent / file) if p.exists()), Path(file))
-        missing = None if place.exists() else f"{folder / file} does not exist; check the path"
-        found.append(AskedClip(id, _prompt(table, line, row), place if missing is None else None, missing))
+        place = find_file(file, folder, table.parent, Path())
+        missing = None if place else f"{folder / file} does not exist; check the path"
+        found.append(AskedClip(id, _prompt(table, line, row), place, missing))
     return found
 
 
@@ -110,8 +111,8 @@ def _matched(folder: Path, files: Sequence[Path], wanted: Sequence[tuple[str, st
 
 
 def _plain(id: str) -> str:
-    """An id by which files are found: numbers without leading zeros."""
-    return str(int(id)) if id.isdecimal() else id
+    """An id by which files are found: numbers without leading zeros, accented letters in one spelling."""
+    return str(int(id)) if id.isdecimal() and len(id) < 100 else composed(id)
 
 
 def _unique(entries: list[AskedClip], source: Path) -> list[AskedClip]:

@@ -82,7 +82,7 @@ class StageScores:
                 "clap": self.clap.tolist(),
                 "utility": None if self.utility is None else self.utility.tolist(),
                 "frechet": self.frechet,
-                "concepts": None if self.concepts is None else [_or_none(share) for share in self.concepts],
+                "concepts": None if self.concepts is None else self.concepts.tolist(),
                 "sets": [asdict(one) for one in self.sets],
             },
         )
@@ -96,9 +96,9 @@ class StageScores:
                 embeddings, replicates = arrays["embeddings"], arrays["frechet_replicates"]
             return cls(
                 prompts=scores["prompts"],
-                reward=np.array(scores["reward"]),
-                clap=np.array(scores["clap"]),
-                utility=None if scores["utility"] is None else np.array(scores["utility"]),
+                reward=np.array(scores["reward"], dtype=np.float64),
+                clap=np.array(scores["clap"], dtype=np.float64),
+                utility=None if scores["utility"] is None else np.array(scores["utility"], dtype=np.float64),
                 embeddings=embeddings,
                 frechet=scores["frechet"],
                 frechet_replicates=replicates,
@@ -190,11 +190,6 @@ def frechet_difference(a: StageScores, b: StageScores) -> Interval:
 
 def _numbers(tensor: Tensor) -> Array:
     return tensor.detach().float().cpu().numpy().astype(np.float64)
-
-
-def _or_none(value: float) -> float | None:
-    """JSON has no NaN."""
-    return None if np.isnan(value) else float(value)
 
 
 def _floored(interval: Interval) -> Interval:

@@ -5,11 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +63,3 @@ def flattened(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-@contextmanager
-def replaced_whole(folder: Path) -> Iterator[Path]:
-    """A draft to write into that takes the place of `folder`, with all that was there, once it is complete."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        draft.chmod(0o755)
-        yield draft
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from plaudit import __version__
-from plaudit.assets import cache_home
 from plaudit.audio import read_audio
 from plaudit.errors import AudioError
 from plaudit.evaluate.distances.embeddings import Array
@@ -42,11 +41,6 @@ class EmbeddingCache(ContentCache):
     def put(self, content: str, listener: Listener, embedding: Array) -> None:
         """Keep what was heard; it survives a kill."""
         self._keep([(_key(content, listener), embedding.astype("<f4").tobytes())])
-
-
-def default_cache() -> Path:
-    """`plaudit/embeddings/embeddings.sqlite` in the user's cache folder."""
-    return cache_home() / "embeddings" / "embeddings.sqlite"
 
 
 class HeardClip:

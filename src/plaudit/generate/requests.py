@@ -9,14 +9,15 @@ from pathlib import Path
 from plaudit.corpus.table import table_rows
 from plaudit.errors import CorpusError, PromptError
 from plaudit.generate.clips import ClipRequest
+from plaudit.writing import is_utf8
 
 
 def prompts_in(file: Path) -> list[str]:
-    """The prompts of a file: one a line, or the column prompt (or caption) of a `.csv`.
+    """The prompts of a file: one a line, or the column prompt (or caption) of a `.csv` or `.tsv`.
 
     PromptError or CorpusError, in one line, where it cannot be read or a prompt is empty.
     """
-    if file.suffix.lower() == ".csv":
+    if is_table(file):
         found = []
         for line, row in table_rows(file, []):
             if "prompt" not in row and "caption" not in row:
@@ -32,9 +33,20 @@ def prompts_in(file: Path) -> list[str]:
     return prompts_of(text.split("\n"), str(file))
 
 
+def is_table(file: Path) -> bool:
+    """Whether a list of prompts is a table, by its name."""
+    return file.suffix.lower() in (".csv", ".tsv", ".tab")
+
+
 def prompts_of(lines: Iterable[str], source: str) -> list[str]:
     """One prompt a line, blank lines left out; PromptError where there is none."""
     return _checked([(number, line) for number, line in enumerate(lines, start=1) if line.strip()], source)
+
+
+def check_text(text: str, what: str) -> None:
+    """PromptError where a text holds bytes that are not UTF-8; `what` it is begins the message."""
+    if not is_utf8(text):
+        raise PromptError(f"{what} is not UTF-8 text; type it again, or save it as UTF-8")
 
 
 def clip_requests(prompts: Sequence[str], count: int, seed: int, candidates: int = 1) -> list[list[ClipRequest]]:
@@ -61,6 +73,7 @@ def _checked(found: list[tuple[int, str]], source: str) -> list[str]:
     for line, prompt in found:
         if not prompt.strip():
             raise PromptError(f"{source} line {line}: the prompt is empty; say what the music should be like")
+        check_text(prompt, f"{source} line {line}: the prompt")
     if not found:
         raise PromptError(f"{source} holds no prompts; give one a line")
     return [prompt.strip() for _, prompt in found]

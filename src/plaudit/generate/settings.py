@@ -12,16 +12,22 @@ from plaudit.flow.guidance import Guidance
 from plaudit.flow.solvers import Solver
 from plaudit.flow.trajectories import Trajectory
 from plaudit.settings import (
-    Count,
+    MOST,
+    MOST_SECONDS,
     CountOrZero,
-    NotNegative,
     Positive,
     Precision,
+    Score,
+    Seconds,
     Settings,
     nearest,
     validated,
     with_changes,
 )
+
+MOST_STEPS = 10_000
+Steps = Annotated[int, Field(ge=1, le=MOST_STEPS)]
+"""Solver steps of a clip; more of them give no other sound (ours)."""
 
 
 class Piece(Settings):
@@ -32,9 +38,9 @@ class Piece(Settings):
     pass. overlap: the share of a window that its neighbour shares at least, see plaudit.flow.windows.
     """
 
-    seconds: Positive | None = None
+    seconds: Seconds | None = None
     loop: bool = False
-    window: Positive | None = None
+    window: Seconds | None = None
     overlap: float = Field(default=0.25, gt=0, lt=1)
 
 
@@ -47,11 +53,11 @@ class SamplingSettings(Settings):
     autocast, "no" in float32. trajectory: how a second checkpoint takes part, where there is one.
     """
 
-    steps: Count = 25
+    steps: Steps = 25
     solver: Solver = "euler"
     shift: Positive = 1.0
     guidance: Guidance = Guidance()
-    score: float | None = None
+    score: Score | None = None
     prefix: str = ""
     negative_prompt: str = "noise, distortion, low quality, static, hum, hiss, clipping, muffled, amateur recording"
     precision: Precision = "bf16"
@@ -83,7 +89,7 @@ class SeparationSettings(Settings):
     passes: CountOrZero = 0
     model: Annotated[str, Field(min_length=1)] = "mdx_extra"
     keep: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    stop_below: Annotated[float, Field(le=0)] | None = None
+    stop_below: Annotated[float, Field(ge=-MOST, le=0)] | None = None
     segment: Positive | None = None
     overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.25
 
@@ -99,8 +105,8 @@ class PostSettings(Settings):
     rate: Annotated[int, Field(ge=8000, le=192000)] | None = None
     separate: SeparationSettings = SeparationSettings()
     remove_dc: bool = True
-    seconds: Positive | None = None
-    fade_ms: NotNegative = 10.0
+    seconds: Seconds | None = None
+    fade_ms: Annotated[float, Field(ge=0, le=MOST_SECONDS * 1000)] = 10.0
     loudness: Annotated[float, Field(ge=-40, le=-5)] | None = -16.5
     ceiling: Annotated[float, Field(ge=-20, le=0)] = -1.0
 

@@ -25,7 +25,9 @@ from plaudit.audio import SUFFIXES, read_audio, resample
 from plaudit.audio_format import AudioFormat, encode_audio
 from plaudit.corpus.table import table_rows
 from plaudit.errors import AudioError, CorpusError, PromptError
+from plaudit.files import is_hidden
 from plaudit.generate.clips import ClipRequest
+from plaudit.writing import is_stream
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of every file in the zip: the earliest that the format has."""
@@ -98,7 +100,7 @@ def collect(
         problems.append(f"{len(prompts)} prompts, not {rules.clips}: take the challenge's list")
     if parameters > rules.parameters:
         problems.append(f"the model has {parameters:,} trainable parameters, over the limit of {rules.parameters:,}")
-    listed = sorted(folder.iterdir()) if folder.is_dir() else []
+    listed = sorted(path for path in folder.iterdir() if not is_hidden(path.name)) if folder.is_dir() else []
     there = {path.name: path for path in listed if path.suffix.lower() in SUFFIXES}
     wanted = {f"{name}.wav": name for name in prompts}
     problems += [f"{there[file]} is named after no prompt id" for file in sorted(there.keys() - wanted.keys())]
@@ -143,7 +145,8 @@ def write_submission(path: Path, submission: Submission, facts: Mapping[str, Any
         "sha256": hashlib.sha256(memory.getvalue()).hexdigest(),
     }
     write_atomically(path, memory.getvalue())
-    write_json(path.with_suffix(".json"), told)
+    if not is_stream(path):
+        write_json(path.with_suffix(".json"), told)
     return told
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from plaudit.models.inspecting import TEXT_TO_MUSIC, inspect_folder
 from plaudit.reward.published import head_to_published
 from plaudit.reward.scorer import KIND as TUNEJURY
 from plaudit.reward.scorer import read_head
+from plaudit.writing import copy_file, copy_folder
 
 TOKENIZER = "tokenizer"
 
@@ -50,11 +50,11 @@ def export_folder(folder: Path, output: Path, report: Path | None = None) -> Non
     _require_new(output)
     for name in ("model.safetensors", TOKENIZER):
         if (folder / name).is_dir():
-            shutil.copytree(folder / name, output / name)
+            copy_folder(folder / name, output / name)
         elif (folder / name).exists():
-            shutil.copyfile(folder / name, output / name)
+            copy_file(folder / name, output / name)
     write_atomically(output / "README.md", card)
-    shutil.copyfile(folder / "config.json", output / "config.json")
+    copy_file(folder / "config.json", output / "config.json")
 
 
 def push_folder(folder: Path, repo: str, private: bool = False) -> str:
@@ -116,7 +116,7 @@ def _either_codec(folder: Path, output: Path) -> None:
 
 def _clap(folder: Path, output: Path) -> None:
     _save(output / "weights.pt", load_tensors(folder / "model.safetensors"))
-    shutil.copytree(folder / TOKENIZER, output, dirs_exist_ok=True)
+    copy_folder(folder / TOKENIZER, output)
     write_json(output / "config.json", {"model_type": "roberta"})  # from which transformers tells the tokenizer
 
 
@@ -129,7 +129,7 @@ def _mert(folder: Path, output: Path) -> None:
 
 def _text(folder: Path, output: Path) -> None:
     save_tensors(output / "model.safetensors", load_tensors(folder / "model.safetensors"), {"format": "pt"})
-    shutil.copytree(folder / TOKENIZER, output, dirs_exist_ok=True)
+    copy_folder(folder / TOKENIZER, output)
     write_json(output / "config.json", read_json(folder / "config.json")["t5"])
 
 

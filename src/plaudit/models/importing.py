@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +20,7 @@ from plaudit.models.registry import FETCHED_ONLY, Release
 from plaudit.released import digest, read_released, unwrap
 from plaudit.reward.published import head_from_published
 from plaudit.reward.scorer import save_head
+from plaudit.writing import replacing_folder
 
 SECONDS = 10.0
 """Length of the clips that FluxAudio was trained on."""
@@ -83,16 +82,8 @@ def import_release(
         raise ModelError(f"{release.id} needs {', '.join(missing)} as well")
     made = {**provenance(release, files, choices.verified), "version": __version__}
     facts = {"licence": release.licence, "made": made}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        MAKERS[release.kind](Import(release, files, facts, choices, making))
-        making.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        making.replace(folder)
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
+    with replacing_folder(folder) as draft:
+        MAKERS[release.kind](Import(release, files, facts, choices, draft))
     return facts
 
 

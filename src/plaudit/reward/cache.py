@@ -7,17 +7,13 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from plaudit.assets import cache_home
+from plaudit.errors import ModelError
 
 PATIENCE = 30.0
 """Seconds that one process waits for another's write (ours); a write takes milliseconds."""
-
-
-def default_cache() -> Path:
-    """`plaudit/scores/scores.sqlite` in the user's cache folder."""
-    return cache_home() / "scores" / "scores.sqlite"
 
 
 class ContentCache:
@@ -44,6 +40,15 @@ class ContentCache:
                 self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self.what} ({columns}) WITHOUT ROWID")
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
+
+    @classmethod
+    def of_user(cls, complain: Callable[[str], None]) -> Self | None:
+        """The file in the user's cache folder; None, and `complain` hears why, where that is unknown."""
+        try:
+            return cls(cache_home() / cls.what / f"{cls.what}.sqlite", complain)
+        except ModelError as error:
+            complain(f"{cls.what} are not cached: {error}")
+            return None
 
     def close(self) -> None:
         """Let go of the file."""

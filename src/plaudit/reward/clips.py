@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from plaudit.audio import SUFFIXES, read_audio
+from plaudit.audio import SUFFIXES, audio_under, read_audio
 from plaudit.corpus.table import table_rows
 from plaudit.errors import CorpusError, VoteError
+from plaudit.files import find_file
 from plaudit.types import Vote
 
 NAMED_MISSING = 5
@@ -25,7 +27,9 @@ def clip_files(source: Path) -> dict[str, Path]:
     column `file`, relative to the table, whose clips are called by a column `id` or, without one, like those of a
     folder. CorpusError in one line where it cannot be read, holds nothing, or two files have the same id.
     """
-    return _table_files(source) if source.is_file() else _folder_files(source)
+    files = _table_files(source) if source.is_file() else _folder_files(source)
+    spellings = [(unicodedata.normalize(form, id), path) for form in ("NFC", "NFD") for id, path in files.items()]
+    return {**dict(spellings), **files}
 
 
 def audio_loader(files: dict[str, Path]) -> Callable[[str], tuple[Tensor, int]]:
@@ -73,7 +77,7 @@ def present_votes(parts: Sequence[Sequence[Vote]], files: dict[str, Path]) -> Pr
 def _folder_files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise CorpusError(f"{folder} does not exist; give a folder of audio or a CSV with a column file")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = audio_under(folder)
     if not paths:
         raise CorpusError(f"{folder} holds no audio; put files of {', '.join(SUFFIXES)} there")
     files: dict[str, Path] = {}
@@ -96,8 +100,8 @@ def _table_files(table: Path) -> dict[str, Path]:
         for id in (own,) if own else (Path(file).as_posix(), Path(file).with_suffix("").as_posix()):
             if id in files:
                 raise CorpusError(f"{table} line {line}: id {id!r} appears twice; give each clip one line")
-            if (table.parent / file).is_file():
-                files[id] = table.parent / file
+            if (path := find_file(file, table.parent)) is not None:
+                files[id] = path
     if not files:
         raise CorpusError(f"{table} names no file that exists; paths are relative to the table")
     return files

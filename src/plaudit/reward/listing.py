@@ -8,6 +8,7 @@ from pathlib import Path
 from plaudit.audio import audio_files
 from plaudit.corpus.table import table_rows
 from plaudit.errors import AudioError, CorpusError
+from plaudit.files import find_file
 from plaudit.reward.scoring import Clip
 
 LISTED = Path("-")
@@ -45,9 +46,8 @@ def clips_in_table(table: Path, prompt: str) -> list[Clip]:
         if "prompt" in row and "caption" in row:
             raise CorpusError(f"{table} has both columns 'prompt' and 'caption'; rename the one that was not asked for")
         asked = row.get("prompt", row.get("caption", "")).strip()
-        beside = table.parent / file
         system = row.get("system", "").strip() or None
-        clips.append(Clip(beside if beside.exists() else Path(file), asked or prompt, system))
+        clips.append(Clip(find_file(file, table.parent, Path()) or Path(file), asked or prompt, system))
     if not clips:
         raise CorpusError(f"{table} has no rows under its header; add at least one clip")
     return clips

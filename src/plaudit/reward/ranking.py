@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from plaudit.reward.scoring import ScoredClip
+from plaudit.writing import copy_file
 
 
 @dataclass(frozen=True)
@@ -56,14 +54,6 @@ def copy_ranked(ranked: Sequence[Ranked], folder: Path) -> list[Path]:
         clip = entry.scored.clip
         group = f"{prompts[clip.prompt]:0{width}d}-" if len(prompts) > 1 else ""
         target = folder / f"{group}{entry.rank:0{places}d}-{clip.file.name}"
-        handle, partial = tempfile.mkstemp(dir=folder, prefix=".copy.")
-        os.close(handle)
-        try:
-            shutil.copyfile(clip.file, partial)
-            os.chmod(partial, 0o644)
-            os.replace(partial, target)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
+        copy_file(clip.file, target)
         copies.append(target)
     return copies

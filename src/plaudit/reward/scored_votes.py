@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from plaudit.assets import write_atomically
+from plaudit.corpus.table import delimiter_of
 from plaudit.errors import VoteError
 from plaudit.reward.fit import TARGETS, usable_votes
 from plaudit.reward.scorer import TuneJury
@@ -75,7 +76,8 @@ def read_scored_votes(path: Path, id_column: str = "id") -> list[ScoredVote]:
     VoteError in one line, naming the line and the column, where the file cannot be read that way.
     """
     try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), strict=True)
+        text = path.read_text(encoding="utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter_of(text, COLUMNS), strict=True)
         header = reader.fieldnames or ()
         wanted = (_WINNER, *_SCORES, ("system_a",), ("system_b",))
         names = {column[0]: _found(path, header, column) for column in wanted}

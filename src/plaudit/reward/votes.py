@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from plaudit.assets import write_atomically
+from plaudit.assets import to_json, write_atomically
+from plaudit.corpus.table import delimiter_of
 from plaudit.errors import VoteError
 from plaudit.types import Vote
 
@@ -78,7 +79,7 @@ def write_votes(path: Path, votes: Iterable[Vote]) -> None:
         writer.writerows(rows)
         write_atomically(path, buffer.getvalue())
     else:
-        write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        write_atomically(path, "".join(to_json(row) + "\n" for row in rows))
 
 
 def _is_csv(path: Path) -> bool:
@@ -88,7 +89,7 @@ def _is_csv(path: Path) -> bool:
 
 
 def _csv_records(path: Path, text: str) -> Iterable[tuple[int, Any]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter_of(text, FIELDS), strict=True)
     try:
         for record in reader:
             yield reader.line_num, record

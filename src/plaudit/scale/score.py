@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from plaudit import hub
-from plaudit.reward.cache import ScoreCache, default_cache
+from plaudit.reward.cache import ScoreCache
 from plaudit.reward.scoring import BATCH, Clip, Progress, ScoredClip, score_clips
 from plaudit.scale.cluster import Cluster, findable, on_ray
 
@@ -39,5 +39,5 @@ def score_clips_on_ray(
 
 def _judge(name: str, cached: bool) -> Callable[[tuple[Clip, ...]], list[ScoredClip]]:
     jury = hub.load_reward_model(name)
-    cache = ScoreCache(default_cache(), print) if cached else None
+    cache = ScoreCache.of_user(print) if cached else None
     return lambda clips: score_clips(clips, jury, cache)

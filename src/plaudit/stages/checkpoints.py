@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from plaudit.assets import save_checkpoint
+from plaudit.assets import checkpoint_damage, save_checkpoint
 from plaudit.backbone.ema import PostHocEMA
 from plaudit.backbone.sharding import fill, shared_as, snapshot
 from plaudit.errors import ModelError
@@ -103,6 +103,8 @@ def resume(folder: Path, spread: Spread, optimizer: torch.optim.Optimizer, ema: 
     if not found:
         return 0
     try:
+        if (damage := checkpoint_damage(found[-1])) is not None:
+            raise ValueError(damage)
         state = torch.load(found[-1], weights_only=True, map_location="cpu", mmap=True)
         for name, parameter in spread.inner.named_parameters():
             if parameter.requires_grad:

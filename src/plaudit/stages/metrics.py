@@ -9,7 +9,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 
-from plaudit.assets import write_atomically
+from plaudit.assets import to_json, write_atomically
 from plaudit.errors import RunError
 from plaudit.machine import device_memory, peak_tflops
 from plaudit.stages.settings import LoopSettings, TrainSettings
@@ -72,8 +72,8 @@ class MetricsLog:
         """One row of the file `name`, and of every tracker."""
         if not self._accelerator.is_main_process:
             return
-        with self._path.with_name(name).open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        with self._path.with_name(name).open("a", encoding="utf-8") as file:
+            file.write(to_json({"step": step, **values}) + "\n")
         for tracker in self._trackers:
             tracker.log(values, step=step)
 
@@ -102,5 +102,5 @@ def _trackers(folder: Path, loop: LoopSettings) -> list[GeneralTracker]:
 
 def _forget_after(path: Path, step: int) -> None:
     """Drop the rows that a killed run logged after its last checkpoint: they will be logged again."""
-    rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.endswith("}")]
+    write_atomically(path, "".join(to_json(row) + "\n" for row in rows if row["step"] <= step))

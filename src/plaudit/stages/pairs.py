@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from plaudit.assets import write_atomically
+from plaudit.assets import to_json, write_atomically
 from plaudit.corpus.shard_set import ShardSet
 from plaudit.errors import CorpusError
 from plaudit.stages.data import Source
@@ -83,13 +83,14 @@ def filtered(pairs: list[Pair], settings: PairSettings) -> list[Pair]:
 
 def write_lines(path: Path, rows: list[Pair] | list[Candidate]) -> None:
     """One JSON object a line, whole or not at all."""
-    write_atomically(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
+    write_atomically(path, "".join(to_json(asdict(row)) + "\n" for row in rows))
 
 
 def read_candidates(folder: Path) -> list[Candidate]:
     """The candidates of a pairs folder; empty where the pairs came from elsewhere."""
     path = folder / CANDIDATES
-    return [Candidate(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+    return [Candidate(**json.loads(line)) for line in lines if line]
 
 
 def pairs_file(place: Path) -> Path:
@@ -104,7 +105,7 @@ def read_pairs(place: Path) -> list[Pair]:
     """The pairs of a file or folder; CorpusError naming the line of what is malformed."""
     path, found = pairs_file(place), []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise CorpusError(f"{path} is not UTF-8; save it as UTF-8") from None
     for number, line in enumerate(lines, start=1):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from plaudit.backbone.config import Injection
-from plaudit.settings import Count, CountOrZero, NotNegative, Positive, Settings, Share
+from plaudit.settings import MOST, Count, CountOrZero, NotNegative, Positive, Score, Seed, Settings, Share
 
 
 class LoraSettings(Settings):
@@ -38,7 +38,7 @@ class TrainSettings(Settings):
     score_dropout: Share = 0.1
     text_dropout: Share = 0.1
     checkpoint_every: Count = 100
-    seed: int = 0
+    seed: Seed = 0
     lora: LoraSettings | None = None
 
 
@@ -69,7 +69,7 @@ class LoopSettings(Settings):
     validate_every: CountOrZero = 0
     validation_clips: Count = 256
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
-    explosion: Annotated[float, Field(gt=1)] = 100.0
+    explosion: Annotated[float, Field(gt=1, le=MOST)] = 100.0
     peak_tflops: Positive | None = None
 
 
@@ -95,8 +95,8 @@ class ExpertSettings(Settings):
     oversample: Count = 5
     rounds: Count = 1
     corpus: bool = True
-    score: float = 1.5
-    seed: int = 1000
+    score: Score = 1.5
+    seed: Seed = 1000
     train: TrainSettings
     polish: TrainSettings | None = None
 
@@ -123,13 +123,13 @@ class PairSettings(Settings):
     """
 
     captions: Count = 64
-    candidates: Annotated[int, Field(ge=2)] = 4
+    candidates: Annotated[int, Field(ge=2, le=MOST)] = 4
     by: Literal["clap", "reward"] = "clap"
     pairs: Count = 64
     per_caption: Count = 1
     min_margin: NotNegative = 0.0
     read_from: Path | None = None
-    seed: int = 5000
+    seed: Seed = 5000
 
     @model_validator(mode="after")
     def _can_make_the_pairs(self) -> PairSettings:

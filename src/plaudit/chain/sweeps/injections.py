@@ -109,7 +109,7 @@ def sweep_recipe(
     """
     check_injections(injections)
     kept = folder / "recipe.yaml"
-    if kept.exists() and kept.read_text() != recipe.to_yaml():
+    if kept.exists() and kept.read_text(encoding="utf-8") != recipe.to_yaml():
         raise RunError(f"{folder} holds a sweep or a run of other settings; choose another --output")
     chain: dict[str, Step] = {step.name: step for step in needed_for("reference", steps(recipe))}
     trained = []

@@ -16,7 +16,7 @@ from plaudit.evaluate.compare.series import WatchedMetric
 from plaudit.evaluate.compare.table import ComparisonTable
 from plaudit.evaluate.compare.wording import finding, paid, summary
 from plaudit.evaluate.directions import lower_is_better
-from plaudit.evaluate.html import csv_of, data_address, rendered, replaced_whole
+from plaudit.evaluate.html import csv_of, data_address, rendered
 from plaudit.evaluate.overoptimization import reward_among
 from plaudit.evaluate.report import plots
 from plaudit.evaluate.report.charts import Chart, chart
@@ -24,6 +24,7 @@ from plaudit.evaluate.report.figures import Difference, forest, forest_size
 from plaudit.evaluate.report.watch import against_reward, parting_sentence
 from plaudit.evaluate.report.wording import number
 from plaudit.generate.requests import slug
+from plaudit.writing import replacing_folder
 
 INLINE = 6_000_000
 """Bytes of audio up to which the page holds its clips itself and can be passed on as one file (ours)."""
@@ -65,7 +66,7 @@ def write_comparison(
     pairing, sort = table.pairing, sort or table.pairing.metrics[0]
     if sort not in pairing.metrics:
         raise EvaluationError(f"--sort {sort}: no such metric; compared are {', '.join(pairing.metrics)}")
-    with replaced_whole(Path(folder)) as draft:
+    with replacing_folder(Path(folder)) as draft:
         worst, best = _ends(table, sort, players)
         address = _addresses([*worst, *best], draft)
         write_json(draft / "comparison.json", results(table, series))

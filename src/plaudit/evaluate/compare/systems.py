@@ -14,6 +14,7 @@ from pathlib import Path
 from plaudit.corpus.table import table_rows
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.results_table import CLIPS
+from plaudit.files import find_file
 
 ALIASES = {"prompt_id": "id", "caption": "prompt"}
 DESCRIBING = ("id", "prompt", "file", "seed", "system", "error")
@@ -135,4 +136,4 @@ def _clip(table: Path, row: Row, metrics: Sequence[str]) -> ComparedClip:
 
 def _place(table: Path, file: str) -> Path:
     """A file as the table means it: beside the table, else from the working folder."""
-    return next((place for place in (table.parent / file, Path(file)) if place.is_file()), table.parent / file)
+    return find_file(file, table.parent, Path()) or table.parent / file

@@ -131,7 +131,7 @@ def holds(concept: Concept, truth: Truth) -> bool:
 
 def save_rates(path: Path, rates: ErrorRates) -> None:
     """Write error rates as JSON, beside those of other detectors and vocabularies that the file holds."""
-    held = load_rates(path) if path.exists() else []
+    held = load_rates(path) if path.is_file() and path.stat().st_size else []
     others = [one for one in held if (one.detector, one.vocabulary) != (rates.detector, rates.vocabulary)]
     write_json(path, [one.told() for one in (*others, rates)])
 
@@ -139,7 +139,7 @@ def save_rates(path: Path, rates: ErrorRates) -> None:
 def load_rates(path: Path = SHIPPED) -> list[ErrorRates]:
     """Read what `save_rates` wrote; EvaluationError where it is something else."""
     try:
-        return [_rates(told) for told in json.loads(path.read_text())]
+        return [_rates(told) for told in json.loads(path.read_bytes())]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EvaluationError(f"{path} holds no error rates ({error}); write them with plaudit concepts") from None
 

@@ -13,6 +13,7 @@ from pydantic import Field, RootModel, ValidationError, model_validator
 from plaudit.corpus.embedded.truth import KEYS, MODES
 from plaudit.encoders.words import words
 from plaudit.errors import EvaluationError
+from plaudit.plain_yaml import read_yaml
 from plaudit.settings import Count, Settings
 
 SHIPPED = Path(__file__).with_name("vocabulary.yaml")
@@ -94,16 +95,16 @@ class Vocabulary:
 def load_vocabulary(path: Path = SHIPPED) -> Vocabulary:
     """Read a vocabulary; EvaluationError, in one line, for a file that is missing, malformed, or says a thing twice."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_bytes())
         found = VocabularyFile.model_validate(content).root
     except FileNotFoundError:
         raise EvaluationError(f"vocabulary {path} does not exist; check the path") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise EvaluationError(f"{path} is not readable as a vocabulary: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise EvaluationError(f"{path}: {where}: {first['msg']}; see the shipped vocabulary for the form") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise EvaluationError(f"{path} is not readable as a vocabulary: {' '.join(str(error).split())}") from None
     if not found:
         raise EvaluationError(f"{path} names no concepts; add a category")
     categories = {name: _category(path, name, settings) for name, settings in found.items()}

@@ -157,7 +157,7 @@ def read_curves(metrics: Path, stage: str, quantities: Sequence[str] = ("loss",)
     A step written twice (a run that was killed and continued) counts as written last; a torn last line is left out;
     a quantity that no row holds gives no curve. RunError where any other line is not a row.
     """
-    lines = metrics.read_text().splitlines()
+    lines = metrics.read_text(encoding="utf-8").splitlines()
     found: dict[str, dict[int, float]] = {quantity: {} for quantity in quantities}
     for number, line in enumerate(lines, start=1):
         try:
@@ -168,8 +168,9 @@ def read_curves(metrics: Path, stage: str, quantities: Sequence[str] = ("loss",)
                 break
             raise RunError(f"{metrics}, line {number} is not a row of metrics; train the stage again") from None
         for quantity, values in found.items():
-            if quantity in row and math.isfinite(row[quantity]):
-                values[step] = float(row[quantity])
+            value = row.get(quantity)
+            if value is not None and math.isfinite(value):
+                values[step] = float(value)
     return [
         Curve(stage, quantity, sorted(values), [values[step] for step in sorted(values)])
         for quantity, values in found.items()

@@ -12,11 +12,12 @@ from plaudit.assets import write_atomically, write_json
 from plaudit.audio import read_audio
 from plaudit.errors import AudioError, RunError
 from plaudit.evaluate.evaluator import StageScores
-from plaudit.evaluate.html import csv_of, data_address, rendered, replaced_whole
+from plaudit.evaluate.html import csv_of, data_address, rendered
 from plaudit.evaluate.report import drawn, plots, watch, wording
 from plaudit.evaluate.report.data import CorpusFacts, ReportData, RunFacts, Sample
 from plaudit.evaluate.report.results import Results, summarize
 from plaudit.evaluate.report.table import change_rows, clip_rows, markdown_table, stage_rows, sweep_rows, table_cells
+from plaudit.writing import replacing_folder
 
 NUMBERS = "report.json"
 """The file of every number of a report."""
@@ -50,7 +51,7 @@ def write_report(data: ReportData, folder: Path) -> Path:
     """
     folder = Path(folder)
     results = summarize(data)
-    with replaced_whole(folder) as draft:
+    with replacing_folder(folder) as draft:
         _write_into(draft, data, results)
     return folder / "index.html"
 

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
+from plaudit.corpus.table import delimiter_of
 from plaudit.errors import VoteError
 from plaudit.types import Vote
 
@@ -76,7 +77,8 @@ def need_folder(folder: Path) -> None:
 
 def csv_rows(path: Path, required: Sequence[str]) -> Iterator[Row]:
     """The records of a CSV in UTF-8; VoteError where it is none or lacks a column."""
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
+    text = _text(path)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter_of(text, required), strict=True)
     try:
         need_columns(path, reader.fieldnames or (), required)
         for record in reader:

@@ -1,0 +1,212 @@
+"""Writing what a user named: files that appear whole, whatever is there, and whatever the file system can't do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.ENOTTY}
+"""What file systems without permissions, links or syncing answer (exFAT, CIFS, FUSE over object stores)."""
+
+_NOT_BESIDE = _UNSUPPORTED | {errno.EROFS, errno.EBUSY, errno.EXDEV}
+"""Why a file can't be replaced although it may be writable: a folder without permission, a file mounted alone."""
+
+_MOST_LINKS = 40
+_LONGEST = 100
+"""Bytes of a name that a partial file's name begins with; with the rest it stays below what any system takes."""
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write a file so that a reader sees all of it or nothing, whatever kills the writer."""
+    with replacing(path) as partial:
+        partial.write_bytes(encoded(data) if isinstance(data, str) else data)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's content, whole or not at all."""
+    with replacing(target) as partial:
+        shutil.copyfile(source, partial)
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy the files of a folder into another, without their permissions, which not every file system has."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            copy_file(path, target / path.relative_to(source))
+
+
+def encoded(text: str) -> bytes:
+    """Text as UTF-8, in which names that are not UTF-8 get their own bytes back."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a surrogate pair, which no file name holds
+        return text.encode("utf-8", "backslashreplace")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written as UTF-8: names of files may hold other bytes, JSON half of a pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_stream(path: Path) -> bool:
+    """Whether `path` is there and is written into, as a device, a pipe or an open descriptor."""
+    try:
+        place = _resolved(path)
+        mode = None if isinstance(place, int) else _mode(place)
+    except OSError:
+        return False
+    return isinstance(place, int) or (mode is not None and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write to, empty at first; at the end of the block its content is what `path` holds.
+
+    A regular file, or one that is not there yet, is replaced at once, so that no reader ever sees part of it. A link
+    stays, and what it points to is replaced. Into anything else (a device, a pipe, an open descriptor such as
+    /dev/stdout) the content is written. Permissions are those of the file before, or what the user's umask says.
+    OSError names `path`.
+    """
+    try:
+        place = _resolved(path)
+        kind = None if isinstance(place, int) else _mode(place)
+        if kind is not None and stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        regular = not isinstance(place, int) and (kind is None or stat.S_ISREG(kind))
+        partial = _beside(Path(place), kind) if regular else None
+    except OSError as error:
+        raise _about(path, error) from None
+    own = partial if partial is not None else _new_file(Path(tempfile.gettempdir()), path.name)
+    try:
+        yield own
+        if partial is not None:
+            _sync(partial)
+            try:
+                os.replace(partial, place)
+                return
+            except OSError as error:
+                if error.errno not in _NOT_BESIDE:
+                    raise
+        _pour(own, place)
+    except OSError as error:
+        raise _about(path, error) from None
+    finally:
+        own.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A draft to write into that takes the place of `folder`, with all that was there, once it is complete."""
+    folder = Path(os.path.realpath(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    name = f".{_shortened(folder.name)}.{secrets.token_hex(4)}"
+    draft, before = folder.with_name(name), folder.with_name(f"{name}.before")
+    draft.mkdir()
+    try:
+        yield draft
+        with suppress(FileNotFoundError):
+            os.replace(folder, before)
+        os.replace(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
+
+
+def keep_mode(path: Path, mode: int) -> None:
+    """Give a file these permissions, where the file system has any."""
+    if stat.S_IMODE(path.stat().st_mode) != stat.S_IMODE(mode):
+        try:
+            os.chmod(path, stat.S_IMODE(mode))
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+
+
+def _resolved(path: Path) -> str | int:
+    """Where `path` leads at the end of all links: a path without them, or the number of an open descriptor."""
+    place = os.path.join(os.getcwd(), path)
+    for _ in range(_MOST_LINKS):
+        folder, name = os.path.realpath(os.path.dirname(place)), os.path.basename(place)
+        descriptors = re.fullmatch(r"/proc/(\d+)(?:/task/\d+)?/fd|/dev/fd", folder)
+        if descriptors and name.isdecimal():
+            own = descriptors[1] is None or int(descriptors[1]) == os.getpid()
+            return int(name) if own else os.path.join(folder, name)
+        place = os.path.join(folder, name)
+        if not os.path.islink(place):
+            return place
+        place = os.path.join(folder, os.readlink(place))
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _mode(place: str) -> int | None:
+    """What is there, as stat says it; None where nothing is."""
+    try:
+        return os.stat(place).st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _beside(place: Path, mode: int | None) -> Path | None:
+    """A new file in the same folder, or None where the folder takes none but the file that is there can be written."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        partial = _new_file(place.parent, place.name)
+    except OSError as error:
+        if mode is None or error.errno not in _NOT_BESIDE or not os.access(place, os.W_OK):
+            raise
+        return None
+    if mode is not None:
+        keep_mode(partial, mode)
+    return partial
+
+
+def _new_file(folder: Path, name: str) -> Path:
+    """An empty file of its own name, with the permissions that the user's umask leaves."""
+    path = folder / f".{_shortened(name)}.{secrets.token_hex(4)}.partial"
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return path
+
+
+def _shortened(name: str) -> str:
+    return os.fsencode(name)[:_LONGEST].decode(errors="ignore")
+
+
+def _pour(source: Path, place: str | int) -> None:
+    """Write what a file holds into what is at `place`, as it is."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()  # what was printed before comes before
+    foreign = isinstance(place, str) and place.startswith("/proc/")  # another process's descriptor, of a log perhaps
+    target = open(os.dup(place), "wb") if isinstance(place, int) else open(place, "ab" if foreign else "wb")
+    with target, source.open("rb") as content:
+        shutil.copyfileobj(content, target)
+
+
+def _sync(path: Path) -> None:
+    """Have a file's content on the disk, where the file system knows how."""
+    with path.open("rb+") as file:
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+
+
+def _about(path: Path, error: OSError) -> OSError:
+    """The same error with the name that the user gave."""
+    if error.errno is None:
+        return error
+    return OSError(error.errno, error.strerror, str(path))

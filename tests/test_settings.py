@@ -1,0 +1,243 @@
+"""Settings from YAML: texts stay what was given, numbers are finite and bounded, any input is settings or one line."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import Field
+
+from plaudit.errors import RecipeError
+from plaudit.evaluate.concepts.vocabulary import load_vocabulary
+from plaudit.generate.settings import GenerationSettings
+from plaudit.plain_yaml import read_yaml
+from plaudit.recipe import Recipe, load_recipe
+from plaudit.settings import Settings, validated, with_changes
+
+TEXTS = [
+    *("2024", "007", "0x1F", "1_000", "1e3", "1.50", ".5", "-0", "1:30", "2024-05-01", "2024-99-99"),
+    *("no", "yes", "on", "Off", "TRUE", "null", "~", "NULL", ".inf", ".nan", "=", "<<"),
+]
+"""What YAML reads as something else than a text."""
+TYPED = [*TEXTS, "[verse] sad", "a: b", "a: b: c", "sad # 3", "*x", "&x", "@x", "%x", "{}", "[]", "", ":smile:", "- x"]
+"""And what else people type after --set."""
+
+
+class Section(Settings):
+    text: str = ""
+    path: Path = Path(".")
+    maybe: str | None = "x"
+    number: float = 0.0
+    whole: int = 0
+    flag: bool = False
+    texts: tuple[str, ...] = ()
+    named: dict[str, int] = Field(default_factory=dict)
+    words: dict[str, str] = Field(default_factory=dict)
+    choice: Literal["no", "yes", "007"] = "no"
+    either: int | Literal["auto"] = 1
+
+
+def read(text: str) -> Section:
+    return validated(Section, read_yaml(text) or {}, "here")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_in_a_file_is_the_text_that_was_given(text: str) -> None:
+    found = read(f"text: {text}\npath: {text}\ntexts: [{text}, x]\nwords: {{{text}x: {text}}}\n")
+    assert (found.text, found.path, found.texts) == (text, Path(text), (text, "x"))
+    assert found.words == {f"{text}x": text}
+
+
+@pytest.mark.parametrize("text", TYPED)
+def test_a_text_that_was_typed_is_the_text_that_was_given(text: str) -> None:
+    found = validated(Section, with_changes({}, [f"text={text}", f"path={text}"], "here"), "here")
+    assert (found.text, found.path) == (text, Path(text))
+
+
+def test_quotes_null_and_choices() -> None:
+    assert read("text: '007'\nmaybe: null\nchoice: no\n").model_dump(include={"text", "maybe", "choice"}) == {
+        "text": "007",
+        "maybe": None,
+        "choice": "no",
+    }
+    assert read("choice: 007\nmaybe: 12\neither: auto\n").choice == "007"
+    assert read("either: 3\n").either == 3
+    changed = with_changes({}, ["text='a # b'", 'maybe="null"', "choice=yes"], "here")
+    assert validated(Section, changed, "here").model_dump(include={"text", "maybe", "choice"}) == {
+        "text": "a # b",
+        "maybe": "null",
+        "choice": "yes",
+    }
+    assert validated(Section, with_changes({}, ["maybe=null"], "here"), "here").maybe is None
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e3", 1000.0), ("1e-3", 0.001), ("1_000", 1000.0), ("3", 3.0)])
+def test_numbers_are_numbers(text: str, value: float) -> None:
+    assert read(f"number: {text}").number == value
+    assert validated(Section, with_changes({}, [f"number={text}"], "here"), "here").number == value
+
+
+def test_mappings_merge_and_lists_replace() -> None:
+    changed = with_changes({"named": {"a": 1}, "texts": ["x"]}, ["named={b: 2}", "named.c=3", "texts=[1, 007]"], "here")
+    found = validated(Section, changed, "here")
+    assert (found.named, found.texts) == ({"a": 1, "b": 2, "c": 3}, ("1", "007"))
+    before = {"named": {"a": 1}}
+    with_changes(before, ["named.a=2"], "here")
+    assert before == {"named": {"a": 1}}
+
+
+@pytest.mark.parametrize("change", ["number", "=", "=3", "a..b=3", ".=3", ""])
+def test_a_change_without_key_or_value_is_one_line(change: str) -> None:
+    with pytest.raises(RecipeError, match=r"KEY\.PATH=VALUE"):
+        with_changes({}, [change], "here")
+
+
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan", ".inf", ".nan", "1e39", "1e999", "-1e39"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("sampling.score", "sampling.guidance.weight", "sampling.shift", "sampling.piece.seconds", "corpus.seconds"),
+        *("stages.crpo.beta", "stages.sft.train.learning_rate", "stages.expert_iteration.score", "post.ceiling"),
+        *("loop.explosion", "evaluate.sweep_scores", "post.fade_ms", "stages.pairs.min_margin", "sampling.steps"),
+    ],
+)
+def test_numbers_beyond_use_are_one_line(key: str, number: str) -> None:
+    value = f"[{number}]" if key == "evaluate.sweep_scores" else number
+    with pytest.raises(RecipeError, match=key.rpartition(".")[2]) as error:
+        load_recipe("smoke", [f"{key}={value}"])
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("seed", ["18446744073709551616", "9223372036854775808", "-1", "1.5", "1e30", "9" * 5000])
+@pytest.mark.parametrize("key", ["corpus.seed", "votes.seed", "reward.seed", "stages.pairs.seed", "evaluate.seed"])
+def test_seeds_are_bounded(key: str, seed: str) -> None:
+    with pytest.raises(RecipeError, match="seed") as error:
+        load_recipe("smoke", [f"{key}={seed}"])
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+def test_a_folder_may_be_called_by_a_number(tmp_path: Path) -> None:
+    changes = ["corpus.kind=folder", "corpus.folder=2024", "corpus.table=007/1e3.csv", "reward.kind=load"]
+    recipe = load_recipe("smoke", changes)
+    assert (recipe.corpus.folder, recipe.corpus.table) == (Path("2024"), Path("007/1e3.csv"))
+    path = tmp_path / "copy.yaml"
+    path.write_text(recipe.to_yaml(), encoding="utf-8")
+    assert load_recipe(str(path)) == recipe
+
+
+@pytest.mark.parametrize("text", TYPED)
+def test_prompts_survive_a_recipe_that_is_written_and_read(tmp_path: Path, text: str) -> None:
+    recipe = load_recipe("smoke").model_copy(
+        update={"loop": load_recipe("smoke").loop.model_copy(update={"sample_prompts": (text, "大 é")})}
+    )
+    path = tmp_path / "copy.yaml"
+    path.write_text(recipe.to_yaml(), encoding="utf-8")
+    assert load_recipe(str(path)).loop.sample_prompts == (text, "大 é")
+
+
+@pytest.mark.parametrize("prefix", ["[verse]", "007", "no", "a: b", "${x}", "null"])
+def test_generation_takes_texts_as_given(prefix: str) -> None:
+    changed = GenerationSettings().changed({}, [f"prefix={prefix}", f"sampling.negative_prompt={prefix}"])
+    assert (changed.sampling.prefix, changed.sampling.negative_prompt) == (prefix, prefix)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "- a", "x", "a: [", "a: 1\na: 2", "? [a]\n: b", "!!python/object:os.system {}", "\0", "\ud800", "a: *b"),
+        *("a: !!int x", "!!set {a}", "a: !!binary x", "&a [*a]", "name: &a {b: *a}", "[" * 3000, "<<: 3", "<<: [1]"),
+    ],
+)
+def test_what_is_no_recipe_is_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(text.encode(errors="surrogatepass"))
+    with pytest.raises(RecipeError) as error:
+        load_recipe(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_recipe_that_may_not_be_read_or_has_no_name_is_one_line(tmp_path: Path) -> None:
+    for wrong in (str(tmp_path), "x" * 5000, "a\0b"):
+        with pytest.raises(RecipeError):
+            load_recipe(wrong)
+
+
+WRONG: list[Any] = [
+    *(None, True, False, 0, -1, 1, 2**70, 1.5, math.inf, math.nan, 1e39, "", "x", "007", "no", [], {}, [None]),
+    *({"a": 1}, [[]], {"steps": "x"}, [1, "x"], {"": {}}, 10**400, "\ud800", b"bytes", {1: 2}),
+]
+
+
+@st.composite
+def mutations(draw: st.DrawFn) -> list[tuple[list[float], int, Any]]:
+    """Where (as fractions of what is there), how (replace, remove, add) and by what a tree is changed."""
+    place = st.lists(st.floats(0, 0.999), min_size=1, max_size=5)
+    return draw(st.lists(st.tuples(place, st.integers(0, 2), st.sampled_from(WRONG)), min_size=1, max_size=3))
+
+
+def mutated(tree: dict[str, Any], changes: list[tuple[list[float], int, Any]]) -> dict[str, Any]:
+    """A copy of the tree after the changes."""
+    found = copy.deepcopy(tree)
+    for path, kind, value in changes:
+        place: Any = found
+        for depth, share in enumerate(path):
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            if not keys:
+                break
+            key = keys[int(share * len(keys))]
+            inner = place[key]
+            if depth + 1 < len(path) and isinstance(inner, (dict, list)) and inner:
+                place = inner
+                continue
+            if kind == 0:
+                place[key] = copy.deepcopy(value)
+            elif kind == 1:
+                del place[key]
+            elif isinstance(place, dict):
+                place[str(value)] = copy.deepcopy(value)
+            else:
+                place.append(copy.deepcopy(value))
+            break
+    return found
+
+
+@pytest.mark.parametrize("name", ["demo", "smoke", "folder", "nft", "lora"])
+@settings(max_examples=300, deadline=None)
+@given(changes=mutations())
+def test_any_recipe_is_settings_or_an_error_of_one_line(name: str, changes: list[tuple[list[float], int, Any]]) -> None:
+    recipe = load_recipe("smoke" if name == "folder" else name)
+    values = mutated(recipe.model_dump(mode="json"), changes)
+    try:
+        validated(Recipe, values, "recipe")
+    except RecipeError as error:
+        assert "\n" not in str(error) and len(str(error)) < 1000
+
+
+@settings(max_examples=300, deadline=None)
+@given(changes=mutations())
+def test_any_recipe_file_is_settings_or_an_error_of_one_line(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[list[float], int, Any]]
+) -> None:
+    values = mutated(load_recipe("smoke").model_dump(mode="json"), changes)
+    path = tmp_path_factory.mktemp("recipes") / "recipe.yaml"
+    try:
+        path.write_bytes(yaml.safe_dump(values, allow_unicode=True).encode(errors="surrogatepass"))
+    except (yaml.YAMLError, ValueError):
+        return
+    try:
+        load_recipe(str(path))
+    except RecipeError as error:
+        assert "\n" not in str(error)
+
+
+def test_a_vocabulary_may_hold_any_word(tmp_path: Path) -> None:
+    path = tmp_path / "words.yaml"
+    path.write_text("genre:\n  text: some {}\n  heard: 1\n  concepts:\n    no: [no wave, no]\n    808: [808, 0808]\n")
+    concepts = load_vocabulary(path).categories["genre"].concepts
+    assert [concept.name for concept in concepts] == ["no", "808"]
