@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import secrets
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,34 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def create_file(path: Path, data: bytes | str) -> None:
+    """Write a new file so that a reader sees all of it or nothing; FileExistsError where the name is taken.
+
+    What is there is never replaced, even where two processes ask for one name at once.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoded = data.encode() if isinstance(data, str) else data
+    partial = path.with_name(f".new.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        with partial.open("xb") as file:
+            file.write(encoded)
+            file.flush()
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+                    raise
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            with path.open("xb") as file:
+                file.write(encoded)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -61,7 +61,8 @@ def evaluate(
 ) -> None:
     """Measure clips against their prompts and a reference: each metric with its 95 % interval, and each clip's values.
 
-    Exits 1 where a clip is missing or can't be read; the others are evaluated all the same.
+    Exits 1 where a clip is missing or can't be read; the others are evaluated all the same. Clips of plaudit generate
+    are found by their prompts, and need no --prompts; candidates of --best-of are left out.
 
     Example: plaudit evaluate out --prompts prompts.csv --reference music/ -o evaluation
     """

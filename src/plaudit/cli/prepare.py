@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from plaudit.cli.console import Address, ConsoleReporter, EngineName, is_ray, progress_console, show_json, show_table
+from plaudit.cli.console import (
+    Address,
+    ConsoleReporter,
+    EngineName,
+    complain,
+    is_ray,
+    progress_console,
+    show_json,
+    show_table,
+)
 
 if TYPE_CHECKING:
     from plaudit.corpus.encoding import ShardMaker
@@ -180,10 +189,13 @@ def _encode(corpus: ListedCorpus, build: Callable[[], ShardMaker], options: Opti
     from collections import Counter
 
     from plaudit.corpus.shards import encode_corpus
+    from plaudit.encoders.unread import unread_captions
     from plaudit.scale.cluster import Cluster, connected
     from plaudit.scale.prepare import ray_engine
 
     maker, spread = build(), is_ray(options.engine)
+    if note := unread_captions(maker.text_encoder, (clip.caption for clip in corpus.listed)):
+        complain(note)
     cluster = Cluster(options.ray_address, options.workers, device=options.device)
     together = connected(cluster.address) if spread else nullcontext()  # clips and captions in one session
     with together, ConsoleReporter().progress("encoding") as advance:

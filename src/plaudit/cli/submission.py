@@ -41,8 +41,8 @@ def submission(
 ) -> None:
     """Write the challenge's zip: 100 mono wavs of ten seconds at 44.1 kHz, refusing what the rules would refuse.
 
-    Generated clips are kept in a folder beside the zip, and a run that was stopped continues there. Every problem is a
-    line on standard error.
+    Generated clips are kept in a folder beside the zip, and a run that was stopped continues there; clips of other
+    settings or prompts in it are not replaced but refused. Every problem is a line on standard error.
 
     Example: plaudit submission prompts.csv --model fluxaudio-s --set post.separate.passes=3 -o submission.zip
     """
@@ -87,7 +87,7 @@ def _generate(
 ) -> None:
     """The clips of all prompts at the rules' rate and length."""
     from plaudit import hub
-    from plaudit.generate.clips import make_clips
+    from plaudit.generate.clips import check_names, clip_facts, make_clips
     from plaudit.generate.delivery import prepared_delivery
     from plaudit.generate.execution import Execution
     from plaudit.generate.settings import GenerationSettings
@@ -97,5 +97,7 @@ def _generate(
     settings = GenerationSettings(sampling=music.config.sampling).changed(flags, changes)
     execution = Execution(batch=batch)
     delivery = prepared_delivery(settings.post, settings.file, hub.resolve_device(device))
+    requests = submission_requests(prompts, seed)
+    check_names(folder, requests, clip_facts(music, requests, settings.sampling, delivery, None))
     with ConsoleReporter().progress("generating") as advance:
-        make_clips(music, submission_requests(prompts, seed), settings.sampling, folder, execution, delivery, advance)
+        make_clips(music, requests, settings.sampling, folder, execution, delivery, advance)

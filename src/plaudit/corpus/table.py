@@ -10,12 +10,37 @@ from pathlib import Path
 from plaudit.errors import CorpusError
 
 
+_TABLES = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+"""Suffixes of tables, and what separates the values in them."""
+
+
+def is_table(file: Path) -> bool:
+    """Whether a file of prompts is a table: by its suffix, or by a header of tab-separated names."""
+    if file.suffix.lower() in _TABLES:
+        return True
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        header = opened.readline(4096).decode("utf-8-sig", errors="replace")
+    return "\t" in header and any(name.strip() in ("prompt", "caption") for name in header.split("\t"))
+
+
+def _delimiter(table: Path, text: str) -> str:
+    """What separates the values: as the suffix says, but a header without commas tells of tabs and semicolons."""
+    header = text.lstrip("\ufeff\r\n ").split("\n", 1)[0]
+    if table.suffix.lower() not in (".tsv", ".tab") and "," in header:
+        return ","
+    found = [one for one in ("\t", ";") if one in header]
+    return found[0] if found else _TABLES.get(table.suffix.lower(), ",")
+
+
 def table_rows(table: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, values by column) of each row; blank lines are skipped.
 
     CorpusError in one line where the file is missing or malformed, or a `wanted` column is not there.
     """
-    reader = csv.reader(io.StringIO(_decoded(table), newline=""), strict=True)
+    text = _decoded(table)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=_delimiter(table, text))
     try:
         header = [name.strip() for name in next(reader, [])]
         _check_header(table, header, wanted)

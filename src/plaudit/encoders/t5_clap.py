@@ -14,6 +14,7 @@ from plaudit.encoders.folders import load_clap
 from plaudit.encoders.laion_clap import LaionCLAP
 from plaudit.encoders.pretrained import assembled, quiet
 from plaudit.encoders.tokenizer import Tokenizer, load_tokenizer, read_tokenizer, save_tokenizer
+from plaudit.encoders.unread import cut_end, shown
 from plaudit.errors import ModelError
 from plaudit.types import TextFeatures
 
@@ -45,6 +46,18 @@ class T5CLAPText(nn.Module):
             input_ids=read["input_ids"].to(device), attention_mask=read["attention_mask"].to(device)
         ).last_hidden_state
         return TextFeatures(tokens, self.clap.text(prompts))
+
+    def unread(self, prompt: str) -> str:
+        """What of a prompt has no effect on the tokens, because it stands beyond the last of them."""
+
+        def fits(text: str) -> bool:
+            read = self.tokenizer(
+                [text], padding="longest", truncation=True, max_length=TOKENS + 1, return_tensors="pt"
+            )
+            return read["input_ids"].shape[1] <= TOKENS
+
+        cut = cut_end(prompt, fits)
+        return f"only the first {TOKENS} tokens are read, not {shown(cut)}" if cut else ""
 
 
 def t5_from_folder(folder: Path) -> tuple[T5EncoderModel, Tokenizer]:

@@ -23,7 +23,7 @@ from plaudit.evaluate.report.charts import Chart, chart
 from plaudit.evaluate.report.figures import Difference, forest, forest_size
 from plaudit.evaluate.report.watch import against_reward, parting_sentence
 from plaudit.evaluate.report.wording import number
-from plaudit.generate.requests import slug
+from plaudit.generate.names import slug
 
 INLINE = 6_000_000
 """Bytes of audio up to which the page holds its clips itself and can be passed on as one file (ours)."""
