@@ -59,7 +59,9 @@ def candidates_note(folders: Iterable[Path]) -> str | None:
 
     A folder of candidates that is itself among `folders` is not left out.
     """
-    found = [p.parent for f in folders if f.is_dir() for p in sorted(f.rglob(f"{CANDIDATES}/{_MARKER}")) if p.parent != f]
+    searched = [folder for folder in folders if folder.is_dir()]
+    markers = [(marker, folder) for folder in searched for marker in sorted(folder.rglob(f"{CANDIDATES}/{_MARKER}"))]
+    found = [marker.parent for marker, folder in markers if marker.parent != folder]
     if not found:
         return None
     shown = ", ".join(map(str, found[:3])) + (", ..." if len(found) > 3 else "")

@@ -76,7 +76,7 @@ def test_lists_without_prompts_are_refused(tmp_path: Path, name: str, text: str 
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(PromptError, match="here is not UTF-8 text .line 2."):
+    with pytest.raises(PromptError, match=r"here is not UTF-8 text \(line 2\)"):
         prompts_of(b"slow\ncaf\xe9\n", "here")
     with pytest.raises(PromptError, match="PROMPT: the prompt is not UTF-8 text"):
         checked_prompt("caf\udce9", "PROMPT")
@@ -86,7 +86,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 
 def test_every_candidate_has_a_seed_and_a_name_of_its_own() -> None:
     groups = clip_requests(["Slow piano!", "slow piano?"], count=2, seed=5, candidates=3)
-    assert [[request.seed for request in group] for group in groups] == [[5, 6, 7], [8, 9, 10], [11, 12, 13], [14, 15, 16]]
+    assert [[r.seed for r in group] for group in groups] == [[5, 6, 7], [8, 9, 10], [11, 12, 13], [14, 15, 16]]
     names = [request.id for group in groups for request in group]
     assert len(set(names)) == 12 and names[0] == "1-slow-piano-5" and names[-1] == "2-slow-piano-16"
     assert clip_requests(["a b"], 1, 0) == [[ClipRequest("a-b-0", "a b", 0)]]

@@ -55,7 +55,8 @@ def generate(
     ] = 1,
     reward: Annotated[str, typer.Option(help="The reward of --best-of.", rich_help_panel=CHOICE)] = "embedded",
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the first clip; clip i of all prompts has seed + i.", rich_help_panel=CHOICE)
+        int,
+        typer.Option(min=0, help="Seed of the first clip; clip i of all prompts has seed + i.", rich_help_panel=CHOICE),
     ] = 0,
     model: Annotated[str, typer.Option(help="A known model or a model folder.", rich_help_panel=SAMPLING)] = "embedded",
     score: Annotated[
@@ -224,11 +225,12 @@ def generate(
     with ConsoleReporter().progress("generating") as advance:
         if spread:
             names, cluster = (model, second_model), Cluster(device=device)
-            rest = (settings.sampling, folder, cluster, execution, delivery, True)
-            made = stream_clips_on_ray(names, music, requests, *rest)
+            rest = (settings.sampling, folder, cluster, execution, delivery)
+            made = stream_clips_on_ray(names, music, requests, *rest, keep_others=True)
         else:
-            rest = (settings.sampling, folder, execution, delivery, optimizer, True)
-            made = stream_clips(music, requests, *rest)
+            made = stream_clips(
+                music, requests, settings.sampling, folder, execution, delivery, optimizer, keep_others=True
+            )
         made = _counted(made, len(requests), advance)
         _tell(made if jury is None else stream_best(groups, made, jury, reward, output), json)
 

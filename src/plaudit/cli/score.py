@@ -37,8 +37,8 @@ Paths = Annotated[
 Prompt = Annotated[
     str | None,
     typer.Option(
-        help="What was asked for; empty means no prompt. Default: what a clip of plaudit generate says of itself, in the "
-        "JSON file beside it or in its tags."
+        help="What was asked for; empty means no prompt. Default: what a clip of plaudit generate says of itself, in "
+        "the JSON file beside it or in its tags."
     ),
 ]
 Table = Annotated[

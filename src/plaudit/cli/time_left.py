@@ -40,6 +40,8 @@ class TimeLeft:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._first: float | None = None
+        self._marks: deque[_Mark] = deque(maxlen=_KEPT)
         self._restart()
 
     def update(self, done: int, total: int) -> None:
@@ -65,9 +67,8 @@ class TimeLeft:
         return max(0.0, pace * (self._total - ends[-1].done) - waited)
 
     def _restart(self) -> None:
-        self._began, self._total = self._clock(), 0
-        self._first: float | None = None
-        self._marks: deque[_Mark] = deque(maxlen=_KEPT)
+        self._began, self._total, self._first = self._clock(), 0, None
+        self._marks.clear()
 
     def _batch_ends(self) -> list[_Mark]:
         """The last steps of batches that are done; the latest counts where it is as large as the one before."""

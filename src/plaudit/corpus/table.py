@@ -9,7 +9,6 @@ from pathlib import Path
 
 from plaudit.errors import CorpusError
 
-
 _TABLES = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 """Suffixes of tables, and what separates the values in them."""
 

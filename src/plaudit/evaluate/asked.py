@@ -75,7 +75,8 @@ def _with_notes(entries: list[AskedClip], notes: list[str]) -> tuple[list[AskedC
     sidecars = [read_sidecar(entry.file) for entry in entries if entry.file is not None]
     ways = {digest_of(facts_of(sidecar) | {"prompt": ""}) for sidecar in sidecars if "sampling" in sidecar}
     if len(ways) > 1:
-        notes = [*notes, f"the clips were generated in {len(ways)} ways: models or settings differ, see their JSON files"]
+        mixed = f"the clips were generated in {len(ways)} ways: models or settings differ, see their JSON files"
+        notes = [*notes, mixed]
     return entries, notes
 
 
@@ -153,12 +154,13 @@ def _generated(files: Collection[Path], wanted: Sequence[tuple[str, str]]) -> di
     ids: dict[str, list[str]] = {}
     for id, prompt in wanted:
         ids.setdefault(prompt, []).append(id)
-    found = {}
+    found: dict[str, list[Path]] = {}
     for prompt, same in ids.items():
         clips = by_prompt.get(prompt, [])
         if len(clips) % len(same):
             raise EvaluationError(
-                f"{len(clips)} clips were generated from {prompt[:60]!r}, which is listed {len(same)} times; list it once"
+                f"{len(clips)} clips were generated from {prompt[:60]!r}, which is listed {len(same)} times; "
+                "list it once"
             )
         share = len(clips) // len(same)
         found |= {id: clips[row * share : (row + 1) * share] for row, id in enumerate(same)}

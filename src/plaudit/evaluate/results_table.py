@@ -1,8 +1,8 @@
 """What an evaluation leaves: one row per clip and one result per metric, as `clips.csv` and `summary.json`.
 
-`clips.csv` has the columns id, prompt, seed (where that of every clip is known) and file, then one per metric with a number
-where the clip has one, and last `error` where any clip has none. Two systems on the same prompts are compared by joining
-two such tables.
+`clips.csv` has the columns id, prompt, seed (where that of every clip is known) and file, then one per metric with a
+number where the clip has one, and last `error` where any clip has none. Two systems on the same prompts are compared by
+joining two such tables.
 """
 
 from __future__ import annotations
@@ -87,9 +87,11 @@ class Evaluation:
         seeds = [row.seed for row in self.rows if row.file or row.error is None]
         seeded = bool(seeds) and None not in seeds
         columns = ["id", "prompt", *(["seed"] if seeded else []), "file", *names, *(["error"] if failed else [])]
-        rows = [{"id": r.id, "prompt": r.prompt, "seed": r.seed, "file": r.file, "error": r.error} for r in self.rows]
-        rows = [row | r.values for row, r in zip(rows, self.rows, strict=True)]
-        return columns, [{name: row[name] for name in columns if name in row} for row in rows]
+        rows = []
+        for row in self.rows:
+            facts = {"id": row.id, "prompt": row.prompt, "seed": row.seed, "file": row.file, "error": row.error}
+            rows.append({name: value for name, value in {**facts, **row.values}.items() if name in columns})
+        return columns, rows
 
     def summary(self) -> dict[str, Any]:
         """What summary.json holds."""

@@ -6,10 +6,10 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
@@ -130,7 +130,7 @@ class TextToMusic:
         UserWarning says what the text encoder leaves out of a prompt.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        if isinstance(seeds, Integral):
+        if isinstance(seeds, int | np.integer):
             seeds = range(int(seeds), int(seeds) + len(prompts))
         seeds = [int(seed) for seed in seeds]
         settings = self.config.sampling if settings is None else settings

@@ -1,8 +1,8 @@
 """File names of clips: a readable part of the prompt, a digest where that does not tell clips apart, and the seed.
 
-Two clips have the same name only where prompt, seed, model and all settings are the same, so that a folder can be shared
-by any number of calls: `slow-piano-0` is that prompt's clip with seed 0, and `slow-piano-3f9a01bc-0` one of another
-prompt that reads alike, or of other settings.
+Two clips have the same name only where prompt, seed, model and all settings are the same, so that any number of calls
+can share a folder: `slow-piano-0` is that prompt's clip with seed 0, and `slow-piano-3f9a01bc-0` one of another prompt
+that reads alike, or of other settings.
 """
 
 from __future__ import annotations
@@ -148,4 +148,5 @@ def _cut(words: str) -> str:
     end = min(len(words), _CHARACTERS)
     while len(words[:end].encode()) > _BYTES or (end < len(words) and unicodedata.category(words[end])[0] == "M"):
         end -= 1
-    return words[:end].rstrip("-")
+    whole_words = words[:end].rfind("-") if end < len(words) and words[end] != "-" else -1
+    return words[: whole_words if whole_words > end // 2 else end].rstrip("-")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from plaudit.corpus.table import is_table, table_rows
@@ -20,12 +20,12 @@ def prompts_in(file: Path) -> list[str]:
     PromptError or CorpusError, in one line, where it cannot be read or a prompt is empty.
     """
     if is_table(file):
-        found = []
+        rows = []
         for line, row in table_rows(file, []):
             if "prompt" not in row and "caption" not in row:
                 raise CorpusError(f"{file} has no column 'prompt' or 'caption'; its columns are {', '.join(row)}")
-            found.append((line, row.get("prompt", row.get("caption", ""))))
-        return _checked(found, str(file))
+            rows.append((line, row.get("prompt", row.get("caption", ""))))
+        return _checked(rows, str(file))
     try:
         return prompts_of(file.read_bytes(), str(file))
     except FileNotFoundError:
@@ -41,13 +41,14 @@ def prompts_of(content: bytes, source: str) -> list[str]:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise PromptError(f"{source} is not UTF-8 text (line {line}); save it as UTF-8") from None
-    for number, line in enumerate(lines, start=1):
-        if "\t" in line.strip():
+    prompts = [(number, text) for number, text in enumerate(lines, start=1) if text.strip()]
+    for number, text in prompts:
+        if "\t" in text.strip():
             raise PromptError(
                 f"{source} line {number} holds tabs; a tab-separated table needs a header line with a column 'prompt', "
                 "and a list of prompts needs spaces instead"
             )
-    return _checked([(number, line) for number, line in enumerate(lines, start=1) if line.strip()], source)
+    return _checked(prompts, source)
 
 
 def checked_prompt(prompt: str, source: str) -> str:
@@ -82,7 +83,7 @@ def clip_requests(prompts: Sequence[str], count: int, seed: int, candidates: int
     return groups
 
 
-def _checked(found: list[tuple[int, str]], source: str) -> list[str]:
-    if not found:
+def _checked(prompts: list[tuple[int, str]], source: str) -> list[str]:
+    if not prompts:
         raise PromptError(f"{source} holds no prompts; give one a line")
-    return [checked_prompt(prompt, f"{source} line {line}") for line, prompt in found]
+    return [checked_prompt(prompt, f"{source} line {line}") for line, prompt in prompts]
