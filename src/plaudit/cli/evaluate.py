@@ -75,6 +75,8 @@ def evaluate(
     if reference is None and export_reference is not None:
         raise typer.BadParameter("--export-reference needs a --reference to export")
     asked, notes = asked_clips(clips, prompts)
+    if failed := [entry for entry in asked if entry.error is not None]:  # said before a reference is listened to
+        complain(f"{len(failed)} of {len(asked)} clips cannot be evaluated; the first: {failed[0].error}")
     judges = _judges(reward, clap, detector, vocabulary, embedding)
     rates = rates_of(judges.detector, judges.vocabulary, load_rates(concept_errors or SHIPPED))
     with score_cache(not no_cache) as scores, _embedding_cache(not no_cache) as kept:

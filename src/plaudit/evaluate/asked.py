@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -144,12 +145,12 @@ def _matched(folder: Path, files: Sequence[Path], wanted: Sequence[tuple[str, st
 
 
 def _generated(files: Collection[Path], wanted: Sequence[tuple[str, str]]) -> dict[str, list[Path]]:
-    """By id, the clips that were generated from its prompt, sorted by name; a prompt that is listed more than once
-    shares them out, in the same order."""
+    """By id, the clips that were generated from its prompt, by seed; a prompt that is listed more than once shares them
+    out, in the same order."""
     if not wanted:
         return {}
     by_prompt: dict[str, list[Path]] = {}
-    for file in sorted(files):
+    for file in sorted(files, key=_by_seed):
         by_prompt.setdefault(recorded_prompt(file), []).append(file)
     ids: dict[str, list[str]] = {}
     for id, prompt in wanted:
@@ -165,6 +166,11 @@ def _generated(files: Collection[Path], wanted: Sequence[tuple[str, str]]) -> di
         share = len(clips) // len(same)
         found |= {id: clips[row * share : (row + 1) * share] for row, id in enumerate(same)}
     return found
+
+
+def _by_seed(file: Path) -> tuple[float, Path]:
+    seed = recorded_seed(file)
+    return math.inf if seed is None else seed, file
 
 
 def _plain(id: str) -> str:
