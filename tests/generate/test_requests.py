@@ -62,7 +62,7 @@ def test_tables_may_be_separated_by_tabs_or_semicolons(tmp_path: Path, name: str
         ("p.csv", "prompt,id\n ,1\n", "line 2: the prompt is empty"),
         ("p.csv", "prompt\n", "holds no prompts"),
         ("nowhere.txt", None, "does not exist"),
-        ("p.txt", "1\tslow piano\n2\tdrums\n", "line 1 holds tabs; .* needs a header line"),
+        ("p.txt", "1\tslow piano\n2\tdrums\n", "line 1 holds tabs; give a table as a file .* header line"),
         ("p.tsv", "id\ttext\n1\tslow\n", "has no column 'prompt' or 'caption'"),
         ("p.txt", "slow\0piano\n", "line 1: the prompt holds zero bytes"),
     ],

@@ -45,8 +45,8 @@ def prompts_of(content: bytes, source: str) -> list[str]:
     for number, text in prompts:
         if "\t" in text.strip():
             raise PromptError(
-                f"{source} line {number} holds tabs; a tab-separated table needs a header line with a column 'prompt', "
-                "and a list of prompts needs spaces instead"
+                f"{source} line {number} holds tabs; give a table as a file (--prompts) whose header line names a "
+                "column 'prompt', or put spaces for the tabs"
             )
     return _checked(prompts, source)
 
