@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from plaudit import writing
-from plaudit.writing import copy_folder, replacing, replacing_folder, write_atomically
+from plaudit.writing import copy_folder, create_file, replacing, replacing_folder, write_atomically
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and permissions of POSIX")
 
@@ -227,3 +227,18 @@ def test_folders_are_copied_without_their_permissions(tmp_path: Path, monkeypatc
     refuse(monkeypatch, "chmod", errno.EPERM)
     copy_folder(tmp_path / "a", tmp_path / "copy")
     assert (tmp_path / "copy" / "b" / "c").read_text() == "c"
+
+
+def test_a_new_file_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_file(tmp_path / "new" / "a", "first")
+    with pytest.raises(FileExistsError):
+        create_file(tmp_path / "new" / "a", b"second")
+    monkeypatch.setattr("os.link", _no_links)
+    with pytest.raises(FileExistsError):
+        create_file(tmp_path / "new" / "a", b"second")
+    create_file(tmp_path / "new" / "b", b"third")
+    assert {p.name: p.read_text() for p in (tmp_path / "new").iterdir()} == {"a": "first", "b": "third"}
+
+
+def _no_links(*_: object) -> None:
+    raise PermissionError(1, "Operation not permitted")

@@ -24,6 +24,7 @@ from torch import Tensor
 from plaudit.assets import write_atomically
 from plaudit.errors import AudioError
 from plaudit.files import files_under
+from plaudit.sidecars import without_candidates
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 """What a folder is searched for; a file that is named may have any other."""
@@ -38,6 +39,7 @@ _STREAMED = 0x7FFFF000
 def audio_files(paths: Sequence[Path]) -> list[Path]:
     """The files named, and those with a known suffix anywhere under the folders named, sorted.
 
+    Candidates that `plaudit generate --best-of` chose from are left out, unless their own folder is named.
     Raises AudioError where nothing is found.
     """
     found: list[Path] = []
@@ -49,8 +51,12 @@ def audio_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def audio_under(folder: Path) -> list[Path]:
-    """The files with a known suffix anywhere under a folder, sorted; see plaudit.files.files_under."""
-    return [path for path in files_under(folder) if path.suffix.lower() in SUFFIXES]
+    """The files with a known suffix anywhere under a folder, sorted, without candidates in it.
+
+    See plaudit.files.files_under and plaudit.sidecars.without_candidates.
+    """
+    audio = [path for path in files_under(folder) if path.suffix.lower() in SUFFIXES]
+    return without_candidates(audio, folder)
 
 
 def read_audio(path: Path | str) -> tuple[np.ndarray, int]:
@@ -135,10 +141,15 @@ def fit_length(wave: np.ndarray, samples: int) -> np.ndarray:
 
 def write_wav(path: Path | str, wave: np.ndarray, rate: int, subtype: str = "PCM_16") -> None:
     """Write the waveform [T] as a wav file, whole or not at all; samples beyond +-1 are clipped by PCM subtypes."""
-    check_finite(wave, f"the waveform for {path}")
+    write_file(Path(path), encode_wav(wave, rate, subtype, f"the waveform for {path}"))
+
+
+def encode_wav(wave: np.ndarray, rate: int, subtype: str = "PCM_16", name: str = "the waveform") -> bytes:
+    """The content of a wav file of the waveform [T]; AudioError where what is called `name` holds NaN or infinity."""
+    check_finite(wave, name)
     memory = io.BytesIO()
     soundfile.write(memory, np.asarray(wave, dtype=np.float32), rate, subtype, format="WAV")
-    write_file(Path(path), memory.getvalue())
+    return memory.getvalue()
 
 
 def write_file(path: Path, encoded: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from plaudit import __version__
 from plaudit.audio import check_finite
 from plaudit.errors import AudioError
 from plaudit.settings import Settings
+from plaudit.sidecars import read_sidecar
 
 Container = Literal["wav", "flac", "mp3", "ogg"]
 
@@ -113,6 +115,27 @@ def read_tags(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def recorded_prompt(path: Path) -> str:
+    """The prompt that a clip was generated from, by its sidecar or else by its tags; "" where neither says."""
+    prompt = read_sidecar(path).get("prompt")
+    if not (isinstance(prompt, str) and prompt.strip()) and os.path.isfile(path):
+        try:
+            prompt = _tagged_prompt(path)
+        except (AudioError, OSError, TypeError, ValueError):  # no audio: whoever decodes it says so
+            return ""
+    return prompt.strip() if isinstance(prompt, str) else ""
+
+
+def _tagged_prompt(path: Path) -> str:
+    prompt = read_tags(path).get("prompt")
+    if not isinstance(prompt, str):
+        return ""
+    with soundfile.SoundFile(path) as file:
+        title = str(file.title)
+    # The title holds more of a long prompt than the JSON text does.
+    return title if title.startswith(prompt) else prompt
 
 
 def _integers(samples: np.ndarray, audio_format: AudioFormat, seed: int) -> np.ndarray:

@@ -31,6 +31,32 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         partial.write_bytes(encoded(data) if isinstance(data, str) else data)
 
 
+def create_file(path: Path, data: bytes | str) -> None:
+    """Write a new file so that a reader sees all of it or nothing; FileExistsError where the name is taken.
+
+    What is there is never replaced, even where two processes ask for one name at once.
+    """
+    content = encoded(data) if isinstance(data, str) else data
+    partial: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = _new_file(path.parent, path.name)
+        partial.write_bytes(content)
+        _sync(partial)
+        try:
+            os.link(partial, path)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            with path.open("xb") as file:
+                file.write(content)
+    except OSError as error:
+        raise _about(path, error) from None
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+
+
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file's content, whole or not at all."""
     with replacing(target) as partial:
@@ -85,14 +111,15 @@ def replacing(path: Path) -> Iterator[Path]:
         kind = None if isinstance(place, int) else _mode(place)
         if kind is not None and stat.S_ISDIR(kind):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        regular = not isinstance(place, int) and (kind is None or stat.S_ISREG(kind))
-        partial = _beside(Path(place), kind) if regular else None
+        partial = None
+        if not isinstance(place, int) and (kind is None or stat.S_ISREG(kind)):
+            partial = _beside(Path(place), kind)
     except OSError as error:
         raise _about(path, error) from None
     own = partial if partial is not None else _new_file(Path(tempfile.gettempdir()), path.name)
     try:
         yield own
-        if partial is not None:
+        if partial is not None and not isinstance(place, int):
             _sync(partial)
             try:
                 os.replace(partial, place)

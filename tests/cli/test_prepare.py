@@ -186,3 +186,15 @@ def test_vocals_are_taken_out_but_of_instrumental_files(tmp_path: Path) -> None:
     plain, separated = made
     assert torch.equal(plain["no voice"], separated["no voice"])
     assert not torch.allclose(plain["a song"], separated["a song"], atol=0.1)
+
+
+def test_captions_that_are_too_long_are_counted(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).standard_normal(32000).astype(np.float32) / 10
+    for name in "ab":
+        write_wav(tmp_path / "music" / f"{name}.wav", noise, 16000)
+    (tmp_path / "c.csv").write_text(f"file,caption\na.wav,calm\nb.wav,{'calm ' * 31}drums\n")
+    words = ["prepare", "folder", tmp_path / "music", "--captions", tmp_path / "c.csv", "-o", tmp_path / "shards"]
+    done = CliRunner().invoke(app, [str(word) for word in [*words, "--seconds", 2, "--json"]])
+    assert done.exit_code == 0, done.output
+    said = '1 of 2 captions are not read in full; in the first, only the first 31 words are read, not "drums"'
+    assert said in done.stderr

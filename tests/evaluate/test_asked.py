@@ -9,6 +9,7 @@ import pytest
 
 from plaudit.errors import PlauditError
 from plaudit.evaluate.asked import asked_clips
+from plaudit.sidecars import mark_candidates
 
 
 @pytest.fixture
@@ -56,6 +57,52 @@ def test_a_table_brings_its_own_prompts(folder: Path, tmp_path: Path) -> None:
     table = listed(tmp_path, "file,caption,id\nout/000.wav,piano,a\nout/001.flac,drums,\n")
     found, notes = asked_clips(table, None)
     assert [(e.id, e.prompt) for e in found] == [("a", "piano"), ("out/001", "drums")] and notes == []
+
+
+def generated(folder: Path, *clips: tuple[str, str, int]) -> None:
+    """Clips as plaudit generate leaves them: (name, prompt, seed)."""
+    for name, prompt, seed in clips:
+        (folder / f"{name}.wav").parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.wav").write_bytes(b"")
+        (folder / f"{name}.json").write_text(json.dumps({"prompt": prompt, "seed": seed, "sampling": {}}))
+
+
+def test_clips_are_found_by_the_prompts_they_were_generated_from(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    generated(out, *((f"1-slow-piano-{s}", "slow piano", s) for s in (0, 1)), ("2-drums-2", "drums", 2))
+    generated(out, ("2-drums-3", "drums", 3), ("bells-0", "bells", 0), ("candidates/drums-4", "drums", 4))
+    mark_candidates(out / "candidates")
+    entries, notes = asked_clips(out, listed(tmp_path, "slow piano\ndrums\nharp\n", "p.txt"))
+    assert [(e.id, e.prompt, e.seed, e.file and e.file.stem) for e in entries] == [
+        ("1", "slow piano", 0, "1-slow-piano-0"), ("1", "slow piano", 1, "1-slow-piano-1"),
+        ("2", "drums", 2, "2-drums-2"), ("2", "drums", 3, "2-drums-3"), ("3", "harp", None, None),
+    ]  # fmt: skip
+    assert "was generated from that prompt; generate it" in str(entries[-1].error)
+    assert len(notes) == 2 and "candidates" in notes[0] and "1 of 5 files" in notes[1] and "bells-0" in notes[1]
+    entries, _ = asked_clips(out, listed(tmp_path, "prompt\tid\ndrums\tx\n", "p.tsv"))
+    assert [(e.id, e.seed) for e in entries] == [("x", 2), ("x", 3)]
+
+
+def test_a_prompt_that_is_listed_twice_shares_its_clips_out(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    generated(out, *((f"{i + 1}-a-{2 * i + k}", "a", 2 * i + k) for i in (0, 1) for k in (0, 1)))
+    entries, _ = asked_clips(out, listed(tmp_path, "a\na\n", "p.txt"))
+    assert [(e.id, e.seed) for e in entries] == [("1", 0), ("1", 1), ("2", 2), ("2", 3)]
+    (out / "2-a-3.wav").unlink()
+    with pytest.raises(PlauditError, match="3 clips were generated from 'a', which is listed 2 times"):
+        asked_clips(out, listed(tmp_path, "a\na\n", "p.txt"))
+
+
+def test_clips_of_several_settings_are_told(tmp_path: Path) -> None:
+    generated(tmp_path, ("a-0", "a", 0), ("b-0", "b", 0))
+    assert asked_clips(tmp_path, None)[1] == []
+    (tmp_path / "b-0.json").write_text(json.dumps({"prompt": "b", "seed": 0, "sampling": {"steps": 3}}))
+    assert "generated in 2 ways" in asked_clips(tmp_path, None)[1][0]
+
+
+def test_nothing_to_evaluate_is_said_at_once(folder: Path) -> None:
+    with pytest.raises(PlauditError, match=r"none of 3 clips can be evaluated; the first: .*give --prompts"):
+        asked_clips(folder, None)
 
 
 def test_clips_of_plaudit_generate_bring_their_sidecars(folder: Path) -> None:

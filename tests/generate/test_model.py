@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -57,6 +58,23 @@ def test_clips_arrive_batch_by_batch_and_progress_is_told() -> None:
     assert told == [(1, 3), (2, 3), (3, 3)]
     first = next(model.stream(["a", "b", "c"], [0, 1, 2], model.sampler(SETTINGS, Execution(batch=1))))
     torch.testing.assert_close(first, model.generate(["a"], [0], SETTINGS)[0])
+
+
+def test_prompts_alone_are_enough() -> None:
+    model = tiny_music()
+    model.config = replace(model.config, sampling=SETTINGS)
+    both = model.generate(["a", "b"], [0, 1], SETTINGS)
+    assert torch.equal(model.generate(["a", "b"]), both)
+    assert torch.equal(model.generate("a"), model.generate(["a"])) and model.generate("a").shape == both[:1].shape
+    assert torch.equal(model.generate(["a", "b"], seeds=5), model.generate(["a", "b"], [5, 6]))
+    assert torch.equal(model.generate("a", np.int64(5)), model.generate("a", np.array([5])))
+
+
+def test_what_is_not_read_of_a_prompt_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_music()
+    monkeypatch.setattr(HashedText, "unread", lambda self, prompt: prompt[9:], raising=False)
+    with pytest.warns(UserWarning, match="of prompt 'a prompt that is too long', that is too long"):
+        model.generate("a prompt that is too long", settings=SETTINGS.model_copy(update={"prefix": ""}))
 
 
 @pytest.mark.parametrize("prompts, seeds", [([], []), (["a"], [1, 2])])

@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 
 from plaudit.audio import write_wav
 from plaudit.cli.main import app
-from plaudit.errors import AudioError, PlauditError
-from plaudit.generate.best_of import CANDIDATES, stream_best
+from plaudit.errors import AudioError, PlauditError, PromptError
+from plaudit.generate.best_of import stream_best
 from plaudit.generate.clips import ClipRequest, stream_clips
 from plaudit.generate.execution import Execution
-from plaudit.generate.requests import clip_requests, prompts_in, prompts_of
+from plaudit.generate.requests import checked_prompt, clip_requests, prompts_in, prompts_of
 from plaudit.generate.settings import SamplingSettings
+from plaudit.sidecars import CANDIDATES
 from tests.generate.tiny import tiny_music
 
 
@@ -35,7 +36,22 @@ def test_prompts_come_one_a_line_or_from_a_column(tmp_path: Path) -> None:
     assert prompts_in(tmp_path / "p.txt") == ["slow piano", "fast, drums"]
     (tmp_path / "p.csv").write_text('id,caption\n1,"slow, piano"\n2,fast\n')
     assert prompts_in(tmp_path / "p.csv") == ["slow, piano", "fast"]
-    assert prompts_of(["x" * 10_000], "here") == ["x" * 10_000]
+    assert prompts_of(b"x" * 10_000, "here") == ["x" * 10_000]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.tsv", 'id\tprompt\n1\t"slow, sad" piano\n2\tfast; drums\n'),
+        ("p.txt", '\ufeffid\tcaption\r\n1\t"slow, sad" piano\r\n2\tfast; drums\r\n'),
+        ("p.csv", "id\tprompt\n1\tslow, sad piano\n2\tfast; drums\n"),
+        ("p.csv", 'id;prompt\n1;"slow, sad piano"\n2;"fast; drums"\n'),
+        ("p.csv", 'prompt\n"slow, sad piano"\nfast; drums\n'),
+    ],
+)
+def test_tables_may_be_separated_by_tabs_or_semicolons(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text.replace('"slow, sad" piano', "slow, sad piano"))
+    assert prompts_in(tmp_path / name) == ["slow, sad piano", "fast; drums"]
 
 
 @pytest.mark.parametrize(
@@ -46,6 +62,9 @@ def test_prompts_come_one_a_line_or_from_a_column(tmp_path: Path) -> None:
         ("p.csv", "prompt,id\n ,1\n", "line 2: the prompt is empty"),
         ("p.csv", "prompt\n", "holds no prompts"),
         ("nowhere.txt", None, "does not exist"),
+        ("p.txt", "1\tslow piano\n2\tdrums\n", "line 1 holds tabs; give a table as a file .* header line"),
+        ("p.tsv", "id\ttext\n1\tslow\n", "has no column 'prompt' or 'caption'"),
+        ("p.txt", "slow\0piano\n", "line 1: the prompt holds zero bytes"),
     ],
 )
 def test_lists_without_prompts_are_refused(tmp_path: Path, name: str, text: str | None, said: str) -> None:
@@ -56,12 +75,28 @@ def test_lists_without_prompts_are_refused(tmp_path: Path, name: str, text: str 
     assert "\n" not in str(error.value)
 
 
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match=r"here is not UTF-8 text \(line 2\)"):
+        prompts_of(b"slow\ncaf\xe9\n", "here")
+    with pytest.raises(PromptError, match="PROMPT: the prompt is not UTF-8 text"):
+        checked_prompt("caf\udce9", "PROMPT")
+    with pytest.raises(PromptError, match="is a folder"):
+        prompts_in(tmp_path)
+
+
 def test_every_candidate_has_a_seed_and_a_name_of_its_own() -> None:
     groups = clip_requests(["Slow piano!", "slow piano?"], count=2, seed=5, candidates=3)
-    assert [[request.seed for request in group] for group in groups] == [[5, 6, 7], [8, 9, 10]] * 2
+    assert [[r.seed for r in group] for group in groups] == [[5, 6, 7], [8, 9, 10], [11, 12, 13], [14, 15, 16]]
     names = [request.id for group in groups for request in group]
-    assert len(set(names)) == 12 and names[0] == "1-slow-piano-5" and names[-1] == "2-slow-piano-10"
+    assert len(set(names)) == 12 and names[0] == "1-slow-piano-5" and names[-1] == "2-slow-piano-16"
     assert clip_requests(["a b"], 1, 0) == [[ClipRequest("a-b-0", "a b", 0)]]
+
+
+def test_seeds_fit_into_64_bits() -> None:
+    assert clip_requests(["a"], 2, 2**64 - 2)[1][0].seed == 2**64 - 1
+    for seed in (2**64 - 1, -1):
+        with pytest.raises(PromptError, match="must lie between 0 and"):
+            clip_requests(["a"], 2, seed)
 
 
 def test_the_best_candidate_of_each_clip_is_kept_and_says_so(tmp_path: Path) -> None:
@@ -80,7 +115,7 @@ def test_the_best_candidate_of_each_clip_is_kept_and_says_so(tmp_path: Path) -> 
     for path in kept:
         said = json.loads(path.with_suffix(".json").read_text())["best_of"]
         assert said["reward"] == "loud" and said["candidates"] == 3
-        mine = next(i for i in range(3) if path.stem.endswith(f"-{i}"))
+        mine = int(path.stem.rsplit("-", 1)[1]) % 3
         assert said["rewards"][mine] == max(said["rewards"])
     before = [path.read_bytes() for path in kept]
     assert [path.read_bytes() for path in best()] == before
@@ -103,6 +138,6 @@ def test_the_command_takes_a_list_on_standard_input_and_keeps_the_best(tmp_path:
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)
     assert [row["prompt"] for row in rows] == ["slow piano", "fast drums"]
-    assert all(Path(row["file"]).is_file() and row["seed"] in (0, 1) for row in rows)
+    assert all(Path(row["file"]).is_file() and row["seed"] // 2 == place for place, row in enumerate(rows))
     wrong = CliRunner().invoke(app, ["generate", "piano", "--prompts", "x.txt"])
     assert wrong.exit_code == 2

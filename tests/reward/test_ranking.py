@@ -48,6 +48,23 @@ def test_copies_carry_their_rank(tmp_path: Path) -> None:
     assert [path.name for path in copy_ranked(rank_clips(rows[:2], 1), tmp_path / "one")] == ["1-2.wav"]
 
 
+def test_copies_take_the_sidecar_along_and_replace_nothing(tmp_path: Path) -> None:
+    (tmp_path / "x.wav").write_bytes(b"sound")
+    (tmp_path / "x.json").write_text('{"prompt": "p"}')
+    ranked = rank_clips([ScoredClip(Clip(tmp_path / "x.wav", "p"), 1.0)], 1)
+    best = tmp_path / "best"
+    for _ in range(2):  # the same copy again finds its own
+        assert copy_ranked(ranked, best) == [best / "1-x.wav"]
+    assert {p.name: p.read_bytes() for p in best.iterdir()} == {"1-x.wav": b"sound", "1-x.json": b'{"prompt": "p"}'}
+    for name in ("1-x.json", "1-x.wav"):
+        other = tmp_path / f"other {name}"
+        other.mkdir()
+        (other / name).write_bytes(b"of somebody else")
+        with pytest.raises(AudioError, match=f"{name} is there and is another file; copy into another folder"):
+            copy_ranked(ranked, other)
+        assert {p.name: p.read_bytes() for p in other.iterdir()} == {name: b"of somebody else"}
+
+
 def test_a_percentile_is_the_mid_rank() -> None:
     reference = Reference("ref", "id", [1.0, 2.0, 2.0, 3.0])
     assert [reference.percentile(s) for s in (0.0, 1.0, 1.5, 2.0, 3.0, 9.0)] == [0.0, 12.5, 25.0, 50.0, 87.5, 100.0]
@@ -86,6 +103,16 @@ def test_clips_are_listed_from_paths_and_lines(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(AudioError, match="no audio under"):
         clips_at([tmp_path / "none"], "", [])
+
+
+def test_without_a_prompt_each_clip_has_its_own(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.wav").write_bytes(b"")
+    (tmp_path / "a.json").write_text('{"prompt": "slow piano"}')
+    assert [clip.prompt for clip in clips_at([tmp_path], None, [])] == ["slow piano", ""]
+    assert [clip.prompt for clip in clips_at([tmp_path], "", [])] == ["", ""]
+    (tmp_path / "t.csv").write_text("file,prompt\na.wav,\nb.wav,drums\n")
+    assert [clip.prompt for clip in clips_in_table(tmp_path / "t.csv", None)] == ["slow piano", "drums"]
 
 
 def test_a_table_has_a_prompt_and_a_system_per_file(tmp_path: Path) -> None:

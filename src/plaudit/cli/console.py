@@ -14,16 +14,29 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
+from plaudit.cli.time_left import TimeLeft, as_text
 from plaudit.writing import write_atomically
 
-LITERAL = {"markup": False, "emoji": False, "highlight": False}
-"""People's names and prompts are printed letter for letter: brackets are no markup, `:smile:` is no picture."""
 
-progress_console = Console(stderr=True, **LITERAL)
-result_console = Console(**LITERAL)
+def literal_console(stderr: bool = False) -> Console:
+    """Prints people's names and prompts letter for letter: brackets are no markup, `:smile:` is no picture."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+progress_console = literal_console(stderr=True)
+result_console = literal_console()
 
 EngineName = Annotated[str, typer.Option("--engine", help="local: this process. ray: many, here or on a cluster.")]
 Address = Annotated[str | None, typer.Option("--ray-address", help="A Ray cluster's. Default: one is started here.")]
@@ -47,9 +60,15 @@ class ConsoleReporter:
     def progress(self, label: str) -> Iterator[Callable[[int, int], None]]:
         """A bar on a terminal, an occasional line elsewhere."""
         if progress_console.is_terminal:
-            with _bar() as bar:
+            left = TimeLeft()
+            with _bar(left) as bar:
                 task = bar.add_task(label, total=None)
-                yield lambda done, total: bar.update(task, completed=done, total=total)
+
+                def advance(done: int, total: int) -> None:
+                    left.update(done, total)
+                    bar.update(task, completed=done, total=total)
+
+                yield advance
         else:
             yield _lines(label)
 
@@ -75,13 +94,25 @@ def _lossless(error: UnicodeError) -> tuple[bytes, int]:
     return found, error.end
 
 
-def _bar() -> Progress:
+class _TimeLeftColumn(ProgressColumn):
+    """The time left, empty as long as there is no basis for an estimate."""
+
+    def __init__(self, left: TimeLeft) -> None:
+        super().__init__()
+        self._left = left
+
+    def render(self, task: Task) -> Text:
+        """As `about 12 min left`."""
+        seconds = self._left.seconds()
+        return Text("" if seconds is None else f"about {as_text(seconds)} left", style="progress.remaining")
+
+
+def _bar(left: TimeLeft) -> Progress:
     columns = (TextColumn("  {task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # Results that go to a file or a pipe must not be taken up into the bar's terminal.
     return Progress(
         *columns,
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        _TimeLeftColumn(left),
         console=progress_console,
         transient=True,
         redirect_stdout=result_console.is_terminal,
@@ -89,15 +120,17 @@ def _bar() -> Progress:
 
 
 def _lines(label: str) -> Callable[[int, int], None]:
-    began = told = time.monotonic()
+    printed = time.monotonic()
+    left = TimeLeft()
 
     def advance(done: int, total: int) -> None:
-        nonlocal told
+        nonlocal printed
+        left.update(done, total)
         now = time.monotonic()
-        if done and now - told >= QUIET_EVERY:
-            told = now
-            left = (now - began) / done * (total - done)
-            progress_console.print(f"  {label}: {done}/{total}, about {left:.0f} s left", highlight=False)
+        if done and now - printed >= QUIET_EVERY:
+            printed, seconds = now, left.seconds()
+            estimate = "" if seconds is None else f", about {as_text(seconds)} left"
+            progress_console.print(f"  {label}: {done}/{total}{estimate}", highlight=False, markup=False)
 
     return advance
 

@@ -61,11 +61,11 @@ def evaluate(
 ) -> None:
     """Measure clips against their prompts and a reference: each metric with its 95 % interval, and each clip's values.
 
-    Exits 1 where a clip is missing or can't be read; the others are evaluated all the same.
+    Exits 1 where a clip is missing or can't be read; the others are evaluated all the same. Clips of plaudit generate
+    are found by their prompts, and need no --prompts; candidates of --best-of are left out.
 
     Example: plaudit evaluate out --prompts prompts.csv --reference music/ -o evaluation
     """
-    from plaudit.errors import EvaluationError
     from plaudit.evaluate.asked import asked_clips
     from plaudit.evaluate.clip_set import check_metrics, evaluate_clip_set
     from plaudit.evaluate.concepts.error_rates import SHIPPED, load_rates, rates_of
@@ -75,11 +75,8 @@ def evaluate(
     if reference is None and export_reference is not None:
         raise typer.BadParameter("--export-reference needs a --reference to export")
     asked, notes = asked_clips(clips, prompts)
-    unusable = [entry.error for entry in asked if entry.error is not None]
-    if len(unusable) == len(asked):  # said before a reference is heard for minutes
-        raise EvaluationError(f"none of {len(asked)} clips can be evaluated; the first: {unusable[0]}")
-    if unusable:
-        complain(f"{len(unusable)} of {len(asked)} clips cannot be evaluated; the first: {unusable[0]}")
+    if failed := [entry for entry in asked if entry.error is not None]:  # said before a reference is listened to
+        complain(f"{len(failed)} of {len(asked)} clips cannot be evaluated; the first: {failed[0].error}")
     judges = _judges(reward, clap, detector, vocabulary, embedding)
     rates = rates_of(judges.detector, judges.vocabulary, load_rates(concept_errors or SHIPPED))
     with score_cache(not no_cache) as scores, _embedding_cache(not no_cache) as kept:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,10 +13,16 @@ import typer
 from plaudit.cli.console import ConsoleReporter, EngineName, complain, is_ray, result_console, show_json
 
 if TYPE_CHECKING:
+    from plaudit.generate.clips import ClipRequest
     from plaudit.generate.optimize import Optimizer
+    from plaudit.generate.settings import SamplingSettings
+    from plaudit.types import TextEncoder
 
 CHOICE, SAMPLING, POST, FILES, OPTIMIZE = "What", "Sampling", "Post-processing", "Files", "Noise optimization"
 """Headings of the help."""
+
+_WARNED = 5
+"""Prompts about which a line each is printed."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,7 +36,9 @@ def generate(
     ] = None,
     prompts: Annotated[
         Path | None,
-        typer.Option(help="A text file with a prompt a line, or a CSV with a column prompt.", rich_help_panel=CHOICE),
+        typer.Option(
+            help="A text file with a prompt a line, or a CSV or TSV with a column prompt.", rich_help_panel=CHOICE
+        ),
     ] = None,
     count: Annotated[
         int, typer.Option("-n", "--count", min=1, help="How many clips of each prompt.", rich_help_panel=CHOICE)
@@ -46,7 +54,8 @@ def generate(
     ] = 1,
     reward: Annotated[str, typer.Option(help="The reward of --best-of.", rich_help_panel=CHOICE)] = "embedded",
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the first clip; clip i has seed + i.", rich_help_panel=CHOICE)
+        int,
+        typer.Option(min=0, help="Seed of the first clip; clip i of all prompts has seed + i.", rich_help_panel=CHOICE),
     ] = 0,
     model: Annotated[str, typer.Option(help="A known model or a model folder.", rich_help_panel=SAMPLING)] = "embedded",
     score: Annotated[
@@ -159,14 +168,14 @@ def generate(
 ) -> None:
     """Write clips for prompts as audio files, each with its seed and settings in itself and in a JSON file beside it.
 
-    A folder half made is continued: the same command makes what is missing. Files are named on standard output as soon
-    as they are there; with --best-of, as soon as a prompt's candidates are made and judged.
+    A folder half made is continued: the same command makes what is missing. Clips of other prompts or settings are
+    never replaced: a name that does not tell them apart gets a digest. Files are named on standard output as soon as
+    they are there; with --best-of, as soon as a prompt's candidates are made and scored.
 
     Example: plaudit generate "slow sad piano in a minor key" -n 4 --best-of 8 -o out
     """
     from plaudit import hub
-    from plaudit.encoders.limits import note_on_long
-    from plaudit.generate.best_of import CANDIDATES, stream_best
+    from plaudit.generate.best_of import stream_best
     from plaudit.generate.clips import stream_clips
     from plaudit.generate.delivery import prepared_delivery
     from plaudit.generate.execution import Execution
@@ -174,6 +183,7 @@ def generate(
     from plaudit.generate.settings import GenerationSettings
     from plaudit.scale.cluster import Cluster
     from plaudit.scale.generate import stream_clips_on_ray
+    from plaudit.sidecars import CANDIDATES, mark_candidates
 
     spread = is_ray(engine)
     if spread and optimize is not None:
@@ -202,24 +212,43 @@ def generate(
     }
     told = ([] if loudness is None else [f"post.loudness={loudness}"]) + (changes or [])
     settings = GenerationSettings(sampling=music.config.sampling).changed(flags, told).fitted(music.config.seconds)
-    told_to = [settings.sampling.prefix + group[0].prompt for group in groups]
-    if note := note_on_long(music.text_encoder, told_to):
-        complain(note)
     execution = Execution(batch=batch, memory=memory, compile=compile)
     delivery = prepared_delivery(settings.post, settings.file, hub.resolve_device(device))
     optimizer = _optimizer(optimize, iterations, learning_rate)
     requests = [request for group in groups for request in group]
     jury = None if best_of == 1 else hub.load_reward_model(reward)
+    _warn_of_unread(music.text_encoder, settings.sampling, requests)
+    folder = output if jury is None else output / CANDIDATES
+    if jury is not None:
+        mark_candidates(folder)
     with ConsoleReporter().progress("generating") as advance:
-        folder = output if jury is None else output / CANDIDATES
         if spread:
             names, cluster = (model, second_model), Cluster(device=device)
             rest = (settings.sampling, folder, cluster, execution, delivery)
-            made = stream_clips_on_ray(names, music, requests, *rest)
+            made = stream_clips_on_ray(names, music, requests, *rest, keep_others=True)
         else:
-            made = stream_clips(music, requests, settings.sampling, folder, execution, delivery, optimizer)
+            made = stream_clips(
+                music, requests, settings.sampling, folder, execution, delivery, optimizer, keep_others=True
+            )
         made = _counted(made, len(requests), advance)
         _tell(made if jury is None else stream_best(groups, made, jury, reward, output), json)
+
+
+def _warn_of_unread(encoder: TextEncoder, settings: SamplingSettings, requests: Sequence[ClipRequest]) -> None:
+    """A line for each of the first prompts that the text encoder does not read in full, and how many more there are."""
+    from plaudit.encoders.unread import unread
+
+    prompts = list(dict.fromkeys(request.prompt for request in requests))
+    texts = {f"prompt {number}": settings.prefix + prompt for number, prompt in enumerate(prompts, start=1)}
+    if len(prompts) == 1:
+        texts = {"prompt": settings.prefix + prompts[0]}
+    lines = [f"{name}: {reason}" for name, text in texts.items() if (reason := unread(encoder, text))]
+    for line in lines[:_WARNED]:
+        complain(line)
+    if len(lines) > _WARNED:
+        complain(f"{len(lines) - _WARNED} more prompts are not read in full; the sidecars say which (unread)")
+    if reason := unread(encoder, settings.negative_prompt):
+        complain(f"negative prompt: {reason}")
 
 
 def _optimizer(reward: str | None, iterations: int, learning_rate: float) -> Optimizer | None:
@@ -260,20 +289,16 @@ def _tell(files: Iterator[Path], json: bool) -> None:
 
 
 def _prompts(prompt: str | None, file: Path | None) -> list[str]:
-    from plaudit.errors import PromptError
-    from plaudit.generate.requests import check_text, prompts_in, prompts_of
+    from plaudit.generate.requests import checked_prompt, prompts_in, prompts_of
 
     if (prompt is None) == (file is None):
         raise typer.BadParameter("give one of: a prompt, - for a list on standard input, or --prompts FILE")
     if file is not None:
         return prompts_in(file)
     if prompt == "-":
-        return prompts_of(sys.stdin, "standard input")
+        return prompts_of(sys.stdin.buffer.read(), "standard input")
     assert prompt is not None
-    if not prompt.strip():
-        raise PromptError("the prompt is empty; say what the music should be like")
-    check_text(prompt, "the prompt")
-    return [prompt]
+    return [checked_prompt(prompt, "PROMPT")]
 
 
 def _trajectory(second_model: str | None, hand_over: float | None, average: bool) -> dict[str, Any] | None:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from plaudit.corpus.listing import Listing
     from plaudit.corpus.manifest import ListedCorpus
     from plaudit.corpus.score_table import ScoreTable
-    from plaudit.encoders.limits import note_on_long
 
 app = App(help="Audio with captions to a shard set: latents, caption features, rewards.", no_args_is_help=True)
 
@@ -164,6 +163,7 @@ def _prepare(listing: Listing, options: Options, clips_per_track: int = 10) -> N
     from plaudit.corpus.clips import Cutting, cut_clips, survey
     from plaudit.corpus.forecast import forecast
     from plaudit.corpus.manifest import ListedCorpus
+    from plaudit.encoders.unread import unread_note
     from plaudit.generate.settings import SeparationSettings
     from plaudit.scale.cluster import findable
     from plaudit.scale.prepare import build_maker
@@ -184,8 +184,8 @@ def _prepare(listing: Listing, options: Options, clips_per_track: int = 10) -> N
     separation = SeparationSettings(passes=options.separate, model=findable(options.separator))
     build = partial(build_maker, *names, options.seconds, options.batch, options.device, separation)
     maker = build()
-    if note := note_on_long(maker.text_encoder, [entry.caption for entry in corpus.listed], "captions"):
-        complain(note)
+    if unread := unread_note(maker.text_encoder, (clip.caption for clip in corpus.listed), "captions"):
+        complain(unread)
     if options.dry_run:
         _show_forecast(forecast(corpus.listed, maker, options.output), options.json)
     else:

@@ -34,7 +34,13 @@ RewardName = Annotated[str, typer.Option("--reward", help="A known or installed 
 Paths = Annotated[
     list[Path] | None, typer.Argument(help="Audio files, folders of them, or - for a list of paths on standard input.")
 ]
-Prompt = Annotated[str, typer.Option(help="What was asked for; empty means no prompt.")]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        help="What was asked for; empty means no prompt. Default: what a clip of plaudit generate says of itself, in "
+        "the JSON file beside it or in its tags."
+    ),
+]
 Table = Annotated[
     Path | None, typer.Option("--table", help="CSV with columns file, and optionally prompt or caption, and system.")
 ]
@@ -49,7 +55,7 @@ def add_to(app: typer.Typer) -> None:
 
 def score(
     paths: Paths = None,
-    prompt: Prompt = "",
+    prompt: Prompt = None,
     table: Table = None,
     reward: RewardName = "embedded",
     reference: Annotated[
@@ -68,9 +74,10 @@ def score(
     """Predict how much people would like clips; higher is better, and only differences mean anything.
 
     Exits 1 where a file could not be scored; the others are scored all the same. Scores are kept: what was scored
-    before, or before an interruption, is not computed again.
+    before, or before an interruption, is not computed again. Of a folder of plaudit generate, the candidates of
+    --best-of are left out; name their folder to score them.
 
-    Example: plaudit score out --prompt "slow sad piano in a minor key"
+    Example: plaudit score out
     """
     from plaudit import hub
     from plaudit.reward.calibration import load_calibration
@@ -96,7 +103,7 @@ def score(
 
 def rank(
     paths: Paths = None,
-    prompt: Prompt = "",
+    prompt: Prompt = None,
     table: Table = None,
     keep: Annotated[int, typer.Option("-n", "--keep", min=1, help="How many to keep of each prompt.")] = 1,
     reward: RewardName = "embedded",
@@ -107,14 +114,18 @@ def rank(
 ) -> None:
     """Keep the best candidates of each prompt, with their lead over the next.
 
-    Exits 1 where a file could not be scored; the others are ranked all the same.
+    Exits 1 where a file could not be scored; the others are ranked all the same. --copy takes the JSON file beside a
+    clip along, and refuses to replace a file.
 
-    Example: plaudit rank out --prompt "slow sad piano in a minor key" -n 3 --copy best
+    Example: plaudit rank out -n 3 --copy best
     """
     from plaudit import hub
     from plaudit.reward.ranking import copy_ranked, rank_clips
 
-    clips, jury = _clips(paths, table, prompt), hub.load_reward_model(reward)
+    clips = _clips(paths, table, prompt)
+    if copy is not None:
+        clips = _outside(clips, copy)
+    jury = hub.load_reward_model(reward)
     with score_cache(not no_cache) as cache:
         rows = _scored("ranking", clips, jury, cache)
     best = rank_clips(rows, keep)
@@ -132,13 +143,25 @@ def rank(
         raise typer.Exit(1)
 
 
-def _clips(paths: list[Path] | None, table: Path | None, prompt: str) -> list[Clip]:
+def _outside(clips: list[Clip], folder: Path) -> list[Clip]:
+    """The clips that are not in `folder`, where copies of an earlier ranking are."""
+    kept = [clip for clip in clips if not clip.file.resolve().is_relative_to(folder.resolve())]
+    if not kept:
+        raise typer.BadParameter(f"--copy {folder} holds all that is ranked; copy into another folder")
+    return kept
+
+
+def _clips(paths: list[Path] | None, table: Path | None, prompt: str | None) -> list[Clip]:
     from plaudit.generate.requests import check_text
     from plaudit.reward.listing import clips_at, clips_in_table
+    from plaudit.sidecars import candidates_note
 
     if not paths and table is None:
         raise typer.BadParameter("no files: give audio files or folders, - for a list on standard input, or --table")
-    check_text(prompt, "--prompt")
+    if prompt is not None:
+        check_text(prompt, "--prompt")
+    if note := candidates_note(paths or []):
+        complain(note)
     found = clips_in_table(table, prompt) if table is not None else []
     return found + (clips_at(paths, prompt, sys.stdin) if paths else [])
 
@@ -171,7 +194,7 @@ def _scored_on_ray(clips: list[Clip], reward: str, address: str | None, cached: 
         return score_clips_on_ray(clips, reward, Cluster(address), cached, advance)
 
 
-def _reference(path: Path, prompt: str, jury: Reward, cache: ScoreCache | None) -> Reference:
+def _reference(path: Path, prompt: str | None, jury: Reward, cache: ScoreCache | None) -> Reference:
     """A folder's clips are asked for the same prompt as those compared with it."""
     from plaudit.reward.listing import clips_at
     from plaudit.reward.reference import load_reference, reference_of

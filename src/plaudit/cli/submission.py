@@ -42,8 +42,8 @@ def submission(
 ) -> None:
     """Write the challenge's zip: 100 mono wavs of ten seconds at 44.1 kHz, refusing what the rules would refuse.
 
-    Generated clips are kept in a folder beside the zip, and a run that was stopped continues there. Every problem is a
-    line on standard error.
+    Generated clips are kept in a folder beside the zip, and a run that was stopped continues there; clips of other
+    settings or prompts in it are not replaced but refused. Every problem is a line on standard error.
 
     Example: plaudit submission prompts.csv --model fluxaudio-s --set post.separate.passes=3 -o submission.zip
     """
@@ -91,8 +91,8 @@ def _generate(
 ) -> None:
     """The clips of all prompts at the rules' rate and length."""
     from plaudit import hub
-    from plaudit.encoders.limits import note_on_long
-    from plaudit.generate.clips import make_clips
+    from plaudit.encoders.unread import unread_note
+    from plaudit.generate.clips import check_names, clip_facts, make_clips
     from plaudit.generate.delivery import prepared_delivery
     from plaudit.generate.execution import Execution
     from plaudit.generate.settings import GenerationSettings
@@ -100,9 +100,12 @@ def _generate(
 
     flags = {"post.seconds": RULES.seconds, "post.rate": RULES.rate}
     settings = GenerationSettings(sampling=music.config.sampling).changed(flags, changes)
-    if note := note_on_long(music.text_encoder, [settings.sampling.prefix + prompt for prompt in prompts.values()]):
+    texts = [settings.sampling.prefix + prompt for prompt in prompts.values()]
+    if note := unread_note(music.text_encoder, texts, "prompts"):
         complain(note)
     execution = Execution(batch=batch)
     delivery = prepared_delivery(settings.post, settings.file, hub.resolve_device(device))
+    requests = submission_requests(prompts, seed)
+    check_names(folder, requests, clip_facts(music, requests, settings.sampling, delivery, None))
     with ConsoleReporter().progress("generating") as advance:
-        make_clips(music, submission_requests(prompts, seed), settings.sampling, folder, execution, delivery, advance)
+        make_clips(music, requests, settings.sampling, folder, execution, delivery, advance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,8 +13,22 @@ from plaudit.errors import CorpusError
 KNOWN = ("file", "prompt", "caption", "id", "system")
 """Columns that tables of this package have, wanted or not."""
 
+SUFFIXES = (".csv", ".tsv", ".tab")
+"""Of files that are tables by their names."""
+
 DELIMITERS = ",;\t"
 """What separates the columns of tables: programs write semicolons where the comma is for decimals."""
+
+
+def is_table(file: Path) -> bool:
+    """Whether a file of prompts is a table: by its suffix, or by a header of tab-separated names."""
+    if file.suffix.lower() in SUFFIXES:
+        return True
+    if not os.path.isfile(file):
+        return False
+    with file.open("rb") as opened:
+        header = opened.readline(4096).decode("utf-8-sig", errors="replace")
+    return "\t" in header and any(name.strip() in ("prompt", "caption") for name in header.split("\t"))
 
 
 def table_rows(table: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:

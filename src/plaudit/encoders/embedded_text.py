@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from plaudit.assets import EMBEDDED, load_module, read_json
 from plaudit.encoders.embedded_clap import EmbeddedCLAP, load_embedded_clap
+from plaudit.encoders.unread import cut_end, shown
 from plaudit.encoders.word_transformer import WordTransformer
 from plaudit.encoders.words import LENGTH, WordBatch, batch_words, words
 from plaudit.errors import PromptError
@@ -38,15 +39,10 @@ class EmbeddedTextEncoder:
 
     name = "embedded"
     length = LENGTH
-    longest, unit = LENGTH - 1, "words"  # before them stands a mark
 
     def __init__(self, text: EmbeddedText, clap: EmbeddedCLAP) -> None:
         self.text, self.clap = text, clap
         self.token_dim, self.pooled_dim = text.width, clap.dim
-
-    def count(self, prompt: str) -> int:
-        """Words of a prompt."""
-        return len(words(prompt))
 
     @torch.inference_mode()
     def encode(self, prompts: list[str]) -> TextFeatures:
@@ -57,6 +53,16 @@ class EmbeddedTextEncoder:
         tokens = self.text(batch_words([words(prompt) for prompt in distinct]))
         features = TextFeatures(tokens, self.clap.text(list(distinct)))
         return features.rows(torch.tensor([distinct[prompt] for prompt in prompts]))
+
+    def unread(self, prompt: str) -> str:
+        """What of a prompt has no effect: words beyond the 31st, and letters other than a to z."""
+        most = LENGTH - 1  # the start mark is a word, too
+        if prompt.strip() and not words(prompt):
+            return "no word is read: the text encoder knows the letters a to z and digits alone"
+        if cut := cut_end(prompt, lambda text: len(words(text)) <= most):
+            return f"only the first {most} words are read, not {shown(cut)}"
+        foreign = [word for word in prompt.split() if any(c.isalpha() and not words(c) for c in word)]
+        return f"letters other than a to z are not read, as in {shown(' '.join(foreign))}" if foreign else ""
 
 
 def load_embedded_text(folder: Path = EMBEDDED / "text") -> EmbeddedText:

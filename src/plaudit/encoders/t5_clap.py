@@ -14,6 +14,7 @@ from plaudit.encoders.folders import load_clap
 from plaudit.encoders.laion_clap import LaionCLAP
 from plaudit.encoders.pretrained import assembled, quiet
 from plaudit.encoders.tokenizer import Tokenizer, load_tokenizer, read_tokenizer, save_tokenizer
+from plaudit.encoders.unread import cut_end, shown
 from plaudit.errors import ModelError
 from plaudit.types import TextFeatures
 
@@ -29,7 +30,6 @@ class T5CLAPText(nn.Module):
     """A plaudit.types.TextEncoder. T5 does not attend to padding; the features of padding are given all the same."""
 
     length = TOKENS
-    longest, unit = TOKENS - 1, "tokens"  # after them stands a mark
 
     def __init__(self, name: str, t5: T5EncoderModel, tokenizer: Tokenizer, clap: LaionCLAP) -> None:
         super().__init__()
@@ -37,11 +37,6 @@ class T5CLAPText(nn.Module):
         self.t5, self.clap = t5.eval().requires_grad_(False), clap
         self.token_dim: int = t5.config.d_model
         self.pooled_dim: int = clap.dim
-
-    def count(self, prompt: str) -> int:
-        """Tokens of a prompt."""
-        read = self.tokenizer([prompt], padding="do_not_pad", truncation=True, max_length=100 * TOKENS, return_tensors="pt")
-        return read["input_ids"].shape[1] - 1
 
     def encode(self, prompts: list[str]) -> TextFeatures:
         """tokens [B, 77, token_dim], pooled [B, pooled_dim] of unit norm."""
@@ -51,6 +46,18 @@ class T5CLAPText(nn.Module):
             input_ids=read["input_ids"].to(device), attention_mask=read["attention_mask"].to(device)
         ).last_hidden_state
         return TextFeatures(tokens, self.clap.text(prompts))
+
+    def unread(self, prompt: str) -> str:
+        """What of a prompt has no effect on the tokens, because it stands beyond the last of them."""
+
+        def fits(text: str) -> bool:
+            read = self.tokenizer(
+                [text], padding="longest", truncation=True, max_length=TOKENS + 1, return_tensors="pt"
+            )
+            return read["input_ids"].shape[1] <= TOKENS
+
+        cut = cut_end(prompt, fits)
+        return f"only the first {TOKENS} tokens are read, not {shown(cut)}" if cut else ""
 
 
 def t5_from_folder(folder: Path) -> tuple[T5EncoderModel, Tokenizer]:

@@ -2,60 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from plaudit.assets import read_json
 from plaudit.audio import audio_files
-from plaudit.corpus.table import table_rows
-from plaudit.errors import CorpusError, EvaluationError, ModelError, PromptError
+from plaudit.audio_format import recorded_prompt
+from plaudit.corpus.table import is_table, table_rows
+from plaudit.errors import CorpusError, EvaluationError, PromptError
 from plaudit.files import composed, find_file
-from plaudit.generate.requests import is_table, prompts_in
+from plaudit.generate.names import digest_of, facts_of
+from plaudit.generate.requests import prompts_in
+from plaudit.sidecars import candidates_note, read_sidecar, recorded_seed, sidecar_path
 
 
 @dataclass(frozen=True)
 class AskedClip:
-    """A prompt and its clip; `error` says in one line why there is none, or no prompt."""
+    """A prompt and one of its clips; `error` says in one line why there is none, or no prompt.
+
+    id: of the prompt, or of the clip where no list gives prompts ids. seed: tells clips of one prompt apart, where it
+    is known.
+    """
 
     id: str
     prompt: str
     file: Path | None
     error: str | None = None
+    seed: int | None = None
 
 
 def asked_clips(clips: Path, prompts: Path | None) -> tuple[list[AskedClip], list[str]]:
-    """(one entry per prompt, notes on files that nobody asked for).
+    """(one entry per clip, or per prompt without one, in the order of prompts; notes on files that are left out).
 
     clips: a CSV with the columns file and prompt (or caption), and optionally id; or a folder of audio. Of a folder,
-    `prompts` says what was asked for: a CSV with the columns prompt (or caption) and id or file, or a text file, whose
-    n-th prompt has the id n. A clip belongs to the id that its name is, without its suffix; numbers may have leading
-    zeros. Without `prompts` each clip needs the sidecar that `plaudit generate` writes.
+    `prompts` says what was asked for: a table with the columns prompt (or caption) and id or file, or a text file,
+    whose n-th prompt has the id n. A clip belongs to the id that its name is, without its suffix; numbers may have
+    leading zeros. A prompt whose id names no file has all clips that were generated from it, by their sidecars or tags.
+    Without `prompts` each clip needs its own record of the prompt, as `plaudit generate` writes it.
 
     A prompt without a clip, or a clip without a prompt, is an entry with an error. EvaluationError, CorpusError or
-    PromptError, in one line, where ids are not unique or the list is malformed.
+    PromptError, in one line, where ids are not unique, the list is malformed, or nothing can be evaluated.
     """
     if not clips.is_dir():
         if prompts is not None:
             raise EvaluationError(
                 f"{clips} is no folder; a table of clips names their prompts itself, without --prompts"
             )
-        return _unique(_in_table(clips, clips.parent), clips), []
-    files = audio_files([clips])
+        return _with_notes(_unique(_in_table(clips, clips.parent), clips), [])
+    files, note = audio_files([clips]), candidates_note([clips])
+    notes = [] if note is None else [note]
     if prompts is None:
-        return [_with_sidecar(clips, file) for file in files], []
-    listed = is_table(prompts)
-    if listed and "file" in _columns(prompts):
-        found = _unique(_in_table(prompts, clips), prompts)
+        return _with_notes([_by_record(clips, file) for file in files], notes)
+    table = is_table(prompts)
+    if table and "file" in _columns(prompts):
+        entries = _unique(_in_table(prompts, clips), prompts)
     else:
-        wanted = _ids_in_table(prompts) if listed else list(enumerate(prompts_in(prompts), start=1))
-        found = _matched(clips, files, [(str(id), prompt) for id, prompt in wanted], prompts)
-    used = {entry.file.resolve() for entry in found if entry.file is not None}
+        wanted = _ids_in_table(prompts) if table else list(enumerate(prompts_in(prompts), start=1))
+        entries = _matched(clips, files, [(str(id), prompt) for id, prompt in wanted], prompts)
+    used = {entry.file.resolve() for entry in entries if entry.file is not None}
     spare = [str(file.relative_to(clips)) for file in files if file.resolve() not in used]
-    if not spare:
-        return found, []
-    shown = ", ".join(spare[:3]) + (", ..." if len(spare) > 3 else "")
-    return found, [f"{len(spare)} of {len(files)} files in {clips} have no prompt in {prompts}, not evaluated: {shown}"]
+    if spare:
+        shown = ", ".join(spare[:3]) + (", ..." if len(spare) > 3 else "")
+        notes.append(
+            f"{len(spare)} of {len(files)} files in {clips} have no prompt in {prompts}, not evaluated: {shown}"
+        )
+    return _with_notes(entries, notes)
+
+
+def _with_notes(entries: list[AskedClip], notes: list[str]) -> tuple[list[AskedClip], list[str]]:
+    """The same, with a note where clips of several models or settings are among them."""
+    if all(entry.error is not None for entry in entries):
+        raise EvaluationError(f"none of {len(entries)} clips can be evaluated; the first: {entries[0].error}")
+    sidecars = [read_sidecar(entry.file) for entry in entries if entry.file is not None]
+    ways = {digest_of(facts_of(sidecar) | {"prompt": ""}) for sidecar in sidecars if "sampling" in sidecar}
+    if len(ways) > 1:
+        mixed = f"the clips were generated in {len(ways)} ways: models or settings differ, see their JSON files"
+        notes = [*notes, mixed]
+    return entries, notes
 
 
 def _in_table(table: Path, folder: Path) -> list[AskedClip]:
@@ -68,7 +92,8 @@ def _in_table(table: Path, folder: Path) -> list[AskedClip]:
         id = row.get("id", "").strip() or str(PurePosixPath(file).with_suffix(""))
         place = find_file(file, folder, table.parent, Path())
         missing = None if place else f"{folder / file} does not exist; check the path"
-        found.append(AskedClip(id, _prompt(table, line, row), place, missing))
+        seed = None if place is None else recorded_seed(place)
+        found.append(AskedClip(id, _prompt(table, line, row), place, missing, seed))
     return found
 
 
@@ -96,18 +121,57 @@ def _columns(table: Path) -> list[str]:
 
 
 def _matched(folder: Path, files: Sequence[Path], wanted: Sequence[tuple[str, str]], prompts: Path) -> list[AskedClip]:
+    """The clips of each prompt: by its id, or those generated from it."""
+    _check_unique([id for id, _ in wanted], prompts)
     by_name: dict[str, list[Path]] = {}
     for file in files:
         name = _plain(str(PurePosixPath(file.relative_to(folder).with_suffix(""))))
         by_name.setdefault(name, []).append(file)
-    found = []
-    for id, prompt in wanted:
+    named: dict[str, Path] = {}
+    for id, _ in wanted:
         own = by_name.get(_plain(id), [])
         if len(own) > 1:
             raise EvaluationError(f"id {id!r} has {len(own)} files, {own[0].name} and {own[1].name}; keep one")
-        missing = None if own else f"no audio file in {folder} is called {id!r}; generate it, or take it off {prompts}"
-        found.append(AskedClip(id, prompt, own[0] if own else None, missing))
-    return _unique(found, prompts)
+        if own:
+            named[id] = own[0]
+    generated = _generated(set(files) - set(named.values()), [item for item in wanted if item[0] not in named])
+    entries = []
+    for id, prompt in wanted:
+        clips = [named[id]] if id in named else generated.get(id, [])
+        entries += [AskedClip(id, prompt, file, seed=recorded_seed(file)) for file in clips]
+        if not clips:
+            missing = f"no audio file in {folder} is called {id!r} or was generated from that prompt; generate it, or "
+            entries.append(AskedClip(id, prompt, None, f"{missing}take it off {prompts}"))
+    return entries
+
+
+def _generated(files: Collection[Path], wanted: Sequence[tuple[str, str]]) -> dict[str, list[Path]]:
+    """By id, the clips that were generated from its prompt, by seed; a prompt that is listed more than once shares them
+    out, in the same order."""
+    if not wanted:
+        return {}
+    by_prompt: dict[str, list[Path]] = {}
+    for file in sorted(files, key=_by_seed):
+        by_prompt.setdefault(recorded_prompt(file), []).append(file)
+    ids: dict[str, list[str]] = {}
+    for id, prompt in wanted:
+        ids.setdefault(prompt, []).append(id)
+    found: dict[str, list[Path]] = {}
+    for prompt, same in ids.items():
+        clips = by_prompt.get(prompt, [])
+        if len(clips) % len(same):
+            raise EvaluationError(
+                f"{len(clips)} clips were generated from {prompt[:60]!r}, which is listed {len(same)} times; "
+                "list it once"
+            )
+        share = len(clips) // len(same)
+        found |= {id: clips[row * share : (row + 1) * share] for row, id in enumerate(same)}
+    return found
+
+
+def _by_seed(file: Path) -> tuple[float, Path]:
+    seed = recorded_seed(file)
+    return math.inf if seed is None else seed, file
 
 
 def _plain(id: str) -> str:
@@ -116,24 +180,24 @@ def _plain(id: str) -> str:
 
 
 def _unique(entries: list[AskedClip], source: Path) -> list[AskedClip]:
-    if not entries:
-        raise CorpusError(f"{source} has no rows under its header; add at least one clip")
-    seen: set[str] = set()
-    for entry in entries:
-        if _plain(entry.id) in seen:
-            raise CorpusError(f"{source}: id {entry.id!r} stands there twice; make ids unique")
-        seen.add(_plain(entry.id))
+    _check_unique([entry.id for entry in entries], source)
     return entries
 
 
-def _with_sidecar(folder: Path, file: Path) -> AskedClip:
-    id, sidecar = str(PurePosixPath(file.relative_to(folder).with_suffix(""))), file.with_suffix(".json")
-    try:
-        prompt = read_json(sidecar)["prompt"]
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise KeyError("prompt")
-    except (ModelError, KeyError, TypeError):
-        return AskedClip(
-            id, "", file, f"{file} has no prompt; give --prompts, or the {sidecar.name} of plaudit generate"
-        )
-    return AskedClip(id, prompt.strip(), file)
+def _check_unique(ids: Sequence[str], source: Path) -> None:
+    if not ids:
+        raise CorpusError(f"{source} has no rows under its header; add at least one clip")
+    seen: set[str] = set()
+    for id in ids:
+        if _plain(id) in seen:
+            raise CorpusError(f"{source}: id {id!r} stands there twice; make ids unique")
+        seen.add(_plain(id))
+
+
+def _by_record(folder: Path, file: Path) -> AskedClip:
+    """A clip with the prompt that it says it was generated from."""
+    id, prompt = str(PurePosixPath(file.relative_to(folder).with_suffix(""))), recorded_prompt(file)
+    if not prompt:
+        missing = f"{file} has no prompt; give --prompts, or the {sidecar_path(file).name} of plaudit generate"
+        return AskedClip(id, "", file, missing)
+    return AskedClip(id, prompt, file, seed=recorded_seed(file))

@@ -85,7 +85,10 @@ def evaluate_clip_set(
     paired: Sequence[Reference | None] = references or [None] * len(judges.listeners)
     heard_by = list(zip(judges.listeners, paired, strict=True))
     rewards = _rewards(asked, judges.reward, scores, progress) if REWARD in names else {}
-    judged = [_judged(entry, judges, names, rewards.get(entry.id), embeddings) for entry in _told(asked, progress)]
+    judged = [
+        _judged(entry, judges, names, rewards.get(place), embeddings)
+        for place, entry in enumerate(_told(asked, progress))
+    ]
     if all(one.row.error is not None for one in judged):
         raise EvaluationError(f"none of {len(judged)} clips can be evaluated; the first: {judged[0].row.error}")
     for listener, reference in heard_by:
@@ -104,14 +107,18 @@ def _alone(name: str) -> bool:
 
 def _rewards(
     asked: Sequence[AskedClip], reward: Reward, cache: ScoreCache | None, progress: Progress
-) -> dict[str, float | str]:
-    """The reward of each clip that there is, by its id, or its error."""
-    there = [(entry, entry.file) for entry in asked if entry.file is not None and entry.error is None]
-    scored = score_clips([Clip(file, entry.prompt) for entry, file in there], reward, cache, progress)
-    found = {}
-    for (entry, _), row in zip(there, scored, strict=True):
-        found[entry.id] = row.score if row.score is not None else str(row.error)
-    return found
+) -> dict[int, float | str]:
+    """The reward of each clip that there is, by its place in `asked`, or its error."""
+    there = [
+        (place, Clip(entry.file, entry.prompt))
+        for place, entry in enumerate(asked)
+        if entry.file is not None and entry.error is None
+    ]
+    scored = score_clips([clip for _, clip in there], reward, cache, progress)
+    return {
+        place: row.score if row.score is not None else str(row.error)
+        for (place, _), row in zip(there, scored, strict=True)
+    }
 
 
 def _told(asked: Sequence[AskedClip], progress: Progress) -> Iterator[AskedClip]:
@@ -149,11 +156,11 @@ def _judged(
             heard = heard_by_all(clip, judges.listeners)
     except AudioError as error:
         return _Judged(_failed(entry, of_file(entry.file, error)), {})
-    return _Judged(ClipRow(entry.id, entry.prompt, str(entry.file), values, None, details), heard)
+    return _Judged(ClipRow(entry.id, entry.prompt, str(entry.file), values, None, details, entry.seed), heard)
 
 
 def _failed(entry: AskedClip, error: str) -> ClipRow:
-    return ClipRow(entry.id, entry.prompt, "" if entry.file is None else str(entry.file), {}, error)
+    return ClipRow(entry.id, entry.prompt, "" if entry.file is None else str(entry.file), {}, error, seed=entry.seed)
 
 
 def _read(reader: Embedder, prompt: str) -> Array:

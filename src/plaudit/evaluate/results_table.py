@@ -1,7 +1,8 @@
 """What an evaluation leaves: one row per clip and one result per metric, as `clips.csv` and `summary.json`.
 
-`clips.csv` has the columns id, prompt and file, then one per metric with a number where the clip has one, and last
-`error` where any clip has none. Two systems on the same prompts are compared by joining two such tables.
+`clips.csv` has the columns id, prompt, seed (where that of every clip is known) and file, then one per metric with a
+number where the clip has one, and last `error` where any clip has none. Two systems on the same prompts are compared by
+joining two such tables.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ Better = Literal["higher", "lower"]
 class ClipRow:
     """One prompt's clip. `file` is "" where there is none; a clip with an `error` has no values and is in no mean.
 
-    details: what a number does not say, by metric (which concepts were found), for summary.json alone.
+    details: what a number does not say, by metric (which concepts were found), for summary.json alone. seed: that the
+    clip was generated from, where it is known.
     """
 
     id: str
@@ -34,6 +36,7 @@ class ClipRow:
     values: dict[str, float | None] = field(default_factory=dict)
     error: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,13 @@ class Evaluation:
         """(columns, rows) of clips.csv."""
         names = list(dict.fromkeys(name for row in self.rows for name in row.values))
         failed = len(self.scored) < len(self.rows)
-        columns = ["id", "prompt", "file", *names, *(["error"] if failed else [])]
-        rows = [
-            {"id": r.id, "prompt": r.prompt, "file": r.file, **r.values} | ({"error": r.error} if failed else {})
-            for r in self.rows
-        ]
+        seeds = [row.seed for row in self.rows if row.file or row.error is None]
+        seeded = bool(seeds) and None not in seeds
+        columns = ["id", "prompt", *(["seed"] if seeded else []), "file", *names, *(["error"] if failed else [])]
+        rows = []
+        for row in self.rows:
+            facts = {"id": row.id, "prompt": row.prompt, "seed": row.seed, "file": row.file, "error": row.error}
+            rows.append({name: value for name, value in {**facts, **row.values}.items() if name in columns})
         return columns, rows
 
     def summary(self) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
@@ -15,6 +18,7 @@ from plaudit.assets import read_json, save_module
 from plaudit.backbone.config import BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.codec.chunks import decode_piece
+from plaudit.encoders.unread import unread
 from plaudit.errors import ModelError, PromptError
 from plaudit.generate.execution import Execution
 from plaudit.generate.pieces import Plan, piece_frames, plan_piece
@@ -103,18 +107,36 @@ class TextToMusic:
         second = None if self.second is None else self.second.backbone
         return plan_piece(settings, self.config.seconds, self.codec, second)
 
+    def weights_digest(self) -> str:
+        """16 hexadecimal digits for the network's weights and statistics as they are now."""
+        digest = hashlib.sha256()
+        for name, tensor in self.backbone.state_dict().items():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()[:16]
+
     def generate(
         self,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        settings: SamplingSettings,
+        prompts: str | Sequence[str],
+        seeds: int | Sequence[int] = 0,
+        settings: SamplingSettings | None = None,
         execution: Execution = ANYHOW,
         progress: Progress = lambda done, total: None,
     ) -> Tensor:
-        """One clip per prompt and seed: waveforms [B, T] at the codec's rate, on the CPU.
+        """One clip per prompt: waveforms [B, T] at the codec's rate, on the CPU; B is 1 for a single string.
 
-        A clip depends on its prompt, its seed and the settings, not on what else is in the batch.
+        seeds: one per clip, or the first clip's, from which the others count on. settings: the model's own where not
+        given. A clip depends on its prompt, its seed and the settings, not on what else is in the batch. A
+        UserWarning says what the text encoder leaves out of a prompt.
         """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if isinstance(seeds, int | np.integer):
+            seeds = range(int(seeds), int(seeds) + len(prompts))
+        seeds = [int(seed) for seed in seeds]
+        settings = self.config.sampling if settings is None else settings
+        for prompt in dict.fromkeys(prompts):
+            if reason := unread(self.text_encoder, settings.prefix + prompt):
+                warnings.warn(f"of prompt {prompt[:60]!r}, {reason}", stacklevel=2)
         clips = []
         for clip in self.stream(prompts, seeds, self.sampler(settings, execution)):
             clips.append(clip)
@@ -143,7 +165,6 @@ class TextToMusic:
                 with torch.inference_mode():
                     wave = decode_piece(self.codec, clip[None], settings.piece.loop)[0]
                 yield wave.cpu()
-
 
     def _read(self, prompts: list[str]) -> TextFeatures:
         """Their features, a few prompts at a time: encoders pad, and memory is bounded."""

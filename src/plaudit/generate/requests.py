@@ -2,78 +2,94 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from plaudit.corpus.table import table_rows
+from plaudit.corpus.table import is_table, table_rows
 from plaudit.errors import CorpusError, PromptError
 from plaudit.generate.clips import ClipRequest
+from plaudit.generate.names import slug
 from plaudit.writing import is_utf8
+
+_SEEDS = 2**64
+"""Seeds that a generator can tell apart."""
 
 
 def prompts_in(file: Path) -> list[str]:
-    """The prompts of a file: one a line, or the column prompt (or caption) of a `.csv` or `.tsv`.
+    """The prompts of a file: one a line, or the column prompt (or caption) of a table (plaudit.corpus.table.is_table).
 
     PromptError or CorpusError, in one line, where it cannot be read or a prompt is empty.
     """
     if is_table(file):
-        found = []
+        rows = []
         for line, row in table_rows(file, []):
             if "prompt" not in row and "caption" not in row:
                 raise CorpusError(f"{file} has no column 'prompt' or 'caption'; its columns are {', '.join(row)}")
-            found.append((line, row.get("prompt", row.get("caption", ""))))
-        return _checked(found, str(file))
+            rows.append((line, row.get("prompt", row.get("caption", ""))))
+        return _checked(rows, str(file))
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        return prompts_of(file.read_bytes(), str(file))
     except FileNotFoundError:
         raise PromptError(f"{file} does not exist; check the file name") from None
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise PromptError(f"{file} is not a UTF-8 text file ({error}); save it as UTF-8") from None
-    return prompts_of(text.split("\n"), str(file))
+    except IsADirectoryError:
+        raise PromptError(f"{file} is a folder; give a text file with a prompt a line") from None
 
 
-def is_table(file: Path) -> bool:
-    """Whether a list of prompts is a table, by its name."""
-    return file.suffix.lower() in (".csv", ".tsv", ".tab")
+def prompts_of(content: bytes, source: str) -> list[str]:
+    """One prompt a line of UTF-8 text, blank lines left out; PromptError where there is none, or a line has tabs."""
+    try:
+        lines = content.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise PromptError(f"{source} is not UTF-8 text (line {line}); save it as UTF-8") from None
+    prompts = [(number, text) for number, text in enumerate(lines, start=1) if text.strip()]
+    for number, text in prompts:
+        if "\t" in text.strip():
+            raise PromptError(
+                f"{source} line {number} holds tabs; give a table as a file (--prompts) whose header line names a "
+                "column 'prompt', or put spaces for the tabs"
+            )
+    return _checked(prompts, source)
 
 
-def prompts_of(lines: Iterable[str], source: str) -> list[str]:
-    """One prompt a line, blank lines left out; PromptError where there is none."""
-    return _checked([(number, line) for number, line in enumerate(lines, start=1) if line.strip()], source)
+def checked_prompt(prompt: str, source: str) -> str:
+    """A prompt without spaces around it; PromptError where it is empty or no text."""
+    prompt = prompt.strip()
+    if not prompt:
+        raise PromptError(f"{source}: the prompt is empty; say what the music should be like")
+    check_text(prompt, f"{source}: the prompt")
+    return prompt
 
 
 def check_text(text: str, what: str) -> None:
-    """PromptError where a text holds bytes that are not UTF-8; `what` it is begins the message."""
+    """PromptError where a text holds bytes that are not UTF-8, or zero bytes; `what` it is begins the message."""
     if not is_utf8(text):
-        raise PromptError(f"{what} is not UTF-8 text; type it again, or save it as UTF-8")
+        raise PromptError(f"{what} is not UTF-8 text; set a UTF-8 locale, or give it in a file saved as UTF-8")
+    if "\0" in text:
+        raise PromptError(f"{what} holds zero bytes, so it is not UTF-8 text; save it as UTF-8")
 
 
 def clip_requests(prompts: Sequence[str], count: int, seed: int, candidates: int = 1) -> list[list[ClipRequest]]:
-    """For each clip that is wanted, `count` of each prompt, the requests of its candidates; seeds count on from `seed`.
+    """For each clip that is wanted, `count` of each prompt, the requests of its candidates.
 
-    Every prompt begins with the same seed, so that prompts can be compared; a clip's name tells its prompt and seed.
+    Seeds count on from `seed` over all of them, so that no two clips of a call begin with the same noise: with the same
+    seed, clips of different prompts have a rhythm in common. PromptError where seeds would not fit into 64 bits.
     """
+    last = seed + len(prompts) * count * candidates - 1
+    if seed < 0 or last >= _SEEDS:
+        raise PromptError(f"seeds go from {seed} to {last}, but must lie between 0 and {_SEEDS - 1}; choose another")
     width = len(str(len(prompts)))
     groups = []
     for number, prompt in enumerate(prompts, start=1):
         name = f"{number:0{width}d}-{slug(prompt)}" if len(prompts) > 1 else slug(prompt)
-        for clip in range(count):
-            seeds = range(seed + clip * candidates, seed + (clip + 1) * candidates)
+        for _ in range(count):
+            seeds = range(seed, seed + candidates)
             groups.append([ClipRequest(f"{name}-{one}", prompt, one) for one in seeds])
+            seed += candidates
     return groups
 
 
-def slug(prompt: str) -> str:
-    """A file name from a prompt: its words, at most 48 characters."""
-    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:48].rstrip("-") or "clip"
-
-
-def _checked(found: list[tuple[int, str]], source: str) -> list[str]:
-    for line, prompt in found:
-        if not prompt.strip():
-            raise PromptError(f"{source} line {line}: the prompt is empty; say what the music should be like")
-        check_text(prompt, f"{source} line {line}: the prompt")
-    if not found:
+def _checked(prompts: list[tuple[int, str]], source: str) -> list[str]:
+    if not prompts:
         raise PromptError(f"{source} holds no prompts; give one a line")
-    return [prompt.strip() for _, prompt in found]
+    return [checked_prompt(prompt, f"{source} line {line}") for line, prompt in prompts]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from plaudit.audio import audio_files
+from plaudit.audio_format import recorded_prompt
 from plaudit.corpus.table import table_rows
 from plaudit.errors import AudioError, CorpusError
 from plaudit.files import find_file
@@ -15,9 +16,10 @@ LISTED = Path("-")
 """Among paths: the list of paths that is given apart."""
 
 
-def clips_at(paths: Sequence[Path], prompt: str, listed: Iterable[str]) -> list[Clip]:
+def clips_at(paths: Sequence[Path], prompt: str | None, listed: Iterable[str]) -> list[Clip]:
     """The files named and those under the folders named; LISTED stands for the lines of `listed`.
 
+    prompt: of all clips; None takes each clip's own, from its sidecar or tags (plaudit.audio_format.recorded_prompt).
     AudioError where nothing is found.
     """
     named: list[Path] = []
@@ -29,14 +31,14 @@ def clips_at(paths: Sequence[Path], prompt: str, listed: Iterable[str]) -> list[
             named += lines
         else:
             named.append(path)
-    return [Clip(file, prompt) for file in audio_files(named)]
+    return [Clip(file, _prompt(file, prompt)) for file in audio_files(named)]
 
 
-def clips_in_table(table: Path, prompt: str) -> list[Clip]:
+def clips_in_table(table: Path, prompt: str | None) -> list[Clip]:
     """The clips of a CSV with the columns file and optionally prompt (or caption) and system.
 
-    Files are relative to the table's folder, or as given. `prompt` is for rows without one. CorpusError in one line
-    where the table is malformed.
+    Files are relative to the table's folder, or as given. `prompt` is for rows without one; None takes the clip's own.
+    CorpusError in one line where the table is malformed.
     """
     clips = []
     for line, row in table_rows(table, ["file"]):
@@ -47,7 +49,12 @@ def clips_in_table(table: Path, prompt: str) -> list[Clip]:
             raise CorpusError(f"{table} has both columns 'prompt' and 'caption'; rename the one that was not asked for")
         asked = row.get("prompt", row.get("caption", "")).strip()
         system = row.get("system", "").strip() or None
-        clips.append(Clip(find_file(file, table.parent, Path()) or Path(file), asked or prompt, system))
+        place = find_file(file, table.parent, Path()) or Path(file)
+        clips.append(Clip(place, asked or _prompt(place, prompt), system))
     if not clips:
         raise CorpusError(f"{table} has no rows under its header; add at least one clip")
     return clips
+
+
+def _prompt(file: Path, prompt: str | None) -> str:
+    return recorded_prompt(file) if prompt is None else prompt

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from plaudit.errors import AudioError
 from plaudit.reward.scoring import ScoredClip
-from plaudit.writing import copy_file
+from plaudit.sidecars import sidecar_path
+from plaudit.writing import create_file
 
 
 @dataclass(frozen=True)
@@ -44,16 +47,34 @@ def rank_clips(scored: Sequence[ScoredClip], keep: int) -> list[Ranked]:
 def copy_ranked(ranked: Sequence[Ranked], folder: Path) -> list[Path]:
     """Copy each file as `<rank>-<name>`, or `<prompt>-<rank>-<name>` with several prompts, counted from 1.
 
-    A file appears whole or not at all.
+    A file's sidecar is copied with it. A file appears whole or not at all, and none is replaced: AudioError, before
+    anything is copied, where a name is taken by another file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     prompts = {prompt: number for number, prompt in enumerate(dict.fromkeys(r.scored.clip.prompt for r in ranked), 1)}
     width, places = len(str(len(prompts))), len(str(max((r.rank for r in ranked), default=1)))
-    copies = []
+    copies, pairs = [], []
     for entry in ranked:
         clip = entry.scored.clip
         group = f"{prompts[clip.prompt]:0{width}d}-" if len(prompts) > 1 else ""
         target = folder / f"{group}{entry.rank:0{places}d}-{clip.file.name}"
-        copy_file(clip.file, target)
         copies.append(target)
+        pairs.append((clip.file, target))
+        if clip.file.suffix != ".json" and sidecar_path(clip.file).is_file():
+            pairs.append((sidecar_path(clip.file), sidecar_path(target)))
+    if taken := [target for source, target in pairs if target.exists() and not _same(source, target)]:
+        raise AudioError(f"{taken[0]} is there and is another file; copy into another folder, nothing was copied")
+    for source, target in pairs:
+        _copy(source, target)
     return copies
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        create_file(target, source.read_bytes())
+    except FileExistsError:
+        if not _same(source, target):
+            raise AudioError(f"{target} was written by another process meanwhile; copy into another folder") from None
+
+
+def _same(source: Path, target: Path) -> bool:
+    return target.is_file() and filecmp.cmp(source, target, shallow=False)

@@ -26,6 +26,7 @@ def stream_clips_on_ray(
     cluster: Cluster,
     execution: Execution = ANYHOW,
     delivery: Delivery | None = None,
+    keep_others: bool = False,
 ) -> Iterator[Path]:
     """As plaudit.generate.clips.stream_clips, for the model and the second model, or None, of these names;
     `folder` must be the same on all machines.
@@ -39,7 +40,7 @@ def stream_clips_on_ray(
     parts = [tuple(requests[start : start + batch]) for start in range(0, len(requests), batch)]
     there = findable(names[0]), None if names[1] is None else findable(names[1])
     told = None if delivery is None else (delivery.post, delivery.file)
-    build = partial(_maker, there, cluster.device, settings, folder.absolute(), execution, told)
+    build = partial(_maker, there, cluster.device, settings, folder.absolute(), execution, told, keep_others)
     early: dict[int, list[Path]] = {}
     following = 0
     for number, paths in on_ray(build, parts, cluster):
@@ -56,9 +57,10 @@ def _maker(
     folder: Path,
     execution: Execution,
     told: tuple[PostSettings, AudioFormat] | None,
+    keep_others: bool,
 ) -> Callable[[tuple[ClipRequest, ...]], list[Path]]:
     model = hub.load(names[0], device)
     if names[1] is not None:
         model = replace(model, second=hub.load(names[1], device))
     delivery = None if told is None else prepared_delivery(*told, hub.resolve_device(device))
-    return lambda requests: make_clips(model, requests, settings, folder, execution, delivery)
+    return lambda requests: make_clips(model, requests, settings, folder, execution, delivery, keep_others=keep_others)

@@ -23,7 +23,7 @@ from plaudit.evaluate.report.charts import Chart, chart
 from plaudit.evaluate.report.figures import Difference, forest, forest_size
 from plaudit.evaluate.report.watch import against_reward, parting_sentence
 from plaudit.evaluate.report.wording import number
-from plaudit.generate.requests import slug
+from plaudit.generate.names import slug
 from plaudit.writing import replacing_folder
 
 INLINE = 6_000_000

@@ -54,13 +54,13 @@ class Pairing:
 def pair(
     systems: Sequence[System], metrics: Sequence[str] | None = None, by: By | None = None, common: bool = False
 ) -> Pairing:
-    """Pair the systems' clips by id where all systems have ids, else by prompt, or as `by` says.
+    """Pair the systems' clips by id where all systems have ids of prompts, else by prompt, or as `by` says.
 
     metrics: those to compare; all that every system has where not given. EvaluationError in one line where systems
     differ in prompts, seeds or values; with `common`, prompts that not all share are left out and counted.
     """
     chosen, notes = _chosen_metrics(systems, metrics)
-    by = by or ("id" if all(any(clip.id for clip in system.clips) for system in systems) else "prompt")
+    by = by or _default_key(systems)
     answers = {system.name: _answers(system, by) for system in systems}
     shared = _shared_keys(answers, by, common)
     left_out = len({key for own in answers.values() for key in own}) - len(shared)
@@ -106,6 +106,35 @@ def _chosen_metrics(systems: Sequence[System], wanted: Sequence[str] | None) -> 
     notes = [f"not every system has {', '.join(alone)}: not compared"] if alone else []
     remarks = sorted({name for system in systems for name in system.remarks})
     return shared, notes + ([f"no numbers in {', '.join(remarks)}: not compared"] if remarks else [])
+
+
+def _default_key(systems: Sequence[System]) -> By:
+    """What the systems' clips are paired by where it is not said: ids, unless these are of clips and not of prompts.
+
+    So are those of a generated folder that was evaluated without a list of prompts. They are known by a seed for every
+    clip, and every prompt having several clips, or, with one each, by other ids for the same prompts.
+    """
+    if not all(any(clip.id for clip in system.clips) for system in systems):
+        return "prompt"
+    counts = {_clips_by_prompt(system) for system in systems}
+    if len(counts) > 1 or None in counts:
+        return "id"
+    ids = {frozenset(clip.id for clip in system.clips) for system in systems}
+    prompts = {frozenset(clip.prompt for clip in system.clips) for system in systems}
+    return "prompt" if counts != {1} or (len(ids) > 1 and len(prompts) == 1) else "id"
+
+
+def _clips_by_prompt(system: System) -> int | None:
+    """How many clips each prompt has, with an id and a seed each; None where that differs, or something is missing."""
+    clips: dict[str, list[ComparedClip]] = {}
+    for clip in system.clips:
+        clips.setdefault(clip.prompt, []).append(clip)
+    counts = {len(own) for own in clips.values()}
+    told_apart = all(
+        len({clip.id for clip in own if clip.id}) == len({clip.seed for clip in own if clip.seed}) == len(own)
+        for own in clips.values()
+    )
+    return counts.pop() if told_apart and len(counts) == 1 and "" not in clips else None
 
 
 def _answers(system: System, by: By) -> Answers:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from plaudit.audio import SUFFIXES
 from plaudit.corpus.table import table_rows
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.results_table import CLIPS
@@ -65,7 +66,7 @@ def read_systems(paths: Sequence[Path]) -> list[System]:
 def _of_path(path: Path) -> list[System]:
     table = path / CLIPS if path.is_dir() else path
     if path.is_dir() and not table.is_file():
-        raise EvaluationError(f"{path} has no {CLIPS}; make it with plaudit evaluate ... --output {path}")
+        raise EvaluationError(f"{path} has no {CLIPS}; {_how_to_evaluate(path)}")
     rows = [(line, {ALIASES.get(k, k): v.strip() for k, v in row.items()}) for line, row in table_rows(table, [])]
     if not rows:
         raise EvaluationError(f"{table} has no rows under its header; it needs one per clip")
@@ -87,6 +88,14 @@ def _of_path(path: Path) -> list[System]:
         System(name, table, [_clip(table, row, metrics) for row in own_rows], metrics, remarks)
         for name, own_rows in systems.items()
     ]
+
+
+def _how_to_evaluate(folder: Path) -> str:
+    """The command that makes what is compared: of a folder of clips, or of any other."""
+    clips = any(file.suffix.lower() in SUFFIXES for file in folder.iterdir())
+    if clips:
+        return f"evaluate its clips with plaudit evaluate {folder} --output {folder.name}-evaluation, and compare that"
+    return f"make it with plaudit evaluate ... --output {folder}"
 
 
 def _metrics(table: Path, rows: Sequence[Row], columns: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -120,9 +129,9 @@ def _clip(table: Path, row: Row, metrics: Sequence[str]) -> ComparedClip:
     line, told = row
     if not told.get("id", "") and not told.get("prompt", ""):
         raise EvaluationError(f"{table} line {line}: neither id nor prompt; say which prompt the clip answers")
-    if "seed" in told and not told["seed"]:
-        raise EvaluationError(f"{table} line {line}: column 'seed' is empty; give every clip its seed")
     error = told.get("error", "")
+    if "seed" in told and not told["seed"] and not error:
+        raise EvaluationError(f"{table} line {line}: column 'seed' is empty; give every clip its seed")
     return ComparedClip(
         line=line,
         id=told.get("id", ""),

@@ -1,0 +1,119 @@
+"""Folders of `plaudit generate` as the other commands find them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from plaudit.audio import read_audio
+from plaudit.cli.main import app
+
+Run = Callable[..., Result]
+FAST = ("--steps", "1", "--device", "cpu", "--guidance", "1")
+
+
+@pytest.fixture
+def plaudit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+def ok(result: Result) -> Any:
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    (tmp_path / "p.txt").write_text("slow sad piano in a minor key\nfast electronic dance with drums\ncalm harp\n")
+    return tmp_path / "p.txt"
+
+
+def test_best_of_leaves_a_folder_that_all_commands_understand(plaudit: Run, prompts: Path, tmp_path: Path) -> None:
+    out, lines = tmp_path / "out", prompts.read_text().splitlines()
+    ok(plaudit("generate", "--prompts", prompts, "--best-of", 2, *FAST, "-o", out))
+    assert len(list((out / "candidates").glob("*.wav"))) == 6
+    scored = ok(plaudit("score", out, "--json"))
+    rows = json.loads(scored.stdout)
+    assert [row["prompt"] for row in rows] == lines and "candidates of --best-of" in scored.stderr
+    asked = json.loads(ok(plaudit("score", out, "--prompt", "drums", "--json")).stdout)
+    assert {row["prompt"] for row in asked} == {"drums"}
+    ranked = json.loads(ok(plaudit("rank", out, out / "candidates", "--json")).stdout)
+    assert [(row["prompt"], row["of"]) for row in ranked] == [(line, 3) for line in lines]
+    for _ in range(2):  # copies of an earlier ranking are no clips to rank
+        ranked = json.loads(ok(plaudit("rank", out, "--copy", out / "best", "--json")).stdout)
+        assert [row["of"] for row in ranked] == [1, 1, 1]
+        assert len(list((out / "best").glob("*.json"))) == len(list((out / "best").glob("*.wav"))) == 3
+    refused = plaudit("rank", out, "--copy", out)
+    assert refused.exit_code == 2 and "copy into another folder" in " ".join(refused.stderr.split())
+
+
+def test_evaluations_find_the_clips_of_a_list_and_compare_them(plaudit: Run, prompts: Path, tmp_path: Path) -> None:
+    for name, words in (("a", ()), ("b", ("--seed", "9"))):
+        ok(plaudit("generate", "--prompts", prompts, "-n", 2, *FAST, *words, "-o", tmp_path / name))
+        metrics = ("--metric", "reward", "--metric", "clap")
+        for kind, more in (("listed", ("--prompts", prompts)), ("own", ())):
+            ok(plaudit("evaluate", tmp_path / name, *more, *metrics, "-o", tmp_path / f"{kind}-{name}"))
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "listed-a" / "clips.csv").read_text())))
+    assert [(row["id"], row["seed"]) for row in rows] == [(str(i // 2 + 1), str(i)) for i in range(6)]
+    for kind in ("listed", "own"):
+        found = json.loads(ok(plaudit("compare", tmp_path / f"{kind}-a", tmp_path / f"{kind}-b", "--json")).stdout)
+        assert {(row["prompts"], row["seeds"]) for row in found["comparisons"]} == {(3, 2)}
+    refused = plaudit("compare", tmp_path / "a", tmp_path / "b")
+    assert "evaluate its clips with plaudit evaluate" in str(refused.exception)
+
+
+def test_prompts_of_a_list_do_not_begin_with_the_same_noise(plaudit: Run, prompts: Path, tmp_path: Path) -> None:
+    ok(plaudit("generate", "--prompts", prompts, "-n", 2, "--seed", 5, *FAST, "-o", tmp_path / "out"))
+    sidecars = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")]
+    lines = prompts.read_text().splitlines()
+    seeds = {line: sorted(s["seed"] for s in sidecars if s["prompt"] == line) for line in lines}
+    assert list(seeds.values()) == [[5, 6], [7, 8], [9, 10]]
+    other_noise = np.array([onsets(path) for path in (tmp_path / "out").glob("*.wav")])
+    for line in seeds:
+        ok(plaudit("generate", line, "-n", 3, *FAST, "-o", tmp_path / "same"))
+    same_noise = [np.array([onsets(path) for path in (tmp_path / "same").glob(f"*-{seed}.wav")]) for seed in range(3)]
+    assert correlation(other_noise) < np.mean([correlation(clips) for clips in same_noise]) - 0.1
+
+
+def onsets(path: Path) -> np.ndarray:
+    """How much louder each 32 ms are than those before, where they are."""
+    wave, rate = read_audio(path)
+    frame = rate * 32 // 1000
+    loudness = np.log(np.square(wave[: len(wave) // frame * frame]).reshape(-1, frame).mean(1) + 1e-6)
+    return np.maximum(np.diff(loudness), 0)
+
+
+def correlation(envelopes: np.ndarray) -> float:
+    """The mean over all pairs."""
+    return float(np.corrcoef(envelopes)[np.triu_indices(len(envelopes), 1)].mean())
+
+
+def test_what_is_not_read_of_a_prompt_is_said_and_kept(plaudit: Run, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("".join(f"{'calm ' * 31}{end}\n" for end in ("slow piano", "drums")))
+    done = ok(plaudit("generate", "--prompts", tmp_path / "p.txt", *FAST, "-o", tmp_path / "out"))
+    assert 'prompt 1: only the first 31 words are read, not "slow piano"' in done.stderr
+    assert 'prompt 2: only the first 31 words are read, not "drums"' in done.stderr
+    unread = {json.loads(path.read_text())["unread"] for path in (tmp_path / "out").glob("*.json")}
+    assert unread == {f'only the first 31 words are read, not "{end}"' for end in ("slow piano", "drums")}
+    done = ok(plaudit("generate", "calm piano", *FAST, "-o", tmp_path / "out"))
+    assert done.stderr == "" and json.loads((tmp_path / "out" / "calm-piano-0.json").read_text())["unread"] == ""
+
+
+def test_a_submission_does_not_replace_clips_of_other_settings(plaudit: Run, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("id,prompt\none,calm piano\n")
+    words = ("submission", tmp_path / "p.csv", "-o", tmp_path / "s.zip", "--set", "guidance.weight=1")
+    plaudit(*words, "--set", "steps=1")  # one clip is no whole submission, but it is kept
+    before = (tmp_path / "s-clips" / "one.wav").read_bytes()
+    refused = plaudit(*words, "--set", "steps=2")
+    assert "s-clips holds one of another prompt, model or other settings" in str(refused.exception)
+    assert (tmp_path / "s-clips" / "one.wav").read_bytes() == before
