@@ -163,6 +163,14 @@ def build(shelf: Shelf, name: str) -> Any:
     return resolve_name(shelf.kinds[kind])(folder)
 
 
+def is_published(shelf: Shelf, name: str) -> bool:
+    """Whether the frozen model called `name` is a folder of a kind that holds published weights."""
+    if name in shelf.named or name in {point.name for point in entry_points(group=ENCODERS)}:
+        return False
+    config = read_json(found_folder(name, shelf.named) / "config.json")
+    return isinstance(config, dict) and config.get("kind") in shelf.kinds
+
+
 def _installed_encoder(point: EntryPoint, shelf: Shelf) -> Any:
     """An installed package's encoder, called by the entry point's name; ModelError where it fails or lacks a part."""
     try:

@@ -210,7 +210,7 @@ def load_recipe(name_or_path: str, changes: list[str] | None = None) -> Recipe:
     """
     path = Path(name_or_path)
     shipped = SHIPPED / f"{path.stem}.yaml"
-    if not path.exists() and path in (Path(shipped.stem), Path("recipes", shipped.name)) and shipped.exists():
+    if not path.is_file() and path in (Path(shipped.stem), Path("recipes", shipped.name)) and shipped.exists():
         path = shipped
     try:
         tree = OmegaConf.load(path)

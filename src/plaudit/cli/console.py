@@ -84,6 +84,11 @@ def complain(line: str) -> None:
     progress_console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
+def say(line: str) -> None:
+    """A line of results on standard output."""
+    result_console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on standard output; numbers with three decimals."""
     table = Table(title=title)
