@@ -48,6 +48,16 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         raise
 
 
+def path_in(folder: Path, file: str | Path) -> str:
+    """A file as results in `folder` name it, so that they hold wherever they are read.
+
+    Relative to `folder` where the file is in it or beside it, so that both can be moved together; else absolute.
+    """
+    place, base = Path(file).parent.resolve() / Path(file).name, folder.resolve()
+    near = place.is_relative_to(base.parent)
+    return Path(os.path.relpath(place, base)).as_posix() if near else str(place)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
     write_atomically(path, json.dumps(value, indent=2, sort_keys=False) + "\n")

@@ -26,7 +26,8 @@ def a_run(folder: Path, lifts: dict[str, float], *changes: str, prompts: int = 8
     folder.mkdir(parents=True)
     (folder / "recipe.yaml").write_text(load_recipe("folder", [*FOLDER, *changes]).to_yaml())
     for stage, lift in lifts.items():
-        scores(np.random.default_rng([*folder.name.encode(), *stage.encode()]), prompts, lift).save(folder / f"scores-{stage}")
+        rng = np.random.default_rng([*folder.name.encode(), *stage.encode()])
+        scores(rng, prompts, lift).save(folder / f"scores-{stage}")
         for row in range(prompts):
             write_wav(folder / f"clips-{stage}" / f"{row:04d}.wav", clip(row, 0.2), RATE)
     return folder

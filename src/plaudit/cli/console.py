@@ -22,6 +22,9 @@ result_console = Console()
 EngineName = Annotated[str, typer.Option("--engine", help="local: this process. ray: many, here or on a cluster.")]
 Address = Annotated[str | None, typer.Option("--ray-address", help="A Ray cluster's. Default: one is started here.")]
 
+FILE_COLUMNS = ("file", "copy")
+"""Columns of tables that hold paths."""
+
 QUIET_EVERY = 30.0
 """Seconds between the lines that stand for a bar where standard error is not a terminal."""
 
@@ -100,13 +103,18 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 
 
 def show_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """CSV with a header line: to a file, whole or not at all, or to standard output where `path` is `-`."""
+    """CSV with a header line: to a file, whole or not at all, or to standard output where `path` is `-`.
+
+    In a file the paths in FILE_COLUMNS are relative to its folder, or absolute.
+    """
+    from plaudit.assets import path_in, write_atomically  # imports PyTorch, which --help need not wait for
+
+    if path != Path("-"):
+        rows = [{**row, **{c: path_in(path.parent, row[c]) for c in FILE_COLUMNS if row.get(c)}} for row in rows]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    from plaudit.assets import write_atomically  # imports PyTorch, which --help need not wait for
-
     if path == Path("-"):
         print(text.getvalue(), end="")
     else:
