@@ -1,8 +1,8 @@
 """What an evaluation leaves: one row per clip and one result per metric, as `clips.csv` and `summary.json`.
 
-`clips.csv` has the columns id, prompt and file (relative to the table's folder, or absolute), then one per metric with
-a number where the clip has one, and last `error` where any clip has none. Two systems on the same prompts are compared by
-joining two such tables.
+`clips.csv` has the columns id, prompt and file (relative to the folder of the table, or absolute), then one per metric
+with a number where the clip has one, and last `error` where any clip has none. Two systems on the same prompts are
+compared by joining two such tables.
 """
 
 from __future__ import annotations
