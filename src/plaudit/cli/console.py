@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -90,6 +93,19 @@ def complain(line: str) -> None:
 def say(line: str) -> None:
     """A line of results on standard output."""
     result_console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def as_invoked(command: str) -> str:
+    """A command that begins with `plaudit`, as the shell that this process was started from finds it."""
+    program = Path(sys.argv[0])
+    if program.name != "plaudit":
+        return command.replace("plaudit", f"{shlex.quote(sys.executable)} -m plaudit", 1)
+    found = shutil.which("plaudit")
+    if found is not None and Path(found).resolve() == program.resolve():
+        return command
+    place, here = program.absolute(), Path.cwd()
+    name = place.relative_to(here) if place.is_relative_to(here) else place
+    return command.replace("plaudit", shlex.quote(str(name)), 1)
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

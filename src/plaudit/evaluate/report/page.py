@@ -69,7 +69,8 @@ def write_report(data: ReportData, folder: Path) -> Path:
 def _write_into(draft: Path, folder: Path, data: ReportData, results: Results) -> None:
     """Write the report into `draft`, which takes the place of `folder`."""
     utility, use = data.utility_name, recommend(data, results)
-    prompts = [_prompt_players(draft, n, sample, data, use and use.key) for n, sample in enumerate(data.samples)]
+    chosen = None if use is None else use.key
+    prompts = [_prompt_players(draft, n, sample, data, chosen) for n, sample in enumerate(data.samples)]
     flags, clips = wording.watch_finding(results, utility), clip_rows(data, folder)
     write_json(draft / NUMBERS, _numbers(data, results, flags, use) | {"clips": clips})
     write_atomically(draft / CLIPS, csv_of(clips))
