@@ -65,7 +65,8 @@ def evaluate(
     rows: list[tuple[Any, ...]] = [
         ("all", overall.votes, overall.decided, overall.accuracy, "{:.3f} to {:.3f}".format(*overall.accuracy_interval))
     ]
-    for group in (*found.sources, *found.pairs):
+    named = [source for source in found.sources if source.name or len(found.sources) > 1]
+    for group in (*named, *found.pairs):
         rows.append((group.name or "(no source)", group.votes, group.decided, *_estimate(group.accuracy)))
     show_table("Accuracy", ("of", *columns), rows)
     if found.systems:
