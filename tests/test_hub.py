@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 from plaudit import hub
+from plaudit.cli.main import app
 from plaudit.codec.mel_codec_folder import save_mel_codec
 from plaudit.errors import ModelError
+from plaudit.models.registry import RELEASES
 from tests.codec.test_mel_codec import tiny_release
 
 
@@ -70,3 +73,33 @@ def test_an_installed_package_brings_an_encoder_by_name(installed: None) -> None
         hub.build(hub.CLAPS, "broken")
     with pytest.raises(ModelError, match=r"no model 'nowhere': .* broken, loud, statistics"):
         hub.build(hub.AUDIO_EMBEDDERS, "nowhere")
+
+
+def test_models_that_are_not_here_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAUDIT_MODELS", str(tmp_path / "models"))
+    run = tmp_path / "run"
+    for stage in ("sft", "crpo"):
+        (run / stage).mkdir(parents=True)
+        (run / stage / "model.safetensors").touch()
+    (run / "recipe.yaml").touch()
+    for name, said in {
+        "fluxaudio-s": "'fluxaudio-s' is not here yet; fetch it with: plaudit models fetch fluxaudio-s$",
+        "tunejury": "plaudit models fetch tunejury$",
+        "fluxaudio": "no model 'fluxaudio': did you mean 'fluxaudio-s'.*plaudit models fetch NAME",
+        "meanaudio-s": "no model is made",
+        str(run): f"is a run, not a model; name one of its models: {run}/crpo, {run}/sft$",
+        str(tmp_path): "has no config.json",
+    }.items():
+        with pytest.raises(ModelError, match=said):
+            hub.load_reward_model(name) if name == "tunejury" else hub.load(name)
+
+
+def test_the_list_of_released_models_fits_a_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PLAUDIT_MODELS", "models")
+    shown = CliRunner().invoke(app, ["models", "list"])
+    lines = shown.stdout.splitlines()
+    assert shown.exit_code == 0 and max(map(len, lines)) <= 80
+    for name, release in RELEASES.items():
+        place = next(n for n, line in enumerate(lines) if line.split()[0] == name)
+        assert " ".join(" ".join(lines[place + 1 :]).split()).startswith(release.purpose)
+    assert lines[-1].startswith("plaudit models fetch NAME")

@@ -32,6 +32,19 @@ def test_a_shipped_recipe_is_found_from_anywhere(tmp_path: Path, monkeypatch: py
     assert load_recipe("recipes/smoke.yaml").name == "smoke"
 
 
+def test_a_folder_of_the_shipped_recipes_name_does_not_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smoke").mkdir()
+    assert load_recipe("smoke").name == "smoke"
+
+
+def test_a_folder_of_audio_trains_the_shipped_model_further() -> None:
+    assert load_recipe("folder").backbone.start_from == "embedded"
+    assert load_recipe("folder", ["backbone.start_from=null"]).backbone.start_from is None
+
+
 def test_set_changes_one_value_and_the_fingerprint() -> None:
     plain, changed = load_recipe("smoke"), load_recipe("smoke", ["stages.crpo.beta=500"])
     assert plain.stages.crpo is not None and changed.stages.crpo is not None

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
+
+LISTED = 20
+"""Names that a message lists; of the others it gives the number."""
+
+
+def listed(names: Sequence[str], limit: int = LISTED) -> str:
+    """Names for a message: all of a few, the first of many with the number of the others."""
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def is_no_room(error: BaseException) -> bool:

@@ -66,6 +66,16 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def path_in(folder: Path, file: str | Path) -> str:
+    """A file as results in `folder` name it, so that they hold wherever they are read.
+
+    Relative to `folder` where the file is in it or beside it, so that both can be moved together; else absolute.
+    """
+    place, base = Path(file).parent.resolve() / Path(file).name, folder.resolve()
+    near = place.is_relative_to(base.parent)
+    return Path(os.path.relpath(place, base)).as_posix() if near else str(place)
+
+
 def _spelled(folder: Path, name: str) -> Path | None:
     path = folder / name
     if os.path.exists(path) or name.isascii():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -22,7 +24,16 @@ from plaudit.encoders.embedded_text import load_embedded_text_encoder
 from plaudit.encoders.statistics import load_statistics
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic, read_model_config
-from plaudit.reward.kinds import Sources, installed_rewards, load_installed, read_reward
+from plaudit.models.registry import FETCHED_ONLY, RELEASES
+from plaudit.reward.kinds import (
+    Sources,
+    installed_rewards,
+    is_in_module,
+    load_from_module,
+    load_installed,
+    module_file,
+    read_reward,
+)
 from plaudit.reward.scorer import TuneJury
 from plaudit.types import Reward
 
@@ -121,7 +132,12 @@ def load_backbone(folder: Path, config: BackboneConfig) -> FluxAudio:
 
 
 def load_reward_model(name: str) -> Reward:
-    """A reward from a known name, an installed package (plaudit.reward.kinds), or a reward folder of any kind."""
+    """A reward from a known name, a reward folder of any kind, an installed package, or Python code (MODULE:CLASS).
+
+    plaudit.reward.kinds says how a package or a module brings one.
+    """
+    if is_in_module(name) and not Path(name).exists():
+        return load_from_module(name)
     installed = installed_rewards()
     if name in installed and name not in REWARDS:
         return load_installed(installed[name])
@@ -163,6 +179,14 @@ def build(shelf: Shelf, name: str) -> Any:
     return resolve_name(shelf.kinds[kind])(folder)
 
 
+def is_published(shelf: Shelf, name: str) -> bool:
+    """Whether the frozen model called `name` is a folder of a kind that holds published weights."""
+    if name in shelf.named or name in {point.name for point in entry_points(group=ENCODERS)}:
+        return False
+    config = read_json(found_folder(name, shelf.named) / "config.json")
+    return isinstance(config, dict) and config.get("kind") in shelf.kinds
+
+
 def _installed_encoder(point: EntryPoint, shelf: Shelf) -> Any:
     """An installed package's encoder, called by the entry point's name; ModelError where it fails or lacks a part."""
     try:
@@ -179,7 +203,26 @@ def found_folder(name: str, known: Collection[str]) -> Path:
     folder = Path(name) if is_model_folder(Path(name)) else user_model(name)
     if folder is not None:
         return folder
-    raise ModelError(f"no model {name!r}: give a model folder or one of {', '.join(sorted(known))}")
+    raise ModelError(_not_found(name, known))
+
+
+def _not_found(name: str, known: Collection[str]) -> str:
+    """What to do about a model that is not here."""
+    if name in RELEASES and RELEASES[name].kind == FETCHED_ONLY:
+        return f"{name} is a release of files, of which no model is made; plaudit models list names the others"
+    if name in RELEASES:
+        return f"model {name!r} is not here yet; fetch it with: plaudit models fetch {name}"
+    if os.path.isfile(Path(name) / "recipe.yaml"):
+        stages = sorted(path.parent.name for path in Path(name).glob("*/model.safetensors"))
+        return f"{name} is a run, not a model; name one of its models: {', '.join(f'{name}/{s}' for s in stages)}"
+    if os.path.isdir(name):
+        return f"{name} has no config.json, so it is not a model folder; check the path"
+    near = get_close_matches(name, [*known, *RELEASES], 1)
+    hint = f"did you mean {near[0]!r}? Else " if near else ""
+    return (
+        f"no model {name!r}: {hint}give a model folder or one of {', '.join(sorted(known))}; released models "
+        f"(plaudit models list) come by plaudit models fetch NAME"
+    )
 
 
 def digest(shelf: Shelf, name: str) -> str:
@@ -202,6 +245,9 @@ def reward_digest(name: str) -> str:
     """The same of a reward: its head and its encoders."""
     if name in REWARDS:
         return weights_digest("reward", "clap", "statistics")
+    if is_in_module(name) and not Path(name).exists():
+        file = module_file(name)
+        return "none" if file is None else f"{name} {_hash(file)}"
     try:
         folder = found_folder(name, REWARDS)
         encoders = read_json(folder / "config.json")["encoders"]

@@ -210,7 +210,7 @@ def load_recipe(name_or_path: str, changes: list[str] | None = None) -> Recipe:
     """
     path = Path(name_or_path)
     shipped = SHIPPED / f"{path.stem}.yaml"
-    if path in (Path(shipped.stem), Path("recipes", shipped.name)) and not os.path.exists(path):
+    if path in (Path(shipped.stem), Path("recipes", shipped.name)) and not os.path.isfile(path):
         path = shipped if os.path.exists(shipped) else path
     try:
         tree = read_yaml(path.read_bytes())

@@ -5,18 +5,26 @@ from pathlib import Path
 
 import pytest
 
+from plaudit.cli.console import as_invoked
 from plaudit.cli.run import _say
 from plaudit.evaluate.report.page import write_report
 from tests.evaluate.report_example import example
 
 
-def test_the_last_line_is_the_watch_over_the_reward(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_model_to_use_and_then_the_watch_over_the_reward(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "clips").mkdir()
     folder = write_report(example(tmp_path / "clips", prompts=8, players=0), tmp_path / "report").parent
-    watch = json.loads((folder / "report.json").read_text())["watch"]
+    numbers = json.loads((folder / "report.json").read_text())
+    watch, use = numbers["watch"], numbers["recommended"]
     _say(folder, json=False)
-    assert capsys.readouterr().out.splitlines() == [f"Report: {folder / 'index.html'}", watch]
+    report, model, last = capsys.readouterr().out.splitlines()
+    assert (report, last) == (f"Report: {folder / 'index.html'}", watch)
+    assert model == f"Use the model of {use['title']}: {as_invoked(use['command'])}"
     _say(folder, json=True)
-    assert json.loads(capsys.readouterr().out) == {"report": str(folder / "index.html"), "watch": watch}
+    assert json.loads(capsys.readouterr().out) == {
+        "report": str(folder / "index.html"), "watch": watch, "model": use["key"], "command": use["command"],
+    }  # fmt: skip
     _say(tmp_path / "sft", json=False)  # of a single step there is nothing to watch
     assert capsys.readouterr().out.splitlines() == [f"Sft: {tmp_path / 'sft'}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from plaudit.audio import write_wav
 from plaudit.cli.main import app
 from plaudit.corpus.embedded.source import EmbeddedCorpus
-from plaudit.errors import PlauditError
+from plaudit.errors import PlauditError, VoteError
 from plaudit.reward.votes import write_votes
 from plaudit.types import Vote
 
@@ -47,11 +48,12 @@ def inputs(work: Path) -> list[str]:
 
 
 def test_train_then_evaluate_then_probe(work: Path) -> None:
-    small = ("--preset", "embedded", "--max-epochs", "3", "--features", work / "features")
+    small = ("--max-epochs", "3", "--features", work / "features", "--save-anyway")
     made = plaudit("reward", "train", *inputs(work), "-o", work / "reward", "--seeds", "0,1", *small, "--json")
     assert made.exit_code == 0, made.exception
-    assert "1 clips are missing (gone); 3 votes that name them are left out" in made.stderr
+    assert "1 clip is missing (gone); 3 votes that name them are left out" in made.stderr
     figures = json.loads(made.stdout)
+    assert figures["saved"]
     assert set(figures["seeds"]) == {"0", "1"} and figures["best_seed"] in (0, 1)
     config = json.loads((work / "reward" / "config.json").read_text())
     assert config["settings"]["seed"] == figures["best_seed"] and config["seeds"]["accuracy"] == figures["accuracy"]
@@ -69,6 +71,76 @@ def test_train_then_evaluate_then_probe(work: Path) -> None:
 
     probed = plaudit("reward", "probe", work / "reward", work / "audio", "--json")
     assert probed.exit_code == 0 and json.loads(probed.stdout)["silence_refused"] is True
+
+
+PROMPT = "calm piano"
+
+
+@pytest.fixture(scope="module")
+def preferences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of clips, and a table of what somebody preferred: the clip with less noise, or at random."""
+    folder = tmp_path_factory.mktemp("preferences")
+    random = np.random.default_rng(0)
+    for n in range(40):
+        tone = np.sin(2 * np.pi * 440 * np.arange(24000) / 16000)
+        wave = 0.3 * tone + 0.3 * 2 ** (-n / 4) * random.normal(size=24000)
+        write_wav(folder / "music" / f"{n}.wav", np.clip(wave, -1, 1).astype(np.float32), 16000)
+    pairs = [random.choice(40, 2, replace=False) for _ in range(500)]
+    for name, better in (("taste", lambda a, b: a > b), ("coin", lambda a, b: random.random() < 0.5)):
+        rows = [f"{PROMPT},music/{a}.wav,{b},{'a' if better(a, b) else 'b'}" for a, b in pairs]
+        (folder / f"{name}.csv").write_text("\n".join(["prompt,a,b,winner", *rows]) + "\n")
+    return folder
+
+
+def train(folder: Path, votes: str, output: Path, *options: str) -> Result:
+    audio = ("--audio", folder / "music", "--features", folder / "features")
+    return plaudit("reward", "train", "--votes", folder / votes, *audio, "-o", output, *options)
+
+
+def test_a_table_of_four_columns_trains_a_reward(preferences: Path, tmp_path: Path) -> None:
+    made = train(preferences, "taste.csv", tmp_path / "reward")
+    assert made.exit_code == 0, made.exception
+    assert "held-out votes share" in made.stderr and "warning" not in made.stderr
+    config = json.loads((tmp_path / "reward" / "config.json").read_text())
+    assert config["settings"]["standardize"] and config["metrics"]["accuracy_interval"][0] > 0.6
+    assert config["seeds"]["better_than_chance"] is True
+    scored = plaudit("score", "--reward", tmp_path / "reward", "--prompt", PROMPT, preferences / "music", "--csv", "-")
+    rows = list(csv.DictReader(scored.stdout.splitlines()))
+    scores = {int(Path(row["file"]).stem): float(row["reward"]) for row in rows}
+    assert np.mean([scores[n] for n in range(30, 40)]) > np.mean([scores[n] for n in range(10)])
+
+
+def test_a_reward_like_a_coin_is_not_saved_unless_asked_for(preferences: Path, tmp_path: Path) -> None:
+    made = train(preferences, "coin.csv", tmp_path / "reward")
+    assert isinstance(made.exception, VoteError) and made.exit_code == 1
+    assert "no better than chance" in str(made.exception) and "--save-anyway" in str(made.exception)
+    assert "95 % interval" in str(made.exception) and "saved" not in made.stdout
+    assert not (tmp_path / "reward").exists()
+    (tmp_path / "reward").mkdir()
+    (tmp_path / "reward" / "model.safetensors").touch()
+    again = train(preferences, "coin.csv", tmp_path / "reward", "--json")
+    assert json.loads(again.stdout)["saved"] is False and "an earlier one" in str(again.exception)
+    assert (tmp_path / "reward" / "model.safetensors").stat().st_size == 0
+
+    kept = train(preferences, "coin.csv", tmp_path / "kept", "--save-anyway")
+    assert kept.exit_code == 0 and "no better than chance" in kept.stderr
+    config = json.loads((tmp_path / "kept" / "config.json").read_text())
+    assert config["seeds"]["better_than_chance"] is False
+
+
+def test_a_preset_that_does_not_fit_the_encoders_is_warned_of(preferences: Path, tmp_path: Path) -> None:
+    made = train(
+        preferences, "taste.csv", tmp_path / "reward", "--preset", "published", "--max-epochs", "1", "--save-anyway"
+    )
+    assert made.exit_code == 0
+    assert "--preset published does not fit the encoders embedded and statistics; --preset embedded" in made.stderr
+
+
+def test_any_reward_can_be_held_against_votes(preferences: Path, tmp_path: Path) -> None:
+    votes = ("--votes", preferences / "taste.csv", "--audio", preferences / "music")
+    told = plaudit("reward", "evaluate", "embedded-clap", *votes, "-o", tmp_path / "evaluation", "--json")
+    assert told.exit_code == 0, told.exception
+    assert json.loads(told.stdout)["overall"]["votes"] == 500
 
 
 def test_ablate_writes_one_table(work: Path) -> None:
@@ -93,8 +165,8 @@ def refusals(work: Path, folder: Path) -> dict[str, list[str | Path]]:
     evaluate: list[str | Path] = ["evaluate", "embedded", *audio, "-o", folder / "out", "--votes"]
     return {
         "all of the 1 votes are ties": [*evaluate, folder / "ties.jsonl"],
-        "none of 1 votes names two clips that are there": [*evaluate, folder / "gone.jsonl"],
-        "1 votes leave none for": ["train", *audio, "--votes", folder / "one.jsonl"],
+        "which are called 0.wav, 1.wav, 10.wav and 9 more; missing are x, y": [*evaluate, folder / "gone.jsonl"],
+        "1 votes on 1 pair of clips leave none for": ["train", *audio, "--votes", folder / "one.jsonl"],
         "holds no audio": ["train", "--audio", folder / "empty", "--votes", work / "train.jsonl"],
         "does not describe a reward": ["probe", folder / "damaged", work / "audio"],
         "no audio under": ["probe", "embedded", folder / "empty"],

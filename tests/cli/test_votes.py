@@ -130,7 +130,7 @@ def test_check_says_what_votes_lack(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "x0.wav").write_bytes(layouts.wav(300))
     (doubt,) = votes_command("check", file, "--audio", tmp_path / "clips")["doubts"]
-    assert doubt.startswith("9 clips are not in") and doubt.endswith("y0, x1, y1, x2, y2 and 4 more")
+    assert doubt.startswith("9 clips are not in") and doubt.endswith("y0, x1, y1, x2, y2, x3, y3, x4, y4")
 
 
 def test_a_data_set_without_a_network_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

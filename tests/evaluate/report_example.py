@@ -84,16 +84,20 @@ def example(
     rng = np.random.default_rng(0)
     lifts = [0.0, 0.3, 0.6, 0.58, 1.1]
     stages = [
-        StageResult(key, title, scores(rng, prompts, lift, utility), "no score" if lift == 0.0 else "score 1.5")
+        StageResult(
+            key, title, scores(rng, prompts, lift, utility), "no score" if lift == 0.0 else "score 1.5",
+            model=Path("/my runs/demo", "sft" if key == "baseline" else key),
+            options=("--set", "sampling.score=null") if key == "baseline" else (),
+        )
         for (key, title), lift in zip(STAGES, lifts, strict=True)
-    ]
+    ]  # fmt: skip
     samples = []
     for row in range(players):
         audio = {}
         for place, (key, _) in enumerate(STAGES):
             audio[key] = folder / f"{key}-{row}.wav"
             write_wav(audio[key], clip(100 * row + place, seconds), RATE)
-        samples.append(Sample(row, audio))
+        samples.append(Sample(row, audio, {"genre": "house", "tempo": f"{120 + row} bpm"} if utility else {}))
     steps = np.arange(0, 600, 5)
     loss = 0.6 + 0.8 * np.exp(-steps / 150) + rng.normal(0.0, 0.06, len(steps))
     accuracy = 0.5 + 0.3 * (1 - np.exp(-steps / 200)) + rng.normal(0.0, 0.05, len(steps))
@@ -114,6 +118,7 @@ def example(
             peak_memory=3_120_000_000,
             machine={"processor": "x86_64", "cores": "2", "memory": "16.4 GB", "system": "Linux 6.1"},
             versions={"plaudit": "0.1.0", "python": "3.12.3", "torch": "2.12.0+cpu"},
+            folder="/my runs/demo",
             step_seconds={"corpus": 34.0, "reward": 61.0, "SFT": 402.0, "evaluation": 95.0},
         ),
         stages=stages,

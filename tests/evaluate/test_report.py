@@ -16,13 +16,15 @@ from plaudit.audio import write_wav
 from plaudit.errors import RunError
 from plaudit.evaluate.compare.pairing import pair
 from plaudit.evaluate.compare.systems import read_systems
-from plaudit.evaluate.report.data import ReportData, Sample, read_curves
+from plaudit.evaluate.report.data import ReportData, Sample, StageResult, read_curves
 from plaudit.evaluate.report.page import write_report
 from plaudit.evaluate.report.plots import DARK, LIGHT, darkened, name_points, running_mean
-from plaudit.evaluate.report.wording import number, percent
+from plaudit.evaluate.report.recommendation import Recommendation, recommend
+from plaudit.evaluate.report.results import summarize
+from plaudit.evaluate.report.wording import number, percent, reward_finding
 from plaudit.evaluate.sweeps.score import Sweep
 from tests.browser import chromium
-from tests.evaluate.report_example import CAPTIONS, RATE, STAGES, example, scores
+from tests.evaluate.report_example import CAPTIONS, RATE, clip, example, scores
 
 
 class Page(HTMLParser):
@@ -181,7 +183,7 @@ def test_charts_have_the_colours_of_the_page_and_can_be_kept(report: Path, page:
 def test_tables_can_be_kept_as_csv(report: Path, page: Page, data: ReportData) -> None:
     results = json.loads((report / "report.json").read_text())
     tables = {name: list(csv.DictReader(held(page, name).splitlines())) for name in page.files if name.endswith("csv")}
-    assert set(tables) == {f"{n}.csv" for n in ("stages", "changes", "sweeps", "clips", "reliability", "corpus", "run")}
+    assert set(tables) == {f"{n}.csv" for n in ("stages", "changes", "sweeps", "reliability", "corpus", "run")}
     told = {(row["stage"], row["metric"]): float(row["value"]) for row in tables["stages.csv"] if row["value"]}
     changed = {(row["stage"], row["metric"]): row for row in tables["changes.csv"]}
     for stage in results["stages"]:
@@ -191,16 +193,105 @@ def test_tables_can_be_kept_as_csv(report: Path, page: Page, data: ReportData) -
             row = changed[stage["key"], change["metric"]]
             assert float(row["low"]) == change["difference"]["low"]
             assert row["hedges_g"] == ("" if change["effect"] is None else str(change["effect"]["g"]))
-    clips = {(row["system"], row["id"]): row for row in tables["clips.csv"]}
+    with (report / "clips.csv").open(newline="") as file:
+        clips = {(row["system"], row["id"]): row for row in csv.DictReader(file)}
     assert float(clips["sft", "0003"]["reward"]) == data.stages[1].scores.reward[3]
     assert clips["sft", "0005"]["concepts"] == ""  # a prompt that names none
     assert len(tables["sweeps.csv"]) == 2 * 7 * 7
 
 
-def test_the_tables_are_read_by_the_comparison_of_systems(page: Page, tmp_path: Path) -> None:
-    (tmp_path / "clips.csv").write_text(held(page, "clips.csv"))
-    pairing = pair(read_systems([tmp_path / "clips.csv"]))
-    assert pairing.systems == [key for key, _ in STAGES] and len(pairing.prompts) == 24
+def test_the_comparison_of_systems_reads_the_clips_and_finds_their_files(data: ReportData, tmp_path: Path) -> None:
+    stages = [replace(stage, clips=tmp_path / "run" / f"clips-{stage.key}") for stage in data.stages[:2]]
+    for stage in stages:
+        write_wav(tmp_path / "run" / f"clips-{stage.key}" / "0003.wav", clip(3, 0.2), RATE)
+    index = write_report(ReportData(run=data.run, stages=stages), tmp_path / "run" / "report")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    pairing = pair(read_systems([tmp_path / "moved" / "report"]))
+    assert pairing.systems == ["baseline", "sft"] and len(pairing.prompts) == 24
+    file = pairing.prompts[3].clips["sft"][0].file
+    assert file is not None and file.resolve() == tmp_path.resolve() / "moved" / "clips-sft" / "0003.wav"
+    assert 'href="clips.csv"' in (tmp_path / "moved" / "report" / index.name).read_text()
+
+
+def recommended(data: ReportData, stages: list[StageResult]) -> Recommendation:
+    found = recommend(with_stages := replace(data, stages=stages), summarize(with_stages))
+    assert found is not None
+    return found
+
+
+def test_the_stage_of_the_highest_truth_is_recommended_with_commands(page: Page, data: ReportData) -> None:
+    text = plain(page.text)
+    means = {stage.key: stage.scores.utility.mean() for stage in data.stages}
+    best = max(means, key=means.__getitem__)
+    use = recommended(data, data.stages)
+    assert use.key == best and f"Use this model: {use.title}" in text and use.reason in text
+    command = f"plaudit generate 'slow sad piano in a minor key' --model '/my runs/demo/{best}' -o clips"
+    assert command == use.command and command in text
+    assert "plaudit compare '/my runs/demo' OTHER-RUN" in text and f"backbone.start_from=/my runs/demo/{best}'" in text
+    assert page.text.count("recommended") == 2  # of each prompt, one player
+    assert "highest mean true utility" in use.reason and "against Baseline" in use.reason
+
+
+def test_a_lead_within_chance_is_said_and_the_baseline_is_asked_for_no_score(data: ReportData) -> None:
+    rng = np.random.default_rng(1)
+    utilities = {"baseline": 0.0, "sft": 0.0, "expert": -9.0, "cross": -9.0, "crpo": 9.0}
+    stages = []
+    for stage in data.stages:
+        utility = utilities[stage.key] + rng.normal(0.0, 1.0, 24)
+        utility += {"baseline": 0.05, "sft": 0.0}.get(stage.key, 0.0) - utility.mean() + utilities[stage.key]
+        stages.append(replace(stage, scores=replace(stage.scores, utility=utility)))
+    stages[-1] = replace(stages[-1], model=None)  # clips of no model's own
+    use = recommended(data, stages)
+    assert use.key == "baseline" and "--set sampling.score=null" in use.command
+    assert "Its lead over SFT is +0.050" in use.reason and use.reason.endswith("which is within chance.")
+
+
+def test_without_a_truth_a_reward_that_cost_something_is_passed_over(data: ReportData) -> None:
+    rng = np.random.default_rng(2)
+
+    def stage(place: int, reward: float, clap: float) -> StageResult:
+        found = data.stages[place]
+        level = np.linspace(-1, 1, 24)
+        values = {"reward": reward + level + rng.normal(0, 0.1, 24), "clap": clap + rng.normal(0, 0.02, 24)}
+        return replace(found, scores=replace(found.scores, utility=None, concepts=None, **values))
+
+    stages = [stage(0, 0.0, 0.3), stage(1, 0.5, 0.3), stage(2, 2.0, 0.1)]
+    use = recommended(data, stages)
+    assert use.key == "sft" and "Expert iteration has more reward, but its CLAP score got worse." in use.reason
+    assert "listen before you rely on it" in use.reason
+    assert recommended(data, [stages[0], stages[2]]).key == "baseline"
+    assert recommended(data, [replace(stages[0], model=None), stages[2]]).key == "expert"  # nothing else is left
+
+
+def test_listening_and_use_come_first_and_everything_can_be_reached(report: Path, page: Page, tmp_path: Path) -> None:
+    text = (report / "index.html").read_text()
+    order = re.findall(r'<h2 id="([a-z]+)"', text)
+    assert order[:3] == ["use", "listen", "stages"]
+    assert [reference for reference in page.references if reference.startswith("#")] == [f"#{key}" for key in order]
+    assert "genre house" in plain(page.text) and "true utility" in plain(page.text)
+    shares = [float(share) for share in re.findall(r'style="--share: ([0-9.]+)"', text)]
+    assert shares == [0.11, 0.09, 0.1, 0.08, 0.1]
+    with chromium(tmp_path / "profile") as browser:
+        browser.open(report / "index.html", 1280, 800)
+        bottom = browser.evaluate("document.querySelector('audio').getBoundingClientRect().bottom")
+        bars = "[...document.querySelectorAll('.track span')].map(e => e.offsetWidth / e.parentElement.offsetWidth)"
+        widths = browser.evaluate(bars)
+        assert 0 < bottom < 800
+        assert widths == pytest.approx(shares, abs=0.01)
+
+
+def test_more_prompts_than_a_screen_holds_are_folded_away(data: ReportData, tmp_path: Path) -> None:
+    many = replace(data, samples=[*data.samples, *data.samples, data.samples[0]])
+    html = write_report(many, tmp_path / "report").read_text()
+    assert "2 more prompts" in html and html.count("<article") == 5
+    assert html.index('<details class="more">') > [m.start() for m in re.finditer("<article", html)][2]
+
+
+def test_a_reward_like_a_coin_is_said_to_be_one(data: ReportData) -> None:
+    assert data.reward is not None
+    coin = replace(data, reward=replace(data.reward, accuracy_low=0.49))
+    assert "no better than chance" in reward_finding(summarize(coin))
+    assert "chance" not in reward_finding(summarize(data))
 
 
 def test_effects_and_concepts_are_over_the_clips_that_have_them(report: Path, data: ReportData) -> None:

@@ -63,6 +63,15 @@ def test_exchanging_the_sides_of_every_vote_changes_nothing(rows: list[tuple[int
     }
 
 
+def test_votes_of_unknown_systems_say_nothing_of_systems() -> None:
+    unknown = [ScoredVote("", "", "two", 1.0, 0.0, 1.0), ScoredVote("x", "", "two", 1.0, 0.0, 1.0)]
+    found = evaluate_votes([*TABLE, *unknown])
+    assert found.overall.votes == len(TABLE) + 2 and found.same_system == 1
+    assert found.pairs == evaluate_votes(TABLE).pairs and found.systems == evaluate_votes(TABLE).systems
+    alone = evaluate_votes([ScoredVote("", "", "", 1.0, 0.0, 1.0)])
+    assert (alone.pairs, alone.systems, alone.same_system) == ([], [], 0)
+
+
 def test_scored_votes_come_back_as_they_were_written(tmp_path: Path) -> None:
     write_scored_votes(tmp_path / "scores.csv", TABLE)
     assert read_scored_votes(tmp_path / "scores.csv") == TABLE

@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 
 from plaudit.audio import write_wav
 from plaudit.errors import CorpusError, VoteError
-from plaudit.reward.clips import clip_files, present_votes
+from plaudit.reward.clips import clip_files, named_files, present_votes
 from plaudit.reward.features import RewardFeatures
-from plaudit.reward.inputs import hear_votes, training_votes
+from plaudit.reward.inputs import hear_training_votes, hear_votes
 from plaudit.reward.votes import write_votes
+from plaudit.types import Vote
 from tests.reward.taste import CLAP, MERT, votes, wave
 
 
@@ -80,9 +81,29 @@ def test_votes_are_kept_exactly_where_both_clips_are_there(there: set[int]) -> N
 
 
 def test_missing_clips_are_told_in_one_line_with_their_number(tmp_path: Path) -> None:
-    files = {str(n): Path() for n in range(20)}
+    files = {str(n): Path() for n in range(15)}
     told = present_votes([votes(200, 0), votes(9, 1)], files).told
-    assert told.startswith("20 clips are missing (") and " and 15 more); " in told
+    assert told.startswith("25 clips are missing (") and " and 5 more); " in told and told.count(",") == 19
+
+
+def test_votes_may_name_clips_by_their_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folder_of(tmp_path / "work" / "music", ["1", "2"])
+    absolute = str(folder / "2.wav")
+    for where in (tmp_path, tmp_path / "work"):
+        monkeypatch.chdir(where)
+        files = named_files(folder, ["1", "music/1.wav", absolute, "music/3.wav", "work/music/1.wav"])
+        assert files["music/1.wav"].resolve() == folder / "1.wav" and files[absolute] == folder / "2.wav"
+        assert "music/3.wav" not in files and ("work/music/1.wav" in files) == (where == tmp_path)
+
+
+def test_votes_whose_clips_are_gone_leave_no_part_empty(tmp_path: Path) -> None:
+    audio = folder_of(tmp_path / "audio", [str(n) for n in range(9)])
+    made = [Vote(f"{n}", f"p{n}", f"{n % 12}", f"{(n * 5 + 1) % 12}", "a", "", "", "", "") for n in range(12)]
+    write_votes(tmp_path / "votes.csv", made)
+    heard = hear_training_votes([tmp_path / "votes.csv"], audio, RewardFeatures(CLAP, MERT), tmp_path / "features")
+    kept = {vote.id for part in heard.votes for vote in part}
+    assert all(heard.votes) and kept == {v.id for v in made if int(v.a) < 9 and int(v.b) < 9}
+    assert heard.told[0].startswith("3 clips are missing (")
 
 
 def test_every_clip_is_heard_once_and_bad_audio_is_told(tmp_path: Path) -> None:
@@ -93,7 +114,7 @@ def test_every_clip_is_heard_once_and_bad_audio_is_told(tmp_path: Path) -> None:
     heard = hear_votes(parts, audio, encoders, features)
     named = {clip for part in heard.votes for vote in part for clip in (vote.a, vote.b)}
     assert len(heard.store) == len(named) - 1 and heard.store.features.blocks == ("clap_audio", "audio", "clap_text")
-    assert "1 clips are missing (38)" in heard.told[0] and "1 clips could not be heard" in heard.told[-1]
+    assert "1 clip is missing (38)" in heard.told[0] and "1 clips could not be heard" in heard.told[-1]
     shards = {path: path.stat().st_mtime_ns for path in features.glob("*.safetensors")}
     again = hear_votes(parts, audio, RewardFeatures(CLAP, MERT), features)
     assert again.votes == heard.votes
@@ -101,10 +122,13 @@ def test_every_clip_is_heard_once_and_bad_audio_is_told(tmp_path: Path) -> None:
 
 
 def test_one_file_is_split_and_three_are_taken_as_they_are(tmp_path: Path) -> None:
+    audio, encoders = folder_of(tmp_path / "audio", [str(n) for n in range(40)]), RewardFeatures(CLAP, MERT)
     files = [tmp_path / f"{name}.jsonl" for name in "abc"]
     for number, file in enumerate(files):
         write_votes(file, votes(10 + number, number))
-    assert [len(part) for part in training_votes(files)] == [10, 11, 12]
-    write_votes(files[0], [v for n in range(200) for v in [votes(1, n)[0]]])
+    heard = hear_training_votes(files, audio, encoders, tmp_path / "features")
+    assert [len(part) for part in heard.votes] == [10, 11, 12] and heard.told == []
+    split = hear_training_votes(files[:1], audio, encoders, tmp_path / "features")
+    assert all(split.votes) and sum(map(len, split.votes)) == 10
     with pytest.raises(VoteError, match="2 files of votes; give one"):
-        training_votes(files[:2])
+        hear_training_votes(files[:2], audio, encoders, tmp_path / "features")

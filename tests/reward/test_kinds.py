@@ -6,11 +6,14 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import plaudit
 from plaudit import hub
+from plaudit.cli.main import app
 from plaudit.errors import AudioError, ModelError
 from plaudit.reward.clap_cosine import CLAPCosine, save_clap_cosine
 from plaudit.reward.kinds import Sources, read_reward
@@ -129,3 +132,70 @@ def test_an_installed_reward_is_found_by_its_name(tmp_path: Path) -> None:
         hub.load_reward_model("nothing")
     with pytest.raises(ModelError, match=r"no model 'taste': .* broken, embedded, embedded-clap, nothing, peak"):
         hub.load_reward_model("taste")
+
+
+def test_a_reward_in_code_of_the_working_folder_is_named_by_module_and_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_peak.py").write_text(PACKAGE)
+    monkeypatch.delitem(sys.modules, "my_peak", raising=False)
+    path = list(sys.path)
+    reward = plaudit.load_reward("my_peak:Peak")
+    assert reward.score(WAVES[:1], 8000, [""]).tolist() == [WAVES[0].abs().max().item()]
+    assert sys.path == path
+    for name, said in {
+        "my_peak:broken": "'my_peak:broken' fails: .*no weights here",
+        "my_peak:nothing": "has no method score",
+        "my_peak:Absent": "'my_peak:Absent' fails: AttributeError",
+        "not_here:Peak": "No module named 'not_here'",
+    }.items():
+        with pytest.raises(ModelError, match=said):
+            hub.load_reward_model(name)
+    before = hub.reward_digest("my_peak:Peak")
+    (tmp_path / "my_peak.py").write_text(PACKAGE + "\n# changed\n")
+    assert before not in ("none", hub.reward_digest("my_peak:Peak")) and hub.reward_digest("not_here:Peak") == "none"
+
+
+def test_every_command_takes_a_reward_in_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "their_peak.py").write_text(PACKAGE)
+    (tmp_path / "clips").mkdir()
+    clips = [str(clip.file) for clip in a_folder(tmp_path / "clips", 2)]
+    for command in (["score", *clips], ["rank", *clips], ["reward", "probe"]):
+        named = ["their_peak:Peak", *clips] if "probe" in command else ["--reward", "their_peak:Peak"]
+        arguments = [*command, *named]
+        done = CliRunner().invoke(app, [*arguments, "--json"])
+        assert done.exit_code == 0 and not done.exception, (command, done.exception)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int16])
+def test_arrays_score_as_tensors_do(kind: type) -> None:
+    scale = 32767 if kind is np.int16 else 1
+    arrays = [(wave.numpy() / wave.abs().max().item() * 0.9 * scale).astype(kind) for wave in WAVES[:3]]
+    tensors = [torch.from_numpy(a.astype(np.float32)) / (32768 if kind is np.int16 else 1) for a in arrays]
+    for reward in (a_jury(), CLAPCosine(CLAP)):
+        assert torch.equal(reward.score(arrays, 8000, PROMPTS[:3]), reward.score(tensors, 8000, PROMPTS[:3]))
+    both = np.stack([arrays[0], arrays[0]])
+    assert a_jury().score(both, 8000, PROMPTS[:2]).shape == (2,)
+    with pytest.raises(AudioError, match="clip 1 is silent"):
+        a_jury().score([arrays[0], np.zeros(9000, kind)], 8000, PROMPTS[:2])
+
+
+def test_a_reward_of_somebody_may_return_arrays_and_its_faults_are_one_line(tmp_path: Path) -> None:
+    class Mine:
+        def __init__(self, returned: object) -> None:
+            self.returned = returned
+
+        def score(self, waves: list[torch.Tensor], rate: int, prompts: list[str]) -> object:
+            if isinstance(self.returned, Exception):
+                raise self.returned
+            return self.returned
+
+    (tmp_path / "clips").mkdir()
+    clips = a_folder(tmp_path / "clips", 1)[:1]
+    for returned in ([0.5], np.array([0.5]), torch.tensor([0.5])):
+        assert score_clips(clips, Mine(returned))[0].score == 0.5  # type: ignore[arg-type]
+    for returned in (KeyError("weights"), ["good"], None):
+        with pytest.raises(ModelError, match=r"Mine\.score fails: .*correct the reward's code"):
+            score_clips(clips, Mine(returned))  # type: ignore[arg-type]

@@ -1,10 +1,11 @@
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plaudit.errors import VoteError
+from plaudit.errors import CorpusError, VoteError
 from plaudit.reward.votes import VoteSplit, read_votes, split_votes, write_votes
 from plaudit.types import Vote
 
@@ -20,6 +21,7 @@ def test_votes_come_back_as_they_were_written(tmp_path: Path, suffix: str) -> No
     assert read_votes(tmp_path / f"votes{suffix}") == votes
 
 
+GOOD_ROWS = [{"id": "1", "prompt": "", "a": "x", "b": "y", "winner": "a"}] * 2
 GOOD = '{"id":"1","prompt":"","a":"x","b":"y","winner":"a","system_a":"","system_b":"","source":"","listener":""}\n'
 
 
@@ -44,8 +46,41 @@ def test_a_bad_record_is_named_by_line_and_field(tmp_path: Path, text: str, mess
 
 
 def test_a_csv_that_lacks_a_column_says_which(tmp_path: Path) -> None:
-    (tmp_path / "votes.csv").write_text("id,prompt,a,b\n1,p,x,y\n")
-    with pytest.raises(VoteError, match="line 2: field 'winner' is missing"):
+    (tmp_path / "votes.csv").write_text("id,prompt,b\n1,p,y\n")
+    with pytest.raises(CorpusError, match="has no column 'a', 'winner'; its columns are 'id', 'prompt', 'b'"):
+        read_votes(tmp_path / "votes.csv")
+
+
+def test_prompt_two_clips_and_the_winner_are_enough(tmp_path: Path) -> None:
+    (tmp_path / "votes.csv").write_text(
+        'winner, prompt, a, b\nA,"slow, sad piano",one.wav,two.wav\nboth good,,two.wav, three.wav\n B ,x,1,2\n'
+    )
+    assert read_votes(tmp_path / "votes.csv") == [
+        Vote("1", "slow, sad piano", "one.wav", "two.wav", "a", "", "", "", ""),
+        Vote("2", "", "two.wav", "three.wav", "tie", "", "", "", ""),
+        Vote("3", "x", "1", "2", "b", "", "", "", ""),
+    ]
+    (tmp_path / "votes.jsonl").write_text('{"prompt": "p", "a": "x", "b": "y", "winner": "a", "id": null, "more": 1}\n')
+    assert read_votes(tmp_path / "votes.jsonl") == [Vote("1", "p", "x", "y", "a", "", "", "", "")]
+
+
+def test_everything_that_is_wrong_is_in_one_line(tmp_path: Path) -> None:
+    bad = [*GOOD_ROWS, {"prompt": "p", "a": "x"}, {"prompt": "p", "a": "x", "b": "x", "winner": "c"}, 3]
+    (tmp_path / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bad))
+    with pytest.raises(VoteError) as told:
+        read_votes(tmp_path / "votes.jsonl")
+    said = str(told.value)
+    assert "\n" not in said
+    for problem in (
+        "line 2: id '1' appears twice (first in line 1)",
+        "line 3: fields 'b', 'winner' are missing",
+        "line 4: field 'winner' must be a, b or tie, not 'c'",
+        "line 4: fields 'a' and 'b' name the same clip",
+        "line 5: a vote is an object with the fields prompt, a, b, winner",
+    ):
+        assert problem in said
+    (tmp_path / "votes.csv").write_text("prompt,a,b,winner\n" + "p,x,y,?\n" * 9)
+    with pytest.raises(VoteError, match=r"line 2: .* line 6: field 'winner' must .* and 4 more$"):
         read_votes(tmp_path / "votes.csv")
 
 
@@ -69,17 +104,22 @@ def disjoint(sets: list[set[str]]) -> bool:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 40), st.integers(41, 80)), min_size=20, max_size=60),
+    st.lists(
+        st.tuples(st.integers(0, 30), st.integers(0, 40), st.integers(41, 80)),
+        min_size=3, max_size=60, unique_by=lambda row: row[1:],
+    ),
     st.integers(0, 1000),
 )
-def test_no_prompt_and_where_it_says_so_no_clip_is_in_two_splits(rows: list[tuple[int, int, int]], seed: int) -> None:
+def test_no_part_is_empty_and_prompts_and_clips_are_apart_where_it_says_so(
+    rows: list[tuple[int, int, int]], seed: int
+) -> None:
     votes = [vote(n, f"p{p}" if p else "", f"c{a}", f"c{b}") for n, (p, a, b) in enumerate(rows)]
-    try:
-        split = split_votes(votes, 0.25, 0.25, seed)
-    except VoteError:
-        return
+    split = split_votes(votes, 0.25, 0.25, seed)
+    assert all(parts(split))
     assert sorted(v.id for part in parts(split) for v in part) == sorted(v.id for v in votes)
-    assert disjoint([{v.prompt for v in part if v.prompt} for part in parts(split)])
+    if split.prompts_apart:
+        assert disjoint([{v.prompt for v in part if v.prompt} for part in parts(split)])
+    assert ("prompts" in split.note, "clips" in split.note) == (not split.prompts_apart, not split.clips_apart)
     if split.clips_apart:
         assert disjoint([{clip for v in part for clip in (v.a, v.b)} for part in parts(split)])
 
@@ -95,12 +135,20 @@ def test_clips_are_kept_apart_where_prompts_do_not_tie_them_together() -> None:
 
 def test_a_clip_in_every_vote_leaves_prompts_apart_only() -> None:
     split = split_votes([vote(n, f"p{n}", "same", f"b{n}") for n in range(200)])
-    assert not split.clips_apart
+    assert split.prompts_apart and not split.clips_apart
     assert disjoint([{v.prompt for v in part} for part in parts(split)])
 
 
+def test_one_prompt_for_all_votes_leaves_clips_apart_only() -> None:
+    split = split_votes([vote(n, "calm piano", f"a{n}", f"b{n}") for n in range(30)])
+    assert all(parts(split)) and (split.prompts_apart, split.clips_apart) == (False, True)
+    assert "share prompts with training votes" in split.note
+    ring = split_votes([vote(n, "calm piano", f"{n}", f"{(n + 1) % 6}") for n in range(6)])
+    assert all(parts(ring)) and (ring.prompts_apart, ring.clips_apart) == (False, False)
+
+
 def test_too_few_votes_or_shares_without_sense_are_refused() -> None:
-    with pytest.raises(VoteError, match="leave none for"):
+    with pytest.raises(VoteError, match="2 votes on 1 pair of clips leave none for test; give votes on at least 3"):
         split_votes([vote(0), vote(1)])
     with pytest.raises(VoteError, match="must be shares"):
         split_votes([vote(0)], 0.5, 0.5)

@@ -17,11 +17,13 @@ import torch
 from plaudit.assets import read_json
 from plaudit.chain.data import shards
 from plaudit.chain.panel import probe_detector
+from plaudit.chain.results import held_out
 from plaudit.chain.runner import Context
 from plaudit.chain.sweeps.cells import read_cell
 from plaudit.chain.sweeps.score import cell_name, swept
 from plaudit.corpus.embedded.flaws import FLAWS
 from plaudit.corpus.embedded.probes import load_probes
+from plaudit.corpus.embedded.truth import Truth
 from plaudit.evaluate.concepts.error_rates import SHIPPED as RATES
 from plaudit.evaluate.concepts.error_rates import load_rates, rates_of
 from plaudit.evaluate.concepts.vocabulary import SHIPPED as VOCABULARY
@@ -64,7 +66,7 @@ def write_page(context: Context, folder: Path, shown: list[str], swept: list[str
     """Write the report of a run whose other steps are done."""
     recipe = context.recipe
     scores = {stage: StageScores.load(context.path(f"scores-{stage}")) for stage in shown}
-    stages = [StageResult(stage, TITLES[stage], scores[stage], _note(context, stage)) for stage in shown]
+    stages = [_stage_result(context, stage, scores[stage]) for stage in shown]
     data = ReportData(
         run=_run_facts(context),
         stages=stages,
@@ -78,6 +80,15 @@ def write_page(context: Context, folder: Path, shown: list[str], swept: list[str
         coverage_scale=_coverage_scale() if recipe.corpus.kind == "embedded" else None,
     )
     write_report(data, folder)
+
+
+def _stage_result(context: Context, stage: str, scores: StageScores) -> StageResult:
+    model: Path | None = context.path("sft" if stage == "baseline" else stage).resolve()
+    if stage == "finished":
+        model = None  # these are the last stage's clips
+    options = ("--set", "sampling.score=null") if stage == "baseline" else ()
+    note, clips = _note(context, stage), context.path(f"clips-{stage}")
+    return StageResult(stage, TITLES[stage], scores, note, clips, model, options)
 
 
 def _note(context: Context, stage: str) -> str:
@@ -110,6 +121,7 @@ def _run_facts(context: Context) -> RunFacts:
         },
         versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
         step_seconds={name: seconds[name] for name in context.keys if name in seconds},
+        folder=str(context.run.folder.resolve()),
     )
 
 
@@ -198,4 +210,23 @@ def _coverage_scale() -> tuple[float, float] | None:
 def _samples(context: Context, shown: list[str], count: int) -> list[Sample]:
     """Clips to listen to: the first prompts, which were drawn at random."""
     rows = range(min(context.recipe.evaluate.players, count))
-    return [Sample(row, {s: context.path(f"clips-{s}") / f"{row:04d}.wav" for s in shown}) for row in rows]
+    truths = held_out(context, context.recipe.evaluate.prompts).truths
+    return [
+        Sample(
+            row,
+            {stage: context.path(f"clips-{stage}") / f"{row:04d}.wav" for stage in shown},
+            {} if truths is None else _described(truths[row]),
+        )
+        for row in rows
+    ]
+
+
+def _described(truth: Truth) -> dict[str, str]:
+    """The piece that a prompt describes."""
+    return {
+        "genre": truth.genre,
+        "mood": truth.mood,
+        "instruments": ", ".join(truth.instruments),
+        "tempo": f"{truth.tempo} bpm",
+        "key": f"{truth.key} {truth.mode}",
+    }

@@ -49,7 +49,12 @@ def add_to(app: typer.Typer) -> None:
 
 def compare(
     systems: Annotated[
-        list[Path], typer.Argument(help="Folders of plaudit evaluate -o, or CSVs with id or prompt, and metrics.")
+        list[str],
+        typer.Argument(
+            metavar="SYSTEM...",
+            help="Runs, or RUN:STAGE for another than the last; folders of plaudit evaluate -o; or CSVs with id or "
+            "prompt, and metrics.",
+        ),
     ],
     metric: Metrics = None,
     by: PairBy = None,
@@ -67,8 +72,9 @@ def compare(
     The first system is what the others are held against. A CSV with a column `system` holds several; with a column
     `seed`, several clips of a prompt.
 
-    Example: plaudit compare evaluations/baseline evaluations/tuned -o comparison
+    Example: plaudit compare runs/baseline runs/tuned -o comparison
     """
+    from plaudit.chain.compared import systems_at
     from plaudit.evaluate.compare.page import results, write_comparison
     from plaudit.evaluate.compare.pairing import pair
     from plaudit.evaluate.compare.series import watch_series
@@ -78,11 +84,11 @@ def compare(
     from plaudit.evaluate.report.watch import parting_sentence
 
     margins = _margins(margin or [])
-    pairing = pair(read_systems(systems), metric, None if by is None else by.value, common)
+    pairing = pair(read_systems(systems, systems_at), metric, None if by is None else by.value, common)
     table = compared(pairing, margins)
     watched = watch_series(pairing) if series else []
     page = None if output is None else write_comparison(table, output, sort=sort, players=players, series=watched)
-    for note in pairing.notes:
+    for note in [*pairing.notes, *(f"not tested: {reason}" for reason in table.untested)]:
         progress_console.print(note, highlight=False, soft_wrap=True, markup=False)
     if csv is not None:
         rows = table.to_rows()
@@ -114,18 +120,18 @@ def _margins(told: list[str]) -> dict[str, float]:
 def _show(table: ComparisonTable) -> None:
     from plaudit.evaluate.report.wording import p_value, signed, span
 
-    shown = [
-        (
-            row.metric,
-            f"{row.second} - {row.first}",
-            f"{signed(row.difference.mean)} {span(row.difference)}",
-            p_value(row.p_holm).removeprefix("p = ").removeprefix("p "),
-            signed(row.effect.g, 2),
-            row.verdict,
-            row.prompts_needed or "none is enough",
-        )
-        for row in table.rows
-    ]
-    columns = ("metric", "systems", "difference, 95 %", "corrected p", "effect g", "verdict", "prompts needed")
-    seeds = f", {table.pairing.seeds} seeds each" if table.pairing.seeds > 1 else ""
-    show_table(f"{len(table.pairing.prompts)} prompts{seeds}", columns, shown)
+    pairing = table.pairing
+    seeds = f", {pairing.seeds} seeds each" if pairing.seeds > 1 else ""
+    for first, second in dict.fromkeys((row.first, row.second) for row in table.rows):
+        shown = [
+            (
+                row.metric,
+                f"{signed(row.difference.mean)} {span(row.difference)}",
+                p_value(row.p_holm).removeprefix("p = ").removeprefix("p "),
+                row.verdict,
+                row.prompts_needed or "none is enough",
+            )
+            for row in table.of_pair(first, second)
+        ]
+        columns = ("metric", "difference, 95 %", "corrected p", "verdict", "prompts needed")
+        show_table(f"{second} minus {first}: {len(pairing.prompts)} prompts{seeds}", columns, shown)

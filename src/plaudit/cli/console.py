@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +29,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plaudit.cli.time_left import TimeLeft, as_text
+from plaudit.files import path_in
 from plaudit.writing import write_atomically
 
 
@@ -40,6 +43,9 @@ result_console = literal_console()
 
 EngineName = Annotated[str, typer.Option("--engine", help="local: this process. ray: many, here or on a cluster.")]
 Address = Annotated[str | None, typer.Option("--ray-address", help="A Ray cluster's. Default: one is started here.")]
+
+FILE_COLUMNS = ("file", "copy")
+"""Columns of tables that hold paths."""
 
 LOSSLESS = "plaudit.lossless"
 """The name of the error handler of output streams."""
@@ -147,6 +153,24 @@ def complain(line: str) -> None:
     progress_console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
+def say(line: str) -> None:
+    """A line of results on standard output."""
+    result_console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def as_invoked(command: str) -> str:
+    """A command that begins with `plaudit`, as the shell that this process was started from finds it."""
+    program = Path(sys.argv[0])
+    if program.name != "plaudit":
+        return command.replace("plaudit", f"{shlex.quote(sys.executable)} -m plaudit", 1)
+    found = shutil.which("plaudit")
+    if found is not None and Path(found).resolve() == program.resolve():
+        return command
+    place, here = program.absolute(), Path.cwd()
+    name = place.relative_to(here) if place.is_relative_to(here) else place
+    return command.replace("plaudit", shlex.quote(str(name)), 1)
+
+
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on standard output; numbers with three decimals."""
     table = Table(title=title)
@@ -158,7 +182,12 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 
 
 def show_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """CSV with a header line: to a file, whole or not at all, or to standard output where `path` is `-`."""
+    """CSV with a header line: to a file, whole or not at all, or to standard output where `path` is `-`.
+
+    In a file the paths in FILE_COLUMNS are relative to its folder, or absolute.
+    """
+    if path != Path("-"):
+        rows = [{**row, **{c: path_in(path.parent, row[c]) for c in FILE_COLUMNS if row.get(c)}} for row in rows]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()

@@ -83,7 +83,7 @@ def evaluate(
         references, told, contents = references_at(reference, judges.listeners, kept)
         if export_reference is not None:
             export_references(export_reference, references, with_embeddings)
-        settings = _settings(judges, {"reward": reward, "clap": clap, "clips": str(clips)}, references, rates)
+        settings = _settings(judges, {"reward": reward, "clap": clap, "clips": str(clips.resolve())}, references, rates)
         with ConsoleReporter().progress("evaluating") as advance:
             found = evaluate_clip_set(
                 asked, judges, references, settings, wanted=metric, scores=scores, embeddings=kept, progress=advance
@@ -160,11 +160,16 @@ def _settings(
         "reward_identity": getattr(judges.reward, "identity", None),
         "clap_digest": judges.clap.digest,
         "embeddings": {one.name: one.digest for one in judges.listeners},
-        "reference": [{"embedding": r.embedding, "clips": r.clips, "source": r.source} for r in references],
+        "reference": [{"embedding": r.embedding, "clips": r.clips, "source": _absolute(r.source)} for r in references],
         "detector": judges.detector.identity,
         "vocabulary": judges.vocabulary.digest,
         "detector_errors": None if rates is None else rates.told(),
     }
+
+
+def _absolute(source: str) -> str:
+    """A file or folder by its absolute path, any other text as it is."""
+    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 def _show(found: Evaluation, rates: ErrorRates | None, output: Path | None, csv: Path | None, json: bool) -> None:

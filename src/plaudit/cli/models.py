@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plaudit.cli.console import ConsoleReporter, progress_console, result_console, show_json, show_table
+from plaudit.cli.console import ConsoleReporter, progress_console, result_console, say, show_json, show_table
 from plaudit.cli.help import App
 
 if TYPE_CHECKING:
@@ -47,17 +48,19 @@ def list_models(json: Json = False) -> None:
                 for name, release in RELEASES.items()
             ]
         )
-    rows = []
+    width = min(result_console.width, 100)
     for name, release in RELEASES.items():
-        licence = release.licence + (", gated" if release.gated else "")
         size = "" if release.megabytes is None else f"{release.megabytes} MB"
-        rows.append((name, "yes" if here[name] else "", release.purpose, size, licence, release.source))
-    columns = ("model", "here", "for", "size", "licence", "from")
+        state = "fetched" if here[name] else ""
+        say(f"{name:<20}{size:<10}{state}".rstrip())
+        licence = release.licence + (", gated" if release.gated else "")
+        for line in (release.purpose, f"licence {licence}", f"from {release.source}"):
+            say(textwrap.fill(line, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False))
     try:
         place = f"yours are in {models_home()}"
     except ModelError as error:
         place = str(error)
-    show_table(f"Released models ({place})", columns, rows)
+    say(f"plaudit models fetch NAME brings one; {place}")
 
 
 @app.command()

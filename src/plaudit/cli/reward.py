@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plaudit.cli import reward_training
+from plaudit.cli import reward_evaluation, reward_training
 from plaudit.cli.console import progress_console, result_console, show_json, show_table
 from plaudit.cli.help import App
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 app = App(help="Rewards: training, evaluation and calibration.", no_args_is_help=True)
 reward_training.add_to(app)
+reward_evaluation.add_to(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from plaudit.cli.console import ConsoleReporter, result_console, show_json
+from plaudit.cli.console import ConsoleReporter, as_invoked, say, show_json
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Run folder. Default: runs/<recipe name>.")]
 Changes = Annotated[
@@ -82,14 +82,20 @@ def report(
 
 
 def _say(made: Path, json: bool) -> None:
-    """Where the step is that was asked for; of the report, its page, and its watch over the reward."""
+    """Where the step is that was asked for; of the report, its page, its watch over the reward, and how to go on."""
     from plaudit.assets import read_json
 
-    path = made / "index.html" if made.name == "report" else made
-    watch = read_json(made / "report.json")["watch"] if made.name == "report" else ""
-    if json:
-        show_json({made.name: str(path.resolve())} | ({"watch": watch} if watch else {}))
+    if made.name != "report":
+        show_json({made.name: str(made.resolve())}) if json else say(f"{made.name.capitalize()}: {made.resolve()}")
         return
-    for line in (f"{made.name.capitalize()}: {path.resolve()}", watch):
-        if line:
-            result_console.print(line, soft_wrap=True, highlight=False, markup=False)
+    page, numbers = (made / "index.html").resolve(), read_json(made / "report.json")
+    watch, use = numbers["watch"], numbers.get("recommended")
+    if json:
+        command = {} if use is None else {"model": use["key"], "command": use["command"]}
+        show_json({"report": str(page)} | ({"watch": watch} if watch else {}) | command)
+        return
+    say(f"Report: {page}")
+    if use is not None:
+        say(f"Use the model of {use['title']}: {as_invoked(use['command'])}")
+    if watch:
+        say(watch)

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write the result as CSV to this file; - prints it.")]
-RewardName = Annotated[str, typer.Option("--reward", help="A known or installed reward, or a reward folder.")]
+RewardName = Annotated[
+    str, typer.Option("--reward", help="A known or installed reward, a reward folder, or MODULE:CLASS of your own.")
+]
 Paths = Annotated[
     list[Path] | None, typer.Argument(help="Audio files, folders of them, or - for a list of paths on standard input.")
 ]

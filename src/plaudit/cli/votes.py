@@ -87,15 +87,17 @@ def check(
 
     Example: plaudit votes check votes/votes.jsonl --audio votes/clips.csv
     """
-    from plaudit.reward.checks import LISTED, doubts, missing_clips, summary
-    from plaudit.reward.clips import clip_files
+    from plaudit.errors import listed
+    from plaudit.reward.checks import doubts, missing_clips, summary
+    from plaudit.reward.clips import named_files
     from plaudit.reward.votes import read_votes
 
     votes = read_votes(file)
     found = doubts(votes)
-    if audio is not None and (missing := missing_clips(votes, clip_files(audio))):
-        more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
-        found.append(f"{len(missing)} clips are not in {audio}: {', '.join(missing[:LISTED])}{more}")
+    if audio is not None:
+        named = [clip for vote in votes for clip in (vote.a, vote.b)]
+        if missing := missing_clips(votes, named_files(audio, named)):
+            found.append(f"{len(missing)} clips are not in {audio}: {listed(missing)}")
     if json:
         show_json(asdict(summary(votes)) | {"doubts": found})
     else:

@@ -1,8 +1,8 @@
 """What an evaluation leaves: one row per clip and one result per metric, as `clips.csv` and `summary.json`.
 
-`clips.csv` has the columns id, prompt, seed (where that of every clip is known) and file, then one per metric with a
-number where the clip has one, and last `error` where any clip has none. Two systems on the same prompts are compared by
-joining two such tables.
+`clips.csv` has the columns id, prompt, seed (where that of every clip is known) and file (relative to the folder of the
+table, or absolute), then one per metric with a number where the clip has one, and last `error` where any clip has none.
+Two systems on the same prompts are compared by joining two such tables.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from plaudit.assets import read_json, write_atomically, write_json
 from plaudit.errors import EvaluationError, ModelError
+from plaudit.files import path_in
 
 CLIPS, SUMMARY = "clips.csv", "summary.json"
 FORMAT = 1
@@ -99,14 +100,18 @@ class Evaluation:
         return {"format": FORMAT, "clips": counts, **asdict(self)}
 
     def save(self, folder: Path) -> None:
-        """Write `clips.csv` and, last, because its presence says that all is there, `summary.json`."""
-        columns, rows = self.table()
+        """Write `clips.csv` and, last, because its presence says that all is there, `summary.json`.
+
+        Files are named relative to `folder`, or by absolute paths.
+        """
+        placed = replace(self, rows=[replace(r, file=r.file and path_in(folder, r.file)) for r in self.rows])
+        columns, rows = placed.table()
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_atomically(folder / CLIPS, text.getvalue())
-        write_json(folder / SUMMARY, self.summary())
+        write_json(folder / SUMMARY, placed.summary())
 
     @classmethod
     def load(cls, folder: Path) -> Evaluation:

@@ -70,12 +70,16 @@ class RewardEvaluation:
 
 
 def evaluate_votes(votes: Sequence[ScoredVote], seed: int = 0) -> RewardEvaluation:
-    """All figures of scored votes; VoteError where every vote is a tie."""
+    """All figures of scored votes; VoteError where every vote is a tie.
+
+    A vote without the names of both systems counts in no figure of systems.
+    """
     margins = torch.tensor([vote.score_a - vote.score_b for vote in votes], dtype=torch.float64)
     targets = torch.tensor([vote.target for vote in votes], dtype=torch.float64)
     overall = reward_metrics(margins, targets, seed)
     absolute = margins.abs()
-    between = [vote for vote in votes if vote.system_a != vote.system_b]
+    known = [vote for vote in votes if vote.system_a and vote.system_b]
+    between = [vote for vote in known if vote.system_a != vote.system_b]
     quartiles = torch.quantile(absolute, torch.tensor([0.25, 0.5, 0.75]).double()).tolist()
     return RewardEvaluation(
         overall=overall,
@@ -84,7 +88,7 @@ def evaluate_votes(votes: Sequence[ScoredVote], seed: int = 0) -> RewardEvaluati
         systems=_systems(between, seed),
         spearman=_rank_agreement(between, seed),
         margins=MarginFigures(margins.mean().item(), absolute.mean().item(), tuple(quartiles)),
-        same_system=len(votes) - len(between),
+        same_system=len(known) - len(between),
     )
 
 

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from plaudit.reward.scored_votes import ScoredVote
 from plaudit.types import Vote
 
-LISTED = 5
-"""How many of the clips that are missing are named."""
-
 
 @dataclass(frozen=True)
 class VoteSummary:

@@ -14,7 +14,7 @@ from plaudit.errors import ModelError
 from plaudit.reward.features import CLAP_SECONDS, embed_batched
 from plaudit.reward.identity import identity_of, told_apart_by
 from plaudit.reward.kinds import Sources
-from plaudit.reward.recording import Recording, View
+from plaudit.reward.recording import Recording, View, Waves
 from plaudit.types import Embedder
 
 
@@ -30,7 +30,7 @@ class CLAPCosine:
         """A digest of its CLAP."""
         return identity_of("clap", told_apart_by(self.clap))
 
-    def score(self, waves: list[Tensor], rate: int, prompts: list[str]) -> Tensor:
+    def score(self, waves: Waves, rate: int, prompts: Sequence[str]) -> Tensor:
         """One score per clip [B]; AudioError for a clip that is empty, silent or not finite."""
         return self.score_recordings([Recording(w, rate, f"clip {i}") for i, w in enumerate(waves)], prompts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,9 @@ from torch import Tensor
 
 from plaudit.audio import SUFFIXES, audio_under, read_audio
 from plaudit.corpus.table import table_rows
-from plaudit.errors import CorpusError, VoteError
+from plaudit.errors import CorpusError, VoteError, listed
 from plaudit.files import find_file
 from plaudit.types import Vote
-
-NAMED_MISSING = 5
-"""Missing clips that a message names; of the others it gives the number."""
 
 
 def clip_files(source: Path) -> dict[str, Path]:
@@ -30,6 +27,22 @@ def clip_files(source: Path) -> dict[str, Path]:
     files = _table_files(source) if source.is_file() else _folder_files(source)
     spellings = [(unicodedata.normalize(form, id), path) for form in ("NFC", "NFD") for id, path in files.items()]
     return {**dict(spellings), **files}
+
+
+def named_files(source: Path, names: Iterable[str]) -> dict[str, Path]:
+    """The files of `clip_files`, and of those names that are paths of one of them.
+
+    A path is absolute, or relative to the working folder or to the folder that `source` is in.
+    """
+    files = clip_files(source)
+    known = {file.resolve() for file in files.values()}
+    for name in names:
+        if name not in files:
+            for folder in (Path(), source.parent):
+                place = find_file(name, folder)
+                if place is not None and place.resolve() in known:
+                    files[name] = place
+    return files
 
 
 def audio_loader(files: dict[str, Path]) -> Callable[[str], tuple[Tensor, int]]:
@@ -55,11 +68,10 @@ class PresentVotes:
         """One line about what is missing; empty where nothing is."""
         if not self.missing:
             return ""
-        more = len(self.missing) - NAMED_MISSING
-        rest = f" and {more} more" if more > 0 else ""
-        named = ", ".join(self.missing[:NAMED_MISSING])
-        missing = f"{len(self.missing)} clips are missing ({named}{rest})"
-        return f"{missing}; {self.left_out} votes that name them are left out"
+        what = "1 clip is missing" if len(self.missing) == 1 else f"{len(self.missing)} clips are missing"
+        votes = "1 vote that names" if self.left_out == 1 else f"{self.left_out} votes that name"
+        is_out = "is" if self.left_out == 1 else "are"
+        return f"{what} ({listed(self.missing)}); {votes} them {is_out} left out"
 
 
 def present_votes(parts: Sequence[Sequence[Vote]], files: dict[str, Path]) -> PresentVotes:
@@ -69,8 +81,12 @@ def present_votes(parts: Sequence[Sequence[Vote]], files: dict[str, Path]) -> Pr
     kept = [[vote for vote in votes if vote.a in files and vote.b in files] for votes in parts]
     for votes, left in zip(parts, kept, strict=True):
         if not left:
-            some = ", ".join(missing[:NAMED_MISSING])
-            raise VoteError(f"none of {len(votes)} votes names two clips that are there; check the audio (no {some})")
+            first_names = {file: name for name, file in reversed(files.items())}
+            there = listed([first_names[file] for file in dict.fromkeys(files.values())], 3)
+            raise VoteError(
+                f"none of {len(votes)} votes names two clips of the audio, which are called {there}; missing are "
+                f"{listed(missing)}"
+            )
     return PresentVotes(kept, missing, len(everything) - sum(map(len, kept)))
 
 

@@ -9,7 +9,7 @@ import torch
 
 from plaudit.errors import VoteError
 from plaudit.reward.features import RewardFeatures
-from plaudit.reward.metrics import RewardMetrics, reward_metrics
+from plaudit.reward.metrics import CHANCE_LOSS, RewardMetrics, reward_metrics
 from plaudit.reward.scorer import TuneJury
 from plaudit.reward.store import FeatureStore
 from plaudit.reward.training import (
@@ -64,6 +64,17 @@ class FittedReward:
     history: RewardHistory
     metrics: RewardMetrics
     validation_loss: float
+
+    @property
+    def chance_signs(self) -> list[str]:
+        """What says that it predicts held-out votes no better than chance, a phrase each; empty where nothing does."""
+        signs, metrics = [], self.metrics
+        if metrics.accuracy_low <= 0.5:
+            interval = f"{metrics.accuracy_low:.3f} to {metrics.accuracy_interval[1]:.3f}"
+            signs.append(f"accuracy {metrics.accuracy:.3f} on {metrics.decided} votes, 95 % interval {interval}")
+        if self.validation_loss >= CHANCE_LOSS:
+            signs.append(f"validation loss {self.validation_loss:.3f}, that of a coin is {CHANCE_LOSS:.3f}")
+        return signs
 
 
 def fit_reward(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -49,11 +53,50 @@ def installed_rewards() -> dict[str, EntryPoint]:
 
 def load_installed(point: EntryPoint) -> Reward:
     """An installed package's reward; ModelError where the package fails or gives something else."""
+    return _called(point, f"installed reward {point.name!r} ({point.value})")
+
+
+def is_in_module(name: str) -> bool:
+    """Whether a reward is named by its place in Python code, as MODULE:CLASS."""
+    return re.fullmatch(r"[^\W\d][\w.]*:[^\W\d][\w.]*", name) is not None
+
+
+def load_from_module(name: str) -> Reward:
+    """The reward that MODULE:CLASS, or any callable there without arguments, returns.
+
+    Modules are looked for in the working folder too. ModelError where the module fails or gives something else.
+    """
+    with _importing_from_here():
+        return _called(EntryPoint(name, name, GROUP), f"reward {name!r}")
+
+
+def module_file(name: str) -> Path | None:
+    """The source file of a reward named as MODULE:CLASS, where it has one."""
+    with _importing_from_here():
+        try:
+            found = find_spec(name.partition(":")[0])
+        except (ImportError, ValueError):
+            found = None
+    return None if found is None or found.origin is None else Path(found.origin)
+
+
+@contextmanager
+def _importing_from_here() -> Iterator[None]:
+    """Find modules of the working folder, which an installed command would not, after all others."""
+    here = str(Path.cwd())
+    sys.path.append(here)
     try:
-        reward = point.load()()
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _called(point: EntryPoint, what: str) -> Reward:
+    try:
+        made = point.load()()
     except Exception as error:  # whatever a foreign package raises is for the user to take there
-        raise ModelError(f"installed reward {point.name!r} ({point.value}) fails: {error!r}; mend it") from error
-    if not callable(getattr(reward, "score", None)):
-        raise ModelError(f"installed reward {point.name!r} ({point.value}) has no method score; it is not a Reward")
-    typed: Reward = reward
+        raise ModelError(f"{what} fails: {error!r}; correct its code") from error
+    if not callable(getattr(made, "score", None)):
+        raise ModelError(f"{what} has no method score; it is not a Reward")
+    typed: Reward = made
     return typed

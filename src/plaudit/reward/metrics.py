@@ -11,12 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from scipy.stats import binomtest
 from torch import Tensor
 from torch.nn import functional
 
 from plaudit.errors import VoteError
 
 CALIBRATION_BINS = 10
+
+CHANCE_LOSS = math.log(2)
+"""Cross-entropy per vote of a coin."""
 
 
 def decided(margins: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,6 +95,15 @@ class RewardMetrics:
     calibration_error_interval: tuple[float, float]
     loss: float
     reliability: list[ReliabilityBin]
+
+    @property
+    def accuracy_low(self) -> float:
+        """The lower end of the accuracy's interval: of the bootstrap's and of Wilson's the lower one.
+
+        The bootstrap of a few votes that were all predicted has no width.
+        """
+        right = binomtest(math.floor(self.accuracy * self.decided + 1e-9), self.decided)
+        return min(self.accuracy_interval[0], right.proportion_ci(0.95, "wilson").low)
 
 
 def reward_metrics(margins: Tensor, targets: Tensor, seed: int = 0) -> RewardMetrics:

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from plaudit.audio import SILENT_PEAK, resample, resample_tensor
 from plaudit.errors import AudioError
 from plaudit.types import Reward
+
+Waves = Sequence[Tensor | np.ndarray] | Tensor | np.ndarray
+"""Clips [T] each, or [B, T]."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +32,8 @@ class Recording:
     AudioError where it is not [T], empty, not finite, or silent.
     """
 
-    def __init__(self, wave: Tensor, rate: int, name: str) -> None:
-        check_wave(wave, name)
-        self.wave, self.rate = wave, rate
+    def __init__(self, wave: Tensor | np.ndarray, rate: int, name: str) -> None:
+        self.wave, self.rate = waveform(wave, name), rate
         self._heard: dict[tuple[int, int], Tensor] = {}
 
     def heard(self, view: View) -> Tensor:
@@ -62,6 +65,19 @@ class RecordingReward(Reward, Protocol):
 
     def score_recordings(self, recordings: Sequence[Recording], prompts: Sequence[str]) -> Tensor:
         """One score per recording [B]."""
+
+
+def waveform(wave: Tensor | np.ndarray, name: str) -> Tensor:
+    """A tensor or an array [T] as a float waveform [T]; integers are brought to -1..1 as those of an audio file are.
+
+    AudioError where it cannot be scored: the wrong shape, empty, not finite, or silent.
+    """
+    tensor = torch.from_numpy(np.ascontiguousarray(wave)) if isinstance(wave, np.ndarray) else wave
+    if not tensor.is_floating_point():
+        tensor = tensor.float() / (torch.iinfo(tensor.dtype).max + 1)
+    tensor = tensor.float()
+    check_wave(tensor, name)
+    return tensor
 
 
 def check_wave(wave: Tensor, name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,12 @@ import torch
 from plaudit.assets import write_atomically
 from plaudit.corpus.table import delimiter_of
 from plaudit.errors import VoteError
+from plaudit.reward.clips import named_files, present_votes
 from plaudit.reward.fit import TARGETS, usable_votes
 from plaudit.reward.scorer import TuneJury
+from plaudit.reward.scoring import Clip, score_clips
 from plaudit.reward.store import FeatureStore
-from plaudit.types import Vote
+from plaudit.types import Reward, Vote
 
 COLUMNS = ("id", "system_a", "system_b", "winner", "score_a", "score_b", "source")
 _WINNER = ("winner", "preference")
@@ -69,6 +71,36 @@ def score_votes(votes: Sequence[Vote], jury: TuneJury, store: FeatureStore) -> l
     ]
 
 
+def score_audio_of_votes(
+    votes: Sequence[Vote], reward: Reward, audio: Path, progress: Callable[[int, int], None] | None = None
+) -> tuple[list[ScoredVote], list[str]]:
+    """The votes whose clips can be scored by any reward, and notes on what was left out.
+
+    audio: as plaudit.reward.clips.named_files takes it. VoteError where no vote is left.
+    """
+    files = named_files(audio, [clip for vote in votes for clip in (vote.a, vote.b)])
+    present = present_votes([votes], files)
+    kept = present.parts[0]
+    wanted = list(dict.fromkeys((clip, vote.prompt) for vote in kept for clip in (vote.a, vote.b)))
+    rows = score_clips(
+        [Clip(files[clip], prompt) for clip, prompt in wanted], reward, progress=progress or (lambda done, total: None)
+    )
+    scores = {key: row.score for key, row in zip(wanted, rows, strict=True) if row.score is not None}
+    errors = [row.error for row in rows if row.error is not None]
+    notes = [present.told] if present.missing else []
+    if errors:
+        notes.append(f"{len(errors)} clips cannot be scored; their votes are left out (the first: {errors[0]})")
+    scored = [
+        ScoredVote(vote.system_a, vote.system_b, vote.source, a, b, TARGETS[vote.winner], vote.id)
+        for vote in kept
+        if (a := scores.get((vote.a, vote.prompt))) is not None and (b := scores.get((vote.b, vote.prompt))) is not None
+    ]
+    if not scored:
+        first = f" ({errors[0]})" if errors else ""
+        raise VoteError(f"none of {len(votes)} votes compares two clips that can be scored{first}; check their audio")
+    return scored, notes
+
+
 def read_scored_votes(path: Path, id_column: str = "id") -> list[ScoredVote]:
     """Scored votes of a CSV with the columns system_a, system_b, winner (or preference), score_a and score_b (or tj_a
     and tj_b) and, where they are there, source and `id_column`. A preference is a, b or tie in any case.
@@ -80,7 +112,7 @@ def read_scored_votes(path: Path, id_column: str = "id") -> list[ScoredVote]:
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter_of(text, COLUMNS), strict=True)
         header = reader.fieldnames or ()
         wanted = (_WINNER, *_SCORES, ("system_a",), ("system_b",))
-        names = {column[0]: _found(path, header, column) for column in wanted}
+        names = _columns(path, header, wanted)
         votes = [_scored(f"{path} line {reader.line_num}", row, names, id_column) for row in reader]
     except FileNotFoundError:
         raise VoteError(f"{path} does not exist; check the file name") from None
@@ -102,11 +134,12 @@ def write_scored_votes(path: Path, votes: Sequence[ScoredVote]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def _found(path: Path, header: Sequence[str], wanted: Sequence[str]) -> str:
-    for name in wanted:
-        if name in header:
-            return name
-    raise VoteError(f"{path} has no column {' or '.join(wanted)}; its columns are {', '.join(header)}")
+def _columns(path: Path, header: Sequence[str], wanted: Sequence[Sequence[str]]) -> dict[str, str]:
+    """The header's name for each wanted column, by the first of its names."""
+    found = {names[0]: next((name for name in names if name in header), "") for names in wanted}
+    if missing := [" or ".join(names) for names in wanted if not found[names[0]]]:
+        raise VoteError(f"{path} has no column {', '.join(missing)}; its columns are {', '.join(header) or 'none'}")
+    return found
 
 
 def _scored(where: str, row: dict[str, str], names: dict[str, str], id_column: str) -> ScoredVote:

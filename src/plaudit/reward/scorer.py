@@ -16,7 +16,7 @@ from plaudit.reward.features import RewardFeatures
 from plaudit.reward.head import TuneJuryHead
 from plaudit.reward.identity import identity_of, told_apart_by
 from plaudit.reward.kinds import Sources
-from plaudit.reward.recording import Recording, View, check_wave
+from plaudit.reward.recording import Recording, View, Waves, waveform
 
 KIND = "tunejury"
 
@@ -33,20 +33,20 @@ class TuneJury:
             raise ModelError(f"the reward's head takes {head.input_dim} features, its encoders give {features.dim}")
         self.head, self.features, self.facts = head.eval(), features, facts or {}
 
-    def score(self, waves: list[Tensor], rate: int, prompts: list[str], batch_size: int = 16) -> Tensor:
+    def score(self, waves: Waves, rate: int, prompts: Sequence[str], batch_size: int = 16) -> Tensor:
         """One score per clip [B]; a clip's score does not depend on what else is in the call.
 
-        AudioError for a clip that is empty, silent or not finite. For gradients in the waveforms, use `score_tensors`.
+        waves: tensors or NumPy arrays [T]. AudioError for a clip that is empty, silent or not finite. For gradients in
+        the waveforms, use `score_tensors`.
         """
         _check_counts(len(waves), len(prompts))
-        for index, wave in enumerate(waves):
-            check_wave(wave, f"clip {index}")
+        tensors = [waveform(wave, f"clip {index}") for index, wave in enumerate(waves)]
         with torch.inference_mode():
             scores = [
                 self.score_features(
-                    self.features.clip_features(waves[i : i + batch_size], rate), prompts[i : i + batch_size]
+                    self.features.clip_features(tensors[i : i + batch_size], rate), prompts[i : i + batch_size]
                 )
-                for i in range(0, len(waves), batch_size)
+                for i in range(0, len(tensors), batch_size)
             ]
         return torch.cat(scores).clone() if scores else torch.zeros(0)
 

@@ -13,7 +13,7 @@ import torch
 
 from plaudit.ahead import ahead
 from plaudit.audio import read_audio
-from plaudit.errors import AudioError, ModelError
+from plaudit.errors import AudioError, ModelError, PlauditError
 from plaudit.reward.cache import ScoreCache, score_key
 from plaudit.reward.recording import Recording, RecordingReward, View
 from plaudit.types import Reward
@@ -197,11 +197,21 @@ def _scores_by_rate(recordings: list[Recording], prompts: list[str], reward: Rew
     scores = torch.zeros(len(recordings))
     for rate in dict.fromkeys(recording.rate for recording in recordings):
         rows = [row for row, recording in enumerate(recordings) if recording.rate == rate]
-        given = reward.score([recordings[row].wave for row in rows], rate, [prompts[row] for row in rows])
+        given = _numbers(reward, [recordings[row].wave for row in rows], rate, [prompts[row] for row in rows])
         if given.shape != (len(rows),):
             return given
         scores[rows] = given.float().cpu()
     return scores
+
+
+def _numbers(reward: Reward, waves: list[torch.Tensor], rate: int, prompts: list[str]) -> torch.Tensor:
+    """What somebody's own reward returns, an array or a list too; ModelError where its code fails."""
+    try:
+        return torch.as_tensor(reward.score(waves, rate, prompts))
+    except PlauditError:
+        raise
+    except Exception as error:  # whatever foreign code raises is for the user to correct there
+        raise ModelError(f"{type(reward).__name__}.score fails: {error!r}; correct the reward's code") from error
 
 
 def _row(clip: Clip, score: float) -> ScoredClip:

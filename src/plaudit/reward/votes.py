@@ -7,19 +7,22 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from plaudit.assets import to_json, write_atomically
-from plaudit.corpus.table import delimiter_of
-from plaudit.errors import VoteError
+from plaudit.corpus.table import table_rows
+from plaudit.errors import VoteError, listed
 from plaudit.types import Vote
 
 FIELDS = tuple(field.name for field in fields(Vote))
-WINNERS = ("a", "b", "tie")
-_NEVER_EMPTY = ("id", "a", "b")
+REQUIRED = ("prompt", "a", "b", "winner")
+"""The fields that every vote in a file has."""
+
+LISTED_PROBLEMS = 5
+"""Malformed lines that a message names."""
 
 _OUTCOMES: dict[str, Literal["a", "b", "tie"]] = {
     "a": "a",
@@ -34,38 +37,44 @@ _OUTCOMES: dict[str, Literal["a", "b", "tie"]] = {
 }
 
 
+def _outcome(name: str) -> Literal["a", "b", "tie"] | None:
+    return _OUTCOMES.get(name.strip().lower().replace(" ", "_"))
+
+
 def winner_called(name: str, where: str) -> Literal["a", "b", "tie"]:
     """The winner by any of the names that votes are published with, whatever their case.
 
     "Both good" and "both bad" prefer neither clip: a tie. VoteError, which begins with `where`, for another name.
     """
-    key = name.strip().lower().replace(" ", "_")
-    if key not in _OUTCOMES:
+    outcome = _outcome(name)
+    if outcome is None:
         raise VoteError(f"{where} must be one of {', '.join(_OUTCOMES)}, not {name!r}")
-    return _OUTCOMES[key]
+    return outcome
 
 
 def read_votes(path: Path) -> list[Vote]:
-    """Votes of a `.jsonl` or `.csv` file (UTF-8, one vote per line, the fields of Vote; others are ignored).
+    """Votes of a `.jsonl` or `.csv` file (UTF-8, one vote a line).
 
-    VoteError names the line and the field of the first record that is malformed or repeats an id.
+    Every vote has `prompt`, `a`, `b` and `winner`; the prompt may be empty. `id`, `system_a`, `system_b`, `source` and
+    `listener` are optional: a vote without an id is called by its place in the file. Other fields are ignored.
+    VoteError, in one line, lists everything that is wrong: missing columns, malformed lines, ids that repeat.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise VoteError(f"{path} does not exist; check the file name") from None
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise VoteError(f"{path} is not a UTF-8 text file ({error}); save it as UTF-8") from None
-    records = _csv_records(path, text) if _is_csv(path) else _json_records(path, text)
-    votes, seen = [], set()
-    for line, record in records:
-        vote = _vote(path, line, record)
-        if vote.id in seen:
-            raise VoteError(f"{path} line {line}: id {vote.id!r} appears twice; every vote needs its own")
-        seen.add(vote.id)
-        votes.append(vote)
+    if not path.exists():
+        raise VoteError(f"{path} does not exist; check the file name")
+    votes: list[Vote] = []
+    problems: list[str] = []
+    lines_of_ids: dict[str, int] = {}
+    for place, (line, record) in enumerate(_csv_records(path) if _is_csv(path) else _json_records(path), start=1):
+        wrong = _problems(record)
+        if not wrong:
+            votes.append(_vote(record, place))
+            first = lines_of_ids.setdefault(votes[-1].id, line)
+            wrong = [] if first == line else [f"id {votes[-1].id!r} appears twice (first in line {first})"]
+        problems += [f"line {line}: {problem}" for problem in wrong]
+    if problems:
+        raise VoteError(f"{path}: {listed(problems, LISTED_PROBLEMS)}")
     if not votes:
-        raise VoteError(f"{path} holds no votes")
+        raise VoteError(f"{path} holds no votes; add one per line")
     return votes
 
 
@@ -88,16 +97,16 @@ def _is_csv(path: Path) -> bool:
     return path.suffix == ".csv"
 
 
-def _csv_records(path: Path, text: str) -> Iterable[tuple[int, Any]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter_of(text, FIELDS), strict=True)
+def _csv_records(path: Path) -> Iterator[tuple[int, Any]]:
+    for line, row in table_rows(path, REQUIRED):
+        yield line, row | {name: row[name].strip() for name in ("a", "b", "winner")}
+
+
+def _json_records(path: Path) -> Iterator[tuple[int, Any]]:
     try:
-        for record in reader:
-            yield reader.line_num, record
-    except csv.Error as error:
-        raise VoteError(f"{path} line {reader.line_num}: not valid CSV ({error}); quote the field") from None
-
-
-def _json_records(path: Path, text: str) -> Iterable[tuple[int, Any]]:
+        text = path.read_text(encoding="utf-8-sig")
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        raise VoteError(f"{path} is not a UTF-8 text file ({error}); save it as UTF-8") from None
     # Only "\n" ends a record: a prompt may hold U+2028 and the like, which str.splitlines would cut at.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
@@ -107,59 +116,111 @@ def _json_records(path: Path, text: str) -> Iterable[tuple[int, Any]]:
                 raise VoteError(f"{path} line {number}: not valid JSON ({error.msg}); one vote per line") from None
 
 
-def _vote(path: Path, line: int, record: Any) -> Vote:
-    where = f"{path} line {line}"
+def _problems(record: Any) -> list[str]:
+    """Everything that keeps a record from being a vote."""
     if not isinstance(record, dict):
-        raise VoteError(f"{where}: a vote is an object with the fields {', '.join(FIELDS)}")
-    for field in FIELDS:
-        if record.get(field) is None:
-            raise VoteError(f"{where}: field {field!r} is missing")
-        if not isinstance(record[field], str):
-            raise VoteError(f"{where}: field {field!r} must be text, not {record[field]!r}")
-        if field in _NEVER_EMPTY and not record[field]:
-            raise VoteError(f"{where}: field {field!r} is empty")
-    if record["winner"] not in WINNERS:
-        raise VoteError(f"{where}: field 'winner' must be a, b or tie, not {record['winner']!r}")
-    if record["a"] == record["b"]:
-        raise VoteError(f"{where}: fields 'a' and 'b' name the same clip, {record['a']!r}")
-    return Vote(**{field: record[field] for field in FIELDS})
+        return [f"a vote is an object with the fields {', '.join(REQUIRED)}"]
+    missing = [repr(name) for name in REQUIRED if record.get(name) is None]
+    problems = []
+    if missing:
+        fields = "field" if len(missing) == 1 else "fields"
+        problems.append(f"{fields} {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+    given = {name: record[name] for name in FIELDS if record.get(name) is not None}
+    problems += [f"field {k!r} must be text, not {v!r}" for k, v in given.items() if not isinstance(v, str)]
+    problems += [f"field {name!r} is empty" for name in ("a", "b", "winner") if given.get(name) == ""]
+    winner = given.get("winner")
+    if isinstance(winner, str) and winner and _outcome(winner) is None:
+        problems.append(f"field 'winner' must be a, b or tie, not {winner!r}")
+    if given.get("a") and given.get("a") == given.get("b"):
+        problems.append(f"fields 'a' and 'b' name the same clip, {given['a']!r}")
+    return problems
+
+
+def _vote(record: dict[str, str], place: int) -> Vote:
+    """The vote in a sound record; `place` in the file names one that has no id."""
+    given = {name: record.get(name) or "" for name in FIELDS}
+    return Vote(**given | {"id": given["id"] or str(place), "winner": _outcome(record["winner"])})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class VoteSplit:
     """Votes for training, for stopping and calibration, and for the figures that are reported.
 
-    No prompt is in two of them. `clips_apart` says whether that holds for clips as well.
+    prompts_apart, clips_apart: whether no prompt, and no clip, is in two of them.
     """
 
     train: list[Vote]
     validation: list[Vote]
     test: list[Vote]
+    prompts_apart: bool
     clips_apart: bool
+
+    @property
+    def note(self) -> str:
+        """What the parts share, for whoever reads figures on held-out votes; empty where they share nothing."""
+        shared = [what for what, apart in (("prompts", self.prompts_apart), ("clips", self.clips_apart)) if not apart]
+        if not shared:
+            return ""
+        return f"held-out votes share {' and '.join(shared)} with training votes; accuracy on new ones may be lower"
 
 
 def split_votes(votes: list[Vote], validation: float = 0.1, test: float = 0.1, seed: int = 0) -> VoteSplit:
     """Split votes so that votes which share a prompt or a clip stay together (ours).
 
     `validation` and `test` are expected shares of the votes. Votes are grouped by what they share, and a group's place
-    follows from a hash of its name: it does not depend on the votes' order. Where shared clips tie more than half
-    of all votes into one group (a few clips compared under many prompts), only prompts are kept apart; a vote without
-    a prompt then belongs to its pair. VoteError where a split that was asked for comes out empty.
+    follows from a hash of its name: it does not depend on the votes' order. A part that would be empty gets the group
+    whose hash comes next. Where that ties more than half of all votes into one group, or leaves fewer groups than
+    parts, only prompts are kept apart; failing that only clips; failing that only pairs of clips. VoteError where there
+    are fewer pairs than parts.
     """
     if validation < 0 or test < 0 or validation + test >= 1:
         raise VoteError(f"validation {validation} and test {test} must be shares that leave votes to train on")
-    groups = _linked([[("clip", v.a), ("clip", v.b), *_prompt_key(v)] for v in votes])
-    clips_apart = not votes or max(Counter(groups).values()) <= len(votes) / 2
-    if not clips_apart:
-        groups = _linked([_prompt_key(v) or [("pair", *sorted((v.a, v.b)))] for v in votes])
+    shares = {"test": test, "validation": validation, "train": 1 - test - validation}
+    wanted = [name for name, share in shares.items() if share > 0]
+    groups, prompts_apart, clips_apart = _grouped(votes, len(wanted))
+    if votes and len(set(groups)) < len(wanted):
+        pairs = len(set(groups))
+        told = f"{len(votes)} votes on {pairs} {'pair' if pairs == 1 else 'pairs'} of clips leave none for"
+        raise VoteError(f"{told} {wanted[0]}; give votes on at least {len(wanted)} pairs")
+    part_of = _parts({group: _uniform(f"{seed}:{group!r}") for group in groups}, shares)
     parts: dict[str, list[Vote]] = {"train": [], "validation": [], "test": []}
     for vote, group in zip(votes, groups, strict=True):
-        position = _uniform(f"{seed}:{group!r}")
-        parts["test" if position < test else "validation" if position < test + validation else "train"].append(vote)
-    for name, share in (("train", 1.0), ("validation", validation), ("test", test)):
-        if share > 0 and not parts[name]:
-            raise VoteError(f"{len(votes)} votes leave none for {name}; give more votes or a larger share")
-    return VoteSplit(parts["train"], parts["validation"], parts["test"], clips_apart)
+        parts[part_of[group]].append(vote)
+    return VoteSplit(parts["train"], parts["validation"], parts["test"], prompts_apart, clips_apart)
+
+
+def _grouped(votes: list[Vote], parts: int) -> tuple[list[Any], bool, bool]:
+    """The group of each vote, and whether groups share no prompt and no clip."""
+    clips = [[("clip", vote.a), ("clip", vote.b)] for vote in votes]
+    pairs = [[("pair", *sorted((vote.a, vote.b)))] for vote in votes]
+    prompts = [_prompt_key(vote) for vote in votes]
+    ways: list[tuple[list[list[Any]], bool, bool]] = [
+        ([both + prompt for both, prompt in zip(clips, prompts, strict=True)], True, True),
+        ([prompt or pair for prompt, pair in zip(prompts, pairs, strict=True)], True, False),
+        (clips, False, True),
+    ]
+    for keys, prompts_apart, clips_apart in ways:
+        groups = _linked(keys)
+        counts = Counter(groups)
+        if len(counts) >= parts and max(counts.values()) <= len(votes) / 2:
+            return groups, prompts_apart, clips_apart
+    return _linked(pairs), False, False
+
+
+def _parts(positions: dict[Any, float], shares: dict[str, float]) -> dict[Any, str]:
+    """The part of each group by its position in [0, 1): parts lie side by side there, each as long as its share, and
+    give way so that none is empty."""
+    order = sorted(positions, key=lambda group: (positions[group], repr(group)))
+    wanted = {name: share for name, share in shares.items() if share > 0}
+    found: dict[Any, str] = {}
+    start, edge = 0, 0.0
+    for left, (name, share) in zip(range(len(wanted) - 1, -1, -1), wanted.items(), strict=True):
+        edge += share
+        reach = sum(positions[group] < edge for group in order) if left else len(order)
+        end = min(max(reach, start + 1), len(order) - left)
+        found |= dict.fromkeys(order[start:end], name)
+        start = end
+    return found
 
 
 def _prompt_key(vote: Vote) -> list[Hashable]:

@@ -15,7 +15,7 @@ from plaudit.assets import read_json, write_json
 from plaudit.errors import ModelError
 from plaudit.reward.identity import identity_of
 from plaudit.reward.kinds import Sources
-from plaudit.reward.recording import Recording, RecordingReward, View
+from plaudit.reward.recording import Recording, RecordingReward, View, Waves
 from plaudit.reward.scoring import Clip, score_clips
 from plaudit.types import Reward
 
@@ -50,7 +50,7 @@ class WeightedSum:
         """A digest of the parts; the names they are found under play no role."""
         return identity_of("sum", [(part.weight, part.mean, part.std, part.identity) for part in self.parts])
 
-    def score(self, waves: list[Tensor], rate: int, prompts: list[str]) -> Tensor:
+    def score(self, waves: Waves, rate: int, prompts: Sequence[str]) -> Tensor:
         """One score per clip [B]; AudioError for a clip that is empty, silent or not finite."""
         return self.score_recordings([Recording(w, rate, f"clip {i}") for i, w in enumerate(waves)], prompts)
 

@@ -1,5 +1,6 @@
 """Whatever does not fit together is told in one line, and nothing leaves a mean unseen."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from plaudit.errors import PlauditError
+from plaudit.evaluate.compare.page import write_comparison
 from plaudit.evaluate.compare.pairing import Pairing, pair
 from plaudit.evaluate.compare.systems import read_systems
 from plaudit.evaluate.compare.table import compare
@@ -95,6 +97,46 @@ def test_without_spread_there_is_nothing_to_test(tmp_path: Path, change: Callabl
         compare(two(tmp_path, change))
 
 
+def test_a_metric_without_spread_leaves_the_others_to_be_compared(tmp_path: Path) -> None:
+    table = compare(two(tmp_path, lambda rows: [{**r, "clap": c["clap"]} for r, c in zip(rows, clips(1), strict=True)]))
+    assert table.metrics == ["reward"] == [row.metric for row in table.rows]
+    assert table.untested == ["'clap' of a and b are the same for every prompt"] == table.to_json()["untested"]
+    assert table.rows[0].p_holm == table.rows[0].p  # corrected for what was tested alone
+    index = write_comparison(table, tmp_path / "page", sort=None)
+    assert "Not tested: &#39;clap&#39; of a and b are the same" in index.read_text()
+
+
+def test_a_metric_with_a_single_value_leaves_the_others_to_be_compared(tmp_path: Path) -> None:
+    def change(rows: Rows) -> Rows:
+        return [{**row, "concepts": 0.5 if row["id"] == "004" else ""} for row in rows]
+
+    paths = write_table(tmp_path / "a.csv", change(clips(1))), write_table(tmp_path / "b.csv", change(clips(2)))
+    pairing = pair(read_systems(paths))
+    assert pairing.metrics == ["reward", "clap"]
+    assert "'concepts' has a value for 1 prompts, it needs 2: not compared" in pairing.notes
+    with pytest.raises(PlauditError, match="'concepts' has a value for 1 prompts, it needs 2"):
+        pair(read_systems(paths), ["concepts"])
+
+
+def test_rewards_of_different_models_are_not_compared(tmp_path: Path) -> None:
+    for n, name in enumerate("ab"):
+        write_table(tmp_path / name / "clips.csv", clips(n))
+        settings = {"reward_identity": f"reward {n}", "clap_digest": "the same"}
+        (tmp_path / name / "summary.json").write_text(json.dumps({"settings": settings}))
+    systems = read_systems([tmp_path / "a", tmp_path / "b"])
+    pairing = pair(systems)
+    assert pairing.metrics == ["clap"] and pairing.notes[0].startswith("reward is of different models")
+    with pytest.raises(PlauditError, match=r"reward is of different models .* plaudit evaluate"):
+        pair(systems, ["reward"])
+
+
+def test_folders_of_one_name_are_called_by_their_paths(tmp_path: Path) -> None:
+    for place in ("x", "y"):
+        write_table(tmp_path / place / "evaluation" / "clips.csv", clips(1))
+    names = [system.name for system in read_systems([tmp_path / "x" / "evaluation", tmp_path / "y" / "evaluation"])]
+    assert names == [str(tmp_path / "x" / "evaluation"), str(tmp_path / "y" / "evaluation")]
+
+
 def test_one_prompt_is_no_comparison(tmp_path: Path) -> None:
     paths = [write_table(tmp_path / f"{name}.csv", clips(n, count=1)) for n, name in enumerate("ab")]
     with pytest.raises(PlauditError, match="share 1 prompts, a comparison needs 2"):
@@ -105,9 +147,9 @@ def test_systems_have_names_of_their_own(tmp_path: Path) -> None:
     one = write_table(tmp_path / "x" / "clips.csv", clips(1))
     with pytest.raises(PlauditError, match="there is one system, 'x'"):
         read_systems([one.parent])
-    with pytest.raises(PlauditError, match="two systems are called 'x'"):
+    with pytest.raises(PlauditError, match=r"two systems are called '.*/x'"):
         read_systems([one.parent, one.parent])
-    with pytest.raises(PlauditError, match=r"has no clips\.csv; make it with plaudit evaluate"):
+    with pytest.raises(PlauditError, match=r"has no clips\.csv; write it with plaudit evaluate"):
         read_systems([tmp_path, one.parent])
     with pytest.raises(PlauditError, match="does not exist"):
         read_systems([tmp_path / "nowhere.csv", one])

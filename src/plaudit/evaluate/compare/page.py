@@ -63,7 +63,7 @@ def write_comparison(
     the first where not given. players: how many prompts to listen to, half of them the worst. EvaluationError where a
     clip to play is missing.
     """
-    pairing, sort = table.pairing, sort or table.pairing.metrics[0]
+    pairing, sort = table.pairing, sort or table.metrics[0]
     if sort not in pairing.metrics:
         raise EvaluationError(f"--sort {sort}: no such metric; compared are {', '.join(pairing.metrics)}")
     with replacing_folder(Path(folder)) as draft:
@@ -83,7 +83,7 @@ def write_comparison(
             reward=reward_among(pairing.metrics),
             csv=data_address("text/csv", csv_text),
             json=data_address("application/json", (draft / "comparison.json").read_bytes()),
-            charts=[_forest_chart(table, metric) for metric in pairing.metrics],
+            charts=[_forest_chart(table, metric) for metric in table.metrics],
             series_charts=[_series_chart(table, watched) for watched in series],
             partings=[parting_sentence(w.parting, pairing.systems, w.metric) for w in series],
             worst=[_listened(table, sort, p, address) for p in worst],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -69,8 +69,8 @@ def pair(
         left_out += len(shared) - len(whole)
         shared = whole
     for key in shared:
-        if lacking := _lacking(key, answers, chosen):
-            raise EvaluationError(f"{lacking}; evaluate it again, or leave such prompts out with --common")
+        if gap := _lacking(key, answers, chosen):
+            raise EvaluationError(f"{gap}; evaluate it again, or leave such prompts out with --common")
         _check_text(key, answers)
     if len(shared) < 2:
         raise EvaluationError(f"the systems share {len(shared)} prompts, a comparison needs 2; generate more")
@@ -81,17 +81,25 @@ def pair(
     if left_out:
         whole_count = left_out + len(shared)
         notes.append(f"left out {left_out} of {whole_count} prompts, for which not every system has a clip with values")
-    for metric in chosen:
-        lacking_all = len(prompts) - len(pairing.having(metric))
-        if lacking_all:
-            notes.append(f"{metric}: {lacking_all} prompts have no value in any system and are not in its comparison")
-        if len(prompts) - lacking_all < 2:
-            raise EvaluationError(f"{metric!r} has a value for {len(prompts) - lacking_all} prompts, it needs 2")
-    return pairing
+    counts = {metric: len(pairing.having(metric)) for metric in chosen}
+    sparse = [f"{metric!r} has a value for {n} prompts, it needs 2" for metric, n in counts.items() if n < 2]
+    if sparse and (metrics or len(sparse) == len(chosen)):
+        raise EvaluationError("; ".join(sparse))
+    notes += [f"{reason}: not compared" for reason in sparse]
+    for metric, count in counts.items():
+        if 2 <= count < len(prompts):
+            lacking = len(prompts) - count
+            notes.append(f"{metric}: {lacking} prompts have no value in any system and are not in its comparison")
+    return replace(pairing, metrics=[metric for metric in chosen if counts[metric] >= 2])
 
 
 def _chosen_metrics(systems: Sequence[System], wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
     shared = [name for name in systems[0].metrics if all(name in system.metrics for system in systems)]
+    apart = [name for name in shared if len({s.models[name] for s in systems if name in s.models}) > 1]
+    reasons = [f"{name} is of different models in the systems, so its values do not compare" for name in apart]
+    if reasons and (len(apart) == len(shared) or any(name in apart for name in wanted or ())):
+        raise EvaluationError(f"{'; '.join(reasons)}; evaluate their clips by the same with plaudit evaluate")
+    shared = [name for name in shared if name not in apart]
     for name in wanted or ():
         lacking = [system.name for system in systems if name not in system.metrics]
         if lacking:
@@ -102,8 +110,8 @@ def _chosen_metrics(systems: Sequence[System], wanted: Sequence[str] | None) -> 
     if wanted:
         return list(dict.fromkeys(wanted)), []
     every = {name for system in systems for name in system.metrics}
-    alone = sorted(every - set(shared))
-    notes = [f"not every system has {', '.join(alone)}: not compared"] if alone else []
+    alone = sorted(every - set(shared) - set(apart))
+    notes = reasons + ([f"not every system has {', '.join(alone)}: not compared"] if alone else [])
     remarks = sorted({name for system in systems for name in system.remarks})
     return shared, notes + ([f"no numbers in {', '.join(remarks)}: not compared"] if remarks else [])
 

@@ -7,14 +7,15 @@ A system is a folder with `clips.csv`, or a CSV file; a CSV with a column `syste
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from plaudit.assets import read_json
 from plaudit.audio import SUFFIXES
 from plaudit.corpus.table import table_rows
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.results_table import CLIPS
+from plaudit.evaluate.results_table import CLIPS, SUMMARY
 from plaudit.files import find_file
 
 ALIASES = {"prompt_id": "id", "caption": "prompt"}
@@ -42,31 +43,47 @@ class ComparedClip:
 
 @dataclass(frozen=True)
 class System:
-    """A system's clips, the metrics that any of them has, and the columns that are neither."""
+    """A system's clips, the metrics that any of them has, and the columns that are neither.
+
+    path: what it was named by. models: an identity of the model behind a metric, by metric, where it is known: values
+    of different models do not compare.
+    """
 
     name: str
     source: Path
     clips: list[ComparedClip]
     metrics: list[str]
     remarks: list[str]
+    path: str
+    models: dict[str, str] = field(default_factory=dict)
 
 
-def read_systems(paths: Sequence[Path]) -> list[System]:
-    """The systems of folders and tables, in the order given; EvaluationError or CorpusError in one line."""
-    found = [system for path in paths for system in _of_path(path)]
-    names = [system.name for system in found]
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise EvaluationError(f"two systems are called {doubled[0]!r}; rename a folder, a file or a value of `system`")
-    if len(found) < 2:
+def read_systems(
+    named: Sequence[str | Path], systems_of: Callable[[str], list[System]] | None = None
+) -> list[System]:
+    """The systems to be compared, in the order given; those of one name are called by their paths.
+
+    systems_of: the systems behind one of the names; `systems_in` folders and tables where not given. EvaluationError
+    where there are fewer than two, or two of one path.
+    """
+    systems = [system for one in named for system in (systems_of or systems_in)(str(one))]
+    names = [system.name for system in systems]
+    if len(names) < 2:
         raise EvaluationError(f"there is one system, {names[0]!r}; a comparison needs two: name another")
-    return found
+    apart = [replace(system, name=system.path) if names.count(system.name) > 1 else system for system in systems]
+    called = [system.name for system in apart]
+    if doubled := sorted({name for name in called if called.count(name) > 1}):
+        raise EvaluationError(f"two systems are called {doubled[0]!r}; rename a folder, a file or a value of `system`")
+    return apart
 
 
-def _of_path(path: Path) -> list[System]:
+def systems_in(name: str) -> list[System]:
+    """The system of a folder that `plaudit evaluate` wrote, or those of a table; one line of error where malformed."""
+    path = Path(name)
     table = path / CLIPS if path.is_dir() else path
     if path.is_dir() and not table.is_file():
         raise EvaluationError(f"{path} has no {CLIPS}; {_how_to_evaluate(path)}")
+    models = models_behind(path) if path.is_dir() else {}
     rows = [(line, {ALIASES.get(k, k): v.strip() for k, v in row.items()}) for line, row in table_rows(table, [])]
     if not rows:
         raise EvaluationError(f"{table} has no rows under its header; it needs one per clip")
@@ -78,14 +95,14 @@ def _of_path(path: Path) -> list[System]:
     metrics, remarks = _metrics(table, rows, [name for name in columns if name not in DESCRIBING])
     own = path.resolve().name if path.is_dir() else path.stem
     if "system" not in columns:
-        return [System(own, table, [_clip(table, row, metrics) for row in rows], metrics, remarks)]
+        return [System(own, table, [_clip(table, row, metrics) for row in rows], metrics, remarks, str(path), models)]
     systems: dict[str, list[Row]] = {}
     for line, row in rows:
         if not row["system"]:
             raise EvaluationError(f"{table} line {line}: column 'system' is empty; name the system")
         systems.setdefault(row["system"], []).append((line, row))
     return [
-        System(name, table, [_clip(table, row, metrics) for row in own_rows], metrics, remarks)
+        System(name, table, [_clip(table, r, metrics) for r in own_rows], metrics, remarks, f"{path}:{name}", models)
         for name, own_rows in systems.items()
     ]
 
@@ -95,7 +112,16 @@ def _how_to_evaluate(folder: Path) -> str:
     clips = any(file.suffix.lower() in SUFFIXES for file in folder.iterdir())
     if clips:
         return f"evaluate its clips with plaudit evaluate {folder} --output {folder.name}-evaluation, and compare that"
-    return f"make it with plaudit evaluate ... --output {folder}"
+    return f"write it with plaudit evaluate CLIPS --output {folder}"
+
+
+def models_behind(folder: Path) -> dict[str, str]:
+    """What the reward and the CLAP score of an evaluation are by, from its summary; empty where there is none."""
+    if not (folder / SUMMARY).is_file():
+        return {}
+    settings = read_json(folder / SUMMARY).get("settings") or {}
+    named = {"reward": settings.get("reward_identity"), "clap": settings.get("clap_digest")}
+    return {metric: identity for metric, identity in named.items() if identity}
 
 
 def _metrics(table: Path, rows: Sequence[Row], columns: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from plaudit.errors import EvaluationError
+from plaudit.errors import EvaluationError, listed
 from plaudit.evaluate.compare.pairing import Pairing
 from plaudit.evaluate.directions import lower_is_better
 from plaudit.evaluate.html import flattened
@@ -92,11 +92,20 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """All comparisons of a pairing, metric by metric, pair by pair."""
+    """All comparisons of a pairing, metric by metric, pair by pair.
+
+    untested: a sentence for each metric of two systems whose differences leave nothing to test.
+    """
 
     pairing: Pairing
     rows: list[Comparison]
     margins: dict[str, float] = field(default_factory=dict)
+    untested: list[str] = field(default_factory=list)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics of the rows."""
+        return list(dict.fromkeys(row.metric for row in self.rows))
 
     def of_pair(self, first: str, second: str) -> list[Comparison]:
         """The rows of one pair of systems."""
@@ -112,6 +121,7 @@ class ComparisonTable:
             "shared_seeds": pairing.shared_seeds,
             "left_out": pairing.left_out,
             "notes": pairing.notes,
+            "untested": self.untested,
             "settings": {"level": LEVEL, "resamples": RESAMPLES, "stated_margins": self.margins, "margin": MARGIN},
             "comparisons": [{**asdict(row), "verdict": row.verdict} for row in self.rows],
         }
@@ -122,7 +132,7 @@ class ComparisonTable:
 
 
 def compare(pairing: Pairing, margins: Mapping[str, float] | None = None, seed: int = 0) -> ComparisonTable:
-    """Compare every two systems in every metric; EvaluationError where a metric leaves nothing to test.
+    """Compare every two systems in every metric; EvaluationError where no metric leaves anything to test.
 
     margins: of equivalence, by metric, in its units; MARGIN standard deviations for the others.
     """
@@ -132,12 +142,25 @@ def compare(pairing: Pairing, margins: Mapping[str, float] | None = None, seed: 
             raise EvaluationError(f"--margin {name}: no such metric; compared are {', '.join(pairing.metrics)}")
         if not (np.isfinite(margin) and margin > 0):
             raise EvaluationError(f"--margin {name}={margin:g}: a margin is a number above zero")
-    rows = [
-        _compared(pairing, metric, first, second, margins.get(metric), seed)
-        for metric in pairing.metrics
-        for first, second in combinations(pairing.systems, 2)
-    ]
-    return ComparisonTable(pairing, _corrected(rows), margins)
+    rows, untested = list[Comparison](), list[str]()
+    for metric in pairing.metrics:
+        for first, second in combinations(pairing.systems, 2):
+            if reason := _untestable(pairing, metric, first, second):
+                untested.append(reason)
+            else:
+                rows.append(_compared(pairing, metric, first, second, margins.get(metric), seed))
+    if not rows:
+        raise EvaluationError(f"there is nothing to test: {listed(untested, 5)}; is one a copy of the other?")
+    return ComparisonTable(pairing, _corrected(rows), margins, untested)
+
+
+def _untestable(pairing: Pairing, metric: str, first: str, second: str) -> str:
+    """Why two systems' differences in a metric cannot be tested; empty where they can."""
+    gaps = (pairing.values(metric, second) - pairing.values(metric, first)).mean(axis=1)
+    if not without_spread(gaps):
+        return ""
+    same = "are the same" if abs(gaps[0]) <= 1e-12 else f"differ by {gaps[0]:g}"
+    return f"{metric!r} of {first} and {second} {same} for every prompt"
 
 
 def _compared(
@@ -146,12 +169,6 @@ def _compared(
     before, after = pairing.values(metric, first), pairing.values(metric, second)  # [P, K]
     means = before.mean(axis=1), after.mean(axis=1)
     gaps = means[1] - means[0]
-    if without_spread(gaps):
-        told = "are the same" if abs(gaps[0]) <= 1e-12 else f"differ by {gaps[0]:g}"
-        raise EvaluationError(
-            f"{metric!r} of {first} and {second} {told} for every prompt, so there is nothing to test; is one a copy "
-            "of the other? Else choose other metrics with --metric"
-        )
     paired = paired_difference(means[1], means[0], seed)
     effect = effect_size(means[1], means[0])
     difference, error, freedom, p, method = paired.difference, _error(gaps), len(gaps) - 1.0, paired.p_t, "paired t"

@@ -27,6 +27,7 @@ class RunFacts:
     machine: what it ran on, in the order shown ({"processor": ..., "cores": ..., "memory": ...}).
     versions: of the software ({"plaudit": ..., "python": ..., "torch": ...}).
     step_seconds: wall-clock seconds by step of the run, in the order done; may be empty.
+    folder: the run folder's absolute path; empty where there is none.
     """
 
     name: str
@@ -38,6 +39,7 @@ class RunFacts:
     machine: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     step_seconds: dict[str, float] = field(default_factory=dict)
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,19 @@ class StageResult:
 
     key: short, unique and safe in a file name ("sft"); title: for people ("SFT").
     scores: on the same prompts and seeds as every other stage.
-    note: one sentence on how the clips were asked for ("score 1.5, guidance 4"); may be empty.
+    note: one sentence on how the clips were sampled ("score 1.5, guidance 4"); may be empty.
+    clips: the folder of its clips, `0000.wav` for the first prompt and so on; None where they were not kept.
+    model: the absolute path of the model folder that generates such clips; None for a row that is no model's own.
+    options: what `plaudit generate` needs besides the model to generate such clips.
     """
 
     key: str
     title: str
     scores: StageScores
     note: str = ""
+    clips: Path | None = None
+    model: Path | None = None
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,10 +75,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Sample:
-    """A held-out prompt to listen to: its row in every stage's scores, and the clip of each stage by stage key."""
+    """A held-out prompt to listen to: its row in every stage's scores, and the clip of each stage by stage key.
+
+    truth: what the prompt describes, by kind ({"genre": "house"}); empty where that is not known.
+    """
 
     row: int
     audio: dict[str, Path]
+    truth: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

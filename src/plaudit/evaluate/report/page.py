@@ -15,57 +15,72 @@ from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.html import csv_of, data_address, rendered
 from plaudit.evaluate.report import drawn, plots, watch, wording
 from plaudit.evaluate.report.data import CorpusFacts, ReportData, RunFacts, Sample
+from plaudit.evaluate.report.recommendation import Recommendation, recommend
 from plaudit.evaluate.report.results import Results, summarize
 from plaudit.evaluate.report.table import change_rows, clip_rows, markdown_table, stage_rows, sweep_rows, table_cells
+from plaudit.evaluate.results_table import CLIPS
 from plaudit.writing import replacing_folder
 
 NUMBERS = "report.json"
 """The file of every number of a report."""
 
+SHOWN = 3
+"""Prompts whose players are visible at once; the others are folded away."""
+
 
 @dataclass(frozen=True)
 class Player:
-    """One clip on the page; `picture` is None where the clip cannot be drawn, and `note` says why."""
+    """One clip on the page; `picture` is None where the clip cannot be drawn, and `note` says why.
+
+    truth: its true utility in words; empty where that is not known. recommended: whether it is of the stage to use.
+    """
 
     stage: str
     colour: int
     audio: str
     picture: str | None
     note: str
+    truth: str
     scores: list[str]
+    recommended: bool
 
 
 @dataclass(frozen=True)
 class PromptPlayers:
-    """A prompt and what each stage made of it."""
+    """A prompt, what it describes where that is known, and the clip of each stage."""
 
     prompt: str
+    truth: dict[str, str]
     players: list[Player]
 
 
 def write_report(data: ReportData, folder: Path) -> Path:
-    """Write `index.html`, `report.json`, `table.md`, `audio/` and pictures of it into `folder`; return the page's path.
+    """Write `index.html`, `report.json`, `clips.csv`, `table.md`, `audio/` and pictures of it into `folder`.
 
-    The folder is replaced whole: a report that was there stays until the new one is complete. RunError where stages
-    do not fit together or a clip to listen to is missing.
+    Returns the page's path. The folder is replaced whole: a report that was there stays until the new one is complete.
+    RunError where stages do not fit together or a clip to listen to is missing.
     """
     folder = Path(folder)
     results = summarize(data)
     with replacing_folder(folder) as draft:
-        _write_into(draft, data, results)
+        _write_into(draft, folder, data, results)
     return folder / "index.html"
 
 
-def _write_into(folder: Path, data: ReportData, results: Results) -> None:
-    utility = data.utility_name
-    prompts = [_prompt_players(folder, number, sample, data) for number, sample in enumerate(data.samples)]
-    flags = wording.watch_finding(results, utility)
-    write_json(folder / NUMBERS, _numbers(data, results, flags))
-    write_atomically(folder / "table.md", markdown_table(results, utility))
+def _write_into(draft: Path, folder: Path, data: ReportData, results: Results) -> None:
+    """Write the report into `draft`, which takes the place of `folder`."""
+    utility, use = data.utility_name, recommend(data, results)
+    chosen = None if use is None else use.key
+    prompts = [_prompt_players(draft, n, sample, data, chosen) for n, sample in enumerate(data.samples)]
+    flags, clips = wording.watch_finding(results, utility), clip_rows(data, folder)
+    write_json(draft / NUMBERS, _numbers(data, results, flags, use) | {"clips": clips})
+    write_atomically(draft / CLIPS, csv_of(clips))
+    write_atomically(draft / "table.md", markdown_table(results, utility))
     page = rendered(
         "report.html",
         data=data,
         results=results,
+        use=use,
         cells=table_cells(results, utility),
         tables=_downloads(data, results),
         summary=wording.overall_finding(results, utility),
@@ -87,21 +102,22 @@ def _write_into(folder: Path, data: ReportData, results: Results) -> None:
         curve_charts=drawn.curve_charts(data),
         reliability_chart=drawn.reliability_chart(data),
         prompts=prompts,
+        shown=SHOWN,
         light=plots.LIGHT,
         dark=plots.DARK,
     )
-    write_atomically(folder / "index.html", page)
+    write_atomically(draft / "index.html", page)
 
 
-def _numbers(data: ReportData, results: Results, flags: str) -> dict[str, Any]:
+def _numbers(data: ReportData, results: Results, flags: str, use: Recommendation | None) -> dict[str, Any]:
     """Every number of the report, and with what it was made."""
     return {
         "run": asdict(data.run),
         **results.to_json(),
+        "recommended": None if use is None else asdict(use),
         "watch": flags,
         "corpus": None if data.corpus is None else asdict(data.corpus),
         "coverage_scale": data.coverage_scale,
-        "clips": clip_rows(data),
         "curves": [asdict(curve) for curve in data.curves],
     }
 
@@ -112,7 +128,6 @@ def _downloads(data: ReportData, results: Results) -> dict[str, str]:
         "stages": stage_rows(results),
         "changes": change_rows(results),
         "sweeps": sweep_rows(results.sweeps),
-        "clips": clip_rows(data),
         "reliability": [] if data.reward is None else [asdict(one) for one in data.reward.bins],
         "corpus": [] if data.corpus is None else _corpus_rows(data.corpus),
         "run": _run_rows(data.run),
@@ -145,7 +160,9 @@ def _choice_sentences(results: Results, utility_name: str) -> list[str]:
     return [watch.parting_sentence(one, choice.labels, drawn.name_of(key, utility_name)) for key, one in partings]
 
 
-def _prompt_players(folder: Path, number: int, sample: Sample, data: ReportData) -> PromptPlayers:
+def _prompt_players(
+    folder: Path, number: int, sample: Sample, data: ReportData, recommended: str | None
+) -> PromptPlayers:
     """Copy the clips of one prompt beside the page and draw them."""
     players = []
     for colour, stage in enumerate(data.stages):
@@ -164,14 +181,15 @@ def _prompt_players(folder: Path, number: int, sample: Sample, data: ReportData)
             plots.save_spectrogram(folder / "audio" / f"{name}.png", *read_audio(source))
         except AudioError:
             picture, note = None, "This clip is silent or cannot be read."
-        scores = _told(stage.scores, sample.row)
-        players.append(Player(stage.title, colour, f"audio/{target.name}", picture, note, scores))
-    return PromptPlayers(data.stages[0].scores.prompts[sample.row], players)
+        truth = "".join(_values(stage.scores, sample.row, {"utility": data.utility_name}))
+        scores = _values(stage.scores, sample.row, {"reward": "reward", "clap": "CLAP", "concepts": "concepts"})
+        chosen = stage.key == recommended
+        players.append(Player(stage.title, colour, f"audio/{target.name}", picture, note, truth, scores, chosen))
+    return PromptPlayers(data.stages[0].scores.prompts[sample.row], sample.truth, players)
 
 
-def _told(scores: StageScores, row: int) -> list[str]:
-    """What is known of one clip."""
-    named = {"reward": "reward", "clap": "CLAP", "concepts": "concepts", "utility": "utility"}
+def _values(scores: StageScores, row: int, named: Mapping[str, str]) -> list[str]:
+    """The values of one clip, each behind its name; those that are not known are left out."""
     values = {told: getattr(scores, name) for name, told in named.items()}
     known = {told: found[row] for told, found in values.items() if found is not None and found[row] == found[row]}
     return [f"{told} {wording.number(value, 2)}" for told, value in known.items()]

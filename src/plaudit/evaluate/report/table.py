@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from plaudit.evaluate.changes import Change
@@ -23,6 +24,7 @@ from plaudit.evaluate.report.wording import (
 from plaudit.evaluate.results_table import MetricResult
 from plaudit.evaluate.statistics import Interval
 from plaudit.evaluate.sweeps.score import SweepRow
+from plaudit.files import path_in
 
 CHOSEN = ("reward", "clap", "concepts", "frechet", "utility")
 """The metrics of the main table; those that are not known are left out. Others of a set have a table of their own."""
@@ -218,13 +220,17 @@ def _point(sweep: SweepRow, score: float, metric: str, *value: float | None) -> 
     return {"model": sweep.stage, "score": score, "metric": metric, **numbers, "clips": sweep.clips}
 
 
-def clip_rows(data: ReportData) -> list[dict[str, Any]]:
-    """Every clip's values, as `plaudit compare` reads them."""
+def clip_rows(data: ReportData, folder: Path) -> list[dict[str, Any]]:
+    """Every clip's file and values, as `plaudit compare` reads them from a table in `folder`."""
     rows = []
+    with_files = any(stage.clips is not None for stage in data.stages)
     for stage in data.stages:
         scores = stage.scores
         values = {name: getattr(scores, name) for name in ("reward", "clap", "concepts", "utility")}
         for place, prompt in enumerate(scores.prompts):
             told = {name: None if v is None or v[place] != v[place] else float(v[place]) for name, v in values.items()}
-            rows.append({"system": stage.key, "id": f"{place:04d}", "prompt": prompt, **told})
+            id = f"{place:04d}"
+            file = "" if stage.clips is None else path_in(folder, stage.clips / f"{id}.wav")
+            files = {"file": file} if with_files else {}
+            rows.append({"system": stage.key, "id": id, "prompt": prompt, **files, **told})
     return rows

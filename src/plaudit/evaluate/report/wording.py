@@ -208,7 +208,10 @@ def reward_finding(results: Results) -> str:
             f", {number(100 * (quality.ceiling - quality.accuracy), 1)} points below the {percent(quality.ceiling, 1)} "
             f"that the listeners' own noise allows"
         )
-    return f"{sentence}. Its confidence is off by {number(quality.ece)} on average (ECE)."
+    sentence += f". Its confidence is off by {number(quality.ece)} on average (ECE)."
+    if quality.accuracy_low > 0.5:
+        return sentence
+    return f"{sentence} The interval includes 50 %: it may be no better than chance, and so all that was trained on it."
 
 
 def _listed(names: list[str], word: str = "and") -> str:

@@ -15,6 +15,7 @@ import pyarrow.parquet
 from plaudit.assets import read_json, write_atomically
 from plaudit.audio import SUFFIXES, read_audio, write_wav
 from plaudit.errors import AudioError, VoteError
+from plaudit.files import path_in
 from plaudit.reward.sources.layout import SourceClip
 from plaudit.types import Vote
 
@@ -69,11 +70,9 @@ def write_clips(
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(("id", "file"))
-    base = folder.resolve()
     for id in clips:
         if id in files:
-            path = files[id].resolve()
-            writer.writerow((id, path.relative_to(base).as_posix() if path.is_relative_to(base) else path))
+            writer.writerow((id, path_in(folder, files[id])))
     write_atomically(folder / "clips.csv", buffer.getvalue())
     return len(files), wrong
 
