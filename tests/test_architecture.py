@@ -10,7 +10,19 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "plaudit"
 
 ORDER = (
-    ("errors", "settings", "types", "assets", "machine", "released", "ahead", "audio", "audio_format"),
+    (
+        "errors",
+        "settings",
+        "types",
+        "assets",
+        "machine",
+        "released",
+        "ahead",
+        "containers",
+        "decoding",
+        "audio",
+        "audio_format",
+    ),
     ("corpus",),
     ("codec",),
     ("encoders",),

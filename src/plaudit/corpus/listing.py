@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plaudit.audio import SUFFIXES
+from plaudit.audio import audio_under
 from plaudit.corpus.folder import FolderCorpus
 from plaudit.corpus.manifest import Entry
 from plaudit.errors import CorpusError
@@ -29,11 +29,10 @@ def list_folder(corpus: FolderCorpus) -> Listing:
 
 
 def files_under(folder: Path) -> list[Path]:
-    """Audio files anywhere under a folder, sorted; CorpusError where it is no folder. Links to folders are followed."""
+    """Audio files anywhere under a folder, sorted; CorpusError where it is no folder."""
     if not folder.is_dir():
         raise CorpusError(f"{folder} is not a folder; check the path")
-    found = [Path(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names]
-    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+    return audio_under(folder)
 
 
 def uncaptioned(files: Sequence[Path], entries: Sequence[Entry]) -> list[str]:

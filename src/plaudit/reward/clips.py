@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from plaudit.audio import SUFFIXES, read_audio
+from plaudit.audio import audio_under, read_audio
 from plaudit.corpus.table import table_rows
 from plaudit.errors import CorpusError, VoteError
 from plaudit.types import Vote
@@ -73,9 +73,9 @@ def present_votes(parts: Sequence[Sequence[Vote]], files: dict[str, Path]) -> Pr
 def _folder_files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise CorpusError(f"{folder} does not exist; give a folder of audio or a CSV with a column file")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = audio_under(folder)
     if not paths:
-        raise CorpusError(f"{folder} holds no audio; put files of {', '.join(SUFFIXES)} there")
+        raise CorpusError(f"{folder} holds no audio; put audio files (wav, flac, mp3, ogg, ...) there")
     files: dict[str, Path] = {}
     for path in paths:
         name = path.relative_to(folder)
