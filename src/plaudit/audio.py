@@ -23,7 +23,7 @@ from plaudit.containers import MPEG_SUFFIXES
 from plaudit.decoding import decoder
 from plaudit.errors import AudioError
 
-_KNOWN_SUFFIXES = {
+KNOWN_SUFFIXES = {
     "WAV": (".wav", ".wave", ".bwf"),
     "FLAC": (".flac",),
     "MP3": MPEG_SUFFIXES,
@@ -44,7 +44,7 @@ _KNOWN_SUFFIXES = {
 """Names of libsndfile's formats. Those whose suffixes mostly name other things (.mat, .raw, .xi) are left out."""
 
 SUFFIXES = tuple(
-    suffix for name, known in _KNOWN_SUFFIXES.items() if name in soundfile.available_formats() for suffix in known
+    suffix for name, known in KNOWN_SUFFIXES.items() if name in soundfile.available_formats() for suffix in known
 )
 """What folders are searched for: all that the libsndfile at hand reads. A file that is named may have any other."""
 
@@ -123,7 +123,7 @@ def read_stretches(path: Path | str, stretches: Sequence[tuple[float, float]]) -
         raise AudioError(f"{path} has a header but no samples; get the file again")
     if extent.bad:
         raise AudioError(f"{path} holds {extent.bad} samples that are NaN or infinite; make it again")
-    if problem := range_problem(extent.low, extent.high):
+    if problem := range_problem(extent.low, extent.high, extent.samples):
         cancelled = moves and extent.low == extent.high == 0
         raise AudioError(f"{path} {'is silent: its channels cancel each other out' if cancelled else problem}")
     return [stretch.wave for stretch in kept], rate
@@ -149,8 +149,8 @@ def check_finite(wave: np.ndarray, name: str) -> None:
         raise AudioError(f"{name} holds {bad} samples that are NaN or infinite; make it again")
 
 
-def range_problem(low: float, high: float) -> str:
-    """What is wrong with audio whose samples lie between `low` and `high`; "" for nothing.
+def range_problem(low: float, high: float, samples: int = 2) -> str:
+    """What is wrong with audio of so many samples that lie between `low` and `high`; "" for nothing.
 
     It must not leave the range of -1 to 1 by far (LOUDEST_PEAK), nor be silent (SILENT_PEAK), be it at 0 or elsewhere.
     """
@@ -162,12 +162,10 @@ def range_problem(low: float, high: float) -> str:
         bits = next((bits for bits in (8, 16, 24, 32) if peak <= 1.01 * 2 ** (bits - 1)), None)
         advice = f"if they are {bits}-bit integers, divide them by {2 ** (bits - 1)}" if bits else "make it again"
         return f"{told}; {advice}"
-    if (high - low) / 2 < SILENT_PEAK:
-        return (
-            f"is silent (peak below {SILENT_PEAK:g})"
-            if peak < SILENT_PEAK
-            else f"is silent: all samples are {high:.3g}"
-        )
+    if peak < SILENT_PEAK:
+        return f"is silent (peak below {SILENT_PEAK:g})"
+    if samples > 1 and (high - low) / 2 < SILENT_PEAK:
+        return f"is silent: all samples are {high:.3g}"
     return ""
 
 

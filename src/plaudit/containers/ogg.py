@@ -43,7 +43,7 @@ class Page:
 
 
 def layout(data: mmap) -> Layout:
-    """Each link of the chain is a part. The file is truncated if another page of the last link begins but has no end."""
+    """Each link of the chain is a part. The file is truncated if the last page begins but does not end."""
     links: list[list[Page]] = []
     for page in pages(data):
         begins = bool(page.flags & FIRST)
@@ -71,7 +71,7 @@ def pages(data: mmap) -> Iterator[Page]:
 
 
 def checksum(page: bytes) -> int:
-    """Ogg's CRC-32 of a page whose checksum field is zero: zlib's, with all bytes and the result in reverse bit order."""
+    """Ogg's CRC-32 of a page whose checksum field is zero: zlib's, with bytes and result in reverse bit order."""
     reflected = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{reflected:032b}"[::-1], 2)
 
