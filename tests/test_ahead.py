@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -32,3 +35,53 @@ def test_an_error_is_raised_where_its_result_would_be() -> None:
         assert [next(results), next(results)] == [1, 0]
         with pytest.raises(ZeroDivisionError):
             next(results)
+
+
+def test_results_that_wait_never_weigh_more_than_the_limit_and_two_results() -> None:
+    held, heaviest, lock = 0, 0, threading.Lock()
+    dice = random.Random(1)
+    sizes = [10] * 5 + [dice.choice([1, 2, 10]) for _ in range(60)]
+
+    def work(size: int) -> int:
+        nonlocal held, heaviest
+        with lock:
+            held += size
+            heaviest = max(heaviest, held)
+        return size
+
+    with ThreadPoolExecutor(4) as pool, closing(ahead(pool, work, sizes, 30, weight=float, limit=25)) as results:
+        for taken, expected in zip(results, sizes, strict=True):
+            time.sleep(0.002)
+            assert taken == expected
+            with lock:
+                held -= taken
+    assert 10 < heaviest <= 25 + 10 + 10  # the one in hand, and the one that is needed next
+
+
+def test_one_heavier_than_the_limit_goes_alone_and_nothing_is_begun_before_a_weight_is_known() -> None:
+    begun: list[int] = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        return item
+
+    with ThreadPoolExecutor(4) as pool, closing(ahead(pool, work, range(8), 8, weight=lambda _: 100.0, limit=10)) as r:
+        for item in range(8):
+            assert next(r) == item
+            time.sleep(0.01)
+            assert len(begun) <= item + 2
+
+
+def test_closing_frees_the_threads_that_wait() -> None:
+    with ThreadPoolExecutor(3) as pool:
+        results = ahead(pool, lambda item: item, range(50), 20, weight=lambda _: 10.0, limit=10)
+        assert next(results) == 0
+        results.close()
+        pool.shutdown(wait=True, cancel_futures=True)  # would wait for ever
+
+
+def test_an_error_does_not_block_the_rest() -> None:
+    with ThreadPoolExecutor(3) as pool:
+        results = ahead(pool, lambda item: 1 / (item - 3), range(9), 9, weight=lambda _: 1.0, limit=1)
+        with pytest.raises(ZeroDivisionError):
+            list(results)

@@ -12,7 +12,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plaudit.audio import fit_length, read_audio, resample, resample_tensor, write_wav
+from plaudit.audio import (
+    KNOWN_SUFFIXES,
+    SUFFIXES,
+    audio_files,
+    fit_length,
+    read_audio,
+    resample,
+    resample_tensor,
+    write_wav,
+)
 from plaudit.errors import AudioError
 
 
@@ -166,3 +175,69 @@ def test_resampling_with_gradients_is_resampling(source: int, target: int) -> No
     torch.testing.assert_close(made.detach().float()[:, inner], expected[:, inner], atol=2e-3, rtol=0)
     made.sum().backward()
     assert wave.grad is not None and torch.isfinite(wave.grad).all()
+
+
+@pytest.mark.parametrize(
+    ("factor", "peak", "advice"),
+    [
+        (127, r"\+36 dBFS", "if they are 8-bit integers, divide them by 128"),
+        (32767, r"\+84 dBFS", "if they are 16-bit integers, divide them by 32768"),
+        (2.0**23, r"\+132 dBFS", "if they are 24-bit integers, divide them by 8388608"),
+        (1e29, r"\+5\d\d dBFS", "make it again"),
+    ],
+)
+def test_samples_in_another_range(tmp_path: Path, factor: float, peak: str, advice: str) -> None:
+    soundfile.write(tmp_path / "a.wav", tone() * factor, 44100, "FLOAT")
+    assert_refused(tmp_path / "a.wav", advice)
+    assert_refused(tmp_path / "a.wav", peak)
+
+
+def test_one_wild_sample_and_loud_mixes(tmp_path: Path) -> None:
+    for name, value, usable in (("wild", 1e29, False), ("spike", 50.0, False), ("hot", 4.0, True)):
+        wave = tone()
+        wave[20000] = value
+        soundfile.write(tmp_path / f"{name}.wav", wave, 44100, "FLOAT")
+        if usable:
+            assert read_audio(tmp_path / f"{name}.wav")[0].max() == value
+        else:
+            assert_refused(tmp_path / f"{name}.wav", "dBFS")
+    soundfile.write(tmp_path / "double.wav", tone().astype(float) * 1e300, 44100, "DOUBLE")
+    assert_refused(tmp_path / "double.wav", "infinite")
+
+
+def test_constant_files_and_channels_that_cancel_are_silent(tmp_path: Path) -> None:
+    for name, wave, reason in (
+        ("zeros", 0 * tone(), "silent"),
+        ("offset", 0 * tone() + 0.25, r"all samples are 0\.25"),
+        ("cancelled", np.stack([tone(), -tone()], 1), "channels cancel"),
+    ):
+        soundfile.write(tmp_path / f"{name}.wav", wave, 44100, "FLOAT")
+        assert_refused(tmp_path / f"{name}.wav", reason)
+    soundfile.write(tmp_path / "biased.wav", tone() + 0.25, 44100, "FLOAT")
+    assert len(read_audio(tmp_path / "biased.wav")[0]) == 44100
+
+
+def test_folders_are_searched_for_all_that_can_be_read(tmp_path: Path) -> None:
+    names = "a.wav b.WAV c.flac d.mp3 e.ogg f.oga g.opus h.aiff i.aif j.au k.caf l.w64".split()
+    (tmp_path / "music" / "deep").mkdir(parents=True)
+    for name in [*names, "notes.txt", "._a.wav", "cover.jpg", "weights.mat", "noise.raw"]:
+        (tmp_path / "music" / "deep" / name).touch()
+    (tmp_path / "music" / "@eaDir").mkdir()
+    (tmp_path / "music" / "@eaDir" / "thumb.wav").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "z.wav").touch()
+    (tmp_path / "music" / "linked").symlink_to(tmp_path / "elsewhere")
+    for loop in ("one", "two"):
+        (tmp_path / "music" / loop).symlink_to(tmp_path / "music")
+    found = [path.name for path in audio_files([tmp_path / "music"])]
+    assert sorted(found) == sorted([*names, "z.wav"])
+    assert audio_files([tmp_path / "music" / "deep" / "noise.raw"]) == [tmp_path / "music" / "deep" / "noise.raw"]
+
+
+@pytest.mark.parametrize("kind", ["AIFF", "AU", "CAF", "W64", "RF64", "OGG", "VOC", "FLAC", "WAV"])
+def test_what_folders_are_searched_for_is_read(tmp_path: Path, kind: str) -> None:
+    for suffix in KNOWN_SUFFIXES[kind]:
+        subtype = "OPUS" if suffix == ".opus" else None
+        rate = 48000 if suffix == ".opus" else 44100
+        soundfile.write(tmp_path / f"a{suffix}", tone(rate=rate), rate, subtype, format=kind)
+        assert suffix in SUFFIXES and len(read_audio(tmp_path / f"a{suffix}")[0]) == rate

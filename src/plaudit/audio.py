@@ -8,10 +8,7 @@ from __future__ import annotations
 import io
 import math
 import os
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import reduce
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,22 +19,47 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from plaudit.assets import write_atomically
+from plaudit.containers import MPEG_SUFFIXES
+from plaudit.decoding import decoder
 from plaudit.errors import AudioError
 from plaudit.files import files_under
 from plaudit.sidecars import without_candidates
 
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
-"""What a folder is searched for; a file that is named may have any other."""
+KNOWN_SUFFIXES = {
+    "WAV": (".wav", ".wave", ".bwf"),
+    "FLAC": (".flac",),
+    "MP3": MPEG_SUFFIXES,
+    "OGG": (".ogg", ".oga", ".opus", ".spx"),
+    "AIFF": (".aiff", ".aif", ".aifc"),
+    "AU": (".au", ".snd"),
+    "CAF": (".caf",),
+    "W64": (".w64",),
+    "RF64": (".rf64",),
+    "VOC": (".voc",),
+    "NIST": (".sph", ".nist"),
+    "SVX": (".8svx", ".svx"),
+    "IRCAM": (".ircam", ".sf"),
+    "AVR": (".avr",),
+    "PAF": (".paf",),
+    "PVF": (".pvf",),
+}
+"""Names of libsndfile's formats. Those whose suffixes mostly name other things (.mat, .raw, .xi) are left out."""
+
+SUFFIXES = tuple(
+    suffix for name, known in KNOWN_SUFFIXES.items() if name in soundfile.available_formats() for suffix in known
+)
+"""What folders are searched for: all that the libsndfile at hand reads. A file that is named may have any other."""
 
 SILENT_PEAK = 1e-5
-"""A file whose peak stays below this (-100 dBFS) holds no sound (ours)."""
+"""A file that never leaves its mean by more than this (-100 dBFS) holds no sound (ours)."""
 
-_STREAMED = 0x7FFFF000
-"""Writers that cannot seek declare at least this many bytes, meaning `until the end of the file`."""
+LOUDEST_PEAK = 10.0
+"""A file with a sample beyond this (+20 dBFS) is not in the range of -1 to 1 (ours). Mixes in floating point may be
+some decibels above full scale; 8-bit integers as floating point are at +42, 16-bit ones at +90."""
 
 
 def audio_files(paths: Sequence[Path]) -> list[Path]:
-    """The files named, and those with a known suffix anywhere under the folders named, sorted.
+    """The files named, and those that `audio_under` finds in the folders named.
 
     Candidates that `plaudit generate --best-of` chose from are left out, unless their own folder is named.
     Raises AudioError where nothing is found.
@@ -46,7 +68,9 @@ def audio_files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         found += audio_under(path) if os.path.isdir(path) else [path]
     if not found:
-        raise AudioError(f"no audio under {', '.join(map(str, paths))}; give files or folders of {', '.join(SUFFIXES)}")
+        raise AudioError(
+            f"no audio under {', '.join(map(str, paths))}; give audio files (wav, flac, mp3, ogg, ...) or their folders"
+        )
     return found
 
 
@@ -60,38 +84,52 @@ def audio_under(folder: Path) -> list[Path]:
 
 
 def read_audio(path: Path | str) -> tuple[np.ndarray, int]:
-    """Read wav, flac, mp3, ogg and whatever else libsndfile knows: (mono float32 [T], rate in Hz).
+    """Read an audio file of any format that libsndfile knows: (mono float32 [T], rate in Hz).
 
-    Channels are averaged. AudioError where the file is missing, empty, not audio, truncated, without samples,
-    silent (see SILENT_PEAK), or holds NaN or infinity.
+    Channels are averaged. A chained Ogg file and MP3 files one after the other in one are read to the end. AudioError
+    where the file is missing, empty, not audio, truncated, without samples, or not usable (see `range_problem`).
     """
-    path = Path(path)
-    with _opened(path) as file:
-        rate, declared, log = file.samplerate, file.frames, file.extra_info
-        frames = file.read(dtype="float32", always_2d=True)  # [T, channels]
-    if len(frames) == 0 and declared == 0:
-        raise AudioError(f"{path} has a header but no samples; get the file again")
-    # Gapless trimming makes decoders disagree by a few milliseconds, so only more than 50 ms counts.
-    if declared - len(frames) > 0.05 * rate or _cut_short(path, log):
-        raise AudioError(f"{path} is truncated: {len(frames) / rate:.2f} s can be read; get the file again")
-    channels = frames.T
-    wave = reduce(np.add, channels) / len(channels)  # mean(axis=1) takes ten times as long
-    check_finite(wave, str(path))
-    if np.abs(wave).max(initial=0) < SILENT_PEAK:
-        raise AudioError(f"{path} is silent (peak below {SILENT_PEAK:g})")
+    (wave,), rate = read_stretches(path, [(0.0, math.inf)])
     return wave, rate
 
 
-def audio_seconds(path: Path | str) -> float:
-    """How long a file says it is, from its header alone; reading it may show that it is truncated.
+def read_stretches(path: Path | str, stretches: Sequence[tuple[float, float]]) -> tuple[list[np.ndarray], int]:
+    """Stretches (start, seconds) of an audio file: (mono float32 [T] of each, rate in Hz).
 
-    AudioError where it is missing, empty, not audio, or without samples.
+    The file is decoded once, in blocks, and no more of it is kept than was asked for; beyond its end there is nothing.
+    AudioError as of `read_audio`, for whatever part of the file has the fault.
     """
     path = Path(path)
-    with _opened(path) as file:
-        if file.frames == 0:
-            raise AudioError(f"{path} has a header but no samples; get the file again")
-        return float(file.frames / file.samplerate)
+    extent = _Extent()
+    with decoder(path) as found:
+        most = (found.announced or 0) + 1
+        kept = [_Stretch(round(start * found.rate), seconds * found.rate, most) for start, seconds in stretches]
+        for block in found.blocks():
+            for stretch in kept:
+                stretch.take(block, extent.samples)
+            extent.add(block)
+        rate, moves = found.rate, found.any_channel_moves
+    if not extent.samples:
+        raise AudioError(f"{path} has a header but no samples; get the file again")
+    if extent.bad:
+        raise AudioError(f"{path} holds {extent.bad} samples that are NaN or infinite; make it again")
+    if problem := range_problem(extent.low, extent.high, extent.samples):
+        cancelled = moves and extent.low == extent.high == 0
+        raise AudioError(f"{path} {'is silent: its channels cancel each other out' if cancelled else problem}")
+    return [stretch.wave for stretch in kept], rate
+
+
+def audio_seconds(path: Path | str) -> float:
+    """The length of a file, from its headers if its structure agrees with them; otherwise it is decoded and measured.
+
+    AudioError where it is missing, empty, not audio, truncated, or without samples; reading it may reveal more.
+    """
+    path = Path(path)
+    with decoder(path) as found:
+        samples, rate = found.measured(), found.rate
+    if samples == 0:
+        raise AudioError(f"{path} has a header but no samples; get the file again")
+    return samples / rate
 
 
 def check_finite(wave: np.ndarray, name: str) -> None:
@@ -99,6 +137,69 @@ def check_finite(wave: np.ndarray, name: str) -> None:
     bad = int(wave.size - np.isfinite(wave).sum())
     if bad:
         raise AudioError(f"{name} holds {bad} samples that are NaN or infinite; make it again")
+
+
+def range_problem(low: float, high: float, samples: int = 2) -> str:
+    """What is wrong with audio of so many samples that lie between `low` and `high`; "" for nothing.
+
+    It must not leave the range of -1 to 1 by far (LOUDEST_PEAK), nor be silent (SILENT_PEAK), be it at 0 or elsewhere.
+    """
+    peak = max(abs(low), abs(high))
+    if not math.isfinite(peak):
+        return "holds NaN or infinite samples; make it again"
+    if peak > LOUDEST_PEAK:
+        told = f"has a peak of {20 * math.log10(peak):+.0f} dBFS, where samples are to lie between -1 and 1"
+        bits = next((bits for bits in (8, 16, 24, 32) if peak <= 1.01 * 2 ** (bits - 1)), None)
+        advice = f"if they are {bits}-bit integers, divide them by {2 ** (bits - 1)}" if bits else "make it again"
+        return f"{told}; {advice}"
+    if peak < SILENT_PEAK:
+        return f"is silent (peak below {SILENT_PEAK:g})"
+    if samples > 1 and (high - low) / 2 < SILENT_PEAK:
+        return f"is silent: all samples are {high:.3g}"
+    return ""
+
+
+class _Extent:
+    """How many samples there were, the lowest and the highest, and how many are no finite number."""
+
+    def __init__(self) -> None:
+        self.samples = self.bad = 0
+        self.low, self.high = math.inf, -math.inf
+
+    def add(self, block: np.ndarray) -> None:
+        """Take a block into account."""
+        if not block.size:
+            return
+        low, high = float(block.min()), float(block.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            self.bad += int(block.size - np.isfinite(block).sum())
+        self.samples += block.size
+        self.low, self.high = min(self.low, low), max(self.high, high)
+
+
+class _Stretch:
+    """Samples of a file from `start` on, at most `length`; room is made for what is there of a file of `most`."""
+
+    def __init__(self, start: int, length: float, most: int) -> None:
+        self._start, self._end = start, start + length
+        self._room = np.empty(max(0, int(min(self._end, most)) - start), np.float32)
+        self._filled = 0
+
+    def take(self, block: np.ndarray, place: int) -> None:
+        """Keep what belongs here of a block that begins at the file's sample `place`."""
+        if place >= self._end or place + len(block) <= self._start:
+            return
+        part = block[max(0, self._start - place) : int(min(len(block), self._end - place))]
+        filled = self._filled + len(part)
+        if filled > len(self._room):
+            self._room = np.concatenate([self._room[: self._filled], np.empty(2 * filled - self._filled, np.float32)])
+        self._room[self._filled : filled] = part
+        self._filled = filled
+
+    @property
+    def wave(self) -> np.ndarray:
+        """What was kept."""
+        return self._room[: self._filled]
 
 
 def resample(wave: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
@@ -158,40 +259,3 @@ def write_file(path: Path, encoded: bytes) -> None:
         write_atomically(path, encoded)
     except OSError as error:
         raise AudioError(f"{path} cannot be written ({error.strerror}); free space or choose another folder") from None
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    """The file opened for reading; whatever stands against reading it, as an AudioError of one line."""
-    try:
-        if not path.is_file():
-            what = "is a folder, not an audio file" if path.is_dir() else "does not exist; check the path"
-            raise AudioError(f"{path} {what}")
-        if path.stat().st_size == 0:
-            raise AudioError(f"{path} is empty (0 bytes); get the file again")
-        with soundfile.SoundFile(path) as file:
-            yield file
-    except OSError as error:  # no permission, a name that is longer than the system takes, links in a circle
-        raise AudioError(f"{path} cannot be read ({error.strerror}); check the file") from None
-    except (soundfile.SoundFileError, TypeError, ValueError) as error:
-        # soundfile raises TypeError for headerless .raw files, whose rate nobody can know.
-        reason = str(error).removeprefix(f"Error opening {str(path)!r}: ").rstrip(".")
-        if "does not exist" in reason:  # what the MP3 decoder says of a file without a single frame
-            reason = "no MP3 frame in it"
-        raise AudioError(f"{path} cannot be decoded ({reason}); it is truncated, damaged or not audio") from None
-
-
-def _cut_short(path: Path, log: str) -> bool:
-    """Whether a container says that more was to come. `log` is libsndfile's account of the headers."""
-    for declared, present in re.findall(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)", log, re.MULTILINE):
-        if int(present) < int(declared) < _STREAMED:
-            return True
-    with path.open("rb") as file:
-        if file.read(4) != b"OggS":
-            return False
-        size = file.seek(0, io.SEEK_END)
-        file.seek(max(0, size - 2**17))  # an Ogg page is at most 65,307 bytes
-        tail = file.read()
-    page = tail[tail.rfind(b"OggS") :]
-    segments = page[26] if len(page) > 26 else 0
-    return len(page) < 27 + segments or len(page) < 27 + segments + sum(page[27 : 27 + segments])

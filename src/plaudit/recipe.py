@@ -16,7 +16,19 @@ from plaudit.corpus.score_table import ID_COLUMN
 from plaudit.errors import RecipeError
 from plaudit.generate.settings import PostSettings, SamplingSettings
 from plaudit.plain_yaml import read_yaml
-from plaudit.settings import MOST, Count, Precision, Score, Seed, Settings, Share, shortened, validated, with_changes
+from plaudit.settings import (
+    MOST,
+    Count,
+    CountOrZero,
+    Precision,
+    Score,
+    Seed,
+    Settings,
+    Share,
+    shortened,
+    validated,
+    with_changes,
+)
 from plaudit.stages.settings import (
     CrossLoadSettings,
     CrpoSettings,
@@ -38,6 +50,9 @@ class CorpusSettings(Settings):
     """Where clips come from. `embedded` renders `size` synthetic clips; `folder` reads `table` (CSV) beside audio;
     `shards` takes the shard set in `folder`, encoded before with the recipe's codec and text encoder.
 
+    Files of a folder that are longer than `seconds` are cut to clips as `plaudit prepare` does: at most
+    `clips_per_track` of each (0: as many as fit), from where `place` says.
+
     Rewards stand in `reward_column` of `table`, or, by track, in a CSV of scores, `score_table`; a shard set has its
     own.
     """
@@ -52,6 +67,8 @@ class CorpusSettings(Settings):
     table: Path | None = None
     file_column: str = "file"
     caption_column: str = "caption"
+    clips_per_track: CountOrZero = 10
+    place: Literal["spread", "start", "random"] = "spread"
     reward_column: str | None = None
     score_table: Path | None = None
     score_id_column: str = ID_COLUMN

@@ -43,7 +43,7 @@ def test_known_places() -> None:
 
 def test_recordings_become_clips_of_one_split(tmp_path: Path) -> None:
     for name, seconds in (("long", 35), ("short", 4)):
-        write_wav(tmp_path / f"{name}.wav", np.full(seconds * 800, 0.1, np.float32), 800)
+        write_wav(tmp_path / f"{name}.wav", np.full(seconds * 8000, 0.1, np.float32), 8000)
     (tmp_path / "empty.wav").touch()
     entries = [
         Entry("a", "x", "train", "s", 1.5, tmp_path / "long.wav"),

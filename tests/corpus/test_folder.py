@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +46,11 @@ def test_a_table_with_everything(tmp_path: Path) -> None:
     assert (one.id, one.caption, one.reward) == ("audio/one", "slow piano, in the\r\nrain", 0.5)
     assert (two.id, two.caption, two.reward) == ("audio/two", "Größe 大", None)
     assert one.source == tmp_path.name and one.split in SPLITS
-    loaded, rate = found.load(one)
-    assert rate == 16000 and np.abs(loaded - wave).max() < 1e-4
+    (loaded, later), rate = found.load([one, replace(one, start=0.9)], 0.5)
+    assert rate == 16000 and np.abs(loaded - wave[:8000]).max() < 1e-4
+    assert np.abs(later - wave[14400:]).max() < 1e-4
     with pytest.raises(AudioError, match="does not exist"):  # no error of the table
-        found.load(two)
+        found.load([two], 1.0)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
@@ -135,5 +137,5 @@ def test_real_clips() -> None:
     found = FolderCorpus(REAL, Path("clips.csv"), reward_column="tunejury_reward")
     entries = found.entries()
     assert len(entries) == 80 and all(entry.reward is not None for entry in entries)
-    wave, rate = found.load(entries[0])
+    (wave,), rate = found.load([entries[0]], 60.0)
     assert rate == 44100 and len(wave) == 441000

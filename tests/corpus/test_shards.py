@@ -70,7 +70,7 @@ def test_every_row_is_its_clip_and_its_caption(source: FolderCorpus, whole: Path
     rewards = [np.nan if entry.reward is None else entry.reward for entry in entries]
     assert np.array_equal(shards.rewards, rewards, equal_nan=True) and shards.rewards.dtype == np.float64
     rows = np.array([12, 0, 7, 7, 3])
-    waves = torch.stack([torch.from_numpy(fit_length(source.load(entries[row])[0], 8000)) for row in rows])
+    waves = torch.stack([torch.from_numpy(fit_length(source.load([entries[row]], 1.0)[0][0], 8000)) for row in rows])
     expected, found = BandCodec().encode(waves), shards.posterior(rows)
     assert found.mean.dtype == torch.float32 and found.mean.shape == (5, 100, 6)
     assert torch.allclose(found.mean, expected.mean, atol=2e-3)
@@ -289,9 +289,9 @@ def long_recordings(folder: Path, count: int, loads: list[str]) -> tuple[ListedC
             entries.append(Entry(f"{number}@{second}", f"caption {number}", "train", "s", None, path, start=second))
 
     class Counting(ListedCorpus):
-        def load(self, entry: Entry) -> tuple[np.ndarray, int]:
-            loads.append(entry.id)
-            return super().load(entry)
+        def load(self, clips: Sequence[Entry], seconds: float) -> tuple[list[np.ndarray], int]:
+            loads.append(clips[0].id)
+            return super().load(clips, seconds)
 
     return Counting("long", entries), waves
 
@@ -317,7 +317,7 @@ def test_a_clip_past_the_end_and_a_known_problem_go_to_quarantine(tmp_path: Path
     assert len(made) == 3
     told = [json.loads(line) for line in (tmp_path / "shards" / "quarantine.jsonl").read_text().splitlines()]
     assert [line["id"] for line in told] == ["late", "odd"] and told[1]["reason"] == "it is odd"
-    assert "ends at 3.00 s" in told[0]["reason"]
+    assert "ends before 3.00 s" in told[0]["reason"]
 
 
 def test_a_treatment_is_applied_to_each_clip_and_another_means_other_shards(tmp_path: Path) -> None:
@@ -383,7 +383,7 @@ def test_the_embedded_corpus_is_a_corpus_like_any_other(tmp_path: Path) -> None:
     assert all(a.origin != b.origin for a, b in zip(corpus.entries(), longer.entries(), strict=True))
     assert all((corpus.entries()[i].origin != other.entries()[i].origin) == (i in flawed) for i in range(4))
     with pytest.raises(CorpusError, match="not in this embedded corpus"):
-        corpus.load(Entry("stranger", "x", "train", "embedded"))
+        corpus.load([Entry("stranger", "x", "train", "embedded")], 1.0)
 
 
 def test_what_a_killed_writer_left_is_cleared_away(whole: Path, source: FolderCorpus, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from plaudit.audio import write_wav
 from plaudit.corpus.encoding import ShardMaker
 from plaudit.corpus.folder import FolderCorpus
-from plaudit.corpus.manifest import Entry, load_file
+from plaudit.corpus.manifest import Entry, load_clips
 from plaudit.corpus.shards import encode_corpus
 from plaudit.types import Posterior, TextFeatures
 
@@ -86,9 +86,9 @@ def maker(slowness: float = 0.0, pids: Path | None = None) -> ShardMaker:
     if pids is not None:
         (pids / str(os.getpid())).touch()
 
-    def load(entry: Entry) -> tuple[np.ndarray, int]:
+    def load(clips: Sequence[Entry], seconds: float) -> tuple[list[np.ndarray], int]:
         time.sleep(slowness)
-        return load_file(entry)
+        return load_clips(clips, seconds)
 
     return ShardMaker(load, BandCodec(), HashEncoder(), 100, batch_size=2)
 

@@ -117,3 +117,49 @@ def test_an_extraction_that_was_killed_ends_with_the_same_files(tmp_path: Path) 
     assert [p.name for p in sorted(killed.glob("[!.]*"))] == [p.name for p in sorted(whole.glob("[!.]*"))]
     for path in whole.iterdir():
         assert (killed / path.name).read_bytes() == path.read_bytes()
+
+
+def long_clip(id: str) -> tuple[torch.Tensor, int]:
+    """One of ten minutes, at a rate that makes it cheap."""
+    return clip(int(id.removeprefix("clip-")), 600.0, 100), 100
+
+
+def test_shards_of_long_tracks_are_written_after_an_hour_of_audio(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plaudit.reward.store.PROGRESS_EVERY", 0.0)
+    at_once: list[int] = []
+    features = make_features()
+    whole = features.clip_features
+    monkeypatch.setattr(features, "clip_features", lambda waves, rate: at_once.append(len(waves)) or whole(waves, rate))
+    steps: list[tuple[int, int]] = []
+    store = FeatureStore(tmp_path, features)
+    store.extract(IDS[:12], long_clip, progress=lambda done, of: steps.append((done, of)))
+    assert set(at_once) == {1} and steps == [(n, 12) for n in range(1, 13)]  # no batch holds an hour of audio
+    assert [len(shard["ids"]) for shard in store._index["shards"]] == [5, 5, 2]
+
+
+def test_unusable_clips_do_not_move_the_shards_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    def broken(id: str) -> tuple[torch.Tensor, int]:
+        if id in ("clip-4", "clip-5", "clip-9"):
+            raise AudioError(f"{id} is truncated")
+        return long_clip(id)
+
+    class Killed(BaseException):
+        pass
+
+    for last in (6, 8, 10):
+
+        def dying(id: str) -> tuple[torch.Tensor, int]:
+            if id == f"clip-{last}":  # noqa: B023
+                raise Killed
+            return broken(id)
+
+        whole, killed = tmp_path / f"whole-{last}", tmp_path / f"killed-{last}"
+        FeatureStore(whole, make_features()).extract(IDS[:14], broken, 12)
+        with pytest.raises(Killed):
+            FeatureStore(killed, make_features()).extract(IDS[:14], dying, 12)
+        FeatureStore(killed, make_features()).extract(IDS[:14], broken, 12)
+        for path in whole.glob("features-*"):
+            assert (killed / path.name).read_bytes() == path.read_bytes()
+        assert FeatureStore(killed, make_features()).quarantine.keys() == {"clip-4", "clip-5", "clip-9"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ import torch
 from plaudit import hub
 from plaudit.assets import read_json, to_json, write_atomically, write_json
 from plaudit.chain.runner import Context
+from plaudit.corpus.clips import ClipReader, Cutting, about_cutting, cut_clips, survey
 from plaudit.corpus.embedded.listeners import Taste, make_pairs, noise_ceiling, simulate_votes, utility
 from plaudit.corpus.embedded.probes import Measurement, measure
 from plaudit.corpus.embedded.source import EmbeddedClip, EmbeddedCorpus
 from plaudit.corpus.folder import FolderCorpus
 from plaudit.corpus.ledger import LEDGER
-from plaudit.corpus.manifest import SPLITS, Corpus, Entry
+from plaudit.corpus.listing import Listing, counted, list_folder
+from plaudit.corpus.manifest import SPLITS, Corpus, ListedCorpus, read_manifest, write_manifest
 from plaudit.corpus.shards import ShardSet, encode_corpus
 from plaudit.corpus.sources import EmbeddedSource
 from plaudit.errors import CorpusError
@@ -31,6 +33,9 @@ from plaudit.reward.training import EMBEDDED_REWARD
 from plaudit.reward.votes import read_votes, write_votes
 from plaudit.types import Vote
 
+MANIFEST = "manifest.jsonl"
+"""The list of a run's clips."""
+
 
 def embedded_corpus(settings: CorpusSettings) -> EmbeddedCorpus:
     """The training corpus of the embedded world, flaws included."""
@@ -39,12 +44,13 @@ def embedded_corpus(settings: CorpusSettings) -> EmbeddedCorpus:
     )
 
 
-def corpus_of(settings: CorpusSettings) -> Corpus:
-    """The corpus that a recipe names."""
+def list_clips(settings: CorpusSettings, progress: Callable[[int, int], None] = lambda done, total: None) -> Listing:
+    """The clips of the corpus that a recipe names, and lines about them for the user; a folder's files are surveyed."""
     if settings.kind == "embedded":
-        return EmbeddedSource(embedded_corpus(settings))
+        source = EmbeddedSource(embedded_corpus(settings))
+        return Listing(source.name, source.entries())
     assert settings.folder is not None and settings.table is not None  # validated with the recipe
-    return FolderCorpus(
+    folder = FolderCorpus(
         settings.folder,
         settings.table,
         settings.file_column,
@@ -55,14 +61,25 @@ def corpus_of(settings: CorpusSettings) -> Corpus:
         validation=settings.validation_share,
         test=settings.test_share,
     )
+    listing = list_folder(folder)
+    surveyed = survey(listing.entries, progress)
+    cutting = Cutting(seconds=settings.seconds, per_track=settings.clips_per_track, place=settings.place)
+    clips = cut_clips(listing.entries, surveyed, cutting)
+    notes = about_cutting(clips, surveyed, cutting, "corpus.clips_per_track")
+    unusable = counted("entries of the table cannot be used", [clip.problem for clip in clips if clip.problem])
+    return Listing(listing.name, clips, [*listing.notes, *notes, *unusable])
 
 
 def list_corpus(context: Context, folder: Path) -> None:
     """Write the manifest; of an embedded corpus also the truth, apart, which no later step but the listeners reads."""
     settings = context.recipe.corpus
-    entries = corpus_of(settings).entries()
-    write_atomically(folder / "manifest.jsonl", "".join(_line(e) for e in entries))
-    facts: dict[str, object] = {"clips": len(entries), "hours": len(entries) * settings.seconds / 3600}
+    with context.reporter.progress("surveying") as advance:
+        listing = list_clips(settings, advance)
+    for note in listing.notes:
+        context.reporter.note(note)
+    write_manifest(folder / MANIFEST, listing.entries)
+    usable = sum(not entry.problem for entry in listing.entries)
+    facts: dict[str, object] = {"clips": usable, "hours": usable * settings.seconds / 3600}
     if settings.kind == "embedded":
         clips = embedded_corpus(settings).clips
         truths = [{"id": c.id, "truth": c.truth.to_dict(), "flaws": c.flaws} for c in clips]
@@ -72,12 +89,21 @@ def list_corpus(context: Context, folder: Path) -> None:
     write_json(folder / "facts.json", facts)
 
 
+def corpus_of(context: Context) -> Corpus:
+    """The run's corpus, as its manifest lists it."""
+    settings = context.recipe.corpus
+    if settings.kind == "embedded":
+        return EmbeddedSource(embedded_corpus(settings))
+    assert settings.folder is not None  # validated with the recipe
+    return ListedCorpus(settings.folder.resolve().name, read_manifest(context.path("corpus") / MANIFEST))
+
+
 def encode(context: Context, folder: Path) -> None:
     """Encode the corpus to shards."""
     settings = context.recipe.corpus
     with context.reporter.progress("encoding") as advance:
         encode_corpus(
-            corpus_of(settings),
+            corpus_of(context),
             context.codec,
             context.text_encoder,
             folder,
@@ -112,16 +138,16 @@ def shards_digest(settings: CorpusSettings) -> str:
 
 
 def hear(context: Context, folder: Path) -> None:
-    """Extract the reward's view of every clip that was encoded."""
-    corpus = corpus_of(context.recipe.corpus)
-    entries = {entry.id: entry for entry in corpus.entries()}
+    """Extract the reward's features of every clip that was encoded, from the same stretch of its file."""
+    encoded = shards(context).ids
+    clips = ClipReader(corpus_of(context), encoded, context.recipe.corpus.seconds)
 
     def load(id: str) -> tuple[torch.Tensor, int]:
-        wave, rate = corpus.load(entries[id])
+        wave, rate = clips.read(id)
         return torch.from_numpy(wave), rate
 
-    with context.reporter.progress("hearing") as advance:
-        FeatureStore(folder, context.reward_features).extract(shards(context).ids, load, progress=advance)
+    with context.reporter.progress("features") as advance:
+        FeatureStore(folder, context.reward_features).extract(encoded, load, progress=advance)
 
 
 def vote(context: Context, folder: Path) -> None:
@@ -201,8 +227,8 @@ def label(context: Context, folder: Path) -> None:
 def reference_clips(context: Context) -> tuple[int, Iterator[tuple[np.ndarray, int]]]:
     """How many clips, and (sound, rate) of each, that generated ones are compared with, of a corpus of real audio.
 
-    Of a folder all that was encoded. A prepared set has no audio: it is decoded again, the test split's clips, at most
-    `evaluate.reference` of them.
+    Of a folder all clips that were encoded. A prepared set has no audio: it is decoded again, the test split's clips,
+    at most `evaluate.reference` of them.
     """
     found = shards(context)
     if context.recipe.corpus.kind == "shards":
@@ -214,9 +240,8 @@ def reference_clips(context: Context) -> tuple[int, Iterator[tuple[np.ndarray, i
                     yield codec.decode(found.posterior(row[None]).mean)[0].cpu().numpy(), codec.sample_rate
 
         return len(rows), decoded()
-    source, known = corpus_of(context.recipe.corpus), set(found.ids)
-    entries = [entry for entry in source.entries() if entry.id in known]
-    return len(entries), map(source.load, entries)
+    clips = ClipReader(corpus_of(context), found.ids, context.recipe.corpus.seconds)
+    return len(found), map(clips.read, found.ids)
 
 
 def shards(context: Context) -> ShardSet:
@@ -233,8 +258,3 @@ def reward_model(context: Context) -> TuneJury:
     """The reward that this run trusts: its own, or the one it was told to load."""
     name = str(context.path("reward")) if context.recipe.reward.kind == "train" else context.recipe.reward.name
     return hub.load_tunejury(name)  # labels and stages score stored features, which only its head can take
-
-
-def _line(entry: Entry) -> str:
-    row = asdict(entry)
-    return to_json({**row, "path": None if entry.path is None else str(entry.path)}) + "\n"

@@ -15,7 +15,7 @@ from plaudit import hub
 from plaudit.backbone.config import PRESETS, RATES, BackboneConfig
 from plaudit.backbone.flops import TRAINING, forward_flops
 from plaudit.backbone.fluxaudio import FluxAudio
-from plaudit.chain.data import corpus_of
+from plaudit.chain.data import list_clips
 from plaudit.chain.results import stages_of
 from plaudit.chain.stage_models import FIRST_INJECTION
 from plaudit.corpus.shard_set import ShardSet
@@ -130,7 +130,7 @@ class Plan:
             if corpus.kind == "shards":
                 assert corpus.folder is not None  # validated with the recipe
                 return len(ShardSet(corpus.folder, verify=False))
-            return corpus.size if corpus.kind == "embedded" else len(corpus_of(corpus).entries())
+            return corpus.size if corpus.kind == "embedded" else sum(not e.problem for e in list_clips(corpus).entries)
         except CorpusError:
             return None
 

@@ -33,6 +33,9 @@ class Reporter(Protocol):
     def step(self, name: str, state: str) -> None:
         """A step is "started", "resumed" or found "done"."""
 
+    def note(self, line: str) -> None:
+        """Something about the data or the run that the user should know of."""
+
     def progress(self, label: str) -> AbstractContextManager[Progress]:
         """A bar for work that takes a while: with reporter.progress("encoding") as advance: advance(done, total)."""
 
@@ -158,6 +161,9 @@ class Silent:
     """The reporter of processes that don't lead."""
 
     def step(self, name: str, state: str) -> None:
+        """Say nothing."""
+
+    def note(self, line: str) -> None:
         """Say nothing."""
 
     @contextmanager

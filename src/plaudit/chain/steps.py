@@ -71,7 +71,7 @@ def _data_steps(recipe: Recipe) -> list[Step]:
         found = [Step("shards", 1, {**encoders, **prepared}, (), data.accept_shards)]
     else:
         found = [
-            Step("corpus", 1, {"corpus": corpus}, (), data.list_corpus),
+            Step("corpus", 2, {"corpus": corpus}, (), data.list_corpus),
             Step("shards", 1, encoders, ("corpus",), data.encode),
         ]
     labelled_from: tuple[str, ...] = ("shards",)

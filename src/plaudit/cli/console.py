@@ -62,6 +62,10 @@ class ConsoleReporter:
         colour = {"done": "dim", "resumed": "yellow"}.get(state, "bold")
         progress_console.print(f"{name}: {state}", style=colour)
 
+    def note(self, line: str) -> None:
+        """A line of its own, as it is."""
+        progress_console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
+
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[[int, int], None]]:
         """A bar on a terminal, an occasional line elsewhere."""

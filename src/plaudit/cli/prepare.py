@@ -160,7 +160,7 @@ def _scores(file: Path | None) -> ScoreTable | None:
 
 def _prepare(listing: Listing, options: Options, clips_per_track: int = 10) -> None:
     """Survey the files, cut them to clips, and encode these, or only say what that would be."""
-    from plaudit.corpus.clips import Cutting, cut_clips, survey
+    from plaudit.corpus.clips import Cutting, about_cutting, cut_clips, survey
     from plaudit.corpus.forecast import forecast
     from plaudit.corpus.manifest import ListedCorpus
     from plaudit.encoders.unread import unread_note
@@ -172,14 +172,14 @@ def _prepare(listing: Listing, options: Options, clips_per_track: int = 10) -> N
     if options.place not in ("spread", "start", "random"):
         raise typer.BadParameter(f"--place is spread, start or random, not {options.place!r}")
     is_ray(options.engine)
-    for note in listing.notes:
-        progress_console.print(note, highlight=False, soft_wrap=True, markup=False)
     count = clips_per_track if options.clips_per_track is None else options.clips_per_track
     values = {"seconds": options.seconds, "per_track": count, "place": options.place}
     cutting = validated(Cutting, values, "clips")
     with ConsoleReporter().progress("surveying") as advance:
         surveyed = survey(listing.entries, advance)
     corpus = ListedCorpus(listing.name, cut_clips(listing.entries, surveyed, cutting))
+    for note in [*listing.notes, *about_cutting(corpus.listed, surveyed, cutting, "--clips-per-track")]:
+        complain(note)
     names = (findable(options.codec), findable(options.text_encoder))
     separation = SeparationSettings(passes=options.separate, model=findable(options.separator))
     build = partial(build_maker, *names, options.seconds, options.batch, options.device, separation)

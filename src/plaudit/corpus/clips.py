@@ -14,15 +14,18 @@ import numpy as np
 
 from plaudit.ahead import ahead
 from plaudit.audio import audio_seconds
-from plaudit.corpus.manifest import Entry
+from plaudit.corpus.manifest import Corpus, Entry, recordings
 from plaudit.errors import AudioError, CorpusError
 from plaudit.settings import CountOrZero, Seconds, Settings
 
 SHORTEST = 0.5
 """A recording shorter than this share of a clip is no clip (ours)."""
 
+LONGER = 0.1
+"""Seconds by which a file must exceed a clip to be called longer (ours): encoders pad."""
+
 SURVEYORS = 16
-"""Threads that read headers; over a network file system they mostly wait (ours)."""
+"""Threads that look at files; over a network file system they mostly wait (ours)."""
 
 
 class Cutting(Settings):
@@ -62,7 +65,7 @@ def clip_starts(duration: float, cutting: Cutting, key: str = "") -> list[float]
 def survey(
     entries: Sequence[Entry], progress: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[Path, float | str]:
-    """How many seconds each recording has, or what is wrong with it, from the headers of the files."""
+    """How many seconds each recording has, or what is wrong with it (plaudit.audio.audio_seconds)."""
     paths = list(dict.fromkeys(entry.path for entry in entries if entry.path is not None))
     found: dict[Path, float | str] = {}
     with ThreadPoolExecutor(SURVEYORS, "survey") as pool:
@@ -102,3 +105,42 @@ def cut_clips(entries: Sequence[Entry], surveyed: dict[Path, float | str], cutti
         for start in clip_starts(told, cutting, entry.id):
             clips.append(replace(entry, id=f"{entry.id}@{start:.2f}" if start else entry.id, start=start))
     return clips
+
+
+def about_cutting(
+    clips: Sequence[Entry], surveyed: dict[Path, float | str], cutting: Cutting, option: str
+) -> list[str]:
+    """A line about the files that are longer than a clip, or none; `option` says how many clips a file gives."""
+    lengths = {path: length for path, length in surveyed.items() if isinstance(length, float)}
+    longer = {path for path, length in lengths.items() if length >= cutting.seconds + LONGER}
+    if not longer:
+        return []
+    cut = sum(clip.path in longer and not clip.problem for clip in clips)
+    minutes = sum(lengths[path] for path in longer) / 60
+    return [
+        f"{len(longer)} of {len(surveyed)} files are longer than {cutting.seconds:g} s and are cut to clips: {cut}, "
+        f"which is {cut * cutting.seconds / 60:.1f} of {minutes:.1f} min; {option} says how many of a file"
+    ]
+
+
+class ClipReader:
+    """Clips of a corpus by id, at most `seconds` of each: the stretches that are encoded.
+
+    A recording is decoded once for all of its clips among `ids` if they are read one after the other.
+    """
+
+    def __init__(self, corpus: Corpus, ids: Sequence[str], seconds: float) -> None:
+        self._corpus, self._seconds = corpus, seconds
+        wanted = set(ids)
+        runs = recordings([entry for entry in corpus.entries() if entry.id in wanted])
+        self._run_of = {entry.id: run for run in runs for entry in run}
+        self._waves: dict[str, np.ndarray] = {}
+        self._rate = 0
+
+    def read(self, id: str) -> tuple[np.ndarray, int]:
+        """(mono float32 [T], rate in Hz) of a clip; AudioError where its recording can no longer be used."""
+        if id not in self._waves:
+            run = self._run_of[id]
+            waves, self._rate = self._corpus.load(run, self._seconds)
+            self._waves = {entry.id: wave for entry, wave in zip(run, waves, strict=True)}
+        return self._waves.pop(id), self._rate

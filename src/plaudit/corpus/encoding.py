@@ -5,7 +5,6 @@ A shard depends on its own job alone, so that whoever makes it, and whenever, ma
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +17,10 @@ import torch
 from torch import Tensor
 
 from plaudit.ahead import ahead
-from plaudit.audio import SILENT_PEAK, check_finite, fit_length, resample
+from plaudit.audio import SILENT_PEAK, check_finite, fit_length, range_problem, resample
 from plaudit.corpus.clock import Clock
 from plaudit.corpus.ledger import Facts
-from plaudit.corpus.manifest import Entry
+from plaudit.corpus.manifest import Entry, recordings
 from plaudit.errors import AudioError, CorpusError
 from plaudit.types import Codec, TextEncoder
 
@@ -30,6 +29,10 @@ Advance = Callable[[int], None]
 
 Heard = np.ndarray | str
 """A clip as the codec takes it, float32 [frames * hop], or why there is none."""
+
+
+MARGIN = 0.1
+"""Seconds of a recording behind a clip, for the resampling filter to see past its end."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +69,14 @@ Engine = Callable[[Sequence[Job], Advance], Generator[MadeShard]]
 """Whatever makes shards: this process, or many. Shards may come in any order."""
 
 
-def recordings(entries: Sequence[Entry]) -> list[list[Entry]]:
-    """Runs of entries that lie in one file, which is decoded once for all of them."""
-    numbered = enumerate(entries)
-    runs = itertools.groupby(numbered, key=lambda item: (item[1].path, item[1].path is None and item[0]))
-    return [[entry for _, entry in run] for _, run in runs]
-
-
 @dataclass(frozen=True)
 class ShardMaker:
     """Makes shards in this process: `decoders` threads read ahead (None: as many as PyTorch uses), this one encodes.
 
-    load gives the recording that an entry is in (Corpus.load). A clip has `frames` latent frames.
+    load gives the clips of a recording (Corpus.load). A clip has `frames` latent frames.
     """
 
-    load: Callable[[Entry], tuple[np.ndarray, int]]
+    load: Callable[[Sequence[Entry], float], tuple[list[np.ndarray], int]]
     codec: Codec
     text_encoder: TextEncoder
     frames: int
@@ -98,7 +94,8 @@ class ShardMaker:
         batches_ahead = 2 * self.batch_size * len(runs) / max(1, clips)  # in recordings
         pool = ThreadPoolExecutor(workers, "decode")
         try:
-            with closing(ahead(pool, self.hear, runs, 2 * workers + math.ceil(batches_ahead))) as heard:
+            depth, limit = 2 * workers + math.ceil(batches_ahead), max(4 * self.batch_size, 20 * workers)
+            with closing(ahead(pool, self.hear, runs, depth, weight=len, limit=limit)) as heard:
                 for job in jobs:
                     yield self._captions(job, advance) if job.captions else self._clips(job, heard, advance)
         finally:
@@ -107,40 +104,49 @@ class ShardMaker:
     def hear(self, run: Sequence[Entry]) -> list[Heard]:
         """The clips of one recording."""
         reasons = [e.problem or ("" if e.caption.strip() else "the caption is empty; write one") for e in run]
-        if all(reasons):
+        usable = [entry for entry, reason in zip(run, reasons, strict=True) if not reason]
+        if not usable:
             return list(reasons)
         try:
             with self.clock.phase("decode"):
-                wave, rate = self.load(run[0])
-                check_finite(wave, f"clip {run[0].id}")
+                waves, rate = self.load(usable, self._seconds + MARGIN)
         except AudioError as error:
             return [reason or str(error) for reason in reasons]
         except (OSError, MemoryError) as error:
             told = error.strerror if isinstance(error, OSError) else "it does not fit into memory"
             return [reason or f"{run[0].path} cannot be read ({told}); check the file" for reason in reasons]
-        return [reason or self._cut(entry, wave, rate) for entry, reason in zip(run, reasons, strict=True)]
+        clips = iter([self._fitted(entry, wave, rate) for entry, wave in zip(usable, waves, strict=True)])
+        return [reason or next(clips) for reason in reasons]
 
-    def _cut(self, entry: Entry, wave: np.ndarray, rate: int) -> Heard:
-        samples = self.frames * self.codec.hop
-        seconds = samples / self.codec.sample_rate
-        begin = round(entry.start * rate)
-        if begin >= len(wave):
-            return f"{entry.path} ends at {len(wave) / rate:.2f} s, before this clip begins; get the file again"
-        # A long recording is not resampled to its end; the margin lets the filter see past the cut.
-        wave = wave[begin : begin + int((seconds + 0.1) * rate)]
+    @property
+    def _seconds(self) -> float:
+        return self.frames * self.codec.hop / self.codec.sample_rate
+
+    def _fitted(self, entry: Entry, wave: np.ndarray, rate: int) -> Heard:
+        """A clip at the codec's rate and of its length, or why it can't be used."""
+        if not wave.size:
+            return f"{entry.path} ends before {entry.start:.2f} s, where this clip begins; get the file again"
+        if problem := self._problem(entry, wave[: math.ceil(self._seconds * rate)]):
+            return problem
         try:
             if self.treatment is not None and not self.treatment.spared(entry):
                 with self.clock.phase("treat"), torch.inference_mode():
                     wave = self.treatment.apply(wave, rate)
                     check_finite(wave, f"clip {entry.id} after {self.treatment.name}")
             with self.clock.phase("resample"):
-                wave = fit_length(resample(wave, rate, self.codec.sample_rate), samples)
+                wave = fit_length(resample(wave, rate, self.codec.sample_rate), self.frames * self.codec.hop)
         except AudioError as error:
             return str(error)
-        if np.abs(wave).max() < SILENT_PEAK:
-            place = f"the {seconds:g} s from {entry.start:g} s on" if entry.start else f"the first {seconds:g} s"
+        return self._problem(entry, wave) or wave
+
+    def _problem(self, entry: Entry, wave: np.ndarray) -> str:
+        low, high = float(wave.min()), float(wave.max())
+        problem = range_problem(low, high)
+        if problem and high - low < 2 * SILENT_PEAK:
+            seconds = f"{self._seconds:g} s"
+            place = f"the {seconds} from {entry.start:g} s on" if entry.start else f"the first {seconds}"
             return f"{place} are silent; cut the silence off"
-        return wave
+        return f"clip {entry.id} {problem}" if problem else ""
 
     def _clips(self, job: Job, heard: Iterator[list[Heard]], advance: Advance) -> MadeShard:
         """Posteriors of one shard's clips, what went wrong, and the sums that the statistics need."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from plaudit.corpus.manifest import Entry, load_file, split_of
+from plaudit.corpus.manifest import Entry, load_clips, split_of
 from plaudit.corpus.score_table import ID_COLUMN, SCORE_COLUMN, ScoreTable
 from plaudit.corpus.table import table_rows
 from plaudit.errors import CorpusError
@@ -67,9 +67,9 @@ class FolderCorpus:
         scores = ScoreTable(self.score_table, self.score_id_column, self.reward_column or SCORE_COLUMN)
         return [replace(entry, reward=scores.score_of(entry)) for entry in entries]
 
-    def load(self, entry: Entry) -> tuple[np.ndarray, int]:
-        """(mono float32 [T], rate in Hz) of the entry's file."""
-        return load_file(entry)
+    def load(self, clips: Sequence[Entry], seconds: float) -> tuple[list[np.ndarray], int]:
+        """The clips' stretches of their file."""
+        return load_clips(clips, seconds)
 
     @property
     def _table(self) -> Path:

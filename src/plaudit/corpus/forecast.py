@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from plaudit.corpus.encoding import Job, ShardMaker, recordings
-from plaudit.corpus.manifest import Entry
+from plaudit.corpus.encoding import Job, ShardMaker
+from plaudit.corpus.manifest import Entry, recordings
 
 HALF = 2
 """Bytes of a stored number."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from plaudit.audio import read_audio
+from plaudit.assets import to_json, write_atomically
+from plaudit.audio import read_stretches
 from plaudit.errors import CorpusError
 
 SPLITS = ("train", "validation", "test")
@@ -45,10 +49,11 @@ class Corpus(Protocol):
     def entries(self) -> list[Entry]:
         """Every clip, whether its sound can be loaded or not; ids are unique."""
 
-    def load(self, entry: Entry) -> tuple[np.ndarray, int]:
-        """The recording that the clip is in: (mono float32 [T], rate in Hz); AudioError where it cannot be used.
+    def load(self, clips: Sequence[Entry], seconds: float) -> tuple[list[np.ndarray], int]:
+        """At most `seconds` of each clip, from its start on: (mono float32 [T] of each, rate in Hz).
 
-        Entries of one path share a recording. Threads load several at a time.
+        The clips share a recording, that is, a path. A clip that starts beyond its end is empty; AudioError where the
+        recording cannot be used. Threads load several at a time.
         """
 
 
@@ -63,16 +68,42 @@ class ListedCorpus:
         """As listed."""
         return self.listed
 
-    def load(self, entry: Entry) -> tuple[np.ndarray, int]:
-        """(mono float32 [T], rate in Hz) of the entry's file."""
-        return load_file(entry)
+    def load(self, clips: Sequence[Entry], seconds: float) -> tuple[list[np.ndarray], int]:
+        """The clips' stretches of their file."""
+        return load_clips(clips, seconds)
 
 
-def load_file(entry: Entry) -> tuple[np.ndarray, int]:
-    """(mono float32 [T], rate in Hz) of an entry's file; AudioError where it cannot be used."""
-    if entry.path is None:
-        raise CorpusError(f"entry {entry.id!r} has no file; load it from the corpus that it is of")
-    return read_audio(entry.path)
+def load_clips(clips: Sequence[Entry], seconds: float) -> tuple[list[np.ndarray], int]:
+    """At most `seconds` of each clip of one file: (mono float32 [T] of each, rate in Hz).
+
+    AudioError where the file cannot be used.
+    """
+    path = clips[0].path
+    if path is None:
+        raise CorpusError(f"entry {clips[0].id!r} has no file; load it from its own corpus")
+    return read_stretches(path, [(clip.start, seconds) for clip in clips])
+
+
+def write_manifest(path: Path, entries: Sequence[Entry]) -> None:
+    """Write entries as JSON lines, whole or not at all."""
+    rows = [{**asdict(entry), "path": None if entry.path is None else str(entry.path)} for entry in entries]
+    write_atomically(path, "".join(to_json(row, ascii=True) + "\n" for row in rows))
+
+
+def read_manifest(path: Path) -> list[Entry]:
+    """Read what `write_manifest` wrote; CorpusError where the file is missing or damaged."""
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        return [Entry(**{**row, "path": None if row["path"] is None else Path(row["path"])}) for row in rows]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CorpusError(f"{path} is not a manifest ({error}); delete its folder and run again") from None
+
+
+def recordings(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Runs of entries that lie in one file, which is decoded once for all of them."""
+    numbered = enumerate(entries)
+    runs = itertools.groupby(numbered, key=lambda item: (item[1].path, item[1].path is None and item[0]))
+    return [[entry for _, entry in run] for _, run in runs]
 
 
 def split_of(key: str, validation: float = 0.05, test: float = 0.05) -> str:

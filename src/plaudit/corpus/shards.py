@@ -25,9 +25,9 @@ from torch import nn
 
 from plaudit.assets import to_json
 from plaudit.corpus.clock import Clock
-from plaudit.corpus.encoding import Engine, Job, MadeShard, ShardMaker, Treatment, recordings
+from plaudit.corpus.encoding import Engine, Job, MadeShard, ShardMaker, Treatment
 from plaudit.corpus.ledger import INDEX, QUARANTINE, STATS, Facts, Ledger, sole_writer
-from plaudit.corpus.manifest import Corpus, Entry
+from plaudit.corpus.manifest import Corpus, Entry, recordings
 from plaudit.corpus.shard_set import ShardSet
 from plaudit.errors import CorpusError
 from plaudit.types import Codec, TextEncoder

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,11 +28,14 @@ class EmbeddedSource:
             Entry(clip.id, clip.caption, clip.split, self.name, origin=self._origin(clip)) for clip in self.corpus.clips
         ]
 
-    def load(self, entry: Entry) -> tuple[np.ndarray, int]:
-        """(mono float32 [T], rate in Hz), rendered anew; CorpusError for an entry of another corpus."""
-        if entry.id not in self._clips:
-            raise CorpusError(f"clip {entry.id!r} is not in this embedded corpus of {self.corpus.size} clips")
-        return self.corpus.render(self._clips[entry.id]), self.corpus.rate
+    def load(self, clips: Sequence[Entry], seconds: float) -> tuple[list[np.ndarray], int]:
+        """The first `seconds` of each clip, rendered anew; CorpusError for one of another corpus."""
+        waves = []
+        for clip in clips:
+            if clip.id not in self._clips:
+                raise CorpusError(f"clip {clip.id!r} is not in this embedded corpus of {self.corpus.size} clips")
+            waves.append(self.corpus.render(self._clips[clip.id])[: math.floor(seconds * self.corpus.rate)])
+        return waves, self.corpus.rate
 
     def _origin(self, clip: EmbeddedClip) -> str:
         played = f"{clip.seed} {self.corpus.seconds:g} {clip.truth} {sorted(clip.flaws.items())}"

@@ -26,6 +26,8 @@ TEMPI = tuple(60.0 * 2 ** (i / 48) for i in range(77))
 """Beats per minute tried when looking for the pulse, 60 to 180 in steps of 1.5 %."""
 PULSES = (1.0, 2.0, 3.0, 4.0, 8.0)
 WIDTHS = 20
+AT_ONCE = 4096
+"""Frames of onsets that are compared with all tempi at once: it is what bounds the memory for a long piece."""
 
 
 def amplitude(wave: Tensor) -> Tensor:
@@ -116,11 +118,14 @@ def timing(onsets: Tensor, rate: float) -> Tensor:
 
     tempi = torch.tensor(TEMPI, device=onsets.device)
     frequency = tempi[:, None] / 60 * torch.tensor(PULSES, device=onsets.device) / rate  # cycles per frame
-    angle = 2 * math.pi * torch.arange(frames, device=onsets.device) * frequency.unsqueeze(-1)  # [tempi, pulses, N]
-    phases = torch.cat([angle.cos(), angle.sin()]).flatten(0, 1).T  # [N, 2 * tempi * pulses]
     both = torch.cat([onsets, onsets.sum(1, keepdim=True)], 1)
     mean = both.mean(-1, keepdim=True)
-    swing = ((both - mean) @ phases).unflatten(-1, (2, len(TEMPI), len(PULSES)))
+    swing = torch.zeros(*both.shape[:2], 2, len(TEMPI), len(PULSES), device=onsets.device)
+    for first, some in zip(range(0, frames, AT_ONCE), (both - mean).split(AT_ONCE, -1), strict=True):
+        at = torch.arange(first, first + some.shape[-1], device=onsets.device)
+        angle = 2 * math.pi * at * frequency.unsqueeze(-1)  # [tempi, pulses, N]
+        phases = torch.cat([angle.cos(), angle.sin()]).flatten(0, 1).T  # [N, 2 * tempi * pulses]
+        swing = swing + (some @ phases).unflatten(-1, (2, len(TEMPI), len(PULSES)))
     strength = _length(swing[:, :, 0], swing[:, :, 1]) / (both.sum(-1) + 1e-3)[..., None, None]  # [B, 5, tempi, pulses]
     best = strength[:, -1].sum(-1).argmax(1)  # [B]
     rows = torch.arange(len(onsets), device=onsets.device)

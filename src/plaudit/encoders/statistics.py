@@ -62,7 +62,8 @@ class StatisticsEmbedder(nn.Module):
         wave = 0.1 * wave / (wave.square().mean(1, keepdim=True).sqrt() + 1e-5)
         spectrum = power(wave, WINDOW, HOP)
         mel = log_bands(spectrum, self.mel)  # [B, 64, N]
-        floor = low_quantile(mel, 0.05).unflatten(1, (16, -1)).mean(2)
+        floor, flat = low_quantile(mel, 0.05).unflatten(1, (16, -1)).mean(2), flatness(spectrum)
+        del spectrum  # of a long piece it is large
         fine = log_bands(power(wave, ONSET_WINDOW, ONSET_HOP), self.fine, floor=1e-6)
         onsets = onset_strength(fine, ONSET_GROUPS)
         chroma = log_bands(power(wave, PITCH_WINDOW, PITCH_HOP), self.pitch).mean(-1).unflatten(1, (5, 12)).mean(1)
@@ -71,7 +72,7 @@ class StatisticsEmbedder(nn.Module):
                 mel.mean(-1),
                 mel.std(-1),
                 floor,
-                flatness(spectrum),
+                flat,
                 amplitude(wave),
                 level(wave, SAMPLE_RATE),
                 tuning(wave, SAMPLE_RATE),

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from plaudit.audio import SUFFIXES, audio_under, read_audio
+from plaudit.audio import audio_under, read_audio
 from plaudit.corpus.table import table_rows
 from plaudit.errors import CorpusError, VoteError, listed
 from plaudit.files import find_file
@@ -95,7 +95,7 @@ def _folder_files(folder: Path) -> dict[str, Path]:
         raise CorpusError(f"{folder} does not exist; give a folder of audio or a CSV with a column file")
     paths = audio_under(folder)
     if not paths:
-        raise CorpusError(f"{folder} holds no audio; put files of {', '.join(SUFFIXES)} there")
+        raise CorpusError(f"{folder} holds no audio; put audio files (wav, flac, mp3, ogg, ...) there")
     files: dict[str, Path] = {}
     for path in paths:
         name = path.relative_to(folder)

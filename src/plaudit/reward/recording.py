@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plaudit.audio import SILENT_PEAK, resample, resample_tensor
+from plaudit.audio import range_problem, resample, resample_tensor
 from plaudit.errors import AudioError
 from plaudit.types import Reward
 
@@ -35,6 +35,11 @@ class Recording:
     def __init__(self, wave: Tensor | np.ndarray, rate: int, name: str) -> None:
         self.wave, self.rate = waveform(wave, name), rate
         self._heard: dict[tuple[int, int], Tensor] = {}
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.wave.shape[-1] / self.rate
 
     def heard(self, view: View) -> Tensor:
         """The waveform [T'] at the view's rate; encoders that ask for the same samples get the same tensor."""
@@ -81,15 +86,14 @@ def waveform(wave: Tensor | np.ndarray, name: str) -> Tensor:
 
 
 def check_wave(wave: Tensor, name: str) -> None:
-    """AudioError where `wave` [T] cannot be scored: the wrong shape, empty, not finite, or silent."""
+    """AudioError where `wave` [T] cannot be scored: the wrong shape, empty, not finite, silent, or far out of range."""
     if wave.ndim != 1:
         raise AudioError(f"{name} has shape {list(wave.shape)}; the reward takes mono waveforms of shape [T]")
     if wave.numel() == 0:
         raise AudioError(f"{name} is empty; give audio of at least a fraction of a second")
-    if not torch.isfinite(wave).all():
-        raise AudioError(f"{name} holds NaN or infinite samples; decode or generate it again")
-    if wave.abs().max() < SILENT_PEAK:
-        raise AudioError(f"{name} is silent; there is nothing to score")
+    low, high = wave.detach().aminmax()  # NaN where any sample is
+    if problem := range_problem(min(float(low), 0.0), max(float(high), 0.0)):
+        raise AudioError(f"{name} {problem}")
 
 
 def centre(wave: Tensor, samples: int) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,15 @@ from plaudit.types import Reward
 BATCH = 4
 """Clips judged at once (ours): with more, what the encoders work on no longer fits a processor's cache."""
 
-WAITING = 8 * BATCH
-"""Decoded clips that wait for others of their length before they are judged in mixed company (ours)."""
+BATCH_SECONDS = 120.0
+"""Seconds of audio after which a batch is full whatever the number of its clips (ours)."""
+
+WAITING, WAITING_SECONDS = 8 * BATCH, 320.0
+"""Decoded clips, and seconds of them, that wait for others of their length before they are scored with clips of other
+lengths (ours)."""
+
+AHEAD_SECONDS = 160.0
+"""Seconds of decoded audio in the queue beyond which nothing more is decoded (ours)."""
 
 Progress = Callable[[int, int], None]
 
@@ -58,6 +65,10 @@ class _Decoded:
     key: bytes | None
     lengths: tuple[int, ...]
 
+    @property
+    def seconds(self) -> float:
+        return self.recording.seconds
+
 
 def identity_of_reward(reward: Reward) -> str | None:
     """The text that stands for a reward's weights, or None where it says nothing of them (a user's own may not)."""
@@ -92,13 +103,17 @@ def score_clips(
         judges = ThreadPoolExecutor(workers, "judge")
         try:
             running: set[Future[list[tuple[_Decoded, ScoredClip]]]] = set()
-            decoded = ahead(decoders, read, range(len(clips)), 2 * BATCH * workers)
-            for batch in _batches(decoded, rows, progress, len(clips)):
-                running.add(judges.submit(_judged, batch, reward))
-                if len(running) > workers:  # one waits for each that works, so that memory stays bounded
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        keep(future.result())
+            depth = 2 * BATCH * workers
+            queue = ahead(decoders, read, range(len(clips)), depth, weight=_seconds, limit=AHEAD_SECONDS)
+            with closing(queue) as decoded:
+                for batch in _batches(decoded, rows, progress, len(clips)):
+                    running.add(judges.submit(_judged, batch, reward))
+                    del batch  # so that its audio is freed with the worker's reference
+                    if len(running) >= workers:  # so that memory stays bounded
+                        done, running = wait(running, return_when=FIRST_COMPLETED)
+                        for future in done:
+                            keep(future.result())
+                        del done
             for future in running:
                 keep(future.result())
         finally:
@@ -132,18 +147,31 @@ def _batches(
             continue
         batch = by_length.setdefault(item.lengths, [])
         batch.append(item)
-        if len(batch) == BATCH:
+        waiting = [one for some in by_length.values() for one in some]
+        if len(batch) == BATCH or _total(batch) > BATCH_SECONDS:
             yield by_length.pop(item.lengths)
-        elif sum(map(len, by_length.values())) > WAITING:
+        elif len(waiting) > WAITING or _total(waiting) > WAITING_SECONDS:
             yield _oldest(by_length)
+        del item, batch, waiting  # the caller keeps what it needs
     while by_length:
         yield _oldest(by_length)
+
+
+def _seconds(item: _Known | _Decoded) -> float:
+    return item.seconds if isinstance(item, _Decoded) else 0.0
+
+
+def _total(batch: list[_Decoded]) -> float:
+    return sum(item.seconds for item in batch)
 
 
 def _oldest(by_length: dict[tuple[int, ...], list[_Decoded]]) -> list[_Decoded]:
     """The batch that waits longest, filled up with the next: parts of them may have a length in common."""
     batch: list[_Decoded] = []
-    while by_length and len(batch) + len(next(iter(by_length.values()))) <= BATCH:
+    while by_length:
+        following = next(iter(by_length.values()))
+        if batch and (len(batch) + len(following) > BATCH or _total(batch) + _total(following) > BATCH_SECONDS):
+            break
         batch += by_length.pop(next(iter(by_length)))
     return batch
 

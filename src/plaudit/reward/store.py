@@ -1,9 +1,11 @@
-"""Clip features on disk: every clip is heard once, whatever the number of votes it is in and however often killed."""
+"""Clip features on disk: extracted once for each clip, however many votes it is in, and however often interrupted."""
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,15 @@ from plaudit.assets import load_tensors, read_json, save_tensors, write_json
 from plaudit.errors import AudioError, CorpusError, ModelError
 from plaudit.reward.features import RewardFeatures
 from plaudit.reward.recording import check_wave
+
+BATCH_SECONDS = 160.0
+"""Seconds of audio after which a batch is full whatever the number of its clips (ours)."""
+
+SHARD_SECONDS = 3000.0
+"""Seconds of audio after which a shard is written (ours): with full-length tracks, some ten of them."""
+
+PROGRESS_EVERY = 1.0
+"""Seconds between reports of progress within a shard (ours)."""
 
 
 class FeatureStore:
@@ -61,29 +72,33 @@ class FeatureStore:
         batch_size: int = 16,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Hear the clips among `ids` that are not here yet; load(id) gives a waveform [T] and its rate.
+        """Extract the features of the clips among `ids` that are not here yet; load(id) gives a waveform and its rate.
 
         A clip whose waveform is unusable (AudioError) is quarantined and the rest goes on; the next call tries it
-        again. progress(done, of) is called after every shard.
+        again. A shard has at most `shard_size` clips, and is full after SHARD_SECONDS of audio. progress(done, of) is
+        called after every shard, and after a batch where the last call was a while ago.
         """
         distinct = list(dict.fromkeys(ids))
+        done, reported = 0, time.monotonic()
+
+        def advance(count: int, whole: bool) -> None:
+            nonlocal done, reported
+            done += count
+            if progress is not None and (whole or time.monotonic() - reported >= PROGRESS_EVERY):
+                reported = time.monotonic()
+                progress(done, len(distinct))
+
+        # Clips are assigned to shards regardless of what is here already, so that a run that was killed ends with the
+        # shards of one that was not. Clips that were unusable before are in none of them.
+        again = [id for id in distinct if id in self._index["quarantine"] and id not in self]
         for start in range(0, len(distinct), shard_size):
-            # Cut before leaving out what is here, so that a run that was killed makes the shards it would have made.
-            chunk = [id for id in distinct[start : start + shard_size] if id not in self._place]
-            if not chunk:
-                continue
-            heard: list[str] = []
-            rows: list[Tensor] = []
-            for first in range(0, len(chunk), batch_size):
-                clips = self._loaded(chunk[first : first + batch_size], load)
-                for rate in dict.fromkeys(rate for _, _, rate in clips):
-                    group = [(id, wave) for id, wave, own_rate in clips if own_rate == rate]
-                    with torch.inference_mode():
-                        rows.append(self.features.clip_features([wave for _, wave in group], rate).cpu())
-                    heard += [id for id, _ in group]
-            self._add(heard, rows)
-            if progress is not None:
-                progress(min(start + shard_size, len(distinct)), len(distinct))
+            fresh = [id for id in distinct[start : start + shard_size] if id not in again]
+            for here, run in groupby(fresh, key=self.__contains__):
+                if here:
+                    advance(len(list(run)), False)
+                else:
+                    self._extract(list(run), load, batch_size, advance)
+        self._extract(again, load, batch_size, advance)
 
     def rows(self, ids: Sequence[str]) -> Tensor:
         """Features [n, clip_dim] of the clips, in the order given; CorpusError for one that is not here."""
@@ -100,18 +115,49 @@ class FeatureStore:
             out[positions] = self._shard(file)[source]
         return out
 
-    def _loaded(self, ids: list[str], load: Callable[[str], tuple[Tensor, int]]) -> list[tuple[str, Tensor, int]]:
-        clips = []
-        for id in ids:
-            try:
-                wave, rate = load(id)
-                check_wave(wave, f"clip {id!r}")
-            except AudioError as error:
-                self._index["quarantine"][id] = str(error)
-            else:
-                self._index["quarantine"].pop(id, None)
-                clips.append((id, wave, rate))
-        return clips
+    def _extract(
+        self,
+        ids: list[str],
+        load: Callable[[str], tuple[Tensor, int]],
+        batch_size: int,
+        advance: Callable[[int, bool], None],
+    ) -> None:
+        """Make shards of these clips."""
+        heard: list[str] = []
+        rows: list[Tensor] = []
+        batch: list[tuple[str, Tensor, int]] = []
+        tried, in_batch, in_shard = 0, 0.0, 0.0
+        for number, id in enumerate(ids, start=1):
+            clip = self._loaded(id, load)
+            tried += 1
+            if clip is not None:
+                batch.append(clip)
+                seconds = clip[1].shape[-1] / clip[2]
+                in_batch, in_shard = in_batch + seconds, in_shard + seconds
+            last, full = number == len(ids), in_shard >= SHARD_SECONDS
+            if len(batch) == batch_size or in_batch >= BATCH_SECONDS or full or last:
+                for rate in dict.fromkeys(rate for _, _, rate in batch):
+                    group = [(id, wave) for id, wave, own_rate in batch if own_rate == rate]
+                    with torch.inference_mode():
+                        rows.append(self.features.clip_features([wave for _, wave in group], rate).cpu())
+                    heard += [id for id, _ in group]
+                batch, in_batch = [], 0.0
+                if full or last:
+                    self._add(heard, rows)
+                    heard, rows, in_shard = [], [], 0.0
+                advance(tried, full or last)
+                tried = 0
+
+    def _loaded(self, id: str, load: Callable[[str], tuple[Tensor, int]]) -> tuple[str, Tensor, int] | None:
+        """A clip, or None for one that goes to quarantine."""
+        try:
+            wave, rate = load(id)
+            check_wave(wave, f"clip {id!r}")
+        except AudioError as error:
+            self._index["quarantine"][id] = str(error)
+            return None
+        self._index["quarantine"].pop(id, None)
+        return id, wave, rate
 
     def _add(self, ids: list[str], rows: list[Tensor]) -> None:
         if ids:

@@ -14,7 +14,7 @@ from torch import nn
 from plaudit import hub
 from plaudit.corpus.encoding import Advance, Engine, Job, MadeShard, ShardMaker, Treatment
 from plaudit.corpus.jamendo import INSTRUMENTAL
-from plaudit.corpus.manifest import Entry, load_file
+from plaudit.corpus.manifest import Entry, load_clips
 from plaudit.corpus.shards import frames_of
 from plaudit.errors import ModelError
 from plaudit.generate.separation import load_separator
@@ -42,7 +42,7 @@ def build_maker(
         if isinstance(model, nn.Module):
             model.to(place)
     treatment = vocal_removal(separation, place) if separation.passes else None
-    return ShardMaker(load_file, built, reader, frames_of(built, seconds), batch_size, place, treatment)
+    return ShardMaker(load_clips, built, reader, frames_of(built, seconds), batch_size, place, treatment)
 
 
 def vocal_removal(settings: SeparationSettings, device: torch.device) -> Treatment:

@@ -1,0 +1,28 @@
+"""The format of a file, by its first bytes."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+
+from plaudit.containers import chunks, flac, mpeg, ogg
+from plaudit.containers.layout import Layout
+from plaudit.containers.tags import leading
+
+MPEG_SUFFIXES = (".mp3", ".mp2", ".mpga")
+"""Files that are searched for MPEG frames even if they do not begin with one."""
+
+
+def layout_of(path: Path) -> Layout:
+    """The streams in a file; an empty layout for a format that is not known here."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        begin = leading(data)
+        magic = data[begin : begin + 4]
+        if magic == ogg.MAGIC and not begin:
+            return ogg.layout(data)
+        if magic == flac.MAGIC:
+            return flac.layout(data)
+        found = chunks.layout(data)
+        if found is None and (path.suffix.lower() in MPEG_SUFFIXES or mpeg.frame_at(data, begin) is not None):
+            found = mpeg.layout(data)
+        return found or Layout()
