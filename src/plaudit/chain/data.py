@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from plaudit import hub
-from plaudit.assets import read_json, write_atomically, write_json
+from plaudit.assets import file_digest, read_json, write_atomically, write_json
 from plaudit.chain.runner import Context
 from plaudit.corpus.embedded.listeners import Taste, make_pairs, noise_ceiling, simulate_votes, utility
 from plaudit.corpus.embedded.probes import Measurement, measure
@@ -21,7 +21,7 @@ from plaudit.corpus.embedded.source import EmbeddedClip, EmbeddedCorpus
 from plaudit.corpus.folder import FolderCorpus
 from plaudit.corpus.ledger import LEDGER
 from plaudit.corpus.manifest import SPLITS, Corpus, Entry
-from plaudit.corpus.shards import ShardSet, encode_corpus
+from plaudit.corpus.shards import ShardSet, encode_corpus, stamp
 from plaudit.corpus.sources import EmbeddedSource
 from plaudit.errors import CorpusError
 from plaudit.recipe import CorpusSettings
@@ -42,8 +42,11 @@ def embedded_corpus(settings: CorpusSettings) -> EmbeddedCorpus:
 
 def corpus_of(settings: CorpusSettings) -> Corpus:
     """The corpus that a recipe names."""
-    if settings.kind == "embedded":
-        return EmbeddedSource(embedded_corpus(settings))
+    return EmbeddedSource(embedded_corpus(settings)) if settings.kind == "embedded" else folder_corpus(settings)
+
+
+def folder_corpus(settings: CorpusSettings) -> FolderCorpus:
+    """The corpus of a folder and a table that a recipe names."""
     assert settings.folder is not None and settings.table is not None  # validated with the recipe
     return FolderCorpus(
         settings.folder,
@@ -64,6 +67,7 @@ def list_corpus(context: Context, folder: Path) -> None:
     entries = corpus_of(settings).entries()
     write_atomically(folder / "manifest.jsonl", "".join(_line(e) for e in entries))
     facts: dict[str, object] = {"clips": len(entries), "hours": len(entries) * settings.seconds / 3600}
+    facts["content"] = content_of(entries)
     if settings.kind == "embedded":
         clips = embedded_corpus(settings).clips
         truths = [{"id": c.id, "truth": c.truth.to_dict(), "flaws": c.flaws} for c in clips]
@@ -102,7 +106,34 @@ def accept_shards(context: Context, folder: Path) -> None:
                 f"{found.folder} was encoded with {what} {own}, the recipe has {wanted}; change it or prepare the set "
                 "again"
             )
-    write_json(folder / "facts.json", {"folder": str(found.folder), "clips": len(found)})
+    write_json(folder / "facts.json", {"clips": len(found), "set": shards_digest(context.recipe.corpus)})
+
+
+def content_of(entries: list[Entry]) -> str:
+    """A hash of what clips are: captions, rewards, splits, and the content of audio files, wherever they lie."""
+    files = {entry.path for entry in entries if entry.path is not None}
+    digests = {path: file_digest(path) if path.is_file() else "none" for path in files}
+    rows = [asdict(replace(entry, path=None)) | {"audio": entry.path and digests[entry.path]} for entry in entries]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def corpus_digests(settings: CorpusSettings) -> dict[str, str]:
+    """What tells whether the files of a corpus may have changed, by the setting that names them; cheap to find out.
+
+    Audio goes by sizes and times of change, tables by content. "none" where a file is missing or malformed.
+    """
+    if settings.kind == "shards":
+        return {"corpus.folder": shards_digest(settings)}
+    if settings.kind == "embedded":
+        return {}
+    try:
+        entries = folder_corpus(settings).entries()
+    except CorpusError:
+        return {"corpus.folder": "none", "corpus.table": "none"}
+    rows = [asdict(replace(entry, path=None)) for entry in entries]
+    stamps = [None if entry.path is None else stamp(entry.path) for entry in entries]
+    named = {"corpus.folder": stamps, "corpus.table": rows}
+    return {name: hashlib.sha256(json.dumps(value).encode()).hexdigest() for name, value in named.items()}
 
 
 def shards_digest(settings: CorpusSettings) -> str:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from plaudit.chain.outlook import Outlook
 
 progress_console = Console(stderr=True)
 result_console = Console()
@@ -22,8 +26,25 @@ result_console = Console()
 EngineName = Annotated[str, typer.Option("--engine", help="local: this process. ray: many, here or on a cluster.")]
 Address = Annotated[str | None, typer.Option("--ray-address", help="A Ray cluster's. Default: one is started here.")]
 
+Yes = Annotated[bool, typer.Option("--yes", help="Replace what was made from something else, without asking.")]
+
 QUIET_EVERY = 30.0
 """Seconds between the lines that stand for a bar where standard error is not a terminal."""
+
+
+def approval(yes: bool) -> Callable[[Sequence[Outlook]], bool]:
+    """Whoever is asked before steps are replaced: `--yes`, a person at the terminal, or nobody, who loses nothing."""
+    return lambda lost: agreed(yes, [f"{one.step}: {', '.join(one.reasons)}" for one in lost])
+
+
+def agreed(yes: bool, lost: Sequence[str]) -> bool:
+    """Whether what was made before may be replaced; what, and why, is shown first."""
+    asks = sys.stdin is not None and sys.stdin.isatty() and progress_console.is_terminal
+    if yes or asks:
+        complain("This was made from something else and would be replaced:")
+        for line in lost:
+            complain(f"  {line}")
+    return yes or (asks and typer.confirm("Replace it?", err=True))
 
 
 class ConsoleReporter:
@@ -31,7 +52,7 @@ class ConsoleReporter:
 
     def step(self, name: str, state: str) -> None:
         """One line a step; steps found done say so and no more."""
-        colour = {"done": "dim", "resumed": "yellow"}.get(state, "bold")
+        colour = {"done": "dim", "shared": "dim", "resumed": "yellow"}.get(state, "bold")
         progress_console.print(f"[{colour}]{name}: {state}[/{colour}]", highlight=False)
 
     @contextmanager

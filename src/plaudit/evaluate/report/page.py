@@ -12,7 +12,7 @@ from plaudit.assets import write_atomically, write_json
 from plaudit.audio import read_audio
 from plaudit.errors import AudioError, RunError
 from plaudit.evaluate.evaluator import StageScores
-from plaudit.evaluate.html import csv_of, data_address, rendered, replaced_whole
+from plaudit.evaluate.html import csv_of, data_address, rendered, replaced_page
 from plaudit.evaluate.report import drawn, plots, watch, wording
 from plaudit.evaluate.report.data import CorpusFacts, ReportData, RunFacts, Sample
 from plaudit.evaluate.report.results import Results, summarize
@@ -45,12 +45,12 @@ class PromptPlayers:
 def write_report(data: ReportData, folder: Path) -> Path:
     """Write `index.html`, `report.json`, `table.md`, `audio/` and pictures of it into `folder`; return the page's path.
 
-    The folder is replaced whole: a report that was there stays until the new one is complete. RunError where stages
-    do not fit together or a clip to listen to is missing.
+    A report that is there stays until the new one is complete; files of others stay. RunError where stages do not fit
+    together or a clip to listen to is missing.
     """
     folder = Path(folder)
     results = summarize(data)
-    with replaced_whole(folder) as draft:
+    with replaced_page(folder) as draft:
         _write_into(draft, data, results)
     return folder / "index.html"
 
