@@ -10,7 +10,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "plaudit"
 
 ORDER = (
-    ("errors", "settings", "types", "assets", "machine", "released", "ahead", "audio", "audio_format"),
+    ("errors", "settings", "types", "assets", "machine", "released", "ahead", "audio", "audio_format",
+     "code_reading", "code_digest"),
     ("corpus",),
     ("codec",),
     ("encoders",),

@@ -63,6 +63,9 @@ class Origin:
         return found + [f"{name} has other contents" for name, _, _ in _changed(earlier.inputs, self.inputs)]
 
 
+Lineage = dict[str, list[str]]
+
+
 @dataclass(frozen=True)
 class Finished:
     """What a finished step left.
@@ -82,12 +85,12 @@ class Finished:
 class Record:
     """What a step's folder says of itself.
 
-    origin: None while an earlier content is being removed. input_keys: the keys of the steps whose output it was made
-    from. finished: None for a step that was begun only.
+    origin: None while an earlier content is being removed. lineage: of each step before it, however far, the key of its
+    origin and the digest of what it had left. finished: None for a step that was begun only.
     """
 
     origin: Origin | None
-    input_keys: dict[str, str]
+    lineage: Lineage
     finished: Finished | None
 
 
@@ -115,7 +118,7 @@ class Run:
             origin = None if marker["origin"] is None else Origin(**marker["origin"])
             if origin is not None and done is not None and done.pop("key", None) == origin.key:
                 finished = Finished(**done)
-            return Record(origin, marker["input_keys"], finished)
+            return Record(origin, marker["lineage"], finished)
         except (KeyError, TypeError):
             raise RunError(f"{path / STEP} or {DONE} is damaged; remove {path} to make the step again") from None
 
@@ -133,7 +136,7 @@ class Run:
             raise RunError(f"{self.folder / name} was not made yet; make it with plaudit run")
         return record.origin.key
 
-    def begin(self, name: str, origin: Origin, input_keys: dict[str, str], replace: bool = False) -> str:
+    def begin(self, name: str, origin: Origin, lineage: Lineage, replace: bool = False) -> str:
         """Make the folder of a step ready: "done" where it is finished, "resumed" where it was begun, else "started".
 
         What was made from another origin is removed, and the answer is "replaced"; RunError unless `replace`.
@@ -147,7 +150,7 @@ class Run:
             state = "replaced"
         if record is not None:
             self._clear(name)
-        self._mark(name, origin, input_keys)
+        self._mark(name, origin, lineage)
         return state
 
     def finish(self, name: str, seconds: float, read_later: Sequence[str], environment: dict[str, Any]) -> None:
@@ -160,9 +163,9 @@ class Run:
         done = Finished(output, files, round(seconds, 2), ended, environment)
         write_json(self.folder / name / DONE, {"key": record.origin.key, **asdict(done)})
 
-    def recorded_again(self, name: str, origin: Origin, input_keys: dict[str, str]) -> None:
+    def recorded_again(self, name: str, origin: Origin, lineage: Lineage) -> None:
         """Give a step's folder another origin, its content being that of the new one."""
-        self._mark(name, origin, input_keys)
+        self._mark(name, origin, lineage)
 
     def verify(self, name: str) -> None:
         """RunError where the files that later steps read are not as the finished step left them.
@@ -198,15 +201,15 @@ class Run:
         if source.record(name) != there:
             self._clear(name)
             return False
-        self._mark(name, there.origin, there.input_keys)
+        self._mark(name, there.origin, there.lineage)
         write_json(self.folder / name / DONE, {"key": there.origin.key, **asdict(there.finished)})
         return True
 
-    def _mark(self, name: str, origin: Origin | None, input_keys: dict[str, str]) -> None:
+    def _mark(self, name: str, origin: Origin | None, lineage: Lineage) -> None:
         """Write what a step's folder is; a new folder appears with its marker inside."""
         marker = {
             "run": self.identity, "step": name, "origin": None if origin is None else asdict(origin),
-            "input_keys": input_keys,
+            "lineage": lineage,
         }  # fmt: skip
         path, draft = self.folder / name, self.folder / f".{name}.new"
         if path.is_dir():

@@ -79,7 +79,7 @@ def shareable(source: Run, name: str, origin: Origin) -> Finished | None:
 def require_approval(run: Run, lost: Sequence[Outlook], approve: Approve) -> None:
     """RunError where steps would be replaced and nobody agrees to it."""
     if lost and not approve(lost):
-        first = "; ".join(f"{one.step} ({', '.join(one.reasons)})" for one in lost[:2])
+        first = "; ".join(f"{one.step} ({_short(one.reasons)})" for one in lost[:2])
         more = f" and {len(lost) - 2} more" if len(lost) > 2 else ""
         raise RunError(
             f"{run.folder}: this would replace {first}{more}; add --yes to replace, or keep them and make a new run "
@@ -87,14 +87,17 @@ def require_approval(run: Run, lost: Sequence[Outlook], approve: Approve) -> Non
         )
 
 
+def _short(reasons: Sequence[str]) -> str:
+    return ", ".join(reasons[:2]) + (f", and {len(reasons) - 2} more reasons" if len(reasons) > 2 else "")
+
+
 def _known_outputs(records: dict[str, Record | None]) -> dict[tuple[str, str], str]:
-    """Of steps by name and key: a digest of what they left when a later step was made from it."""
+    """Of steps by name and key: a digest of what they left when a later step was made."""
     return {
-        (name, key): record.origin.inputs[name]
+        (name, key): output
         for record in records.values()
-        if record is not None and record.origin is not None
-        for name, key in record.input_keys.items()
-        if name in record.origin.inputs
+        if record is not None
+        for name, (key, output) in record.lineage.items()
     }
 
 

@@ -30,13 +30,14 @@ def rewrite_report(folder: Path) -> Path:
     started = time.monotonic()
     with opened(folder, kind_of_run(recipe)) as run:
         _require_finished(run, others)
-        origin = report.origin({step.name: run.finished(step.name).output for step in others})
-        record, keys = run.record(report.name), {step.name: run.key(step.name) for step in others}
+        lineage = {step.name: [run.key(step.name), run.finished(step.name).output] for step in others}
+        origin = report.origin({name: output for name, (_, output) in lineage.items()})
+        record = run.record(report.name)
         if record is None:
-            run.begin(report.name, origin, keys)
+            run.begin(report.name, origin, lineage)
         report.make(RunFiles(recipe, run), folder / report.name)
         if record is None or record.finished is None or record.origin != origin:
-            run.recorded_again(report.name, origin, keys)
+            run.recorded_again(report.name, origin, lineage)
             environment = environment_of(torch.device("cpu"))
             run.finish(report.name, time.monotonic() - started, report.read_later, environment)
     return folder / report.name

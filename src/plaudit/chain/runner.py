@@ -23,7 +23,7 @@ from plaudit.machine import environment_of
 from plaudit.recipe import Recipe
 from plaudit.reward.features import RewardFeatures
 from plaudit.reward.training import EMBEDDED_REWARD
-from plaudit.runs import Run, opened
+from plaudit.runs import Lineage, Run, opened
 from plaudit.stages.parallel import accelerator_for
 from plaudit.types import AudioEmbedder, Codec, Embedder, TextEncoder
 
@@ -157,7 +157,7 @@ class _Upkeep:
     def __init__(self, run: Run, approve: Approve, source: Run | None) -> None:
         self._run, self._approve, self._source = run, approve, source
         self._replaceable: set[str] = set()
-        self._keys: dict[str, str] = {}
+        self._lineages: dict[str, Lineage] = {}
 
     def approved(self, steps: list[Step]) -> None:
         """RunError where steps would be replaced and nobody agrees to it."""
@@ -169,8 +169,10 @@ class _Upkeep:
         """Make a step's folder ready; its state, as Run.begin says it, or "shared"."""
         run, name = self._run, step.name
         origin = step.origin({need: run.finished(need).output for need in step.needs})
-        input_keys = {need: self._keys[need] for need in step.needs}
-        self._keys[name] = origin.key
+        lineage: Lineage = {}
+        for need, output in origin.inputs.items():
+            lineage |= self._lineages[need] | {need: [run.key(need), output]}
+        self._lineages[name] = lineage
         record = run.record(name)
         if record is None and self._source is not None and shareable(self._source, name, origin) is not None:
             if run.share(name, self._source):
@@ -180,7 +182,7 @@ class _Upkeep:
                 lost = Outlook(name, "replaced", tuple(origin.differences(record.origin)))
                 require_approval(run, [lost], self._approve)
                 self._replaceable.add(name)
-        return run.begin(name, origin, input_keys, replace=name in self._replaceable)
+        return run.begin(name, origin, lineage, replace=name in self._replaceable)
 
 
 class Silent:

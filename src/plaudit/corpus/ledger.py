@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ SOURCE, LOCK = "source.json", ".lock"
 WRITTEN_ALONE = (LEDGER, INDEX, STATS, QUARANTINE, SOURCE)
 """The files that are not shards."""
 SHARD = re.compile(r"(latents|captions)-\d+\.safetensors")
+LEFTOVERS = (".*.partial", ".tmp??????", *(f".{name}.*" for name in WRITTEN_ALONE))
+"""Files of a process that was killed; safetensors begins each under a name of its own, .tmp and six characters."""
 
 Facts = dict[str, Any]
 """What the ledger knows of one file: bytes, sha256, and for shards the key of what they were made from."""
@@ -90,7 +93,7 @@ def _read_provenance(folder: Path) -> Provenance | None:
 
 def _is_bookkeeping(name: str) -> bool:
     """Whether a file of this name may be there before the source is recorded."""
-    return name == LOCK or name.startswith(f".{SOURCE}.")
+    return name == LOCK or any(fnmatch(name, pattern) for pattern in LEFTOVERS)
 
 
 def read_ledger(folder: Path) -> dict[str, Facts]:
@@ -121,10 +124,8 @@ class Ledger:
         self.folder = folder
         self._files = read_ledger(folder)
         self._current: set[str] = set()
-        # safetensors begins each file under a name of its own, .tmp and six characters.
-        for pattern in (".*.partial", ".tmp??????", *(f".{name}.*" for name in WRITTEN_ALONE)):
-            for leftover in folder.glob(pattern):
-                leftover.unlink()  # of a process that was killed
+        for leftover in (path for pattern in LEFTOVERS for path in folder.glob(pattern)):
+            leftover.unlink()
 
     def finished(self, name: str, key: str) -> Facts | None:
         """The facts on a shard if it was made from the same `key` and is intact."""
