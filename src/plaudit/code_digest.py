@@ -24,6 +24,8 @@ UNCOUNTED = {PACKAGE, *(f"{PACKAGE}.{name}" for name in BOOKKEEPING)}
 """Modules that decide nothing about a result: the lazy front, errors, bookkeeping, waiting for other processes."""
 
 SETTINGS = (f"{PACKAGE}.settings", "Settings")
+CALLED_UNNAMED = {"close"}
+"""Methods that the standard library calls for those who name them nowhere (contextlib.closing)."""
 PLAIN_BASES = {"Protocol", "object"}
 PLAIN_DECORATORS = {"property", "cached_property", "staticmethod", "classmethod", "contextmanager", "override"}
 
@@ -125,14 +127,15 @@ class _Closure:
         methods = [s for s in statement.body if isinstance(s, ast.FunctionDef | ast.AsyncFunctionDef)]
         fields = [s for s in statement.body if s not in methods]
         read_only = kind == "settings" and not as_value
-        if read_only:
-            self._waiting += [(symbol, False) for part in fields for symbol in scan(module, part).annotations]
+        if kind == "settings":  # sections within it are read, or constructed, as it is
+            self._waiting += [(symbol, as_value) for part in fields for symbol in scan(module, part).annotations]
         header = _header(module, statement, () if read_only else tuple(fields))
         self._add(module, statement.name, header)
         for method in methods:
             qualified = f"{statement.name}.{method.name}"
             plain = {last_name(d) for d in method.decorator_list} <= PLAIN_DECORATORS
-            if method.name in self._attributes or not (plain or read_only) or _is_special(method.name):
+            used = method.name in self._attributes | CALLED_UNNAMED or _is_special(method.name)
+            if used or not (plain or read_only):
                 self._add(module, qualified, method)
             else:
                 self._unused[method.name].append((module, qualified, method))

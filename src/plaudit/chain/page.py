@@ -150,7 +150,7 @@ def _reward_quality(context: RunFiles) -> RewardQuality:
 def _curves(context: RunFiles, shown: list[str]) -> list[Curve]:
     curves = []
     for stage in shown:
-        if stage != "baseline":
+        if stage not in ("baseline", "finished"):
             for metrics in sorted(context.path(stage).rglob("metrics.jsonl")):
                 inner = metrics.parent.relative_to(context.path(stage)).parts
                 curves += read_curves(metrics, " ".join((TITLES[stage], *inner)), CURVES)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from plaudit import hub
+from plaudit.assets import file_digest
 from plaudit.chain import data, pairs, results, train
 from plaudit.chain.outlook import Approve, nothing_replaced
 from plaudit.chain.page import write_page
@@ -14,8 +15,11 @@ from plaudit.chain.runner import Context, Reporter, run_chain
 from plaudit.chain.settings import leaves, located, picked
 from plaudit.chain.step import Maker, Step
 from plaudit.errors import RunError
+from plaudit.evaluate.concepts.error_rates import SHIPPED as RATES
+from plaudit.evaluate.concepts.vocabulary import SHIPPED as VOCABULARY
+from plaudit.evaluate.html import TEMPLATES
 from plaudit.recipe import Recipe
-from plaudit.runs import kind_of
+from plaudit.runs import fingerprint, kind_of
 from plaudit.settings import Settings
 
 FINISHED = "finished"
@@ -101,6 +105,8 @@ class _Chain:
             "backbone.start_from": hub.start_digest(recipe.backbone.start_from),
             "reward.name": "none" if recipe.reward.kind == "train" else hub.reward_digest(recipe.reward.name),
             "probes": hub.weights_digest("probes"),
+            "vocabulary": _files_digest(VOCABULARY, RATES),
+            "report templates": _files_digest(*sorted(TEMPLATES.iterdir())),
         }
 
     def of_data(self) -> list[Step]:
@@ -140,7 +146,8 @@ class _Chain:
         parts = self._given("models.codec", "models.text_encoder")
         start = self._given("backbone.start_from")
         found = [Step("sft", sft, ("shards", "labels"), train.sft, parts | start, MODEL_FILES, together=True)]
-        candidates = self._settings("precision", "sampling", "generation_batch", "corpus.kind", "corpus.seconds")
+        candidates = self._settings(
+            "precision", "sampling", "generation_batch", "corpus.kind", "corpus.seconds", "reward.kind")  # fmt: skip
         makers = ("shards", "labels", *self._own_reward)
 
         def add(
@@ -184,14 +191,14 @@ class _Chain:
         post = self._settings("post", "corpus.seconds")
         found.append(Step(f"clips-{FINISHED}", post, (last,), finish, read_later=CLIP_FILES))
         judges = ("reference", *self._own_reward, *prompts)
-        scored = self._settings("evaluate.prompts") | world
+        scored = self._settings("evaluate.prompts", "reward.kind") | world
         for stage in (*shown, FINISHED):
             clips = f"clips-{stage}"
             score = partial(_from_clips, results.evaluate_stage, clips)
             found.append(Step(f"scores-{stage}", scored, (clips, *judges), score, self._everyone()))
         swept = list(dict.fromkeys(["sft", shown[-1]]))
-        sweep = sampling | world | self._settings(
-            "evaluate.sweep_prompts", "evaluate.sweep_scores", "evaluate.seed")  # fmt: skip
+        swept_over = self._settings("evaluate.sweep_prompts", "evaluate.sweep_scores", "evaluate.seed", "reward.kind")
+        sweep = sampling | world | swept_over
         for stage in swept:
             make = partial(results.sweep, stage=stage)
             found.append(Step(f"sweep-{stage}", sweep, (stage, *judges), make, self._everyone(), CELL_FILES))
@@ -203,7 +210,8 @@ class _Chain:
                         for prefix in ("scores-", "sweep-"))  # fmt: skip
         page = partial(write_page, shown=shown, swept=swept, made=names)
         everything = {name: value for name, value in self._leaves.items() if not name.startswith("loop.")}
-        return Step("report", everything, tuple(names), page, read_later=())
+        given = self._given("report templates", *(["probes", "vocabulary"] if self._synthetic else []))
+        return Step("report", everything, tuple(names), page, given, read_later=())
 
     def _settings(self, *names: str, without: tuple[str, ...] = ()) -> dict[str, Any]:
         return picked(self._leaves, names, without)
@@ -218,7 +226,11 @@ class _Chain:
     def _everyone(self) -> dict[str, str]:
         """All models that clips are made and judged by."""
         models = (f"models.{name}" for name in type(self.recipe.models).model_fields)
-        return self._given(*models, *(["probes"] if self._synthetic else [])) | self._reward()
+        return self._given(*models, *(["probes", "vocabulary"] if self._synthetic else [])) | self._reward()
+
+
+def _files_digest(*paths: Path) -> str:
+    return fingerprint(**{path.name: file_digest(path) for path in paths if path.is_file()})
 
 
 def _from_clips(make: Any, clips: str, context: Context, folder: Path) -> None:
