@@ -32,6 +32,8 @@ from plaudit.reward.training import EMBEDDED_REWARD
 from plaudit.reward.votes import read_votes, write_votes
 from plaudit.types import Vote
 
+MANIFEST = "manifest.jsonl"
+
 
 def embedded_corpus(settings: CorpusSettings) -> EmbeddedCorpus:
     """The training corpus of the embedded world, flaws included."""
@@ -65,9 +67,10 @@ def list_corpus(context: Context, folder: Path) -> None:
     """Write the manifest; of an embedded corpus also the truth, apart, which no later step but the listeners reads."""
     settings = context.recipe.corpus
     entries = corpus_of(settings).entries()
-    write_atomically(folder / "manifest.jsonl", "".join(_line(e) for e in entries))
+    audio = _audio_digests(entries, None)
+    write_atomically(folder / MANIFEST, "".join(_line(entry, audio) for entry in entries))
     facts: dict[str, object] = {"clips": len(entries), "hours": len(entries) * settings.seconds / 3600}
-    facts["content"] = content_of(entries)
+    facts["content"] = _content_of(entries, audio)
     if settings.kind == "embedded":
         clips = embedded_corpus(settings).clips
         truths = [{"id": c.id, "truth": c.truth.to_dict(), "flaws": c.flaws} for c in clips]
@@ -109,31 +112,41 @@ def accept_shards(context: Context, folder: Path) -> None:
     write_json(folder / "facts.json", {"clips": len(found), "set": shards_digest(context.recipe.corpus)})
 
 
-def content_of(entries: list[Entry]) -> str:
-    """A hash of what clips are: captions, rewards, splits, and the content of audio files, wherever they lie."""
-    files = {entry.path for entry in entries if entry.path is not None}
-    digests = {path: file_digest(path) if path.is_file() else "none" for path in files}
-    rows = [asdict(replace(entry, path=None)) | {"audio": entry.path and digests[entry.path]} for entry in entries]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+def corpus_digest(settings: CorpusSettings, manifest: Path | None = None) -> str:
+    """A hash of what the clips of a corpus are, wherever they lie: captions, rewards, splits, and audio by content.
 
-
-def corpus_digests(settings: CorpusSettings) -> dict[str, str]:
-    """What tells whether the files of a corpus may have changed, by the setting that names them; cheap to find out.
-
-    Audio goes by sizes and times of change, tables by content. "none" where a file is missing or malformed.
+    manifest: of an earlier look at them; files of the same size and time of change are not read again. "none" where
+    the table or the shard set is missing or malformed.
     """
     if settings.kind == "shards":
-        return {"corpus.folder": shards_digest(settings)}
-    if settings.kind == "embedded":
-        return {}
+        return shards_digest(settings)
     try:
         entries = folder_corpus(settings).entries()
     except CorpusError:
-        return {"corpus.folder": "none", "corpus.table": "none"}
-    rows = [asdict(replace(entry, path=None)) for entry in entries]
-    stamps = [None if entry.path is None else stamp(entry.path) for entry in entries]
-    named = {"corpus.folder": stamps, "corpus.table": rows}
-    return {name: hashlib.sha256(json.dumps(value).encode()).hexdigest() for name, value in named.items()}
+        return "none"
+    return _content_of(entries, _audio_digests(entries, manifest))
+
+
+def _content_of(entries: list[Entry], audio: dict[Path, str]) -> str:
+    plain = [asdict(replace(entry, path=None, source="")) for entry in entries]  # the source is the folder's name
+    rows = [row | {"audio": entry.path and audio[entry.path]} for row, entry in zip(plain, entries, strict=True)]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _audio_digests(entries: list[Entry], manifest: Path | None) -> dict[Path, str]:
+    """Of each file of the entries a digest of its content; "none" where it cannot be read."""
+    known: dict[str, list[Any]] = {}
+    if manifest is not None and manifest.is_file():
+        rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+        known = {row["path"]: row["audio"] for row in rows if row["audio"]}
+    found = {}
+    for path in dict.fromkeys(entry.path for entry in entries if entry.path is not None):
+        before = known.get(str(path))
+        try:
+            found[path] = before[-1] if before is not None and before[:2] == stamp(path) else file_digest(path)
+        except OSError:
+            found[path] = "none"
+    return found
 
 
 def shards_digest(settings: CorpusSettings) -> str:
@@ -267,6 +280,9 @@ def reward_model(context: Context) -> TuneJury:
     return hub.load_tunejury(name)  # labels and stages score stored features, which only its head can take
 
 
-def _line(entry: Entry) -> str:
-    row = asdict(entry)
-    return json.dumps({**row, "path": None if entry.path is None else str(entry.path)}) + "\n"
+def _line(entry: Entry, audio: dict[Path, str]) -> str:
+    """An entry of the manifest; of its file also size, time of change and digest."""
+    row: dict[str, Any] = {**asdict(entry), "path": None, "audio": None}
+    if entry.path is not None:
+        row |= {"path": str(entry.path), "audio": [*(stamp(entry.path) or [0, 0]), audio[entry.path]]}
+    return json.dumps(row) + "\n"
