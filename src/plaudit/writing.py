@@ -138,18 +138,27 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """A draft to write into that takes the place of `folder`, with all that was there, once it is complete."""
     folder = Path(os.path.realpath(folder))
+    with draft_beside(folder) as draft:
+        before = draft.with_name(f"{draft.name}.before")
+        try:
+            yield draft
+            with suppress(FileNotFoundError):
+                os.replace(folder, before)
+            os.replace(draft, folder)
+        finally:
+            shutil.rmtree(before, ignore_errors=True)
+
+
+@contextmanager
+def draft_beside(folder: Path) -> Iterator[Path]:
+    """A hidden empty folder beside another, to be moved to its place; what is left of it in the end is removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    name = f".{_shortened(folder.name)}.{secrets.token_hex(4)}"
-    draft, before = folder.with_name(name), folder.with_name(f"{name}.before")
+    draft = folder.with_name(f".{_shortened(folder.name)}.{secrets.token_hex(4)}")
     draft.mkdir()
     try:
         yield draft
-        with suppress(FileNotFoundError):
-            os.replace(folder, before)
-        os.replace(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-        shutil.rmtree(before, ignore_errors=True)
 
 
 def keep_mode(path: Path, mode: int) -> None:

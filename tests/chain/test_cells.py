@@ -28,7 +28,7 @@ PROMPTS = ["slow", "fast", "loud", "quiet"]
 class Moments:
     """Hears the first moments of a clip; reads a prompt as its length."""
 
-    name, sample_rate, dim = "moments", 50, 3
+    name, sample_rate, dim = "moments", 1000, 3
 
     def audio(self, wave: Tensor) -> Tensor:
         return torch.nn.functional.normalize(torch.stack([wave.mean(1), wave.std(1), wave.abs().amax(1)], 1), dim=1)

@@ -24,7 +24,7 @@ def test_a_clip_is_the_same_in_any_batch() -> None:
     model = tiny_music()
     prompts, seeds = ["piano", "drums", "piano", "bells", "bass"], [3, 4, 5, 6, 7]
     whole = model.generate(prompts, seeds, SETTINGS)
-    assert whole.shape == (5, 65)
+    assert whole.shape == (5, 1300)
     for size in (1, 2, 3):
         made = model.generate(prompts, seeds, SETTINGS, Execution(batch=size))
         torch.testing.assert_close(made, whole, atol=1e-5, rtol=0)

@@ -50,14 +50,14 @@ def test_a_piece_of_the_models_length_is_the_plain_clip(piece: dict[str, object]
 @pytest.mark.parametrize(
     ("piece", "samples", "windows"),
     [
-        ({"seconds": 0.5}, 25, 0),
-        ({"seconds": 4.0}, 200, 4),  # windows of 13 of 40 frames that share 3
-        ({"seconds": 4.0, "overlap": 0.5}, 200, 5),
-        ({"seconds": 4.0, "window": 4.0}, 200, 0),
-        ({"seconds": 4.0, "window": 2.0}, 200, 3),
-        ({"seconds": 1.0, "loop": True}, 50, 2),
-        ({"seconds": 4.0, "loop": True}, 200, 4),
-        ({"loop": True}, 65, 2),
+        ({"seconds": 0.5}, 500, 0),
+        ({"seconds": 4.0}, 4000, 4),  # windows of 13 of 40 frames that share 3
+        ({"seconds": 4.0, "overlap": 0.5}, 4000, 5),
+        ({"seconds": 4.0, "window": 4.0}, 4000, 0),
+        ({"seconds": 4.0, "window": 2.0}, 4000, 3),
+        ({"seconds": 1.0, "loop": True}, 1000, 2),
+        ({"seconds": 4.0, "loop": True}, 4000, 4),
+        ({"loop": True}, 1300, 2),
     ],
 )
 def test_the_length_asked_for_in_as_few_windows_as_will_do(
@@ -173,9 +173,9 @@ def test_less_than_a_frame_is_refused() -> None:
 def test_noise_of_a_long_piece_of_two_checkpoints_can_be_optimized() -> None:
     model, settings = two(), SHARED.changed(piece=Piece(seconds=3.0))
     found = optimize_noise(model, ["a"], [3], settings, Optimizer("quiet", Quiet(), NoiseOptimization(iterations=3)))
-    assert found.waves.shape == (1, 150)
+    assert found.waves.shape == (1, 3000)
     torch.testing.assert_close(
-        found.rewards[0], Quiet().score_tensors(model.generate(["a"], [3], settings), 50, ["a"]), atol=1e-3, rtol=0
+        found.rewards[0], Quiet().score_tensors(model.generate(["a"], [3], settings), 1000, ["a"]), atol=1e-3, rtol=0
     )
     assert found.rewards.max() > found.rewards[0]
 

@@ -14,19 +14,19 @@ from tests.backbone.tiny import tiny_model, wake
 
 
 class FoldingCodec:
-    """Latents are the waveform itself, five samples to a frame."""
+    """Latents are the waveform itself, five steps of it to a frame, each of which lasts 20 samples."""
 
     name = "folding"
-    sample_rate = 50
-    hop = 5
+    sample_rate = 1000
+    hop = 100
     latent_dim = 5
 
     def encode(self, wave: Tensor) -> Posterior:
-        mean = wave.unflatten(1, (-1, self.hop))
+        mean = wave.unflatten(1, (-1, self.latent_dim, self.hop // self.latent_dim)).mean(-1)
         return Posterior(mean, torch.zeros_like(mean))
 
     def decode(self, latents: Tensor) -> Tensor:
-        return latents.flatten(1)
+        return latents.flatten(1).repeat_interleave(self.hop // self.latent_dim, 1)
 
 
 class HashedText:
@@ -51,7 +51,7 @@ class HashedText:
 
 @torch.no_grad()
 def tiny_music(injection: Injection = "input_add") -> TextToMusic:
-    """An untrained model of 1.3 seconds at 50 Hz that heeds its text and, where it takes one, its score."""
+    """An untrained model of 1.3 seconds at 1000 Hz that heeds its text and, where it takes one, its score."""
     backbone = wake(tiny_model(injection)).eval()
     generator = torch.Generator().manual_seed(4)
     for name, parameter in backbone.named_parameters():

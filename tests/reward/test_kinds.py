@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 import plaudit
-from plaudit import hub
+from plaudit import code_digest, code_reading, hub
 from plaudit.cli.main import app
 from plaudit.errors import AudioError, ModelError
 from plaudit.reward.clap_cosine import CLAPCosine, save_clap_cosine
@@ -153,7 +153,9 @@ def test_a_reward_in_code_of_the_working_folder_is_named_by_module_and_class(
         with pytest.raises(ModelError, match=said):
             hub.load_reward_model(name)
     before = hub.reward_digest("my_peak:Peak")
-    (tmp_path / "my_peak.py").write_text(PACKAGE + "\n# changed\n")
+    (tmp_path / "my_peak.py").write_text(PACKAGE.replace(".abs().max()", ".max()"))
+    for kept in (code_digest._digests, code_reading.read_module):  # a process reads code once
+        kept.cache_clear()
     assert before not in ("none", hub.reward_digest("my_peak:Peak")) and hub.reward_digest("not_here:Peak") == "none"
 
 

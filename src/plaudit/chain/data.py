@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -12,17 +13,17 @@ import numpy as np
 import torch
 
 from plaudit import hub
-from plaudit.assets import read_json, to_json, write_atomically, write_json
+from plaudit.assets import file_digest, read_json, to_json, write_atomically, write_json
 from plaudit.chain.runner import Context
-from plaudit.corpus.clips import ClipReader, Cutting, about_cutting, cut_clips, survey
+from plaudit.corpus.clips import ClipReader, Cutting, about_cutting, cut_clips, recording_of, survey
 from plaudit.corpus.embedded.listeners import Taste, make_pairs, noise_ceiling, simulate_votes, utility
 from plaudit.corpus.embedded.probes import Measurement, measure
 from plaudit.corpus.embedded.source import EmbeddedClip, EmbeddedCorpus
 from plaudit.corpus.folder import FolderCorpus
 from plaudit.corpus.ledger import LEDGER
 from plaudit.corpus.listing import Listing, counted, list_folder
-from plaudit.corpus.manifest import SPLITS, Corpus, ListedCorpus, read_manifest, write_manifest
-from plaudit.corpus.shards import ShardSet, encode_corpus
+from plaudit.corpus.manifest import SPLITS, Corpus, Entry, ListedCorpus, read_manifest, write_manifest
+from plaudit.corpus.shards import ShardSet, encode_corpus, stamp
 from plaudit.corpus.sources import EmbeddedSource
 from plaudit.errors import CorpusError
 from plaudit.recipe import CorpusSettings
@@ -44,13 +45,10 @@ def embedded_corpus(settings: CorpusSettings) -> EmbeddedCorpus:
     )
 
 
-def list_clips(settings: CorpusSettings, progress: Callable[[int, int], None] = lambda done, total: None) -> Listing:
-    """The clips of the corpus that a recipe names, and lines about them for the user; a folder's files are surveyed."""
-    if settings.kind == "embedded":
-        source = EmbeddedSource(embedded_corpus(settings))
-        return Listing(source.name, source.entries())
+def folder_corpus(settings: CorpusSettings) -> FolderCorpus:
+    """The corpus of a folder and a table that a recipe names."""
     assert settings.folder is not None and settings.table is not None  # validated with the recipe
-    folder = FolderCorpus(
+    return FolderCorpus(
         settings.folder,
         settings.table,
         settings.file_column,
@@ -61,7 +59,14 @@ def list_clips(settings: CorpusSettings, progress: Callable[[int, int], None] = 
         validation=settings.validation_share,
         test=settings.test_share,
     )
-    listing = list_folder(folder)
+
+
+def list_clips(settings: CorpusSettings, progress: Callable[[int, int], None] = lambda done, total: None) -> Listing:
+    """The clips of the corpus that a recipe names, and lines about them for the user; a folder's files are surveyed."""
+    if settings.kind == "embedded":
+        source = EmbeddedSource(embedded_corpus(settings))
+        return Listing(source.name, source.entries())
+    listing = list_folder(folder_corpus(settings))
     surveyed = survey(listing.entries, progress)
     cutting = Cutting(seconds=settings.seconds, per_track=settings.clips_per_track, place=settings.place)
     clips = cut_clips(listing.entries, surveyed, cutting)
@@ -77,9 +82,12 @@ def list_corpus(context: Context, folder: Path) -> None:
         listing = list_clips(settings, advance)
     for note in listing.notes:
         context.reporter.note(note)
-    write_manifest(folder / MANIFEST, listing.entries)
+    audio = _audio_digests(listing.entries, None)
+    stamps = {path: [*(stamp(path) or [0, 0]), digest] for path, digest in audio.items()}
+    write_manifest(folder / MANIFEST, listing.entries, stamps)
     usable = sum(not entry.problem for entry in listing.entries)
     facts: dict[str, object] = {"clips": usable, "hours": usable * settings.seconds / 3600}
+    facts["content"] = _content_of(listing.entries, audio)
     if settings.kind == "embedded":
         clips = embedded_corpus(settings).clips
         truths = [{"id": c.id, "truth": c.truth.to_dict(), "flaws": c.flaws} for c in clips]
@@ -90,12 +98,13 @@ def list_corpus(context: Context, folder: Path) -> None:
 
 
 def corpus_of(context: Context) -> Corpus:
-    """The run's corpus, as its manifest lists it."""
+    """The run's corpus, as its manifest lists it; of a folder that was moved, the files where they are now."""
     settings = context.recipe.corpus
     if settings.kind == "embedded":
         return EmbeddedSource(embedded_corpus(settings))
-    assert settings.folder is not None  # validated with the recipe
-    return ListedCorpus(settings.folder.resolve().name, read_manifest(context.path("corpus") / MANIFEST))
+    corpus, listed = folder_corpus(settings), read_manifest(context.path("corpus") / MANIFEST)
+    places = {entry.id: entry.path for entry in corpus.entries()}
+    return ListedCorpus(corpus.name, [replace(clip, path=places[recording_of(clip)]) for clip in listed])
 
 
 def encode(context: Context, folder: Path) -> None:
@@ -127,7 +136,44 @@ def accept_shards(context: Context, folder: Path) -> None:
                 f"{found.folder} was encoded with {what} {own}, the recipe has {wanted}; change it or prepare the set "
                 "again"
             )
-    write_json(folder / "facts.json", {"folder": str(found.folder), "clips": len(found)})
+    write_json(folder / "facts.json", {"clips": len(found), "set": shards_digest(context.recipe.corpus)})
+
+
+def corpus_digest(settings: CorpusSettings, manifest: Path | None = None) -> str:
+    """A hash of what the clips of a corpus are, wherever they lie: captions, rewards, splits, and audio by content.
+
+    manifest: of an earlier look at them; files of the same size and time of change are not read again. "none" where
+    the table or the shard set is missing or malformed.
+    """
+    if settings.kind == "shards":
+        return shards_digest(settings)
+    try:
+        entries = folder_corpus(settings).entries()
+    except CorpusError:
+        return "none"
+    return _content_of(entries, _audio_digests(entries, manifest))
+
+
+def _content_of(entries: list[Entry], audio: dict[Path, str]) -> str:
+    plain = [asdict(replace(entry, path=None, source="", problem="")) for entry in entries]  # these name the folder
+    rows = [row | {"audio": entry.path and audio[entry.path]} for row, entry in zip(plain, entries, strict=True)]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _audio_digests(entries: list[Entry], manifest: Path | None) -> dict[Path, str]:
+    """Of each file of the entries a digest of its content; "none" where it cannot be read."""
+    known: dict[str, list[Any]] = {}
+    if manifest is not None and manifest.is_file():
+        rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+        known = {row["path"]: row["audio"] for row in rows if row["audio"]}
+    found = {}
+    for path in dict.fromkeys(entry.path for entry in entries if entry.path is not None):
+        before = known.get(str(path))
+        try:
+            found[path] = before[-1] if before is not None and before[:2] == stamp(path) else file_digest(path)
+        except OSError:
+            found[path] = "none"
+    return found
 
 
 def shards_digest(settings: CorpusSettings) -> str:

@@ -103,8 +103,18 @@ def cut_clips(entries: Sequence[Entry], surveyed: dict[Path, float | str], cutti
             clips.append(replace(entry, problem=entry.problem or str(told)))
             continue
         for start in clip_starts(told, cutting, entry.id):
-            clips.append(replace(entry, id=f"{entry.id}@{start:.2f}" if start else entry.id, start=start))
+            clips.append(replace(entry, id=entry.id + _place(start), start=start))
     return clips
+
+
+def recording_of(clip: Entry) -> str:
+    """The id of the recording that `cut_clips` has cut a clip from."""
+    return clip.id.removesuffix(_place(clip.start))
+
+
+def _place(start: float) -> str:
+    """What is added to a recording's id for a clip that starts so many seconds into it."""
+    return f"@{start:.2f}" if start else ""
 
 
 def about_cutting(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -84,9 +84,16 @@ def load_clips(clips: Sequence[Entry], seconds: float) -> tuple[list[np.ndarray]
     return read_stretches(path, [(clip.start, seconds) for clip in clips])
 
 
-def write_manifest(path: Path, entries: Sequence[Entry]) -> None:
-    """Write entries as JSON lines, whole or not at all."""
-    rows = [{**asdict(entry), "path": None if entry.path is None else str(entry.path)} for entry in entries]
+def write_manifest(path: Path, entries: Sequence[Entry], audio: Mapping[Path, list[Any]] | None = None) -> None:
+    """Write entries as JSON lines, whole or not at all. audio: facts about their files to write with them."""
+    rows = [
+        {
+            **asdict(entry),
+            "path": None if entry.path is None else str(entry.path),
+            "audio": None if entry.path is None or audio is None else audio[entry.path],
+        }
+        for entry in entries
+    ]
     write_atomically(path, "".join(to_json(row, ascii=True) + "\n" for row in rows))
 
 
@@ -94,9 +101,13 @@ def read_manifest(path: Path) -> list[Entry]:
     """Read what `write_manifest` wrote; CorpusError where the file is missing or damaged."""
     try:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
-        return [Entry(**{**row, "path": None if row["path"] is None else Path(row["path"])}) for row in rows]
+        return [_entry(**row) for row in rows]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CorpusError(f"{path} is not a manifest ({error}); delete its folder and run again") from None
+
+
+def _entry(path: str | None, audio: object = None, **values: Any) -> Entry:
+    return Entry(path=None if path is None else Path(path), **values)
 
 
 def recordings(entries: Sequence[Entry]) -> list[list[Entry]]:

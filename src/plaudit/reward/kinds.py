@@ -13,6 +13,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from plaudit.assets import read_json
+from plaudit.code_digest import outside_digest
 from plaudit.errors import ModelError
 from plaudit.types import AudioEmbedder, Embedder, Reward
 
@@ -70,14 +71,13 @@ def load_from_module(name: str) -> Reward:
         return _called(EntryPoint(name, name, GROUP), f"reward {name!r}")
 
 
-def module_file(name: str) -> Path | None:
-    """The source file of a reward named as MODULE:CLASS, where it has one."""
+def module_digest(name: str) -> str:
+    """A digest of the code of a reward named as MODULE:CLASS; "none" where the module is not found."""
     with _importing_from_here():
         try:
-            found = find_spec(name.partition(":")[0])
+            return "none" if find_spec(name.partition(":")[0]) is None else outside_digest(name)
         except (ImportError, ValueError):
-            found = None
-    return None if found is None or found.origin is None else Path(found.origin)
+            return "none"
 
 
 @contextmanager
