@@ -23,7 +23,7 @@ from benchmarks.paper_networks import parameters
 from plaudit import hub
 from plaudit.audio import resample, write_wav
 from plaudit.chain import train
-from plaudit.chain.steps import run_recipe
+from plaudit.chain.steps import run_recipe, steps
 from plaudit.cli.console import ConsoleReporter
 from plaudit.codec.mel_codec import MelCodec
 from plaudit.corpus.embedded.source import EmbeddedCorpus
@@ -123,8 +123,10 @@ def main(seconds: float) -> None:
         head, encoders = TuneJuryHead(2048, (1024, 512, 256, 128)), {"clap": "clap-music", "audio": "mert-330m"}
         save_head(Path(place) / "reward", head, PUBLISHED_BLOCKS, encoders, {"licence": "none", "made": {}})
         data = [f"corpus.folder={shards}", f"corpus.seconds={seconds}", f"reward.name={place}/reward"]
-        run_recipe(load_recipe("paper", [*data, *SMALL]), Path(place) / "run", ConsoleReporter())
-        taken = Run(Path(place) / "run").seconds()
+        recipe = load_recipe("paper", [*data, *SMALL])
+        run_recipe(recipe, Path(place) / "run", ConsoleReporter())
+        run = Run(Path(place) / "run")
+        taken = {step.name: run.finished(step.name).seconds for step in steps(recipe)}
     for step, spent in taken.items():
         print(f"{step:24} {spent:8.1f} s")
     print(f"{'all':24} {sum(taken.values()):8.1f} s, {peak_memory() / 2**30:.1f} GiB at most")

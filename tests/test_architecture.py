@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "plaudit"
 ORDER = (
     (
         *("errors", "settings", "plain_yaml", "types", "writing", "files", "assets", "machine", "released", "ahead"),
-        *("sidecars", "containers", "decoding", "audio", "audio_format"),
+        *("sidecars", "containers", "decoding", "audio", "audio_format", "code_reading", "code_digest"),
     ),
     ("corpus",),
     ("codec",),

@@ -66,7 +66,7 @@ def test_an_installed_package_brings_an_encoder_by_name(installed: None) -> None
     listener = hub.build(hub.AUDIO_EMBEDDERS, "loud")
     heard: Tensor = listener.audio(torch.from_numpy(np.full((2, 8000), 0.5, np.float32)))
     assert heard.tolist() == [[0.25], [0.25]]
-    assert hub.digest(hub.AUDIO_EMBEDDERS, "loud") == "loud:Loud of loud 1.5"
+    assert hub.digest(hub.AUDIO_EMBEDDERS, "loud").startswith("loud:Loud of loud 1.5 ")
     with pytest.raises(ModelError, match=r"installed encoder 'loud' \(loud:Loud\) has no text"):
         hub.build(hub.CLAPS, "loud")
     with pytest.raises(ModelError, match=r"installed encoder 'broken' .* fails: RuntimeError"):

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ EMBEDDED = Path(__file__).parent / "weights"
 
 DIGEST = "plaudit.sha256"
 """Under this name a safetensors file's metadata holds the digest of its tensors."""
+STEP = "step.json"
+"""The marker in a folder that a run made (plaudit.runs)."""
 
 
 def models_home() -> Path:
@@ -92,6 +95,28 @@ def read_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else error
         raise ModelError(f"{path} is not valid JSON ({reason}); make it again or restore it") from None
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file; one that has not changed since this process last read it is not read again."""
+    state = path.stat()
+    return _digest_of(path, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _digest_of(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of what a file says; of a `config.json` without `made`, which records where a model comes from."""
+    if path.name == "config.json":
+        values = read_json(path)
+        if isinstance(values, dict) and "made" in values:
+            plain = json.dumps({key: value for key, value in values.items() if key != "made"}, sort_keys=True)
+            return hashlib.sha256(plain.encode()).hexdigest()
+    return file_digest(path)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from pkgutil import resolve_name
@@ -15,9 +14,20 @@ from typing import Any
 
 import torch
 
-from plaudit.assets import EMBEDDED, fill, is_model_folder, load_tensors, read_json, user_model
+from plaudit.assets import (
+    EMBEDDED,
+    STEP,
+    content_digest,
+    file_digest,
+    fill,
+    is_model_folder,
+    load_tensors,
+    read_json,
+    user_model,
+)
 from plaudit.backbone.config import BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.code_digest import outside_digest
 from plaudit.codec.embedded import load_embedded_codec
 from plaudit.encoders.embedded_clap import load_embedded_clap
 from plaudit.encoders.embedded_text import load_embedded_text_encoder
@@ -31,10 +41,10 @@ from plaudit.reward.kinds import (
     is_in_module,
     load_from_module,
     load_installed,
-    module_file,
     read_reward,
 )
 from plaudit.reward.scorer import TuneJury
+from plaudit.runs import DONE
 from plaudit.types import Reward
 
 
@@ -234,7 +244,7 @@ def digest(shelf: Shelf, name: str) -> str:
     if name in shelf.weights:
         return weights_digest(*shelf.weights[name])
     for point in entry_points(group=ENCODERS, name=name):
-        return f"{point.value} of {point.dist.name if point.dist else ''} {point.dist.version if point.dist else ''}"
+        return _installed_digest(point)
     try:
         return folder_digest(found_folder(name, shelf.named))
     except ModelError:
@@ -245,9 +255,10 @@ def reward_digest(name: str) -> str:
     """The same of a reward: its head and its encoders."""
     if name in REWARDS:
         return weights_digest("reward", "clap", "statistics")
+    if name in (installed := installed_rewards()):
+        return _installed_digest(installed[name])
     if is_in_module(name) and not Path(name).exists():
-        file = module_file(name)
-        return "none" if file is None else f"{name} {_hash(file)}"
+        return outside_digest(name)
     try:
         folder = found_folder(name, REWARDS)
         encoders = read_json(folder / "config.json")["encoders"]
@@ -260,14 +271,21 @@ def reward_digest(name: str) -> str:
 def start_digest(name: str | None) -> str:
     """The same of a text-to-music model that training begins with."""
     try:
-        return "none" if name is None else folder_digest(model_folder(name, MODELS))
+        return "none" if name is None else model_digest(model_folder(name, MODELS))
     except ModelError:
         return "none"
 
 
+def _installed_digest(point: EntryPoint) -> str:
+    """Changes with an installed package's version, and with its source."""
+    package = "" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+    return f"{point.value} of {package} {outside_digest(point.value)}"
+
+
 def folder_digest(folder: Path) -> str:
     """A hash of a model folder's weights, configuration and tokenizer, and of the CLAP that a text encoder names."""
-    parts = [_hash(path) for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in (STEP, DONE)]
+    parts = [content_digest(path) for path in files]
     config = read_json(folder / "config.json")
     if isinstance(config, dict) and isinstance(config.get("clap"), str):
         parts.append(digest(CLAPS, config["clap"]))
@@ -277,7 +295,8 @@ def folder_digest(folder: Path) -> str:
 def model_digest(folder: Path) -> str:
     """A hash of a text-to-music model: weights, configuration, and the codec and text encoder that this names."""
     config = read_model_config(folder)
-    parts = [_hash(folder / name) for name in ("model.safetensors", "config.json") if (folder / name).exists()]
+    files = [folder / name for name in ("model.safetensors", "config.json")]
+    parts = [content_digest(path) for path in files if path.exists()]
     parts += [digest(CODECS, config.codec), digest(TEXT_ENCODERS, config.text_encoder)]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
@@ -285,17 +304,5 @@ def model_digest(folder: Path) -> str:
 def weights_digest(*names: str) -> str:
     """A hash of the shipped weights of these names."""
     paths = [EMBEDDED / name / "model.safetensors" for name in names]
-    found = [_hash(path) if path.exists() else "none" for path in paths]
+    found = [file_digest(path) if path.exists() else "none" for path in paths]
     return hashlib.sha256(" ".join(found).encode()).hexdigest()[:16]
-
-
-def _hash(path: Path) -> str:
-    """SHA-256 of a file; one that has not changed since it was read is not read again."""
-    state = path.stat()
-    return _hash_of(path, state.st_size, state.st_mtime_ns)
-
-
-@cache
-def _hash_of(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,11 +1,20 @@
-"""What the machine can do and what a process has used of it."""
+"""What the machine is and can do, and what a process has used of it."""
 
 from __future__ import annotations
 
+import os
+import platform
 import resource
 import sys
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import torch
+
+VERSIONS = ("plaudit", "torch", "numpy", "scipy", "transformers", "safetensors")
+"""Packages whose versions are recorded with results."""
 
 PEAK_TFLOPS = {"B200": 2250, "GH200": 989, "H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "4090": 165}
 """Dense bfloat16 products in 10^12 operations a second, by a part of the device's name, as their makers state them."""
@@ -29,3 +38,30 @@ def peak_tflops(device: torch.device) -> float | None:
     name = torch.cuda.get_device_name(device)
     matches = [part for part in PEAK_TFLOPS if part in name]
     return float(PEAK_TFLOPS[max(matches, key=len)]) if matches else None
+
+
+def environment_of(device: torch.device) -> dict[str, Any]:
+    """What results are made on, as plain data: the machine, versions, and the most memory that this process held."""
+    return {"machine": {"device": str(device), **_machine(), "threads": str(torch.get_num_threads())},
+            "versions": _versions(), "peak_memory": peak_memory()}  # fmt: skip
+
+
+@cache
+def _machine() -> dict[str, str]:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return {"processor": _processor(), "cores": str(os.cpu_count()), "memory": f"{memory:.0f} GiB",
+            "system": platform.platform()}  # fmt: skip
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}}
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

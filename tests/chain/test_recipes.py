@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from plaudit import hub
 from plaudit.assets import load_tensors, read_json
 from plaudit.audio import write_wav
+from plaudit.chain.outlook import Outlook
 from plaudit.chain.steps import run_recipe, steps
 from plaudit.cli.console import ConsoleReporter
 from plaudit.corpus.embedded.source import EmbeddedCorpus
@@ -65,6 +67,11 @@ def own(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own") / "run"
     run_recipe(recipe(prepared, *OWN), folder, ConsoleReporter(), only="nft")
     return folder
+
+
+def agreed(lost: Sequence[Outlook]) -> bool:
+    """Whoever lets everything be replaced."""
+    return True
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -175,10 +182,12 @@ def test_pairs_of_others_do_not_say_how_much_better(prepared: Path, own: Path, t
     shutil.copytree(own / "pairs", given)
     (given / "candidates.jsonl").unlink()
     changes = [*OWN[:1], OWN[2], OWN[3], f"stages.pairs={{read_from: {given}}}"]
-    with pytest.raises(CorpusError, match="advantages=binary"):
+    with pytest.raises(RunError, match=r"this would replace pairs \(.*\); nft \(pairs is made again\)"):
         run_recipe(recipe(prepared, *changes), own, ConsoleReporter(), only="nft")
+    with pytest.raises(CorpusError, match="advantages=binary"):
+        run_recipe(recipe(prepared, *changes), own, ConsoleReporter(), only="nft", approve=agreed)
     changes.append("stages.nft.advantages=binary")
-    run_recipe(recipe(prepared, *changes), own, ConsoleReporter(), only="nft")
+    run_recipe(recipe(prepared, *changes), own, ConsoleReporter(), only="nft", approve=agreed)
     assert lines_of(own / "nft" / "metrics.jsonl")
     assert read_json(own / "pairs" / "facts.json")["margin_mean"] > 0  # the file states them
     changes[3] = f"stages.pairs={{read_from: {own / 'pairs'}}}"
@@ -189,15 +198,18 @@ def test_pairs_of_others_do_not_say_how_much_better(prepared: Path, own: Path, t
 def test_a_changed_pairs_file_makes_the_step_again(prepared: Path, tmp_path: Path) -> None:
     file = tmp_path / "pairs.jsonl"
 
-    def settings_of(step: str) -> dict[str, Any]:
+    def given_to(step: str) -> dict[str, Any]:
         chain = steps(recipe(prepared, *OWN, f"stages.pairs={{read_from: {file}}}"))
-        return next(s.settings for s in chain if s.name == step)
+        return next(s.given for s in chain if s.name == step)
 
-    assert settings_of("pairs")["file"] == "none"
+    assert given_to("pairs")["stages.pairs.read_from"] == "none"
     file.write_text('{"caption": "x", "winner": "a.wav", "loser": "b.wav"}\n')
-    before = settings_of("pairs")["file"]
+    before = given_to("pairs")["stages.pairs.read_from"]
     file.write_text('{"caption": "x", "winner": "b.wav", "loser": "a.wav"}\n')
-    assert settings_of("pairs")["file"] not in ("none", before)
+    after = given_to("pairs")["stages.pairs.read_from"]
+    assert after not in ("none", before)
+    write_wav(tmp_path / "a.wav", np.zeros(100, np.float32), 16000)
+    assert given_to("pairs")["stages.pairs.read_from"] != after
 
 
 def test_a_prepared_set_must_be_whole_and_of_the_recipes_models(prepared: Path, tmp_path: Path) -> None:
@@ -219,7 +231,7 @@ def test_sft_of_no_updates_is_the_model_as_it_was_and_keeps_its_injection(
     assert before.keys() == after.keys() and all((before[name] == value).all() for name, value in after.items())
     values["stages"]["sft"]["injection"] = "film"
     (tmp_path / "r.yaml").write_text(json.dumps(values))
-    run_recipe(load_recipe(str(tmp_path / "r.yaml")), tmp_path / "run", ConsoleReporter(), only="sft")
+    run_recipe(load_recipe(str(tmp_path / "r.yaml")), tmp_path / "run", ConsoleReporter(), only="sft", approve=agreed)
     assert read_json(tmp_path / "run" / "sft" / "config.json")["backbone"]["injection"] == "film"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -13,10 +14,18 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 
+import plaudit
+from plaudit.assets import read_json, write_json
+from plaudit.chain.report import rewrite_report
 from plaudit.chain.steps import needed_for, steps
+from plaudit.cli.main import app
 from plaudit.errors import RunError
 from plaudit.recipe import load_recipe
+from tests.test_runs import everything
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 TINY = [
     "corpus.size=100",
@@ -188,8 +197,103 @@ def test_a_damaged_shard_is_made_again_or_named(whole: Path, tmp_path: Path) -> 
         ShardSet(copy)
 
 
-def test_the_report_can_be_written_again(whole: Path) -> None:
-    page = whole / "report" / "index.html"
-    page.unlink()
-    subprocess.run([sys.executable, "-m", "plaudit", "report", str(whole)], check=True, capture_output=True)
-    assert page.is_file()
+def test_the_report_is_written_again_from_what_was_recorded(whole: Path, tmp_path: Path) -> None:
+    """The same bytes, whoever writes it: no other step is touched, and times, memory and machine are the run's."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    run = read_json(folder / "report" / "report.json")["run"]
+    rewrite_report(folder)
+    again = read_json(folder / "report" / "report.json")["run"]
+    assert (again["machine"], again["peak_memory"]) == (run["machine"], run["peak_memory"])
+    before = everything(folder)
+    (folder / "report" / "index.html").unlink()
+    environment = os.environ | {"OMP_NUM_THREADS": str(int(run["machine"]["threads"]) + 1)}
+    done = subprocess.run(
+        [sys.executable, "-m", "plaudit", "report", str(folder)], check=True, capture_output=True, text=True,
+        env=environment, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.stdout.startswith(f"Report: {folder / 'report' / 'index.html'}\n") and done.stderr == ""
+    assert everything(folder) == before
+
+
+def test_the_report_of_what_is_not_finished_is_refused(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+
+    def refused(said: str) -> None:
+        before = everything(folder)
+        with pytest.raises(RunError, match=said) as caught:
+            rewrite_report(folder)
+        assert "\n" not in str(caught.value) and everything(folder) == before
+
+    recipe = (folder / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text(recipe.replace("beta: 2000.0", "beta: 500.0"))
+    refused(f"crpo was made with another stages.crpo.beta than {folder}/recipe.yaml has; make it with: plaudit run")
+    (folder / "recipe.yaml").write_text(recipe)
+    done = read_json(folder / "crpo" / "done.json")
+    write_json(folder / "crpo" / "done.json", done | {"output": "of another model"})
+    refused("clips-crpo was made from an earlier crpo, not from the one there")
+    write_json(folder / "crpo" / "done.json", done)
+    for step in ("crpo", "clips-crpo", "scores-crpo", "sweep-crpo"):
+        shutil.rmtree(folder / step)
+    refused(f"no finished crpo, clips-crpo, scores-crpo and 1 more steps; make it with: plaudit run {folder}/recipe")
+    (folder / "run.json").unlink()
+    refused("is not a run folder")
+
+
+def test_a_changed_setting_replaces_nothing_but_starts_a_new_run(whole: Path, tmp_path: Path) -> None:
+    before = everything(whole)
+    beta = ["--set", "stages.crpo.beta=500"]
+    refused = subprocess.run([*command(whole), *beta], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert refused.returncode == 1 and refused.stdout == "" and refused.stderr.count("\n") == 1
+    assert "replace crpo (stages.crpo.beta was 2000.0, is now 500.0); clips-crpo (crpo is made again)" in refused.stderr
+    assert f"--from {whole} -o NEW" in refused.stderr
+    assert everything(whole) == before
+    new = tmp_path / "new"
+    begin = [sys.executable, "-m", "plaudit", "run", "--from", str(whole), "-o", str(new), *beta]
+    made = subprocess.run([*begin, "--only", "crpo"], check=True, capture_output=True, text=True)
+    states = dict(line.split(": ") for line in made.stderr.splitlines() if line.count(": ") == 1)
+    assert {name for name, state in states.items() if state != "shared"} == {"crpo"}
+    assert everything(whole) == before
+    assert (new / "sft" / "model.safetensors").samefile(whole / "sft" / "model.safetensors")
+    assert weights(new)["sft"] == weights(whole)["sft"]
+    assert load_recipe(str(new / "recipe.yaml")).stages.crpo.beta == 500  # type: ignore[union-attr]
+
+
+def test_wrong_usage_of_from_is_one_line(whole: Path, tmp_path: Path) -> None:
+    for arguments in (["run"], ["run", "smoke", "--from", str(whole)]):
+        with pytest.raises(typer.BadParameter):
+            app(arguments, standalone_mode=False)
+    for source, said in ((tmp_path, "is not a run folder; give --from"), (whole, "--from and --output are both")):
+        with pytest.raises(RunError, match=said):
+            app(["run", "smoke", "--from", str(source), "-o", str(whole)], standalone_mode=False)
+
+
+@pytest.mark.slow
+def test_another_objective_makes_its_stage_stale_and_no_other(whole: Path, tmp_path: Path) -> None:
+    folder, source = tmp_path / "run", tmp_path / "source"
+    shutil.copytree(whole, folder)
+    shutil.copytree(Path(plaudit.__file__).parent, source / "plaudit", ignore=shutil.ignore_patterns("weights"))
+    (source / "plaudit" / "weights").symlink_to(Path(plaudit.__file__).parent / "weights")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        asked = [*command(folder), *arguments]
+        return subprocess.run(asked, capture_output=True, text=True, cwd=source, env=ENVIRONMENT)
+
+    same = run()
+    assert same.returncode == 0 and all(line.endswith(": done") for line in same.stderr.splitlines())
+    objective = source / "plaudit" / "stages" / "crpo.py"
+    text = objective.read_text()
+    objective.write_text(text.replace("def crpo_objective(", "# another one\ndef crpo_objective("))
+    assert run().returncode == 0
+    assert "-0.5 * beta * bracket" in text
+    objective.write_text(text.replace("-0.5 * beta * bracket", "0.5 * beta * bracket"))
+    refused = run()
+    assert refused.returncode == 1
+    assert "this would replace crpo (its code changed (plaudit.stages.crpo)); clips-crpo" in refused.stderr
+    made = run("--yes")
+    assert made.returncode == 0, made.stderr
+    states = dict(line.split(": ", 1) for line in made.stderr.splitlines() if line.count(": ") == 1)
+    assert states["sft"] == states["pairs"] == states["scores-sft"] == "done" and states["crpo"] == "replaced"
+    assert weights(folder)["crpo"] != weights(whole)["crpo"] and weights(folder)["sft"] == weights(whole)["sft"]
+    assert states["clips-crpo"] == states["sweep-crpo"] == states["report"] == "replaced"

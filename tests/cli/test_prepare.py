@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +18,13 @@ import torch
 from typer.testing import CliRunner
 
 from benchmarks.jamendo_folder import JamendoFolder, write_jamendo
+from plaudit.assets import read_json
 from plaudit.audio import read_audio, write_wav
 from plaudit.cli.main import app
 from plaudit.codec.embedded import load_embedded_codec
 from plaudit.corpus.manifest import split_of
 from plaudit.corpus.shards import ShardSet
+from plaudit.errors import CorpusError
 from tests.corpus.test_shards import contents
 
 
@@ -149,6 +152,35 @@ def test_a_folder_of_short_clips_keeps_its_names(tmp_path: Path) -> None:
     assert shards.ids == ["a"] and list(shards.rewards) == [0.5]
     assert "1 audio files have no caption" in made.stderr and "spare.wav" in made.stderr
     assert "the caption is empty" in (tmp_path / "shards" / "quarantine.jsonl").read_text()
+
+
+def test_a_folder_of_another_data_set_is_left_alone(world: JamendoFolder, whole: Path, tmp_path: Path) -> None:
+    """Nor is one of anything else; other settings need --yes."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "model.safetensors").write_bytes(b"weights")
+    shards = tmp_path / "shards"
+    shutil.copytree(whole, shards)
+    table = tmp_path / "table.csv"
+    table.write_text("file,caption\n00/100.mp3,calm\n")
+    small = ["--seconds", "2", "--clips-per-track", "3", "--shard-size", "6", "--batch", "4"]
+
+    def refused(said: str, *arguments: str | Path) -> None:
+        before = {folder: contents(folder) for folder in (mine, shards)}
+        with pytest.raises(CorpusError, match=said) as caught:
+            app(["prepare", *map(str, arguments)], standalone_mode=False)
+        assert "\n" not in str(caught.value) and {f: contents(f) for f in (mine, shards)} == before
+
+    another = r"holds another data set \(data set jamendo, audio .*\); give this one a folder of its own with -o"
+    refused(another, "folder", world.audio, "--captions", table, "-o", shards, *small)
+    refused("holds files, but no shard set; choose another folder", "jamendo", *asked(world, mine))
+    refused(r"other settings \(--batch was 4, is now 3\); add --yes", "jamendo", *asked(world, shards), "--batch", "3")
+    other = world.captions.with_name("other.json")
+    other.write_text(world.captions.read_text())
+    refused(another, "jamendo", world.audio, "--captions", other, "-o", shards, *small)
+    other.unlink()
+    app(["prepare", "jamendo", *map(str, asked(world, shards)), "--batch", "3", "--yes"], standalone_mode=False)
+    assert read_json(shards / "source.json")["settings"]["--batch"] == 3 and len(ShardSet(shards)) == 18
 
 
 def test_wrong_usage_is_one_line(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    hidden = (".lock", ".pid")
+    hidden = (".lock", ".pid", "run.json")
     return {
         str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name not in hidden
     }
@@ -75,7 +75,7 @@ def test_a_folder_of_another_sweep_is_refused(swept: Path) -> None:
     before = contents(swept)
     refused("sampling.steps; choose another --output", "score", "a=embedded", "-n", "2", "--steps", "2",
             "--reference-clips", "4", "--score", "0", "--score", "3", "-o", swept)  # fmt: skip
-    refused("holds a sweep of kind score", "injections", "embedded", "-n", "2", "-o", swept)
+    refused("holds a sweep over scores, not a sweep over injections", "injections", "embedded", "-n", "2", "-o", swept)
     assert contents(swept) == before
 
 
@@ -115,9 +115,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(deaf: Path, tmp_path: Path) ->
             sweep("injections", *arguments)
 
 
-def test_the_run_of_another_recipe_is_not_swept_over(tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_not_swept_over(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(load_recipe("embedded").to_yaml())
-    refused("other settings; choose another --output", "injections", "--recipe", "smoke", "-o", tmp_path)
+    refused("neither empty nor a folder that plaudit made", "injections", "--recipe", "smoke", "-o", tmp_path)
+    refused("neither empty nor a folder that plaudit made", "score", "embedded", "-n", "2", "-o", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
 
 TINY = ("corpus.size=100", "corpus.seconds=3", "votes.pairs=60", "votes.held_out=20", "reward.max_epochs=2",

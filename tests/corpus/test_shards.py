@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +24,13 @@ from plaudit.audio import fit_length, write_wav
 from plaudit.corpus.embedded.source import EmbeddedCorpus
 from plaudit.corpus.encoding import Advance, Engine, Job, MadeShard, Treatment
 from plaudit.corpus.folder import FolderCorpus
-from plaudit.corpus.ledger import sole_writer
+from plaudit.corpus.ledger import Provenance, sole_writer
 from plaudit.corpus.manifest import Entry, ListedCorpus
 from plaudit.corpus.shards import ShardSet, encode_corpus
 from plaudit.corpus.sources import EmbeddedSource
 from plaudit.errors import AudioError, CorpusError
 
-from .toy import BandCodec, HashEncoder, encode, maker, write_folder
+from .toy import TOY, BandCodec, HashEncoder, encode, maker, write_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -179,7 +179,16 @@ def test_another_codec_or_a_smaller_corpus_replaces_what_lies_there(
     source: FolderCorpus, whole: Path, tmp_path: Path
 ) -> None:
     folder = copied(whole, tmp_path / "shards")
-    shards = encode_corpus(source, BandCodec(name="other"), HashEncoder(), folder, 0.5)
+    other = Provenance(TOY.source, {"seconds": 0.5})
+    with pytest.raises(CorpusError, match=r"other settings \(seconds was 1.0, is now 0.5\); add --yes"):
+        encode_corpus(source, BandCodec(name="other"), HashEncoder(), folder, 0.5, provenance=other)
+    assert contents(folder) == contents(whole)
+    agreed: list[Sequence[str]] = []
+    shards = encode_corpus(
+        source, BandCodec(name="other"), HashEncoder(), folder, 0.5, provenance=other,
+        approve=lambda differences: not agreed.append(differences),
+    )  # fmt: skip
+    assert agreed == [["seconds was 1.0, is now 0.5"]]
     assert shards.frames == 50 and len(list(folder.glob("latents-*"))) == 1
     assert shards.stats["codec"] == "other" and len(ShardSet(folder)) == 13
 
@@ -213,6 +222,45 @@ def test_a_damaged_ledger(source: FolderCorpus, whole: Path, tmp_path: Path, led
         ShardSet(folder)
     encode(source, folder)
     assert contents(folder) == contents(whole)
+
+
+def refused(folder: Path, said: str, encoding: Callable[[], object]) -> None:
+    before = {str(p): p.read_bytes() if p.is_file() else b"" for p in folder.rglob("*")}
+    with pytest.raises(CorpusError, match=said) as caught:
+        encoding()
+    assert "\n" not in str(caught.value)
+    assert {str(p): p.read_bytes() if p.is_file() else b"" for p in folder.rglob("*")} == before
+
+
+def test_what_is_not_of_this_source_is_left_alone(source: FolderCorpus, whole: Path, tmp_path: Path) -> None:
+    """Somebody's weights, clips of another data set, a run's step: neither removed nor written into."""
+    mine, step = tmp_path / "mine", tmp_path / "step"
+    mine.mkdir()
+    (mine / "model.safetensors").write_bytes(b"weights")
+    refused(mine, "holds files, but no shard set; choose another folder", lambda: encode(source, mine))
+    step.mkdir()
+    (step / "step.json").write_text("{}")
+    refused(step, "holds files, but no shard set", lambda: encode(source, step))
+    encode_corpus(source, BandCodec(), HashEncoder(), step, 1.0)  # as a run does
+    there = copied(whole, tmp_path / "shards")
+    for other in (Provenance({"data set": "other"}, TOY.settings), None):
+        refused(
+            there, r"holds another data set \(data set toy\); give this one a folder of its own",
+            lambda other=other: encode_corpus(source, BandCodec(), HashEncoder(), there, 1.0, provenance=other),
+        )  # fmt: skip
+    unknown = tmp_path / "unknown"
+    encode_corpus(source, BandCodec(), HashEncoder(), unknown, 1.0)
+    refused(unknown, "does not say what it was made from", lambda: encode(source, unknown))
+
+
+def test_files_of_others_in_a_shard_set_stay(source: FolderCorpus, whole: Path, tmp_path: Path) -> None:
+    folder = copied(whole, tmp_path / "shards")
+    for name in ("model.safetensors", "notes.txt"):
+        (folder / name).write_text("mine")
+    (folder / "latents-00099.safetensors").write_text("of an earlier, larger corpus")
+    encode(source, folder)
+    assert {name: data for name, data in contents(folder).items() if data != b"mine"} == contents(whole)
+    assert (folder / "model.safetensors").read_text() == (folder / "notes.txt").read_text() == "mine"
 
 
 def test_no_shard_set_at_all(tmp_path: Path) -> None:
@@ -353,8 +401,9 @@ def test_an_engine_that_loses_a_shard_is_found_out(source: FolderCorpus, whole: 
 
     def by(engine: Engine) -> None:
         encode_corpus(
-            source, BandCodec(), HashEncoder(), tmp_path / "shards", 1.0, shard_size=4, batch_size=2, engine=engine
-        )
+            source, BandCodec(), HashEncoder(), tmp_path / "shards", 1.0, shard_size=4, batch_size=2, engine=engine,
+            provenance=TOY,
+        )  # fmt: skip
 
     with pytest.raises(CorpusError, match=r"1 shards were not made, the first is latents-00001"):
         by(forgetful)

@@ -17,6 +17,7 @@ from torch import Tensor
 from plaudit.audio import write_wav
 from plaudit.corpus.encoding import ShardMaker
 from plaudit.corpus.folder import FolderCorpus
+from plaudit.corpus.ledger import Provenance
 from plaudit.corpus.manifest import Entry, load_clips
 from plaudit.corpus.shards import encode_corpus
 from plaudit.types import Posterior, TextFeatures
@@ -76,9 +77,14 @@ def write_folder(folder: Path, clips: int, seconds: float = 1.0, rate: int = 800
     return FolderCorpus(folder, Path("clips.csv"), reward_column="reward", validation=0.2, test=0.2)
 
 
+TOY = Provenance({"data set": "toy"}, {"seconds": 1.0})
+
+
 def encode(corpus: FolderCorpus, folder: Path, progress: Callable[[int, int], None] | None = None) -> None:
     """Encode as the tests do, in small shards and batches."""
-    encode_corpus(corpus, BandCodec(), HashEncoder(), folder, 1.0, shard_size=4, batch_size=2, progress=progress)
+    encode_corpus(
+        corpus, BandCodec(), HashEncoder(), folder, 1.0, shard_size=4, batch_size=2, progress=progress, provenance=TOY
+    )
 
 
 def maker(slowness: float = 0.0, pids: Path | None = None) -> ShardMaker:

@@ -13,9 +13,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from plaudit.audio import write_wav
-from plaudit.errors import RunError
+from plaudit.errors import EvaluationError, RunError
 from plaudit.evaluate.compare.pairing import pair
 from plaudit.evaluate.compare.systems import read_systems
+from plaudit.evaluate.html import replaced_page
 from plaudit.evaluate.report.data import ReportData, Sample, StageResult, read_curves
 from plaudit.evaluate.report.page import write_report
 from plaudit.evaluate.report.plots import DARK, LIGHT, darkened, name_points, running_mean
@@ -109,8 +110,40 @@ def test_all_that_the_page_refers_to_lies_in_it_or_beside_it(report: Path, page:
 
 def test_nothing_else_lies_in_the_folder(report: Path, page: Page) -> None:
     files = {str(path.relative_to(report)) for path in report.rglob("*") if path.is_file()}
-    assert files - {"index.html"} == set(page.beside)
+    assert files - {"index.html", ".written.json"} == set(page.beside)
     assert [path.name for path in report.parent.iterdir()] == ["report"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_page_takes_the_place_of_a_page_and_of_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+
+    def write(**files: str) -> None:
+        with replaced_page(folder) as draft:
+            for name, text in files.items():
+                place = draft / name.replace("__", "/")
+                place.parent.mkdir(exist_ok=True)
+                place.write_text(text)
+
+    write(index="1", audio__a="1", audio__b="1", table="1")
+    (folder / "notes").write_text("mine")
+    write(index="2", audio__b="2", chart="2", table__inner="2")
+    kept = {"index": b"2", "audio/b": b"2", "chart": b"2", "table/inner": b"2", "notes": b"mine"}
+    assert {name: data for name, data in contents(folder).items() if name != ".written.json"} == kept
+    before = contents(folder)
+    with pytest.raises(EvaluationError, match=r"notes was not written by plaudit; move it away"):
+        write(index="3", notes="3")
+    with pytest.raises(ZeroDivisionError), replaced_page(folder) as draft:
+        (draft / "index").write_text(str(1 / 0))
+    assert contents(folder) == before
+    (folder / ".written.json").unlink()
+    with pytest.raises(EvaluationError, match="holds files that are no report"):
+        write(index="3")
+    assert contents(folder).items() < before.items()
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
 def test_in_a_browser_everything_loads_and_fits(report: Path, page: Page, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from plaudit.scale.generate import stream_clips_on_ray
 from plaudit.scale.prepare import ray_engine
 from plaudit.scale.score import score_clips_on_ray
 from tests.corpus.test_shards import contents
-from tests.corpus.toy import BandCodec, HashEncoder, encode, maker, write_folder
+from tests.corpus.toy import TOY, BandCodec, HashEncoder, encode, maker, write_folder
 
 pytest.importorskip("ray", reason="Ray is not installed (extra scale)")
 pytestmark = pytest.mark.slow
@@ -57,7 +57,7 @@ def encode_on_ray(source: FolderCorpus, folder: Path, build: Callable[[], ShardM
     told: list[tuple[int, int]] = []
     encode_corpus(
         source, BandCodec(), HashEncoder(), folder, 1.0, shard_size=4, batch_size=2,
-        progress=lambda done, total: told.append((done, total)), engine=ray_engine(build, cluster),
+        progress=lambda done, total: told.append((done, total)), engine=ray_engine(build, cluster), provenance=TOY,
     )  # fmt: skip
     assert told[-1] == (13, 13)
 

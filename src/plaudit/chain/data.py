@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from plaudit import hub
-from plaudit.assets import read_json, to_json, write_atomically, write_json
+from plaudit.assets import file_digest, read_json, to_json, write_atomically, write_json
 from plaudit.chain.runner import Context
 from plaudit.corpus.clips import ClipReader, Cutting, about_cutting, cut_clips, survey
 from plaudit.corpus.embedded.listeners import Taste, make_pairs, noise_ceiling, simulate_votes, utility
@@ -21,8 +22,8 @@ from plaudit.corpus.embedded.source import EmbeddedClip, EmbeddedCorpus
 from plaudit.corpus.folder import FolderCorpus
 from plaudit.corpus.ledger import LEDGER
 from plaudit.corpus.listing import Listing, counted, list_folder
-from plaudit.corpus.manifest import SPLITS, Corpus, ListedCorpus, read_manifest, write_manifest
-from plaudit.corpus.shards import ShardSet, encode_corpus
+from plaudit.corpus.manifest import SPLITS, Corpus, Entry, ListedCorpus, read_manifest, write_manifest
+from plaudit.corpus.shards import ShardSet, encode_corpus, stamp
 from plaudit.corpus.sources import EmbeddedSource
 from plaudit.errors import CorpusError
 from plaudit.recipe import CorpusSettings
@@ -49,8 +50,19 @@ def list_clips(settings: CorpusSettings, progress: Callable[[int, int], None] = 
     if settings.kind == "embedded":
         source = EmbeddedSource(embedded_corpus(settings))
         return Listing(source.name, source.entries())
+    listing = list_folder(folder_corpus(settings))
+    surveyed = survey(listing.entries, progress)
+    cutting = Cutting(seconds=settings.seconds, per_track=settings.clips_per_track, place=settings.place)
+    clips = cut_clips(listing.entries, surveyed, cutting)
+    notes = about_cutting(clips, surveyed, cutting, "corpus.clips_per_track")
+    unusable = counted("entries of the table cannot be used", [clip.problem for clip in clips if clip.problem])
+    return Listing(listing.name, clips, [*listing.notes, *notes, *unusable])
+
+
+def folder_corpus(settings: CorpusSettings) -> FolderCorpus:
+    """The corpus of a folder and a table that a recipe names."""
     assert settings.folder is not None and settings.table is not None  # validated with the recipe
-    folder = FolderCorpus(
+    return FolderCorpus(
         settings.folder,
         settings.table,
         settings.file_column,
@@ -61,13 +73,6 @@ def list_clips(settings: CorpusSettings, progress: Callable[[int, int], None] = 
         validation=settings.validation_share,
         test=settings.test_share,
     )
-    listing = list_folder(folder)
-    surveyed = survey(listing.entries, progress)
-    cutting = Cutting(seconds=settings.seconds, per_track=settings.clips_per_track, place=settings.place)
-    clips = cut_clips(listing.entries, surveyed, cutting)
-    notes = about_cutting(clips, surveyed, cutting, "corpus.clips_per_track")
-    unusable = counted("entries of the table cannot be used", [clip.problem for clip in clips if clip.problem])
-    return Listing(listing.name, clips, [*listing.notes, *notes, *unusable])
 
 
 def list_corpus(context: Context, folder: Path) -> None:
@@ -77,9 +82,10 @@ def list_corpus(context: Context, folder: Path) -> None:
         listing = list_clips(settings, advance)
     for note in listing.notes:
         context.reporter.note(note)
-    write_manifest(folder / MANIFEST, listing.entries)
+    write_manifest(folder / MANIFEST, listing.entries, settings.folder)
     usable = sum(not entry.problem for entry in listing.entries)
     facts: dict[str, object] = {"clips": usable, "hours": usable * settings.seconds / 3600}
+    facts["content"] = content_of(listing.entries)
     if settings.kind == "embedded":
         clips = embedded_corpus(settings).clips
         truths = [{"id": c.id, "truth": c.truth.to_dict(), "flaws": c.flaws} for c in clips]
@@ -95,7 +101,8 @@ def corpus_of(context: Context) -> Corpus:
     if settings.kind == "embedded":
         return EmbeddedSource(embedded_corpus(settings))
     assert settings.folder is not None  # validated with the recipe
-    return ListedCorpus(settings.folder.resolve().name, read_manifest(context.path("corpus") / MANIFEST))
+    entries = read_manifest(context.path("corpus") / MANIFEST, settings.folder)
+    return ListedCorpus(settings.folder.resolve().name, entries)
 
 
 def encode(context: Context, folder: Path) -> None:
@@ -127,7 +134,34 @@ def accept_shards(context: Context, folder: Path) -> None:
                 f"{found.folder} was encoded with {what} {own}, the recipe has {wanted}; change it or prepare the set "
                 "again"
             )
-    write_json(folder / "facts.json", {"folder": str(found.folder), "clips": len(found)})
+    write_json(folder / "facts.json", {"clips": len(found), "set": shards_digest(context.recipe.corpus)})
+
+
+def content_of(entries: list[Entry]) -> str:
+    """A hash of what clips are: captions, rewards, splits, and the content of audio files, wherever they lie."""
+    files = {entry.path for entry in entries if entry.path is not None}
+    digests = {path: file_digest(path) if path.is_file() else "none" for path in files}
+    rows = [asdict(replace(entry, path=None)) | {"audio": entry.path and digests[entry.path]} for entry in entries]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def corpus_digests(settings: CorpusSettings) -> dict[str, str]:
+    """What tells whether the files of a corpus may have changed, by the setting that names them; cheap to find out.
+
+    Audio goes by sizes and times of change, tables by content. "none" where a file is missing or malformed.
+    """
+    if settings.kind == "shards":
+        return {"corpus.folder": shards_digest(settings)}
+    if settings.kind == "embedded":
+        return {}
+    try:
+        entries = folder_corpus(settings).entries()
+    except CorpusError:
+        return {"corpus.folder": "none", "corpus.table": "none"}
+    rows = [asdict(replace(entry, path=None)) for entry in entries]
+    stamps = [None if entry.path is None else stamp(entry.path) for entry in entries]
+    named = {"corpus.folder": stamps, "corpus.table": rows}
+    return {name: hashlib.sha256(json.dumps(value).encode()).hexdigest() for name, value in named.items()}
 
 
 def shards_digest(settings: CorpusSettings) -> str:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
-import platform
 from collections import Counter
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from plaudit.assets import read_json
-from plaudit.chain.data import shards
 from plaudit.chain.panel import probe_detector
 from plaudit.chain.results import held_out
-from plaudit.chain.runner import Context
+from plaudit.chain.runner import RunFiles
 from plaudit.chain.sweeps.cells import read_cell
 from plaudit.chain.sweeps.score import cell_name, swept
 from plaudit.corpus.embedded.flaws import FLAWS
@@ -44,7 +40,6 @@ from plaudit.evaluate.report.data import (
 from plaudit.evaluate.report.page import write_report
 from plaudit.evaluate.sweeps.score import Sweep
 from plaudit.generate.model import read_model_config
-from plaudit.machine import peak_memory
 from plaudit.stages.pairs import read_candidates
 
 TITLES = {
@@ -57,18 +52,16 @@ TITLES = {
     "finished": "Post-processed",
 }
 
-VERSIONS = ("plaudit", "torch", "numpy", "scipy", "transformers", "safetensors")
-
 CURVES = ("loss", "preference_loss", "winner_flow_loss", "implicit_accuracy")
 
 
-def write_page(context: Context, folder: Path, shown: list[str], swept: list[str]) -> None:
-    """Write the report of a run whose other steps are done."""
+def write_page(context: RunFiles, folder: Path, shown: list[str], swept: list[str], made: Sequence[str]) -> None:
+    """Write the report of a run whose other steps, those in `made`, are done."""
     recipe = context.recipe
     scores = {stage: StageScores.load(context.path(f"scores-{stage}")) for stage in shown}
     stages = [_stage_result(context, stage, scores[stage]) for stage in shown]
     data = ReportData(
-        run=_run_facts(context),
+        run=_run_facts(context, made),
         stages=stages,
         corpus=_corpus_facts(context),
         reward=_reward_quality(context) if recipe.reward.kind == "train" else None,
@@ -82,7 +75,7 @@ def write_page(context: Context, folder: Path, shown: list[str], swept: list[str
     write_report(data, folder)
 
 
-def _stage_result(context: Context, stage: str, scores: StageScores) -> StageResult:
+def _stage_result(context: RunFiles, stage: str, scores: StageScores) -> StageResult:
     model: Path | None = context.path("sft" if stage == "baseline" else stage).resolve()
     if stage == "finished":
         model = None  # these are the last stage's clips
@@ -91,7 +84,7 @@ def _stage_result(context: Context, stage: str, scores: StageScores) -> StageRes
     return StageResult(stage, TITLES[stage], scores, note, clips, model, options)
 
 
-def _note(context: Context, stage: str) -> str:
+def _note(context: RunFiles, stage: str) -> str:
     sampling = context.recipe.sampling
     if stage == "baseline":
         return f"the SFT model asked for no score, guidance {sampling.guidance.weight:g}"
@@ -101,28 +94,29 @@ def _note(context: Context, stage: str) -> str:
     return f"{injection}, score {sampling.score}, guidance {sampling.guidance.weight:g}"
 
 
-def _run_facts(context: Context) -> RunFacts:
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    seconds = context.run.seconds()
+def _run_facts(context: RunFiles, made: Sequence[str]) -> RunFacts:
+    """What the steps recorded when they were made, whoever writes the report and whenever."""
+    steps = {name: context.run.finished(name) for name in made}
+    environments = [step.environment for step in steps.values()]
+    ended = datetime.datetime.fromisoformat(max(step.ended for step in steps.values()))
     return RunFacts(
         name=context.recipe.name,
         recipe=context.recipe.to_yaml(),
-        finished=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        seconds=sum(seconds.values()),
+        finished=ended.strftime("%Y-%m-%d %H:%M UTC"),
+        seconds=sum(step.seconds for step in steps.values()),
         description=_DESCRIPTION[context.recipe.corpus.kind],
-        peak_memory=peak_memory(),
-        machine={
-            "device": str(context.accelerator.device),
-            "processor": _processor(),
-            "cores": str(os.cpu_count()),
-            "memory": f"{memory:.0f} GiB",
-            "threads": str(torch.get_num_threads()),
-            "system": platform.platform(),
-        },
-        versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
-        step_seconds={name: seconds[name] for name in context.keys if name in seconds},
+        peak_memory=max(one["peak_memory"] for one in environments),
+        machine=_joined([one["machine"] for one in environments]),
+        versions=_joined([one["versions"] for one in environments]),
+        step_seconds={name: step.seconds for name, step in steps.items()},
         folder=str(context.run.folder.resolve()),
     )
+
+
+def _joined(facts: Sequence[dict[str, str]]) -> dict[str, str]:
+    """Facts of several steps as one: values that differ stand beside each other."""
+    names = dict.fromkeys(name for one in facts for name in one)
+    return {name: "; ".join(dict.fromkeys(one[name] for one in facts if name in one)) for name in names}
 
 
 _DESCRIPTION = {
@@ -135,17 +129,8 @@ _DESCRIPTION = {
 }
 
 
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def _corpus_facts(context: Context) -> CorpusFacts:
-    settings, found = context.recipe.corpus, shards(context)
+def _corpus_facts(context: RunFiles) -> CorpusFacts:
+    settings, found = context.recipe.corpus, context.shards
     quarantine = found.folder / "quarantine.jsonl"
     lines = quarantine.read_text(encoding="utf-8").split("\n") if quarantine.exists() else []
     reasons = [json.loads(line)["reason"] for line in lines if line]
@@ -159,7 +144,7 @@ def _corpus_facts(context: Context) -> CorpusFacts:
     return CorpusFacts(kind, dict(Counter(found.splits)), settings.seconds, dict(Counter(reasons)), flaws)
 
 
-def _reward_quality(context: Context) -> RewardQuality:
+def _reward_quality(context: RunFiles) -> RewardQuality:
     facts: dict[str, Any] = read_json(context.path("reward") / "config.json")
     metrics = facts["metrics"]
     return RewardQuality(
@@ -174,23 +159,23 @@ def _reward_quality(context: Context) -> RewardQuality:
     )
 
 
-def _curves(context: Context, shown: list[str]) -> list[Curve]:
+def _curves(context: RunFiles, shown: list[str]) -> list[Curve]:
     curves = []
     for stage in shown:
-        if stage != "baseline":
+        if stage not in ("baseline", "finished"):
             for metrics in sorted(context.path(stage).rglob("metrics.jsonl")):
                 inner = metrics.parent.relative_to(context.path(stage)).parts
                 curves += read_curves(metrics, " ".join((TITLES[stage], *inner)), CURVES)
     return curves
 
 
-def _sweep(context: Context, stage: str) -> Sweep:
+def _sweep(context: RunFiles, stage: str) -> Sweep:
     asked = list(context.recipe.evaluate.sweep_scores)
     folder = context.path(f"sweep-{stage}")
     return swept(TITLES[stage], asked, [read_cell(folder / cell_name(score)) for score in asked])
 
 
-def _choice(context: Context) -> Choice | None:
+def _choice(context: RunFiles) -> Choice | None:
     """The candidates of preference tuning, which are several per caption, as a choice by reward; CLAP looks on."""
     settings = context.recipe.stages.pairs
     made = [] if settings is None else read_candidates(context.path("pairs"))
@@ -207,7 +192,7 @@ def _coverage_scale() -> tuple[float, float] | None:
     return None if rates is None else (rates.right.mean, rates.other.mean)
 
 
-def _samples(context: Context, shown: list[str], count: int) -> list[Sample]:
+def _samples(context: RunFiles, shown: list[str], count: int) -> list[Sample]:
     """Clips to listen to: the first prompts, which were drawn at random."""
     rows = range(min(context.recipe.evaluate.players, count))
     truths = held_out(context, context.recipe.evaluate.prompts).truths

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from plaudit.assets import write_json
+from plaudit.assets import file_digest, write_json
 from plaudit.chain.candidates import encode_clips, make_candidates, training_captions
 from plaudit.chain.runner import Context
 from plaudit.chain.stage_models import load_stage
@@ -76,10 +76,13 @@ def _facts(pairs: list[Pair], clips: dict[str, tuple[str, Path]], encoded: Shard
 
 
 def pairs_digest(settings: PairSettings) -> str:
-    """A hash of the pairs file that was named, so that a changed one makes the step again; "none" without one."""
+    """A hash of the pairs file that was named and of the audio that it names; "none" where there is none."""
     if settings.read_from is None:
         return "none"
     try:
-        return hashlib.sha256(pairs_file(settings.read_from).read_bytes()).hexdigest()
+        file = pairs_file(settings.read_from)
+        clips = sorted({clip for pair in read_pairs(file) for clip in (pair.winner, pair.loser)})
     except CorpusError:
         return "none"
+    audio = [path for clip in clips if (path := file.parent / clip).is_file()]
+    return hashlib.sha256(" ".join(map(file_digest, [file, *audio])).encode()).hexdigest()

@@ -20,7 +20,7 @@ from plaudit.chain.panel import (
     embedded_prompts,
     embedded_reference,
 )
-from plaudit.chain.runner import Context
+from plaudit.chain.runner import Context, RunFiles
 from plaudit.chain.stage_models import load_stage
 from plaudit.chain.sweeps.cells import Trial
 from plaudit.chain.sweeps.score import sweep_scores
@@ -46,12 +46,12 @@ def stages_of(recipe: Recipe) -> list[str]:
     return ["baseline", *recipe.stages.models]
 
 
-def held_out(context: Context, count: int) -> HeldOut:
+def held_out(context: RunFiles, count: int) -> HeldOut:
     """Prompts of clean embedded pieces outside the corpus, or captions of a folder's test split."""
     settings = context.recipe.corpus
     if settings.kind == "embedded":
         return embedded_prompts(count, settings.seconds)
-    found = shards(context)
+    found = context.shards
     rows = [i for i, split in enumerate(found.splits) if split == "test"]
     prompts = list(dict.fromkeys(found.captions[row] for row in rows))
     if len(prompts) < 2:

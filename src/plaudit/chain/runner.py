@@ -1,26 +1,29 @@
-"""What a step of a run is, what it can reach, and the loop that makes every step in order."""
+"""What the steps of a run can reach, and the loop that makes every step in order."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from accelerate import Accelerator
 
 from plaudit import hub
 from plaudit.assets import write_atomically
+from plaudit.chain.outlook import Approve, Outlook, nothing_replaced, outlook, require_approval, shareable
+from plaudit.chain.step import Step
 from plaudit.chain.team import Team
 from plaudit.corpus.embedded.probes import Probes, load_probes
 from plaudit.corpus.shards import ShardSet
+from plaudit.machine import environment_of
 from plaudit.recipe import Recipe
 from plaudit.reward.features import RewardFeatures
 from plaudit.reward.training import EMBEDDED_REWARD
-from plaudit.runs import Run, fingerprint, opened
+from plaudit.runs import Lineage, Run, opened
 from plaudit.stages.parallel import accelerator_for
 from plaudit.types import AudioEmbedder, Codec, Embedder, TextEncoder
 
@@ -40,36 +43,12 @@ class Reporter(Protocol):
         """A bar for work that takes a while: with reporter.progress("encoding") as advance: advance(done, total)."""
 
 
-Maker = Callable[["Context", Path], None]
-"""Fills the folder of a step."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step: made from `settings`, the steps in `needs`, and this `version` of its code.
-
-    make(context, folder) fills the folder; called again after a kill, it must skip what it finds whole. Of several
-    processes the leading one calls it, or, of a step done `together`, all.
-    """
-
-    name: str
-    version: int
-    settings: dict[str, Any]
-    needs: tuple[str, ...]
-    make: Maker
-    together: bool = False
-
-
 @dataclass
-class Context:
-    """What steps can reach: the recipe, the other steps' folders, and the frozen models, each loaded once."""
+class RunFiles:
+    """A recipe and what the steps of its run have left."""
 
     recipe: Recipe
     run: Run
-    reporter: Reporter
-    accelerator: Accelerator
-    team: Team
-    keys: dict[str, str] = field(default_factory=dict)
 
     def path(self, step: str) -> Path:
         """The folder of a step made before."""
@@ -77,10 +56,28 @@ class Context:
 
     @cached_property
     def shards(self) -> ShardSet:
-        """The encoded corpus: that of the step before, or a prepared one; one process looks at its checksums, once."""
+        """The encoded corpus: that of the step before, or a prepared one."""
         corpus = self.recipe.corpus
         prepared = corpus.folder if corpus.kind == "shards" else None
-        return ShardSet(prepared or self.path("shards"), verify=self.team.leads)
+        return ShardSet(prepared or self.path("shards"), verify=self._verifies)
+
+    @property
+    def _verifies(self) -> bool:
+        """Whether checksums are looked at."""
+        return False
+
+
+@dataclass
+class Context(RunFiles):
+    """What steps can reach: the recipe, the other steps' folders, and the frozen models, each loaded once."""
+
+    reporter: Reporter
+    accelerator: Accelerator
+    team: Team
+
+    @property
+    def _verifies(self) -> bool:
+        return self.team.leads  # one process, once
 
     @cached_property
     def codec(self) -> Codec:
@@ -113,48 +110,82 @@ class Context:
         return load_probes()
 
 
-def run_chain(recipe: Recipe, folder: Path, steps: list[Step], reporter: Reporter) -> None:
+def run_chain(
+    recipe: Recipe,
+    folder: Path,
+    steps: list[Step],
+    reporter: Reporter,
+    kind: str,
+    approve: Approve = nothing_replaced,
+    source: Path | None = None,
+) -> None:
     """Make every step of `steps` that is missing or stale in the run `folder`, holding the folder's lock.
 
-    Under torchrun every process calls this; the folder must be one that all of them see.
+    kind: what the folder is for. approve: asked before finished or begun steps are replaced. source: another run, whose
+    finished steps are taken where they are made from the same. Under torchrun every process calls this; the folder must
+    be one that all of them see.
     """
     accelerator = accelerator_for(recipe.precision)
     with ExitStack() as stack:
         team = stack.enter_context(Team(accelerator))
-        run = stack.enter_context(opened(folder)) if team.leads else Run(folder)
-        if team.leads:
-            write_atomically(folder / "recipe.yaml", recipe.to_yaml())
+        run = stack.enter_context(opened(folder, kind)) if team.leads else Run(folder)
         context = Context(recipe, run, reporter if team.leads else Silent(), accelerator, team)
-        context.keys.update(keys_of(steps))
+        upkeep = None
+        if team.leads:
+            upkeep = _Upkeep(run, approve, None if source is None else Run(source))
+            upkeep.approved(steps)
+            write_atomically(folder / "recipe.yaml", recipe.to_yaml())
         for step in steps:
-            _make(context, step, context.keys[step.name])
+            _make(context, step, upkeep)
 
 
-def keys_of(steps: list[Step]) -> dict[str, str]:
-    """The fingerprint of each step, of which each stands after those that it needs."""
-    keys: dict[str, str] = {}
-    for step in steps:
-        needs = {name: keys[name] for name in step.needs}
-        keys[step.name] = fingerprint(step=step.name, version=step.version, settings=step.settings, needs=needs)
-    return keys
-
-
-def _make(context: Context, step: Step, key: str) -> None:
+def _make(context: Context, step: Step, upkeep: _Upkeep | None) -> None:
     """One step: by the leading process while the others wait, or by all together."""
-    run, team = context.run, context.team
-    if not step.together:
-        if team.leads:
-            run.step(step.name, key, partial(step.make, context), context.reporter.step)
-        team.wait()
-        return
-    state = team.told(run.begin(step.name, key) if team.leads else "")
+    team = context.team
+    state = team.told(upkeep.begin(step) if upkeep is not None else "")
     context.reporter.step(step.name, state)
-    if state != "done":
+    if state not in ("done", "shared"):
         started = time.monotonic()
-        step.make(context, context.path(step.name))
+        if step.together or team.leads:
+            step.make(context, context.path(step.name))
         team.wait()
         if team.leads:
-            run.finish(step.name, key, time.monotonic() - started)
+            environment = environment_of(context.accelerator.device)
+            context.run.finish(step.name, time.monotonic() - started, step.read_later, environment)
+
+
+class _Upkeep:
+    """Decides for each step whether it is made, taken from another run, or replaced. The leading process has one."""
+
+    def __init__(self, run: Run, approve: Approve, source: Run | None) -> None:
+        self._run, self._approve, self._source = run, approve, source
+        self._replaceable: set[str] = set()
+        self._lineages: dict[str, Lineage] = {}
+
+    def approved(self, steps: list[Step]) -> None:
+        """RunError where steps would be replaced and nobody agrees to it."""
+        lost = [one for one in outlook(steps, self._run, self._source) if one.state == "replaced"]
+        require_approval(self._run, lost, self._approve)
+        self._replaceable = {one.step for one in lost}
+
+    def begin(self, step: Step) -> str:
+        """Make a step's folder ready; its state, as Run.begin says it, or "shared"."""
+        run, name = self._run, step.name
+        origin = step.origin({need: run.finished(need).output for need in step.needs})
+        lineage: Lineage = {}
+        for need, output in origin.inputs.items():
+            lineage |= self._lineages[need] | {need: [run.key(need), output]}
+        self._lineages[name] = lineage
+        record = run.record(name)
+        if record is None and self._source is not None and shareable(self._source, name, origin) is not None:
+            if run.share(name, self._source):
+                return "shared"
+        if record is not None and record.origin is not None and record.origin.key != origin.key:
+            if name not in self._replaceable:  # a step before came out different from what it was expected to be
+                lost = Outlook(name, "replaced", tuple(origin.differences(record.origin)))
+                require_approval(run, [lost], self._approve)
+                self._replaceable.add(name)
+        return run.begin(name, origin, lineage, replace=name in self._replaceable)
 
 
 class Silent:

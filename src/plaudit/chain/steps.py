@@ -2,34 +2,72 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from plaudit import hub
+from plaudit.assets import file_digest
 from plaudit.chain import data, pairs, results, train
+from plaudit.chain.outlook import Approve, nothing_replaced
 from plaudit.chain.page import write_page
-from plaudit.chain.runner import Context, Maker, Reporter, Step, run_chain
-from plaudit.corpus.embedded.listeners import Taste
+from plaudit.chain.runner import Context, Reporter, run_chain
+from plaudit.chain.settings import leaves, located, picked
+from plaudit.chain.step import Maker, Step
 from plaudit.errors import RunError
-from plaudit.recipe import Recipe, load_recipe
+from plaudit.evaluate.concepts.error_rates import SHIPPED as RATES
+from plaudit.evaluate.concepts.vocabulary import SHIPPED as VOCABULARY
+from plaudit.evaluate.html import TEMPLATES
+from plaudit.recipe import Recipe
+from plaudit.runs import fingerprint, kind_of
 from plaudit.settings import Settings
 
 FINISHED = "finished"
 """The table's row, and the step, of the last stage's clips after post-processing."""
 
+MODEL_FILES = ("config.json", "model.safetensors")
+CLIP_FILES = ("*.wav",)
+CELL_FILES = ("*/scores.json", "*/embeddings.npz", "*/unjudged.json")
+SHARD_FILES = ("*.safetensors", "index.parquet", "stats.json")
 
-def run_recipe(recipe: Recipe, folder: Path, reporter: Reporter, only: str = "report") -> Path:
+PATHS = ("corpus.folder", "corpus.table", "corpus.score_table", "stages.pairs.read_from")
+"""Settings that say where something lies: what counts is its content."""
+
+
+def run_recipe(
+    recipe: Recipe,
+    folder: Path,
+    reporter: Reporter,
+    only: str = "report",
+    approve: Approve = nothing_replaced,
+    source: Path | None = None,
+) -> Path:
     """Make what is missing or stale of the step `only` and of all it needs in the run `folder`; the step's folder.
 
-    Raises RunError for a step that the recipe doesn't have, and for pairs that making the run would remove.
+    approve: asked before steps that were made from something else are replaced; by default they never are. source:
+    another run, whose finished steps are taken where they are made from the same. Raises RunError for a step that the
+    recipe doesn't have, for steps that would be replaced, and for a folder of anything else.
     """
+    recipe = located(recipe)
     given = None if recipe.stages.pairs is None else recipe.stages.pairs.read_from
     if given is not None and given.resolve().is_relative_to((folder / "pairs").resolve()):
         raise RunError(f"stages.pairs.read_from lies in this run's own {folder / 'pairs'}; copy it to another folder")
-    run_chain(recipe, folder, needed_for(only, steps(recipe)), reporter)
+    if source is not None:
+        _check_source(source, folder)
+    run_chain(recipe, folder, needed_for(only, steps(recipe)), reporter, kind_of_run(recipe), approve, source)
     return folder / only
+
+
+def kind_of_run(recipe: Recipe) -> str:
+    """What `run.json` calls a run of this recipe."""
+    return f"a run of recipe {recipe.name}"
+
+
+def _check_source(source: Path, folder: Path) -> None:
+    if not (kind_of(source) or "").startswith("a run of recipe"):
+        raise RunError(f"{source} is not a run folder; give --from a folder that `plaudit run` made")
+    if source.resolve() == folder.resolve():
+        raise RunError(f"--from and --output are both {source}; give the new run a folder of its own with -o")
 
 
 def needed_for(name: str, chain: list[Step]) -> list[Step]:
@@ -43,103 +81,156 @@ def needed_for(name: str, chain: list[Step]) -> list[Step]:
     return [step for step in chain if step.name in wanted]
 
 
-def rewrite_report(folder: Path, reporter: Reporter) -> Path:
-    """The report of a run folder, written again; RunError where the run is not there or not finished."""
-    if not (folder / "recipe.yaml").is_file():
-        raise RunError(f"{folder} is not a run folder (it has no recipe.yaml); name one that `plaudit run` made")
-    recipe = load_recipe(str(folder / "recipe.yaml"))
-    wanted = [step.name for step in steps(recipe) if step.name != "report"]
-    if missing := [name for name in wanted if not (folder / name / "done.json").exists()]:
-        raise RunError(f"{folder} is not finished: {missing[0]} is missing; continue it with plaudit run")
-    (folder / "report" / "done.json").unlink(missing_ok=True)
-    return run_recipe(recipe, folder, reporter)
-
-
 def steps(recipe: Recipe) -> list[Step]:
     """Every step that `recipe` asks for, each after those it needs."""
-    return [*_data_steps(recipe), *_training_steps(recipe), *_result_steps(recipe)]
+    chain = _Chain(recipe)
+    found = [*chain.of_data(), *chain.of_training(), *chain.of_results()]
+    return [*found, chain.report(found)]
 
 
-def _data_steps(recipe: Recipe) -> list[Step]:
-    corpus, models = recipe.corpus.model_dump(mode="json"), recipe.models
-    codec, text = hub.digest(hub.CODECS, models.codec), hub.digest(hub.TEXT_ENCODERS, models.text_encoder)
-    clap, listener = hub.digest(hub.CLAPS, models.clap), hub.digest(hub.AUDIO_EMBEDDERS, models.audio_embedder)
-    named = {"models": models.model_dump()}
-    encoders = {**named, "codec": codec, "text": text, "clap": clap}
-    if recipe.corpus.kind == "shards":
-        prepared = {"corpus": corpus, "set": data.shards_digest(recipe.corpus)}
-        found = [Step("shards", 1, {**encoders, **prepared}, (), data.accept_shards)]
-    else:
-        found = [
-            Step("corpus", 2, {"corpus": corpus}, (), data.list_corpus),
-            Step("shards", 1, encoders, ("corpus",), data.encode),
-        ]
-    labelled_from: tuple[str, ...] = ("shards",)
-    if recipe.reward.kind != "table":
-        found.append(Step("features", 1, {**named, "clap": clap, "listener": listener}, ("shards",), data.hear))
-        labelled_from = ("features",)
-    if recipe.reward.kind == "train":
-        votes, reward = {"votes": recipe.votes.model_dump(), "taste": asdict(Taste())}, recipe.reward.model_dump()
-        found += [
-            Step("votes", 1, {**votes, "probes": hub.weights_digest("probes")}, ("corpus",), data.vote),
-            Step("reward", 1, {"reward": reward}, ("votes", "features"), data.train_reward),
-        ]
-        labelled_from = ("features", "reward")
-    chosen = {"reward": recipe.reward.model_dump(), "weights": hub.reward_digest(recipe.reward.name)}
-    return [*found, Step("labels", 1, chosen if recipe.reward.kind != "train" else {}, labelled_from, data.label)]
+class _Chain:
+    """The steps of one recipe, and what several of them are made from."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self._leaves = leaves(recipe)
+        self._synthetic = recipe.corpus.kind == "embedded"
+        self._own_reward = ("reward",) if recipe.reward.kind == "train" else ()
+        models = recipe.models
+        self._digests = {
+            "models.codec": hub.digest(hub.CODECS, models.codec),
+            "models.text_encoder": hub.digest(hub.TEXT_ENCODERS, models.text_encoder),
+            "models.clap": hub.digest(hub.CLAPS, models.clap),
+            "models.audio_embedder": hub.digest(hub.AUDIO_EMBEDDERS, models.audio_embedder),
+            "backbone.start_from": hub.start_digest(recipe.backbone.start_from),
+            "reward.name": "none" if recipe.reward.kind == "train" else hub.reward_digest(recipe.reward.name),
+            "probes": hub.weights_digest("probes"),
+            "vocabulary": _files_digest(VOCABULARY, RATES),
+            "report templates": _files_digest(*sorted(TEMPLATES.iterdir())),
+        }
+
+    def of_data(self) -> list[Step]:
+        recipe, corpus = self.recipe, data.corpus_digests(self.recipe.corpus)
+        source = self._settings("corpus", without=(*PATHS, "corpus.shard_size"))
+        encoders = self._given("models.codec", "models.text_encoder")
+        if recipe.corpus.kind == "shards":
+            needed: tuple[str, ...] = ("shards",)
+            found = [Step("shards", self._settings("corpus.kind", "corpus.seconds"), (), data.accept_shards,
+                          {**encoders, **corpus}, ("facts.json",))]  # fmt: skip
+        else:
+            needed = ("corpus", "shards")
+            encoded = source | self._settings("corpus.shard_size")
+            found = [
+                Step("corpus", source, (), data.list_corpus, corpus, ("facts.json", "truth.jsonl", data.MANIFEST)),
+                Step("shards", encoded, ("corpus",), data.encode, encoders, SHARD_FILES),
+            ]
+        judges = self._given("models.clap", "models.audio_embedder")
+        if recipe.reward.kind != "table":
+            found.append(Step("features", source, needed, data.hear, judges))
+        if recipe.reward.kind == "train":
+            votes, fit = self._settings("votes"), self._settings("reward.max_epochs", "reward.seed")
+            found += [
+                Step("votes", source | votes, ("corpus",), data.vote, self._given("probes")),
+                Step("reward", fit, ("votes", "features"), data.train_reward, judges, MODEL_FILES),
+            ]
+        heard = ("shards",) if recipe.reward.kind == "table" else ("shards", "features", *self._own_reward)
+        settings = self._settings("corpus.kind", "reward.kind")
+        given = self._reward() | ({} if recipe.reward.kind == "table" else judges)
+        return [*found, Step("labels", settings, heard, data.label, given)]
+
+    def of_training(self) -> list[Step]:
+        stages = self.recipe.stages
+        named = self._settings("models.codec", "models.text_encoder")  # written into config.json
+        sft = self._settings("precision", "backbone", "stages.sft", "corpus.kind", "corpus.seconds",
+                             without=("backbone.start_from",)) | named  # fmt: skip
+        parts = self._given("models.codec", "models.text_encoder")
+        start = self._given("backbone.start_from")
+        found = [Step("sft", sft, ("shards", "labels"), train.sft, parts | start, MODEL_FILES, together=True)]
+        candidates = self._settings(
+            "precision", "sampling", "generation_batch", "corpus.kind", "corpus.seconds", "reward.kind")  # fmt: skip
+        makers = ("shards", "labels", *self._own_reward)
+
+        def add(
+            name: str, section: Settings | None, make: Maker, needs: tuple[str, ...], more: dict[str, Any],
+            given: dict[str, str], read_later: tuple[str, ...] = MODEL_FILES, together: bool = True,
+        ) -> None:  # fmt: skip
+            if section is not None:
+                settings = self._settings(f"stages.{name}", without=PATHS) | more
+                needed = (stages.before(name), *needs)
+                found.append(Step(name, settings, needed, make, given, read_later, together))
+
+        judged = self._everyone()
+        precision = self._settings("precision")
+        add("expert_iteration", stages.expert_iteration, train.expert_iteration, makers, candidates, judged)
+        add("cross_load", stages.cross_load, train.cross_loaded, (), {}, parts, together=False)
+        if stages.pairs is not None:
+            read_from = {"stages.pairs.read_from": pairs.pairs_digest(stages.pairs)}
+            files = ("pairs.jsonl", "candidates.jsonl", *(f"shards/{pattern}" for pattern in SHARD_FILES))
+            add("pairs", stages.pairs, pairs.make_pairs, makers, candidates, judged | read_from, files, together=False)
+        add("crpo", stages.crpo, train.crpo, ("pairs",), precision, parts)
+        add("nft", stages.nft, train.nft, ("pairs",), precision, parts)
+        return found
+
+    def of_results(self) -> list[Step]:
+        world = self._settings("corpus.kind", "corpus.seconds")
+        sampling = self._settings("sampling", "generation_batch")
+        prompts = () if self._synthetic else ("shards",)
+        compared = self._settings("evaluate.reference") | world
+        heard = () if self._synthetic else ("shards",) if self.recipe.corpus.kind == "shards" else ("corpus", "shards")
+        listener = self._given("models.clap", *(["models.codec"] if self.recipe.corpus.kind == "shards" else []))
+        found = [Step("reference", compared, heard, results.embed_reference, listener)]
+        shown = results.stages_of(self.recipe)
+        asked = self._settings("evaluate.prompts", "evaluate.seed") | sampling | world
+        parts = self._given("models.codec", "models.text_encoder")
+        for stage in shown:
+            make = partial(results.generate_stage, stage=stage)
+            made_by = "sft" if stage == "baseline" else stage
+            found.append(Step(f"clips-{stage}", asked, (made_by, *prompts), make, parts, CLIP_FILES))
+        last = f"clips-{shown[-1]}"
+        finish = partial(_from_clips, results.finish_clips, last)
+        post = self._settings("post", "corpus.seconds")
+        found.append(Step(f"clips-{FINISHED}", post, (last,), finish, read_later=CLIP_FILES))
+        judges = ("reference", *self._own_reward, *prompts)
+        scored = self._settings("evaluate.prompts", "reward.kind") | world
+        for stage in (*shown, FINISHED):
+            clips = f"clips-{stage}"
+            score = partial(_from_clips, results.evaluate_stage, clips)
+            found.append(Step(f"scores-{stage}", scored, (clips, *judges), score, self._everyone()))
+        swept = list(dict.fromkeys(["sft", shown[-1]]))
+        swept_over = self._settings("evaluate.sweep_prompts", "evaluate.sweep_scores", "evaluate.seed", "reward.kind")
+        sweep = sampling | world | swept_over
+        for stage in swept:
+            make = partial(results.sweep, stage=stage)
+            found.append(Step(f"sweep-{stage}", sweep, (stage, *judges), make, self._everyone(), CELL_FILES))
+        return found
+
+    def report(self, others: list[Step]) -> Step:
+        names = [step.name for step in others]
+        shown, swept = ([name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+                        for prefix in ("scores-", "sweep-"))  # fmt: skip
+        page = partial(write_page, shown=shown, swept=swept, made=names)
+        everything = {name: value for name, value in self._leaves.items() if not name.startswith("loop.")}
+        given = self._given("report templates", *(["probes", "vocabulary"] if self._synthetic else []))
+        return Step("report", everything, tuple(names), page, given, read_later=())
+
+    def _settings(self, *names: str, without: tuple[str, ...] = ()) -> dict[str, Any]:
+        return picked(self._leaves, names, without)
+
+    def _given(self, *names: str) -> dict[str, str]:
+        return {name: self._digests[name] for name in names}
+
+    def _reward(self) -> dict[str, str]:
+        """The reward from outside the run, where it takes one."""
+        return {} if self.recipe.reward.kind == "train" else self._given("reward.name")
+
+    def _everyone(self) -> dict[str, str]:
+        """All models that clips are made and judged by."""
+        models = (f"models.{name}" for name in type(self.recipe.models).model_fields)
+        return self._given(*models, *(["probes", "vocabulary"] if self._synthetic else [])) | self._reward()
 
 
-def _training_steps(recipe: Recipe) -> list[Step]:
-    stages, shared = recipe.stages, {"precision": recipe.precision}
-    sampling = {**shared, "sampling": recipe.sampling.model_dump(mode="json"), "batch": recipe.generation_batch}
-    start = hub.start_digest(recipe.backbone.start_from)
-    backbone = {**shared, "backbone": recipe.backbone.model_dump(), "start": start}
-    found = [Step("sft", 1, {**backbone, "stage": stages.sft.model_dump()}, ("shards", "labels"), train.sft, True)]
-
-    def add(name: str, settings: Settings | None, make: Maker, together: bool = True, **more: str) -> None:
-        if settings is not None:
-            paired = ("pairs",) if name in ("crpo", "nft") else ()
-            needs = (stages.before(name), *paired, "labels")
-            made_from = {**sampling, "stage": settings.model_dump(mode="json"), **more}
-            found.append(Step(name, 1, made_from, needs, make, together))
-
-    add("expert_iteration", stages.expert_iteration, train.expert_iteration)
-    add("cross_load", stages.cross_load, train.cross_loaded, together=False)
-    if stages.pairs is not None:
-        add("pairs", stages.pairs, pairs.make_pairs, together=False, file=pairs.pairs_digest(stages.pairs))
-    add("crpo", stages.crpo, train.crpo)
-    add("nft", stages.nft, train.nft)
-    return found
-
-
-def _result_steps(recipe: Recipe) -> list[Step]:
-    evaluate = recipe.evaluate.model_dump()
-    sampling: dict[str, Any] = {
-        "sampling": recipe.sampling.model_dump(mode="json"),
-        "batch": recipe.generation_batch,
-        "evaluate": evaluate,
-    }
-    found = [Step("reference", 1, {"evaluate": evaluate}, ("shards",), results.embed_reference)]
-    shown = results.stages_of(recipe)
-    for stage in shown:
-        made_by = "sft" if stage == "baseline" else stage
-        clips = f"clips-{stage}"
-        found.append(Step(clips, 1, sampling, (made_by,), partial(results.generate_stage, stage=stage)))
-    last = f"clips-{shown[-1]}"
-    finish = partial(_from_clips, results.finish_clips, last)
-    found.append(Step(f"clips-{FINISHED}", 1, {"post": recipe.post.model_dump()}, (last,), finish))
-    judged = ("reference", "labels")
-    for stage in (*shown, FINISHED):
-        clips = f"clips-{stage}"
-        score = partial(_from_clips, results.evaluate_stage, clips)
-        found.append(Step(f"scores-{stage}", 2, {"probes": hub.weights_digest("probes")}, (clips, *judged), score))
-    swept = list(dict.fromkeys(["sft", shown[-1]]))
-    for stage in swept:
-        make = partial(results.sweep, stage=stage)
-        found.append(Step(f"sweep-{stage}", 2, sampling, (stage, *judged), make))
-    needs = tuple(step.name for step in found)
-    page = partial(write_page, shown=[*shown, FINISHED], swept=swept)
-    return [*found, Step("report", 2, {"name": recipe.name, "players": recipe.evaluate.players}, needs, page)]
+def _files_digest(*paths: Path) -> str:
+    return fingerprint(**{path.name: file_digest(path) for path in paths if path.is_file()})
 
 
 def _from_clips(make: Any, clips: str, context: Context, folder: Path) -> None:

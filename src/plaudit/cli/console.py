@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -32,6 +32,9 @@ from plaudit.cli.time_left import TimeLeft, as_text
 from plaudit.files import path_in
 from plaudit.writing import write_atomically
 
+if TYPE_CHECKING:
+    from plaudit.chain.outlook import Outlook
+
 
 def literal_console(stderr: bool = False) -> Console:
     """Prints people's names and prompts letter for letter: brackets are no markup, `:smile:` is no picture."""
@@ -49,9 +52,25 @@ FILE_COLUMNS = ("file", "copy")
 
 LOSSLESS = "plaudit.lossless"
 """The name of the error handler of output streams."""
+Yes = Annotated[bool, typer.Option("--yes", help="Replace what was made from something else, without asking.")]
 
 QUIET_EVERY = 30.0
 """Seconds between the lines that stand for a bar where standard error is not a terminal."""
+
+
+def approval(yes: bool) -> Callable[[Sequence[Outlook]], bool]:
+    """Whoever is asked before steps are replaced: `--yes`, a person at the terminal, or nobody, who loses nothing."""
+    return lambda lost: agreed(yes, [f"{one.step}: {', '.join(one.reasons)}" for one in lost])
+
+
+def agreed(yes: bool, lost: Sequence[str]) -> bool:
+    """Whether what was made before may be replaced; what, and why, is shown first."""
+    asks = sys.stdin is not None and sys.stdin.isatty() and progress_console.is_terminal
+    if yes or asks:
+        complain("This was made from something else and would be replaced:")
+        for line in lost:
+            complain(f"  {line}")
+    return yes or (asks and typer.confirm("Replace it?", err=True))
 
 
 class ConsoleReporter:
@@ -59,7 +78,7 @@ class ConsoleReporter:
 
     def step(self, name: str, state: str) -> None:
         """One line a step; steps found done say so and no more."""
-        colour = {"done": "dim", "resumed": "yellow"}.get(state, "bold")
+        colour = {"done": "dim", "shared": "dim", "resumed": "yellow"}.get(state, "bold")
         progress_console.print(f"{name}: {state}", style=colour)
 
     def note(self, line: str) -> None:

@@ -5,21 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from plaudit.cli.console import progress_console, result_console, show_json, show_table
+from plaudit.cli.console import complain, progress_console, result_console, show_json, show_table
 from plaudit.recipe import Recipe
 
 
-def show_forecast(recipe: Recipe, folder: Path, last: str, json: bool) -> None:
-    """Print what is missing, and the work, hours and memory of every step up to `last` that `folder` lacks."""
+def show_forecast(recipe: Recipe, folder: Path, last: str, json: bool, source: Path | None = None) -> None:
+    """Print what is missing, and the work, hours and memory of every step up to `last` that `folder` lacks.
+
+    source: another run, whose finished steps count as done where they are made from the same.
+    """
     from plaudit import hub
     from plaudit.bench.calibrate import calibrate
     from plaudit.chain.needs import needs_of
     from plaudit.chain.plan import Plan, checked
+    from plaudit.chain.settings import located
 
+    recipe = located(recipe)
     plan = checked(Plan(recipe))
     progress_console.print("measuring this machine", highlight=False)
     prices = calibrate(plan, hub.resolve_device("auto"))
-    rows = _rows(plan, prices, folder, last)
+    rows = _rows(plan, prices, folder, last, source)
     needs = [{"what": n.what, "name": n.name, "here": n.here, "otherwise": n.otherwise} for n in needs_of(recipe)]
     found = {
         "recipe": recipe.name,
@@ -43,21 +48,23 @@ def show_forecast(recipe: Recipe, folder: Path, last: str, json: bool) -> None:
     show_json(found) if json else _show(found)
 
 
-def _rows(plan: Any, prices: Any, folder: Path, last: str) -> list[dict[str, Any]]:
-    from plaudit.chain.runner import keys_of
-    from plaudit.chain.steps import needed_for, steps
-    from plaudit.runs import Run
+def _rows(plan: Any, prices: Any, folder: Path, last: str, source: Path | None) -> list[dict[str, Any]]:
+    from plaudit.chain.outlook import outlook
+    from plaudit.chain.steps import kind_of_run, needed_for, steps
+    from plaudit.runs import Run, check_folder
 
-    chain, works, run = needed_for(last, steps(plan.recipe)), plan.works(), Run(folder)
-    keys, rows = keys_of(chain), []
-    for step in chain:
-        work, done = works.get(step.name), run.is_done(step.name, keys[step.name])
+    check_folder(folder, kind_of_run(plan.recipe))
+    works, rows = plan.works(), []
+    expected = outlook(needed_for(last, steps(plan.recipe)), Run(folder), None if source is None else Run(source))
+    for one in expected:
+        work, done = works.get(one.step), one.state in ("done", "shared")
         priced = work is not None and not done
         missing = prices.unpriced(work) if priced else []
         rows.append(
             {
-                "step": step.name,
+                "step": one.step,
                 "done": done,
+                "replaced": list(one.reasons),
                 "work": work.what if work else "",
                 "hours": prices.seconds(work) / 3600 if priced else 0.0,
                 "memory_gib": prices.memory(work) / 2**30 if priced else 0.0,
@@ -83,6 +90,9 @@ def _show(found: dict[str, Any]) -> None:
     ]
     columns = ("step", "work", "time", "memory", "beside, not counted")
     show_table(f"{found['recipe']}, about {_hours(found['hours'])} on this machine", columns, rows)
+    for row in found["steps"]:
+        if row["replaced"]:
+            complain(f"{row['step']} would be replaced: {', '.join(row['replaced'])}")
     measured = found["measured"]
     result_console.print(
         f"{found['parameters'] / 1e6:.1f} M parameters, {found['forward_gflop']:.0f} GFLOP a pass of {found['frames']} "

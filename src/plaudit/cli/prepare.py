@@ -16,6 +16,8 @@ from plaudit.cli.console import (
     Address,
     ConsoleReporter,
     EngineName,
+    Yes,
+    agreed,
     complain,
     is_ray,
     progress_console,
@@ -27,6 +29,7 @@ from plaudit.cli.help import App
 if TYPE_CHECKING:
     from plaudit.corpus.encoding import ShardMaker
     from plaudit.corpus.forecast import Forecast
+    from plaudit.corpus.ledger import Provenance
     from plaudit.corpus.listing import Listing
     from plaudit.corpus.manifest import ListedCorpus
     from plaudit.corpus.score_table import ScoreTable
@@ -63,6 +66,7 @@ class Options:
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be made, and how long it would take.")
     ] = False
+    yes: Yes = False
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False
 
 
@@ -106,7 +110,8 @@ def jamendo(
     """
     from plaudit.corpus.jamendo import list_jamendo
 
-    _prepare(list_jamendo(audio.absolute(), captions, _scores(rewards), validation, test), options)
+    listing = list_jamendo(audio.absolute(), captions, _scores(rewards), validation, test)
+    _prepare(listing, options, _source("jamendo", audio, captions))
 
 
 @app.command()
@@ -123,7 +128,8 @@ def song_describer(
     """
     from plaudit.corpus.song_describer import list_song_describer
 
-    _prepare(list_song_describer(audio.absolute(), captions, _scores(rewards)), options, clips_per_track=1)
+    listing = list_song_describer(audio.absolute(), captions, _scores(rewards))
+    _prepare(listing, options, _source("song-describer", audio, captions), clips_per_track=1)
 
 
 @app.command()
@@ -149,7 +155,15 @@ def folder(
     columns = (file_column, caption_column, reward_column)
     table = captions.absolute() if captions.is_file() else captions  # else a name inside the folder
     corpus = FolderCorpus(audio.absolute(), table, *columns, score_table=rewards, validation=validation, test=test)
-    _prepare(list_folder(corpus), options)
+    _prepare(list_folder(corpus), options, _source("folder", audio, table))
+
+
+def _source(data_set: str, audio: Path, captions: Path | None) -> dict[str, str]:
+    """What tells a data set from others."""
+    files = {"audio": audio.resolve(), "captions": None if captions is None else captions.resolve()}
+    if captions is not None and not captions.exists():  # a name inside the folder
+        files["captions"] = (audio / captions).resolve()
+    return {"data set": data_set, **{name: str(path) for name, path in files.items() if path is not None}}
 
 
 def _scores(file: Path | None) -> ScoreTable | None:
@@ -158,10 +172,11 @@ def _scores(file: Path | None) -> ScoreTable | None:
     return None if file is None else ScoreTable(file)
 
 
-def _prepare(listing: Listing, options: Options, clips_per_track: int = 10) -> None:
+def _prepare(listing: Listing, options: Options, source: dict[str, str], clips_per_track: int = 10) -> None:
     """Survey the files, cut them to clips, and encode these, or only say what that would be."""
     from plaudit.corpus.clips import Cutting, about_cutting, cut_clips, survey
     from plaudit.corpus.forecast import forecast
+    from plaudit.corpus.ledger import Provenance, check_claim
     from plaudit.corpus.manifest import ListedCorpus
     from plaudit.encoders.unread import unread_note
     from plaudit.generate.settings import SeparationSettings
@@ -175,6 +190,10 @@ def _prepare(listing: Listing, options: Options, clips_per_track: int = 10) -> N
     count = clips_per_track if options.clips_per_track is None else options.clips_per_track
     values = {"seconds": options.seconds, "per_track": count, "place": options.place}
     cutting = validated(Cutting, values, "clips")
+    made_from = Provenance(source, _settings(options, count))
+    approve = partial(agreed, options.yes)
+    if not options.dry_run:
+        check_claim(options.output, made_from, approve)  # before the files are surveyed
     with ConsoleReporter().progress("surveying") as advance:
         surveyed = survey(listing.entries, advance)
     corpus = ListedCorpus(listing.name, cut_clips(listing.entries, surveyed, cutting))
@@ -189,10 +208,21 @@ def _prepare(listing: Listing, options: Options, clips_per_track: int = 10) -> N
     if options.dry_run:
         _show_forecast(forecast(corpus.listed, maker, options.output), options.json)
     else:
-        _encode(corpus, maker, build, options)
+        _encode(corpus, maker, build, options, made_from)
 
 
-def _encode(corpus: ListedCorpus, maker: ShardMaker, build: Callable[[], ShardMaker], options: Options) -> None:
+def _settings(options: Options, clips_per_track: int) -> dict[str, Any]:
+    """Options that every shard depends on."""
+    names = ("seconds", "place", "codec", "text_encoder", "shard_size", "batch", "separate")
+    values = {name: getattr(options, name) for name in names} | {"clips_per_track": clips_per_track}
+    if options.separate:
+        values["separator"] = options.separator
+    return {f"--{name.replace('_', '-')}": value for name, value in values.items()}
+
+
+def _encode(
+    corpus: ListedCorpus, maker: ShardMaker, build: Callable[[], ShardMaker], options: Options, made_from: Provenance
+) -> None:
     from collections import Counter
 
     from plaudit.corpus.shards import encode_corpus
@@ -215,11 +245,13 @@ def _encode(corpus: ListedCorpus, maker: ShardMaker, build: Callable[[], ShardMa
             advance,
             treatment=maker.treatment,
             engine=ray_engine(build, cluster) if spread else None,
+            provenance=made_from,
+            approve=lambda differences: True,  # asked before
         )
     rewarded = int((made.rewards == made.rewards).sum())  # a missing one is NaN
     facts = {"clips": len(made), "quarantined": made.stats["quarantined"], "rewarded": rewarded, **Counter(made.splits)}
     if options.json:
-        show_json({"folder": str(options.output), **facts})
+        show_json({"folder": str(options.output.resolve()), **facts})
     else:
         show_table(str(options.output), list(facts), [list(facts.values())])
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from plaudit.cli.console import ConsoleReporter, as_invoked, say, show_json
+from plaudit.cli.console import ConsoleReporter, Yes, approval, as_invoked, say, show_json
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Run folder. Default: runs/<recipe name>.")]
 Changes = Annotated[
@@ -16,6 +16,10 @@ Changes = Annotated[
 ]
 Only = Annotated[
     str | None, typer.Option(help="Make only this step, e.g. sft, and what it needs.", metavar="STEP")
+]
+Source = Annotated[
+    Path | None,
+    typer.Option("--from", help="A run to start from: what is made from the same is shared. Needs -o.", metavar="RUN"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -27,27 +31,37 @@ def add_to(app: typer.Typer) -> None:
     app.command()(report)
 
 
-def demo(output: Output = None, changes: Changes = None, json: Json = False) -> None:
+def demo(output: Output = None, changes: Changes = None, yes: Yes = False, json: Json = False) -> None:
     """Run the whole chain in the embedded world, from nothing to a report, in under 20 minutes.
 
     Example: plaudit demo
     """
-    run_recipe("demo", output, changes, json=json)
+    run_recipe("demo", output, changes, yes=yes, json=json)
 
 
 def run_recipe(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or a shipped recipe's name (demo, paper, lora ...).")],
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="A recipe file, or a shipped recipe's name (demo, paper ...). Default: that of --from."),
+    ] = None,
     output: Output = None,
     changes: Changes = None,
+    source: Source = None,
     only: Only = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what is needed, how long it takes, in how much memory.")
     ] = False,
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
     """Run every stage of a recipe, or one, into a run folder; what is done is skipped, what was killed is continued.
 
-    Example: plaudit run recipes/smoke.yaml --set stages.crpo.beta=500
+    What was made with other settings, code or data is only replaced after a question, or with --yes. To keep it, start
+    a new run from the old one, which shares all that is the same:
+
+    plaudit run --from runs/embedded -o runs/beta-500 --set stages.crpo.beta=500
+
+    Example: plaudit run recipes/smoke.yaml -o runs/smoke
 
     What a large run will cost, measured on this machine: plaudit run paper --dry-run
 
@@ -55,16 +69,20 @@ def run_recipe(
     """
     from plaudit.recipe import load_recipe
 
-    settings = load_recipe(recipe, changes)
+    if recipe is None and source is None:
+        raise typer.BadParameter("name a recipe, or a run with --from")
+    if source is not None and output is None:
+        raise typer.BadParameter("--from needs -o: the new run's folder")
+    settings = load_recipe(recipe or str(source / "recipe.yaml"), changes)  # type: ignore[operator]
     folder, last = output or Path("runs") / settings.name, only or "report"
     if dry_run:
         from plaudit.cli.forecast import show_forecast
 
-        show_forecast(settings, folder, last, json)
+        show_forecast(settings, folder, last, json, source)
         return
     from plaudit.chain.steps import run_recipe as run  # heavy imports only once the recipe is known to be sound
 
-    made = run(settings, folder, ConsoleReporter(), last)
+    made = run(settings, folder, ConsoleReporter(), last, approval(yes), source)
     if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
         _say(made, json)
 
@@ -72,13 +90,13 @@ def run_recipe(
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder.")], json: Json = False
 ) -> None:
-    """Write the report of a run folder again, from what the run left there.
+    """Write the report of a finished run again, from what the run left and recorded; nothing else is made or changed.
 
     Example: plaudit report runs/demo
     """
-    from plaudit.chain.steps import rewrite_report
+    from plaudit.chain.report import rewrite_report
 
-    _say(rewrite_report(folder, ConsoleReporter()), json)
+    _say(rewrite_report(folder), json)
 
 
 def _say(made: Path, json: bool) -> None:

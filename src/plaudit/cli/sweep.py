@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from plaudit.cli.concepts import ClapName, DetectorKind, DetectorName, VocabularyFile
-from plaudit.cli.console import ConsoleReporter, result_console, show_json, show_table
+from plaudit.cli.console import ConsoleReporter, Yes, approval, result_console, show_json, show_table
 from plaudit.cli.help import App
 from plaudit.cli.score import RewardName
 from plaudit.cli.sweep_panel import (
-    check_kind,
     check_sets,
-    held,
     held_out_prompts,
     panel_of_options,
     sets_of,
@@ -95,6 +93,7 @@ def score(
     from plaudit.evaluate.sweeps.files import write_scores
     from plaudit.evaluate.sweeps.score import sweep_row
     from plaudit.generate.model import read_model_config
+    from plaudit.runs import opened
 
     asked = scores or list(DEVIATIONS if standardized else SCORES)
     check_scores(asked)
@@ -104,7 +103,7 @@ def score(
     own = {
         label: read_model_config(f).sampling.changed(steps=steps, weight=guidance) for label, f in folders.items()
     }
-    with held(output, "score"):
+    with opened(output, "a sweep over scores"):
         held_out = held_out_prompts(prompts, count, next(iter(folders.values())))
         panel = panel_of_options(
             held_out, output, reference, reference_clips, reward, clap, detector, vocabulary, metric or []
@@ -157,6 +156,7 @@ def injections(
     batch: Batch = None,
     device: Device = "auto",
     output: Annotated[Path, _output("sweep-injections")] = Path("sweep-injections"),
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
     """Run models trained under one score injection in the forward pass of every other: the cross-load table.
@@ -166,11 +166,12 @@ def injections(
 
     Example: plaudit sweep injections --recipe smoke -o sweep
     """
-    from plaudit.chain.sweeps.injections import SCORED, check_injections, cross_load_models, sweep_recipe
+    from plaudit.chain.sweeps.injections import KIND, SCORED, check_injections, cross_load_models, sweep_recipe
     from plaudit.chain.sweeps.models import swept_models
     from plaudit.evaluate.sweeps.files import write_injections
     from plaudit.generate.model import read_model_config
     from plaudit.recipe import load_recipe
+    from plaudit.runs import opened
 
     if (recipe is None) == (not models):
         raise typer.BadParameter("give one of: models, or --recipe")
@@ -181,13 +182,12 @@ def injections(
     check_sets(metric or [])
     if recipe is not None:
         experiment = load_recipe(recipe, changes)
-        check_kind(output, "injections")
-        table = sweep_recipe(experiment, run, output, ConsoleReporter(), sets_of(metric or []))
+        table = sweep_recipe(experiment, run, output, ConsoleReporter(), sets_of(metric or []), approval(yes))
         settings = {"recipe": experiment.model_dump(mode="json")}
         page = write_injections(table, settings, output)
     else:
         folders = swept_models(models or [])
-        with held(output, "injections"):
+        with opened(output, KIND):
             held_out = held_out_prompts(prompts, count, next(iter(folders.values())))
             panel = panel_of_options(
                 held_out, output, reference, reference_clips, reward, clap, detector, vocabulary, metric or []

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,27 +45,6 @@ def trial_of(panel: Panel, seed: int, batch: int | None, metrics: list[str]) -> 
     from plaudit.generate.execution import Execution
 
     return Trial(panel, seed, Execution(batch=batch), sets_of(metrics))
-
-
-@contextmanager
-def held(folder: Path, kind: str) -> Iterator[None]:
-    """Nobody else may write there meanwhile; RunError where the folder is that of another kind of sweep."""
-    from plaudit.runs import opened
-
-    check_kind(folder, kind)
-    with opened(folder):
-        yield
-
-
-def check_kind(folder: Path, kind: str) -> None:
-    """RunError where the folder holds a sweep of another kind, whose page this one would replace."""
-    from plaudit.assets import read_json
-    from plaudit.errors import RunError
-    from plaudit.evaluate.sweeps.files import NUMBERS
-
-    there = read_json(folder / NUMBERS).get("kind") if (folder / NUMBERS).exists() else kind
-    if there != kind:
-        raise RunError(f"{folder} holds a sweep of kind {there}; choose another --output")
 
 
 def held_out_prompts(prompts: Path | None, count: int, model: Path) -> HeldOut:

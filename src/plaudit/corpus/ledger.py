@@ -4,21 +4,96 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from plaudit.assets import save_tensors, write_atomically, write_json
+from plaudit.assets import STEP, save_tensors, write_atomically, write_json
 from plaudit.errors import CorpusError, is_no_room
 
 LEDGER, INDEX, STATS, QUARANTINE = "shards.json", "index.parquet", "stats.json", "quarantine.jsonl"
+SOURCE, LOCK = "source.json", ".lock"
+WRITTEN_ALONE = (LEDGER, INDEX, STATS, QUARANTINE, SOURCE)
+"""The files that are not shards."""
+SHARD = re.compile(r"(latents|captions)-\d+\.safetensors")
+LEFTOVERS = (".*.partial", ".tmp??????", *(f".{name}.*" for name in WRITTEN_ALONE))
+"""Files of a process that was killed; safetensors begins each under a name of its own, .tmp and six characters."""
 
 Facts = dict[str, Any]
 """What the ledger knows of one file: bytes, sha256, and for shards the key of what they were made from."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a shard set is made from: a data set, by what tells it from others, and how, as plain data by option."""
+
+    source: dict[str, str]
+    settings: dict[str, Any]
+
+    def differences(self, earlier: Provenance) -> list[str]:
+        """In words, in which settings this differs from an earlier one."""
+        names = dict.fromkeys([*self.settings, *earlier.settings])
+        pairs = [(name, earlier.settings.get(name), self.settings.get(name)) for name in names]
+        return [f"{name} was {old}, is now {new}" for name, old, new in pairs if old != new]
+
+
+Approve = Callable[[Sequence[str]], bool]
+"""Asked before shards are replaced because settings differ; told in which."""
+
+
+def nothing_replaced(differences: Sequence[str]) -> bool:
+    """The answer of those who want to lose nothing."""
+    return False
+
+
+def check_claim(folder: Path, provenance: Provenance | None, approve: Approve = nothing_replaced) -> None:
+    """CorpusError where a folder holds anything but a shard set of the same source, or nobody agrees to replace shards.
+
+    Without a provenance the folder may also be the step of a run, which answers for it.
+    """
+    try:
+        names = [name for name in os.listdir(folder) if not _is_bookkeeping(name)]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CorpusError(f"{folder} cannot be written ({error.strerror}); choose another folder") from None
+    if not names:
+        return
+    known = _read_provenance(folder)
+    if provenance is None and known is None and (LEDGER in names or STEP in names):
+        return
+    if known is None:
+        what = "a shard set that does not say what it was made from" if LEDGER in names else "files, but no shard set"
+        raise CorpusError(f"{folder} holds {what}; choose another folder with -o")
+    if provenance is None or known.source != provenance.source:
+        there = ", ".join(f"{name} {value}" for name, value in known.source.items())
+        raise CorpusError(f"{folder} holds another data set ({there}); give this one a folder of its own with -o")
+    differences = provenance.differences(known)
+    if differences and read_ledger(folder) and not approve(differences):
+        told = "; ".join(differences)
+        raise CorpusError(
+            f"{folder} was made with other settings ({told}); add --yes to make it again, or choose another folder"
+        )
+
+
+def _read_provenance(folder: Path) -> Provenance | None:
+    try:
+        return Provenance(**json.loads((folder / SOURCE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _is_bookkeeping(name: str) -> bool:
+    """Whether a file of this name may be there before the source is recorded."""
+    return name == LOCK or any(fnmatch(name, pattern) for pattern in LEFTOVERS)
 
 
 def read_ledger(folder: Path) -> dict[str, Facts]:
@@ -49,10 +124,8 @@ class Ledger:
         self.folder = folder
         self._files = read_ledger(folder)
         self._current: set[str] = set()
-        # safetensors begins each file under a name of its own, .tmp and six characters.
-        for pattern in (".*.partial", ".tmp??????", *(f".{name}.*" for name in (LEDGER, INDEX, STATS, QUARANTINE))):
-            for leftover in folder.glob(pattern):
-                leftover.unlink()  # of a process that was killed
+        for leftover in (path for pattern in LEFTOVERS for path in folder.glob(pattern)):
+            leftover.unlink()
 
     def finished(self, name: str, key: str) -> Facts | None:
         """The facts on a shard if it was made from the same `key` and is intact."""
@@ -79,10 +152,10 @@ class Ledger:
     def forget_others(self) -> None:
         """Remove the shards that nobody asked about: those of an earlier, larger corpus."""
         with _one_line_errors(self.folder):
-            kept = self._current | {INDEX, STATS, QUARANTINE}
+            kept = self._current | set(WRITTEN_ALONE)
             self._set({name: facts for name, facts in self._files.items() if name in kept})
             for path in self.folder.glob("*.safetensors"):
-                if path.name not in kept:
+                if SHARD.fullmatch(path.name) and path.name not in kept:
                     path.unlink()
 
     def _set(self, files: dict[str, Facts]) -> None:
@@ -93,16 +166,26 @@ class Ledger:
 
 
 @contextmanager
-def sole_writer(folder: Path) -> Iterator[Ledger]:
-    """The folder's ledger, the folder created if need be; CorpusError while another process writes there."""
+def sole_writer(
+    folder: Path, provenance: Provenance | None = None, approve: Approve = nothing_replaced
+) -> Iterator[Ledger]:
+    """The folder's ledger, the folder created if need be.
+
+    CorpusError while another process writes there, and as check_claim says.
+    """
+    check_claim(folder, provenance, approve)
     with _one_line_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
+        lock = FileLock(folder / LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:
             raise CorpusError(f"{folder} is being written by another process; wait for it to end") from None
     try:
+        check_claim(folder, provenance, lambda differences: True)  # what another process may have begun meanwhile
+        if provenance is not None:
+            with _one_line_errors(folder):
+                write_json(folder / SOURCE, asdict(provenance))
         yield Ledger(folder)
     finally:
         lock.release()

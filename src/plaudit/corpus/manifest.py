@@ -84,19 +84,26 @@ def load_clips(clips: Sequence[Entry], seconds: float) -> tuple[list[np.ndarray]
     return read_stretches(path, [(clip.start, seconds) for clip in clips])
 
 
-def write_manifest(path: Path, entries: Sequence[Entry]) -> None:
-    """Write entries as JSON lines, whole or not at all."""
-    rows = [{**asdict(entry), "path": None if entry.path is None else str(entry.path)} for entry in entries]
+def write_manifest(path: Path, entries: Sequence[Entry], folder: Path | None = None) -> None:
+    """Write entries as JSON lines, whole or not at all; paths under `folder` are written relative to it."""
+    rows = [{**asdict(entry), "path": _relative(entry.path, folder)} for entry in entries]
     write_atomically(path, "".join(to_json(row, ascii=True) + "\n" for row in rows))
 
 
-def read_manifest(path: Path) -> list[Entry]:
+def read_manifest(path: Path, folder: Path | None = None) -> list[Entry]:
     """Read what `write_manifest` wrote; CorpusError where the file is missing or damaged."""
+    root = folder or Path()
     try:
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        return [Entry(**{**row, "path": None if row["path"] is None else Path(row["path"])}) for row in rows]
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [Entry(**{**row, "path": None if row["path"] is None else root / row["path"]}) for row in rows]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CorpusError(f"{path} is not a manifest ({error}); delete its folder and run again") from None
+
+
+def _relative(path: Path | None, folder: Path | None) -> str | None:
+    if path is None:
+        return None
+    return str(path.relative_to(folder) if folder is not None and path.is_relative_to(folder) else path)
 
 
 def recordings(entries: Sequence[Entry]) -> list[list[Entry]]:

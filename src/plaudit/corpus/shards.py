@@ -26,13 +26,23 @@ from torch import nn
 from plaudit.assets import to_json
 from plaudit.corpus.clock import Clock
 from plaudit.corpus.encoding import Engine, Job, MadeShard, ShardMaker, Treatment
-from plaudit.corpus.ledger import INDEX, QUARANTINE, STATS, Facts, Ledger, sole_writer
+from plaudit.corpus.ledger import (
+    INDEX,
+    QUARANTINE,
+    STATS,
+    Approve,
+    Facts,
+    Ledger,
+    Provenance,
+    nothing_replaced,
+    sole_writer,
+)
 from plaudit.corpus.manifest import Corpus, Entry, recordings
 from plaudit.corpus.shard_set import ShardSet
 from plaudit.errors import CorpusError
 from plaudit.types import Codec, TextEncoder
 
-__all__ = ["ShardSet", "encode_corpus"]
+__all__ = ["ShardSet", "encode_corpus", "stamp"]
 
 SHARD_SIZE, BATCH_SIZE = 512, 16
 
@@ -53,13 +63,16 @@ def encode_corpus(
     treatment: Treatment | None = None,
     engine: Engine | None = None,
     clock: Clock | None = None,
+    provenance: Provenance | None = None,
+    approve: Approve = nothing_replaced,
 ) -> ShardSet:
     """Encode `seconds` of every clip into `folder`, shorter ones padded with zeros, and open the result.
 
     A clip has N = floor(seconds * rate / hop) latent frames. Clips that can't be used go to `quarantine.jsonl` with the
     reason. What lies finished and intact in the folder, made from the same clips and models, is kept; the rest is
-    remade, by `engine` where given, which must use the same models. Raises CorpusError where no clip can be used, ids
-    repeat, the disk is full, or another process encodes into the folder.
+    remade, by `engine` where given, which must use the same models. provenance: recorded in the folder, which must hold
+    nothing else; where its settings differ from those recorded, `approve` is asked. Raises CorpusError where no clip
+    can be used, ids repeat, the disk is full, another process encodes into the folder, or it holds anything else.
     """
     frames = frames_of(codec, seconds)
     entries = corpus.entries()
@@ -70,7 +83,7 @@ def encode_corpus(
         corpus.load, codec, text_encoder, frames, batch_size, device, treatment=treatment, clock=clock
     )
     parts = cut_into_shards(entries, shard_size)
-    with sole_writer(folder) as ledger, torch.inference_mode():
+    with sole_writer(folder, provenance, approve) as ledger, torch.inference_mode():
         work = _Work(ledger, engine or local, clock, progress or (lambda done, total: None))
         facts = work.shards(_clip_jobs(local, parts), len(entries))
         bad = [line for shard in facts for line in shard["quarantine"]]
@@ -180,7 +193,7 @@ def _clip_jobs(maker: ShardMaker, parts: list[list[Entry]]) -> list[tuple[Job, s
     treated = [] if maker.treatment is None else [maker.treatment.name]
     jobs = []
     for number, part in enumerate(parts):
-        stamps = {path: _stamp(path) for path in {entry.path for entry in part}}
+        stamps = {path: stamp(path) for path in {entry.path for entry in part}}
         clips = [
             (e.id, e.split, not e.caption.strip(), str(e.path), e.origin, stamps[e.path], *_unusual(e)) for e in part
         ]
@@ -259,7 +272,7 @@ def _identity(model: Codec | TextEncoder) -> str:
     return digest.hexdigest()
 
 
-def _stamp(path: Path | None) -> list[int]:
+def stamp(path: Path | None) -> list[int]:
     """Changes with the file, so that one repaired after quarantine is encoded next time."""
     try:
         return [] if path is None else [path.stat().st_size, path.stat().st_mtime_ns]

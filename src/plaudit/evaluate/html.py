@@ -1,19 +1,28 @@
-"""Pages for people: templates with numbers as people write them, in folders that appear whole or not at all."""
+"""Pages for people: templates with numbers as people write them, in folders of their own."""
 
 from __future__ import annotations
 
 import base64
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from plaudit.assets import STEP, read_json, write_json
+from plaudit.errors import EvaluationError
 from plaudit.evaluate.report import wording
 
 TEMPLATES = Path(__file__).parent / "templates"
+
+WRITTEN = ".written.json"
+"""The list of what was written into a folder for a page."""
 
 
 def rendered(template: str, **values: Any) -> str:
@@ -63,3 +72,45 @@ def flattened(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+@contextmanager
+def replaced_page(folder: Path) -> Iterator[Path]:
+    """A draft to write a page and its files into, which take the place of an earlier page's once they are complete.
+
+    Other files in the folder stay. EvaluationError where one has the name of a file to be written, and where the folder
+    holds files but neither a page nor the marker of a run's step.
+    """
+    _check_page(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        draft.chmod(0o755)
+        yield draft
+        _move_page(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _check_page(folder: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).is_file() for name in (WRITTEN, STEP)):
+        raise EvaluationError(f"{folder} holds files that are no report of plaudit's; choose another folder with -o")
+
+
+def _move_page(draft: Path, folder: Path) -> None:
+    """Put what was written into its place, and remove what an earlier page had more."""
+    new = sorted(path.name for path in draft.iterdir())
+    old = read_json(folder / WRITTEN)["files"] if (folder / WRITTEN).exists() else []
+    if foreign := [name for name in new if name not in old and os.path.lexists(folder / name)]:
+        raise EvaluationError(f"{folder / foreign[0]} was not written by plaudit; move it away, then run this again")
+    write_json(draft / WRITTEN, {"files": new})
+    if not folder.exists():
+        os.replace(draft, folder)
+        return
+    write_json(folder / WRITTEN, {"files": sorted({*old, *new})})
+    for name in {*old, *new}:
+        there = folder / name
+        if there.is_dir() and not there.is_symlink():
+            shutil.rmtree(there)
+        elif name not in new or (draft / name).is_dir():
+            there.unlink(missing_ok=True)
+    for name in (*new, WRITTEN):
+        os.replace(draft / name, folder / name)

@@ -48,7 +48,8 @@ def index(table: ComparisonTable, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def test_small_clips_are_inside_the_page(index: Path) -> None:
-    assert sorted(path.name for path in index.parent.iterdir()) == ["comparison.csv", "comparison.json", "index.html"]
+    files = [".written.json", "comparison.csv", "comparison.json", "index.html"]
+    assert sorted(path.name for path in index.parent.iterdir()) == files
     text = index.read_text()
     references = re.findall(r'(?:src|href|srcset)="([^#"]*)"', text)
     assert len(references) > 18 and all(reference.startswith("data:") for reference in references)

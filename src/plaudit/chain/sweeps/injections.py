@@ -11,12 +11,15 @@ from plaudit import hub
 from plaudit.backbone.config import INJECTIONS, Injection
 from plaudit.backbone.cross_loading import cross_load
 from plaudit.chain import train
+from plaudit.chain.outlook import Approve, nothing_replaced
 from plaudit.chain.results import panel_of
-from plaudit.chain.runner import Context, Reporter, Step, run_chain
+from plaudit.chain.runner import Context, Reporter, run_chain
+from plaudit.chain.settings import leaves, located, picked
+from plaudit.chain.step import Step
 from plaudit.chain.steps import needed_for, steps
 from plaudit.chain.sweeps.cells import Cell, Progress, Trial, check_cell, fill_cells, read_cell
 from plaudit.chain.sweeps.score import takes_score
-from plaudit.errors import RecipeError, RunError
+from plaudit.errors import RecipeError
 from plaudit.evaluate.sweeps.injections import CrossCell, CrossTable, cross_table
 from plaudit.generate.execution import Execution
 from plaudit.generate.model import TextToMusic, read_model_config
@@ -28,6 +31,9 @@ SCORED: tuple[Injection, ...] = tuple(name for name in INJECTIONS if name != "no
 
 TABLE = "table"
 """The folder of the cells."""
+
+KIND = "a sweep over injections"
+"""What `run.json` calls such a folder."""
 
 
 def check_injections(names: Sequence[str]) -> None:
@@ -101,33 +107,37 @@ def _in_forward(folder: Path, injection: Injection, device: str) -> TextToMusic:
 
 
 def sweep_recipe(
-    recipe: Recipe, injections: Sequence[Injection], folder: Path, reporter: Reporter, sets: tuple[str, ...] = ()
+    recipe: Recipe,
+    injections: Sequence[Injection],
+    folder: Path,
+    reporter: Reporter,
+    sets: tuple[str, ...] = (),
+    approve: Approve = nothing_replaced,
 ) -> CrossTable:
     """Train the recipe's SFT once per injection in the run `folder`, on the same data, and fill the table of them.
 
-    RunError where the folder is that of another recipe.
+    approve: asked before what was made from something else is replaced. RunError where it is not, and where the folder
+    is that of something else.
     """
     check_injections(injections)
-    kept = folder / "recipe.yaml"
-    if kept.exists() and kept.read_text(encoding="utf-8") != recipe.to_yaml():
-        raise RunError(f"{folder} holds a sweep or a run of other settings; choose another --output")
+    recipe = located(recipe)
     chain: dict[str, Step] = {step.name: step for step in needed_for("reference", steps(recipe))}
-    trained = []
+    trained: list[str] = []
+    judges: tuple[str, ...] = ()
+    given: dict[str, str] = {}
     for injection in injections:
-        own = _under(recipe, injection)
-        *data, sft = needed_for("sft", steps(own))
-        step = _renamed(sft, own, injection)
+        own = steps(_under(recipe, injection))
+        *data, sft = needed_for("sft", own)
+        step = _renamed(sft, _under(recipe, injection), injection)
+        scores = next(one for one in own if one.name == "scores-sft")
+        judges, given = tuple(need for need in scores.needs if not need.startswith("clips-")), scores.given
         chain |= {one.name: one for one in (*data, step)}
         trained.append(step.name)
-    settings = {
-        "sampling": recipe.sampling.model_dump(mode="json"),
-        "evaluate": recipe.evaluate.model_dump(),
-        "batch": recipe.generation_batch,
-        "sets": sets,
-    }
+    asked = ("sampling", "evaluate.prompts", "evaluate.seed", "generation_batch", "corpus.kind", "corpus.seconds")
+    settings = picked(leaves(recipe), asked) | {"injections": list(injections), "sets": list(sets)}
     fill = partial(_fill, injections=injections, sets=sets)
-    chain[TABLE] = Step(TABLE, 1, settings, ("reference", "labels", *trained), fill)
-    run_chain(recipe, folder, list(chain.values()), reporter)
+    chain[TABLE] = Step(TABLE, settings, (*judges, *trained), fill, given)
+    run_chain(recipe, folder, list(chain.values()), reporter, KIND, approve)
     return read_table({name: name for name in injections}, injections, folder / TABLE)
 
 

@@ -16,7 +16,7 @@ from plaudit.evaluate.compare.series import WatchedMetric
 from plaudit.evaluate.compare.table import ComparisonTable
 from plaudit.evaluate.compare.wording import finding, paid, summary
 from plaudit.evaluate.directions import lower_is_better
-from plaudit.evaluate.html import csv_of, data_address, rendered
+from plaudit.evaluate.html import csv_of, data_address, rendered, replaced_page
 from plaudit.evaluate.overoptimization import reward_among
 from plaudit.evaluate.report import plots
 from plaudit.evaluate.report.charts import Chart, chart
@@ -24,7 +24,6 @@ from plaudit.evaluate.report.figures import Difference, forest, forest_size
 from plaudit.evaluate.report.watch import against_reward, parting_sentence
 from plaudit.evaluate.report.wording import number
 from plaudit.generate.names import slug
-from plaudit.writing import replacing_folder
 
 INLINE = 6_000_000
 """Bytes of audio up to which the page holds its clips itself and can be passed on as one file (ours)."""
@@ -59,14 +58,14 @@ def write_comparison(
 ) -> Path:  # fmt: skip
     """Write the page, `comparison.json` and `.csv`, and where clips are large `audio/` into `folder`; the page's path.
 
-    The folder is replaced whole. sort: the metric whose difference between first and last system orders the prompts;
-    the first where not given. players: how many prompts to listen to, half of them the worst. EvaluationError where a
-    clip to play is missing.
+    An earlier comparison there is replaced; files of others stay. sort: the metric whose difference between first and
+    last system orders the prompts; the first where not given. players: how many prompts to listen to, half of them the
+    worst. EvaluationError where a clip to play is missing.
     """
     pairing, sort = table.pairing, sort or table.metrics[0]
     if sort not in pairing.metrics:
         raise EvaluationError(f"--sort {sort}: no such metric; compared are {', '.join(pairing.metrics)}")
-    with replacing_folder(Path(folder)) as draft:
+    with replaced_page(Path(folder)) as draft:
         worst, best = _ends(table, sort, players)
         address = _addresses([*worst, *best], draft)
         write_json(draft / "comparison.json", results(table, series))

@@ -12,14 +12,13 @@ from plaudit.assets import write_atomically, write_json
 from plaudit.audio import read_audio
 from plaudit.errors import AudioError, RunError
 from plaudit.evaluate.evaluator import StageScores
-from plaudit.evaluate.html import csv_of, data_address, rendered
+from plaudit.evaluate.html import csv_of, data_address, rendered, replaced_page
 from plaudit.evaluate.report import drawn, plots, watch, wording
 from plaudit.evaluate.report.data import CorpusFacts, ReportData, RunFacts, Sample
 from plaudit.evaluate.report.recommendation import Recommendation, recommend
 from plaudit.evaluate.report.results import Results, summarize
 from plaudit.evaluate.report.table import change_rows, clip_rows, markdown_table, stage_rows, sweep_rows, table_cells
 from plaudit.evaluate.results_table import CLIPS
-from plaudit.writing import replacing_folder
 
 NUMBERS = "report.json"
 """The file of every number of a report."""
@@ -57,12 +56,12 @@ class PromptPlayers:
 def write_report(data: ReportData, folder: Path) -> Path:
     """Write `index.html`, `report.json`, `clips.csv`, `table.md`, `audio/` and pictures of it into `folder`.
 
-    Returns the page's path. The folder is replaced whole: a report that was there stays until the new one is complete.
-    RunError where stages do not fit together or a clip to listen to is missing.
+    An earlier report stays until the new one is complete; files of others stay. Returns the page's path. RunError where
+    stages do not fit together or a clip to listen to is missing.
     """
     folder = Path(folder)
     results = summarize(data)
-    with replacing_folder(folder) as draft:
+    with replaced_page(folder) as draft:
         _write_into(draft, folder, data, results)
     return folder / "index.html"
 

@@ -1,0 +1,184 @@
+"""Digests of code: what changes them, what does not, and that every step's cover what it runs."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from plaudit import code_digest, code_reading
+from plaudit.chain import train
+from plaudit.chain.steps import steps
+from plaudit.code_digest import code_digests, outside_digest
+from plaudit.recipe import load_recipe
+
+MAIN = '''
+"""A package of somebody's."""
+import math
+
+from somebody.parts import Base, helper as renamed
+from somebody import numbers
+
+LIMIT = 3
+unused_limit = 4
+REGISTRY = {"x": "somebody.late:loaded"}
+REGISTRY["y"] = 1
+
+
+def root(thing: Base, options):
+    """Root of it all."""
+    from somebody.late import local
+
+    if thing is None:
+        raise ValueError("nothing there")
+    return renamed(LIMIT) + numbers.two() + local() + thing.used() + len(REGISTRY)  # a comment
+
+
+def unreached():
+    return 1
+'''
+FILES = {
+    "__init__": "",
+    "main": MAIN,
+    "parts": '''
+from somebody.deep import constant
+
+
+def helper(x):
+    return x + constant
+
+
+class Base:
+    """A class."""
+
+    factor = 2
+
+    def used(self):
+        return self.factor * self.inner
+
+    @property
+    def inner(self):
+        return 1
+
+    def unused(self):
+        return 0
+
+    def __len__(self):
+        return 1
+''',
+    "deep": "from somebody.numbers import value as constant\n",
+    "numbers": "value = 5\n\n\ndef two():\n    return 2\n\n\ndef three():\n    return 3\n",
+    "late": "def loaded():\n    return 1\n\n\ndef local():\n    return 2\n",
+}
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, text in FILES.items():
+        (tmp_path / "somebody").mkdir(exist_ok=True)
+        (tmp_path / "somebody" / f"{name}.py").write_text(text)
+    return tmp_path / "somebody"
+
+
+def digest(target: str = "somebody.main:root") -> str:
+    """As a new process computes it."""
+    importlib.invalidate_caches()
+    for module in (code_digest, code_reading):
+        for function in vars(module).values():
+            if hasattr(function, "cache_clear"):
+                function.cache_clear()
+    return outside_digest(target)
+
+
+def changed(package: Path, file: str, old: str, new: str) -> bool:
+    """Whether the digest is another with `old` replaced by `new`."""
+    before, path = digest(), package / f"{file}.py"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    after = digest()
+    path.write_text(text)
+    assert digest() == before
+    return after != before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("main", "LIMIT = 3", "LIMIT = 4"),
+        ("main", "len(REGISTRY)", "len(REGISTRY) + 1"),
+        ("main", 'REGISTRY["y"] = 1', 'REGISTRY["y"] = 2'),
+        ("main", "ValueError(", "TypeError("),
+        ("main", "thing is None", "thing == 0"),
+        ("parts", "x + constant", "x - constant"),
+        ("parts", "factor = 2", "factor = 3"),
+        ("parts", "self.factor * self.inner", "self.factor"),
+        ("parts", "        return 1\n\n    def unused", "        return 2\n\n    def unused"),
+        ("deep", "value as constant", "two as constant"),
+        ("numbers", "value = 5", "value = 6"),
+        ("numbers", "return 2", "return 22"),
+        ("late", "return 1", "return 11"),
+        ("late", "return 2", "return 22"),
+    ],
+)
+def test_what_is_run_counts(package: Path, file: str, old: str, new: str) -> None:
+    assert changed(package, file, old, new)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("main", "  # a comment", ""),
+        ("main", "Root of it all.", "Something else."),
+        ("main", '    """Root of it all."""\n', ""),
+        ("main", "A package of somebody's.", "Another."),
+        ("main", "    return renamed(LIMIT)", "    return (\n        renamed(LIMIT)\n    )"),
+        ("main", "nothing there", "there is nothing; name it"),
+        ("main", "return 1\n", "return 2\n"),
+        ("main", "unused_limit = 4", "unused_limit = 5"),
+        ("parts", "A class.", "A class, indeed."),
+        ("parts", "return 0", "return 9"),
+        ("numbers", "return 3", "return 33"),
+    ],
+)
+def test_what_is_not_run_and_what_is_said_does_not_count(package: Path, file: str, old: str, new: str) -> None:
+    assert not changed(package, file, old, new)
+
+
+def test_a_file_of_ones_own_counts_with_what_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_reward.py").write_text("from beside_it import scale\n\n\nclass Mine:\n    s = scale\n")
+    (tmp_path / "beside_it.py").write_text("scale = 1\n")
+    before = digest("my_reward:Mine")
+    (tmp_path / "beside_it.py").write_text("scale = 2\n")
+    assert digest("my_reward:Mine") != before
+    assert digest("no_such_module:Mine") == digest("no_such_module:Yours")
+
+
+def test_digests_do_not_depend_on_what_was_asked_before() -> None:
+    everyone = [code_digests(step.make) for step in steps(load_recipe("smoke"))]
+    digest()
+    assert [code_digests(step.make) for step in reversed(steps(load_recipe("smoke")))] == everyone[::-1]
+
+
+def test_stages_are_told_apart() -> None:
+    modules = {make.__name__: set(code_digests(make)) for make in (train.sft, train.crpo, train.nft)}
+    for stage, own in (("sft", "sft"), ("crpo", "crpo"), ("nft", "nft")):
+        others = {f"plaudit.stages.{name}" for name in ("crpo", "nft")} - {f"plaudit.stages.{own}"}
+        assert f"plaudit.stages.{own}" in modules[stage] and not others & modules[stage]
+        assert {"plaudit.stages.training", "plaudit.backbone.fluxaudio", "plaudit.flow.path"} <= modules[stage]
+
+
+def test_a_recipes_settings_count_by_their_values() -> None:
+    """A new setting, or another default, is nothing to a step that doesn't have the value of it changed."""
+    closure = code_digest._Closure((("plaudit.chain.train", "crpo"),))
+    source = code_reading.read_module("plaudit.stages.settings")
+    assert source is not None
+    (statement,) = source.definitions["CrpoSettings"]
+    assert ("plaudit.stages.settings", "CrpoSettings") in closure.digests
+    assert code_reading.scan("plaudit.stages.settings", statement).digest not in closure.digests[
+        "plaudit.stages.settings", "CrpoSettings"
+    ]
+    assert ("plaudit.recipe", "StageSettings.before") in closure.digests
