@@ -11,7 +11,7 @@ from plaudit import hub
 from plaudit.audio import read_audio, resample, write_file
 from plaudit.audio_format import AudioFormat
 from plaudit.chain.candidates import sampling_settings
-from plaudit.chain.data import reference_clips, reward_model, shards
+from plaudit.chain.data import reference_clips, reward_model
 from plaudit.chain.panel import (
     HeldOut,
     Panel,
