@@ -12,8 +12,9 @@ def is_no_room(error: BaseException) -> bool:
 
 def is_no_memory(error: BaseException) -> bool:
     """Whether memory was asked for that is not there, by Python, NumPy or PyTorch."""
-    told = str(error)
-    return isinstance(error, MemoryError) or "not enough memory" in told or "out of memory" in told.lower() or "allocate memory" in told
+    told = str(error).lower()
+    texts = ("not enough memory", "out of memory", "allocate memory")
+    return isinstance(error, MemoryError) or any(text in told for text in texts)
 
 
 class PlauditError(Exception):

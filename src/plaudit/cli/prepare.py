@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from plaudit.corpus.listing import Listing
     from plaudit.corpus.manifest import ListedCorpus
     from plaudit.corpus.score_table import ScoreTable
-    from plaudit.encoders.limits import note_on_long
 
 app = App(help="Audio with captions to a shard set: latents, caption features, rewards.", no_args_is_help=True)
 
@@ -164,6 +163,7 @@ def _prepare(listing: Listing, options: Options, clips_per_track: int = 10) -> N
     from plaudit.corpus.clips import Cutting, cut_clips, survey
     from plaudit.corpus.forecast import forecast
     from plaudit.corpus.manifest import ListedCorpus
+    from plaudit.encoders.limits import note_on_long
     from plaudit.generate.settings import SeparationSettings
     from plaudit.scale.cluster import findable
     from plaudit.scale.prepare import build_maker

@@ -40,7 +40,10 @@ class T5CLAPText(nn.Module):
 
     def count(self, prompt: str) -> int:
         """Tokens of a prompt."""
-        read = self.tokenizer([prompt], padding="do_not_pad", truncation=True, max_length=100 * TOKENS, return_tensors="pt")
+        longest = 100 * TOKENS
+        read = self.tokenizer(
+            [prompt], padding="do_not_pad", truncation=True, max_length=longest, return_tensors="pt"
+        )
         return read["input_ids"].shape[1] - 1
 
     def encode(self, prompts: list[str]) -> TextFeatures:
