@@ -24,6 +24,7 @@ from torch import Tensor
 from plaudit.assets import write_atomically
 from plaudit.errors import AudioError
 from plaudit.files import files_under
+from plaudit.writing import is_utf8
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 """What a folder is searched for; a file that is named may have any other."""
@@ -152,19 +153,20 @@ def write_file(path: Path, encoded: bytes) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """The file opened for reading; whatever stands against reading it, as an AudioError of one line."""
+    name: str | bytes = str(path) if is_utf8(str(path)) else os.fsencode(path)  # soundfile takes other names as bytes
     try:
         if not path.is_file():
             what = "is a folder, not an audio file" if path.is_dir() else "does not exist; check the path"
             raise AudioError(f"{path} {what}")
         if path.stat().st_size == 0:
             raise AudioError(f"{path} is empty (0 bytes); get the file again")
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(name) as file:
             yield file
     except OSError as error:  # no permission, a name that is longer than the system takes, links in a circle
         raise AudioError(f"{path} cannot be read ({error.strerror}); check the file") from None
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
         # soundfile raises TypeError for headerless .raw files, whose rate nobody can know.
-        reason = str(error).removeprefix(f"Error opening {str(path)!r}: ").rstrip(".")
+        reason = str(error).removeprefix(f"Error opening {name!r}: ").rstrip(".")
         if "does not exist" in reason:  # what the MP3 decoder says of a file without a single frame
             reason = "no MP3 frame in it"
         raise AudioError(f"{path} cannot be decoded ({reason}); it is truncated, damaged or not audio") from None
