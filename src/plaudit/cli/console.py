@@ -19,11 +19,9 @@ from rich.table import Table
 
 from plaudit.writing import write_atomically
 
-LITERAL = {"markup": False, "emoji": False, "highlight": False}
-"""People's names and prompts are printed letter for letter: brackets are no markup, `:smile:` is no picture."""
-
-progress_console = Console(stderr=True, **LITERAL)
-result_console = Console(**LITERAL)
+# People's names and prompts are printed letter for letter: brackets are no markup, `:smile:` is no picture.
+progress_console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+result_console = Console(markup=False, emoji=False, highlight=False)
 
 EngineName = Annotated[str, typer.Option("--engine", help="local: this process. ray: many, here or on a cluster.")]
 Address = Annotated[str | None, typer.Option("--ray-address", help="A Ray cluster's. Default: one is started here.")]

@@ -184,8 +184,8 @@ def _prepare(listing: Listing, options: Options, clips_per_track: int = 10) -> N
     separation = SeparationSettings(passes=options.separate, model=findable(options.separator))
     build = partial(build_maker, *names, options.seconds, options.batch, options.device, separation)
     maker = build()
-    if note := note_on_long(maker.text_encoder, [entry.caption for entry in corpus.listed], "captions"):
-        complain(note)
+    if long := note_on_long(maker.text_encoder, [entry.caption for entry in corpus.listed], "captions"):
+        complain(long)
     if options.dry_run:
         _show_forecast(forecast(corpus.listed, maker, options.output), options.json)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,8 @@ def sole_writer(folder: Path) -> Iterator[Ledger]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
         try:
-            lock.acquire(timeout=0)
+            with suppress(NotImplementedError):  # a file system without locks
+                lock.acquire(timeout=0)
         except Timeout:
             raise CorpusError(f"{folder} is being written by another process; wait for it to end") from None
     try:
