@@ -76,7 +76,7 @@ def to_json(value: Any, indent: int | None = None, ascii: bool = False) -> str:
     try:
         text = json.dumps(value, indent=indent, ensure_ascii=ascii, allow_nan=False)
     except ValueError:
-        value = _finite(value)
+        value = finite(value)
         text = json.dumps(value, indent=indent, ensure_ascii=ascii, allow_nan=False)
     return text if is_utf8(text) else json.dumps(value, indent=indent)
 
@@ -207,10 +207,10 @@ def _beginning(names: list[str]) -> list[str]:
     return names if len(names) <= LISTED else [*names[:LISTED], f"and {len(names) - LISTED} more"]
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The value with None for every number that JSON can't hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(_finite(key)) if isinstance(key, float) else key: _finite(one) for key, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, (list, tuple)) else value
+        return {str(finite(key)) if isinstance(key, float) else key: finite(one) for key, one in value.items()}
+    return [finite(one) for one in value] if isinstance(value, (list, tuple)) else value

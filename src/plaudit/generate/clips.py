@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plaudit.assets import read_json, write_json
+from plaudit.assets import finite, read_json, write_json
 from plaudit.audio import write_file, write_wav
 from plaudit.errors import ModelError
 from plaudit.generate.delivery import Delivery, deliver
@@ -103,7 +103,7 @@ def _sidecar(
         delivered = {"postprocessing": post, "file": file}
         if delivery.post.separate.passes:  # clips made before the extra was installed are made again
             delivered["separator"] = None if delivery.separator is None else delivery.separator.name
-    return {
+    sidecar = {
         "prompt": request.prompt,
         "seed": request.seed,
         "model": model.config.made,
@@ -112,6 +112,8 @@ def _sidecar(
         **({"optimization": optimized} if optimized else {}),
         **({"second_model": model.second.config.made} if model.second else {}),
     }
+    plain: dict[str, Any] = finite(sidecar)  # as it is read back, or the clip would be made again for ever
+    return plain
 
 
 def _made_so(path: Path, sidecar: dict[str, Any]) -> bool:
