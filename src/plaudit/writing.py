@@ -100,6 +100,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """A draft to write into that takes the place of `folder`, with all that was there, once it is complete."""
     folder = Path(os.path.realpath(folder))
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     name = f".{_shortened(folder.name)}.{secrets.token_hex(4)}"
     draft, before = folder.with_name(name), folder.with_name(f"{name}.before")
@@ -108,10 +110,15 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         yield draft
         with suppress(FileNotFoundError):
             os.replace(folder, before)
-        os.replace(draft, folder)
+        try:
+            os.replace(draft, folder)
+        except OSError:
+            if before.exists():
+                os.replace(before, folder)
+            raise
+        shutil.rmtree(before, ignore_errors=True)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-        shutil.rmtree(before, ignore_errors=True)
 
 
 def keep_mode(path: Path, mode: int) -> None:
