@@ -178,6 +178,18 @@ def test_a_damaged_checkpoint_says_what_to_do(tmp_path: Path, damage: bytes | No
     earlier.write_bytes(b"")
 
 
+def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, settings(), stop_at(38))
+    (checkpoint,) = (tmp_path / "checkpoints").iterdir()
+    whole = bytearray(checkpoint.read_bytes())
+    whole[whole.index(b"/data/0") + 200] ^= 1  # in the first tensor
+    checkpoint.write_bytes(whole)
+    with pytest.raises(ModelError, match=rf"{checkpoint.name} is damaged \(.*delete it to train from") as error:
+        run(tmp_path, settings())
+    assert "\n" not in str(error.value)
+
+
 def test_only_what_requires_a_gradient_is_trained_averaged_and_kept(tmp_path: Path) -> None:
     model = network()
     model[0].requires_grad_(False)
