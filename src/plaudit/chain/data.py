@@ -37,6 +37,9 @@ from plaudit.types import Vote
 MANIFEST = "manifest.jsonl"
 """The list of a run's clips."""
 
+AUDIO = "audio.json"
+"""Size, time of change and digest of each audio file that a run's clips lie in, by path."""
+
 
 def embedded_corpus(settings: CorpusSettings) -> EmbeddedCorpus:
     """The training corpus of the embedded world, flaws included."""
@@ -83,9 +86,11 @@ def list_corpus(context: Context, folder: Path) -> None:
     for note in listing.notes:
         context.reporter.note(note)
     write_manifest(folder / MANIFEST, listing.entries, settings.folder)
+    audio = _audio_digests(listing.entries, None)
+    write_json(folder / AUDIO, {str(path): [*(stamp(path) or [0, 0]), digest] for path, digest in audio.items()})
     usable = sum(not entry.problem for entry in listing.entries)
     facts: dict[str, object] = {"clips": usable, "hours": usable * settings.seconds / 3600}
-    facts["content"] = content_of(listing.entries)
+    facts["content"] = _content_of(listing.entries, audio)
     if settings.kind == "embedded":
         clips = embedded_corpus(settings).clips
         truths = [{"id": c.id, "truth": c.truth.to_dict(), "flaws": c.flaws} for c in clips]
@@ -137,31 +142,38 @@ def accept_shards(context: Context, folder: Path) -> None:
     write_json(folder / "facts.json", {"clips": len(found), "set": shards_digest(context.recipe.corpus)})
 
 
-def content_of(entries: list[Entry]) -> str:
-    """A hash of what clips are: captions, rewards, splits, and the content of audio files, wherever they lie."""
-    files = {entry.path for entry in entries if entry.path is not None}
-    digests = {path: file_digest(path) if path.is_file() else "none" for path in files}
-    rows = [asdict(replace(entry, path=None)) | {"audio": entry.path and digests[entry.path]} for entry in entries]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+def corpus_digest(settings: CorpusSettings, audio: Path | None = None) -> str:
+    """A hash of what the clips of a corpus are, wherever they lie: captions, rewards, splits, and audio by content.
 
-
-def corpus_digests(settings: CorpusSettings) -> dict[str, str]:
-    """What tells whether the files of a corpus may have changed, by the setting that names them; cheap to find out.
-
-    Audio goes by sizes and times of change, tables by content. "none" where a file is missing or malformed.
+    audio: the digests of an earlier look at them; files of the same size and time of change are not read again. "none" where
+    the table or the shard set is missing or malformed.
     """
     if settings.kind == "shards":
-        return {"corpus.folder": shards_digest(settings)}
-    if settings.kind == "embedded":
-        return {}
+        return shards_digest(settings)
     try:
         entries = folder_corpus(settings).entries()
     except CorpusError:
-        return {"corpus.folder": "none", "corpus.table": "none"}
-    rows = [asdict(replace(entry, path=None)) for entry in entries]
-    stamps = [None if entry.path is None else stamp(entry.path) for entry in entries]
-    named = {"corpus.folder": stamps, "corpus.table": rows}
-    return {name: hashlib.sha256(json.dumps(value).encode()).hexdigest() for name, value in named.items()}
+        return "none"
+    return _content_of(entries, _audio_digests(entries, audio))
+
+
+def _content_of(entries: list[Entry], audio: dict[Path, str]) -> str:
+    plain = [asdict(replace(entry, path=None, source="")) for entry in entries]  # the source is the folder's name
+    rows = [row | {"audio": entry.path and audio[entry.path]} for row, entry in zip(plain, entries, strict=True)]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _audio_digests(entries: list[Entry], known: Path | None) -> dict[Path, str]:
+    """Of each file of the entries a digest of its content; "none" where it cannot be read."""
+    earlier: dict[str, list[Any]] = read_json(known) if known is not None and known.is_file() else {}
+    digests = {}
+    for path in dict.fromkeys(entry.path for entry in entries if entry.path is not None):
+        before = earlier.get(str(path))
+        try:
+            digests[path] = before[-1] if before is not None and before[:2] == stamp(path) else file_digest(path)
+        except OSError:
+            digests[path] = "none"
+    return digests
 
 
 def shards_digest(settings: CorpusSettings) -> str:

@@ -47,8 +47,13 @@ def outlook(chain: Sequence[Step], run: Run, source: Run | None = None) -> list[
         if record is not None and record.finished is not None:
             run.verify(step.name)
         unknown = [name for name in step.needs if outputs[name] is None]
-        origin = step.origin({name: output for name in step.needs if (output := outputs[name]) is not None})
         state, output, reasons = "started", None, []
+        if record is None and source is None and step.name not in {name for name, _ in known}:
+            outputs[step.name] = None  # and nothing from outside is read for it
+            found.append(Outlook(step.name, state))
+            continue
+        inputs = {name: outputs[name] for name in step.needs}
+        origin = step.origin({name: digest for name, digest in inputs.items() if digest is not None})
         if record is not None and record.origin is not None:
             reasons = origin.differences(_without(record.origin, unknown))
             reasons += [f"{name} is made again" for name in unknown]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ def rewrite_report(folder: Path) -> Path:
     if not (kind_of(folder) or "").startswith("a run of recipe"):
         raise RunError(f"{folder} is not a run folder; name one that `plaudit run` made")
     recipe = load_recipe(str(folder / "recipe.yaml"))
-    *others, report = steps(recipe)
+    *others, report = steps(recipe, folder)
     started = time.monotonic()
     with opened(folder, kind_of_run(recipe)) as run:
         _require_finished(run, others)
@@ -55,7 +56,7 @@ def _require_finished(run: Run, chain: Sequence[Step]) -> None:
         run.verify(step.name)
         record = records[step.name]
         assert record is not None and record.origin is not None
-        now = step.origin({}).settings
+        now = json.loads(json.dumps(step.settings))
         both = now.keys() & record.origin.settings.keys()
         if other := sorted(name for name in both if now[name] != record.origin.settings[name]):
             raise RunError(f"{step.name} was made with another {other[0]} than {run.folder}/recipe.yaml has; {again}")

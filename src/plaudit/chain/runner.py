@@ -23,7 +23,7 @@ from plaudit.machine import environment_of
 from plaudit.recipe import Recipe
 from plaudit.reward.features import RewardFeatures
 from plaudit.reward.training import EMBEDDED_REWARD
-from plaudit.runs import Lineage, Run, opened
+from plaudit.runs import Lineage, Run, check_folder, opened
 from plaudit.stages.parallel import accelerator_for
 from plaudit.types import AudioEmbedder, Codec, Embedder, TextEncoder
 
@@ -125,6 +125,7 @@ def run_chain(
     finished steps are taken where they are made from the same. Under torchrun every process calls this; the folder must
     be one that all of them see.
     """
+    check_folder(folder, kind)
     accelerator = accelerator_for(recipe.precision)
     with ExitStack() as stack:
         team = stack.enter_context(Team(accelerator))

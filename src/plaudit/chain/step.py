@@ -16,9 +16,13 @@ Maker = Callable[[Any, Path], None]
 """Fills the folder of a step, given the context of the run (plaudit.chain.runner.Context)."""
 
 
+Given = dict[str, str | Callable[[], str]]
+
+
 @dataclass(frozen=True)
 class Step:
-    """One step, made from `settings`, files from outside the run (`given`, digests) and what the steps in `needs` left.
+    """One step, made from `settings`, files from outside the run (`given`: digests, or what computes them where that
+    takes a while), and what the steps in `needs` left.
 
     make(context, folder) fills the folder; called again after a kill, it must skip what it finds whole. It reads no
     other settings and no other steps than those named here. Of several processes the leading one calls it, or, of a
@@ -30,7 +34,7 @@ class Step:
     settings: dict[str, Any]
     needs: tuple[str, ...]
     make: Maker
-    given: dict[str, str] = field(default_factory=dict)
+    given: Given = field(default_factory=dict)
     read_later: tuple[str, ...] = ("**/*",)
     together: bool = False
 
@@ -41,4 +45,5 @@ class Step:
 
     def origin(self, inputs: dict[str, str]) -> Origin:
         """What it is made from, given digests of what the steps it needs have left."""
-        return Origin(json.loads(json.dumps(self.settings)), self.given, self.code, inputs)
+        given = {name: digest if isinstance(digest, str) else digest() for name, digest in self.given.items()}
+        return Origin(json.loads(json.dumps(self.settings)), given, self.code, inputs)

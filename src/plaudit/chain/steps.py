@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from plaudit.chain.outlook import Approve, nothing_replaced
 from plaudit.chain.page import write_page
 from plaudit.chain.runner import Context, Reporter, run_chain
 from plaudit.chain.settings import leaves, located, picked
-from plaudit.chain.step import Maker, Step
+from plaudit.chain.step import Given, Maker, Step
 from plaudit.errors import RunError
 from plaudit.evaluate.concepts.error_rates import SHIPPED as RATES
 from plaudit.evaluate.concepts.vocabulary import SHIPPED as VOCABULARY
@@ -54,7 +54,7 @@ def run_recipe(
         raise RunError(f"stages.pairs.read_from lies in this run's own {folder / 'pairs'}; copy it to another folder")
     if source is not None:
         _check_source(source, folder)
-    run_chain(recipe, folder, needed_for(only, steps(recipe)), reporter, kind_of_run(recipe), approve, source)
+    run_chain(recipe, folder, needed_for(only, steps(recipe, folder)), reporter, kind_of_run(recipe), approve, source)
     return folder / only
 
 
@@ -81,9 +81,12 @@ def needed_for(name: str, chain: list[Step]) -> list[Step]:
     return [step for step in chain if step.name in wanted]
 
 
-def steps(recipe: Recipe) -> list[Step]:
-    """Every step that `recipe` asks for, each after those it needs."""
-    chain = _Chain(recipe)
+def steps(recipe: Recipe, folder: Path | None = None) -> list[Step]:
+    """Every step that `recipe` asks for, each after those it needs.
+
+    folder: of its run, which may know the digests of audio files that have not changed.
+    """
+    chain = _Chain(recipe, folder)
     found = [*chain.of_data(), *chain.of_training(), *chain.of_results()]
     return [*found, chain.report(found)]
 
@@ -91,8 +94,9 @@ def steps(recipe: Recipe) -> list[Step]:
 class _Chain:
     """The steps of one recipe, and what several of them are made from."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, folder: Path | None) -> None:
         self.recipe = recipe
+        self._audio = None if folder is None else folder / "corpus" / data.AUDIO
         self._leaves = leaves(recipe)
         self._synthetic = recipe.corpus.kind == "embedded"
         self._own_reward = ("reward",) if recipe.reward.kind == "train" else ()
@@ -110,13 +114,15 @@ class _Chain:
         }
 
     def of_data(self) -> list[Step]:
-        recipe, corpus = self.recipe, data.corpus_digests(self.recipe.corpus)
+        recipe = self.recipe
+        digest = cache(partial(data.corpus_digest, recipe.corpus, self._audio))
+        corpus: Given = {} if self._synthetic else {"corpus.folder": digest}
         source = self._settings("corpus", without=(*PATHS, "corpus.shard_size"))
         encoders = self._given("models.codec", "models.text_encoder")
         if recipe.corpus.kind == "shards":
             needed: tuple[str, ...] = ("shards",)
             found = [Step("shards", self._settings("corpus.kind", "corpus.seconds"), (), data.accept_shards,
-                          {**encoders, **corpus}, ("facts.json",))]  # fmt: skip
+                          encoders | corpus, ("facts.json",))]  # fmt: skip
         else:
             needed = ("corpus", "shards")
             encoded = source | self._settings("corpus.shard_size")
@@ -152,7 +158,7 @@ class _Chain:
 
         def add(
             name: str, section: Settings | None, make: Maker, needs: tuple[str, ...], more: dict[str, Any],
-            given: dict[str, str], read_later: tuple[str, ...] = MODEL_FILES, together: bool = True,
+            given: Given, read_later: tuple[str, ...] = MODEL_FILES, together: bool = True,
         ) -> None:  # fmt: skip
             if section is not None:
                 settings = self._settings(f"stages.{name}", without=PATHS) | more
@@ -164,7 +170,7 @@ class _Chain:
         add("expert_iteration", stages.expert_iteration, train.expert_iteration, makers, candidates, judged)
         add("cross_load", stages.cross_load, train.cross_loaded, (), {}, parts, together=False)
         if stages.pairs is not None:
-            read_from = {"stages.pairs.read_from": pairs.pairs_digest(stages.pairs)}
+            read_from: Given = {"stages.pairs.read_from": partial(pairs.pairs_digest, stages.pairs)}
             files = ("pairs.jsonl", "candidates.jsonl", *(f"shards/{pattern}" for pattern in SHARD_FILES))
             add("pairs", stages.pairs, pairs.make_pairs, makers, candidates, judged | read_from, files, together=False)
         add("crpo", stages.crpo, train.crpo, ("pairs",), precision, parts)
@@ -216,14 +222,14 @@ class _Chain:
     def _settings(self, *names: str, without: tuple[str, ...] = ()) -> dict[str, Any]:
         return picked(self._leaves, names, without)
 
-    def _given(self, *names: str) -> dict[str, str]:
+    def _given(self, *names: str) -> Given:
         return {name: self._digests[name] for name in names}
 
-    def _reward(self) -> dict[str, str]:
+    def _reward(self) -> Given:
         """The reward from outside the run, where it takes one."""
         return {} if self.recipe.reward.kind == "train" else self._given("reward.name")
 
-    def _everyone(self) -> dict[str, str]:
+    def _everyone(self) -> Given:
         """All models that clips are made and judged by."""
         models = (f"models.{name}" for name in type(self.recipe.models).model_fields)
         return self._given(*models, *(["probes", "vocabulary"] if self._synthetic else [])) | self._reward()

@@ -19,7 +19,10 @@ def show_forecast(recipe: Recipe, folder: Path, last: str, json: bool, source: P
     from plaudit.chain.needs import needs_of
     from plaudit.chain.plan import Plan, checked
     from plaudit.chain.settings import located
+    from plaudit.chain.steps import kind_of_run
+    from plaudit.runs import check_folder
 
+    check_folder(folder, kind_of_run(recipe))
     recipe = located(recipe)
     plan = checked(Plan(recipe))
     progress_console.print("measuring this machine", highlight=False)
@@ -50,12 +53,11 @@ def show_forecast(recipe: Recipe, folder: Path, last: str, json: bool, source: P
 
 def _rows(plan: Any, prices: Any, folder: Path, last: str, source: Path | None) -> list[dict[str, Any]]:
     from plaudit.chain.outlook import outlook
-    from plaudit.chain.steps import kind_of_run, needed_for, steps
-    from plaudit.runs import Run, check_folder
+    from plaudit.chain.steps import needed_for, steps
+    from plaudit.runs import Run
 
-    check_folder(folder, kind_of_run(plan.recipe))
-    works, rows = plan.works(), []
-    expected = outlook(needed_for(last, steps(plan.recipe)), Run(folder), None if source is None else Run(source))
+    works, rows, chain = plan.works(), [], needed_for(last, steps(plan.recipe, folder))
+    expected = outlook(chain, Run(folder), None if source is None else Run(source))
     for one in expected:
         work, done = works.get(one.step), one.state in ("done", "shared")
         priced = work is not None and not done

@@ -67,12 +67,15 @@ def run_recipe(
 
     On several GPUs: torchrun --nproc-per-node 8 -m plaudit run recipes/smoke.yaml
     """
+    from plaudit.errors import RunError
     from plaudit.recipe import load_recipe
 
     if recipe is None and source is None:
         raise typer.BadParameter("name a recipe, or a run with --from")
     if source is not None and output is None:
         raise typer.BadParameter("--from needs -o: the new run's folder")
+    if recipe is None and source is not None and not (source / "recipe.yaml").is_file():
+        raise RunError(f"{source} is not a run folder; give --from a folder that `plaudit run` made")
     settings = load_recipe(recipe or str(source / "recipe.yaml"), changes)  # type: ignore[operator]
     folder, last = output or Path("runs") / settings.name, only or "report"
     if dry_run:

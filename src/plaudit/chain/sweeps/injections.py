@@ -15,7 +15,7 @@ from plaudit.chain.outlook import Approve, nothing_replaced
 from plaudit.chain.results import panel_of
 from plaudit.chain.runner import Context, Reporter, run_chain
 from plaudit.chain.settings import leaves, located, picked
-from plaudit.chain.step import Step
+from plaudit.chain.step import Given, Step
 from plaudit.chain.steps import needed_for, steps
 from plaudit.chain.sweeps.cells import Cell, Progress, Trial, check_cell, fill_cells, read_cell
 from plaudit.chain.sweeps.score import takes_score
@@ -121,12 +121,12 @@ def sweep_recipe(
     """
     check_injections(injections)
     recipe = located(recipe)
-    chain: dict[str, Step] = {step.name: step for step in needed_for("reference", steps(recipe))}
+    chain: dict[str, Step] = {step.name: step for step in needed_for("reference", steps(recipe, folder))}
     trained: list[str] = []
     judges: tuple[str, ...] = ()
-    given: dict[str, str] = {}
+    given: Given = {}
     for injection in injections:
-        own = steps(_under(recipe, injection))
+        own = steps(_under(recipe, injection), folder)
         *data, sft = needed_for("sft", own)
         step = _renamed(sft, _under(recipe, injection), injection)
         scores = next(one for one in own if one.name == "scores-sft")
