@@ -25,12 +25,9 @@ def is_table(file: Path) -> bool:
 
 
 def _delimiter(table: Path, text: str) -> str:
-    """What separates the values: as the suffix says, but a header without commas tells of tabs and semicolons."""
-    header = text.lstrip("\ufeff\r\n ").split("\n", 1)[0]
-    if table.suffix.lower() not in (".tsv", ".tab") and "," in header:
-        return ","
-    found = [one for one in ("\t", ";") if one in header]
-    return found[0] if found else _TABLES.get(table.suffix.lower(), ",")
+    """What separates the values: as the suffix says, but a header with tabs and without commas says tabs."""
+    header = text.lstrip("\r\n ").split("\n", 1)[0]
+    return "\t" if "\t" in header and "," not in header else _TABLES.get(table.suffix.lower(), ",")
 
 
 def table_rows(table: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
