@@ -145,8 +145,8 @@ def accept_shards(context: Context, folder: Path) -> None:
 def corpus_digest(settings: CorpusSettings, audio: Path | None = None) -> str:
     """A hash of what the clips of a corpus are, wherever they lie: captions, rewards, splits, and audio by content.
 
-    audio: the digests of an earlier look at them; files of the same size and time of change are not read again. "none" where
-    the table or the shard set is missing or malformed.
+    audio: the digests of an earlier look at them; files of the same size and time of change are not read again. "none"
+    where the table or the shard set is missing or malformed.
     """
     if settings.kind == "shards":
         return shards_digest(settings)
