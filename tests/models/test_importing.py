@@ -13,6 +13,7 @@ import torch
 from plaudit import hub
 from plaudit.backbone.published import from_published
 from plaudit.errors import ModelError
+from plaudit.models.fetch import fetch_folder
 from plaudit.models.importing import Choices, files_in, import_release, injection_called
 from plaudit.models.inspecting import inspect_folder
 from plaudit.models.registry import RELEASES, Release, find
@@ -120,6 +121,19 @@ def test_what_fails_leaves_the_old_folder_and_nothing_else(tmp_path: Path, home:
         import_release(release, files, home / release.id)
     assert (home / release.id / "model.safetensors").read_bytes() == before
     assert [path.name for path in home.iterdir()] == [release.id]
+
+
+@pytest.mark.parametrize("mine", ["notes.txt", "config.json", "weights/model.safetensors"])
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, home: Path, mine: str) -> None:
+    release = without_digests("codec-44k")
+    files = files_in(released_codec(tmp_path / "released"), release)
+    place = tmp_path / "out"
+    (place / mine).parent.mkdir(parents=True)
+    (place / mine).write_text('{"model_type": "mine"}')
+    for make in (lambda: import_release(release, files, place), lambda: fetch_folder("me/model", place)):
+        with pytest.raises(ModelError, match="holds files and is no model folder of plaudit's; choose another folder"):
+            make()
+    assert [str(p.relative_to(place)) for p in place.rglob("*") if p.is_file()] == [mine]
 
 
 def test_a_file_that_is_not_the_released_one_is_refused(tmp_path: Path, home: Path) -> None:

@@ -15,7 +15,7 @@ from filelock import FileLock
 from huggingface_hub import constants, hf_hub_download, snapshot_download
 from huggingface_hub import errors as hub_errors
 
-from plaudit.assets import models_home
+from plaudit.assets import models_home, read_json
 from plaudit.errors import ModelError, is_no_room
 from plaudit.models.registry import RELEASES, Release, ReleasedFile
 from plaudit.released import digest
@@ -76,6 +76,19 @@ def from_hub(file: ReleasedFile, release: Release, cache: Path | None) -> Path:
     return path
 
 
+def check_replaceable(folder: Path) -> None:
+    """ModelError where a folder holds files but is no model folder: a new model would take their place."""
+    if folder.is_dir() and any(folder.iterdir()):
+        try:
+            config = read_json(folder / "config.json")
+        except ModelError:
+            config = None
+        if not isinstance(config, dict) or "made" not in config:
+            raise ModelError(f"{folder} holds files and is no model folder of plaudit's; choose another folder with -o")
+    elif os.path.lexists(folder) and not folder.is_dir():
+        raise ModelError(f"{folder} is not a folder; choose another with -o")
+
+
 def whole(folder: Path, file: ReleasedFile, where: str) -> Path:
     """The folder of files that fit the file's pattern; ModelError where none is there."""
     if not any(file.fits(str(path.relative_to(folder))) for path in folder.rglob("*")):
@@ -89,6 +102,7 @@ def fetch_folder(repo: str, folder: Path, revision: str = "main") -> None:
     Taken are its configuration, weights, tokenizer and card; nothing in it is run. ModelError in one line where it is
     not there, is no model folder of ours, or cannot be fetched.
     """
+    check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     coming = folder.with_name(f".{folder.name}.coming")
     with _alone(coming), hub_answers(repo, repo, repo, revision):

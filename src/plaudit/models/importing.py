@@ -16,6 +16,7 @@ from plaudit.codec.mel import MEL_16K
 from plaudit.codec.mel_codec_folder import ReleasedCodec, released_codec, save_mel_codec
 from plaudit.errors import ModelError
 from plaudit.generate.model import ModelConfig
+from plaudit.models.fetch import check_replaceable
 from plaudit.models.registry import FETCHED_ONLY, Release
 from plaudit.released import digest, read_released, unwrap
 from plaudit.reward.published import head_from_published
@@ -77,6 +78,7 @@ def import_release(
     """
     if release.kind == FETCHED_ONLY:
         raise ModelError(f"no model folder is made of {release.id}; its files are used as they are")
+    check_replaceable(folder)
     choices = choices or Choices()
     if missing := [file.name for file in release.files if file.name not in files]:
         raise ModelError(f"{release.id} needs {', '.join(missing)} as well")
