@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 import yaml
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import Field
 
 from plaudit.errors import RecipeError
@@ -19,6 +16,7 @@ from plaudit.generate.settings import GenerationSettings
 from plaudit.plain_yaml import read_yaml
 from plaudit.recipe import Recipe, load_recipe
 from plaudit.settings import Settings, validated, with_changes
+from tests.mutations import Change, mutated, mutations
 
 TEXTS = [
     *("2024", "007", "0x1F", "1_000", "1e3", "1.50", ".5", "-0", "1:30", "2024-05-01", "2024-99-99"),
@@ -168,49 +166,10 @@ def test_a_recipe_that_may_not_be_read_or_has_no_name_is_one_line(tmp_path: Path
             load_recipe(wrong)
 
 
-WRONG: list[Any] = [
-    *(None, True, False, 0, -1, 1, 2**70, 1.5, math.inf, math.nan, 1e39, "", "x", "007", "no", [], {}, [None]),
-    *({"a": 1}, [[]], {"steps": "x"}, [1, "x"], {"": {}}, 10**400, "\ud800", b"bytes", {1: 2}),
-]
-
-
-@st.composite
-def mutations(draw: st.DrawFn) -> list[tuple[list[float], int, Any]]:
-    """Where (as fractions of what is there), how (replace, remove, add) and by what a tree is changed."""
-    place = st.lists(st.floats(0, 0.999), min_size=1, max_size=5)
-    return draw(st.lists(st.tuples(place, st.integers(0, 2), st.sampled_from(WRONG)), min_size=1, max_size=3))
-
-
-def mutated(tree: dict[str, Any], changes: list[tuple[list[float], int, Any]]) -> dict[str, Any]:
-    """A copy of the tree after the changes."""
-    found = copy.deepcopy(tree)
-    for path, kind, value in changes:
-        place: Any = found
-        for depth, share in enumerate(path):
-            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
-            if not keys:
-                break
-            key = keys[int(share * len(keys))]
-            inner = place[key]
-            if depth + 1 < len(path) and isinstance(inner, (dict, list)) and inner:
-                place = inner
-                continue
-            if kind == 0:
-                place[key] = copy.deepcopy(value)
-            elif kind == 1:
-                del place[key]
-            elif isinstance(place, dict):
-                place[str(value)] = copy.deepcopy(value)
-            else:
-                place.append(copy.deepcopy(value))
-            break
-    return found
-
-
 @pytest.mark.parametrize("name", ["demo", "smoke", "folder", "nft", "lora"])
 @settings(max_examples=300, deadline=None)
 @given(changes=mutations())
-def test_any_recipe_is_settings_or_an_error_of_one_line(name: str, changes: list[tuple[list[float], int, Any]]) -> None:
+def test_any_recipe_is_settings_or_an_error_of_one_line(name: str, changes: list[Change]) -> None:
     recipe = load_recipe("smoke" if name == "folder" else name)
     values = mutated(recipe.model_dump(mode="json"), changes)
     try:
@@ -222,7 +181,7 @@ def test_any_recipe_is_settings_or_an_error_of_one_line(name: str, changes: list
 @settings(max_examples=300, deadline=None)
 @given(changes=mutations())
 def test_any_recipe_file_is_settings_or_an_error_of_one_line(
-    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[list[float], int, Any]]
+    tmp_path_factory: pytest.TempPathFactory, changes: list[Change]
 ) -> None:
     values = mutated(load_recipe("smoke").model_dump(mode="json"), changes)
     path = tmp_path_factory.mktemp("recipes") / "recipe.yaml"

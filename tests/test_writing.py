@@ -221,6 +221,25 @@ def test_a_folder_is_replaced_whole_and_its_link_stays(tmp_path: Path, umask: No
     assert sorted(os.listdir(tmp_path)) == ["link", "there"]
 
 
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "old").write_text("old")
+    real = os.replace
+
+    def not_the_draft(source: Path, target: Path) -> None:
+        if Path(target).name == "there" and not Path(source).name.endswith(".before"):
+            raise OSError(errno.EIO, "no")
+        real(source, target)
+
+    monkeypatch.setattr(writing.os, "replace", not_the_draft)
+    with pytest.raises(OSError), replacing_folder(tmp_path / "there") as draft:
+        (draft / "new").write_text("new")
+    assert os.listdir(tmp_path) == ["there"] and os.listdir(tmp_path / "there") == ["old"]
+    with pytest.raises(NotADirectoryError), replacing_folder(tmp_path / "there" / "old"):
+        pass
+    assert (tmp_path / "there" / "old").read_text() == "old"
+
+
 def test_folders_are_copied_without_their_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "c").write_text("c")

@@ -77,7 +77,7 @@ def to_json(value: Any, indent: int | None = None, ascii: bool = False) -> str:
     try:
         text = json.dumps(value, indent=indent, ensure_ascii=ascii, allow_nan=False)
     except ValueError:
-        value = _finite(value)
+        value = finite(value)
         text = json.dumps(value, indent=indent, ensure_ascii=ascii, allow_nan=False)
     return text if is_utf8(text) else json.dumps(value, indent=indent)
 
@@ -214,19 +214,26 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
     own = module.state_dict()
     missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or unexpected:
-        raise ModelError(f"{source} does not fit {type(module).__name__}: missing {missing}, unexpected {unexpected}")
+        differing = f"missing {_beginning(missing)}, unexpected {_beginning(unexpected)}"
+        raise ModelError(f"{source} does not fit {type(module).__name__}: {differing}")
     shapes = {name: (tuple(tensors[name].shape), tuple(own[name].shape)) for name in own}
     wrong = [f"{name} {theirs} for {ours}" for name, (theirs, ours) in shapes.items() if theirs != ours]
     if wrong:
-        raise ModelError(f"{source} does not fit {type(module).__name__}: shapes differ: {', '.join(wrong)}")
+        differing = ", ".join(_beginning(wrong))
+        raise ModelError(f"{source} does not fit {type(module).__name__}: shapes differ: {differing}")
     built_empty = any(t.is_meta for t in own.values())
     module.load_state_dict({name: t.to(own[name].dtype) for name, t in tensors.items()}, assign=built_empty)
 
 
-def _finite(value: Any) -> Any:
+def _beginning(names: list[str]) -> list[str]:
+    """The first few names: those of another model may be hundreds."""
+    return names if len(names) <= LISTED else [*names[:LISTED], f"and {len(names) - LISTED} more"]
+
+
+def finite(value: Any) -> Any:
     """The value with None for every number that JSON can't hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(_finite(key)) if isinstance(key, float) else key: _finite(one) for key, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, (list, tuple)) else value
+        return {str(finite(key)) if isinstance(key, float) else key: finite(one) for key, one in value.items()}
+    return [finite(one) for one in value] if isinstance(value, (list, tuple)) else value

@@ -17,6 +17,7 @@ from plaudit.audio import check_finite
 from plaudit.errors import AudioError
 from plaudit.settings import Settings
 from plaudit.sidecars import read_sidecar
+from plaudit.writing import is_utf8
 
 Container = Literal["wav", "flac", "mp3", "ogg"]
 
@@ -108,7 +109,7 @@ def decode_audio(encoded: bytes) -> np.ndarray:
 def read_tags(path: Path) -> dict[str, Any]:
     """The tags that `encode_audio` wrote into a file; {} where there are none. AudioError where it is no audio."""
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(path if is_utf8(str(path)) else os.fsencode(path)) as file:
             found = json.loads(file.comment)
     except soundfile.SoundFileError as error:
         raise AudioError(f"{path} cannot be read ({error}); check the file") from None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
@@ -32,7 +33,7 @@ from plaudit.codec.embedded import load_embedded_codec
 from plaudit.encoders.embedded_clap import load_embedded_clap
 from plaudit.encoders.embedded_text import load_embedded_text_encoder
 from plaudit.encoders.statistics import load_statistics
-from plaudit.errors import ModelError
+from plaudit.errors import ModelError, PlauditError
 from plaudit.generate.model import TextToMusic, read_model_config
 from plaudit.models.registry import FETCHED_ONLY, RELEASES
 from plaudit.reward.kinds import (
@@ -154,7 +155,8 @@ def load_reward_model(name: str) -> Reward:
         return load_installed(installed[name])
     folder = REWARDS[name] if name in REWARDS else found_folder(name, [*REWARDS, *installed])
     sources = Sources(lambda n: build(CLAPS, n), lambda n: build(AUDIO_EMBEDDERS, n), load_reward_model)
-    return read_reward(folder, sources)
+    with _damage_in(folder):
+        return read_reward(folder, sources)
 
 
 def load_tunejury(name: str) -> TuneJury:
@@ -184,10 +186,23 @@ def build(shelf: Shelf, name: str) -> Any:
     folder = found_folder(name, [*shelf.named, *installed])
     config = read_json(folder / "config.json")
     kind = config.get("kind") if isinstance(config, dict) else None
-    if kind not in shelf.kinds:
+    if not isinstance(kind, str) or kind not in shelf.kinds:
         wanted = ", ".join(sorted(shelf.kinds)) or "one of the known names"
         raise ModelError(f"{folder} is of kind {kind!r}; wanted here is {wanted}")
-    return resolve_name(shelf.kinds[kind])(folder)
+    with _damage_in(folder):
+        return resolve_name(shelf.kinds[kind])(folder)
+
+
+@contextmanager
+def _damage_in(folder: Path) -> Iterator[None]:
+    """Whatever a damaged or foreign model folder makes its reader raise, as a ModelError that names the folder."""
+    try:
+        yield
+    except (PlauditError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ModelError(f"{folder} cannot be loaded ({reason}); its config.json does not fit its weights") from error
 
 
 def is_published(shelf: Shelf, name: str) -> bool:

@@ -259,7 +259,8 @@ def opened(folder: Path, kind: str) -> Iterator[Run]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK)
-        lock.acquire(timeout=0)
+        with suppress(NotImplementedError):  # a file system without locks
+            lock.acquire(timeout=0)
     except Timeout:
         holder = _holder(folder)
         raise RunError(f"{folder} is in use by {holder}; wait for it, or give this run another --output") from None

@@ -42,7 +42,7 @@ def create_file(path: Path, data: bytes | str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = _new_file(path.parent, path.name)
         partial.write_bytes(content)
-        _sync(partial)
+        sync(partial)
         try:
             os.link(partial, path)
         except OSError as error:
@@ -108,26 +108,14 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         place = _resolved(path)
-        kind = None if isinstance(place, int) else _mode(place)
-        if kind is not None and stat.S_ISDIR(kind):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        partial = None
-        if not isinstance(place, int) and (kind is None or stat.S_ISREG(kind)):
-            partial = _beside(Path(place), kind)
+        partial = _beside(place) if isinstance(place, str) else None
     except OSError as error:
         raise _about(path, error) from None
     own = partial if partial is not None else _new_file(Path(tempfile.gettempdir()), path.name)
     try:
         yield own
-        if partial is not None and not isinstance(place, int):
-            _sync(partial)
-            try:
-                os.replace(partial, place)
-                return
-            except OSError as error:
-                if error.errno not in _NOT_BESIDE:
-                    raise
-        _pour(own, place)
+        if partial is None or not _replaced(partial, str(place)):
+            _pour(own, place)
     except OSError as error:
         raise _about(path, error) from None
     finally:
@@ -195,11 +183,19 @@ def _mode(place: str) -> int | None:
         return None
 
 
-def _beside(place: Path, mode: int | None) -> Path | None:
-    """A new file in the same folder, or None where the folder takes none but the file that is there can be written."""
-    place.parent.mkdir(parents=True, exist_ok=True)
+def _beside(place: str) -> Path | None:
+    """A new file in the folder of a regular file, or one that is not there yet; None where `place` is written into.
+
+    That is what is not regular, and a file that can be written in a folder that takes no others.
+    """
+    target, mode = Path(place), _mode(place)
+    if mode is not None and stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if mode is not None and not stat.S_ISREG(mode):
+        return None
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        partial = _new_file(place.parent, place.name)
+        partial = _new_file(target.parent, target.name)
     except OSError as error:
         if mode is None or error.errno not in _NOT_BESIDE or not os.access(place, os.W_OK):
             raise
@@ -207,6 +203,18 @@ def _beside(place: Path, mode: int | None) -> Path | None:
     if mode is not None:
         keep_mode(partial, mode)
     return partial
+
+
+def _replaced(partial: Path, place: str) -> bool:
+    """Put the finished file in its place; False where the file system can't and its content must be written there."""
+    sync(partial)
+    try:
+        os.replace(partial, place)
+    except OSError as error:
+        if error.errno not in _NOT_BESIDE:
+            raise
+        return False
+    return True
 
 
 def _new_file(folder: Path, name: str) -> Path:
@@ -231,7 +239,7 @@ def _pour(source: Path, place: str | int) -> None:
         shutil.copyfileobj(content, target)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Have a file's content on the disk, where the file system knows how."""
     with path.open("rb+") as file:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plaudit.audio import write_wav
+from plaudit.audio import audio_seconds, write_wav
 from plaudit.corpus.folder import FolderCorpus
+from plaudit.corpus.listing import list_folder
 from plaudit.corpus.manifest import SPLITS, split_of
 from plaudit.errors import AudioError, CorpusError
 
@@ -139,3 +141,18 @@ def test_real_clips() -> None:
     assert len(entries) == 80 and all(entry.reward is not None for entry in entries)
     (wave,), rate = found.load([entries[0]], 60.0)
     assert rate == 44100 and len(wave) == 441000
+
+
+def test_a_name_that_no_system_takes_costs_its_own_row_alone(tmp_path: Path) -> None:
+    wave = np.sin(np.arange(16000) / 10).astype(np.float32)
+    write_wav(tmp_path / unicodedata.normalize("NFD", "größe.wav"), wave, 16000)
+    names = [unicodedata.normalize("NFC", "größe.wav"), "x" * 300 + ".wav", "é" * 300 + ".wav", "a/" * 3000 + "b.wav"]
+    found = corpus(tmp_path, "file,caption\n" + "".join(f"{name},x\n" for name in names))
+    good, *bad = found.entries()
+    assert found.load([good], 1.0)[1] == 16000
+    for entry in bad:
+        with pytest.raises(AudioError, match="cannot be read"):
+            found.load([entry], 1.0)
+        with pytest.raises(AudioError, match="cannot be read"):
+            audio_seconds(entry.path)
+    assert list_folder(found).notes == []

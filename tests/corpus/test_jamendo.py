@@ -71,6 +71,7 @@ def test_repeated_captions_count_once_and_contradictions_are_refused(tmp_path: P
         ([{"path": "14/214.mp3", "caption": "x"}, {"path": "15/3.mp3"}], "item 2"),
         (of(("214.mp3", "no folder")), "item 1"),
         ([{"path": None, "caption": "x"}], "item 1"),
+        (of(("14/214.mp3", "\ud83d")), "half of a character"),
     ],
 )
 def test_malformed_captions_are_one_line(tmp_path: Path, content: Any, reason: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,17 @@ def test_two_files_of_one_id_and_prompts_beside_a_table_are_refused(folder: Path
     (tmp_path / "none").mkdir()
     with pytest.raises(PlauditError, match="no audio"):
         asked_clips(tmp_path / "none", None)
+
+
+def test_ids_are_found_in_either_spelling(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / unicodedata.normalize("NFD", "größe.wav")).touch()
+    prompts = tmp_path / "prompts.csv"
+    for column, name in (("id", "größe"), ("file", "größe.wav")):
+        prompts.write_text(unicodedata.normalize("NFC", f"{column},prompt\n{name},x\n"), encoding="utf-8")
+        (found,), notes = asked_clips(tmp_path / "clips", prompts)
+        assert found.file is not None and found.error is None and notes == []
+    table = tmp_path / "prompts.tsv"
+    table.write_text(unicodedata.normalize("NFC", "id\tprompt\ngröße\tslow, sad\n"), encoding="utf-8")
+    (found,), _ = asked_clips(tmp_path / "clips", table)
+    assert found.prompt == "slow, sad" and found.error is None

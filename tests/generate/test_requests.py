@@ -45,11 +45,10 @@ def test_prompts_come_one_a_line_or_from_a_column(tmp_path: Path) -> None:
         ("p.tsv", 'id\tprompt\n1\t"slow, sad" piano\n2\tfast; drums\n'),
         ("p.txt", '\ufeffid\tcaption\r\n1\t"slow, sad" piano\r\n2\tfast; drums\r\n'),
         ("p.csv", "id\tprompt\n1\tslow, sad piano\n2\tfast; drums\n"),
-        ("p.csv", 'id;prompt\n1;"slow, sad piano"\n2;"fast; drums"\n'),
         ("p.csv", 'prompt\n"slow, sad piano"\nfast; drums\n'),
     ],
 )
-def test_tables_may_be_separated_by_tabs_or_semicolons(tmp_path: Path, name: str, text: str) -> None:
+def test_tables_may_be_separated_by_tabs(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text.replace('"slow, sad" piano', "slow, sad piano"))
     assert prompts_in(tmp_path / name) == ["slow, sad piano", "fast; drums"]
 

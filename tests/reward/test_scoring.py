@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from plaudit.errors import AudioError, ModelError
 from plaudit.reward.cache import ScoreCache, score_key
 from plaudit.reward.recording import Recording, RecordingReward, View
 from plaudit.reward.scorer import TuneJury
-from plaudit.reward.scoring import Clip, score_clips
+from plaudit.reward.scoring import AHEAD_SECONDS, Clip, score_clips
 from plaudit.types import Reward
 from tests.reward.listeners import clip
 from tests.reward.test_scorer import a_jury
@@ -233,7 +235,7 @@ SLOW = """
 import sys, time
 from pathlib import Path
 from plaudit.reward.cache import ScoreCache
-from plaudit.reward.scoring import Clip, score_clips
+from plaudit.reward.scoring import AHEAD_SECONDS, Clip, score_clips
 from tests.reward.test_scoring import counting, refuse
 class Slow(type(counting())):
     def score_recordings(self, recordings, prompts):
@@ -266,3 +268,38 @@ def test_scoring_that_was_killed_goes_on_from_what_it_had(tmp_path: Path) -> Non
     rows = score_clips(clips, jury, cache)
     assert jury.judged == 40 - kept
     assert [row.score for row in rows] == pytest.approx(one_by_one(clips, a_jury()), abs=1e-5)
+
+
+def test_the_audio_that_is_held_depends_on_no_number_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive, most, lock = 0.0, 0.0, threading.Lock()
+
+    class Counted(Recording):
+        def __init__(self, wave: torch.Tensor, rate: int, name: str) -> None:
+            nonlocal alive, most
+            super().__init__(wave, rate, name)
+            with lock:
+                alive += self.seconds
+                most = max(most, alive)
+            weakref.finalize(self, freed, self.seconds)
+
+    def freed(seconds: float) -> None:
+        nonlocal alive
+        with lock:
+            alive -= seconds
+
+    class Slow:
+        views, identity = (View(2000),), "slow"
+
+        def score(self, waves: Sequence[torch.Tensor], rate: int, prompts: Sequence[str]) -> torch.Tensor:
+            raise AssertionError("recordings can be scored")
+
+        def score_recordings(self, recordings: Sequence[Recording], prompts: Sequence[str]) -> torch.Tensor:
+            time.sleep(0.01)
+            return torch.tensor([recording.heard(View(2000)).std() for recording in recordings])
+
+    monkeypatch.setattr("plaudit.reward.scoring.Recording", Counted)
+    clips = [Clip(write(tmp_path / f"{n}.wav", 200 + n, 1000, seed=n)) for n in range(24)]
+    rows = score_clips(clips, Slow())  # type: ignore[arg-type]
+    assert all(row.error is None for row in rows)
+    workers = torch.get_num_threads()
+    assert alive == 0 and most <= AHEAD_SECONDS + 224 * (3 * workers + 2) < 24 * 200

@@ -7,11 +7,16 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from plaudit.errors import ModelError
+from plaudit.settings import shortened
 
 Injection = Literal["none", "global_adaln", "input_add", "score_token", "cross_attention", "film"]
 """Where the score embedding enters the network; see `plaudit.backbone.score`."""
 
 INJECTIONS: tuple[Injection, ...] = get_args(Injection)
+
+
+MOST_WIDTH, MOST_BLOCKS = 65_536, 256
+"""Bounds of sizes (ours): ten times and more what has been published; what is larger is no network but damage."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,13 @@ class BackboneConfig:
             value = getattr(self, field.name)
             if field.name == "injection":
                 continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < (field.name != "fused_depth"):
-                raise ModelError(f"backbone: {field.name} must be a positive whole number, not {value!r}")
+            least, most = int(field.name != "fused_depth"), MOST_BLOCKS if "depth" in field.name else MOST_WIDTH
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+                given = shortened(repr(value))
+                raise ModelError(f"backbone: {field.name} must be a whole number from {least} to {most}, not {given}")
         if self.injection not in INJECTIONS:
-            raise ModelError(f"backbone: injection {self.injection!r} is none of {', '.join(INJECTIONS)}")
+            given = shortened(repr(self.injection))
+            raise ModelError(f"backbone: injection {given} is none of {', '.join(INJECTIONS)}")
         if self.fused_depth >= self.depth:
             raise ModelError(f"backbone: fused_depth {self.fused_depth} must be below depth {self.depth}")
         if self.hidden_dim % (2 * self.num_heads):

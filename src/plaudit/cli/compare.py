@@ -111,9 +111,7 @@ def _margins(told: list[str]) -> dict[str, float]:
         except ValueError:
             found[name] = math.nan
         if not name or not 0 <= found[name] < math.inf:
-            raise typer.BadParameter(
-                f"--margin {one}: say METRIC=SIZE with a size of 0 or more, e.g. --margin reward=0.05"
-            )
+            raise typer.BadParameter(f"--margin {one}: say METRIC=SIZE, a size from 0, e.g. --margin reward=0.05")
     return found
 
 

@@ -114,8 +114,9 @@ def lossless_streams() -> None:
         sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape")
 
 
-def _lossless(error: UnicodeError) -> tuple[bytes, int]:
-    assert isinstance(error, UnicodeEncodeError)
+def _lossless(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):  # a stream that is read back gives the bytes as it took them
+        return codecs.lookup_error("surrogateescape")(error)
     found = b""
     for letter in error.object[error.start : error.end]:
         code = ord(letter)

@@ -80,7 +80,10 @@ def generate(
     seconds: Annotated[
         float | None,
         typer.Option(
-            min=0.1, help="Length of a clip; longer than the model's own is made in windows.", rich_help_panel=SAMPLING
+            min=0.1,
+            max=3600,
+            help="Length of a clip; longer than the model's own is made in windows.",
+            rich_help_panel=SAMPLING,
         ),
     ] = None,
     loop: Annotated[

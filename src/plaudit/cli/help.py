@@ -10,8 +10,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-TYPES = {"int": "INTEGER", "float": "NUMBER", "FLOAT": "NUMBER", "str": "TEXT", "path": "PATH", "file": "PATH"}
-"""How help calls the types of values."""
+TYPES = {"int": "INTEGER", "integer": "INTEGER", "float": "NUMBER", "str": "TEXT", "path": "PATH", "file": "PATH"}
+"""How help calls the types of values, by the last word of what Typer calls them."""
 
 
 class App(typer.Typer):
@@ -104,7 +104,7 @@ def _plain(record_of: Callable[[Any], tuple[str, str] | None]) -> Callable[[Any]
         if found is None:
             return None
         left, right = found
-        left = re.sub(r"<(?:list\[)?(\w+)(?: range)?\]?>|\b(FLOAT|INTEGER)(?: RANGE)?\b", _type, left)
+        left = re.sub(r"<(?:list\[)?([\w.]+)(?: range)?\]?>|\b(FLOAT|INTEGER)(?: RANGE)?\b", _type, left)
         right = re.sub(r"\bx>=([-\d.e+]+)", r"at least \1", right)
         right = re.sub(r"([-\d.e+]+)<=x<=([-\d.e+]+)", r"from \1 to \2", right)
         return left, re.sub(r"\bx<=([-\d.e+]+)", r"at most \1", right)
@@ -113,5 +113,5 @@ def _plain(record_of: Callable[[Any], tuple[str, str] | None]) -> Callable[[Any]
 
 
 def _type(match: re.Match[str]) -> str:
-    name = match[1] or match[2]
-    return TYPES.get(name, name if match[2] else match[0])
+    name = (match[1] or match[2]).rpartition(".")[2].lower()
+    return TYPES.get(name, match[0])

@@ -214,10 +214,10 @@ def _prepare(listing: Listing, options: Options, source: dict[str, str], clips_p
 def _settings(options: Options, clips_per_track: int) -> dict[str, Any]:
     """Options that every shard depends on."""
     names = ("seconds", "place", "codec", "text_encoder", "shard_size", "batch", "separate")
-    found = {name: getattr(options, name) for name in names} | {"clips_per_track": clips_per_track}
+    values = {name: getattr(options, name) for name in names} | {"clips_per_track": clips_per_track}
     if options.separate:
-        found["separator"] = options.separator
-    return {f"--{name.replace('_', '-')}": value for name, value in found.items()}
+        values["separator"] = options.separator
+    return {f"--{name.replace('_', '-')}": value for name, value in values.items()}
 
 
 def _encode(

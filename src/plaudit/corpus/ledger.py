@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -178,7 +178,8 @@ def sole_writer(
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK)
         try:
-            lock.acquire(timeout=0)
+            with suppress(NotImplementedError):  # a file system without locks
+                lock.acquire(timeout=0)
         except Timeout:
             raise CorpusError(f"{folder} is being written by another process; wait for it to end") from None
     try:

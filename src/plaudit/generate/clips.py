@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plaudit.assets import to_json, write_json
+from plaudit.assets import finite, to_json, write_json
 from plaudit.audio import encode_wav, write_file
 from plaudit.encoders.unread import unread
 from plaudit.errors import AudioError, PromptError
@@ -153,7 +153,7 @@ def clip_facts(
         "second_model": model.second.config.made if model.second else None,
         "weights": [model.weights_digest(), *([model.second.weights_digest()] if model.second else [])],
     }
-    plain = json.loads(json.dumps(shared))
+    plain = finite(json.loads(json.dumps(shared)))  # as it is read back, or the clip would be made again for ever
     return [{"prompt": request.prompt, "seed": request.seed, **plain} for request in requests]
 
 

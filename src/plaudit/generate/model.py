@@ -7,11 +7,11 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
+from pydantic import Field
 from torch import Tensor, nn
 
 from plaudit.assets import read_json, save_module
@@ -19,11 +19,12 @@ from plaudit.backbone.config import BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.codec.chunks import decode_piece
 from plaudit.encoders.unread import unread
-from plaudit.errors import ModelError, PromptError
+from plaudit.errors import ModelError, PromptError, RecipeError
 from plaudit.generate.execution import Execution
 from plaudit.generate.pieces import Plan, piece_frames, plan_piece
 from plaudit.generate.ready import Sampler, make_ready
 from plaudit.generate.settings import SamplingSettings
+from plaudit.settings import Seconds, Settings, validated
 from plaudit.types import Codec, TextEncoder, TextFeatures
 
 Progress = Callable[[int, int], None]
@@ -204,12 +205,27 @@ def read_model_config(folder: Path) -> ModelConfig:
     values = read_json(path)
     if not isinstance(values, dict):
         raise ModelError(f"{path} does not describe a text-to-music model; check the folder name")
-    expected = {"backbone", "codec", "text_encoder", "seconds", "licence", "made", "sampling"}
-    if values.keys() != expected:
-        differing = ", ".join(sorted(values.keys() ^ expected))
+    if values.keys() != _ModelFile.model_fields.keys():
+        differing = ", ".join(sorted(values.keys() ^ _ModelFile.model_fields.keys()))
         raise ModelError(f"{path} does not describe a text-to-music model: {differing} missing or unknown")
     try:
-        sampling = SamplingSettings.model_validate(values["sampling"])
-    except ValidationError as error:
-        raise ModelError(f"{path}: sampling settings do not fit: {error.errors()[0]['msg']}") from None
-    return ModelConfig(**values | {"backbone": BackboneConfig.from_dict(values["backbone"]), "sampling": sampling})
+        told = validated(_ModelFile, values, str(path))
+        backbone = BackboneConfig.from_dict(told.backbone)
+    except RecipeError as error:
+        raise ModelError(str(error)) from None
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+    rest = {name: getattr(told, name) for name in _ModelFile.model_fields if name != "backbone"}
+    return ModelConfig(backbone=backbone, **rest)
+
+
+class _ModelFile(Settings):
+    """The entries of a model folder's config.json."""
+
+    backbone: dict[str, Any]
+    codec: Annotated[str, Field(min_length=1)]
+    text_encoder: Annotated[str, Field(min_length=1)]
+    seconds: Seconds
+    licence: str
+    made: dict[str, Any]
+    sampling: SamplingSettings

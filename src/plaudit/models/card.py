@@ -9,6 +9,7 @@ from typing import Any
 from plaudit import __version__
 from plaudit.assets import read_json
 from plaudit.errors import ModelError
+from plaudit.generate.model import read_model_config
 from plaudit.hub import SHIPPED, model_folder
 from plaudit.models.inspecting import TEXT_TO_MUSIC, flattened, inspect_folder, parts_of
 from plaudit.models.registry import forbids_commerce
@@ -31,12 +32,14 @@ def model_card(folder: Path, report: Path | None = None) -> str:
     report.json, takes the place of the run's own. ModelError where the folder is no model or the report no report.
     """
     found = inspect_folder(folder)
+    if found["kind"] == TEXT_TO_MUSIC:
+        found["config"] = read_model_config(folder).to_dict()
     chain = licence_chain(folder)
     own = found["licence"]
     sections = [
         _front_matter(found),
         f"# {_title(found)}\n\n{_description(found)}",
-        *_of_the_run(folder, found["made"].get("stage"), report),
+        *_of_the_run(folder, str(found["made"].get("stage")), report),
         "## Licences\n\n" + _table(("part", "model", "licence"), chain) + _whole(own, [row[2] for row in chain]),
         "## How it was made\n\n" + ("\n".join(f"- {k}: {v}" for k, v in flattened(found["made"])) or "Not stated."),
         _use(found),
@@ -78,7 +81,7 @@ def _front_matter(found: dict[str, Any]) -> str:
 def _title(found: dict[str, Any]) -> str:
     made = found["made"]
     if "recipe" in made:
-        return f"{made['recipe']}, after {made.get('stage', 'training').replace('_', ' ')}"
+        return f"{made['recipe']}, after {str(made.get('stage', 'training')).replace('_', ' ')}"
     return str(made.get("release") or found["config"].get("name") or "A text-to-music model")
 
 

@@ -8,7 +8,7 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -19,6 +19,7 @@ from plaudit.assets import models_home, read_json
 from plaudit.errors import ModelError, is_no_room
 from plaudit.models.registry import RELEASES, Release, ReleasedFile
 from plaudit.released import digest
+from plaudit.writing import sync
 
 Progress = Callable[[int, int], None]
 """Hears how many bytes of a file are there, of how many."""
@@ -104,7 +105,7 @@ def fetch_folder(repo: str, folder: Path, revision: str = "main") -> None:
     check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     coming = folder.with_name(f".{folder.name}.coming")
-    with FileLock(f"{coming}.lock"), hub_answers(repo, repo, repo, revision):
+    with _alone(coming), hub_answers(repo, repo, repo, revision):
         snapshot_download(repo, revision=revision, local_dir=coming, allow_patterns=list(FOLDER_FILES))
         missing = [name for name in ("config.json", "model.safetensors") if not (coming / name).is_file()]
         if missing:
@@ -154,7 +155,7 @@ def from_address(file: ReleasedFile, cache: Path, progress: Progress = lambda do
     """
     path = cache / "files" / file.name
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
+    with _alone(path):
         if path.exists():
             return path
         if offline():
@@ -177,6 +178,18 @@ def from_address(file: ReleasedFile, cache: Path, progress: Progress = lambda do
 def offline() -> bool:
     """Whether the user asked for no network, as huggingface_hub understands it."""
     return bool(constants.HF_HUB_OFFLINE)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Waits for other processes that fetch the same; on a file system without locks nobody is waited for."""
+    lock = FileLock(f"{path}.lock")
+    with suppress(NotImplementedError):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _download(url: str, partial: Path, progress: Progress) -> None:
@@ -202,8 +215,7 @@ def _download(url: str, partial: Path, progress: Progress) -> None:
                 file.write(chunk)
                 have += len(chunk)
                 progress(have, total)
-            file.flush()
-            os.fsync(file.fileno())
+    sync(partial)
     if have != total:
         raise ConnectionError(f"it broke off after {have} of {total} bytes")
 

@@ -17,8 +17,10 @@ TEXT_TO_MUSIC = "text-to-music"
 def inspect_folder(folder: Path) -> dict[str, Any]:
     """Kind, parameters, bytes, licence, provenance and configuration of a model folder; ModelError where damaged."""
     config = read_json(folder / "config.json")
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not isinstance(config.get("made", {}), dict):
         raise ModelError(f"{folder / 'config.json'} does not describe a model; check the folder name")
+    if not isinstance(config.get("kind", ""), str):
+        raise ModelError(f"{folder / 'config.json'}: the kind of a model is a word, not {config['kind']!r}")
     weights = folder / "model.safetensors"
     rest = {key: value for key, value in config.items() if key not in ("kind", "licence", "made")}
     return {
@@ -26,7 +28,7 @@ def inspect_folder(folder: Path) -> dict[str, Any]:
         "kind": config.get("kind", TEXT_TO_MUSIC if "backbone" in config else "unknown"),
         "parameters": parameters(weights),
         "bytes": weights.stat().st_size,
-        "licence": config.get("licence", "not stated"),
+        "licence": str(config.get("licence", "not stated")),
         "made": config.get("made", {}),
         "config": rest,
     }
@@ -34,11 +36,15 @@ def inspect_folder(folder: Path) -> dict[str, Any]:
 
 def parts_of(config: dict[str, Any]) -> dict[str, str]:
     """The models that a model folder's configuration names, by what they are to it."""
-    named = {what: config[key] for what, key in (("codec", "codec"), ("text encoder", "text_encoder")) if key in config}
-    if isinstance(config.get("clap"), str):
-        named["CLAP"] = config["clap"]
-    encoders = config.get("encoders", {})
-    return named | {what: encoders[key] for what, key in (("CLAP", "clap"), ("listener", "audio")) if key in encoders}
+    encoders = config.get("encoders")
+    encoders = encoders if isinstance(encoders, dict) else {}
+    named = {
+        "codec": config.get("codec"),
+        "text encoder": config.get("text_encoder"),
+        "CLAP": encoders.get("clap", config.get("clap")),
+        "listener": encoders.get("audio"),
+    }
+    return {what: name for what, name in named.items() if isinstance(name, str)}
 
 
 def parameters(weights: Path) -> int:

@@ -123,6 +123,6 @@ def load_calibration(path: Path) -> Calibration:
         numbers = [found.temperature, found.penalty, *(n for b in biases.values() for n in (b.value, b.error))]
         if not np.isfinite(np.array(numbers, dtype=float)).all():
             raise ValueError("a number is not finite")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelError(f"{path} is no calibration ({error}); make one with plaudit reward calibrate") from None
     return found

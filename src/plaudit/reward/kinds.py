@@ -41,7 +41,7 @@ def read_reward(folder: Path, sources: Sources) -> Reward:
     """The reward in a folder; ModelError where it is damaged or of an unknown kind."""
     config = read_json(folder / "config.json")
     kind = config.get("kind") if isinstance(config, dict) else None
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ModelError(f"{folder} is of kind {kind!r}, not a reward; its kind must be one of {', '.join(KINDS)}")
     reward: Reward = resolve_name(KINDS[kind])(folder, sources)
     return reward

@@ -50,7 +50,7 @@ def load_reference(path: Path, identity: str | None) -> Reference:
         made_with, scores = content["reward"], [float(score) for score in content["scores"]]
         if content["kind"] != "reference" or not all(map(math.isfinite, scores)):
             raise ValueError("not finite scores")
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise ModelError(f"{path} is not a reference; write one with plaudit score --save-reference") from None
     if made_with != identity:
         raise ModelError(f"{path} was made with another reward; make it again with --save-reference and this one")

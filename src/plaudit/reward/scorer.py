@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from plaudit.assets import load_module, read_json, save_module
-from plaudit.errors import ModelError, PromptError
+from plaudit.backbone.config import MOST_WIDTH
+from plaudit.errors import ModelError, PromptError, RecipeError
 from plaudit.reward.features import RewardFeatures
 from plaudit.reward.head import TuneJuryHead
 from plaudit.reward.identity import identity_of, told_apart_by
 from plaudit.reward.kinds import Sources
 from plaudit.reward.recording import Recording, View, Waves, waveform
+from plaudit.settings import Settings, shortened, validated
 
 KIND = "tunejury"
+Width = Annotated[int, Field(ge=1, le=MOST_WIDTH)]
 
 
 class TuneJury:
@@ -102,7 +106,7 @@ def load_tunejury(folder: Path, sources: Sources) -> TuneJury:
     """Read a reward with the encoders it was trained on. ModelError where it is damaged."""
     head, config = _read(folder)
     encoders, blocks = config.pop("encoders"), config.pop("blocks")
-    features = RewardFeatures(sources.clap(encoders["clap"]), sources.audio(encoders["audio"]), blocks)
+    features = RewardFeatures(sources.clap(encoders.clap), sources.audio(encoders.audio), blocks)
     return TuneJury(head, features, config)
 
 
@@ -115,14 +119,40 @@ def read_head(folder: Path) -> tuple[TuneJuryHead, tuple[str, ...]]:
 def _read(folder: Path) -> tuple[TuneJuryHead, dict[str, Any]]:
     """The head and the rest of the configuration."""
     config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise ModelError(f"{folder}/config.json does not describe a reward; check the folder")
+    if config.get("kind") != KIND:
+        raise ModelError(f"{folder} is of kind {shortened(repr(config.get('kind')))}, not a reward; check the folder")
+    known = {name: config[name] for name in _RewardFile.model_fields if name in config}
     try:
-        kind, shape, encoders, _ = config.pop("kind"), config.pop("head"), config["encoders"], config["blocks"]
-        head = TuneJuryHead(shape["input_dim"], shape["hidden"], shape["dropout"])
-        if not {"clap", "audio"} <= encoders.keys():
-            raise KeyError("encoders")
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{folder}/config.json does not describe a reward ({error!r}); check the folder") from None
-    if kind != KIND:
-        raise ModelError(f"{folder} is a {kind}, not a reward; check the folder")
+        told = validated(_RewardFile, known, f"{folder}/config.json does not describe a reward")
+    except RecipeError as error:
+        raise ModelError(str(error)) from None
+    with torch.device("meta"):
+        head = TuneJuryHead(told.head.input_dim, told.head.hidden, told.head.dropout)
     load_module(folder, head)
-    return head, config
+    rest = {name: value for name, value in config.items() if name not in ("kind", "head")}
+    return head, rest | {"encoders": told.encoders, "blocks": told.blocks}
+
+
+class _HeadFile(Settings):
+    """The sizes of a head."""
+
+    input_dim: Width
+    hidden: Annotated[tuple[Width, ...], Field(max_length=64)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class _EncodersFile(Settings):
+    """The names of a reward's encoders."""
+
+    clap: Annotated[str, Field(min_length=1)]
+    audio: Annotated[str, Field(min_length=1)]
+
+
+class _RewardFile(Settings):
+    """What config.json must say of a reward; it may say more."""
+
+    head: _HeadFile
+    encoders: _EncodersFile
+    blocks: Annotated[tuple[str, ...], Field(min_length=1)]

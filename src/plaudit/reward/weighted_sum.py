@@ -7,16 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from plaudit.assets import read_json, write_json
-from plaudit.errors import ModelError
+from plaudit.errors import ModelError, RecipeError
 from plaudit.reward.identity import identity_of
 from plaudit.reward.kinds import Sources
 from plaudit.reward.recording import Recording, RecordingReward, View, Waves
 from plaudit.reward.scoring import Clip, score_clips
+from plaudit.settings import Positive, Settings, validated
 from plaudit.types import Reward
 
 
@@ -87,10 +90,12 @@ def combined(
 def load_weighted_sum(folder: Path, sources: Sources) -> WeightedSum:
     """Read such a folder; ModelError where it is malformed or a part is not the one that was measured."""
     try:
-        parts = [Part(**part) for part in read_json(folder / "config.json")["parts"]]
-        _check(parts, folder)
-    except (KeyError, TypeError) as error:
-        raise ModelError(f"{folder}/config.json does not describe a sum of rewards ({error}); combine again") from None
+        config = read_json(folder / "config.json")
+        told = validated(_SumFile, config, f"{folder}/config.json does not describe a sum of rewards; combine again")
+    except RecipeError as error:
+        raise ModelError(str(error)) from None
+    parts = [Part(**part.model_dump()) for part in told.parts]
+    _check(parts, folder)
     rewards = []
     for part in parts:
         if Path(part.reward).resolve() == folder.resolve():
@@ -100,6 +105,23 @@ def load_weighted_sum(folder: Path, sources: Sources) -> WeightedSum:
             raise ModelError(f"reward {part.reward!r} is not the one that {folder} was measured with; combine again")
         rewards.append(reward)
     return WeightedSum(parts, rewards)
+
+
+class _PartFile(Settings):
+    """A part in config.json."""
+
+    reward: Annotated[str, Field(min_length=1)]
+    weight: float
+    mean: float
+    std: Positive
+    identity: str
+
+
+class _SumFile(Settings):
+    """All that config.json says."""
+
+    kind: str
+    parts: tuple[_PartFile, ...]
 
 
 def _part_reward(name: str, load: Callable[[str], Reward]) -> RecordingReward:

@@ -14,7 +14,7 @@ import pyarrow.parquet
 
 from plaudit.assets import read_json, write_atomically
 from plaudit.audio import SUFFIXES, read_audio, write_wav
-from plaudit.errors import AudioError, VoteError
+from plaudit.errors import AudioError, VoteError, is_no_room
 from plaudit.files import path_in
 from plaudit.reward.sources.layout import SourceClip
 from plaudit.types import Vote
@@ -66,6 +66,10 @@ def write_clips(
                 files[id] = _write(id, clip, cell, audio)
             except AudioError as error:
                 wrong.append(str(error))
+            except OSError as error:  # an id that is no name for a file here
+                if is_no_room(error):
+                    raise
+                wrong.append(f"{id[:80]}: {error.strerror}")
             progress(done, len(inside))
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
