@@ -185,7 +185,10 @@ def test_a_recipes_settings_count_by_their_values() -> None:
 
 
 def test_of_a_class_from_outside_what_it_inherits_and_what_is_called_of_it_counts(package: Path) -> None:
-    text = "class Base:\n    def score(self):\n        return 1\n\n\nclass Mine(Base):\n    def audio(self):\n        return 2\n"
+    text = (
+        "class Base:\n    def score(self):\n        return 1\n\n\n"
+        "class Mine(Base):\n    def audio(self):\n        return 2\n"
+    )
     found = set()
     for old, new in (("", ""), ("return 1", "return 11"), ("return 2", "return 22")):
         (package / "mine.py").write_text(text.replace(old, new, 1))

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from plaudit.errors import ModelError
+from plaudit.errors import LISTED, ModelError
 from plaudit.writing import is_utf8, keep_mode, replacing, write_atomically
 
 EMBEDDED = Path(__file__).parent / "weights"

@@ -126,15 +126,20 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """A draft to write into that takes the place of `folder`, with all that was there, once it is complete."""
     folder = Path(os.path.realpath(folder))
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     with draft_beside(folder) as draft:
+        yield draft
         before = draft.with_name(f"{draft.name}.before")
+        with suppress(FileNotFoundError):
+            os.replace(folder, before)
         try:
-            yield draft
-            with suppress(FileNotFoundError):
-                os.replace(folder, before)
             os.replace(draft, folder)
-        finally:
-            shutil.rmtree(before, ignore_errors=True)
+        except OSError:
+            if before.exists():
+                os.replace(before, folder)
+            raise
+        shutil.rmtree(before, ignore_errors=True)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from plaudit.backbone import Injection
 from plaudit.chain.panel import HeldOut, Panel
 from plaudit.chain.sweeps.cells import Cell, Trial, fill_cells
 from plaudit.errors import ModelError, PromptError, RunError
@@ -24,8 +23,6 @@ from plaudit.generate.settings import SamplingSettings
 from tests.generate.tiny import tiny_music
 
 PROMPTS = ["slow", "fast", "loud", "quiet"]
-RATE = 1000
-"""Hz: the lowest rate of audio files that are read."""
 
 
 class Moments:
@@ -58,16 +55,9 @@ def trial(prompts: list[str] = PROMPTS, **identity: str) -> Trial:
     return Trial(panel, seed=3, execution=Execution(batch=2), sets=("vendi",))
 
 
-def small_music(injection: Injection = "input_add") -> TextToMusic:
-    """The tiny model at a rate that audio files can have, its clips of the same number of samples."""
-    music = tiny_music(injection)
-    music.codec.sample_rate = RATE
-    return replace(music, config=replace(music.config, seconds=music.config.seconds * 50 / RATE))
-
-
 def cell(folder: Path, score: float = 1.0, model: str = "m1", music: TextToMusic | None = None) -> Cell:
     settings = SamplingSettings(steps=2, score=score, precision="no")
-    return Cell(folder / f"score-{score:g}", lambda: music or small_music(), settings, {"model": model})
+    return Cell(folder / f"score-{score:g}", lambda: music or tiny_music(), settings, {"model": model})
 
 
 def fill(trial: Trial, *cells: Cell) -> list[StageScores | str]:
@@ -113,7 +103,7 @@ def test_a_cell_cut_off_anywhere_ends_with_the_same_bytes(tmp_path: Path) -> Non
 
 
 def test_a_draft_of_something_else_is_not_continued(tmp_path: Path) -> None:
-    wanted, other = cell(tmp_path / "a"), cell(tmp_path / "b", model="m2", music=small_music("film"))
+    wanted, other = cell(tmp_path / "a"), cell(tmp_path / "b", model="m2", music=tiny_music("film"))
     fill(trial(), other)
     draft = wanted.folder.with_name(f".{wanted.folder.name}.partial")
     draft.parent.mkdir()
@@ -151,7 +141,7 @@ def test_a_folder_that_is_no_cell_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_that_fell_silent_leaves_a_reason_and_the_others_go_on(tmp_path: Path) -> None:
-    mute = small_music()
+    mute = tiny_music()
     mute.backbone.latent_mean.zero_()
     mute.backbone.latent_std.zero_()
     silent, sound = fill(trial(), cell(tmp_path, music=mute), cell(tmp_path, score=2.0))

@@ -139,11 +139,11 @@ def accept_shards(context: Context, folder: Path) -> None:
     write_json(folder / "facts.json", {"clips": len(found), "set": shards_digest(context.recipe.corpus)})
 
 
-def corpus_digest(settings: CorpusSettings, audio: Path | None = None) -> str:
+def corpus_digest(settings: CorpusSettings, manifest: Path | None = None) -> str:
     """A hash of what the clips of a corpus are, wherever they lie: captions, rewards, splits, and audio by content.
 
-    audio: the digests of an earlier look at them; files of the same size and time of change are not read again. "none"
-    where the table or the shard set is missing or malformed.
+    manifest: of an earlier look at them; files of the same size and time of change are not read again. "none" where
+    the table or the shard set is missing or malformed.
     """
     if settings.kind == "shards":
         return shards_digest(settings)
@@ -151,7 +151,7 @@ def corpus_digest(settings: CorpusSettings, audio: Path | None = None) -> str:
         entries = folder_corpus(settings).entries()
     except CorpusError:
         return "none"
-    return _content_of(entries, _audio_digests(entries, audio))
+    return _content_of(entries, _audio_digests(entries, manifest))
 
 
 def _content_of(entries: list[Entry], audio: dict[Path, str]) -> str:
@@ -160,17 +160,20 @@ def _content_of(entries: list[Entry], audio: dict[Path, str]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _audio_digests(entries: list[Entry], known: Path | None) -> dict[Path, str]:
+def _audio_digests(entries: list[Entry], manifest: Path | None) -> dict[Path, str]:
     """Of each file of the entries a digest of its content; "none" where it cannot be read."""
-    earlier: dict[str, list[Any]] = read_json(known) if known is not None and known.is_file() else {}
-    digests = {}
+    known: dict[str, list[Any]] = {}
+    if manifest is not None and manifest.is_file():
+        rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+        known = {row["path"]: row["audio"] for row in rows if row["audio"]}
+    found = {}
     for path in dict.fromkeys(entry.path for entry in entries if entry.path is not None):
-        before = earlier.get(str(path))
+        before = known.get(str(path))
         try:
-            digests[path] = before[-1] if before is not None and before[:2] == stamp(path) else file_digest(path)
+            found[path] = before[-1] if before is not None and before[:2] == stamp(path) else file_digest(path)
         except OSError:
-            digests[path] = "none"
-    return digests
+            found[path] = "none"
+    return found
 
 
 def shards_digest(settings: CorpusSettings) -> str:

@@ -96,7 +96,7 @@ class _Chain:
 
     def __init__(self, recipe: Recipe, folder: Path | None) -> None:
         self.recipe = recipe
-        self._audio = None if folder is None else folder / "corpus" / data.AUDIO
+        self._manifest = None if folder is None else folder / "corpus" / data.MANIFEST
         self._leaves = leaves(recipe)
         self._synthetic = recipe.corpus.kind == "embedded"
         self._own_reward = ("reward",) if recipe.reward.kind == "train" else ()
@@ -115,7 +115,7 @@ class _Chain:
 
     def of_data(self) -> list[Step]:
         recipe = self.recipe
-        digest = cache(partial(data.corpus_digest, recipe.corpus, self._audio))
+        digest = cache(partial(data.corpus_digest, recipe.corpus, self._manifest))
         corpus: Given = {} if self._synthetic else {"corpus.folder": digest}
         source = self._settings("corpus", without=(*PATHS, "corpus.shard_size"))
         encoders = self._given("models.codec", "models.text_encoder")
@@ -127,7 +127,7 @@ class _Chain:
             needed = ("corpus", "shards")
             encoded = source | self._settings("corpus.shard_size")
             found = [
-                Step("corpus", source, (), data.list_corpus, corpus, ("facts.json", "truth.jsonl", data.MANIFEST)),
+                Step("corpus", source, (), data.list_corpus, corpus, ("facts.json", "truth.jsonl")),
                 Step("shards", encoded, ("corpus",), data.encode, encoders, SHARD_FILES),
             ]
         judges = self._given("models.clap", "models.audio_embedder")

@@ -97,9 +97,8 @@ def write_manifest(path: Path, entries: Sequence[Entry], audio: Mapping[Path, li
     write_atomically(path, "".join(to_json(row, ascii=True) + "\n" for row in rows))
 
 
-def read_manifest(path: Path, folder: Path | None = None) -> list[Entry]:
+def read_manifest(path: Path) -> list[Entry]:
     """Read what `write_manifest` wrote; CorpusError where the file is missing or damaged."""
-    root = folder or Path()
     try:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         return [_entry(**row) for row in rows]

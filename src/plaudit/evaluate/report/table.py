@@ -223,12 +223,10 @@ def _point(sweep: SweepRow, score: float, metric: str, *value: float | None) -> 
 def clip_rows(data: ReportData, folder: Path) -> list[dict[str, Any]]:
     """Every clip's file and values, as `plaudit compare` reads them from a table in `folder`."""
     rows = []
-    names = ("reward", "clap", "concepts", "utility")
-    known = [name for name in names if any(getattr(stage.scores, name) is not None for stage in data.stages)]
     with_files = any(stage.clips is not None for stage in data.stages)
     for stage in data.stages:
         scores = stage.scores
-        values = {name: getattr(scores, name) for name in known}
+        values = {name: getattr(scores, name) for name in ("reward", "clap", "concepts", "utility")}
         for place, prompt in enumerate(scores.prompts):
             told = {name: None if v is None or v[place] != v[place] else float(v[place]) for name, v in values.items()}
             id = f"{place:04d}"
