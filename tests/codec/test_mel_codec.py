@@ -16,7 +16,7 @@ from tests.codec.test_bigvgan import PUBLISHED
 from tests.codec.test_bigvgan import published as vocoder_state
 from tests.codec.test_mel_vae import published as vae_state
 
-SPECTROGRAM = {"sampling_rate": 600, "n_fft": 16, "hop_size": 6, "win_size": 16, "fmin": 0, "fmax": None}
+SPECTROGRAM = {"sampling_rate": 1200, "n_fft": 16, "hop_size": 6, "win_size": 16, "fmin": 0, "fmax": None}
 CONFIG: dict[str, Any] = PUBLISHED | SPECTROGRAM
 
 
@@ -32,11 +32,11 @@ def tiny_codec() -> MelCodec:
 
 def test_the_parts_are_joined_as_the_contract_says() -> None:
     codec = tiny_codec()
-    assert (codec.sample_rate, codec.hop, codec.latent_dim) == (600, 12, 3)
+    assert (codec.sample_rate, codec.hop, codec.latent_dim) == (1200, 12, 3)
     wave = 0.3 * torch.randn(2, 60, generator=torch.Generator().manual_seed(0))
     posterior = codec.encode(wave)
     assert posterior.mean.shape == posterior.std.shape == (2, 5, 3) and bool((posterior.std > 0).all())
-    expected = codec.vae.encode(log_mel(wave, MelSettings(600, 16, 6, 5, "natural")))
+    expected = codec.vae.encode(log_mel(wave, MelSettings(1200, 16, 6, 5, "natural")))
     assert torch.equal(posterior.mean, expected.mean)
     made = codec.decode(posterior.mean)
     assert made.shape == wave.shape and made.abs().max() <= 1
@@ -68,7 +68,7 @@ def test_other_waveforms_are_refused(shape: tuple[int, ...]) -> None:
 
 def test_a_waveform_too_short_to_mirror_is_refused() -> None:
     codec = tiny_codec()
-    codec.mel = MelSettings(600, 64, 6, 5, "natural")
+    codec.mel = MelSettings(1200, 64, 6, 5, "natural")
     with pytest.raises(AudioError, match="at least 30"):
         codec.encode(torch.zeros(1, 24))
 
@@ -81,7 +81,7 @@ def test_parts_of_different_spectrograms_are_refused() -> None:
     with pytest.raises(ModelError, match="not known here"):
         mel_settings(CONFIG | {"fmax": 200})
     with pytest.raises(ModelError, match="has no 'n_fft'"):
-        mel_settings(PUBLISHED | {"sampling_rate": 600})
+        mel_settings(PUBLISHED | {"sampling_rate": 1200})
 
 
 def test_a_damaged_folder_is_refused_in_one_line(tmp_path: Path) -> None:

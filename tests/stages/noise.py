@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +27,9 @@ class NoiseCorpus:
         splits = ["validation" if i % 10 == 9 else "train" for i in range(self.clips)]
         return [Entry(f"{i:05d}", f"caption {i // 2}", splits[i], "noise", i / 10) for i in range(self.clips)]
 
-    def load(self, entry: Entry) -> tuple[np.ndarray, int]:
-        return np.random.default_rng(int(entry.id)).standard_normal(self.samples).astype(np.float32), 100
+    def load(self, clips: Sequence[Entry], seconds: float) -> tuple[list[np.ndarray], int]:
+        dice = [np.random.default_rng(int(clip.id)) for clip in clips]
+        return [one.standard_normal(self.samples).astype(np.float32) for one in dice], 100
 
 
 @dataclass
