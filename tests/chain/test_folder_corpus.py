@@ -45,7 +45,6 @@ def folder_of(place: Path, waves: list[np.ndarray]) -> Path:
 
 def recipe(folder: Path, *changes: str) -> Recipe:
     own = [f"corpus.folder={folder}", f"corpus.table={folder / 'captions.csv'}", f"corpus.seconds={SECONDS}"]
-    own += ["precision=no"]  # as in all tests of one process
     return load_recipe("folder", [*own, *changes])
 
 
