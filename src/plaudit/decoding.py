@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import reduce
@@ -13,6 +14,7 @@ import soxr
 
 from plaudit.containers import Layout, Part, Splice, layout_of
 from plaudit.errors import AudioError
+from plaudit.writing import is_utf8
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
 """Sampling rates in Hz outside of which a header is wrong (ours): a minute at 44.1 kHz would be 30 days at 1 Hz."""
@@ -82,7 +84,8 @@ class Decoder:
     @contextmanager
     def _stream(self, part: Part | None) -> Iterator[soundfile.SoundFile]:
         if part is None:
-            with _Forwards(self._path) as stream:
+            path = str(self._path)  # soundfile takes names that are not UTF-8 as bytes
+            with _Forwards(path if is_utf8(path) else os.fsencode(path)) as stream:
                 yield self._believed(stream)
         else:
             with self._path.open("rb") as file, _Forwards(Splice(file, part)) as stream:

@@ -22,6 +22,7 @@ import pytest
 import soundfile
 import typer
 
+from plaudit.cli.console import result_console
 from plaudit.cli.main import app, main
 
 
@@ -69,7 +70,10 @@ def tone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 NAMES = ["song [dqw4w9wgxcq].wav", ":smile:.wav", "[bold]x.wav", "end [chorus].wav", "大 é.wav", "[red].wav"]
 
 
-def test_names_and_prompts_are_printed_letter_for_letter(plaudit: Plaudit, tone: Path, tmp_path: Path) -> None:
+def test_names_and_prompts_are_printed_letter_for_letter(
+    plaudit: Plaudit, tone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result_console, "width", 300)  # so that no cell is wrapped
     for name in NAMES:
         shutil.copy(tone, tmp_path / name)
     table = tmp_path / "table.csv"
@@ -160,7 +164,7 @@ def test_missing_prompts_are_said_before_the_reference_is_heard(plaudit: Plaudit
 def test_the_end_of_a_long_prompt_is_said_to_change_nothing(plaudit: Plaudit, tmp_path: Path) -> None:
     long, short = " ".join(["calm"] * 32), " ".join(["calm"] * 31)
     done = plaudit("generate", long, "--steps", "1", "-o", tmp_path / "long")
-    assert done.code == 0 and done.err.startswith("only the first 31 words are read by text encoder 'embedded'")
+    assert done.code == 0 and "only the first 31 words are read" in done.err
     assert plaudit("generate", short, "--steps", "1", "-o", tmp_path / "short").err == ""
 
 

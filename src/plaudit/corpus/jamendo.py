@@ -17,6 +17,7 @@ from plaudit.corpus.manifest import Entry, split_of
 from plaudit.corpus.score_table import ScoreTable
 from plaudit.errors import CorpusError
 from plaudit.files import composed
+from plaudit.writing import is_utf8
 
 INSTRUMENTAL, LOW_QUALITY = "_instrumental", ".low"
 ENDINGS = (INSTRUMENTAL, "", LOW_QUALITY)
@@ -93,5 +94,7 @@ def _captions(file: Path) -> list[tuple[str, str]]:
         path, caption = (item.get(key) if isinstance(item, dict) else None for key in ("path", "caption"))
         if not isinstance(path, str) or not isinstance(caption, str) or len(PurePosixPath(path).parts) < 2:
             raise CorpusError(f'{file}: item {number} must have a "path" like 14/214.mp3 and a "caption", both texts')
+        if not is_utf8(path + caption):
+            raise CorpusError(f"{file}: item {number} holds half of a character; mend its text")
         found.append((path, caption.strip()))
     return found
