@@ -70,7 +70,7 @@ def test_music_that_was_heard_is_known_by_its_content(music: Path, tmp_path: Pat
     other = listener("d2")
     hear(music, other, cache)
     assert other.embedder.heard == 5  # type: ignore[attr-defined]
-    write_wav(music / "0.wav", np.full(4000, 0.5), 8000)
+    write_wav(music / "0.wav", np.sin(np.arange(4000)), 8000)
     (changed,), _, _ = hear(music, judge, cache)
     assert judge.embedder.heard == 6  # type: ignore[attr-defined]
     assert frechet_between(changed.gaussian, first.gaussian) > 0
