@@ -17,7 +17,11 @@ from plaudit.errors import AudioError
 from plaudit.writing import is_utf8
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
-"""Sampling rates in Hz outside of which a header is wrong (ours): a minute at 44.1 kHz would be 30 days at 1 Hz."""
+"""Sampling rates in Hz outside of which a header is wrong (ours)."""
+
+SHORT = 600.0
+"""Seconds up to which a lower rate is accepted (ours): at 1 Hz a minute of music at 44.1 kHz would last 30 days, and
+need as much memory as that when it is resampled."""
 
 BLOCK = 1 << 18
 """Samples, of all channels together, that are decoded at once (ours)."""
@@ -92,7 +96,8 @@ class Decoder:
                 yield self._believed(stream)
 
     def _believed(self, stream: soundfile.SoundFile) -> soundfile.SoundFile:
-        if not LOWEST_RATE <= stream.samplerate <= HIGHEST_RATE:
+        rate = stream.samplerate
+        if rate > HIGHEST_RATE or (rate < LOWEST_RATE and stream.frames / rate > SHORT):
             raise AudioError(
                 f"{self._path} has a sampling rate of {stream.samplerate} Hz by its header, outside of "
                 f"{LOWEST_RATE} to {HIGHEST_RATE}; correct the header"
