@@ -58,6 +58,7 @@ def run(*words: str, expected: int = 0) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_clips_are_generated_scored_and_evaluated(tmp_path: Path) -> None:
     out = tmp_path / "out"
     run("generate", "slow sad piano", "--model", "fluxaudio-s", "-n", "2", "-o", str(out), "--device", "cpu")
