@@ -161,6 +161,7 @@ def test_sigterm_in_training_leaves_a_checkpoint_and_a_line(whole: Path, tmp_pat
 
 @pytest.mark.slow
 def test_two_processes_run_the_stages_and_look_at_them_meanwhile(whole: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed (extra track)")
     folder = without(whole, tmp_path / "run", "sft")
     loop = [
         "loop.validate_every=6", "loop.validation_clips=8", "loop.sample_every=12", "loop.sample_prompts=[calm piano]",
