@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -47,6 +47,10 @@ def given(text: str) -> Any:
     return Given(text, value.value if isinstance(value, Given) else value)
 
 
+def _tag(kind: str) -> str:
+    return f"tag:yaml.org,2002:{kind}"
+
+
 class _Loader(yaml.SafeLoader):
     """As SafeLoader, but for what is said of `read_yaml`; `1e3` is a number, as in YAML 1.2."""
 
@@ -63,29 +67,27 @@ class _Loader(yaml.SafeLoader):
             found[key_node.value] = self.construct_object(value_node, deep=True)
         return found
 
+    def construct_plain(self, node: yaml.ScalarNode) -> Any:
+        """Text and value of a plain scalar that SafeLoader takes for a number, a date, a truth value or null."""
+        kind = node.tag.rpartition(":")[2]
+        try:
+            value = getattr(yaml.SafeLoader, f"construct_yaml_{kind}")(self, node)
+        except (ValueError, KeyError, AttributeError, IndexError, OverflowError):  # 2024-99-99, !!int word
+            value = node.value
+        return Given(node.value, value)
 
-def _plain(loader: _Loader, node: yaml.Node) -> Any:
-    kind = node.tag.rpartition(":")[2]
-    try:
-        value = getattr(yaml.SafeLoader, f"construct_yaml_{kind}")(loader, node)
-    except (ValueError, KeyError, AttributeError, IndexError, OverflowError):  # 2024-99-99, !!int word
-        value = node.value
-    return Given(node.value, value)
+    def construct_text(self, node: yaml.ScalarNode) -> str:
+        """The text of `=` and `<<`, which mean something as keys alone."""
+        return str(node.value)
+
+    yaml_constructors: ClassVar[dict[str, Any]] = {
+        **yaml.SafeLoader.yaml_constructors,
+        **dict.fromkeys(map(_tag, ("int", "float", "bool", "null", "timestamp")), construct_plain),
+        **dict.fromkeys(map(_tag, ("value", "merge")), construct_text),
+        _tag("map"): construct_mapping,
+    }
 
 
-def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
-    return str(node.value)
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
-    return loader.construct_mapping(node)
-
-
-for _kind in ("int", "float", "bool", "null", "timestamp"):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _plain)
-for _kind in ("value", "merge"):  # = and <<, which mean something as keys alone
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _text)
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.[\d_]+)[eE][-+]?\d+$"), list("-+.0123456789")
+    _tag("float"), re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.[\d_]+)[eE][-+]?\d+$"), list("-+.0123456789")
 )

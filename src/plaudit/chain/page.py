@@ -76,9 +76,9 @@ def write_page(context: RunFiles, folder: Path, shown: list[str], swept: list[st
 
 
 def _stage_result(context: RunFiles, stage: str, scores: StageScores) -> StageResult:
-    model: Path | None = context.path("sft" if stage == "baseline" else stage).resolve()
-    if stage == "finished":
-        model = None  # these are the last stage's clips
+    model = None  # of the finished clips, which are the last stage's
+    if stage != "finished":
+        model = context.path("sft" if stage == "baseline" else stage).resolve()
     options = ("--set", "sampling.score=null") if stage == "baseline" else ()
     note, clips = _note(context, stage), context.path(f"clips-{stage}")
     return StageResult(stage, TITLES[stage], scores, note, clips, model, options)
