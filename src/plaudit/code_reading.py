@@ -138,6 +138,7 @@ def _imported(statement: ast.Import | ast.ImportFrom, package: str) -> Iterator[
 
 @cache
 def scan(module: str, statement: ast.stmt) -> Scanned:
+    """The names that a top-level statement of a module refers to."""
     source, path = read_module(module), path_of(module)
     assert source is not None and path is not None
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
@@ -223,12 +224,14 @@ class _References(ast.NodeVisitor):
 
 
 def last_name(node: ast.expr) -> str:
+    """The last part of a dotted name, called or not; empty where the expression is no name."""
     if isinstance(node, ast.Call):
         return last_name(node.func)
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def is_docstring(node: Any) -> bool:
+    """Whether a statement is a bare string, which does nothing."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
