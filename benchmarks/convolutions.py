@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plaudit.backbone.inference import UnfoldedConv
+from plaudit.backbone.fluxaudio import UnfoldedConv
 from plaudit.backbone.layers import SequenceConv
 
 FRAMES = 430

@@ -15,11 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plaudit.evaluate import frechet_distance
-from plaudit.evaluate.distances.frechet import frechet_between, gaussian
-from plaudit.evaluate.distances.kernel import kernel_distance
-from plaudit.evaluate.distances.neighbours import density, precision
-from plaudit.evaluate.listening import Listener
-from plaudit.evaluate.reference import Reference, reference_of
+from plaudit.evaluate.distances import density, frechet_between, gaussian, kernel_distance, precision
+from plaudit.evaluate.embeddings import AudioEncoder, Reference, reference_of
 from plaudit.evaluate.results_table import MetricResult
 from plaudit.evaluate.set_metrics import SET_METRICS, measure_set
 
@@ -29,7 +26,7 @@ CLIPS, REFERENCE, WIDTH = 100, 300, 16
 
 def reference(embeddings: Array) -> Reference:
     """As if some encoder had heard it."""
-    return reference_of(Listener("drawn", "drawn", None), embeddings, "drawn")  # type: ignore[arg-type]
+    return reference_of(AudioEncoder("drawn", "drawn", None), embeddings, "drawn")  # type: ignore[arg-type]
 
 
 def times() -> None:

@@ -18,7 +18,7 @@ import torch
 from plaudit.backbone.config import PRESETS
 from plaudit.backbone.ema import PostHocEMA, Snapshot, reconstruct
 from plaudit.backbone.fluxaudio import FluxAudio
-from plaudit.hub import resolve_device
+from plaudit.loading import resolve_device
 
 REPEATS = 10
 

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
     from plaudit.backbone.config import BackboneConfig
     from plaudit.backbone.fluxaudio import Conditions, FluxAudio
-    from plaudit.generate.ready import Pass, Sampler
+    from plaudit.generate.sampling import Pass, Sampler
     from plaudit.generate.settings import SamplingSettings
-    from plaudit.stages.objective import Inputs
-    from plaudit.stages.settings import LoopSettings
     from plaudit.stages.sft import SftObjective
+    from plaudit.training.loop import Inputs
+    from plaudit.training.settings import LoopSettings
 
 # The package is imported where it is used, so that a module that this machine cannot import costs one section.
 
@@ -68,7 +68,7 @@ class Scale:
     decoder_batches: tuple[int, ...]
     shard_clips: int
     loader_batch: int
-    readers: tuple[int, ...]
+    loader_threads: tuple[int, ...]
     seconds: float
 
     def backbone(self) -> BackboneConfig:
@@ -105,7 +105,7 @@ TRUE_SIZES = Scale(
     decoder_batches=(1, 8),
     shard_clips=2048,
     loader_batch=64,
-    readers=(1, 2, 4, 8),
+    loader_threads=(1, 2, 4, 8),
     seconds=1.5,
 )
 
@@ -123,7 +123,7 @@ SMALL = Scale(
     decoder_batches=(1,),
     shard_clips=40,
     loader_batch=4,
-    readers=(1, 2),
+    loader_threads=(1, 2),
     seconds=0.01,
 )
 
@@ -221,7 +221,7 @@ class Bench:
 
     def measure(self, work: Callable[[], object], seconds: float | None = None) -> tuple[float, float]:
         """Seconds of a first run, and the median of further ones over about `seconds` (at least one)."""
-        from plaudit.bench.measure import seconds_of
+        from plaudit.measure import seconds_of
 
         limit = self.scale.seconds if seconds is None else seconds
         first, taken = seconds_of(work), []
@@ -246,8 +246,7 @@ class Bench:
     @cached_property
     def model(self) -> FluxAudio:
         """The backbone with random weights; nothing is left at the zero where training starts it."""
-        from plaudit.backbone.fluxaudio import FluxAudio
-        from plaudit.backbone.initialization import initialize
+        from plaudit.backbone.fluxaudio import FluxAudio, initialize
 
         model = FluxAudio(self.scale.backbone())
         initialize(model, 0)
@@ -259,7 +258,7 @@ class Bench:
 
     @property
     def accelerator(self) -> Accelerator:
-        from plaudit.stages.parallel import accelerator_for
+        from plaudit.training.loop import accelerator_for
 
         if not self.accelerators:
             self.accelerators.append(accelerator_for("bf16"))
@@ -280,7 +279,7 @@ PEAK = "matrix product, bf16"
 
 def peak(bench: Bench) -> None:
     """The best rate of large products, and of copies within the device's memory."""
-    from plaudit.bench.measure import matrix_peak
+    from plaudit.measure import matrix_peak
 
     for name, dtype in ((PEAK, torch.bfloat16), ("matrix product, float32", torch.float32)):
         rate = matrix_peak(dtype, bench.device, bench.scale.matrix)
@@ -295,7 +294,7 @@ def peak(bench: Bench) -> None:
 
 
 def sampling_settings(steps: int, guided: bool) -> SamplingSettings:
-    from plaudit.flow.guidance import Guidance
+    from plaudit.flow import Guidance
     from plaudit.generate.settings import SamplingSettings
 
     return SamplingSettings(steps=steps, guidance=Guidance(weight=GUIDANCE if guided else 1.0), score=SCORE)
@@ -303,16 +302,15 @@ def sampling_settings(steps: int, guided: bool) -> SamplingSettings:
 
 def sampler_of(bench: Bench, batch: int, steps: int, guided: bool, compile: str = "no") -> Sampler:
     """The sampler that `plaudit generate` would use."""
-    from plaudit.generate.execution import Execution
-    from plaudit.generate.ready import make_ready
+    from plaudit.generate.sampling import Execution, build_sampler
 
     execution = Execution.model_validate({"batch": batch, "compile": compile})
-    return make_ready(bench.model, sampling_settings(steps, guided), bench.scale.frames, execution)
+    return build_sampler(bench.model, sampling_settings(steps, guided), bench.scale.frames, execution)
 
 
 def sampling_row(bench: Bench, sampler: Sampler, way: str, seconds: float | None = None) -> Row:
     """Clips a second of full batches of random text features, from features to latents."""
-    from plaudit.backbone.flops import forward_flops
+    from plaudit.backbone.fluxaudio import forward_flops
     from plaudit.types import TextFeatures
 
     config, batch, steps = bench.model.config, sampler.batch, sampler.settings.steps
@@ -446,10 +444,10 @@ class SameBatch:
 
 def same_batch(bench: Bench, batch: int) -> SameBatch:
     """A batch of noise as SftObjective draws it from a shard set."""
-    from plaudit.flow.path import logit_normal_time
-    from plaudit.stages.data import TrainingSet
-    from plaudit.stages.settings import TrainSettings
+    from plaudit.flow import logit_normal_time
     from plaudit.stages.sft import SftObjective
+    from plaudit.training.data import TrainingSet
+    from plaudit.training.settings import TrainSettings
 
     config, shape = bench.model.config, (batch, bench.scale.frames, bench.scale.backbone().latent_dim)
     generator = torch.Generator().manual_seed(0)
@@ -474,9 +472,9 @@ class _Enough(Exception):
 
 def training_row(bench: Bench, objective: Any, batch: int, way: str, loop: LoopSettings) -> Row:
     """Clips a second of the project's own loop: autocast, backward, clipping, AdamW, both running averages, metrics."""
-    from plaudit.backbone.flops import TRAINING, forward_flops
-    from plaudit.stages.settings import TrainSettings
-    from plaudit.stages.training import train
+    from plaudit.backbone.fluxaudio import FORWARD_AND_BACKWARD, forward_flops
+    from plaudit.training.loop import train
+    from plaudit.training.settings import TrainSettings
 
     settings = TrainSettings(steps=10**6, learning_rate=1e-6, batch=batch, checkpoint_every=10**9)
     settled, least = 3, 5
@@ -501,7 +499,7 @@ def training_row(bench: Bench, objective: Any, batch: int, way: str, loop: LoopS
     if not updates:
         raise Unavailable("the time was spent before the second update")
     median = statistics.median(updates[settled - 1 :] or updates)
-    operations = batch * TRAINING * forward_flops(bench.model.config, bench.scale.frames)
+    operations = batch * FORWARD_AND_BACKWARD * forward_flops(bench.model.config, bench.scale.frames)
     return {
         "way": way,
         "batch": batch,
@@ -516,7 +514,7 @@ def training_row(bench: Bench, objective: Any, batch: int, way: str, loop: LoopS
 
 def training(bench: Bench) -> None:
     """Eager, in several batches, and what an update consists of."""
-    from plaudit.stages.settings import LoopSettings
+    from plaudit.training.settings import LoopSettings
 
     for batch in bench.scale.training_batches:
         bench.attempt(partial(training_row, bench, same_batch(bench, batch), batch, "eager", LoopSettings()))
@@ -531,7 +529,7 @@ def best_training_batch(bench: Bench) -> int:
 
 def checkpointing(bench: Bench) -> None:
     """Blocks computed again in the backward pass: the same batches in less memory, and larger ones."""
-    from plaudit.stages.settings import LoopSettings
+    from plaudit.training.settings import LoopSettings
 
     loop = LoopSettings(activation_checkpointing=True)
     for batch in bench.scale.checkpointed_batches:
@@ -541,7 +539,7 @@ def checkpointing(bench: Bench) -> None:
 def training_parts(bench: Bench, batch: int) -> Row:
     """Seconds of each part of an update, waited for one by one."""
     from plaudit.backbone.ema import PostHocEMA
-    from plaudit.bench.measure import seconds_of
+    from plaudit.measure import seconds_of
 
     objective, model = same_batch(bench, batch), bench.model
     optimizer = torch.optim.AdamW(model.parameters(), 1e-6, (0.9, 0.95), fused=bench.on_cuda or None)
@@ -577,7 +575,7 @@ def training_parts(bench: Bench, batch: int) -> Row:
 
 def training_compiled(bench: Bench) -> None:
     """Blocks compiled, without checkpointing and with it."""
-    from plaudit.stages.settings import LoopSettings
+    from plaudit.training.settings import LoopSettings
 
     batch = best_training_batch(bench)
     for way, loop in (
@@ -708,11 +706,10 @@ def loader(bench: Bench) -> None:
     """Batches from a shard set to the device, as the training loop fetches them, and training on them."""
     from benchmarks.loader import make_shards
     from plaudit.corpus.shards import ShardSet
-    from plaudit.stages.data import Source, TrainingSet
-    from plaudit.stages.parallel import share_of
-    from plaudit.stages.settings import LoopSettings, TrainSettings
     from plaudit.stages.sft import SftObjective
-    from plaudit.stages.training import _batches
+    from plaudit.training.data import Source, TrainingSet
+    from plaudit.training.loop import _batches, rank_slice
+    from plaudit.training.settings import LoopSettings, TrainSettings
 
     scale, batch = bench.scale, bench.scale.loader_batch
     with tempfile.TemporaryDirectory() as name:
@@ -724,13 +721,13 @@ def loader(bench: Bench) -> None:
         data = TrainingSet([Source(shards, rows, shards.rewards[rows])], seed=0)
         settings = TrainSettings(steps=10**6, learning_rate=1e-6, batch=batch)
         objective = SftObjective(bench.model, data, settings)
-        share = share_of(batch, 1, 0, 1)
+        share = rank_slice(batch, 1, 0, 1)
 
-        def fetched(readers: int) -> Row:
-            loop = LoopSettings(readers=readers, prefetch=2 * readers)
+        def fetched(loader_threads: int) -> Row:
+            loop = LoopSettings(loader_threads=loader_threads, prefetch=2 * loader_threads)
             batches = _batches(objective, share, settings, loop, 0, bench.device)
             try:
-                for _ in range(2 * readers + 1):  # the first ones wait for files to be opened
+                for _ in range(2 * loader_threads + 1):  # the first ones wait for files to be opened
                     next(batches)
                 count, start = 0, time.perf_counter()
                 while not count or (time.perf_counter() - start < scale.seconds and bench.left() > 1):
@@ -742,13 +739,15 @@ def loader(bench: Bench) -> None:
             finally:
                 batches.close()
 
-        for readers in scale.readers:
-            bench.attempt(partial(fetched, readers), what="to the device", readers=readers, batch=batch)
+        for loader_threads in scale.loader_threads:
+            bench.attempt(
+                partial(fetched, loader_threads), what="to the device", loader_threads=loader_threads, batch=batch
+            )
         speeds = {row["readers"]: row["clips_per_s"] for row in bench.results.rows("loader") if "clips_per_s" in row}
-        readers = max(speeds, key=speeds.__getitem__) if speeds else 1
-        loop = LoopSettings(readers=readers, prefetch=2 * readers)
+        loader_threads = max(speeds, key=speeds.__getitem__) if speeds else 1
+        loop = LoopSettings(loader_threads=loader_threads, prefetch=2 * loader_threads)
         work = partial(training_row, bench, objective, batch, "eager, fed by the loader", loop)
-        bench.attempt(work, what="training", readers=readers)
+        bench.attempt(work, what="training", loader_threads=loader_threads)
 
 
 # Kernels
@@ -784,7 +783,7 @@ def profiled(bench: Bench, what: str, batch: int, work: Callable[[], object], mo
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
-    from plaudit.bench.measure import seconds_of
+    from plaudit.measure import seconds_of
 
     work()
     wall = seconds_of(work)
@@ -893,7 +892,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = options.sections.split(",") if options.sections else list(SECTIONS)
     if unknown := [name for name in names if name not in SECTIONS]:
         parser.error(f"unknown sections {', '.join(unknown)}; known are {', '.join(SECTIONS)}")
-    from plaudit.bench.measure import machine
+    from plaudit.measure import machine
 
     device = torch.device(options.device)
     facts = {"machine": machine(device), "small": options.small, "budget_seconds": options.budget}

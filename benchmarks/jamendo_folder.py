@@ -1,4 +1,4 @@
-"""Music of the embedded world in the layout of MTG-Jamendo: MP3 files, captions as JSON, scores as CSV, some broken."""
+"""Synthetic music in the layout of MTG-Jamendo: MP3 files, captions as JSON, scores as CSV, some files broken."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from plaudit.audio import resample
-from plaudit.corpus.embedded.source import EmbeddedCorpus
+from plaudit.synthetic.corpus import SyntheticCorpus
 
 HARMS = ("missing", "empty", "truncated", "garbage", "silent", "short")
 
@@ -32,7 +32,7 @@ def write_jamendo(
     folder: Path, tracks: int, seconds: float, broken_share: float = 0.02, rate: int = 44100, channels: int = 2
 ) -> JamendoFolder:
     """`tracks` tracks of `seconds`; every third has had its vocals removed, by its name; every second has a score."""
-    corpus = EmbeddedCorpus(tracks, seconds, seed=11)
+    corpus = SyntheticCorpus(tracks, seconds, seed=11)
     audio = folder / "audio"
     numbers = [214 + 97 * i for i in range(tracks)]
     ids = [f"{number % 100:02d}/{number}" for number in numbers]

@@ -23,10 +23,10 @@ import torch
 from plaudit.backbone.config import PRESETS, BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.corpus.shards import ShardSet, encode_corpus
-from plaudit.stages.data import Source, TrainingSet
-from plaudit.stages.objective import prefetched
-from plaudit.stages.settings import TrainSettings
 from plaudit.stages.sft import SftObjective
+from plaudit.training.data import Source, TrainingSet
+from plaudit.training.loop import prefetch_batches
+from plaudit.training.settings import TrainSettings
 from tests.stages.noise import NoiseCodec, NoiseCorpus, NoiseText
 
 FRAMES, BATCH = 430, 64
@@ -50,10 +50,10 @@ def forget(folder: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def measure(draw: Callable[[int], Any], batches: range, readers: int) -> tuple[float, float]:
+def measure(draw: Callable[[int], Any], batches: range, loader_threads: int) -> tuple[float, float]:
     """Clips a second, and clips a second of processor time, all threads together."""
     began, busy = time.perf_counter(), time.process_time()
-    for _ in prefetched(draw, batches, 2 * readers, readers):
+    for _ in prefetch_batches(draw, batches, 2 * loader_threads, loader_threads):
         pass
     clips = len(batches) * BATCH
     return clips / (time.perf_counter() - began), clips / (time.process_time() - busy)
@@ -68,7 +68,7 @@ def main(clips: int) -> None:
         model = FluxAudio(replace(PRESETS["fluxaudio-s-44k"], injection="global_adaln"))
         settings = TrainSettings(steps=1, learning_rate=1, batch=BATCH)
         for way in ("read", "draw"):
-            for readers in (1, 2):
+            for loader_threads in (1, 2):
                 forget(Path(name))
                 shards = ShardSet(name, verify=False)
                 rows = shards.rows("train")
@@ -78,8 +78,8 @@ def main(clips: int) -> None:
                 draw = read if way == "read" else partial(objective.draw, part=slice(None))
                 epoch = len(data) // BATCH
                 for number, state in enumerate(("cold", "warm")):
-                    speed, of_core = measure(draw, range(number * epoch, (number + 1) * epoch), readers)
-                    print(f"{way:6} {readers:8} {state:5} {speed:9,.0f} {of_core:9,.0f}")
+                    speed, of_core = measure(draw, range(number * epoch, (number + 1) * epoch), loader_threads)
+                    print(f"{way:6} {loader_threads:8} {state:5} {speed:9,.0f} {of_core:9,.0f}")
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 
-from plaudit.assets import load_tensors, save_module
 from plaudit.backbone.config import PRESETS
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.generate.model import ModelConfig, read_model_config
-from plaudit.hub import load_backbone
+from plaudit.loading import load_backbone
+from plaudit.storage import load_tensors, save_module
 
 REPEATS = 5
 

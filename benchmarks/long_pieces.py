@@ -11,10 +11,10 @@ from __future__ import annotations
 import sys
 import time
 
-from plaudit import hub
-from plaudit.chain.panel import embedded_prompts
+from plaudit import loading
 from plaudit.evaluate.evaluator import embed_audio
 from plaudit.evaluate.statistics import bootstrap_mean, paired_difference
+from plaudit.pipeline.evaluators import synthetic_prompts
 
 WAYS = {
     "plain clips": {},
@@ -26,9 +26,13 @@ WAYS = {
 
 def main(prompts: int, times: int) -> None:
     """Makes the pieces of all ways and prints the table."""
-    music, reward, clap = hub.load("embedded"), hub.load_reward_model("embedded"), hub.build(hub.CLAPS, "embedded")
+    music, reward, clap = (
+        loading.load("synthetic"),
+        loading.load_reward("synthetic"),
+        loading.build(loading.CLAPS, "synthetic"),
+    )
     seconds, rate = music.config.seconds, music.codec.sample_rate
-    captions = embedded_prompts(prompts, seconds).prompts
+    captions = synthetic_prompts(prompts, seconds).prompts
     texts = clap.text(captions).detach().numpy()
     rewards, claps, seeds = {}, {}, list(range(prompts))
     for way, piece in WAYS.items():

@@ -1,6 +1,6 @@
 """How well loudness and true peak are held: `python benchmarks/loudness.py [FOLDER ...]` prints the counts.
 
-Every audio file of the folders, 200 synthetic clips and 24 of the embedded model are post-processed at -16.5 LUFS
+Every audio file of the folders, 200 synthetic clips and 24 of the synthetic model are post-processed at -16.5 LUFS
 under -1 dBTP, written as 16-bit wav with dither and as flac of 24 bits, read back, and measured with other meters than
 the package's: pyloudnorm as it is, and the larger of scipy's polyphase interpolations by 4 and by 8. `--files-only`
 leaves the made clips out.
@@ -17,7 +17,7 @@ import numpy as np
 import pyloudnorm
 from scipy.signal import oaconvolve, resample_poly, sawtooth, square
 
-from plaudit.audio import audio_files, read_audio
+from plaudit.audio import list_audio_files, read_audio
 from plaudit.audio_format import AudioFormat, decode_audio, encode_audio
 from plaudit.generate.postprocess import postprocess
 from plaudit.generate.settings import PostSettings
@@ -99,15 +99,15 @@ def synthetic(rate: int = 44100, seconds: float = 4.0) -> Iterator[tuple[str, np
 
 
 def generated(count: int = 24) -> Iterator[tuple[str, np.ndarray, int]]:
-    """Clips of the embedded model."""
+    """Clips of the synthetic model."""
     import plaudit
 
-    music = plaudit.load("embedded")
+    music = plaudit.load("synthetic")
     prompts = ("slow sad piano in a minor key", "fast drums and bass", "calm ambient pads")
     told = [prompts[number % len(prompts)] for number in range(count)]
     waves = music.generate(told, list(range(count)), music.config.sampling)
     for number, wave in enumerate(waves.numpy()):
-        yield f"embedded {number}", wave, music.codec.sample_rate
+        yield f"synthetic {number}", wave, music.codec.sample_rate
 
 
 def report(title: str, outcomes: list[Outcome]) -> None:
@@ -126,7 +126,7 @@ def report(title: str, outcomes: list[Outcome]) -> None:
 def main(arguments: list[str]) -> None:
     """Prints a paragraph for each folder, one for the synthetic clips and one for the generated."""
     for folder in [Path(name) for name in arguments if not name.startswith("--")]:
-        report(str(folder), [outcome(path.name, *read_audio(path)) for path in audio_files([folder])])
+        report(str(folder), [outcome(path.name, *read_audio(path)) for path in list_audio_files([folder])])
     if "--files-only" not in arguments:
         made = [(name, wave.astype(np.float32)) for name, wave in synthetic()]
         report("synthetic", [outcome(name, wave, 44100) for name, wave in made])

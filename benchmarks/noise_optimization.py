@@ -1,4 +1,4 @@
-"""What optimizing noise for the reward is worth in the embedded world: `python benchmarks/noise_optimization.py 32`.
+"""What optimizing noise for the reward is worth in the synthetic world: `python benchmarks/noise_optimization.py 32`.
 
 For the same held-out prompts and seeds: plain clips, optimized ones (the best iteration of each), and the best of as
 many plain clips as there were iterations. Prints reward and true utility over the plain clips with 95 % intervals, and
@@ -13,23 +13,23 @@ import time
 import torch
 from torch import Tensor
 
-from plaudit import hub
-from plaudit.chain.panel import embedded_prompts
-from plaudit.corpus.embedded.listeners import utility
-from plaudit.corpus.embedded.probes import load_probes, measure
+from plaudit import loading
 from plaudit.evaluate.statistics import paired_difference
 from plaudit.generate.optimize import NoiseOptimization, Optimizer, optimize_noise
+from plaudit.pipeline.evaluators import synthetic_prompts
+from plaudit.synthetic.listeners import utility
+from plaudit.synthetic.probes import load_probes, measure
 
 BATCH = 4
 
 
 def main(prompts: int, iterations: int = 5, steps: int = 8) -> None:
     """Makes the clips of all four ways and prints the table."""
-    music, reward, probes = hub.load("embedded"), hub.load_reward_model("embedded"), load_probes()
-    found = embedded_prompts(prompts, music.config.seconds)
+    music, reward, probes = loading.load("synthetic"), loading.load_reward("synthetic"), load_probes()
+    found = synthetic_prompts(prompts, music.config.seconds)
     captions, truths = found.prompts, found.truths
     settings = music.config.sampling.changed(steps=steps, precision="no")
-    optimizer = Optimizer("embedded", reward, NoiseOptimization(iterations=iterations))
+    optimizer = Optimizer("synthetic", reward, NoiseOptimization(iterations=iterations))
     made: dict[str, list[Tensor]] = {"plain": [], "optimized": [], f"best of {iterations + 1}": []}
     seconds = dict.fromkeys(made, 0.0)
     for start in range(0, prompts, BATCH):

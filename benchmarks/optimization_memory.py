@@ -15,8 +15,7 @@ from torch import Tensor
 from transformers import ClapAudioConfig, ClapConfig, ClapModel, ClapTextConfig, HubertConfig, HubertModel
 
 from plaudit.backbone.config import PRESETS
-from plaudit.backbone.fluxaudio import FluxAudio
-from plaudit.backbone.initialization import initialize
+from plaudit.backbone.fluxaudio import FluxAudio, initialize
 from plaudit.codec.bigvgan import BigVGAN, BigVGANConfig
 from plaudit.codec.mel import MEL_44K
 from plaudit.codec.mel_codec import MelCodec
@@ -27,8 +26,7 @@ from plaudit.generate.model import ModelConfig, TextToMusic
 from plaudit.generate.optimize import NoiseOptimization, Optimizer, optimize_noise
 from plaudit.generate.settings import SamplingSettings
 from plaudit.reward.features import RewardFeatures
-from plaudit.reward.head import TuneJuryHead
-from plaudit.reward.scorer import TuneJury
+from plaudit.reward.tunejury import TuneJury, TuneJuryHead
 from plaudit.types import TextFeatures
 
 VOCODER = BigVGANConfig(

@@ -20,24 +20,23 @@ import torch
 
 from benchmarks import paper_networks
 from benchmarks.paper_networks import parameters
-from plaudit import hub
+from plaudit import loading
 from plaudit.audio import resample, write_wav
-from plaudit.chain import train
-from plaudit.chain.steps import run_recipe, steps
 from plaudit.cli.console import ConsoleReporter
 from plaudit.codec.mel_codec import MelCodec
-from plaudit.corpus.embedded.source import EmbeddedCorpus
-from plaudit.corpus.folder import FolderCorpus
+from plaudit.corpus.layouts import FolderCorpus
 from plaudit.corpus.shards import encode_corpus
 from plaudit.encoders.laion_clap import LaionCLAP
 from plaudit.encoders.mert import MERT
 from plaudit.encoders.t5_clap import T5CLAPText
 from plaudit.machine import peak_memory
+from plaudit.pipeline import training
+from plaudit.pipeline.run_folder import Run
+from plaudit.pipeline.steps import run_recipe, steps
 from plaudit.recipe import load_recipe
 from plaudit.reward.features import PUBLISHED_BLOCKS
-from plaudit.reward.head import TuneJuryHead
-from plaudit.reward.scorer import save_head
-from plaudit.runs import Run
+from plaudit.reward.tunejury import TuneJuryHead, save_head
+from plaudit.synthetic.corpus import SyntheticCorpus
 
 CLIPS = 12
 
@@ -45,7 +44,7 @@ SMALL = [
     "stages.sft.train={steps: 2, batch: 2, accumulate: 1, warmup: 0}",
     "stages.expert_iteration={candidates: 2, keep: 1}",
     "stages.expert_iteration.train={steps: 2, batch: 2, accumulate: 1}",
-    "stages.expert_iteration.polish={steps: 1, batch: 1, accumulate: 1}",
+    "stages.expert_iteration.fine_tune={steps: 1, batch: 1, accumulate: 1}",
     "stages.pairs={captions: 1, candidates: 2, pairs: 1}",
     "stages.crpo.train={steps: 1, batch: 1, warmup: 0}",
     "loop={snapshot_every: 0, validate_every: 0, readers: 1}",
@@ -90,17 +89,17 @@ def mert() -> MERT:
 
 def put_on_shelves() -> None:
     """Let the recipe's names mean these models."""
-    hub.CODECS.named["codec-44k"] = codec
-    hub.TEXT_ENCODERS.named["text-t5-clap"] = text_encoder
-    hub.CLAPS.named["clap-music"] = clap
-    hub.AUDIO_EMBEDDERS.named["mert-330m"] = mert
+    loading.CODECS.named["codec-44k"] = codec
+    loading.TEXT_ENCODERS.named["text-t5-clap"] = text_encoder
+    loading.CLAPS.named["clap-music"] = clap
+    loading.AUDIO_EMBEDDERS.named["mert-330m"] = mert
     # An untrained codec gives back noise, which training rightly refuses.
-    train.require_fit = lambda music: None
+    training.require_fit = lambda music: None
 
 
 def prepare(folder: Path, seconds: float) -> Path:
     """Audio, captions and rewards of a few clips, and the shard set of them."""
-    corpus = EmbeddedCorpus(CLIPS, seconds, 1)
+    corpus = SyntheticCorpus(CLIPS, seconds, 1)
     with (folder / "captions.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["file", "caption", "reward"])
@@ -121,7 +120,7 @@ def main(seconds: float) -> None:
         shards = prepare(Path(place), seconds)
         print(f"preparing {CLIPS} clips of {seconds:g} s: {time.monotonic() - began:.1f} s")
         head, encoders = TuneJuryHead(2048, (1024, 512, 256, 128)), {"clap": "clap-music", "audio": "mert-330m"}
-        save_head(Path(place) / "reward", head, PUBLISHED_BLOCKS, encoders, {"licence": "none", "made": {}})
+        save_head(Path(place) / "reward", head, PUBLISHED_BLOCKS, encoders, {"licence": "none", "provenance": {}})
         data = [f"corpus.folder={shards}", f"corpus.seconds={seconds}", f"reward.name={place}/reward"]
         recipe = load_recipe("paper", [*data, *SMALL])
         run_recipe(recipe, Path(place) / "run", ConsoleReporter())

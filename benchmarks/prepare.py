@@ -1,7 +1,7 @@
 """How fast a data set becomes shards, and what limits it: `python -m benchmarks.prepare [clips]`.
 
-Writes MP3 files (44.1 kHz, stereo, 100 s) of the embedded world in the layout of MTG-Jamendo, two per cent of them
-broken, and prepares ten clips of each with the embedded codec and text encoder, as `plaudit prepare jamendo` does.
+Writes MP3 files (44.1 kHz, stereo, 100 s) of the synthetic world in the layout of MTG-Jamendo, two per cent of them
+broken, and prepares ten clips of each with the synthetic codec and text encoder, as `plaudit prepare jamendo` does.
 Prints clips per second and per core, memory, processor time by phase, and what the encoding thread waited for. With a
 larger codec the share of encoding grows; decoding, resampling and writing cost what they cost here.
 """
@@ -15,13 +15,11 @@ import time
 from pathlib import Path
 
 from benchmarks.jamendo_folder import write_jamendo
-from plaudit import hub
-from plaudit.corpus.clips import Cutting, cut_clips, survey
-from plaudit.corpus.clock import Clock
-from plaudit.corpus.jamendo import list_jamendo
+from plaudit import loading
+from plaudit.corpus.clips import ClipSettings, cut_clips, measure_durations
+from plaudit.corpus.layouts import ScoreTable, list_jamendo
 from plaudit.corpus.manifest import ListedCorpus
-from plaudit.corpus.score_table import ScoreTable
-from plaudit.corpus.shards import encode_corpus
+from plaudit.corpus.shards import Clock, encode_corpus
 from plaudit.machine import peak_memory
 
 PER_TRACK, SECONDS = 10, 10.0
@@ -30,21 +28,23 @@ PER_TRACK, SECONDS = 10, 10.0
 def main(clips: int) -> None:
     """Prints what the module's docstring says."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    codec, text = hub.build(hub.CODECS, "embedded"), hub.build(hub.TEXT_ENCODERS, "embedded")
+    codec, text = loading.build(loading.CODECS, "synthetic"), loading.build(loading.TEXT_ENCODERS, "synthetic")
     with tempfile.TemporaryDirectory() as place:
         made = write_jamendo(Path(place), clips // PER_TRACK, PER_TRACK * SECONDS)
         before = peak_memory()
         clock, began, worked = Clock(), time.perf_counter(), time.process_time()
         listing = list_jamendo(made.audio, made.captions, ScoreTable(made.scores))
-        entries = cut_clips(listing.entries, survey(listing.entries), Cutting(per_track=PER_TRACK, seconds=SECONDS))
-        surveyed = time.perf_counter() - began
+        entries = cut_clips(
+            listing.entries, measure_durations(listing.entries), ClipSettings(per_track=PER_TRACK, seconds=SECONDS)
+        )
+        durations = time.perf_counter() - began
         shards = encode_corpus(
             ListedCorpus(listing.name, entries), codec, text, Path(place) / "shards", SECONDS, clock=clock
         )
         wall, processor = time.perf_counter() - began, time.process_time() - worked
     print(f"{len(shards)} clips of {len(made.tracks)} tracks, {shards.stats['quarantined']} clips in quarantine")
     print(f"{len(made.broken)} broken tracks: {', '.join(sorted(set(made.broken.values())))}")
-    print(f"{wall:.1f} s, of which listing and survey {surveyed:.2f} s; {processor:.1f} s of processor time")
+    print(f"{wall:.1f} s, of which listing and survey {durations:.2f} s; {processor:.1f} s of processor time")
     print(f"{len(shards) / wall:.1f} clips/s on {cores} cores, {len(shards) / processor:.1f} clips/s per busy core")
     print(f"peak memory {peak_memory() / 2**20:.0f} MiB, {before / 2**20:.0f} MiB of it before")
     print("processor time by phase (of the thread that works; PyTorch's own threads not counted):")
@@ -53,7 +53,7 @@ def main(clips: int) -> None:
         print(f"  {name:9}{spent:7.2f} s {spent / processor:6.1%}")
     print("time of the encoding thread:")
     for name in ("encode", "wait for clips", "wait for disk", "captions"):
-        print(f"  {name:15}{clock.wall[name]:7.2f} s {clock.wall[name] / (wall - surveyed):6.1%}")
+        print(f"  {name:15}{clock.wall[name]:7.2f} s {clock.wall[name] / (wall - durations):6.1%}")
     waits = clock.wall["wait for clips"] > clock.wall["encode"]
     print(f"limited by {'decoding and resampling' if waits else 'encoding'}")
 

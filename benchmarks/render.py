@@ -1,12 +1,12 @@
-"""How fast the embedded synth renders: `python benchmarks/render.py [clips]` prints its speed against real time."""
+"""How fast the synthetic synth renders: `python benchmarks/render.py [clips]` prints its speed against real time."""
 
 from __future__ import annotations
 
 import sys
 import time
 
-from plaudit.corpus.embedded.composer import compose
-from plaudit.corpus.embedded.synth import render
+from plaudit.synthetic.composer import compose
+from plaudit.synthetic.synth import render
 
 
 def main(clips: int, seconds: float = 10.0) -> None:

@@ -12,14 +12,13 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from benchmarks.embedded_world import CORPUS_SEED, World, embedded_features, few_votes_batch, heard
-from plaudit.assets import write_json
-from plaudit.corpus.embedded.listeners import make_pairs, noise_ceiling
-from plaudit.corpus.embedded.source import EmbeddedCorpus
-from plaudit.evaluate.report.plots import Series, lines, save_chart
+from benchmarks.synthetic_world import CORPUS_SEED, World, few_votes_batch, heard, synthetic_features
+from plaudit.evaluate.report.charts import Series, lines, save_chart
 from plaudit.evaluate.statistics import Interval
-from plaudit.reward.seeds import Spread, fit_seeds, spread
-from plaudit.reward.training import EMBEDDED_REWARD, RewardSettings
+from plaudit.reward.training import SYNTHETIC_REWARD, RewardSettings, SeedStatistics, fit_seeds, seed_statistics
+from plaudit.storage import write_json
+from plaudit.synthetic.corpus import SyntheticCorpus
+from plaudit.synthetic.listeners import noise_ceiling, sample_vote_pairs
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,8 @@ class Point:
     """A reward from `votes` votes: over the seeds, its accuracy on held-out votes and its calibration error."""
 
     votes: int
-    accuracy: Spread
-    calibration_error: Spread
+    accuracy: SeedStatistics
+    calibration_error: SeedStatistics
     accuracies: list[float]
 
 
@@ -47,7 +46,7 @@ def learning_curve(
     counts: Sequence[int],
     seeds: Sequence[int],
     test_votes: int,
-    settings: RewardSettings = EMBEDDED_REWARD,
+    settings: RewardSettings = SYNTHETIC_REWARD,
     say: Callable[[str], None] = print,
 ) -> LearningCurve:
     """Train on votes between the first `train_clips` clips of `world`, test on votes between the others.
@@ -56,19 +55,19 @@ def learning_curve(
     votes are the same for all.
     """
     seen, others = world.corpus.clips[:train_clips], world.corpus.clips[train_clips:]
-    pairs = make_pairs(others, test_votes, seed=1000, group="test")
+    pairs = sample_vote_pairs(others, test_votes, seed=1000, group="test")
     test = world.votes(pairs, seed=1000)
     points = []
     for count in counts:
         accuracies, errors = [], []
         for seed in seeds:
-            train = world.votes(make_pairs(seen, count, seed, group="train"), seed)
-            beside = world.votes(make_pairs(seen, max(20, count // 10), seed + 500, group="stop"), seed + 500)
+            train = world.votes(sample_vote_pairs(seen, count, seed, group="train"), seed)
+            beside = world.votes(sample_vote_pairs(seen, max(20, count // 10), seed + 500, group="stop"), seed + 500)
             own = replace(settings, batch_size=few_votes_batch(settings.batch_size, count))
             fitted = fit_seeds(train, beside, test, world.store, own, [seed]).best
             accuracies.append(fitted.metrics.accuracy)
             errors.append(fitted.metrics.calibration_error)
-        points.append(Point(count, spread(accuracies), spread(errors), accuracies))
+        points.append(Point(count, seed_statistics(accuracies), seed_statistics(errors), accuracies))
         say(f"{count} votes: accuracy {points[-1].accuracy.mean:.3f} +- {points[-1].accuracy.std:.3f}")
     return LearningCurve(noise_ceiling(*world.utilities(pairs), test), len(test), points)
 
@@ -99,7 +98,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--test-votes", type=int, default=2000)
     asked = parser.parse_args()
-    world = heard(EmbeddedCorpus(asked.clips, 10.0, CORPUS_SEED), embedded_features(), asked.output)
+    world = heard(SyntheticCorpus(asked.clips, 10.0, CORPUS_SEED), synthetic_features(), asked.output)
     curve = learning_curve(world, asked.clips * 4 // 5, asked.votes, range(asked.seeds), asked.test_votes)
     write_json(asked.output / "learning-curve.json", asdict(curve))
     draw(curve, asked.output / "learning-curve.svg")

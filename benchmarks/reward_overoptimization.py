@@ -1,6 +1,6 @@
 """How far a reward and the truth part when the reward does the choosing: best of N, N up to 64.
 
-`python -m benchmarks.reward_overoptimization` chooses among corpus clips, with `--model embedded` among clips of the
+`python -m benchmarks.reward_overoptimization` chooses among corpus clips, with `--model synthetic` among clips of the
 shipped model; it writes best-of-n-<what>.json and .svg. Rewards and true utilities are both log-odds of being
 preferred, so their gains can be compared: what the utility lacks of the reward's gain is exploited error.
 """
@@ -17,19 +17,17 @@ import torch
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from benchmarks.embedded_world import CORPUS_SEED, World, embedded_features, few_votes_batch, heard
-from plaudit import hub
-from plaudit.assets import load_tensors, save_tensors, write_json
-from plaudit.corpus.embedded.listeners import make_pairs, utility
-from plaudit.corpus.embedded.probes import load_probes, measure
-from plaudit.corpus.embedded.source import EmbeddedClip, EmbeddedCorpus
-from plaudit.evaluate.overoptimization import Parting, best_of_n, find_parting
-from plaudit.evaluate.report.plots import LIGHT, Series, lines, save_chart
-from plaudit.evaluate.report.watch import parting_sentence
+from benchmarks.synthetic_world import CORPUS_SEED, World, few_votes_batch, heard, synthetic_features
+from plaudit import loading
+from plaudit.evaluate.overoptimization import Divergence, best_of_n, find_divergence
+from plaudit.evaluate.report.charts import LIGHT, Series, divergence_sentence, lines, save_chart
 from plaudit.evaluate.statistics import Interval, bootstrap_mean
-from plaudit.reward.fit import fit_reward
-from plaudit.reward.scorer import TuneJury
-from plaudit.reward.training import EMBEDDED_REWARD
+from plaudit.reward.training import SYNTHETIC_REWARD, fit_reward
+from plaudit.reward.tunejury import TuneJury
+from plaudit.storage import load_tensors, save_tensors, write_json
+from plaudit.synthetic.corpus import SyntheticClip, SyntheticCorpus
+from plaudit.synthetic.listeners import sample_vote_pairs, utility
+from plaudit.synthetic.probes import load_probes, measure
 
 Array = NDArray[np.float64]
 
@@ -60,7 +58,7 @@ def best_of(reward: Array, truth: Array, counts: Sequence[int], seed: int = 0) -
     ]
 
 
-def among_corpus(world: World, jury: TuneJury, clips: list[EmbeddedClip], candidates: int) -> tuple[Array, Array]:
+def among_corpus(world: World, jury: TuneJury, clips: list[SyntheticClip], candidates: int) -> tuple[Array, Array]:
     """Rewards and utilities [clips, candidates]: each clip's caption, answered by as many random others of `clips`."""
     random = np.random.default_rng(64)
     row = {clip.id: index for index, clip in enumerate(world.corpus.clips)}
@@ -79,10 +77,10 @@ def among_corpus(world: World, jury: TuneJury, clips: list[EmbeddedClip], candid
 
 
 def among_generated(
-    model: str, jury: TuneJury, clips: list[EmbeddedClip], candidates: int, folder: Path
+    model: str, jury: TuneJury, clips: list[SyntheticClip], candidates: int, folder: Path
 ) -> tuple[Array, Array]:
     """The same for clips that a model makes of each caption; `folder` keeps the scores of the prompts that are done."""
-    music, probes = hub.load(model, "cpu"), load_probes()
+    music, probes = loading.load(model, "cpu"), load_probes()
     rewards, truths = [], []
     for number, clip in enumerate(clips):
         path = folder / f"{clip.id}-{candidates}.safetensors"
@@ -99,16 +97,16 @@ def among_generated(
     return np.stack(rewards), np.stack(truths)
 
 
-def reward_of_few_votes(world: World, clips: list[EmbeddedClip], votes: int, seed: int = 0) -> TuneJury:
+def reward_of_few_votes(world: World, clips: list[SyntheticClip], votes: int, seed: int = 0) -> TuneJury:
     """A reward that has seen only `votes` votes on `clips`: what exploiting looks like early on."""
     parts = []
     for group, count in (("train", votes), ("stop", max(20, votes // 10)), ("test", 200)):
-        parts.append(world.votes(make_pairs(clips, count, seed, group=group), seed))
-    settings = replace(EMBEDDED_REWARD, batch_size=few_votes_batch(EMBEDDED_REWARD.batch_size, votes))
+        parts.append(world.votes(sample_vote_pairs(clips, count, seed, group=group), seed))
+    settings = replace(SYNTHETIC_REWARD, batch_size=few_votes_batch(SYNTHETIC_REWARD.batch_size, votes))
     return fit_reward(*parts, world.store, settings).jury
 
 
-def draw(found: list[BestOf], parting: Parting | None, path: Path) -> None:
+def draw(found: list[BestOf], divergence: Divergence | None, path: Path) -> None:
     """Gains against N: what the reward says, what is true, and what was possible; a line where the first two part."""
     x = [float(one.n) for one in found]
     series = [
@@ -123,8 +121,8 @@ def draw(found: list[BestOf], parting: Parting | None, path: Path) -> None:
         axes.set_ylabel("gain over a random clip")
         axes.set_xticks(x, [str(one.n) for one in found])
         axes.minorticks_off()
-        if parting is not None:
-            axes.axvline(x[parting.place], color=LIGHT.ink, linewidth=1.0, linestyle=(0, (4, 3)))
+        if divergence is not None:
+            axes.axvline(x[divergence.place], color=LIGHT.ink, linewidth=1.0, linestyle=(0, (4, 3)))
 
     save_chart(gains, path)
 
@@ -139,29 +137,29 @@ def main() -> None:
     parser.add_argument("--model", help="choose among this model's clips, not the corpus's")
     parser.add_argument("--prompts", type=int, default=24, help="of a model")
     asked = parser.parse_args()
-    corpus = EmbeddedCorpus(asked.clips, 10.0, CORPUS_SEED)
+    corpus = SyntheticCorpus(asked.clips, 10.0, CORPUS_SEED)
     held_out = corpus.clips[asked.clips * 4 // 5 :]
-    shipped = hub.load_reward_model("embedded")
+    shipped = loading.load_reward("synthetic")
     if asked.model:
         folder = asked.output / "generated"
         scores = {"model": among_generated(asked.model, shipped, held_out[: asked.prompts], asked.candidates, folder)}
     else:
-        world = heard(corpus, embedded_features(), asked.output)
+        world = heard(corpus, synthetic_features(), asked.output)
         few = reward_of_few_votes(world, corpus.clips[: asked.clips * 4 // 5], asked.few_votes)
         juries = {"corpus": shipped, f"corpus-{asked.few_votes}-votes": few}
         scores = {name: among_corpus(world, jury, held_out, asked.candidates) for name, jury in juries.items()}
     counts = [2**power for power in range(asked.candidates.bit_length()) if 2**power <= asked.candidates]
     for name, (reward, truth) in scores.items():
         found = best_of(reward, truth, counts)
-        parting = find_parting("utility", best_of_n(reward, reward, counts), best_of_n(reward, truth, counts))
-        told_parting = None if parting is None else asdict(parting)
+        divergence = find_divergence("utility", best_of_n(reward, reward, counts), best_of_n(reward, truth, counts))
+        told_parting = None if divergence is None else asdict(divergence)
         points = [asdict(one) for one in found]
         write_json(asked.output / f"best-of-n-{name}.json", {"points": points, "parting": told_parting})
-        draw(found, parting, asked.output / f"best-of-n-{name}.svg")
+        draw(found, divergence, asked.output / f"best-of-n-{name}.svg")
         for one in found:
             told = (f"{g.mean:.3f} [{g.low:.3f}, {g.high:.3f}]" for g in (one.reward, one.utility, one.possible))
             print(name, one.n, *told)
-        print(parting_sentence(parting, [f"N = {n}" for n in counts], "true utility"))
+        print(divergence_sentence(divergence, [f"N = {n}" for n in counts], "true utility"))
 
 
 if __name__ == "__main__":

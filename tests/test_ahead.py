@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from plaudit.ahead import ahead
+from plaudit.prefetch import prefetch
 
 
 def test_order_is_kept_and_the_lead_bounded() -> None:
@@ -22,7 +22,7 @@ def test_order_is_kept_and_the_lead_bounded() -> None:
         return item * item
 
     with ThreadPoolExecutor(3) as pool:
-        for place, result in enumerate(ahead(pool, work, range(50), 4)):
+        for place, result in enumerate(prefetch(pool, work, range(50), 4)):
             assert result == place**2
             with lock:
                 assert max(begun) <= place + 4
@@ -31,7 +31,7 @@ def test_order_is_kept_and_the_lead_bounded() -> None:
 
 def test_an_error_is_raised_where_its_result_would_be() -> None:
     with ThreadPoolExecutor(2) as pool:
-        results = ahead(pool, lambda item: 1 // item, [1, 2, 0, 3], 3)
+        results = prefetch(pool, lambda item: 1 // item, [1, 2, 0, 3], 3)
         assert [next(results), next(results)] == [1, 0]
         with pytest.raises(ZeroDivisionError):
             next(results)
@@ -49,7 +49,7 @@ def test_results_that_wait_never_weigh_more_than_the_limit_and_two_results() -> 
             heaviest = max(heaviest, held)
         return size
 
-    with ThreadPoolExecutor(4) as pool, closing(ahead(pool, work, sizes, 30, weight=float, limit=25)) as results:
+    with ThreadPoolExecutor(4) as pool, closing(prefetch(pool, work, sizes, 30, weight=float, limit=25)) as results:
         for taken, expected in zip(results, sizes, strict=True):
             time.sleep(0.002)
             assert taken == expected
@@ -65,7 +65,10 @@ def test_one_heavier_than_the_limit_goes_alone_and_nothing_is_begun_before_a_wei
         begun.append(item)
         return item
 
-    with ThreadPoolExecutor(4) as pool, closing(ahead(pool, work, range(8), 8, weight=lambda _: 100.0, limit=10)) as r:
+    with (
+        ThreadPoolExecutor(4) as pool,
+        closing(prefetch(pool, work, range(8), 8, weight=lambda _: 100.0, limit=10)) as r,
+    ):
         for item in range(8):
             assert next(r) == item
             time.sleep(0.01)
@@ -74,7 +77,7 @@ def test_one_heavier_than_the_limit_goes_alone_and_nothing_is_begun_before_a_wei
 
 def test_closing_frees_the_threads_that_wait() -> None:
     with ThreadPoolExecutor(3) as pool:
-        results = ahead(pool, lambda item: item, range(50), 20, weight=lambda _: 10.0, limit=10)
+        results = prefetch(pool, lambda item: item, range(50), 20, weight=lambda _: 10.0, limit=10)
         assert next(results) == 0
         results.close()
         pool.shutdown(wait=True, cancel_futures=True)  # would wait for ever
@@ -82,6 +85,6 @@ def test_closing_frees_the_threads_that_wait() -> None:
 
 def test_an_error_does_not_block_the_rest() -> None:
     with ThreadPoolExecutor(3) as pool:
-        results = ahead(pool, lambda item: 1 / (item - 3), range(9), 9, weight=lambda _: 1.0, limit=1)
+        results = prefetch(pool, lambda item: 1 / (item - 3), range(9), 9, weight=lambda _: 1.0, limit=1)
         with pytest.raises(ZeroDivisionError):
             list(results)

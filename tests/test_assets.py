@@ -15,14 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from plaudit.assets import (
+from plaudit.errors import ModelError
+from plaudit.storage import (
     DIGEST,
-    EMBEDDED,
-    cache_home,
+    SHIPPED_WEIGHTS,
+    cache_dir,
     checkpoint_damage,
-    fill,
+    fill_module,
     load_tensors,
-    models_home,
+    models_dir,
     read_json,
     save_checkpoint,
     save_tensors,
@@ -30,7 +31,6 @@ from plaudit.assets import (
     to_json,
     write_json,
 )
-from plaudit.errors import ModelError
 
 NO_ROOM = """
 import resource, sys, torch
@@ -108,7 +108,7 @@ def flipped(whole: bytes, place: int, bit: int) -> bytes:
     return whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :]
 
 
-@pytest.mark.parametrize("path", sorted(EMBEDDED.glob("*/model.safetensors")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", sorted(SHIPPED_WEIGHTS.glob("*/model.safetensors")), ids=lambda path: path.parent.name)
 def test_shipped_weights_hold_their_digest(path: Path) -> None:
     with safe_open(path, "pt") as file:
         assert file.metadata()[DIGEST] == tensors_digest(load_tensors(path))
@@ -119,7 +119,7 @@ def test_weights_of_others_need_no_digest(tmp_path: Path) -> None:
 
     save_file({"x": torch.ones(2)}, tmp_path / "theirs.safetensors", {"format": "pt"})
     module = torch.nn.ParameterDict({"x": torch.nn.Parameter(torch.zeros(2))})
-    fill(module, load_tensors(tmp_path / "theirs.safetensors"), tmp_path)
+    fill_module(module, load_tensors(tmp_path / "theirs.safetensors"), tmp_path)
     assert module["x"].tolist() == [1, 1]
 
 
@@ -164,8 +164,8 @@ def test_without_a_home_the_folders_are_an_error_of_one_line(monkeypatch: pytest
     for name in ("HOME", "XDG_CACHE_HOME", "PLAUDIT_MODELS", "USERPROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as it answers for a user who is not in passwd
-    for folder in (models_home, cache_home):
+    for folder in (models_dir, cache_dir):
         with pytest.raises(ModelError, match="set HOME"):
             folder()
     monkeypatch.setenv("PLAUDIT_MODELS", "/models")
-    assert models_home() == Path("/models")
+    assert models_dir() == Path("/models")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from plaudit.audio import (
     KNOWN_SUFFIXES,
     SUFFIXES,
-    audio_files,
     fit_length,
+    list_audio_files,
     read_audio,
     resample,
     resample_tensor,
@@ -229,9 +229,9 @@ def test_folders_are_searched_for_all_that_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "music" / "linked").symlink_to(tmp_path / "elsewhere")
     for loop in ("one", "two"):
         (tmp_path / "music" / loop).symlink_to(tmp_path / "music")
-    found = [path.name for path in audio_files([tmp_path / "music"])]
+    found = [path.name for path in list_audio_files([tmp_path / "music"])]
     assert sorted(found) == sorted([*names, "z.wav"])
-    assert audio_files([tmp_path / "music" / "deep" / "noise.raw"]) == [tmp_path / "music" / "deep" / "noise.raw"]
+    assert list_audio_files([tmp_path / "music" / "deep" / "noise.raw"]) == [tmp_path / "music" / "deep" / "noise.raw"]
 
 
 @pytest.mark.parametrize("kind", ["AIFF", "AU", "CAF", "W64", "RF64", "OGG", "VOC", "FLAC", "WAV"])

@@ -42,10 +42,10 @@ def test_sound_and_tags_come_back(tmp_path: Path, container: str, bits: int, sub
     wave = read_audio(path)[0]
     assert np.abs(wave - tone()).max() <= error and np.allclose(wave, decode_audio(path.read_bytes()), atol=1e-6)
     assert read_tags(path) == TAGS
-    with soundfile.SoundFile(path) as opened:
-        assert "plaudit" in opened.software or container == "mp3"  # whose encoder puts its own name there
+    with soundfile.SoundFile(path) as open_run:
+        assert "plaudit" in open_run.software or container == "mp3"  # whose encoder puts its own name there
         if container != "mp3":
-            assert opened.title == TAGS["prompt"]
+            assert open_run.title == TAGS["prompt"]
 
 
 @pytest.mark.parametrize("container", ["wav", "flac", "ogg", "mp3"])

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from plaudit import code_digest, code_reading
-from plaudit.chain import train
-from plaudit.chain.steps import steps
 from plaudit.code_digest import code_digests, outside_digest
+from plaudit.pipeline import training
+from plaudit.pipeline.steps import steps
 from plaudit.recipe import load_recipe
 
 MAIN = '''
@@ -164,22 +164,22 @@ def test_digests_do_not_depend_on_what_was_asked_before() -> None:
 
 
 def test_stages_are_told_apart() -> None:
-    modules = {make.__name__: set(code_digests(make)) for make in (train.sft, train.crpo, train.nft)}
+    modules = {make.__name__: set(code_digests(make)) for make in (training.sft, training.crpo, training.nft)}
     for stage, own in (("sft", "sft"), ("crpo", "crpo"), ("nft", "nft")):
         others = {f"plaudit.stages.{name}" for name in ("crpo", "nft")} - {f"plaudit.stages.{own}"}
         assert f"plaudit.stages.{own}" in modules[stage] and not others & modules[stage]
-        assert {"plaudit.stages.training", "plaudit.backbone.fluxaudio", "plaudit.flow.path"} <= modules[stage]
+        assert {"plaudit.training.loop", "plaudit.backbone.fluxaudio", "plaudit.flow"} <= modules[stage]
 
 
 def test_a_recipes_settings_count_by_their_values() -> None:
     """A new setting, or another default, is nothing to a step that doesn't have the value of it changed."""
-    closure = code_digest._Closure((("plaudit.chain.train", "crpo"),))
-    source = code_reading.read_module("plaudit.stages.settings")
+    closure = code_digest._Closure((("plaudit.pipeline.training", "crpo"),))
+    source = code_reading.read_module("plaudit.training.settings")
     assert source is not None
     (statement,) = source.definitions["CrpoSettings"]
-    assert ("plaudit.stages.settings", "CrpoSettings") in closure.digests
-    assert code_reading.scan("plaudit.stages.settings", statement).digest not in closure.digests[
-        "plaudit.stages.settings", "CrpoSettings"
+    assert ("plaudit.training.settings", "CrpoSettings") in closure.digests
+    assert code_reading.scan("plaudit.training.settings", statement).digest not in closure.digests[
+        "plaudit.training.settings", "CrpoSettings"
     ]
     assert ("plaudit.recipe", "StageSettings.before") in closure.digests
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plaudit.audio import audio_files
+from plaudit.audio import list_audio_files
 from plaudit.errors import AudioError
 from plaudit.files import files_under, find_file
 
@@ -55,7 +55,7 @@ def test_what_systems_leave_behind_is_passed_over(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert names(tmp_path) == ["a.wav", "not hidden/b.wav"]
     assert names(tmp_path / ".Trash") == ["a.wav"]  # who names it means it
-    assert audio_files([tmp_path / "._a.wav"]) == [tmp_path / "._a.wav"]
+    assert list_audio_files([tmp_path / "._a.wav"]) == [tmp_path / "._a.wav"]
 
 
 def test_what_is_no_folder_or_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,25 +10,25 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from plaudit import hub
-from plaudit.assets import EMBEDDED, to_json
+from plaudit import loading
 from plaudit.errors import ModelError
 from plaudit.generate.model import read_model_config
-from plaudit.models.card import model_card
-from plaudit.models.inspecting import flattened, inspect_folder, parts_of
+from plaudit.models.exporting import model_card
+from plaudit.models.inspecting import flatten_values, inspect_folder, parts_of
+from plaudit.storage import SHIPPED_WEIGHTS, to_json
 from tests.mutations import Change, mutated, mutations
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the shipped model, whose config.json may be changed."""
-    return Path(shutil.copytree(EMBEDDED / "model", tmp_path_factory.mktemp("models") / "model"))
+    return Path(shutil.copytree(SHIPPED_WEIGHTS / "model", tmp_path_factory.mktemp("models") / "model"))
 
 
 @pytest.fixture(scope="module")
 def reward(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the shipped reward."""
-    return Path(shutil.copytree(EMBEDDED / "reward", tmp_path_factory.mktemp("models") / "reward"))
+    return Path(shutil.copytree(SHIPPED_WEIGHTS / "reward", tmp_path_factory.mktemp("models") / "reward"))
 
 
 def changed(folder: Path, original: Path, changes: list[Change]) -> Path:
@@ -43,7 +43,7 @@ def one_line(error: ModelError) -> None:
 
 
 def check_reading(model: Path, changes: list[Change]) -> None:
-    changed(model, EMBEDDED / "model", changes)
+    changed(model, SHIPPED_WEIGHTS / "model", changes)
     for read in (read_model_config, lambda folder: parts_of(inspect_folder(folder)["config"])):
         try:
             found = read(model)
@@ -52,7 +52,7 @@ def check_reading(model: Path, changes: list[Change]) -> None:
             continue
         if not isinstance(found, dict):
             to_json(found.to_dict())
-            flattened(found.to_dict())
+            flatten_values(found.to_dict())
 
 
 @settings(max_examples=300, deadline=None)
@@ -71,10 +71,10 @@ def test_any_of_many_configs_of_a_model_is_read_or_refused(model: Path, changes:
 @settings(max_examples=40, deadline=None)
 @given(changes=mutations())
 def test_any_changed_model_loads_or_is_refused(model: Path, changes: list[Change]) -> None:
-    changed(model, EMBEDDED / "model", changes)
-    hub.digest(hub.CODECS, str(model))
-    hub.start_digest(str(model))
-    for load in (model_card, lambda folder: hub.load(str(folder), "cpu")):
+    changed(model, SHIPPED_WEIGHTS / "model", changes)
+    loading.encoder_digest(loading.CODECS, str(model))
+    loading.start_digest(str(model))
+    for load in (model_card, lambda folder: loading.load(str(folder), "cpu")):
         try:
             found = load(model)
         except ModelError as error:
@@ -87,21 +87,21 @@ def test_any_changed_model_loads_or_is_refused(model: Path, changes: list[Change
 @settings(max_examples=60, deadline=None)
 @given(changes=mutations())
 def test_any_changed_reward_loads_or_is_refused(reward: Path, changes: list[Change]) -> None:
-    changed(reward, EMBEDDED / "reward", changes)
-    hub.reward_digest(str(reward))
+    changed(reward, SHIPPED_WEIGHTS / "reward", changes)
+    loading.reward_digest(str(reward))
     try:
-        hub.load_reward_model(str(reward))
+        loading.load_reward(str(reward))
     except ModelError as error:
         one_line(error)
 
 
 SUM = {
     "kind": "sum",
-    "parts": [{"reward": "embedded-clap", "weight": 1.0, "mean": 0.0, "std": 1.0, "identity": "x"}],
+    "parts": [{"reward": "synthetic-clap", "weight": 1.0, "mean": 0.0, "std": 1.0, "identity": "x"}],
 }
 
 
-@pytest.mark.parametrize("tree", [SUM, {"kind": "clap", "clap": "embedded"}], ids=["sum", "clap"])
+@pytest.mark.parametrize("tree", [SUM, {"kind": "clap", "clap": "synthetic"}], ids=["sum", "clap"])
 @settings(max_examples=100, deadline=None)
 @given(changes=mutations())
 def test_any_changed_reward_of_another_kind_loads_or_is_refused(
@@ -111,7 +111,7 @@ def test_any_changed_reward_of_another_kind_loads_or_is_refused(
     text = json.dumps(mutated(tree, changes), default=str)
     (folder / "config.json").write_bytes(text.encode(errors="surrogatepass"))
     try:
-        hub.load_reward_model(str(folder))
+        loading.load_reward(str(folder))
     except ModelError as error:
         one_line(error)
 
@@ -122,13 +122,13 @@ def test_rewards_that_are_parts_of_each_other_are_refused(tmp_path: Path) -> Non
         part = {**SUM["parts"][0], "reward": str(tmp_path / other)}  # type: ignore[dict-item,index]
         (tmp_path / own / "config.json").write_text(json.dumps({"kind": "sum", "parts": [part]}))
     with pytest.raises(ModelError) as error:
-        hub.load_reward_model(str(tmp_path / "a"))
+        loading.load_reward(str(tmp_path / "a"))
     one_line(error.value)
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "\udce9", ".", "..", "/", ""])
 def test_any_name_is_a_model_or_refused(name: str) -> None:
-    for load in (hub.load, hub.load_reward_model, lambda n: hub.build(hub.CODECS, n)):
+    for load in (loading.load, loading.load_reward, lambda n: loading.build(loading.CODECS, n)):
         with pytest.raises(ModelError) as error:
             load(name)
         one_line(error.value) if len(name) < 100 else None

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
-from plaudit import hub
+from plaudit import loading
 from plaudit.cli.main import app
-from plaudit.codec.mel_codec_folder import save_mel_codec
+from plaudit.codec.mel_codec import save_mel_codec
 from plaudit.errors import ModelError
-from plaudit.models.registry import RELEASES
+from plaudit.models.releases import RELEASES
 from tests.codec.test_mel_codec import tiny_release
 
 
@@ -24,18 +24,18 @@ def test_a_codec_is_found_by_path_and_among_the_users_models(
     monkeypatch.setenv("PLAUDIT_MODELS", str(tmp_path))
     save_mel_codec(tmp_path / "tiny", tiny_release(), {})
     for name in (str(tmp_path / "tiny"), "tiny"):
-        codec = hub.build(hub.CODECS, name)
+        codec = loading.build(loading.CODECS, name)
         assert (codec.name, codec.hop, codec.latent_dim) == ("tiny", 12, 3)
-    assert hub.build(hub.CODECS, "embedded").name == "embedded"
+    assert loading.build(loading.CODECS, "synthetic").name == "synthetic"
 
 
 def test_what_is_not_there_or_of_another_kind_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLAUDIT_MODELS", str(tmp_path))
     save_mel_codec(tmp_path / "tiny", tiny_release(), {})
-    with pytest.raises(ModelError, match="no model 'nowhere': give a model folder or one of embedded"):
-        hub.build(hub.CODECS, "nowhere")
+    with pytest.raises(ModelError, match="no model 'nowhere': give a model folder or one of synthetic"):
+        loading.build(loading.CODECS, "nowhere")
     with pytest.raises(ModelError, match="of kind 'mel-codec'; wanted here is"):
-        hub.build(hub.TEXT_ENCODERS, "tiny")
+        loading.build(loading.TEXT_ENCODERS, "tiny")
 
 
 LISTENER = """
@@ -63,16 +63,16 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_installed_package_brings_an_encoder_by_name(installed: None) -> None:
-    listener = hub.build(hub.AUDIO_EMBEDDERS, "loud")
+    listener = loading.build(loading.AUDIO_EMBEDDERS, "loud")
     heard: Tensor = listener.audio(torch.from_numpy(np.full((2, 8000), 0.5, np.float32)))
     assert heard.tolist() == [[0.25], [0.25]]
-    assert hub.digest(hub.AUDIO_EMBEDDERS, "loud").startswith("loud:Loud of loud 1.5 ")
+    assert loading.encoder_digest(loading.AUDIO_EMBEDDERS, "loud").startswith("loud:Loud of loud 1.5 ")
     with pytest.raises(ModelError, match=r"installed encoder 'loud' \(loud:Loud\) has no text"):
-        hub.build(hub.CLAPS, "loud")
+        loading.build(loading.CLAPS, "loud")
     with pytest.raises(ModelError, match=r"installed encoder 'broken' .* fails: RuntimeError"):
-        hub.build(hub.CLAPS, "broken")
+        loading.build(loading.CLAPS, "broken")
     with pytest.raises(ModelError, match=r"no model 'nowhere': .* broken, loud, statistics"):
-        hub.build(hub.AUDIO_EMBEDDERS, "nowhere")
+        loading.build(loading.AUDIO_EMBEDDERS, "nowhere")
 
 
 def test_models_that_are_not_here_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def test_models_that_are_not_here_say_what_to_do(tmp_path: Path, monkeypatch: py
         str(tmp_path): "has no config.json",
     }.items():
         with pytest.raises(ModelError, match=said):
-            hub.load_reward_model(name) if name == "tunejury" else hub.load(name)
+            loading.load_reward(name) if name == "tunejury" else loading.load(name)
 
 
 def test_the_list_of_released_models_fits_a_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

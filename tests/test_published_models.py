@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from plaudit.backbone.published import from_published as fluxaudio_from_published
-from plaudit.codec.published import bigvgan_from_published, mel_vae_from_published
+from plaudit.codec.mel_codec import bigvgan_from_published, mel_vae_from_published
 from plaudit.encoders.published import clap_model_from_published
 from plaudit.errors import ModelError
-from plaudit.released import read_released
-from plaudit.reward.head import TuneJuryHead
-from plaudit.reward.published import head_from_published
+from plaudit.published import read_released
+from plaudit.reward.tunejury import TuneJuryHead, head_from_published
 from tests.backbone.test_published import published as fluxaudio_state
 from tests.codec.test_bigvgan import CONFIG
 from tests.codec.test_bigvgan import published as bigvgan_state

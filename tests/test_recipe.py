@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from plaudit.errors import RecipeError
-from plaudit.recipe import SHIPPED, Recipe, load_recipe
+from plaudit.recipe import SHIPPED_RECIPES, Recipe, load_recipe
 from plaudit.settings import validated
 
 
-@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(SHIPPED_RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_shipped_recipe_is_valid_and_survives_being_written(path: Path, tmp_path: Path) -> None:
     recipe = load_recipe(path.stem)
     copy = tmp_path / "copy.yaml"
@@ -41,7 +41,7 @@ def test_a_folder_of_the_shipped_recipes_name_does_not_hide_it(
 
 
 def test_a_folder_of_audio_trains_the_shipped_model_further() -> None:
-    assert load_recipe("folder").backbone.start_from == "embedded"
+    assert load_recipe("folder").backbone.start_from == "synthetic"
     assert load_recipe("folder", ["backbone.start_from=null"]).backbone.start_from is None
 
 
@@ -70,7 +70,7 @@ def test_set_changes_one_value_and_the_fingerprint() -> None:
         ("stages.pairs.per_caption=2", "2 candidates make at most 1 pairs per caption"),
         ("stages.pairs.pairs=9", "must not exceed captions x per_caption (8)"),
         ("corpus.kind=shards", "corpus.folder, a shard set"),
-        ("backbone.start_from=embedded", "leave them out"),
+        ("backbone.start_from=synthetic", "leave them out"),
         ("stages.expert_iteration.keep=100000", "must not exceed candidates"),
         ("reward.kind=table", "corpus.reward_column"),
         ("name=../escape", "name"),
@@ -86,7 +86,7 @@ def test_a_wrong_value_is_one_line_that_says_what_to_do(change: str, said: str) 
 
 
 def test_a_recipe_that_is_missing_or_no_recipe() -> None:
-    with pytest.raises(RecipeError, match="one of data-free-expert, demo, embedded"):
+    with pytest.raises(RecipeError, match="one of data-free-expert, demo, folder"):
         load_recipe("nowhere")
     with pytest.raises(RecipeError, match="unknown key"):
         values = {"name": "x", "stages": {"sft": {"train": {"steps": 1, "learning_rate": 1}}}, "sead": 1}

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch.nn.utils import parametrizations, weight_norm
 
 from plaudit.errors import ModelError
-from plaudit.released import LISTED, fold_weight_norm, read_released, require, require_sizes, unwrap
+from plaudit.published import LISTED, fold_weight_norm, read_released, require, require_sizes, unwrap
 
 
 class Marker:

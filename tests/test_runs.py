@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from plaudit.errors import RunError
-from plaudit.runs import Origin, Run, fingerprint, opened
+from plaudit.pipeline.run_folder import Origin, Run, fingerprint, open_run
 
 KIND = "a run of recipe toy"
 ONE, OTHER = Origin({"x": 1}), Origin({"x": 2})
@@ -20,7 +20,7 @@ Make = Callable[[Path], None]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    with opened(tmp_path / "run", KIND) as run:
+    with open_run(tmp_path / "run", KIND) as run:
         return run
 
 
@@ -59,7 +59,7 @@ def test_a_step_is_made_once_and_replaced_only_where_that_is_allowed(run: Run) -
 
 def test_a_step_that_failed_is_continued_and_counts_as_work_too(run: Run) -> None:
     def half(folder: Path) -> None:
-        (folder / "half").write_text("made")
+        (folder / "half").write_text("provenance")
         raise ZeroDivisionError
 
     seen: list[bool] = []
@@ -138,7 +138,7 @@ def test_a_folder_that_the_run_did_not_make_is_left_alone(run: Run, kind: str) -
 
 
 def test_a_step_of_another_run_is_not_this_ones(run: Run, tmp_path: Path) -> None:
-    with opened(tmp_path / "other", KIND) as other:
+    with open_run(tmp_path / "other", KIND) as other:
         make(other, "a", ONE, writes("theirs"))
     os.rename(other.folder / "a", run.folder / "a")
     with pytest.raises(RunError, match="was not made by this run"):
@@ -161,22 +161,22 @@ def test_a_step_moved_to_another_disk_is_read_through_its_link_but_not_replaced(
 @pytest.mark.parametrize("name", ["report", "music.wav", ".git", "recipe.yaml", "step.json"])
 def test_a_folder_with_something_else_in_it_is_no_run(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
-    with pytest.raises(RunError, match="neither empty nor a folder that plaudit made"), opened(tmp_path, KIND):
+    with pytest.raises(RunError, match="neither empty nor a folder that plaudit made"), open_run(tmp_path, KIND):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_run_folder_of_another_recipe_is_refused_and_an_empty_one_taken(run: Run, tmp_path: Path) -> None:
     said = "holds a run of recipe toy, not a run of recipe other; choose another --output"
-    with pytest.raises(RunError, match=said), opened(run.folder, "a run of recipe other"):
+    with pytest.raises(RunError, match=said), open_run(run.folder, "a run of recipe other"):
         pass
     (tmp_path / "empty").mkdir()
-    with opened(tmp_path / "empty", KIND) as made:
+    with open_run(tmp_path / "empty", KIND) as made:
         assert made.identity not in (None, run.identity)
-    with opened(tmp_path / "empty", KIND) as again:
+    with open_run(tmp_path / "empty", KIND) as again:
         assert again.identity == made.identity
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="choose another"), opened(tmp_path / "file", KIND):
+    with pytest.raises(RunError, match="choose another"), open_run(tmp_path / "file", KIND):
         pass
 
 
@@ -198,8 +198,14 @@ def test_a_finished_step_is_verified_by_content(run: Run) -> None:
 def test_what_says_who_made_a_model_is_no_content_of_it(run: Run) -> None:
     outputs = []
     for made, size in (("a", 1), ("b", 1), ("b", 2)):
-        text = f'{{"size": {size}, "made": {{"version": "{made}"}}}}'
-        make(run, "a", Origin({"made": made, "size": size}), lambda f, t=text: (f / "config.json").write_text(t), True)
+        text = f'{{"size": {size}, "provenance": {{"version": "{made}"}}}}'
+        make(
+            run,
+            "a",
+            Origin({"provenance": made, "size": size}),
+            lambda f, t=text: (f / "config.json").write_text(t),
+            True,
+        )
         outputs.append(run.finished("a").output)
     assert outputs[0] == outputs[1] != outputs[2]
 
@@ -226,7 +232,7 @@ def test_only_what_later_steps_read_counts_as_output(run: Run) -> None:
 def test_a_shared_step_lives_on_its_own(run: Run, tmp_path: Path) -> None:
     make(run, "a", ONE, writes("x"))
     before = everything(run.folder)
-    with opened(tmp_path / "new", KIND) as new:
+    with open_run(tmp_path / "new", KIND) as new:
         assert new.share("a", run)
         assert new.finished("a") == run.finished("a")
         assert (new.folder / "a" / "result").stat().st_ino == (run.folder / "a" / "result").stat().st_ino
@@ -242,7 +248,7 @@ def test_files_that_cannot_be_linked_are_copied(run: Run, tmp_path: Path, monkey
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", refuse)
-    with opened(tmp_path / "new", KIND) as new:
+    with open_run(tmp_path / "new", KIND) as new:
         assert new.share("a", run)
         new.verify("a")
     assert (new.folder / "a" / "result").stat().st_ino != (run.folder / "a" / "result").stat().st_ino
@@ -259,7 +265,7 @@ def test_a_share_that_was_cut_off_is_begun_anew(run: Run, tmp_path: Path, monkey
         link(*names)
 
     monkeypatch.setattr(os, "link", some)
-    with opened(tmp_path / "new", KIND) as new:
+    with open_run(tmp_path / "new", KIND) as new:
         with pytest.raises(KeyboardInterrupt):
             new.share("a", run)
         monkeypatch.undo()
@@ -279,7 +285,7 @@ def test_a_step_that_changes_while_it_is_shared_is_not_taken(
         link(source, target)
 
     monkeypatch.setattr(os, "link", replaced_meanwhile)
-    with opened(tmp_path / "new", KIND) as new:
+    with open_run(tmp_path / "new", KIND) as new:
         assert not new.share("a", run)
         assert make(new, "a", ONE, writes("own")) == "started"
 
@@ -301,16 +307,16 @@ def test_origins_tell_what_changed() -> None:
 
 def test_a_run_in_use_by_another_process_is_refused(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from plaudit.runs import opened\n"
+        "import sys, time; from pathlib import Path; from plaudit.pipeline.run_folder import opened\n"
         f"with opened(Path({str(tmp_path)!r}), {KIND!r}): print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-        with pytest.raises(RunError, match=f"in use by process {holder.pid}"), opened(tmp_path, KIND):
+        with pytest.raises(RunError, match=f"in use by process {holder.pid}"), open_run(tmp_path, KIND):
             pass
     finally:
         holder.kill()
         holder.wait()
-    with opened(tmp_path, KIND) as run:  # the lock of a killed process holds nobody up
+    with open_run(tmp_path, KIND) as run:  # the lock of a killed process holds nobody up
         assert run.folder == tmp_path

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plaudit.audio import audio_files
+from plaudit.audio import list_audio_files
 from plaudit.audio_format import AudioFormat, encode_audio, recorded_prompt
 from plaudit.sidecars import candidates_note, mark_candidates, read_sidecar, recorded_seed
 
@@ -43,12 +43,12 @@ def test_a_file_that_is_no_sidecar_says_nothing(tmp_path: Path, text: str) -> No
 
 def test_candidates_are_no_output_unless_their_folder_is_named(tmp_path: Path) -> None:
     music = [tagged(tmp_path / "music" / name, "x") for name in ("a.wav", "candidates/b.wav", "more/c.wav")]
-    assert audio_files([tmp_path / "music"]) == music  # a folder of that name is not enough
+    assert list_audio_files([tmp_path / "music"]) == music  # a folder of that name is not enough
     assert candidates_note([tmp_path]) is None
     inner = [tagged(tmp_path / "music" / "more" / "candidates" / name, "x") for name in ("d.wav", "e/f.wav")]
     mark_candidates(tmp_path / "music" / "more" / "candidates")
-    assert audio_files([tmp_path]) == audio_files([tmp_path / "music"]) == music
-    assert audio_files([tmp_path / "music" / "more" / "candidates"]) == inner
+    assert list_audio_files([tmp_path]) == list_audio_files([tmp_path / "music"]) == music
+    assert list_audio_files([tmp_path / "music" / "more" / "candidates"]) == inner
     said = candidates_note([tmp_path])
     assert said is not None and str(tmp_path / "music" / "more" / "candidates") in said
     assert candidates_note([tmp_path / "music" / "more" / "candidates", inner[0]]) is None

@@ -20,18 +20,17 @@ import torch
 from torch import Tensor
 
 import plaudit
-from plaudit.corpus.embedded.flaws import FLAWS
-from plaudit.corpus.embedded.hearing import TEMPI
-from plaudit.corpus.embedded.listeners import Taste, utility
-from plaudit.corpus.embedded.probes import Measurement, load_probes, measure
-from plaudit.corpus.embedded.source import EmbeddedClip, EmbeddedCorpus
-from plaudit.corpus.embedded.truth import GENRES, INSTRUMENTS, KEYS, MODES, MOODS
+from plaudit.synthetic.corpus import SyntheticClip, SyntheticCorpus
+from plaudit.synthetic.flaws import FLAWS
+from plaudit.synthetic.listeners import Taste, utility
+from plaudit.synthetic.probes import TEMPI, Measurement, load_probes, measure
+from plaudit.synthetic.truth import GENRES, INSTRUMENTS, KEYS, MODES, MOODS
 
 CORPUS_SEED = 77
 """Of the pieces whose captions are the prompts."""
 
 
-def rates(measurement: Measurement, clips: Sequence[EmbeddedClip]) -> dict[str, float | int | None]:
+def rates(measurement: Measurement, clips: Sequence[SyntheticClip]) -> dict[str, float | int | None]:
     """The figures of clips [B] that were made for the captions of `clips`."""
     truths = [clip.caption_truth for clip in clips]
     tempo_stated = [f"{truth.tempo} bpm" in clip.caption for clip, truth in zip(clips, truths, strict=True)]
@@ -73,8 +72,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--score", type=float, default=None, help="conditioning score; none by default")
     options = parser.parse_args()
-    flawless = {"flawed_share": 0.0, "miscaptioned_share": 0.0}
-    corpus = EmbeddedCorpus(options.prompts, 10.0, CORPUS_SEED, **({} if options.model == "corpus" else flawless))
+    flawless = {"flawed_fraction": 0.0, "miscaptioned_fraction": 0.0}
+    corpus = SyntheticCorpus(options.prompts, 10.0, CORPUS_SEED, **({} if options.model == "corpus" else flawless))
     if options.model in ("clean", "corpus"):
         waves = torch.stack([torch.from_numpy(corpus.render(clip)) for clip in corpus.clips])
     else:

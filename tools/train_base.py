@@ -26,20 +26,18 @@ import torch
 import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
-from plaudit.assets import save_checkpoint, save_module, write_json
 from plaudit.backbone.config import BackboneConfig
 from plaudit.backbone.ema import PostHocEMA, load_parameters
-from plaudit.backbone.flops import TRAINING, forward_flops
-from plaudit.backbone.fluxaudio import FluxAudio
-from plaudit.backbone.initialization import initialize
-from plaudit.codec.embedded import EmbeddedCodec, load_embedded_codec
-from plaudit.corpus.embedded.captions import STYLES, caption
-from plaudit.corpus.embedded.source import EmbeddedClip, EmbeddedCorpus, describe
-from plaudit.encoders.embedded_text import EmbeddedTextEncoder, load_embedded_text_encoder
+from plaudit.backbone.fluxaudio import FORWARD_AND_BACKWARD, FluxAudio, forward_flops, initialize
 from plaudit.encoders.words import WordBatch, batch_words, words
-from plaudit.flow.path import flow_loss, interpolate, velocity
+from plaudit.flow import flow_loss, interpolate, velocity
 from plaudit.generate.model import ModelConfig
 from plaudit.generate.settings import SamplingSettings
+from plaudit.storage import save_checkpoint, save_module, write_json
+from plaudit.synthetic.captions import STYLES, caption
+from plaudit.synthetic.codec import SyntheticCodec, load_synthetic_codec
+from plaudit.synthetic.corpus import SyntheticClip, SyntheticCorpus, describe
+from plaudit.synthetic.text import SyntheticTextEncoder, load_synthetic_text_encoder
 from plaudit.types import TextFeatures
 
 RATE, SECONDS, HOP = 16000, 10.0, 1024
@@ -87,7 +85,7 @@ class Settings:
 def render_forever(slots: Tensor, free: Any, ready: Any, worker: int, workers: int, settings: Settings) -> None:
     """Render chunk after chunk into free slots [S, clips, T] of shared memory; `ready` gets (slot, words, count)."""
     torch.set_num_threads(1)
-    corpus = EmbeddedCorpus(1, SECONDS, CORPUS_SEED)
+    corpus = SyntheticCorpus(1, SECONDS, CORPUS_SEED)
     chunk = worker
     while (slot := free.get()) is not None:
         first = chunk * settings.clips_per_chunk
@@ -100,7 +98,7 @@ def render_forever(slots: Tensor, free: Any, ready: Any, worker: int, workers: i
         chunk += workers
 
 
-def captions_of(clip: EmbeddedClip, count: int) -> list[str]:
+def captions_of(clip: SyntheticClip, count: int) -> list[str]:
     """`count` captions of one clip, in all styles, stating other facts each; the corpus's own caption first."""
     more = [caption(clip.caption_truth, STYLES[k % len(STYLES)], clip.seed + 7919 * k) for k in range(1, count)]
     return [clip.caption, *more]
@@ -145,14 +143,14 @@ class Pool:
 
 
 @torch.inference_mode()
-def encode(codec: EmbeddedCodec, waves: Tensor) -> tuple[Tensor, Tensor]:
+def encode(codec: SyntheticCodec, waves: Tensor) -> tuple[Tensor, Tensor]:
     """int16 waves [B, FRAMES * HOP] on the codec's device -> posterior mean and std, [B, FRAMES, 40] each."""
     posterior = codec.encode(waves.float() / 32767)
     return posterior.mean, posterior.std
 
 
 @torch.inference_mode()
-def encode_words(encoder: EmbeddedTextEncoder, batch: WordBatch) -> TextFeatures:
+def encode_words(encoder: SyntheticTextEncoder, batch: WordBatch) -> TextFeatures:
     """Caption features of hashed words on the encoder's device."""
     return TextFeatures(encoder.text(batch), encoder.clap.embed_words(batch))
 
@@ -160,7 +158,7 @@ def encode_words(encoder: EmbeddedTextEncoder, batch: WordBatch) -> TextFeatures
 class Feeder(threading.Thread):
     """Moves rendered chunks to the device, encodes them and appends them to the pool, until stopped."""
 
-    def __init__(self, pool: Pool, codec: EmbeddedCodec, text: EmbeddedTextEncoder, settings: Settings) -> None:
+    def __init__(self, pool: Pool, codec: SyntheticCodec, text: SyntheticTextEncoder, settings: Settings) -> None:
         super().__init__(daemon=True)
         self.pool, self.codec, self.text, self.device = pool, codec, text, pool.mean.device
         context = multiprocessing.get_context("spawn")
@@ -229,7 +227,7 @@ def loss_of(network: nn.Module, latents: Tensor, text: TextFeatures, noise: Tens
 def train(settings: Settings, device: torch.device, output: Path, scratch: Path) -> None:
     """Train until the minutes are spent; see the module's docstring."""
     scratch.mkdir(parents=True, exist_ok=True)
-    codec, encoder = load_embedded_codec().to(device), load_embedded_text_encoder()
+    codec, encoder = load_synthetic_codec().to(device), load_synthetic_text_encoder()
     encoder.text.to(device), encoder.clap.to(device)
     pool = Pool(settings.capacity, settings.captions, device)
     feeder = Feeder(pool, codec, encoder, settings)
@@ -264,7 +262,7 @@ def train(settings: Settings, device: torch.device, output: Path, scratch: Path)
         del ready
     compute = torch.compile(loss_of, dynamic=False, fullgraph=True) if settings.compile else loss_of
     generator = torch.Generator(device).manual_seed(settings.seed + state.step)
-    flops = TRAINING * forward_flops(BACKBONE, FRAMES)
+    flops = FORWARD_AND_BACKWARD * forward_flops(BACKBONE, FRAMES)
     total, last, last_saved = 60 * settings.minutes, time.monotonic(), time.monotonic()
     reported, running = state.clips, torch.zeros((), device=device)
     early_done = state.seconds > settings.early * total
@@ -351,10 +349,10 @@ class HeldOut:
 
 
 @torch.inference_mode()
-def held_out(model: FluxAudio, codec: EmbeddedCodec, encoder: EmbeddedTextEncoder, clips: int = 256) -> HeldOut:
+def held_out(model: FluxAudio, codec: SyntheticCodec, encoder: SyntheticTextEncoder, clips: int = 256) -> HeldOut:
     """Render and encode `clips` of the validation corpus on the model's device."""
     device = model.latent_mean.device
-    corpus = EmbeddedCorpus(clips, SECONDS, VALIDATION_SEED, flawed_share=0.0, miscaptioned_share=0.0)
+    corpus = SyntheticCorpus(clips, SECONDS, VALIDATION_SEED, flawed_fraction=0.0, miscaptioned_fraction=0.0)
     waves = torch.stack([torch.from_numpy(corpus.render(clip)[: FRAMES * HOP]) for clip in corpus.clips])
     latents = torch.cat([codec.encode(part.to(device)).mean for part in waves.split(32)])
     batch = WordBatch(*(part.to(device) for part in _words_of([clip.caption for clip in corpus.clips])))
@@ -391,7 +389,7 @@ def export(folder: Path, model: FluxAudio, state: State) -> None:
     """Write the model as it is, in float16, as a model folder."""
     provenance = {"stage": "base", "updates": state.step, "clips": state.clips, "minutes": round(state.seconds / 60, 2)}
     config = ModelConfig(
-        BACKBONE, "embedded", "embedded", SECONDS, "Apache-2.0", provenance, SamplingSettings(steps=16, score=None)
+        BACKBONE, "synthetic", "synthetic", SECONDS, "Apache-2.0", provenance, SamplingSettings(steps=16, score=None)
     )
     save_module(folder, model, config.to_dict(), torch.float16)
 

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from plaudit.types import Reward
 
 
-def load(name: str = "embedded", device: str = "auto") -> TextToMusic:
-    """A ready text-to-music model: `embedded`, or a model folder. ModelError where there is none."""
-    from plaudit import hub  # PyTorch is only imported once a model is asked for
+def load(name: str = "synthetic", device: str = "auto") -> TextToMusic:
+    """A ready text-to-music model: `synthetic`, or a model folder. ModelError where there is none."""
+    from plaudit import loading
 
-    return hub.load(name, device)
+    return loading.load(name, device)
 
 
-def load_reward(name: str = "embedded") -> Reward:
-    """A ready reward: `embedded`, a reward folder, or an installed one's name. ModelError where there is none."""
-    from plaudit import hub
+def load_reward(name: str = "synthetic") -> Reward:
+    """A ready reward: `synthetic`, a reward folder, or an installed one's name. ModelError where there is none."""
+    from plaudit import loading
 
-    return hub.load_reward_model(name)
+    return loading.load_reward(name)

@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plaudit.assets import write_atomically
 from plaudit.containers import MPEG_SUFFIXES
 from plaudit.decoding import decoder
 from plaudit.errors import AudioError
 from plaudit.files import files_under
 from plaudit.sidecars import without_candidates
+from plaudit.storage import write_atomically
 
 KNOWN_SUFFIXES = {
     "WAV": (".wav", ".wave", ".bwf"),
@@ -58,7 +58,7 @@ LOUDEST_PEAK = 10.0
 some decibels above full scale; 8-bit integers as floating point are at +42, 16-bit ones at +90."""
 
 
-def audio_files(paths: Sequence[Path]) -> list[Path]:
+def list_audio_files(paths: Sequence[Path]) -> list[Path]:
     """The files named, and those that `audio_under` finds in the folders named.
 
     Candidates that `plaudit generate --best-of` chose from are left out, unless their own folder is named.

@@ -11,8 +11,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, model_validator
 
-from plaudit.corpus.embedded.hearing import SHORTEST
-from plaudit.corpus.score_table import ID_COLUMN
+from plaudit.corpus.layouts import ID_COLUMN
 from plaudit.errors import RecipeError
 from plaudit.generate.settings import PostSettings, SamplingSettings
 from plaudit.plain_yaml import read_yaml
@@ -20,19 +19,20 @@ from plaudit.settings import (
     MOST,
     Count,
     CountOrZero,
+    Fraction,
     Precision,
     Score,
     Seed,
     Settings,
-    Share,
     shortened,
     validated,
     with_changes,
 )
-from plaudit.stages.settings import (
+from plaudit.synthetic.probes import SHORTEST_PROBE_SECONDS
+from plaudit.training.settings import (
     CrossLoadSettings,
     CrpoSettings,
-    ExpertSettings,
+    ExpertIterationSettings,
     LoopSettings,
     NftSettings,
     PairSettings,
@@ -42,12 +42,12 @@ from plaudit.stages.settings import (
 MODEL_STAGES = ("sft", "expert_iteration", "cross_load", "crpo", "nft")
 """Every stage that leaves a model, in the chain's order."""
 
-SHIPPED = Path(__file__).parent / "recipes"
+SHIPPED_RECIPES = Path(__file__).parent / "recipes"
 """Recipes that come with the package, so that `plaudit run demo` works without a checkout."""
 
 
 class CorpusSettings(Settings):
-    """Where clips come from. `embedded` renders `size` synthetic clips; `folder` reads `table` (CSV) beside audio;
+    """Where clips come from. `synthetic` renders `size` synthetic clips; `folder` reads `table` (CSV) beside audio;
     `shards` takes the shard set in `folder`, encoded before with the recipe's codec and text encoder.
 
     Files of a folder that are longer than `seconds` are cut to clips as `plaudit prepare` does: at most
@@ -57,12 +57,12 @@ class CorpusSettings(Settings):
     own.
     """
 
-    kind: Literal["embedded", "folder", "shards"] = "embedded"
+    kind: Literal["synthetic", "folder", "shards"] = "synthetic"
     seconds: Annotated[float, Field(ge=1, le=300)] = 10.0
     size: Count = 2000
     seed: Seed = 0
-    flawed_share: Share = 0.5
-    miscaptioned_share: Share = 0.1
+    flawed_fraction: Fraction = 0.5
+    miscaptioned_fraction: Fraction = 0.1
     folder: Path | None = None
     table: Path | None = None
     file_column: str = "file"
@@ -72,8 +72,8 @@ class CorpusSettings(Settings):
     reward_column: str | None = None
     score_table: Path | None = None
     score_id_column: str = ID_COLUMN
-    validation_share: Share = 0.05
-    test_share: Share = 0.05
+    validation_fraction: Fraction = 0.05
+    test_fraction: Fraction = 0.05
     shard_size: Count = 512
 
     @property
@@ -87,22 +87,24 @@ class CorpusSettings(Settings):
             raise ValueError("corpus.kind folder needs corpus.folder and corpus.table (a CSV of files and captions)")
         if self.kind == "shards" and self.folder is None:
             raise ValueError("corpus.kind shards needs corpus.folder, a shard set")
-        if self.kind == "embedded" and self.seconds < SHORTEST:
-            raise ValueError(f"listeners of the embedded corpus need {SHORTEST} seconds; raise corpus.seconds")
+        if self.kind == "synthetic" and self.seconds < SHORTEST_PROBE_SECONDS:
+            raise ValueError(
+                f"listeners of the synthetic corpus need {SHORTEST_PROBE_SECONDS} seconds; raise corpus.seconds"
+            )
         return self
 
 
 class ModelNames(Settings):
     """The frozen models around the backbone."""
 
-    codec: str = "embedded"
-    text_encoder: str = "embedded"
-    clap: str = "embedded"
+    codec: str = "synthetic"
+    text_encoder: str = "synthetic"
+    clap: str = "synthetic"
     audio_embedder: str = "statistics"
 
 
 class VoteSettings(Settings):
-    """Votes of simulated listeners on pairs of clips of the embedded corpus: `pairs` of the training split, and
+    """Votes of simulated listeners on pairs of clips of the synthetic corpus: `pairs` of the training split, and
     `held_out` of the validation and of the test split each."""
 
     pairs: Count = 8000
@@ -110,12 +112,12 @@ class VoteSettings(Settings):
     seed: Seed = 0
 
 
-class RewardChoice(Settings):
+class RewardSourceSettings(Settings):
     """`train` fits a new head on the run's votes; `load` takes a reward folder or name; `table` takes the corpus's
     rewards as labels and a loaded reward for everything the run generates."""
 
     kind: Literal["train", "load", "table"] = "train"
-    name: str = "embedded"
+    name: str = "synthetic"
     max_epochs: Count = 60
     seed: Seed = 0
 
@@ -124,7 +126,7 @@ class BackboneSettings(Settings):
     """A preset, with any of its sizes replaced by `overrides`; or, with `start_from`, the network and the weights of a
     model by its name or folder, which training then goes on from."""
 
-    preset: str = "embedded"
+    preset: str = "synthetic"
     overrides: dict[str, int] = Field(default_factory=dict)
     start_from: str | None = None
     seed: Seed = 0
@@ -140,7 +142,7 @@ class StageSettings(Settings):
     """The stages of the chain. Any but the first may be left out (null); each begins with what the one before left."""
 
     sft: SftSettings
-    expert_iteration: ExpertSettings | None = None
+    expert_iteration: ExpertIterationSettings | None = None
     cross_load: CrossLoadSettings | None = None
     pairs: PairSettings | None = None
     crpo: CrpoSettings | None = None
@@ -187,7 +189,7 @@ class Recipe(Settings):
     corpus: CorpusSettings = CorpusSettings()
     models: ModelNames = ModelNames()
     votes: VoteSettings = VoteSettings()
-    reward: RewardChoice = RewardChoice()
+    reward: RewardSourceSettings = RewardSourceSettings()
     backbone: BackboneSettings = BackboneSettings()
     stages: StageSettings
     loop: LoopSettings = LoopSettings()
@@ -198,11 +200,11 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Recipe:
-        if self.corpus.kind != "embedded" and self.reward.kind == "train":
-            raise ValueError("reward.kind train needs votes, which only the embedded corpus has; use load or table")
+        if self.corpus.kind != "synthetic" and self.reward.kind == "train":
+            raise ValueError("reward.kind train needs votes, which only the synthetic corpus has; use load or table")
         if self.corpus.kind == "shards" and self.reward.kind != "table":
             raise ValueError("a shard set has no audio to reward, but its own rewards: set reward.kind table")
-        if self.reward.kind == "table" and (self.corpus.kind == "embedded" or not self.corpus.has_rewards):
+        if self.reward.kind == "table" and (self.corpus.kind == "synthetic" or not self.corpus.has_rewards):
             raise ValueError(
                 "reward.kind table needs corpus.kind shards, or folder with corpus.reward_column or corpus.score_table"
             )
@@ -226,13 +228,13 @@ def load_recipe(name_or_path: str, changes: list[str] | None = None) -> Recipe:
     one), or a value that doesn't fit.
     """
     path = Path(name_or_path)
-    shipped = SHIPPED / f"{path.stem}.yaml"
+    shipped = SHIPPED_RECIPES / f"{path.stem}.yaml"
     if path in (Path(shipped.stem), Path("recipes", shipped.name)) and not os.path.isfile(path):
         path = shipped if os.path.exists(shipped) else path
     try:
         tree = read_yaml(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml")))
+        known = ", ".join(sorted(p.stem for p in SHIPPED_RECIPES.glob("*.yaml")))
         raise RecipeError(f"no recipe {name_or_path!r}: give a YAML file or one of {known}") from None
     except (yaml.YAMLError, OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else shortened(" ".join(str(error).split()), 300)

@@ -28,12 +28,12 @@ def test_every_preset_stays_below_the_challenge_limit_with_a_score() -> None:
 
 @pytest.mark.parametrize("hidden, multiple, inner", [(448, 256, 1280), (64, 256, 256), (192, 64, 512), (96, 64, 256)])
 def test_inner_width_is_two_thirds_of_four_times_the_width_rounded_up(hidden: int, multiple: int, inner: int) -> None:
-    assert replace(PRESETS["embedded"], hidden_dim=hidden, num_heads=1, mlp_multiple=multiple).mlp_dim == inner
+    assert replace(PRESETS["synthetic"], hidden_dim=hidden, num_heads=1, mlp_multiple=multiple).mlp_dim == inner
 
 
 @pytest.mark.parametrize("injection", INJECTIONS)
 def test_config_survives_being_written(injection: str) -> None:
-    config = BackboneConfig.from_dict({**PRESETS["embedded"].to_dict(), "injection": injection})
+    config = BackboneConfig.from_dict({**PRESETS["synthetic"].to_dict(), "injection": injection})
     assert BackboneConfig.from_dict(config.to_dict()) == config
 
 
@@ -52,11 +52,11 @@ def test_config_survives_being_written(injection: str) -> None:
 )
 def test_bad_values_are_named(changes: dict[str, object], says: str) -> None:
     with pytest.raises(ModelError, match=says):
-        BackboneConfig.from_dict({**PRESETS["embedded"].to_dict(), **changes})
+        BackboneConfig.from_dict({**PRESETS["synthetic"].to_dict(), **changes})
 
 
 def test_a_missing_value_is_named() -> None:
-    values = PRESETS["embedded"].to_dict()
+    values = PRESETS["synthetic"].to_dict()
     del values["depth"]
     with pytest.raises(ModelError, match="depth"):
         BackboneConfig.from_dict(values)

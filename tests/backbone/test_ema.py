@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from plaudit.backbone.ema import PostHocEMA, Snapshot, power, reconstruct
+from plaudit.backbone.ema import PostHocEMA, Snapshot, ema_exponent, reconstruct
 from plaudit.errors import ModelError
 
 
@@ -34,7 +34,7 @@ def train(ema: PostHocEMA, model: Scalar, first: int, last: int) -> None:
 
 @pytest.mark.parametrize("sigma_rel", [0.02, 0.05, 0.1, 0.25])
 def test_the_profile_has_the_relative_length_that_it_is_named_by(sigma_rel: float) -> None:
-    gamma = power(sigma_rel)
+    gamma = ema_exponent(sigma_rel)
     s = (np.arange(200_000) + 0.5) / 200_000
     weight = s**gamma / (s**gamma).sum()
     mean = (weight * s).sum()
@@ -42,21 +42,21 @@ def test_the_profile_has_the_relative_length_that_it_is_named_by(sigma_rel: floa
 
 
 def test_known_power() -> None:
-    assert power(0.10) == pytest.approx(6.94, abs=0.01)
-    assert power(0.05) == pytest.approx(16.97, abs=0.01)
+    assert ema_exponent(0.10) == pytest.approx(6.94, abs=0.01)
+    assert ema_exponent(0.05) == pytest.approx(16.97, abs=0.01)
 
 
 @pytest.mark.parametrize("sigma_rel", [0.0, 0.3, -1.0])
 def test_impossible_lengths_are_refused(sigma_rel: float) -> None:
     with pytest.raises(ModelError, match="sigma_rel"):
-        power(sigma_rel)
+        ema_exponent(sigma_rel)
 
 
 def test_a_running_average_is_the_weighted_mean_of_all_weights() -> None:
     model = Scalar()
     ema = PostHocEMA(model)
     train(ema, model, 1, 200)
-    gamma = power(0.05)
+    gamma = ema_exponent(0.05)
     steps = np.arange(1, 201)
     # The recurrence's own weights: each step's share times what all later steps keep of it.
     keep = (1 - 1 / steps) ** (gamma + 1)

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from plaudit.backbone import FluxAudio, Injection
 from plaudit.backbone.config import INJECTIONS, PRESETS
-from plaudit.backbone.flops import TRAINING, forward_flops
+from plaudit.backbone.fluxaudio import FORWARD_AND_BACKWARD, forward_flops
 from plaudit.types import TextFeatures
 from tests.backbone.tiny import inputs, tiny_config, tiny_model
 
@@ -41,7 +41,9 @@ def test_another_text_length_is_counted() -> None:
 def test_training_costs_three_forward_passes() -> None:
     model = tiny_model()
     # Not exactly: nobody needs the gradients of the inputs.
-    assert counted(model, 40, backward=True) == pytest.approx(TRAINING * forward_flops(model.config, 40), rel=0.05)
+    assert counted(model, 40, backward=True) == pytest.approx(
+        FORWARD_AND_BACKWARD * forward_flops(model.config, 40), rel=0.05
+    )
 
 
 def test_the_published_size() -> None:

@@ -81,10 +81,10 @@ def test_statistics_travel_with_the_weights() -> None:
     assert other.score_mean == 1.25
 
 
-def test_the_embedded_preset_learns_one_batch() -> None:
-    """A few updates of the real embedded size in bfloat16 lower the loss on the batch they are made on."""
+def test_the_synthetic_preset_learns_one_batch() -> None:
+    """A few updates of the real synthetic size in bfloat16 lower the loss on the batch they are made on."""
     torch.manual_seed(0)
-    model = FluxAudio(PRESETS["embedded"])
+    model = FluxAudio(PRESETS["synthetic"])
     initialize(model, 0)
     text = TextFeatures(torch.randn(2, 32, 128), torch.randn(2, 128))
     latents, target, t = torch.randn(2, 12, 40), torch.randn(2, 12, 40), torch.tensor([0.3, 0.7])

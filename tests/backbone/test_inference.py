@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from plaudit.backbone import INJECTIONS, Injection
-from plaudit.backbone.inference import UnfoldedConv, for_inference
+from plaudit.backbone.fluxaudio import UnfoldedConv, for_inference
 from plaudit.backbone.layers import SequenceConv
 from tests.backbone.tiny import inputs, tiny_model, wake
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from plaudit.backbone import INJECTIONS, FluxAudio, cross_load
-from plaudit.backbone.score import fourier_features
+from plaudit.backbone.injections import fourier_features
 from plaudit.errors import ModelError
 from tests.backbone.tiny import inputs, tiny_config, tiny_model, wake
 

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks import gpu
 from benchmarks.gpu_tables import tables
-from plaudit.backbone.flops import TRAINING, forward_flops
+from plaudit.backbone.fluxaudio import FORWARD_AND_BACKWARD, forward_flops
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -52,7 +52,7 @@ def test_shares_are_of_the_arithmetic_and_the_measured_peak(results: dict[str, A
     for row, passes in ((guided, 2 * gpu.SMALL.steps), (unguided, gpu.SMALL.few_steps)):
         assert row["share_of_peak"] == pytest.approx(row["clips_per_s"] * passes * forward / peak)
     trained = sections["training"]["rows"][0]
-    assert trained["share_of_peak"] == pytest.approx(trained["clips_per_s"] * TRAINING * forward / peak)
+    assert trained["share_of_peak"] == pytest.approx(trained["clips_per_s"] * FORWARD_AND_BACKWARD * forward / peak)
     assert trained["clips_per_s"] == pytest.approx(trained["batch"] / trained["update_seconds"])
 
 
@@ -75,7 +75,7 @@ def test_encoders_run_in_each_precision_and_differ_by_rounding(results: dict[str
 
 def test_the_loader_feeds_training(results: dict[str, Any]) -> None:
     rows = results["sections"]["loader"]["rows"]
-    assert [row["readers"] for row in rows if row["what"] == "to the device"] == list(gpu.SMALL.readers)
+    assert [row["readers"] for row in rows if row["what"] == "to the device"] == list(gpu.SMALL.loader_threads)
     assert rows[-1]["what"] == "training" and rows[-1]["clips_per_s"] > 0
 
 

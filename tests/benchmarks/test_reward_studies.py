@@ -1,4 +1,4 @@
-"""The embedded world's studies, at a size that shows that they measure what they say."""
+"""The synthetic world's studies, at a size that shows that they measure what they say."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.embedded_world import World, embedded_features, heard
 from benchmarks.reward_learning_curve import learning_curve
 from benchmarks.reward_overoptimization import among_corpus, best_of
-from plaudit import hub
-from plaudit.corpus.embedded.source import EmbeddedCorpus
-from plaudit.reward.training import EMBEDDED_REWARD
+from benchmarks.synthetic_world import World, heard, synthetic_features
+from plaudit import loading
+from plaudit.reward.training import SYNTHETIC_REWARD
+from plaudit.synthetic.corpus import SyntheticCorpus
 
 SILENT = lambda line: None  # noqa: E731
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return heard(EmbeddedCorpus(24, 3.0, 5), embedded_features(), tmp_path_factory.mktemp("world"), SILENT)
+    return heard(SyntheticCorpus(24, 3.0, 5), synthetic_features(), tmp_path_factory.mktemp("world"), SILENT)
 
 
 def test_the_curve_has_its_points_under_the_same_ceiling(world: World) -> None:
-    settings = replace(EMBEDDED_REWARD, hidden=(8,), max_epochs=2)
+    settings = replace(SYNTHETIC_REWARD, hidden=(8,), max_epochs=2)
     curve = learning_curve(world, 16, [20, 40], [0, 1], 60, settings, SILENT)
     assert [point.votes for point in curve.points] == [20, 40] and curve.held_out == 60
     assert 0.5 < curve.ceiling < 1 and all(len(point.accuracies) == 2 for point in curve.points)
@@ -34,7 +34,7 @@ def test_the_curve_has_its_points_under_the_same_ceiling(world: World) -> None:
 def test_a_killed_study_continues(world: World) -> None:
     folder = world.store.folder.parent
     parts = sorted((folder / "measured").iterdir())
-    again = heard(world.corpus, embedded_features(), folder, SILENT)
+    again = heard(world.corpus, synthetic_features(), folder, SILENT)
     assert torch.equal(again.measured.flaws, world.measured.flaws) and len(parts) == 1
 
 
@@ -51,5 +51,5 @@ def test_a_true_reward_gains_what_is_possible_and_a_random_one_nothing() -> None
 
 def test_corpus_clips_are_scored_for_the_prompt(world: World) -> None:
     clips = world.corpus.clips[:6]
-    reward, truth = among_corpus(world, hub.load_reward_model("embedded"), clips, 4)
+    reward, truth = among_corpus(world, loading.load_reward("synthetic"), clips, 4)
     assert reward.shape == truth.shape == (6, 4) and np.isfinite(reward).all() and np.isfinite(truth).all()

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.chain.outlook import Outlook
 from plaudit.cli.console import agreed, approval
 from plaudit.cli.main import app
 from plaudit.errors import RunError
+from plaudit.pipeline.outlook import Outlook
 
 SCRIPT = """
-from plaudit.chain.outlook import Outlook
+from plaudit.pipeline.outlook import Outlook
 from plaudit.cli.console import approval
 print("ANSWER", approval(False)([Outlook("crpo", "replaced", ("beta was 1, is now 2",))]))
 """

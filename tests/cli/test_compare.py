@@ -32,7 +32,7 @@ def test_systems_of_different_prompts_are_not_compared(systems: tuple[Path, Path
 
 
 def test_a_comparison_is_printed_and_written(systems: tuple[Path, Path], tmp_path: Path) -> None:
-    done = plaudit(*systems, "--common", "-o", tmp_path / "page", "--margin", "reward=0.1")
+    done = plaudit(*systems, "--shared-prompts", "-o", tmp_path / "page", "--margin", "reward=0.1")
     assert done.exit_code == 0, done.output
     assert "left out 1 of 20 prompts" in done.stderr
     last = done.stdout.strip().splitlines()[-1]
@@ -41,9 +41,9 @@ def test_a_comparison_is_printed_and_written(systems: tuple[Path, Path], tmp_pat
 
 
 def test_machines_read_json_and_csv(systems: tuple[Path, Path]) -> None:
-    found = json.loads(plaudit(*systems, "--common", "--json", "--metric", "reward").stdout)
+    found = json.loads(plaudit(*systems, "--shared-prompts", "--json", "--metric", "reward").stdout)
     assert found["left_out"] == 1 and [row["metric"] for row in found["comparisons"]] == ["reward"]
-    rows = list(csv.DictReader(plaudit(*systems, "--common", "--csv", "-").stdout.splitlines()))
+    rows = list(csv.DictReader(plaudit(*systems, "--shared-prompts", "--csv", "-").stdout.splitlines()))
     assert [row["metric"] for row in rows] == ["reward", "clap"]
     assert float(rows[0]["difference_mean"]) == found["comparisons"][0]["difference"]["mean"]
 
@@ -51,8 +51,8 @@ def test_machines_read_json_and_csv(systems: tuple[Path, Path]) -> None:
 def test_a_series_is_watched(tmp_path: Path) -> None:
     rows = [r for place in range(3) for r in clips(place, lift=0.5 * place, system=f"step-{place}")]
     table = write_table(tmp_path / "steps.csv", rows)
-    assert "Reward and clap" in plaudit(table, "--series").stdout
-    assert len(json.loads(plaudit(table, "--series", "--json").stdout)["watch"]["series"]) == 1
+    assert "Reward and clap" in plaudit(table, "--ordered").stdout
+    assert len(json.loads(plaudit(table, "--ordered", "--json").stdout)["watch"]["series"]) == 1
 
 
 @pytest.mark.parametrize("margin", ["reward", "reward=much", "=1"])

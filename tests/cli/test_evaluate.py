@@ -15,7 +15,7 @@ import pytest
 
 from plaudit.audio import write_wav
 from plaudit.cli.main import main
-from plaudit.corpus.embedded.source import EmbeddedCorpus
+from plaudit.synthetic.corpus import SyntheticCorpus
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("world")
     lines = ["id,prompt"]
     for name, count, seed in (("out", 6, 41), ("music", 8, 42)):
-        corpus = EmbeddedCorpus(count, 3.0, seed, flawed_share=0.0, miscaptioned_share=0.0)
+        corpus = SyntheticCorpus(count, 3.0, seed, flawed_fraction=0.0, miscaptioned_fraction=0.0)
         for number, clip in enumerate(corpus.clips):
             write_wav(root / name / f"{number}.wav", corpus.render(clip), corpus.rate)
             lines += [f'{number},"{clip.caption}"'] if name == "out" else []
@@ -70,7 +70,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_folder_against_music_and_then_against_its_statistics(plaudit: Plaudit, world: Path, tmp_path: Path) -> None:
     stats, saved = tmp_path / "music.safetensors", tmp_path / "e"
     common = ("evaluate", world / "out", "--prompts", world / "prompts.csv")
-    encoders = ("--embedding", "embedded", "--embedding", "statistics")
+    encoders = ("--embedding", "synthetic", "--embedding", "statistics")
     first = plaudit(
         *common, "--reference", world / "music", *encoders, "--export-reference", stats, "-o", saved, "--json"
     )
@@ -78,7 +78,7 @@ def test_a_folder_against_music_and_then_against_its_statistics(plaudit: Plaudit
     told = json.loads(first.stdout)
     assert told == json.loads((saved / "summary.json").read_text())
     values = {(m["name"], m["embedding"]): m["value"] for m in told["metrics"]}
-    assert {("frechet", "embedded"), ("frechet", "statistics"), ("reward", None)} <= set(values)
+    assert {("frechet", "synthetic"), ("frechet", "statistics"), ("reward", None)} <= set(values)
     assert told["settings"]["detector_errors"]["missed"]["genre"]["asked"] > 100
     with (saved / "clips.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -87,7 +87,7 @@ def test_a_folder_against_music_and_then_against_its_statistics(plaudit: Plaudit
     again = plaudit(*common, "--reference", stats, *encoders, "--metric", "frechet", "--json")
     assert again.returncode == 0, again.stderr
     by_stats = {m["embedding"]: m["value"] for m in json.loads(again.stdout)["metrics"]}
-    assert by_stats == {name: values["frechet", name] for name in ("embedded", "statistics")}
+    assert by_stats == {name: values["frechet", name] for name in ("synthetic", "statistics")}
 
     refused = plaudit(*common, "--reference", stats, "--metric", "kernel")
     assert refused.returncode == 1 and "export it --with-embeddings" in refused.stderr
@@ -102,7 +102,7 @@ def test_the_table_of_the_readme(plaudit: Plaudit, world: Path, tmp_path: Path) 
     done = plaudit("evaluate", table, "--reference", world / "music", "--csv", "-")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
-    assert [row["prompt"] for row in rows] == ["piano", "calm drums"] and "clip-frechet-embedded" in rows[0]
+    assert [row["prompt"] for row in rows] == ["piano", "calm drums"] and "clip-frechet-synthetic" in rows[0]
 
 
 def test_missing_damaged_and_unasked_clips_are_a_line_each(plaudit: Plaudit, world: Path, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_reference_of_another_encoder_is_refused(plaudit: Plaudit, world: Path
     assert made.returncode == 0, made.stderr
     refused = plaudit(*common, "--reference", stats)
     assert refused.returncode == 1 and len(refused.stderr.splitlines()) == 1
-    assert "is of the embedding 'statistics', not of 'embedded'" in refused.stderr
+    assert "is of the embedding 'statistics', not of 'synthetic'" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_reference_of_another_encoder_is_refused(plaudit: Plaudit, world: Path
     [
         (("--metric", "fad"), 1, "no metric 'fad'"),
         (("--embedding", "nowhere"), 1, "no model 'nowhere'"),
-        (("--embedding", "embedded", "--embedding", "embedded"), 1, "named twice"),
+        (("--embedding", "synthetic", "--embedding", "synthetic"), 1, "named twice"),
         (("--vocabulary", "nowhere.yaml"), 1, "nowhere.yaml does not exist"),
         (("--concept-errors", "nowhere.json"), 1, "holds no error rates"),
         (("--reference", "nowhere"), 1, "nowhere does not exist"),
@@ -166,11 +166,11 @@ def test_a_detector_is_measured_and_its_rates_are_used(plaudit: Plaudit, world: 
     words, errors = tmp_path / "words.yaml", tmp_path / "errors.json"
     words.write_text("genre:\n  text: '{} music'\n  heard: 1\n  concepts:\n    jazz: [jazz]\n    rock: [rock]\n")
     options = ("--detector", "clap", "--vocabulary", words)
-    made = plaudit("concepts", *options, "--clips", 12, "--seconds", 3, "--codec", "embedded", "-o", errors, "--json")
+    made = plaudit("concepts", *options, "--clips", 12, "--seconds", 3, "--codec", "synthetic", "-o", errors, "--json")
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout)["detector"].startswith("zero-shot ")
     common = ("evaluate", world / "out", "--prompts", world / "prompts.csv", "--metric", "concepts", *options, "--json")
     used = json.loads(plaudit(*common, "--concept-errors", errors).stdout)
     measured = used["settings"]["detector_errors"]["measured_on"]
-    assert measured == "12 clean embedded clips of 3 s, corpus 811, as the codec embedded returns them"
+    assert measured == "12 clean synthetic clips of 3 s, corpus 811, as the codec synthetic returns them"
     assert json.loads(plaudit(*common).stdout)["settings"]["detector_errors"] is None

@@ -18,13 +18,13 @@ import torch
 from typer.testing import CliRunner
 
 from benchmarks.jamendo_folder import JamendoFolder, write_jamendo
-from plaudit.assets import read_json
 from plaudit.audio import read_audio, write_wav
 from plaudit.cli.main import app
-from plaudit.codec.embedded import load_embedded_codec
 from plaudit.corpus.manifest import split_of
 from plaudit.corpus.shards import ShardSet
 from plaudit.errors import CorpusError
+from plaudit.storage import read_json
+from plaudit.synthetic.codec import load_synthetic_codec
 from tests.corpus.test_shards import contents
 
 
@@ -59,7 +59,7 @@ def whole(world: JamendoFolder, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_every_clip_is_where_it_was_cut_from(world: JamendoFolder, whole: Path) -> None:
-    shards, codec = ShardSet(whole), load_embedded_codec()
+    shards, codec = ShardSet(whole), load_synthetic_codec()
     usable = [id for id in world.tracks if id not in world.broken]
     assert sorted({id.split("@")[0] for id in shards.ids}) == sorted(usable) and len(shards) == 3 * len(usable)
     for row in (0, 7, 17):

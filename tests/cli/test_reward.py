@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from plaudit.audio import write_wav
 from plaudit.cli.main import app
-from plaudit.corpus.embedded.source import EmbeddedCorpus
 from plaudit.errors import PlauditError, VoteError
 from plaudit.reward.votes import write_votes
+from plaudit.synthetic.corpus import SyntheticCorpus
 from plaudit.types import Vote
 
 
@@ -27,7 +27,7 @@ def plaudit(*arguments: str | Path) -> Result:
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("votes")
-    corpus = EmbeddedCorpus(12, 2.0, 3)
+    corpus = SyntheticCorpus(12, 2.0, 3)
     for n, clip in enumerate(corpus.clips):
         write_wav(folder / "audio" / f"{n}.wav", corpus.render(clip), corpus.rate)
     random = np.random.default_rng(0)
@@ -138,13 +138,13 @@ def test_a_preset_that_does_not_fit_the_encoders_is_warned_of(preferences: Path,
 
 def test_any_reward_can_be_held_against_votes(preferences: Path, tmp_path: Path) -> None:
     votes = ("--votes", preferences / "taste.csv", "--audio", preferences / "music")
-    told = plaudit("reward", "evaluate", "embedded-clap", *votes, "-o", tmp_path / "evaluation", "--json")
+    told = plaudit("reward", "evaluate", "synthetic-clap", *votes, "-o", tmp_path / "evaluation", "--json")
     assert told.exit_code == 0, told.exception
     assert json.loads(told.stdout)["overall"]["votes"] == 500
 
 
 def test_ablate_writes_one_table(work: Path) -> None:
-    small = ("--preset", "embedded", "--max-epochs", "2", "--features", work / "features", "--seeds", "0,1")
+    small = ("--preset", "synthetic", "--max-epochs", "2", "--features", work / "features", "--seeds", "0,1")
     made = plaudit("reward", "ablate", *inputs(work), "-o", work / "ablation", *small)
     assert made.exit_code == 0, made.exception
     rows = json.loads((work / "ablation" / "ablation.json").read_text())["rows"]
@@ -162,18 +162,18 @@ def refusals(work: Path, folder: Path) -> dict[str, list[str | Path]]:
     write_votes(folder / "one.jsonl", [Vote("1", "", "0", "1", "a", "", "", "", "")])
     write_votes(folder / "gone.jsonl", [Vote("1", "", "x", "y", "a", "", "", "", "")])
     audio: list[str | Path] = ["--audio", work / "audio"]
-    evaluate: list[str | Path] = ["evaluate", "embedded", *audio, "-o", folder / "out", "--votes"]
+    evaluate: list[str | Path] = ["evaluate", "synthetic", *audio, "-o", folder / "out", "--votes"]
     return {
         "all of the 1 votes are ties": [*evaluate, folder / "ties.jsonl"],
         "which are called 0.wav, 1.wav, 10.wav and 9 more; missing are x, y": [*evaluate, folder / "gone.jsonl"],
         "1 votes on 1 pair of clips leave none for": ["train", *audio, "--votes", folder / "one.jsonl"],
         "holds no audio": ["train", "--audio", folder / "empty", "--votes", work / "train.jsonl"],
         "does not describe a reward": ["probe", folder / "damaged", work / "audio"],
-        "no audio under": ["probe", "embedded", folder / "empty"],
+        "no audio under": ["probe", "synthetic", folder / "empty"],
         "must be different whole numbers": ["train", *inputs(work), "--seeds", "1,1"],
         "one or more distinct of": ["train", *inputs(work), "--blocks", "mert", "-o", folder / "reward",
                                      "--features", work / "features"],
-        "give a reward with --votes and --audio, or --scores alone": ["evaluate", "embedded"],
+        "give a reward with --votes and --audio, or --scores alone": ["evaluate", "synthetic"],
     }  # fmt: skip
 
 

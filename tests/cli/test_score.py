@@ -65,7 +65,7 @@ def test_a_reference_gives_percentiles_and_is_of_one_reward(plaudit: Plaudit, cl
     assert sorted(row["percentile"] for row in by_file) == [12.5, 37.5, 62.5, 87.5]
     assert [row["percentile"] for row in by_folder] == [row["percentile"] for row in by_file]
     assert by_file[0]["percentile_definition"].startswith("mid-rank among 4 scores")
-    refused = plaudit("score", clips, "--reference", saved, "--reward", "embedded-clap")
+    refused = plaudit("score", clips, "--reference", saved, "--reward", "synthetic-clap")
     assert refused.returncode == 1 and "made with another reward" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
 
@@ -108,7 +108,7 @@ def test_a_cache_that_cannot_be_written_is_told_once(plaudit: Plaudit, clips: Pa
     [
         (("score",), 2, "no files"),
         (("score", "-"), 1, "standard input is empty"),
-        (("score", "x.wav", "--reward", "nowhere"), 1, "no model 'nowhere': give a model folder or one of embedded"),
+        (("score", "x.wav", "--reward", "nowhere"), 1, "no model 'nowhere': give a model folder or one of synthetic"),
         (("rank", "--table", "nowhere.csv"), 1, "nowhere.csv does not exist"),
     ],
 )

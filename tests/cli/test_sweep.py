@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from plaudit.assets import read_json, write_json
 from plaudit.cli.main import app
 from plaudit.errors import PlauditError
-from plaudit.hub import MODELS
+from plaudit.loading import MODELS
 from plaudit.recipe import load_recipe
+from plaudit.storage import read_json, write_json
 
 SMALL = ("-n", "2", "--steps", "1", "--reference-clips", "4", "--score", "0", "--score", "2")
 
@@ -41,7 +41,7 @@ def sweep(*arguments: str | Path) -> None:
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep of two models that nobody interrupted."""
     folder = tmp_path_factory.mktemp("sweep") / "out"
-    sweep("score", "a=embedded", "b=embedded", *SMALL, "-o", folder)
+    sweep("score", "a=synthetic", "b=synthetic", *SMALL, "-o", folder)
     return folder
 
 
@@ -51,14 +51,14 @@ def test_a_sweep_over_scores_leaves_cells_numbers_and_figures(swept: Path) -> No
     first, second = numbers["models"]
     assert first["asked"] == [0.0, 2.0] and first["clips"] == 2
     assert {k: v for k, v in first.items() if k != "stage"} == {k: v for k, v in second.items() if k != "stage"}
-    assert first["utility"] is not None and first["concepts"] is not None  # the embedded world's truth is known
+    assert first["utility"] is not None and first["concepts"] is not None  # the synthetic world's truth is known
     assert numbers["settings"]["sampling"]["a"]["steps"] == 1 and len(numbers["settings"]["prompts"]) == 2
     for name in ("index.html", "sweep.csv", "sweep.svg", "sweep-dark.svg"):
         assert (swept / name).stat().st_size > 0
 
 
 def test_killed_and_started_again_it_ends_with_the_same_bytes(swept: Path, tmp_path: Path) -> None:
-    asked = ("score", "a=embedded", "b=embedded", *SMALL, "-o", tmp_path / "out")
+    asked = ("score", "a=synthetic", "b=synthetic", *SMALL, "-o", tmp_path / "out")
     process = subprocess.Popen(command(*asked), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 120
     while not (tmp_path / "out" / "a" / "score-0").exists():  # a cell is there, others are not
@@ -73,9 +73,9 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(swept: Path, tmp_p
 
 def test_a_folder_of_another_sweep_is_refused(swept: Path) -> None:
     before = contents(swept)
-    refused("sampling.steps; choose another --output", "score", "a=embedded", "-n", "2", "--steps", "2",
+    refused("sampling.steps; choose another --output", "score", "a=synthetic", "-n", "2", "--steps", "2",
             "--reference-clips", "4", "--score", "0", "--score", "3", "-o", swept)  # fmt: skip
-    refused("holds a sweep over scores, not a sweep over injections", "injections", "embedded", "-n", "2", "-o", swept)
+    refused("holds a sweep over scores, not a sweep over injections", "injections", "synthetic", "-n", "2", "-o", swept)
     assert contents(swept) == before
 
 
@@ -89,7 +89,7 @@ def refused(said: str, *arguments: str | Path) -> None:
 @pytest.fixture
 def deaf(tmp_path: Path) -> Path:
     """A model folder whose model takes no score."""
-    config = read_json(MODELS["embedded"] / "config.json")
+    config = read_json(MODELS["synthetic"] / "config.json")
     config["backbone"]["injection"] = "none"
     write_json(tmp_path / "deaf" / "config.json", config)
     return tmp_path / "deaf"
@@ -101,25 +101,25 @@ def test_bad_input_is_one_line_and_leaves_nothing(deaf: Path, tmp_path: Path) ->
     refused("no model 'nowhere'", "score", "nowhere", "-o", out)
     refused("deaf takes no score", "score", deaf, "-o", out)
     refused("deaf takes no score", "injections", deaf, "-n", "2", "--reference-clips", "4", "-o", tmp_path / "other")
-    refused("score 1 is asked for twice", "score", "embedded", "--score", "1", "--score", "1.0", "-o", out)
-    refused("at least two scores", "score", "embedded", "--score", "1", "-o", out)
-    refused("at least two prompts", "score", "embedded", "--prompts", prompts, "-o", out)
-    refused("at least two prompts", "score", "embedded", "-n", "1", "-o", out)
-    refused("no metric 'fad' in sweeps", "score", "embedded", "--metric", "fad", "-o", out)
-    refused("no injection 'adaln'", "injections", "embedded", "--injection", "adaln", "-o", out)
-    refused("two models are called 'embedded'", "injections", "embedded", "embedded", "-o", out)
+    refused("score 1 is asked for twice", "score", "synthetic", "--score", "1", "--score", "1.0", "-o", out)
+    refused("at least two scores", "score", "synthetic", "--score", "1", "-o", out)
+    refused("at least two prompts", "score", "synthetic", "--prompts", prompts, "-o", out)
+    refused("at least two prompts", "score", "synthetic", "-n", "1", "-o", out)
+    refused("no metric 'fad' in sweeps", "score", "synthetic", "--metric", "fad", "-o", out)
+    refused("no injection 'adaln'", "injections", "synthetic", "--injection", "adaln", "-o", out)
+    refused("two models are called 'synthetic'", "injections", "synthetic", "synthetic", "-o", out)
     refused("no recipe 'nowhere'", "injections", "--recipe", "nowhere", "-o", out)
-    for arguments in ([], ["embedded", "--recipe", "smoke"], ["embedded", "--set", "name=x"]):
+    for arguments in ([], ["synthetic", "--recipe", "smoke"], ["synthetic", "--set", "name=x"]):
         with pytest.raises(typer.BadParameter):
             sweep("injections", *arguments)
     with pytest.raises(typer.BadParameter, match="it must be from"):
-        sweep("score", "embedded", "--score", "nan", "--score", "1", "-o", out)
+        sweep("score", "synthetic", "--score", "nan", "--score", "1", "-o", out)
 
 
 def test_a_folder_of_something_else_is_not_swept_over(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text(load_recipe("embedded").to_yaml())
+    (tmp_path / "recipe.yaml").write_text(load_recipe("synthetic").to_yaml())
     refused("neither empty nor a folder that plaudit made", "injections", "--recipe", "smoke", "-o", tmp_path)
-    refused("neither empty nor a folder that plaudit made", "score", "embedded", "-n", "2", "-o", tmp_path)
+    refused("neither empty nor a folder that plaudit made", "score", "synthetic", "-n", "2", "-o", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
 

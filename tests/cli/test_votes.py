@@ -36,12 +36,12 @@ def clips(folder: Path) -> dict[str, str]:
 
 def test_import_references_files_and_writes_votes(tmp_path: Path) -> None:
     source = layouts.music_arena(tmp_path / "in", [battle(n, preference="AB"[n % 2]) for n in range(4)])
-    (source / "audio_files" / "07-2026FEB" / "3b.wav").unlink()
+    (source / "list_audio_files" / "07-2026FEB" / "3b.wav").unlink()
     said = votes_command("import", "music-arena", source, "-o", tmp_path / "out")
     assert said["splits"]["votes"]["votes"] == 4 and said["splits"]["votes"]["systems"] == 2
     assert said["clips_with_audio"] == 7 and said["remarks"] == [f"1 clips have no audio under {source}"]
     assert len(read_votes(tmp_path / "out" / "votes.jsonl")) == 4
-    assert clips(tmp_path / "out")["uuid-0_a"] == "../in/audio_files/07-2026FEB/0a.wav"
+    assert clips(tmp_path / "out")["uuid-0_a"] == "../in/list_audio_files/07-2026FEB/0a.wav"
     checked = votes_command("check", tmp_path / "out" / "votes.jsonl", "--audio", tmp_path / "out" / "clips.csv")
     assert checked["exit"] == 1
     assert checked["doubts"] == [f"1 clips are not in {tmp_path / 'out' / 'clips.csv'}: uuid-3_b"]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from plaudit.codec.bigvgan import TAPS, BigVGAN, BigVGANConfig, downsample, half_band_filter, upsample
-from plaudit.codec.published import bigvgan_config, bigvgan_from_published
+from plaudit.codec.mel_codec import bigvgan_config, bigvgan_from_published
 from plaudit.errors import ModelError
 
 PUBLISHED = {

@@ -11,17 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-import plaudit.codec.embedded as embedded
-import plaudit.codec.mel_codec as mel_codec
+from plaudit.codec import mel_codec as mel_codec
 from plaudit.codec.bigvgan import BigVGANConfig
 from plaudit.codec.chunks import chunks, cross_faded, decode_piece, in_chunks
-from plaudit.codec.embedded import EmbeddedCodec, load_embedded_codec
 from plaudit.codec.mel_codec import MelCodec
 from plaudit.codec.mel_vae import CONTEXT
-from plaudit.codec.synthesis import noise_bands, noise_frames
-from plaudit.corpus.embedded.source import EmbeddedCorpus
-from tests.codec.test_embedded import SMALL
+from plaudit.synthetic import codec as synthetic_codec
+from plaudit.synthetic.codec import SyntheticCodec, load_synthetic_codec, noise_bands, noise_frames
+from plaudit.synthetic.corpus import SyntheticCorpus
 from tests.codec.test_mel_codec import tiny_codec
+from tests.codec.test_synthetic import SMALL
 from tests.generate.tiny import FoldingCodec
 
 PADDED = nn.Conv1d(2, 3, 5, padding=2)
@@ -67,14 +66,14 @@ def test_too_little_context_is_heard() -> None:
 
 
 @pytest.fixture(scope="module")
-def codec() -> EmbeddedCodec:
-    return load_embedded_codec()
+def codec() -> SyntheticCodec:
+    return load_synthetic_codec()
 
 
 @pytest.fixture(scope="module")
-def latents(codec: EmbeddedCodec) -> Tensor:
-    """The shipped codec's latents of twenty seconds of embedded music: two clips, one after the other."""
-    corpus = EmbeddedCorpus(2, 10.0, 5, 0.0, 0.0)
+def latents(codec: SyntheticCodec) -> Tensor:
+    """The shipped codec's latents of twenty seconds of synthetic music: two clips, one after the other."""
+    corpus = SyntheticCorpus(2, 10.0, 5, 0.0, 0.0)
     waves = torch.stack([torch.from_numpy(corpus.render(clip)) for clip in corpus.clips])
     with torch.inference_mode():
         return codec.encode(waves[:, : 156 * codec.hop]).mean.flatten(0, 1)[None]
@@ -90,10 +89,10 @@ def jump(wave: Tensor, at: int) -> float:
 
 
 @pytest.mark.parametrize("part", [1, 40, 156])
-def test_the_embedded_codec_decodes_in_parts_what_it_decodes_at_once(
-    codec: EmbeddedCodec, latents: Tensor, part: int, monkeypatch: pytest.MonkeyPatch
+def test_the_synthetic_codec_decodes_in_parts_what_it_decodes_at_once(
+    codec: SyntheticCodec, latents: Tensor, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "PART", part)
+    monkeypatch.setattr(synthetic_codec, "PART", part)
     some = latents[:, : 12 if part == 1 else 312].repeat(2, 1, 1)
     some[1] = some[1].flip(0)
     with torch.inference_mode():
@@ -103,25 +102,25 @@ def test_the_embedded_codec_decodes_in_parts_what_it_decodes_at_once(
     assert (made - whole).abs().max() < 2e-4 * whole.abs().max()
 
 
-def test_as_long_as_a_part_is_decoded_as_ever(codec: EmbeddedCodec, latents: Tensor) -> None:
+def test_as_long_as_a_part_is_decoded_as_ever(codec: SyntheticCodec, latents: Tensor) -> None:
     with torch.inference_mode():
         assert torch.equal(decode_piece(codec, latents[:, :156]), codec.decode(latents[:, :156]))
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 100])
 def test_a_loop_is_the_same_in_parts_of_any_size(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    codec = EmbeddedCodec(SMALL).eval()
+    codec = SyntheticCodec(SMALL).eval()
     some = random(2, count, codec.latent_dim)
     made = []
     with torch.inference_mode():
         for part in (156, 3):
-            monkeypatch.setattr(embedded, "PART", part)
+            monkeypatch.setattr(synthetic_codec, "PART", part)
             made.append(decode_piece(codec, some, loop=True))
     assert made[0].shape == (2, count * codec.hop)
     torch.testing.assert_close(made[1], made[0], atol=1e-4 * float(made[0].abs().max()), rtol=0)
 
 
-def test_the_end_of_a_loop_goes_on_at_its_start(codec: EmbeddedCodec, latents: Tensor) -> None:
+def test_the_end_of_a_loop_goes_on_at_its_start(codec: SyntheticCodec, latents: Tensor) -> None:
     """Of a steady sound, whose oscillators are bent away from whole turns, the join is like any other place."""
     steady = latents[:, 60:61].expand(1, 50, -1)
     codec = deepcopy(codec)
@@ -132,7 +131,7 @@ def test_the_end_of_a_loop_goes_on_at_its_start(codec: EmbeddedCodec, latents: T
     assert jump(plain.repeat(2), len(plain)) > 3
 
 
-def test_closing_a_loop_leaves_its_tones_where_they_are(codec: EmbeddedCodec, latents: Tensor) -> None:
+def test_closing_a_loop_leaves_its_tones_where_they_are(codec: SyntheticCodec, latents: Tensor) -> None:
     parts = chunks(100, 156, codec.decoder.context + 1, True)
     with torch.inference_mode():
         closing = codec._closing_bend(latents[:, :100], parts)
@@ -219,8 +218,8 @@ def test_no_network_sees_more_than_a_part_and_its_context(loop: bool, monkeypatc
         lengths = seen.setdefault(network, [])
         network.register_forward_pre_hook(lambda module, given: lengths.append(given[0].shape[axis]))
 
-    small, mel = EmbeddedCodec(SMALL).eval(), tiny_codec()
-    monkeypatch.setattr(embedded, "PART", 20)
+    small, mel = SyntheticCodec(SMALL).eval(), tiny_codec()
+    monkeypatch.setattr(synthetic_codec, "PART", 20)
     monkeypatch.setattr(mel_codec, "PART", 120 * mel.hop / mel.sample_rate)
     watch(small.decoder, 1)
     watch(mel.vae.decoder, 2)

@@ -1,11 +1,11 @@
-"""Cutting into frames and joining them again loses nothing."""
+"""ClipSettings into frames and joining them again loses nothing."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plaudit.codec.frames import frames, inverse_spectrum, overlap_add, overlap_of, spectrum
+from plaudit.codec.mel import frames, inverse_spectrum, overlap_add, overlap_of, spectrum
 
 
 @settings(max_examples=8, deadline=None)

@@ -2,10 +2,9 @@
 
 import torch
 
-from plaudit.codec.frames import spectrum
-from plaudit.codec.griffin_lim import from_true_mel, griffin_lim, magnitudes_from_mel
-from plaudit.codec.losses import stft_distance
-from plaudit.codec.mel import MEL_16K, mel_energy, mel_filters
+from plaudit.codec.mel import MEL_16K, mel_energy, mel_filters, spectrum
+from plaudit.synthetic.codec import stft_distance
+from tools.synthetic.griffin_lim import from_true_mel, griffin_lim, magnitudes_from_mel
 
 
 def chord(length: int = 16384) -> torch.Tensor:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from plaudit.codec.losses import gaussian_divergence, magnitude, stft_distance
+from plaudit.synthetic.codec import gaussian_divergence, magnitude, stft_distance
 
 
 def noise(seed: int, length: int = 8192) -> torch.Tensor:

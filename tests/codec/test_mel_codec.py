@@ -8,9 +8,16 @@ import pytest
 import torch
 
 from plaudit.codec.mel import MelSettings, log_mel
-from plaudit.codec.mel_codec import MelCodec
-from plaudit.codec.mel_codec_folder import ReleasedCodec, load_mel_codec, released_codec, save_mel_codec
-from plaudit.codec.published import bigvgan_config, mel_settings, published_config
+from plaudit.codec.mel_codec import (
+    MelCodec,
+    ReleasedCodec,
+    bigvgan_config,
+    load_mel_codec,
+    mel_settings,
+    published_config,
+    released_codec,
+    save_mel_codec,
+)
 from plaudit.errors import AudioError, ModelError
 from tests.codec.test_bigvgan import PUBLISHED
 from tests.codec.test_bigvgan import published as vocoder_state
@@ -45,7 +52,7 @@ def test_the_parts_are_joined_as_the_contract_says() -> None:
 
 def test_a_saved_codec_comes_back_as_it_was(tmp_path: Path) -> None:
     codec = tiny_codec()
-    save_mel_codec(tmp_path, tiny_release(), {"licence": "MIT", "made": {"from": "a test"}})
+    save_mel_codec(tmp_path, tiny_release(), {"licence": "MIT", "provenance": {"from": "a test"}})
     again = load_mel_codec(tmp_path)
     assert again.name == "tiny" and again.mel == codec.mel
     assert all(torch.equal(value, codec.state_dict()[name]) for name, value in again.state_dict().items())

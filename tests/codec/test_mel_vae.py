@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from plaudit.codec.mel_codec import mel_vae_from_published
 from plaudit.codec.mel_vae import MelVAE, MelVAEConfig, residual_sum, silu, unit_rms
-from plaudit.codec.published import mel_vae_from_published
 from plaudit.errors import AudioError, ModelError
 
 CONFIG = MelVAEConfig(bands=6, latent_dim=3, hidden=4)

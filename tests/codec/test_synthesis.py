@@ -5,9 +5,18 @@ import math
 import pytest
 import torch
 
-from plaudit.codec.expected import expected_distance, lobe
-from plaudit.codec.losses import magnitude
-from plaudit.codec.synthesis import BANDS, OSCILLATORS, Controls, calm_noise, noise_bands, oscillators, phases, play
+from plaudit.synthetic.codec import (
+    NOISE_BANDS,
+    OSCILLATORS,
+    Controls,
+    calm_noise,
+    magnitude,
+    noise_bands,
+    oscillators,
+    phases,
+    play,
+)
+from tools.synthetic.expected import expected_distance, lobe
 
 SILENT = -20.0
 
@@ -31,10 +40,10 @@ def test_an_oscillator_has_the_pitch_and_loudness_asked_for(oscillator: int, ben
 
 
 def test_noise_has_the_loudness_asked_for_and_only_in_its_band() -> None:
-    wave = noise_bands(torch.full((1, 512, BANDS), math.log(0.1)))
+    wave = noise_bands(torch.full((1, 512, NOISE_BANDS), math.log(0.1)))
     assert wave.shape == (1, 32768)
     assert float(wave.std()) == pytest.approx(0.1, rel=0.03)
-    high = torch.full((1, 512, BANDS), SILENT)
+    high = torch.full((1, 512, NOISE_BANDS), SILENT)
     high[..., 64:] = math.log(0.1)
     bins = magnitude(noise_bands(high), 1024, 256)[0].square().mean(0)
     assert float(bins[:230].mean()) < 1e-4 * float(bins[280:].mean())
@@ -42,7 +51,7 @@ def test_noise_has_the_loudness_asked_for_and_only_in_its_band() -> None:
 
 def test_playing_is_deterministic_and_the_same_in_any_batch() -> None:
     tones = torch.randn(2, 3, 8, OSCILLATORS, generator=torch.Generator().manual_seed(0))
-    controls = Controls(tones[0] - 6, tones[1].tanh(), torch.zeros(3, 32, BANDS) - 6)
+    controls = Controls(tones[0] - 6, tones[1].tanh(), torch.zeros(3, 32, NOISE_BANDS) - 6)
     alone = Controls(controls.loudness[1:2], controls.bend[1:2], controls.noise[1:2])
     wave = play(controls)
     torch.testing.assert_close(play(controls), wave, rtol=0, atol=0)
@@ -60,7 +69,7 @@ def test_expected_spectra_are_nearest_at_the_controls_that_were_played() -> None
     loudness, bends = silent_tones(64)
     loudness[..., 27], bends[..., 27] = -2, 0.3
     loudness[:, 30:, 200] = -2
-    noise = torch.full((1, 256, BANDS), -9.0)
+    noise = torch.full((1, 256, NOISE_BANDS), -9.0)
     noise[:, 120:140] = -4
     wave = play(Controls(loudness, bends, noise))
     true = float(expected_distance(Controls(loudness, bends, noise), wave))
@@ -86,7 +95,7 @@ def test_calm_noise_is_white_and_its_spectra_are_evener_than_gaussian_noise() ->
 
 def test_noise_made_while_generating_can_be_trained_through() -> None:
     with torch.inference_mode():
-        noise_bands(torch.zeros(1, 4, BANDS))
-    loudness = torch.zeros(1, 4, BANDS, requires_grad=True)
+        noise_bands(torch.zeros(1, 4, NOISE_BANDS))
+    loudness = torch.zeros(1, 4, NOISE_BANDS, requires_grad=True)
     noise_bands(loudness).square().sum().backward()
     assert loudness.grad is not None and float(loudness.grad.abs().sum()) > 0

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.audio import write_wav
-from plaudit.corpus.clips import Cutting, clip_starts, cut_clips, survey
+from plaudit.corpus.clips import ClipSettings, clip_starts, cut_clips, measure_durations
 from plaudit.corpus.manifest import Entry
 
 PLACES = st.sampled_from(["spread", "start", "random"])
@@ -21,7 +21,7 @@ PLACES = st.sampled_from(["spread", "start", "random"])
 def test_clips_lie_inside_and_never_overlap(
     duration: float, seconds: float, per_track: int, place: str, key: str
 ) -> None:
-    cutting = Cutting(seconds=seconds, per_track=per_track, place=place)
+    cutting = ClipSettings(seconds=seconds, per_track=per_track, place=place)
     starts = clip_starts(duration, cutting, key)
     assert starts == clip_starts(duration, cutting, key) and starts[0] >= 0
     fitting = int(duration / seconds + 1e-6)
@@ -33,11 +33,11 @@ def test_clips_lie_inside_and_never_overlap(
 
 
 def test_known_places() -> None:
-    assert clip_starts(40.0, Cutting(per_track=2)) == [5.0, 25.0]
-    assert clip_starts(40.0, Cutting(per_track=3, place="start")) == [0.0, 10.0, 20.0]
-    assert clip_starts(40.0, Cutting(per_track=0)) == [0.0, 10.0, 20.0, 30.0]
-    assert clip_starts(19.9, Cutting()) == clip_starts(3.0, Cutting()) == [0.0]
-    random = Cutting(per_track=3, place="random")
+    assert clip_starts(40.0, ClipSettings(per_track=2)) == [5.0, 25.0]
+    assert clip_starts(40.0, ClipSettings(per_track=3, place="start")) == [0.0, 10.0, 20.0]
+    assert clip_starts(40.0, ClipSettings(per_track=0)) == [0.0, 10.0, 20.0, 30.0]
+    assert clip_starts(19.9, ClipSettings()) == clip_starts(3.0, ClipSettings()) == [0.0]
+    random = ClipSettings(per_track=3, place="random")
     assert len({tuple(clip_starts(300.0, random, key)) for key in "abcdef"}) == 6
 
 
@@ -51,7 +51,9 @@ def test_recordings_become_clips_of_one_split(tmp_path: Path) -> None:
         *(Entry(n, "z", "test", "s", None, tmp_path / f"{n}.wav") for n in ("short", "empty", "none")),
     ]
     told: list[tuple[int, int]] = []
-    clips = cut_clips(entries, survey(entries, lambda done, total: told.append((done, total))), Cutting(per_track=2))
+    clips = cut_clips(
+        entries, measure_durations(entries, lambda done, total: told.append((done, total))), ClipSettings(per_track=2)
+    )
     assert [clip.id for clip in clips] == ["a@3.75", "a@21.25", "b@3.75", "b@21.25", "short", "empty", "none"]
     assert [clip.split for clip in clips] == ["train"] * 4 + ["test"] * 3
     assert [clip.start for clip in clips[:2]] == [3.75, 21.25] and clips[0].reward == 1.5
@@ -63,4 +65,4 @@ def test_recordings_become_clips_of_one_split(tmp_path: Path) -> None:
 
 def test_wrong_settings() -> None:
     with pytest.raises(ValueError, match="place"):
-        Cutting(place="middle")
+        ClipSettings(place="middle")

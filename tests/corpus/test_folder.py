@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plaudit.audio import audio_seconds, write_wav
-from plaudit.corpus.folder import FolderCorpus
-from plaudit.corpus.listing import list_folder
+from plaudit.corpus.layouts import FolderCorpus, list_folder
 from plaudit.corpus.manifest import SPLITS, split_of
 from plaudit.errors import AudioError, CorpusError
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from plaudit.corpus.jamendo import list_jamendo
+from plaudit.corpus.layouts import ScoreTable, list_jamendo
 from plaudit.corpus.manifest import split_of
-from plaudit.corpus.score_table import ScoreTable
 from plaudit.errors import AudioError, CorpusError
 
 

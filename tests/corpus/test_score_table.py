@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.corpus.folder import FolderCorpus
+from plaudit.corpus.layouts import FolderCorpus, ScoreTable
 from plaudit.corpus.manifest import Entry
-from plaudit.corpus.score_table import ScoreTable
 from plaudit.errors import CorpusError
 
 

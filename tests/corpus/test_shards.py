@@ -21,14 +21,12 @@ import soundfile
 import torch
 
 from plaudit.audio import fit_length, write_wav
-from plaudit.corpus.embedded.source import EmbeddedCorpus
-from plaudit.corpus.encoding import Advance, Engine, Job, MadeShard, Treatment
-from plaudit.corpus.folder import FolderCorpus
-from plaudit.corpus.ledger import Provenance, sole_writer
+from plaudit.corpus.layouts import FolderCorpus
 from plaudit.corpus.manifest import Entry, ListedCorpus
-from plaudit.corpus.shards import ShardSet, encode_corpus
-from plaudit.corpus.sources import EmbeddedSource
+from plaudit.corpus.shard_set import Provenance, locked_ledger
+from plaudit.corpus.shards import Advance, EncodedShard, Engine, Job, Preprocessing, ShardSet, encode_corpus
 from plaudit.errors import AudioError, CorpusError
+from plaudit.synthetic.corpus import SyntheticCorpus, SyntheticSource
 
 from .toy import TOY, BandCodec, HashEncoder, encode, maker, write_folder
 
@@ -380,23 +378,25 @@ def test_a_treatment_is_applied_to_each_clip_and_another_means_other_shards(tmp_
     def refused(wave: np.ndarray, rate: int) -> np.ndarray:
         raise AudioError("nothing is left")
 
-    def treated(treatment: Treatment) -> ShardSet:
-        return encode_corpus(corpus, BandCodec(), HashEncoder(), tmp_path / "shards", 1.0, treatment=treatment)
+    def treated(preprocessing: Preprocessing) -> ShardSet:
+        return encode_corpus(corpus, BandCodec(), HashEncoder(), tmp_path / "shards", 1.0, preprocessing=preprocessing)
 
-    made = treated(Treatment("halved", halved))
+    made = treated(Preprocessing("halved", halved))
     assert torch.allclose(made.posterior(rows).mean, 0.5 * before, atol=2e-3) and made.stats["treatment"] == "halved"
-    assert torch.allclose(treated(Treatment("halved", refused)).posterior(rows).mean, 0.5 * before, atol=2e-3)  # kept
+    assert torch.allclose(
+        treated(Preprocessing("halved", refused)).posterior(rows).mean, 0.5 * before, atol=2e-3
+    )  # kept
     with pytest.raises(CorpusError, match=r"none of the 6 clips .* nothing is left"):
-        treated(Treatment("refused", refused))
+        treated(Preprocessing("refused", refused))
 
 
 def test_an_engine_that_loses_a_shard_is_found_out(source: FolderCorpus, whole: Path, tmp_path: Path) -> None:
     local = maker()
 
-    def forgetful(jobs: Sequence[Job], advance: Advance) -> Generator[MadeShard]:
+    def forgetful(jobs: Sequence[Job], advance: Advance) -> Generator[EncodedShard]:
         return local([job for job in jobs if not job.name.endswith("00001.safetensors")], advance)
 
-    def backwards(jobs: Sequence[Job], advance: Advance) -> Generator[MadeShard]:
+    def backwards(jobs: Sequence[Job], advance: Advance) -> Generator[EncodedShard]:
         return local(jobs[::-1], advance)
 
     def by(engine: Engine) -> None:
@@ -414,25 +414,25 @@ def test_an_engine_that_loses_a_shard_is_found_out(source: FolderCorpus, whole: 
 
 
 def test_two_writers_do_not_meet(source: FolderCorpus, tmp_path: Path) -> None:
-    with sole_writer(tmp_path / "shards"), pytest.raises(CorpusError, match="another process"):
+    with locked_ledger(tmp_path / "shards"), pytest.raises(CorpusError, match="another process"):
         encode(source, tmp_path / "shards")
     encode(source, tmp_path / "shards")
 
 
-def test_the_embedded_corpus_is_a_corpus_like_any_other(tmp_path: Path) -> None:
-    world = EmbeddedCorpus(4, 1.0, seed=3)
-    corpus = EmbeddedSource(world)
+def test_the_synthetic_corpus_is_a_corpus_like_any_other(tmp_path: Path) -> None:
+    world = SyntheticCorpus(4, 1.0, seed=3)
+    corpus = SyntheticSource(world)
     shards = encode_corpus(corpus, BandCodec(sample_rate=16000), HashEncoder(), tmp_path, 1.0)
     assert shards.ids == [clip.id for clip in world.clips] and shards.splits == [clip.split for clip in world.clips]
     expected = BandCodec().encode(torch.from_numpy(world.render(world.clips[2]))[None]).mean
     assert torch.allclose(shards.posterior(np.array([2])).mean, expected, atol=5e-3)
     assert np.isnan(shards.rewards).all()
-    longer, other = EmbeddedSource(EmbeddedCorpus(4, 2.0, seed=3)), EmbeddedSource(EmbeddedCorpus(4, 1.0, 3, 0.0))
+    longer, other = SyntheticSource(SyntheticCorpus(4, 2.0, seed=3)), SyntheticSource(SyntheticCorpus(4, 1.0, 3, 0.0))
     flawed = [i for i, clip in enumerate(world.clips) if clip.flaws]
     assert all(a.origin != b.origin for a, b in zip(corpus.entries(), longer.entries(), strict=True))
     assert all((corpus.entries()[i].origin != other.entries()[i].origin) == (i in flawed) for i in range(4))
-    with pytest.raises(CorpusError, match="not in this embedded corpus"):
-        corpus.load([Entry("stranger", "x", "train", "embedded")], 1.0)
+    with pytest.raises(CorpusError, match="not in this synthetic corpus"):
+        corpus.load([Entry("stranger", "x", "train", "synthetic")], 1.0)
 
 
 def test_what_a_killed_writer_left_is_cleared_away(whole: Path, source: FolderCorpus, tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.corpus.score_table import ScoreTable
-from plaudit.corpus.song_describer import list_song_describer
+from plaudit.corpus.layouts import ScoreTable, list_song_describer
 from plaudit.errors import CorpusError
 
 HEADER = "caption_id,track_id,caption,is_valid_subset,familiarity,artist_id,album_id,path,duration\n"

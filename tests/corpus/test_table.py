@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plaudit.corpus.table import table_rows
 from plaudit.errors import CorpusError
+from plaudit.tables import table_rows
 
 PROMPTS = ["sad, slow; piano", "two\nlines", 'a "quoted" word', "tab\there", "Größe 大 [verse] :smile:", "007", "no"]
 

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 
 from plaudit.audio import write_wav
-from plaudit.corpus.encoding import ShardMaker
-from plaudit.corpus.folder import FolderCorpus
-from plaudit.corpus.ledger import Provenance
+from plaudit.corpus.layouts import FolderCorpus
 from plaudit.corpus.manifest import Entry, load_clips
-from plaudit.corpus.shards import encode_corpus
+from plaudit.corpus.shard_set import Provenance
+from plaudit.corpus.shards import ShardEncoder, encode_corpus
 from plaudit.types import Posterior, TextFeatures
 
 
@@ -87,7 +86,7 @@ def encode(corpus: FolderCorpus, folder: Path, progress: Callable[[int, int], No
     )
 
 
-def maker(slowness: float = 0.0, pids: Path | None = None) -> ShardMaker:
+def maker(slowness: float = 0.0, pids: Path | None = None) -> ShardEncoder:
     """What `encode` makes shards with; slow where asked, and leaving the number of its process in the folder `pids`."""
     if pids is not None:
         (pids / str(os.getpid())).touch()
@@ -96,7 +95,7 @@ def maker(slowness: float = 0.0, pids: Path | None = None) -> ShardMaker:
         time.sleep(slowness)
         return load_clips(clips, seconds)
 
-    return ShardMaker(load, BandCodec(), HashEncoder(), 100, batch_size=2)
+    return ShardEncoder(load, BandCodec(), HashEncoder(), 100, batch_size=2)
 
 
 if __name__ == "__main__":  # python -m tests.corpus.toy FOLDER OUTPUT, in a process that a test kills

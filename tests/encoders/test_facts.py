@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from plaudit.corpus.embedded.truth import GENRES, INSTRUMENTS, KEYS, MOODS, Truth
-from plaudit.embedded.facts import UNSAID, FactHeads, facts_of, facts_said
 from plaudit.encoders.words import words
+from plaudit.synthetic.truth import GENRES, INSTRUMENTS, KEYS, MOODS, Truth
+from tools.synthetic.facts import UNSAID, FactHeads, facts_of, facts_said
 
 TRUTH = Truth("jazz", "sad", ("piano", "upright bass"), 92, "F#", "minor")
 

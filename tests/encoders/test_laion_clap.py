@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from transformers import ClapAudioConfig, ClapConfig, ClapFeatureExtractor, ClapModel, ClapTextConfig
 
-from plaudit.encoders.collapsed import check_texts_differ
-from plaudit.encoders.laion_clap import SAMPLES, LaionCLAP, log_mel, quantized, ten_seconds
+from plaudit.encoders.laion_clap import SAMPLES, LaionCLAP, clap_log_mel, quantized, ten_seconds
+from plaudit.encoders.pretrained import check_texts_differ
 from plaudit.encoders.published import UNUSED, clap_from_published, clap_model_from_published
 from plaudit.errors import AudioError, ModelError
 
@@ -130,7 +130,7 @@ def test_spectrograms_equal_those_of_transformers() -> None:
     for seconds in (3, 7, 10):
         wave = torch.rand(1, seconds * 48000, generator=generator) - 0.5
         expected = extractor(wave[0].numpy(), sampling_rate=48000, return_tensors="pt")["input_features"][0]
-        torch.testing.assert_close(log_mel(ten_seconds(wave), 64), expected, atol=1e-2, rtol=0)
+        torch.testing.assert_close(clap_log_mel(ten_seconds(wave), 64), expected, atol=1e-2, rtol=0)
 
 
 def test_clips_are_repeated_whole_or_heard_in_the_centre() -> None:

@@ -8,13 +8,12 @@ import pytest
 import torch
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-from plaudit import hub
-from plaudit.assets import read_json
-from plaudit.encoders.folders import save_mert
+from plaudit import loading
 from plaudit.encoders.mert import MERT, shortest
-from plaudit.encoders.published import mert_from_published
+from plaudit.encoders.published import mert_from_published, save_mert
 from plaudit.errors import AudioError, ModelError
-from plaudit.released import read_released
+from plaudit.published import read_released
+from plaudit.storage import read_json
 
 SIZES: dict[str, Any] = {
     "hidden_size": 16,
@@ -77,7 +76,7 @@ def test_a_saved_mert_comes_back_and_is_found_by_name(tmp_path: Path, monkeypatc
     config, preprocessor = read_json(folder / "config.json"), read_json(folder / "preprocessor_config.json")
     weights = read_released(folder / "pytorch_model.bin")
     save_mert(tmp_path / "mert", "tiny-mert", weights, config, preprocessor, {"licence": "CC-BY-NC-4.0"})
-    again = hub.build(hub.AUDIO_EMBEDDERS, "mert")
+    again = loading.build(loading.AUDIO_EMBEDDERS, "mert")
     wave = torch.randn(1, 1200, generator=torch.Generator().manual_seed(2))
     assert again.name == "tiny-mert" and torch.equal(again.audio(wave), mert.audio(wave))
 

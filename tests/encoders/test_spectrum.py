@@ -6,14 +6,7 @@ import math
 
 import torch
 
-from plaudit.encoders.spectrum import (
-    autocorrelation,
-    log_bands,
-    mel_filters,
-    onset_strength,
-    power,
-    semitone_filters,
-)
+from plaudit.encoders.spectrum import autocorrelation, log_bands, mel_filters, onset_strength, power, semitone_filters
 
 RATE = 16000
 

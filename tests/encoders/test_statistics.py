@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from plaudit.corpus.embedded.composer import compose
-from plaudit.corpus.embedded.flaws import FLAWS, Flaws, render_flawed
-from plaudit.encoders.blemishes import amplitude, level, tuning
-from plaudit.encoders.statistics import StatisticsEmbedder, load_statistics
 from plaudit.errors import AudioError
+from plaudit.synthetic.composer import compose
+from plaudit.synthetic.flaws import FLAWS, Flaws, render_flawed
+from plaudit.synthetic.statistics import StatisticsEmbedder, amplitude, level_features, load_statistics, tuning_features
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +52,13 @@ def test_clipping_flattens_the_amplitudes(clean: torch.Tensor) -> None:
 
 def test_dropouts_are_gaps(clean: torch.Tensor) -> None:
     deepest = 0
-    dropped = level(waves({"dropouts": 0.8}), 16000)[:, deepest]
-    assert float(dropped.mean()) < float(level(clean, 16000)[:, deepest].mean()) - 1.0
+    dropped = level_features(waves({"dropouts": 0.8}), 16000)[:, deepest]
+    assert float(dropped.mean()) < float(level_features(clean, 16000)[:, deepest].mean()) - 1.0
 
 
 def test_silence_that_fills_up_a_clip_is_no_gap(clean: torch.Tensor) -> None:
     padded = torch.nn.functional.pad(clean[:, :-400], (0, 400))
-    assert torch.allclose(level(padded, 16000), level(clean, 16000), atol=0.05)
+    assert torch.allclose(level_features(padded, 16000), level_features(clean, 16000), atol=0.05)
 
 
 def test_tuning_of_a_tone() -> None:
@@ -67,7 +66,7 @@ def test_tuning_of_a_tone() -> None:
     in_tune, sharp = (torch.sin(2 * torch.pi * f * time).unsqueeze(0) for f in (440.0, 440.0 * 2 ** (25 / 1200)))
     octave = slice(28, 42)  # 440 to 880 Hz is the third register, of 14 values each
     for wave, cosine, sine in ((in_tune, 1.0, 0.0), (sharp, 0.0, 1.0)):
-        values = tuning(wave, 16000)[0, octave]
+        values = tuning_features(wave, 16000)[0, octave]
         assert float(values[10]) == pytest.approx(cosine, abs=0.1)
         assert float(values[11]) == pytest.approx(sine, abs=0.1)
 

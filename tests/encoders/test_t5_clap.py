@@ -7,12 +7,11 @@ import pytest
 import torch
 from transformers import T5Config, T5EncoderModel, T5ForConditionalGeneration
 
-from plaudit import hub
-from plaudit.assets import save_tensors
-from plaudit.encoders.folders import load_clap, save_clap
-from plaudit.encoders.published import clap_from_published
+from plaudit import loading
+from plaudit.encoders.published import clap_from_published, load_clap, save_clap
 from plaudit.encoders.t5_clap import TOKENS, T5CLAPText, load_t5_clap, save_t5_clap, t5_from_folder
 from plaudit.errors import ModelError
+from plaudit.storage import save_tensors
 from tests.encoders.test_laion_clap import laion_names, small_model
 from tests.encoders.words_tokenizer import byte_tokenizer
 
@@ -48,9 +47,7 @@ def test_t5_sees_its_mask_and_every_prompt_has_77_tokens(tmp_path: Path) -> None
     assert features.tokens[0, len(alone) :].abs().max() > 0  # the features of padding are handed on
 
 
-def test_a_saved_text_encoder_comes_back_and_is_found_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_saved_text_encoder_comes_back_and_is_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLAUDIT_MODELS", str(tmp_path / "models"))
     encoder = tiny_encoder(tmp_path / "released")
     facts = {"licence": "Apache-2.0"}
@@ -58,11 +55,13 @@ def test_a_saved_text_encoder_comes_back_and_is_found_by_name(
     with pytest.raises(ModelError, match="needs the CLAP 'clap', which is not here"):
         load_t5_clap(tmp_path / "models" / "text")
     save_clap(tmp_path / "models" / "clap", "clap", laion_names(small_model()), byte_tokenizer(), {"licence": "CC0"})
-    again, expected = hub.build(hub.TEXT_ENCODERS, "text").encode(PROMPTS), encoder.encode(PROMPTS)
+    again, expected = loading.build(loading.TEXT_ENCODERS, "text").encode(PROMPTS), encoder.encode(PROMPTS)
     assert torch.equal(again.tokens, expected.tokens) and torch.equal(again.pooled, expected.pooled)
     wave = 0.1 * torch.randn(1, 48000, generator=torch.Generator().manual_seed(0))
     # Mapped weights may lie in memory at another alignment, which changes the order of sums.
-    torch.testing.assert_close(hub.build(hub.CLAPS, "clap").audio(wave), encoder.clap.audio(wave), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        loading.build(loading.CLAPS, "clap").audio(wave), encoder.clap.audio(wave), atol=1e-6, rtol=0
+    )
 
 
 def test_a_collapsed_clap_is_refused_at_every_load(tmp_path: Path) -> None:

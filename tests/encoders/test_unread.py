@@ -9,18 +9,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.encoders.embedded_text import EmbeddedTextEncoder, load_embedded_text_encoder
 from plaudit.encoders.unread import cut_end, unread, unread_note
+from plaudit.synthetic.text import SyntheticTextEncoder, load_synthetic_text_encoder
 from tests.corpus.toy import HashEncoder
 from tests.encoders.test_t5_clap import tiny_encoder
 
 
 @pytest.fixture(scope="module")
-def encoder() -> EmbeddedTextEncoder:
-    return load_embedded_text_encoder()
+def encoder() -> SyntheticTextEncoder:
+    return load_synthetic_text_encoder()
 
 
-def test_the_words_that_are_cut_are_named_and_have_no_effect(encoder: EmbeddedTextEncoder) -> None:
+def test_the_words_that_are_cut_are_named_and_have_no_effect(encoder: SyntheticTextEncoder) -> None:
     head = "calm " * 30
     assert unread(encoder, head + "piano") == ""
     said = unread(encoder, head + "slow piano, heavy drums")
@@ -30,7 +30,7 @@ def test_the_words_that_are_cut_are_named_and_have_no_effect(encoder: EmbeddedTe
     assert not torch.equal(read.tokens[0], read.tokens[2])
 
 
-def test_letters_that_are_not_known_are_told(encoder: EmbeddedTextEncoder) -> None:
+def test_letters_that_are_not_known_are_told(encoder: SyntheticTextEncoder) -> None:
     assert unread(encoder, "悲伤的钢琴").startswith("no word is read")
     assert "caf\u00e9" in unread(encoder, "caf\u00e9 piano")
     assert unread(encoder, "slow piano in F♯ minor, 90 bpm!") == unread(encoder, "") == ""
@@ -53,7 +53,7 @@ def test_head_and_cut_end_are_the_text(words: list[str], most: int) -> None:
     assert cut == " ".join(words[most:])
 
 
-def test_captions_are_counted(encoder: EmbeddedTextEncoder) -> None:
+def test_captions_are_counted(encoder: SyntheticTextEncoder) -> None:
     said = unread_note(encoder, ["calm", "calm " * 40, "calm " * 40], "captions")
     assert said is not None and said.startswith("1 of 2 captions are not read in full; in the first, only")
     assert unread_note(encoder, ["calm"], "captions") is None

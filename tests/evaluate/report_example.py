@@ -6,19 +6,19 @@ import numpy as np
 
 from plaudit.audio import write_wav
 from plaudit.evaluate.evaluator import StageScores
-from plaudit.evaluate.report.data import (
-    Choice,
+from plaudit.evaluate.report.results import (
+    BestOfN,
     CorpusFacts,
     Curve,
-    ReliabilityBin,
     ReportData,
+    ReportReliabilityBin,
     RewardQuality,
     RunFacts,
     Sample,
     StageResult,
 )
 from plaudit.evaluate.results_table import MetricResult
-from plaudit.evaluate.sweeps.score import Sweep
+from plaudit.evaluate.sweeps.results import Sweep
 
 CAPTIONS = [
     "slow sad piano in a minor key",
@@ -51,8 +51,8 @@ def scores(rng: np.random.Generator, count: int, lift: float, utility: bool = Tr
         frechet_replicates=distance + 0.05 + rng.normal(0.0, 0.02, 300),
         concepts=np.where(np.arange(count) % 6 == 5, np.nan, np.round(rng.random(count), 1)) if utility else None,
         sets=[
-            MetricResult("kernel", distance, distance - 0.1, distance + 0.1, count, "lower", "embedded"),
-            MetricResult("recall", 0.5 + 0.1 * lift, None, None, count, "higher", "embedded", "no interval: repeats"),
+            MetricResult("kernel", distance, distance - 0.1, distance + 0.1, count, "lower", "synthetic"),
+            MetricResult("recall", 0.5 + 0.1 * lift, None, None, count, "higher", "synthetic", "no interval: repeats"),
         ],
     )
 
@@ -69,12 +69,12 @@ def clip(seed: int, seconds: float = 2.0) -> np.ndarray:
     return wave.astype(np.float32)
 
 
-def choice(rng: np.random.Generator, prompts: int, utility: bool) -> Choice:
+def choice(rng: np.random.Generator, prompts: int, utility: bool) -> BestOfN:
     """64 candidates each, a few of which please the reward by an error that CLAP hears."""
     fit = rng.normal(size=(prompts, 64))
     fooled = rng.random((prompts, 64)) < 0.03
     others = {"clap": 0.2 + 0.05 * (fit - 4.0 * fooled)} | ({"utility": fit} if utility else {})
-    return Choice("candidates of the last model", fit + 4.0 * fooled, others)
+    return BestOfN("candidates of the last model", fit + 4.0 * fooled, others)
 
 
 def example(
@@ -123,7 +123,7 @@ def example(
         ),
         stages=stages,
         corpus=CorpusFacts(
-            kind="synthetic pieces of the embedded world",
+            kind="synthetic pieces of the synthetic world",
             clips={"train": 1800, "validation": 100, "test": 98},
             seconds=5.0,
             quarantined={"silent": 2},
@@ -132,7 +132,7 @@ def example(
         reward=RewardQuality(
             accuracy=0.741, accuracy_low=0.721, accuracy_high=0.76, ceiling=0.772, ece=0.021, votes=1830,
             source="simulated listeners",
-            bins=[ReliabilityBin(float(c), float(min(1.0, c + 0.03 * rng.normal())), 183) for c in confidence],
+            bins=[ReportReliabilityBin(float(c), float(min(1.0, c + 0.03 * rng.normal())), 183) for c in confidence],
         ),
         curves=curves,
         sweeps=[

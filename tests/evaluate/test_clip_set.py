@@ -12,20 +12,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from plaudit import hub
+from plaudit import loading
 from plaudit.audio import write_wav
-from plaudit.corpus.embedded.probes import load_probes
-from plaudit.corpus.embedded.source import EmbeddedCorpus
 from plaudit.errors import AudioError, EvaluationError
-from plaudit.evaluate.asked import AskedClip
-from plaudit.evaluate.clip_set import METRICS, Judges, evaluate_clip_set
+from plaudit.evaluate.clip_set import METRICS, Evaluators, evaluate_clips_and_set
 from plaudit.evaluate.concepts.detectors import ProbeDetector
 from plaudit.evaluate.concepts.vocabulary import load_vocabulary
-from plaudit.evaluate.distances.frechet import frechet_distance
-from plaudit.evaluate.listening import EmbeddingCache, Listener, clip_of_file
-from plaudit.evaluate.reference import Reference, hear_reference, reference_of
+from plaudit.evaluate.distances import frechet_distance
+from plaudit.evaluate.embeddings import (
+    AudioEncoder,
+    EmbeddingCache,
+    Reference,
+    clip_from_file,
+    embed_reference_folder,
+    reference_of,
+)
+from plaudit.evaluate.prompt_matching import PromptClip
 from plaudit.evaluate.results_table import Evaluation, MetricResult
 from plaudit.evaluate.statistics import bootstrap_mean
+from plaudit.synthetic.corpus import SyntheticCorpus
+from plaudit.synthetic.probes import load_probes
 
 
 class Loudness:
@@ -38,26 +44,26 @@ class Loudness:
 
 
 @cache
-def judges() -> Judges:
-    clap = hub.build(hub.CLAPS, "embedded")
-    ears = Listener("embedded", hub.digest(hub.CLAPS, "embedded"), clap)
+def judges() -> Evaluators:
+    clap = loading.build(loading.CLAPS, "synthetic")
+    ears = AudioEncoder("synthetic", loading.encoder_digest(loading.CLAPS, "synthetic"), clap)
     probes = ProbeDetector(load_probes(), "test")
-    return Judges(Loudness(), ears, clap, probes, load_vocabulary(), [ears])
+    return Evaluators(Loudness(), ears, clap, probes, load_vocabulary(), [ears])
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> list[AskedClip]:
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[PromptClip]:
     folder = tmp_path_factory.mktemp("clips")
-    corpus = EmbeddedCorpus(24, 3.0, seed=31, flawed_share=0.0, miscaptioned_share=0.0)
+    corpus = SyntheticCorpus(24, 3.0, seed=31, flawed_fraction=0.0, miscaptioned_fraction=0.0)
     for clip in corpus.clips:
         write_wav(folder / f"{clip.id}.wav", corpus.render(clip), corpus.rate)
-    return [AskedClip(clip.id, clip.caption, folder / f"{clip.id}.wav") for clip in corpus.clips]
+    return [PromptClip(clip.id, clip.caption, folder / f"{clip.id}.wav") for clip in corpus.clips]
 
 
 @pytest.fixture(scope="module")
-def reference(clips: list[AskedClip]) -> Reference:
+def reference(clips: list[PromptClip]) -> Reference:
     folder = clips[0].file.parent  # type: ignore[union-attr]
-    (found,), _, _ = hear_reference(folder, judges().listeners, None, lambda done, total: None)
+    (found,), _, _ = embed_reference_folder(folder, judges().listeners, None, lambda done, total: None)
     rng = np.random.default_rng(0)
     assert found.embeddings is not None
     moved = found.embeddings + 0.05 * rng.normal(size=found.embeddings.shape)
@@ -65,16 +71,16 @@ def reference(clips: list[AskedClip]) -> Reference:
 
 
 def evaluated(
-    clips: list[AskedClip], references: list[Reference], wanted: list[str] | None = None, by: Judges | None = None
+    clips: list[PromptClip], references: list[Reference], wanted: list[str] | None = None, by: Evaluators | None = None
 ) -> Evaluation:
-    return evaluate_clip_set(clips, by or judges(), references, {"a": 1}, wanted=wanted)
+    return evaluate_clips_and_set(clips, by or judges(), references, {"a": 1}, wanted=wanted)
 
 
 def result(found: Evaluation, name: str) -> MetricResult:
     return next(metric for metric in found.metrics if metric.key == name)
 
 
-def test_every_metric_has_a_value_and_every_clip_its_own(clips: list[AskedClip], reference: Reference) -> None:
+def test_every_metric_has_a_value_and_every_clip_its_own(clips: list[PromptClip], reference: Reference) -> None:
     found = evaluated(clips, [reference])
     assert [m.name for m in found.metrics] == list(METRICS)
     for metric in found.metrics:
@@ -83,7 +89,9 @@ def test_every_metric_has_a_value_and_every_clip_its_own(clips: list[AskedClip],
         if metric.low is not None and metric.high is not None:
             assert metric.low <= metric.value <= metric.high
     assert found.notes == []
-    own = [[row.values[name] for row in found.rows] for name in ("reward", "clap", "concepts", "clip-frechet-embedded")]
+    own = [
+        [row.values[name] for row in found.rows] for name in ("reward", "clap", "concepts", "clip-frechet-synthetic")
+    ]
     assert np.isfinite(np.array(own, dtype=float)).all()
     mean = bootstrap_mean(own[0], seed=0)
     assert (result(found, "reward").value, result(found, "reward").low) == (mean.mean, mean.low)
@@ -91,26 +99,26 @@ def test_every_metric_has_a_value_and_every_clip_its_own(clips: list[AskedClip],
     assert result(found, "concepts").value > 0.6  # type: ignore[operator]
 
 
-def test_distances_are_those_of_the_clips_that_were_heard(clips: list[AskedClip], reference: Reference) -> None:
+def test_distances_are_those_of_the_clips_that_were_heard(clips: list[PromptClip], reference: Reference) -> None:
     broken = [replace(clips[0], file=None, error="no file"), *clips[1:]]
     found = evaluated(broken, [reference], ["frechet", "clip-frechet"])
     heard = np.stack([_embedding(entry) for entry in clips[1:]])
-    assert result(found, "frechet-embedded").value == pytest.approx(frechet_distance(heard, reference.embeddings))  # type: ignore[arg-type]
+    assert result(found, "frechet-synthetic").value == pytest.approx(frechet_distance(heard, reference.embeddings))  # type: ignore[arg-type]
     away = np.square(heard[3] - reference.gaussian.mean).sum() + reference.gaussian.variance
-    assert found.rows[4].values["clip-frechet-embedded"] == pytest.approx(away)
+    assert found.rows[4].values["clip-frechet-synthetic"] == pytest.approx(away)
     assert found.rows[0].error == "no file" and found.rows[0].values == {}
 
 
-def _embedding(entry: AskedClip) -> np.ndarray:
+def _embedding(entry: PromptClip) -> np.ndarray:
     assert entry.file is not None
-    return clip_of_file(entry.file).embedding(judges().clap)
+    return clip_from_file(entry.file).embedding(judges().clap)
 
 
-def test_a_clip_that_one_judge_refuses_is_in_no_mean_and_told(clips: list[AskedClip], tmp_path: Path) -> None:
+def test_a_clip_that_one_judge_refuses_is_in_no_mean_and_told(clips: list[PromptClip], tmp_path: Path) -> None:
     write_wav(tmp_path / "loud.wav", np.sign(np.sin(np.arange(48000) / 20)), 16000)
     write_wav(tmp_path / "short.wav", 0.1 * np.sin(np.arange(16000) / 20), 16000)
     (tmp_path / "bad.wav").write_text("no audio")
-    more = [AskedClip(name, "piano", tmp_path / f"{name}.wav") for name in ("loud", "short", "bad")]
+    more = [PromptClip(name, "piano", tmp_path / f"{name}.wav") for name in ("loud", "short", "bad")]
     found = evaluated([*clips[:4], *more], [])
     assert [row.error is None for row in found.rows] == [True] * 4 + [False] * 3
     assert "too loud" in str(found.rows[4].error) and "2.5 s" in str(found.rows[5].error)
@@ -119,7 +127,7 @@ def test_a_clip_that_one_judge_refuses_is_in_no_mean_and_told(clips: list[AskedC
     assert [(m.name, m.clips) for m in found.metrics] == [(n, 4) for n in ("reward", "clap", "concepts", "vendi")]
 
 
-def test_an_encoder_that_gives_no_number_costs_the_clip(clips: list[AskedClip]) -> None:
+def test_an_encoder_that_gives_no_number_costs_the_clip(clips: list[PromptClip]) -> None:
     class Deaf:
         name, sample_rate, dim = "deaf", 8000, 2
 
@@ -127,40 +135,40 @@ def test_an_encoder_that_gives_no_number_costs_the_clip(clips: list[AskedClip]) 
             loud = wave.abs().amax(1, keepdim=True)
             return torch.where(loud > quiet, loud, torch.nan).expand(-1, 2)
 
-    peaks = [clip_of_file(entry.file).wave(8000).abs().max() for entry in clips[:3] if entry.file is not None]
+    peaks = [clip_from_file(entry.file).wave(8000).abs().max() for entry in clips[:3] if entry.file is not None]
     quiet = sorted(peaks)[0] + 1e-6
-    found = evaluated(clips[:3], [], ["vendi"], replace(judges(), listeners=[Listener("deaf", "1", Deaf())]))
+    found = evaluated(clips[:3], [], ["vendi"], replace(judges(), listeners=[AudioEncoder("deaf", "1", Deaf())]))
     assert sum(row.error is not None for row in found.rows) == 1
     assert "its embedding by deaf is not finite" in found.notes[0]
     assert result(found, "vendi-deaf").clips == 2
 
 
-def test_what_was_heard_before_is_not_heard_again(clips: list[AskedClip], tmp_path: Path) -> None:
+def test_what_was_heard_before_is_not_heard_again(clips: list[PromptClip], tmp_path: Path) -> None:
     """Nor decoded: the second time every file is as large and known by its content alone."""
     told: list[str] = []
     cache = EmbeddingCache(tmp_path / "e.sqlite", told.append)
-    first = evaluate_clip_set(clips[:4], judges(), [], {}, wanted=["clap", "vendi"], embeddings=cache)
+    first = evaluate_clips_and_set(clips[:4], judges(), [], {}, wanted=["clap", "vendi"], embeddings=cache)
     forgetful = replace(judges().clap, embedder=None)  # whoever asks it fails
     again = replace(judges(), clap=forgetful, listeners=[forgetful])
-    second = evaluate_clip_set(clips[:4], again, [], {}, wanted=["clap", "vendi"], embeddings=cache)
+    second = evaluate_clips_and_set(clips[:4], again, [], {}, wanted=["clap", "vendi"], embeddings=cache)
     assert second == first and told == []
 
 
-def test_the_same_clip_twice_is_told(clips: list[AskedClip]) -> None:
+def test_the_same_clip_twice_is_told(clips: list[PromptClip]) -> None:
     found = evaluated([clips[0], replace(clips[0], id="again")], [], ["reward"])
     assert found.notes == [f"2 clips are the same file and count each: {clips[0].id}, again"]
     assert result(found, "reward").note == "all 2 clips have the same value"
 
 
-def test_one_clip_has_values_and_no_intervals(clips: list[AskedClip], reference: Reference) -> None:
+def test_one_clip_has_values_and_no_intervals(clips: list[PromptClip], reference: Reference) -> None:
     found = evaluated(clips[:1], [reference])
     reward = result(found, "reward")
     assert reward.value is not None and reward.low is None and reward.note == "no interval: one clip"
-    frechet = result(found, "frechet-embedded")
+    frechet = result(found, "frechet-synthetic")
     assert frechet.value is None and "1 embedding given, at least 2 needed" in frechet.note
 
 
-def test_what_was_asked_for_and_cannot_be_is_an_error(clips: list[AskedClip], reference: Reference) -> None:
+def test_what_was_asked_for_and_cannot_be_is_an_error(clips: list[PromptClip], reference: Reference) -> None:
     with pytest.raises(EvaluationError, match="kernel compares with reference music"):
         evaluated(clips[:3], [], ["kernel"])
     summary = replace(reference, embeddings=None, source="stats")
@@ -169,13 +177,13 @@ def test_what_was_asked_for_and_cannot_be_is_an_error(clips: list[AskedClip], re
     with pytest.raises(EvaluationError, match="no metric 'fad'; take of reward, clap"):
         evaluated(clips[:3], [], ["fad"])
     with pytest.raises(EvaluationError, match="none of 1 clips can be evaluated; the first: gone"):
-        evaluated([AskedClip("a", "piano", None, "gone")], [])
+        evaluated([PromptClip("a", "piano", None, "gone")], [])
     default = evaluated(clips[:3], [summary])
-    assert "export it --with-embeddings" in result(default, "coverage-embedded").note
-    assert result(default, "frechet-embedded").value is not None
+    assert "export it --with-embeddings" in result(default, "coverage-synthetic").note
+    assert result(default, "frechet-synthetic").value is not None
 
 
-def test_prompts_without_concepts_are_counted_apart(clips: list[AskedClip]) -> None:
+def test_prompts_without_concepts_are_counted_apart(clips: list[PromptClip]) -> None:
     asked = [replace(clips[0], prompt="something nice"), replace(clips[1], prompt="blues, no drums"), clips[2]]
     found = evaluated(asked, [], ["concepts"])
     concepts = result(found, "concepts")
@@ -186,8 +194,8 @@ def test_prompts_without_concepts_are_counted_apart(clips: list[AskedClip]) -> N
     assert result(none, "concepts").value is None and "no prompt names a concept" in result(none, "concepts").note
 
 
-def test_it_is_saved_and_read_again(clips: list[AskedClip], reference: Reference, tmp_path: Path) -> None:
-    broken = [*clips[:5], AskedClip("gone", 'a "prompt", with commas', None, "no file")]
+def test_it_is_saved_and_read_again(clips: list[PromptClip], reference: Reference, tmp_path: Path) -> None:
+    broken = [*clips[:5], PromptClip("gone", 'a "prompt", with commas', None, "no file")]
     found = evaluated(broken, [reference], ["reward", "concepts", "frechet"])
     found.save(tmp_path / "e")
     again = Evaluation.load(tmp_path / "e")

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from plaudit.errors import AudioError, PlauditError, PromptError, RunError
-from plaudit.evaluate.distances.frechet import frechet_distance
+from plaudit.evaluate.distances import frechet_distance
+from plaudit.evaluate.embeddings import AudioEncoder, reference_of
 from plaudit.evaluate.evaluator import StageScores, embed_audio, evaluate_clips, frechet_difference
-from plaudit.evaluate.listening import Listener
-from plaudit.evaluate.reference import reference_of
 from plaudit.evaluate.set_metrics import SET_METRICS
 
 RATE = 8000
@@ -45,7 +44,7 @@ def tone(frequency: float, seconds: float = 0.25, level: float = 0.5, rate: int 
 FREQUENCIES = [300.0, 800.0, 1300.0, 1800.0, 2300.0, 2800.0]
 PROMPTS = [f"{frequency} Hz tone" for frequency in FREQUENCIES]
 HEARD = BandClap().text(PROMPTS * 3).numpy() + np.random.default_rng(0).normal(0, 0.1, (18, 8))
-REFERENCE = reference_of(Listener("bands", "d1", BandClap()), HEARD, "tones")
+REFERENCE = reference_of(AudioEncoder("bands", "d1", BandClap()), HEARD, "tones")
 
 
 def evaluate(waves: list[Tensor], **extra: object) -> StageScores:

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from plaudit.evaluate.overoptimization import (
-    Paid,
+    Regression,
     best_of_n,
-    find_parting,
-    flag_sentence,
-    paid_for_reward,
+    find_divergence,
     rank_weights,
+    regression_sentence,
+    regressions_under_reward,
     reward_among,
 )
+from plaudit.evaluate.report.charts import divergence_sentence
 from plaudit.evaluate.report.results import Change
-from plaudit.evaluate.report.watch import parting_sentence
 from plaudit.evaluate.statistics import Interval
 
 POINTS, PROMPTS = 8, 60
@@ -33,23 +33,23 @@ def series(peak: int | None, noise: float = 0.3, seed: int = 0) -> tuple[np.ndar
 
 @pytest.mark.parametrize("peak", [0, 2, 5])
 def test_a_known_parting_is_found_with_its_interval(peak: int) -> None:
-    parting = find_parting("clap", *series(peak))
-    assert parting is not None and parting.established
-    assert (parting.place, parting.end) == (peak, POINTS - 1)
-    assert parting.low <= peak <= parting.high <= peak + 1
-    assert parting.share > 0.99 and parting.rise.low > 0 and parting.loss.low > 0
-    assert parting.loss.mean == pytest.approx(0.15 * (POINTS - 1 - peak), abs=0.15)
+    divergence = find_divergence("clap", *series(peak))
+    assert divergence is not None and divergence.established
+    assert (divergence.place, divergence.end) == (peak, POINTS - 1)
+    assert divergence.low <= peak <= divergence.high <= peak + 1
+    assert divergence.share > 0.99 and divergence.rise.low > 0 and divergence.loss.low > 0
+    assert divergence.loss.mean == pytest.approx(0.15 * (POINTS - 1 - peak), abs=0.15)
 
 
 def test_a_metric_that_rises_too_does_not_part() -> None:
-    assert find_parting("clap", *series(None, noise=0.01)) is None
+    assert find_divergence("clap", *series(None, noise=0.01)) is None
     reward, _ = series(2)
-    assert find_parting("clap", -reward, -reward) is None  # the reward falls from its first point on
+    assert find_divergence("clap", -reward, -reward) is None  # the reward falls from its first point on
 
 
 def test_a_distance_parts_where_it_rises() -> None:
     reward, other = series(3)
-    up, down = find_parting("frechet", reward, -other), find_parting("clap", reward, other)
+    up, down = find_divergence("frechet", reward, -other), find_divergence("clap", reward, other)
     assert up is not None and down is not None
     assert (up.place, up.loss) == (down.place, down.loss)
 
@@ -60,13 +60,16 @@ def test_noise_is_seldom_taken_for_a_parting() -> None:
     for seed in range(200):
         rng = np.random.default_rng(seed)
         reward = 0.2 * np.arange(6)[:, None] + rng.normal(size=(6, 30))
-        parting = find_parting("clap", reward, rng.normal(size=(6, 30)))
-        established += parting is not None and parting.established
+        divergence = find_divergence("clap", reward, rng.normal(size=(6, 30)))
+        established += divergence is not None and divergence.established
     assert established / 200 <= 0.05
 
 
 def test_an_unsure_place_has_a_wide_interval() -> None:
-    sure, unsure = find_parting("clap", *series(2, noise=0.05)), find_parting("clap", *series(2, noise=2.0, seed=3))
+    sure, unsure = (
+        find_divergence("clap", *series(2, noise=0.05)),
+        find_divergence("clap", *series(2, noise=2.0, seed=3)),
+    )
     assert sure is not None and (sure.low, sure.high) == (2, 2)
     assert unsure is None or unsure.high - unsure.low > 2
 
@@ -74,7 +77,7 @@ def test_an_unsure_place_has_a_wide_interval() -> None:
 @pytest.mark.parametrize("bad", [np.zeros((3, 4)), np.zeros((2, 5)), np.full((2, 4), np.nan)])
 def test_what_is_no_series_is_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="series"):
-        find_parting("clap", np.zeros((2, 4)), bad)
+        find_divergence("clap", np.zeros((2, 4)), bad)
 
 
 def change(metric: str, mean: float, established: bool = True) -> Change:
@@ -94,20 +97,22 @@ def change(metric: str, mean: float, established: bool = True) -> Change:
     ],
 )
 def test_a_flag_is_reward_up_and_another_worse(changes: list[Change], expected: list[str]) -> None:
-    assert paid_for_reward(changes) == expected
+    assert regressions_under_reward(changes) == expected
 
 
 def test_flags_and_partings_are_told_in_a_sentence() -> None:
-    assert flag_sentence([]) == "No stage raised reward while another metric got worse beyond chance."
-    assert flag_sentence([Paid("SFT", ["CLAP score", "true utility"]), Paid("CRPO", ["CLAP score"])]) == (
+    assert regression_sentence([]) == "No stage raised reward while another metric got worse beyond chance."
+    assert regression_sentence(
+        [Regression("SFT", ["CLAP score", "true utility"]), Regression("CRPO", ["CLAP score"])]
+    ) == (
         "Over-optimization: SFT raised reward while CLAP score, true utility got worse; "
         "CRPO raised reward while CLAP score got worse."
     )
     labels = [f"step {n}" for n in range(POINTS)]
-    told = parting_sentence(find_parting("clap", *series(2)), labels, "CLAP score")
+    told = divergence_sentence(find_divergence("clap", *series(2)), labels, "CLAP score")
     assert told.startswith("Reward and CLAP score part at step 2 (95 % interval: step 2")
     assert "not beyond chance" not in told
-    assert "do not part" in parting_sentence(None, labels, "CLAP score")
+    assert "do not part" in divergence_sentence(None, labels, "CLAP score")
 
 
 def test_the_reward_is_known_by_its_name() -> None:
@@ -134,5 +139,5 @@ def test_choosing_by_an_error_parts_from_the_truth() -> None:
     reward = truth + 5.0 * fooled
     truth = truth - 3.0 * fooled
     counts = [1, 2, 4, 8, 16, 32, 64]
-    parting = find_parting("utility", best_of_n(reward, reward, counts), best_of_n(reward, truth, counts))
-    assert parting is not None and parting.established and 0 < parting.place < 5 and parting.end == 6
+    divergence = find_divergence("utility", best_of_n(reward, reward, counts), best_of_n(reward, truth, counts))
+    assert divergence is not None and divergence.established and 0 < divergence.place < 5 and divergence.end == 6

@@ -10,18 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from plaudit.assets import load_tensors, save_tensors
 from plaudit.audio import write_wav
 from plaudit.errors import EvaluationError, PlauditError
-from plaudit.evaluate.distances.frechet import frechet_between, gaussian
-from plaudit.evaluate.listening import EmbeddingCache, Listener
-from plaudit.evaluate.reference import (
+from plaudit.evaluate.distances import frechet_between, gaussian
+from plaudit.evaluate.embeddings import (
+    AudioEncoder,
+    EmbeddingCache,
+    embed_reference_folder,
     export_references,
-    hear_reference,
     load_references,
     reference_for,
     reference_of,
 )
+from plaudit.storage import load_tensors, save_tensors
 
 
 class Moments:
@@ -37,8 +38,8 @@ class Moments:
         return torch.stack([wave.mean(1), wave.std(1), wave.abs().amax(1)], 1)
 
 
-def listener(digest: str = "d1", name: str = "moments") -> Listener:
-    return Listener(name, digest, Moments())
+def listener(digest: str = "d1", name: str = "moments") -> AudioEncoder:
+    return AudioEncoder(name, digest, Moments())
 
 
 @pytest.fixture
@@ -49,8 +50,8 @@ def music(tmp_path: Path) -> Path:
     return tmp_path / "music"
 
 
-def hear(music: Path, judge: Listener, cache: EmbeddingCache | None) -> tuple[list, list[str], set[str]]:
-    return hear_reference(music, [judge], cache, lambda done, total: None)
+def hear(music: Path, judge: AudioEncoder, cache: EmbeddingCache | None) -> tuple[list, list[str], set[str]]:
+    return embed_reference_folder(music, [judge], cache, lambda done, total: None)
 
 
 def refuse(line: str) -> None:
@@ -85,7 +86,7 @@ def test_a_reference_that_was_cut_off_goes_on(music: Path, tmp_path: Path) -> No
 
     judge, path = listener(), tmp_path / "e.sqlite"
     with pytest.raises(KeyboardInterrupt):
-        hear_reference(music, [judge], EmbeddingCache(path, refuse), killed)
+        embed_reference_folder(music, [judge], EmbeddingCache(path, refuse), killed)
     (found,), _, _ = hear(music, judge, EmbeddingCache(path, refuse))
     assert judge.embedder.heard == 5  # type: ignore[attr-defined]
     (whole,), _, _ = hear(music, listener(), None)

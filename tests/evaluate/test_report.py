@@ -17,13 +17,12 @@ from plaudit.errors import EvaluationError, RunError
 from plaudit.evaluate.compare.pairing import pair
 from plaudit.evaluate.compare.systems import read_systems
 from plaudit.evaluate.html import replaced_page
-from plaudit.evaluate.report.data import ReportData, Sample, StageResult, read_curves
+from plaudit.evaluate.report.charts import DARK, LIGHT, darkened, name_points, running_mean
 from plaudit.evaluate.report.page import write_report
-from plaudit.evaluate.report.plots import DARK, LIGHT, darkened, name_points, running_mean
 from plaudit.evaluate.report.recommendation import Recommendation, recommend
-from plaudit.evaluate.report.results import summarize
-from plaudit.evaluate.report.wording import number, percent, reward_finding
-from plaudit.evaluate.sweeps.score import Sweep
+from plaudit.evaluate.report.results import ReportData, Sample, StageResult, read_curves, summarize
+from plaudit.evaluate.report.text import number, percent, reward_finding
+from plaudit.evaluate.sweeps.results import Sweep
 from tests.browser import chromium
 from tests.evaluate.report_example import CAPTIONS, RATE, clip, example, scores
 
@@ -366,10 +365,10 @@ def test_the_watch_is_told_and_drawn(report: Path, page: Page) -> None:
     results, text = json.loads((report / "report.json").read_text()), plain(page.text)
     assert results["watch"] == "No stage raised reward while another metric got worse beyond chance."
     assert results["watch"] in text and results["watch"] in (report / "table.md").read_text()
-    parting = results["choice"]["partings"]["clap"]
+    divergence = results["choice"]["partings"]["clap"]
     assert results["choice"]["counts"] == [1, 2, 4, 8, 16, 32, 64]
-    assert parting["end"] == 6 and 0 < parting["place"] < 6
-    assert f"Reward and CLAP score part at best of {2 ** parting['place']}" in text
+    assert divergence["end"] == 6 and 0 < divergence["place"] < 6
+    assert f"Reward and CLAP score part at best of {2 ** divergence['place']}" in text
     assert "they part here" in held(page, "choice-clap.svg")
     assert "they part here" not in held(page, "reward-clap.svg")
 
@@ -382,7 +381,7 @@ def test_a_stage_that_pays_for_reward_is_flagged(data: ReportData, tmp_path: Pat
     index = write_report(ReportData(run=data.run, stages=stages), tmp_path / "report")
     told = "Over-optimization: SFT raised reward while CLAP score got worse."
     results = json.loads((index.parent / "report.json").read_text())
-    assert results["watch"] == told and results["stages"][1]["paid_for_reward"] == ["clap"]
+    assert results["watch"] == told and results["stages"][1]["regressions_under_reward"] == ["clap"]
     page = plain(Page(index.read_text()).text)
     assert told in page and "reward paid for with CLAP score" in page
     assert "SFT (reward paid for with CLAP score)" in (index.parent / "table.md").read_text()

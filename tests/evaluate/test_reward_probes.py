@@ -12,8 +12,8 @@ from torch import Tensor
 
 from plaudit.audio import write_wav
 from plaudit.errors import AudioError
-from plaudit.evaluate.reward_probes import CHANGES, ProbeResult, clipped, noisy, probe_files, through
-from plaudit.reward.recording import check_wave
+from plaudit.evaluate.rewards import PERTURBATIONS, ProbeResult, clipped, noisy, probe_files, through
+from plaudit.reward.base import check_wave
 
 RATE = 16000
 
@@ -102,6 +102,6 @@ def test_the_damage_is_as_large_as_it_says() -> None:
     assert np.mean(np.abs(clipped(wave, RATE, random)) > 0.99 * np.abs(clipped(wave, RATE, random)).max()) > 0.8
     back = through(wave, RATE, 44100)
     assert len(back) == len(wave) and np.abs(back - wave)[200:-200].max() < 1e-3
-    for change in CHANGES:
+    for change in PERTURBATIONS:
         made = change.apply(wave, RATE, random)
         assert made.dtype == np.float32 and np.isfinite(made).all() and len(made) > 0

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plaudit.errors import VoteError
-from plaudit.evaluate.reward_votes import evaluate_votes, save_evaluation
-from plaudit.reward.fit import fit_reward
+from plaudit.evaluate.rewards import evaluate_votes, save_evaluation
 from plaudit.reward.scored_votes import ScoredVote, read_scored_votes, score_votes, write_scored_votes
+from plaudit.reward.training import fit_reward
 from tests.reward.taste import FAST, store, votes
 
 REAL = Path(os.environ.get("PLAUDIT_VOTES_DIR", Path(__file__).parents[2] / "../shared/votes"))

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plaudit.evaluate.distances.frechet import frechet_distance
+from plaudit.evaluate.distances import frechet_distance
 from plaudit.evaluate.statistics import (
     bootstrap_mean,
     bootstrap_replicates,

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from plaudit.evaluate.report.results import Change, Results, StageRow
-from plaudit.evaluate.report.wording import (
+from plaudit.evaluate.report.text import (
     duration,
     exploitation_finding,
     number,

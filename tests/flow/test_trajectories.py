@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from plaudit.flow import SOLVERS, Solver, Trajectory, Velocity, integrate, shared
-from plaudit.flow.trajectories import hand_over_step
+from plaudit.flow import SOLVERS, Solver, Trajectory, Velocity, integrate, shared, switch_step
 
 START = torch.tensor([0.7, -1.3], dtype=torch.float64)
 
@@ -24,7 +23,7 @@ def exponential(rate: float) -> Velocity:
 
 @given(st.integers(1, 60), st.floats(0, 1))
 def test_the_first_is_on_while_progress_is_below_the_hand_over(steps: int, at: float) -> None:
-    first = hand_over_step(at, steps)
+    first = switch_step(at, steps)
     assert all(step / steps < at for step in range(first)) and all(step / steps >= at for step in range(first, steps))
 
 
@@ -42,7 +41,7 @@ def test_at_the_ends_one_is_alone(solver: Solver) -> None:
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("mode", ["hand_over", "average"])
+@pytest.mark.parametrize("mode", ["switch", "average"])
 def test_two_equal_checkpoints_are_one(solver: Solver, mode: str) -> None:
     one = exponential(1.5)
     trajectory = Trajectory.model_validate({"mode": mode, "share": 0.3})
@@ -69,7 +68,7 @@ def hand_over_error(solver: Solver, steps: int, shift: float, told: bool = True)
     """Distance from the exact solution of two linear flows, the second from the middle of the grid on."""
     trajectory = Trajectory(at=0.5)
     velocity = shared(exponential(-1.0), exponential(2.0), trajectory, steps)
-    jumps = {hand_over_step(0.5, steps)} if told else set()
+    jumps = {switch_step(0.5, steps)} if told else set()
     made = integrate(velocity, START, steps, solver, shift, jumps)
     middle = 0.5 / (0.5 + 0.5 / shift)  # the shifted grid's time at half of the steps
     exact = START * math.exp(-1.0 * (middle - 1)) * math.exp(2.0 * (0 - middle))

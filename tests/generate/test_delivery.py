@@ -11,8 +11,8 @@ import pytest
 from benchmarks.loudness import TARGET, Outcome, generated, outcome, peak, synthetic
 from plaudit.audio import read_audio, resample
 from plaudit.audio_format import AudioFormat, decode_audio
-from plaudit.generate.delivery import Delivery, deliver, prepared_delivery
 from plaudit.generate.loudness import integrated_loudness
+from plaudit.generate.postprocess import Delivery, deliver, prepared_delivery
 from plaudit.generate.settings import PostSettings
 
 REAL = Path(os.environ.get("PLAUDIT_REAL_DIR", Path(__file__).parents[3] / "shared" / "real"))
@@ -58,7 +58,7 @@ def test_every_real_clip() -> None:
 
 
 @pytest.mark.slow
-def test_two_hundred_synthetic_clips_and_the_embedded_models() -> None:
+def test_two_hundred_synthetic_clips_and_the_synthetic_models() -> None:
     clips = [(name, wave.astype(np.float32)) for name, wave in synthetic()]
     assert len(clips) == 200
     for name, wave in clips:

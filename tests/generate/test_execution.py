@@ -7,10 +7,10 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from plaudit.backbone import PRESETS, BackboneConfig, FluxAudio
-from plaudit.backbone.inference import for_inference
+from plaudit.backbone.fluxaudio import for_inference
 from plaudit.errors import PromptError
 from plaudit.flow import Guidance
-from plaudit.generate.execution import Execution, batch_size, row_bytes
+from plaudit.generate.sampling import Execution, batch_size, row_bytes
 from plaudit.generate.settings import SamplingSettings
 from plaudit.types import TextFeatures
 from tests.generate.tiny import tiny_music

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from plaudit.assets import load_module
 from plaudit.backbone import FluxAudio
 from plaudit.errors import ModelError, PromptError, RecipeError
 from plaudit.flow import Guidance
-from plaudit.generate.execution import Execution
 from plaudit.generate.model import TextToMusic, read_model_config, save_model
+from plaudit.generate.sampling import Execution
 from plaudit.generate.settings import SamplingSettings
+from plaudit.storage import load_module
 from tests.generate.tiny import FoldingCodec, HashedText, tiny_music
 
 SETTINGS = SamplingSettings(precision="no", steps=5, guidance=Guidance(weight=4.0), score=2.0, prefix="good ")

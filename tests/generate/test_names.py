@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from plaudit.audio import read_audio
 from plaudit.errors import AudioError
-from plaudit.generate import clips as clips_module
+from plaudit.generate import clips
 from plaudit.generate.clips import ClipRequest, make_clips
-from plaudit.generate.execution import Execution
 from plaudit.generate.names import digest_of, distinct_names, is_faithful, slug
 from plaudit.generate.requests import clip_requests
+from plaudit.generate.sampling import Execution
 from plaudit.generate.settings import SamplingSettings
 from tests.generate.tiny import tiny_music
 
@@ -128,7 +128,7 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
 
 def test_a_call_that_was_killed_ends_as_if_it_had_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "whole", ["a", "b"], count=2)
-    real, written = clips_module.write_file, 0
+    real, written = clips.write_file, 0
 
     def dying(path: Path, encoded: bytes) -> None:
         nonlocal written
@@ -137,11 +137,11 @@ def test_a_call_that_was_killed_ends_as_if_it_had_not(tmp_path: Path, monkeypatc
             raise KeyboardInterrupt
         real(path, encoded)
 
-    monkeypatch.setattr(clips_module, "write_file", dying)
+    monkeypatch.setattr(clips, "write_file", dying)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path / "killed", ["a", "b"], count=2)
     assert len(list((tmp_path / "killed").glob("*.wav"))) == 1
-    monkeypatch.setattr(clips_module, "write_file", real)
+    monkeypatch.setattr(clips, "write_file", real)
     make(tmp_path / "killed", ["a", "b"], count=2)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
@@ -149,15 +149,15 @@ def test_a_call_that_was_killed_ends_as_if_it_had_not(tmp_path: Path, monkeypatc
 def test_a_name_taken_while_clips_are_made_is_left_to_whom_took_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = clips_module.distinct_names
+    chosen = clips.distinct_names
 
     def then_another(folder: Path, *rest: object) -> list[str]:
         names = chosen(folder, *rest)  # type: ignore[arg-type]
-        monkeypatch.setattr(clips_module, "distinct_names", chosen)
+        monkeypatch.setattr(clips, "distinct_names", chosen)
         make(folder, ["A B?"])
         return names
 
-    monkeypatch.setattr(clips_module, "distinct_names", then_another)
+    monkeypatch.setattr(clips, "distinct_names", then_another)
     (path,) = make(tmp_path, ["a b"])
     assert path.stem != "a-b-0" and json.loads((tmp_path / "a-b-0.json").read_text())["prompt"] == "A B?"
     assert len(list(tmp_path.glob("*.wav"))) == len(list(tmp_path.glob("*.json"))) == 2

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from plaudit import hub
+from plaudit import loading
 from plaudit.errors import ModelError
 from plaudit.flow import SOLVERS, Guidance, Solver
 from plaudit.generate.clips import ClipRequest, make_clips
 from plaudit.generate.optimize import NoiseOptimization, Optimizer, frozen, optimize_noise
-from plaudit.generate.sampler import differentiable_latents, initial_noise, sample_latents
+from plaudit.generate.sampling import differentiable_latents, initial_noise, sample_latents
 from plaudit.generate.settings import SamplingSettings
 from tests.generate.tiny import HashedText, tiny_music
 
@@ -114,7 +114,7 @@ def test_optimized_clips_say_so_and_are_not_taken_for_plain_ones(tmp_path: Path)
 
 def test_the_shipped_reward_has_a_true_gradient_through_codec_and_sampler() -> None:
     """Only close by: its statistics and its codec's phases make the landscape rough."""
-    music, reward = hub.load("embedded", "cpu"), hub.load_reward_model("embedded")
+    music, reward = loading.load("synthetic", "cpu"), loading.load_reward("synthetic")
     settings = music.config.sampling.changed(steps=2, precision="no")
     prompts = ["slow sad piano"]
     text, negative = music.text_encoder.encode(prompts), music.text_encoder.encode([settings.negative_prompt])

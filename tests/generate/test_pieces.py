@@ -10,16 +10,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from plaudit import hub
+from plaudit import loading
 from plaudit.backbone.layers import rotary_table, rotate
 from plaudit.cli.main import app
 from plaudit.errors import ModelError, RecipeError
 from plaudit.flow import Guidance, Trajectory
 from plaudit.generate.clips import ClipRequest, make_clips
-from plaudit.generate.execution import Execution
 from plaudit.generate.model import TextToMusic, save_model
 from plaudit.generate.optimize import NoiseOptimization, Optimizer, optimize_noise
-from plaudit.generate.settings import Piece, SamplingSettings
+from plaudit.generate.sampling import Execution
+from plaudit.generate.settings import PieceSettings, SamplingSettings
 from tests.backbone.tiny import inputs
 from tests.generate.test_optimize import Quiet
 from tests.generate.tiny import tiny_music
@@ -82,7 +82,7 @@ def test_a_long_clip_is_the_same_in_any_batch(loop: bool) -> None:
 
 def test_a_loop_of_the_network_does_not_know_where_it_begins() -> None:
     """Noise turned by the distance of the windows gives the piece turned by as much: the join is like any place."""
-    from plaudit.generate.sampler import initial_noise, sample_latents
+    from plaudit.generate.sampling import initial_noise, sample_latents
 
     model, settings = tiny_music(), longer(seconds=3.2, loop=True, window=1.6, overlap=0.5)
     plan = model.plan(settings)
@@ -171,7 +171,7 @@ def test_less_than_a_frame_is_refused() -> None:
 
 
 def test_noise_of_a_long_piece_of_two_checkpoints_can_be_optimized() -> None:
-    model, settings = two(), SHARED.changed(piece=Piece(seconds=3.0))
+    model, settings = two(), SHARED.changed(piece=PieceSettings(seconds=3.0))
     found = optimize_noise(model, ["a"], [3], settings, Optimizer("quiet", Quiet(), NoiseOptimization(iterations=3)))
     assert found.waves.shape == (1, 3000)
     torch.testing.assert_close(
@@ -199,12 +199,12 @@ def test_the_command_makes_long_pieces_and_loops_and_shares_trajectories(tmp_pat
     assert long["measured"]["seconds"] == 12.5 and long["postprocessing"]["fade_ms"] == 10.0  # type: ignore[index]
     (loop,) = run("--seconds", "3", "--loop", "-o", str(tmp_path / "loop"))
     assert loop["measured"]["seconds"] == 47 * 1024 / 16000 and loop["postprocessing"]["fade_ms"] == 0  # type: ignore[index]
-    second = hub.load("embedded", "cpu")
-    second.config = replace(second.config, made={"stage": "other"})
+    second = loading.load("synthetic", "cpu")
+    second.config = replace(second.config, provenance={"stage": "other"})
     save_model(tmp_path / "second", second)
     for words, trajectory in (
-        ((), {"mode": "hand_over", "at": 0.5}),
-        (("--hand-over", "0.8"), {"mode": "hand_over", "at": 0.8}),
+        ((), {"mode": "switch", "at": 0.5}),
+        (("--switch-at", "0.8"), {"mode": "switch", "at": 0.8}),
         (("--average",), {"mode": "average", "share": 0.5}),
     ):
         (clip,) = run("--second-model", str(tmp_path / "second"), *words, "-o", str(tmp_path / "-".join(words)))
@@ -213,7 +213,7 @@ def test_the_command_makes_long_pieces_and_loops_and_shares_trajectories(tmp_pat
 
 
 @pytest.mark.parametrize(
-    "words", [("--average",), ("--hand-over", "0.5"), ("--second-model", "x", "--average", "--hand-over", "0.5")]
+    "words", [("--average",), ("--switch-at", "0.5"), ("--second-model", "x", "--average", "--switch-at", "0.5")]
 )
 def test_trajectory_options_that_do_not_fit_are_wrong_usage(words: tuple[str, ...]) -> None:
     assert CliRunner().invoke(app, ["generate", "piano", *words]).exit_code == 2

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from plaudit.audio import write_wav
 from plaudit.cli.main import app
 from plaudit.errors import AudioError, PlauditError, PromptError
-from plaudit.generate.best_of import stream_best
+from plaudit.generate.best_of import stream_best_of
 from plaudit.generate.clips import ClipRequest, stream_clips
-from plaudit.generate.execution import Execution
 from plaudit.generate.requests import checked_prompt, clip_requests, prompts_in, prompts_of
+from plaudit.generate.sampling import Execution
 from plaudit.generate.settings import SamplingSettings
 from plaudit.sidecars import CANDIDATES
 from tests.generate.tiny import tiny_music
@@ -104,7 +104,7 @@ def test_the_best_candidate_of_each_clip_is_kept_and_says_so(tmp_path: Path) -> 
 
     def best() -> Iterator[Path]:
         files = stream_clips(music, requests, SamplingSettings(steps=2), tmp_path / CANDIDATES, Execution(batch=2))
-        return stream_best(groups, files, Loud(), "loud", tmp_path)
+        return stream_best_of(groups, files, Loud(), "loud", tmp_path)
 
     first = next(iter(best()))  # the first prompt's is there before the others are made
     assert first.is_file() and len(list((tmp_path / CANDIDATES).glob("*.wav"))) == 4
@@ -127,9 +127,9 @@ def test_candidates_that_cannot_be_scored_are_passed_over(tmp_path: Path) -> Non
     for level, file in zip((0.0, 0.5, 0.0), files, strict=True):
         write_wav(file, level * noise, 8000)
         file.with_suffix(".json").write_text("{}")
-    assert [path.name for path in stream_best(groups, iter(files), Loud(), "loud", tmp_path)] == ["a-1.wav"]
+    assert [path.name for path in stream_best_of(groups, iter(files), Loud(), "loud", tmp_path)] == ["a-1.wav"]
     with pytest.raises(AudioError, match=r"no candidate for 'a' can be scored: .* is silent"):
-        list(stream_best([groups[0][:1]], iter(files), Loud(), "loud", tmp_path))
+        list(stream_best_of([groups[0][:1]], iter(files), Loud(), "loud", tmp_path))
 
 
 def test_the_command_takes_a_list_on_standard_input_and_keeps_the_best(tmp_path: Path) -> None:

@@ -5,8 +5,7 @@ import torch
 
 from plaudit.errors import ModelError, PromptError
 from plaudit.flow import SOLVERS, Guidance, Solver
-from plaudit.generate.pieces import velocity_jumps
-from plaudit.generate.sampler import initial_noise, sample_latents
+from plaudit.generate.sampling import initial_noise, sample_latents, velocity_jumps
 from plaudit.generate.settings import SamplingSettings
 from plaudit.types import TextFeatures
 from tests.generate.tiny import HashedText, tiny_music

@@ -14,11 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from plaudit import hub
-from plaudit.codec.embedded import PART
-from plaudit.codec.losses import magnitude
+from plaudit import loading
 from plaudit.generate.model import TextToMusic
 from plaudit.generate.settings import SamplingSettings
+from plaudit.synthetic.codec import PART, magnitude
 
 PROMPTS = ["calm ambient pads with slow piano", "upbeat folk guitar in a major key", "fast dance music with drums"]
 SEEDS = [11, 12, 13]
@@ -67,7 +66,7 @@ def surprise(pieces: list[Tensor], seams: list[int], measure: Measure) -> float:
 
 @pytest.fixture(scope="module")
 def music() -> TextToMusic:
-    return hub.load("embedded", "cpu")
+    return loading.load("synthetic", "cpu")
 
 
 def settings_of(music: TextToMusic, **piece: object) -> SamplingSettings:

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from plaudit.audio import read_audio, write_wav
 from plaudit.cli.main import app
 from plaudit.errors import PlauditError, PromptError
-from plaudit.generate.submission import Rules, collect, read_prompt_ids, trainable_parameters, write_submission
 from tests.generate.tiny import tiny_music
+from tools.submission import Rules, collect, read_prompt_ids, trainable_parameters, write_submission
 
 RULES = Rules(clips=4, rate=8000, seconds=0.5, parameters=1000)
 PROMPTS = {name: f"prompt {name}" for name in ("a1", "b2", "c3", "d4")}

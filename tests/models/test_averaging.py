@@ -9,17 +9,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from plaudit.assets import load_tensors, save_module
 from plaudit.backbone.ema import PostHocEMA
 from plaudit.cli.main import app
 from plaudit.errors import ModelError
 from plaudit.generate.model import ModelConfig
-from plaudit.models.averaging import average_folder
-from plaudit.stages.data import Source, TrainingSet
-from plaudit.stages.parallel import accelerator_for
-from plaudit.stages.settings import LoopSettings, TrainSettings
+from plaudit.models.inspecting import average_folder
 from plaudit.stages.sft import SftObjective
-from plaudit.stages.training import train
+from plaudit.storage import load_tensors, save_module
+from plaudit.training.data import Source, TrainingSet
+from plaudit.training.loop import accelerator_for, train
+from plaudit.training.settings import LoopSettings, TrainSettings
 from tests.backbone.tiny import tiny_model
 from tests.stages.noise import tiny_shards
 
@@ -54,20 +53,20 @@ def test_another_length_from_the_snapshots_is_the_direct_average(
     folder, direct = trained
     assert len(list((folder / "snapshots").iterdir())) == 2 * 15  # every 10 updates, and the last
     done = CliRunner().invoke(
-        app, ["models", "ema", str(folder), "--sigma-rel", "0.08", "-o", str(tmp_path / "made"), "--json"]
+        app, ["models", "ema", str(folder), "--sigma-rel", "0.08", "-o", str(tmp_path / "provenance"), "--json"]
     )
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["step"] == 145
-    made, kept = (load_tensors(path / "model.safetensors") for path in (tmp_path / "made", folder))
+    made, kept = (load_tensors(path / "model.safetensors") for path in (tmp_path / "provenance", folder))
     assert distance(made, direct) < 0.05 * distance(kept, direct)  # far nearer than the deployed average, of 0.05
-    config = json.loads((tmp_path / "made" / "config.json").read_text())
-    assert config["made"] == {"stage": "sft", "ema": {"sigma_rel": 0.08, "step": 145, "snapshots": 30}}
+    config = json.loads((tmp_path / "provenance" / "config.json").read_text())
+    assert config["provenance"] == {"stage": "sft", "ema": {"sigma_rel": 0.08, "step": 145, "snapshots": 30}}
 
 
 def test_a_kept_length_comes_out_as_it_was(trained: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path) -> None:
     folder, _ = trained
-    average_folder(folder, 0.05, tmp_path / "made")
-    made, kept = (load_tensors(path / "model.safetensors") for path in (tmp_path / "made", folder))
+    average_folder(folder, 0.05, tmp_path / "provenance")
+    made, kept = (load_tensors(path / "model.safetensors") for path in (tmp_path / "provenance", folder))
     assert all(torch.allclose(made[name], kept[name], atol=1e-5) for name in kept)
 
 
@@ -76,12 +75,12 @@ def test_what_cannot_be_made_says_why(trained: tuple[Path, dict[str, torch.Tenso
     with pytest.raises(ModelError, match="exists already"):
         average_folder(folder, 0.08, folder)
     with pytest.raises(ModelError, match="outside the snapshots"):
-        average_folder(folder, 0.08, tmp_path / "made", step=146)
+        average_folder(folder, 0.08, tmp_path / "provenance", step=146)
     whole = tmp_path / "run"
     whole.mkdir()
     (whole / "config.json").write_text((folder / "config.json").read_text())
     with pytest.raises(ModelError, match="snapshot_every"):
-        average_folder(whole, 0.08, tmp_path / "made")
+        average_folder(whole, 0.08, tmp_path / "provenance")
     (whole / "round-1" / "snapshots").mkdir(parents=True)
     with pytest.raises(ModelError, match=r"there are some in .*round-1"):
-        average_folder(whole, 0.08, tmp_path / "made")
+        average_folder(whole, 0.08, tmp_path / "provenance")

@@ -14,24 +14,21 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from plaudit import hub
-from plaudit.assets import EMBEDDED, save_module, write_json
+from plaudit import loading
 from plaudit.backbone.config import BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.backbone.published import from_published, to_published
 from plaudit.cli import models
 from plaudit.codec.mel import MEL_16K
-from plaudit.codec.mel_codec_folder import ReleasedCodec, save_mel_codec
+from plaudit.codec.mel_codec import ReleasedCodec, save_mel_codec
 from plaudit.errors import ModelError
 from plaudit.generate.model import ModelConfig
-from plaudit.models.card import licence_chain, model_card
-from plaudit.models.exporting import export_folder, export_released
+from plaudit.models.exporting import export_folder, export_released, licence_chain, model_card
 from plaudit.models.importing import Choices, files_in, import_release
-from plaudit.models.registry import find
-from plaudit.released import read_released
-from plaudit.reward.head import TuneJuryHead
-from plaudit.reward.published import head_from_published
-from plaudit.reward.scorer import read_head, save_head
+from plaudit.models.releases import find
+from plaudit.published import read_released
+from plaudit.reward.tunejury import TuneJuryHead, head_from_published, read_head, save_head
+from plaudit.storage import SHIPPED_WEIGHTS, save_module, write_json
 from tests.backbone.test_published import published as fluxaudio_state
 from tests.backbone.tiny import tiny_model, wake
 from tests.codec.test_bigvgan import CONFIG, normed
@@ -93,7 +90,7 @@ def test_import_export_import_gives_the_same_tensors(identifier: str, tmp_path: 
     one, two = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
     ours, theirs = (json.loads((folder / "config.json").read_text()) for folder in (first, second))
-    assert ours.pop("made")["stage"] == theirs.pop("made")["stage"] == "imported" and ours == theirs
+    assert ours.pop("provenance")["stage"] == theirs.pop("provenance")["stage"] == "imported" and ours == theirs
 
 
 @pytest.mark.parametrize(
@@ -128,7 +125,7 @@ def test_the_16k_codec_has_the_files_of_its_own_release(tmp_path: Path) -> None:
 def test_a_model_of_ours_with_a_score_comes_back(tmp_path: Path) -> None:
     sizes = BackboneConfig(5, 6, 4, hidden_dim=16, depth=2, fused_depth=1, num_heads=2, text_length=3, injection="film")
     model = wake(FluxAudio(sizes))
-    config = ModelConfig(model.config, "embedded", "embedded", 5.0, "Apache-2.0", {"stage": "sft"})
+    config = ModelConfig(model.config, "synthetic", "synthetic", 5.0, "Apache-2.0", {"stage": "sft"})
     save_module(tmp_path / "ours", model, config.to_dict())
     export_released(tmp_path / "ours", tmp_path / "released")
     again = from_published(read_released(tmp_path / "released" / "weights.pth"), "film")
@@ -144,14 +141,14 @@ def test_a_reward_of_ours_scores_the_same_under_the_released_names(tmp_path: Pat
             buffer.normal_()
         elif buffer.is_floating_point():
             buffer.uniform_(0.5, 2)
-    save_head(tmp_path / "ours", head, ("clap_audio",), {"clap": "embedded", "audio": "statistics"}, {})
+    save_head(tmp_path / "ours", head, ("clap_audio",), {"clap": "synthetic", "audio": "statistics"}, {})
     export_released(tmp_path / "ours", tmp_path / "released")
     again = head_from_published(read_released(tmp_path / "released" / "weights.pt"))
     features = torch.randn(9, 5)
     torch.testing.assert_close(again(features), head(features), atol=1e-5, rtol=1e-4)
     assert read_head(tmp_path / "ours")[1] == ("clap_audio",)
     with pytest.raises(ModelError, match=r"the reward hears .*clap_match.*; released heads hear clap_audio, audio"):
-        export_released(EMBEDDED / "reward", tmp_path / "other")
+        export_released(SHIPPED_WEIGHTS / "reward", tmp_path / "other")
 
 
 def test_a_folder_for_the_hub_is_a_model_folder_with_a_card(tmp_path: Path) -> None:
@@ -161,7 +158,7 @@ def test_a_folder_for_the_hub_is_a_model_folder_with_a_card(tmp_path: Path) -> N
     assert done.exit_code == 0, done.output
     written = sorted(path.name for path in (tmp_path / "hub").iterdir())
     assert written == ["README.md", "config.json", "model.safetensors"]
-    assert hub.read_model_config(tmp_path / "hub") == hub.read_model_config(folder)
+    assert loading.read_model_config(tmp_path / "hub") == loading.read_model_config(folder)
     card = (tmp_path / "hub" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: plaudit\npipeline_tag: text-to-audio\nlicense: other\n")
     assert "codec `codec-16k`" in card and "| codec | codec-16k | unknown: it is not on this machine |" in card
@@ -172,15 +169,15 @@ def test_the_tokenizer_goes_with_a_folder_for_the_hub(tmp_path: Path) -> None:
     (tmp_path / "released").mkdir()
     clap_files(tmp_path / "released")
     export_folder(imported("clap-music", tmp_path / "released", tmp_path / "clap"), tmp_path / "hub")
-    again = hub.build(hub.CLAPS, str(tmp_path / "hub"))
-    assert torch.equal(again.text(["piano"]), hub.build(hub.CLAPS, str(tmp_path / "clap")).text(["piano"]))
+    again = loading.build(loading.CLAPS, str(tmp_path / "hub"))
+    assert torch.equal(again.text(["piano"]), loading.build(loading.CLAPS, str(tmp_path / "clap")).text(["piano"]))
 
 
 def run_of_one_stage(folder: Path) -> Path:
     """A run folder with the shipped model as its SFT stage, and a report; the stage's folder."""
-    shutil.copytree(EMBEDDED / "model", folder / "sft")
+    shutil.copytree(SHIPPED_WEIGHTS / "model", folder / "sft")
     config = json.loads((folder / "sft" / "config.json").read_text())
-    config["made"] |= {"stage": "sft", "recipe": "mine"}
+    config["provenance"] |= {"stage": "sft", "recipe": "mine"}
     write_json(folder / "sft" / "config.json", config)
     (folder / "recipe.yaml").write_text(
         "name: mine\ncorpus: {size: 40}\nvotes: {pairs: 1234}\n"
@@ -202,7 +199,7 @@ def test_the_card_of_a_stage_tells_its_run_and_its_figures(tmp_path: Path) -> No
     assert "1,234 votes of simulated listeners" in card and "injection film" in card and "train.steps 77" in card
     assert "| stage | reward | CLAP score | Frechet distance |" in card
     assert "| sft | 0.500 [0.250, 0.750] |" in card and "| crpo |" not in card
-    assert "| codec | embedded | Apache-2.0 |" in card
+    assert "| codec | synthetic | Apache-2.0 |" in card
     other = tmp_path / "other.json"
     write_json(other, {"stages": [{"key": "baseline", "title": "Else", "clips": 3}]})
     with pytest.raises(ModelError, match="is no report with figures of stage 'sft'"):
@@ -229,9 +226,9 @@ def test_nothing_is_written_over_and_sizes_without_a_release_are_refused(tmp_pat
         with pytest.raises(ModelError, match="is not empty; give a new folder"):
             export(folder, tmp_path)
     ours = tiny_model()
-    config = ModelConfig(ours.config, "embedded", "embedded", 5.0, "Apache-2.0", {})
+    config = ModelConfig(ours.config, "synthetic", "synthetic", 5.0, "Apache-2.0", {})
     save_module(tmp_path / "ours", ours, config.to_dict())
     with pytest.raises(ModelError, match="has sizes that no released FluxAudio has"):
         export_released(tmp_path / "ours", tmp_path / "weights")
     with pytest.raises(ModelError, match="of kind 'unknown', which has no released form"):
-        export_released(EMBEDDED / "codec", tmp_path / "codec")
+        export_released(SHIPPED_WEIGHTS / "codec", tmp_path / "codec")

@@ -16,11 +16,11 @@ import torch
 from huggingface_hub import constants
 from typer.testing import CliRunner
 
-from plaudit import hub
+from plaudit import loading
 from plaudit.cli import models
 from plaudit.errors import ModelError
 from plaudit.models.fetch import from_address, from_hub
-from plaudit.models.registry import RELEASES, Release, ReleasedFile, find
+from plaudit.models.releases import RELEASES, Release, ReleasedFile, find
 from tests.backbone.test_published import published as fluxaudio_state
 from tests.models.test_importing import released_codec
 
@@ -247,5 +247,5 @@ def test_the_command_fetches_what_is_needed_and_makes_folders(
     assert done.exit_code == 0, done.output
     assert [row["model"] for row in json.loads(done.stdout)] == ["tiny", "codec"]
     assert "tiny: not for commercial use" in done.stderr
-    assert hub.build(hub.CODECS, "codec").latent_dim == 3
-    assert hub.read_model_config(tmp_path / "models" / "tiny").licence == "CC-BY-NC-4.0"
+    assert loading.build(loading.CODECS, "codec").latent_dim == 3
+    assert loading.read_model_config(tmp_path / "models" / "tiny").licence == "CC-BY-NC-4.0"

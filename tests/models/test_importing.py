@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from plaudit import hub
+from plaudit import loading
 from plaudit.backbone.published import from_published
 from plaudit.errors import ModelError
 from plaudit.models.fetch import fetch_folder
 from plaudit.models.importing import Choices, files_in, import_release, injection_called
 from plaudit.models.inspecting import inspect_folder
-from plaudit.models.registry import RELEASES, Release, find
+from plaudit.models.releases import RELEASES, Release, find
 from tests.backbone.test_published import published as fluxaudio_state
 from tests.codec.test_bigvgan import published as vocoder_state
 from tests.codec.test_mel_codec import CONFIG, tiny_codec
@@ -53,14 +53,14 @@ def test_the_codec_is_made_of_its_released_files_and_found_by_name(tmp_path: Pat
     release = without_digests("codec-44k")
     files = files_in(released_codec(tmp_path / "released"), release)
     import_release(release, files, home / release.id)
-    codec = hub.build(hub.CODECS, "codec-44k")
+    codec = loading.build(loading.CODECS, "codec-44k")
     latents = torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0))
     assert torch.equal(codec.decode(latents), tiny_codec().decode(latents))
     said = inspect_folder(home / "codec-44k")
     assert said["kind"] == "mel-codec" and "MIT" in said["licence"]
     states = (vae_state(bands=5), vocoder_state())
     assert said["parameters"] == sum(value.numel() for state in states for value in state.values())
-    source = said["made"]["files"]["vocoder.pt"]
+    source = said["provenance"]["files"]["vocoder.pt"]
     assert source["from"].startswith("nvidia/bigvgan_v2_44khz_128band_512x/bigvgan_generator.pt@95a9d1d")
     assert source["digest"] == f"sha256:{hashlib.sha256(files['vocoder.pt'].read_bytes()).hexdigest()}"
 
@@ -71,17 +71,17 @@ def test_clap_then_text_encoder_then_mert(tmp_path: Path, home: Path) -> None:
     t5 = released_t5(released / "t5")
     import_release(text, files_in(t5, text), home / text.id)
     with pytest.raises(ModelError, match="needs the CLAP 'clap-music-speech'"):
-        hub.build(hub.TEXT_ENCODERS, text.id)
+        loading.build(loading.TEXT_ENCODERS, text.id)
     clap = without_digests("clap-music-speech")
     byte_tokenizer().save_pretrained(str(released / "clap"))
     (released / "clap" / "config.json").write_text(json.dumps({"model_type": "roberta"}))
     torch.save(laion_names(small_model()), released / "clap" / "weights.pt")
     import_release(clap, files_in(released / "clap", clap), home / clap.id)
-    features = hub.build(hub.TEXT_ENCODERS, text.id).encode(["piano", "drums"])
+    features = loading.build(loading.TEXT_ENCODERS, text.id).encode(["piano", "drums"])
     assert features.tokens.shape == (2, 77, 16) and features.pooled.shape == (2, 512)
     released_mert(released / "mert")
     import_release(mert, files_in(released / "mert", mert), home / mert.id)
-    assert hub.build(hub.AUDIO_EMBEDDERS, mert.id).dim == 16
+    assert loading.build(loading.AUDIO_EMBEDDERS, mert.id).dim == 16
     assert inspect_folder(home / mert.id)["licence"] == "CC-BY-NC-4.0"
 
 
@@ -89,11 +89,11 @@ def test_a_backbone_becomes_a_text_to_music_folder(tmp_path: Path, home: Path) -
     release = find("fluxaudio-s")
     torch.save(fluxaudio_state(), tmp_path / "any-name.pth")
     import_release(release, files_in(tmp_path / "any-name.pth", release), home / release.id)
-    folder = hub.model_folder("fluxaudio-s", hub.MODELS)
-    config = hub.read_model_config(folder)
+    folder = loading.model_folder("fluxaudio-s", loading.MODELS)
+    config = loading.read_model_config(folder)
     assert (config.codec, config.text_encoder) == ("codec-16k", "text-t5-clap")
     expected = from_published(fluxaudio_state()).state_dict()
-    made = hub.load_backbone(folder, config.backbone).state_dict()
+    made = loading.load_backbone(folder, config.backbone).state_dict()
     assert made.keys() == expected.keys() and all(torch.equal(made[name], expected[name]) for name in expected)
 
 

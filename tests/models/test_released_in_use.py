@@ -1,4 +1,4 @@
-"""Every command takes imported models as it takes embedded ones: small ones here, in the files of the real releases."""
+"""Every command runs with imported models: small ones here, in the file formats of the real releases."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from plaudit import hub
-from plaudit.assets import save_tensors
+from plaudit import loading
 from plaudit.backbone.config import BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.backbone.published import to_published
 from plaudit.cli.main import app
-from plaudit.models.registry import find
-from plaudit.reward.head import TuneJuryHead
+from plaudit.models.releases import find
+from plaudit.reward.tunejury import TuneJuryHead
+from plaudit.storage import save_tensors
 from tests.models.test_exporting import RELEASED, clap_files, codec_files, imported, released_t5
 from tests.reward.test_head import released_form
 
@@ -88,31 +88,34 @@ def test_a_whole_recipe_runs_with_imported_encoders(tmp_path: Path) -> None:
     run("run", "smoke", "-o", str(tmp_path / "run"), *changes)
     results = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
     assert [row["key"] for row in results["stages"]][-1] == "finished"
-    assert hub.read_model_config(tmp_path / "run" / "crpo").text_encoder == "text-t5-clap"
-    assert "not stated" in hub.read_model_config(tmp_path / "run" / "crpo").licence
+    assert loading.read_model_config(tmp_path / "run" / "crpo").text_encoder == "text-t5-clap"
+    assert "not stated" in loading.read_model_config(tmp_path / "run" / "crpo").licence
 
 
 def test_other_weights_under_the_same_name_are_noticed(home: Path) -> None:
-    before = [hub.digest(shelf, name) for shelf, name in WATCHED], hub.reward_digest("tunejury")
+    before = [loading.encoder_digest(shelf, name) for shelf, name in WATCHED], loading.reward_digest("tunejury")
     weights = home / "clap-music" / "model.safetensors"
     whole = weights.read_bytes()
-    state = hub.load_tensors(weights)
+    state = loading.load_tensors(weights)
     save_tensors(weights, {name: 1.5 * value for name, value in state.items() if value.is_floating_point()})
-    after = [hub.digest(shelf, name) for shelf, name in WATCHED], hub.reward_digest("tunejury")
+    after = [loading.encoder_digest(shelf, name) for shelf, name in WATCHED], loading.reward_digest("tunejury")
     weights.write_bytes(whole)
     assert [a == b for a, b in zip(before[0], after[0], strict=True)] == [False, True, True]
     assert before[1] != after[1]
-    assert hub.digest(hub.CLAPS, "nowhere") == "none" and hub.digest(hub.CLAPS, "embedded") != "none"
+    assert (
+        loading.encoder_digest(loading.CLAPS, "nowhere") == "none"
+        and loading.encoder_digest(loading.CLAPS, "synthetic") != "none"
+    )
 
 
-WATCHED = ((hub.CLAPS, "clap-music"), (hub.TEXT_ENCODERS, "text-t5-clap"), (hub.CODECS, "codec-16k"))
+WATCHED = ((loading.CLAPS, "clap-music"), (loading.TEXT_ENCODERS, "text-t5-clap"), (loading.CODECS, "codec-16k"))
 
 
 def test_a_text_encoder_changes_with_the_clap_that_it_names(home: Path) -> None:
-    before = hub.digest(hub.TEXT_ENCODERS, "text-t5-clap")
+    before = loading.encoder_digest(loading.TEXT_ENCODERS, "text-t5-clap")
     config = home / "clap-music-speech" / "config.json"
     whole = config.read_text()
     config.write_text(whole.replace("CC0-1.0", "changed"))
-    after = hub.digest(hub.TEXT_ENCODERS, "text-t5-clap")
+    after = loading.encoder_digest(loading.TEXT_ENCODERS, "text-t5-clap")
     config.write_text(whole)
     assert before != after and replace(find("tunejury"), id="x").needs == ("clap-music", "mert-330m")

@@ -14,13 +14,13 @@ import pytest
 from huggingface_hub import constants
 from typer.testing import CliRunner
 
-from plaudit import hub
-from plaudit.assets import EMBEDDED
+from plaudit import loading
 from plaudit.cli import models
 from plaudit.errors import ModelError
 from plaudit.models.exporting import export_folder, push_folder
 from plaudit.models.fetch import fetch, fetch_folder
-from plaudit.models.registry import find
+from plaudit.models.releases import find
+from plaudit.storage import SHIPPED_WEIGHTS
 
 COMMIT = "1" * 40
 
@@ -130,7 +130,7 @@ def left(folder: Path) -> list[str]:
 def test_what_one_pushes_another_fetches_by_name_and_uses(
     site: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export_folder(EMBEDDED / "model", tmp_path / "out")
+    export_folder(SHIPPED_WEIGHTS / "model", tmp_path / "out")
     run = CliRunner().invoke(models.app, ["push", str(tmp_path / "out"), "me/my-music", "--private"])
     assert run.exit_code == 0, run.output
     assert run.stdout.strip() == f"{site.address}/me/my-music/commit/{COMMIT}"
@@ -142,15 +142,15 @@ def test_what_one_pushes_another_fetches_by_name_and_uses(
     (made,) = json.loads(run.stdout)
     assert made["licence"] == "Apache-2.0" and made["model"] == "me/my-music"
     assert left(tmp_path / "models" / "me") == ["my-music"]
-    assert hub.load("me/my-music", "cpu").backbone.config == hub.load("embedded", "cpu").backbone.config
+    assert loading.load("me/my-music", "cpu").backbone.config == loading.load("synthetic", "cpu").backbone.config
 
 
 def test_what_cannot_be_pushed_is_told_in_one_line(
     site: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ModelError, match=r"has no README\.md; write the folder with plaudit models export first"):
-        push_folder(EMBEDDED / "model", "me/x")
-    export_folder(EMBEDDED / "model", tmp_path / "out")
+        push_folder(SHIPPED_WEIGHTS / "model", "me/x")
+    export_folder(SHIPPED_WEIGHTS / "model", tmp_path / "out")
     site.status = 403
     with pytest.raises(ModelError, match=r"me/x cannot be pushed \(.*403.*\); run this again"):
         push_folder(tmp_path / "out", "me/x")

@@ -11,23 +11,23 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from plaudit import hub
+from plaudit import loading
 from plaudit.cli import models
 from plaudit.codec.bigvgan import BigVGAN, BigVGANConfig
-from plaudit.codec.embedded import EmbeddedCodec
 from plaudit.codec.mel import MelSettings
 from plaudit.codec.mel_codec import MelCodec
 from plaudit.codec.mel_vae import MelVAE, MelVAEConfig
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic
-from plaudit.models.verifying import known_clips, likeness, require_fit, verify
+from plaudit.models.inspecting import known_clips, likeness, require_fit, verify
+from plaudit.synthetic.codec import SyntheticCodec
 from plaudit.types import TextFeatures
 
 
 @pytest.fixture(scope="module")
 def music() -> TextToMusic:
-    """The embedded world's parts, with the encoding of "" in the backbone that training would put there."""
-    loaded, own = hub.load("embedded", "cpu"), hub.load("embedded", "cpu").backbone
+    """The synthetic world's parts, with the encoding of "" in the backbone that training would put there."""
+    loaded, own = loading.load("synthetic", "cpu"), loading.load("synthetic", "cpu").backbone
     empty = loaded.text_encoder.encode([""])
     loaded.backbone.set_statistics(own.latent_mean, own.latent_std, own.score_mean, own.score_std, empty)
     return loaded
@@ -43,7 +43,7 @@ def test_parts_that_belong_together_fit(music: TextToMusic) -> None:
 
 def test_an_untrained_codec_is_told(music: TextToMusic) -> None:
     torch.manual_seed(0)
-    assert "reconstruction" in failed(replace(music, codec=EmbeddedCodec().eval()))
+    assert "reconstruction" in failed(replace(music, codec=SyntheticCodec().eval()))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -61,11 +61,11 @@ def test_no_stage_trains_on_an_untrained_codec(music: TextToMusic) -> None:
     require_fit(music)
     torch.manual_seed(0)
     with pytest.raises(ModelError, match=r"do not fit: the codec does not give back .* \(reconstruction"):
-        require_fit(replace(music, codec=EmbeddedCodec().eval()))
+        require_fit(replace(music, codec=SyntheticCodec().eval()))
 
 
 def test_a_codec_that_scales_its_latents_otherwise_is_told(music: TextToMusic) -> None:
-    class Louder(EmbeddedCodec):
+    class Louder(SyntheticCodec):
         """Gives back what it is given, from latents ten times as large."""
 
         def encode(self, wave: Tensor):  # type: ignore[no-untyped-def]
@@ -102,11 +102,11 @@ def test_another_pooled_text_is_told(music: TextToMusic) -> None:
 
 def test_the_command_says_what_does_not_fit(monkeypatch: pytest.MonkeyPatch, music: TextToMusic) -> None:
     loaded = music
-    monkeypatch.setattr(hub, "load", lambda name, device: loaded)
-    done = CliRunner().invoke(models.app, ["verify", "embedded", "--json"])
+    monkeypatch.setattr(loading, "load", lambda name, device: loaded)
+    done = CliRunner().invoke(models.app, ["verify", "synthetic", "--json"])
     assert done.exit_code == 0 and all(check["passed"] for check in json.loads(done.stdout))
-    loaded = replace(music, codec=EmbeddedCodec().eval())
-    done = CliRunner().invoke(models.app, ["verify", "embedded", "--json"])
+    loaded = replace(music, codec=SyntheticCodec().eval())
+    done = CliRunner().invoke(models.app, ["verify", "synthetic", "--json"])
     told = {check["name"]: check for check in json.loads(done.stdout)}
     assert done.exit_code == 1 and not told["reconstruction"]["passed"]
     assert "untrained" in told["reconstruction"]["otherwise"] and told["empty tokens"]["passed"]

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from plaudit.codec.published import bigvgan_config, bigvgan_from_published
+from plaudit.codec.mel_codec import bigvgan_config, bigvgan_from_published
 from tests.parity.folder import assert_equal, fixtures_of, load, tensors
 
 LARGE = 100e6

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from plaudit.codec.mel_codec import mel_vae_from_published
 from plaudit.codec.mel_vae import MelVAEConfig
-from plaudit.codec.published import mel_vae_from_published
 from tests.parity.folder import assert_equal, fixtures_of, load, tensors
 
 LARGE = 200e6

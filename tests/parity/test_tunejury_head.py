@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from plaudit.released import read_released
-from plaudit.reward.published import head_from_published
+from plaudit.published import read_released
+from plaudit.reward.tunejury import head_from_published
 from tests.parity.folder import FOLDER, assert_equal, fixtures_of, load
 
 

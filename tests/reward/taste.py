@@ -7,16 +7,15 @@ from pathlib import Path
 
 import torch
 
-from plaudit.reward.features import RewardFeatures
-from plaudit.reward.store import FeatureStore
-from plaudit.reward.training import EMBEDDED_REWARD, RewardSettings
+from plaudit.reward.features import FeatureStore, RewardFeatures
+from plaudit.reward.training import SYNTHETIC_REWARD, RewardSettings
 from plaudit.types import Vote
 from tests.reward.listeners import SpectrumEmbedder
 
 CLIPS = 40
 CLAP, MERT = SpectrumEmbedder("clap", 6, seed=0), SpectrumEmbedder("mert", 4, seed=1)
 FAST: RewardSettings = replace(
-    EMBEDDED_REWARD, blocks=("clap_audio", "audio", "clap_text"), hidden=(16,), batch_size=64, max_epochs=8
+    SYNTHETIC_REWARD, blocks=("clap_audio", "audio", "clap_text"), hidden=(16,), batch_size=64, max_epochs=8
 )
 
 

@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 
 from plaudit.errors import VoteError
-from plaudit.reward.ablation import INPUT_ABLATIONS, ablate
-from plaudit.reward.fit import fit_reward
+from plaudit.reward.training import INPUT_ABLATIONS, ablate, fit_reward
 from tests.reward.taste import FAST, store, votes
 
 

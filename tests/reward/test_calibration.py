@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from plaudit.cli.main import app
 from plaudit.errors import ModelError, VoteError
-from plaudit.evaluate.calibration_study import calibration_study
+from plaudit.evaluate.rewards import calibration_study
 from plaudit.reward.calibration import Calibration, fit_calibration, load_calibration, save_calibration
 from plaudit.reward.scored_votes import ScoredVote
 
@@ -159,7 +159,7 @@ def test_the_command_fits_saves_and_says_what_is_weak(tmp_path: Path) -> None:
     lines += [f"{i},x,{other},{'AB'[i % 2]},{i / 10},0.2" for i, other in enumerate("yzuv")]
     (tmp_path / "votes.csv").write_text("\n".join(lines))
     out = tmp_path / "c.json"
-    words = ["reward", "calibrate", str(tmp_path / "votes.csv"), "-o", str(out), "--pin", "nobody"]
+    words = ["reward", "calibrate", str(tmp_path / "votes.csv"), "-o", str(out), "--anchor-system", "nobody"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert load_calibration(out).biases["x"].votes == 4
@@ -171,7 +171,7 @@ def test_the_command_fits_saves_and_says_what_is_weak(tmp_path: Path) -> None:
 def test_the_published_accuracies_come_out(pin: str | None) -> None:
     order = VOTES / "music_arena_postcutoff_order.json"
     words = ["reward", "calibrate", str(VOTES / "music_arena_postcutoff_scored.csv"), "--study", str(order), "--json"]
-    done = CliRunner().invoke(app, words + (["--pin", pin] if pin else []))
+    done = CliRunner().invoke(app, words + (["--anchor-system", pin] if pin else []))
     assert done.exit_code == 0, done.output
     rows = {row["votes"]: row for row in json.loads(done.stdout)}
     for size, published in PUBLISHED.items():

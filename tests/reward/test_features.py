@@ -5,8 +5,8 @@ from torch.nn.functional import normalize
 
 from plaudit.audio import resample
 from plaudit.errors import AudioError, ModelError
+from plaudit.reward.base import centre
 from plaudit.reward.features import RewardFeatures, segments
-from plaudit.reward.recording import centre
 from tests.reward.listeners import SpectrumEmbedder, clip
 
 CLAP, MERT = SpectrumEmbedder("clap", 6, seed=0), SpectrumEmbedder("mert", 4, seed=1)

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from plaudit.errors import ModelError
-from plaudit.reward.head import TuneJuryHead
-from plaudit.reward.published import head_from_published
+from plaudit.reward.tunejury import TuneJuryHead, head_from_published
 
 
 def released_form(head: TuneJuryHead, prefix: str) -> dict[str, torch.Tensor]:

@@ -6,10 +6,9 @@ from hypothesis import strategies as st
 
 from plaudit.audio import write_wav
 from plaudit.errors import CorpusError, VoteError
-from plaudit.reward.clips import clip_files, named_files, present_votes
 from plaudit.reward.features import RewardFeatures
-from plaudit.reward.inputs import hear_training_votes, hear_votes
-from plaudit.reward.votes import write_votes
+from plaudit.reward.training import extract_vote_features, hear_training_votes
+from plaudit.reward.votes import clip_files, named_files, present_votes, write_votes
 from plaudit.types import Vote
 from tests.reward.taste import CLAP, MERT, votes, wave
 
@@ -111,12 +110,12 @@ def test_every_clip_is_heard_once_and_bad_audio_is_told(tmp_path: Path) -> None:
     (audio / "39.wav").write_bytes(b"")
     parts = [votes(60, 0), votes(60, 1)]
     encoders, features = RewardFeatures(CLAP, MERT, ("audio",)), tmp_path / "features"
-    heard = hear_votes(parts, audio, encoders, features)
+    heard = extract_vote_features(parts, audio, encoders, features)
     named = {clip for part in heard.votes for vote in part for clip in (vote.a, vote.b)}
     assert len(heard.store) == len(named) - 1 and heard.store.features.blocks == ("clap_audio", "audio", "clap_text")
     assert "1 clip is missing (38)" in heard.told[0] and "1 clips could not be heard" in heard.told[-1]
     shards = {path: path.stat().st_mtime_ns for path in features.glob("*.safetensors")}
-    again = hear_votes(parts, audio, RewardFeatures(CLAP, MERT), features)
+    again = extract_vote_features(parts, audio, RewardFeatures(CLAP, MERT), features)
     assert again.votes == heard.votes
     assert {path: path.stat().st_mtime_ns for path in features.glob("*.safetensors")} == shards
 

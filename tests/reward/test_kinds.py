@@ -12,12 +12,11 @@ import torch
 from typer.testing import CliRunner
 
 import plaudit
-from plaudit import code_digest, code_reading, hub
+from plaudit import code_digest, code_reading, loading
 from plaudit.cli.main import app
 from plaudit.errors import AudioError, ModelError
+from plaudit.reward.base import EncoderLoaders, RecordingReward, read_reward
 from plaudit.reward.clap_cosine import CLAPCosine, save_clap_cosine
-from plaudit.reward.kinds import Sources, read_reward
-from plaudit.reward.recording import RecordingReward
 from plaudit.reward.scoring import Clip, score_clips
 from plaudit.reward.weighted_sum import combined
 from plaudit.types import Reward
@@ -58,7 +57,7 @@ def named(name: str) -> Reward:
     return rewards[name]
 
 
-SOURCES = Sources(lambda _: CLAP, lambda _: MERT, named)
+SOURCES = EncoderLoaders(lambda _: CLAP, lambda _: MERT, named)
 
 
 def test_a_cosine_is_between_what_clap_hears_and_reads() -> None:
@@ -72,18 +71,18 @@ def test_a_cosine_is_between_what_clap_hears_and_reads() -> None:
 
 
 def test_a_cosine_is_read_from_its_folder(tmp_path: Path) -> None:
-    save_clap_cosine(tmp_path / "cosine", "embedded")
-    assert isinstance(hub.load_reward_model(str(tmp_path / "cosine")), CLAPCosine)
+    save_clap_cosine(tmp_path / "cosine", "synthetic")
+    assert isinstance(loading.load_reward(str(tmp_path / "cosine")), CLAPCosine)
     (tmp_path / "cosine" / "config.json").write_text('{"kind": "clap"}')
     with pytest.raises(ModelError, match="must name a CLAP"):
-        hub.load_reward_model(str(tmp_path / "cosine"))
+        loading.load_reward(str(tmp_path / "cosine"))
 
 
 def test_every_shipped_reward_is_found_and_can_be_batched() -> None:
-    for name in hub.REWARDS:
+    for name in loading.REWARDS:
         reward = plaudit.load_reward(name)
         assert isinstance(reward, RecordingReward) and len(reward.identity) == 64
-    assert hub.load_reward_model("embedded").identity == hub.load_reward_model("embedded").identity  # type: ignore[attr-defined]
+    assert loading.load_reward("synthetic").identity == loading.load_reward("synthetic").identity  # type: ignore[attr-defined]
 
 
 def test_a_sum_is_of_z_scores(tmp_path: Path) -> None:
@@ -115,7 +114,7 @@ def test_a_sum_that_cannot_be_trusted_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "sum").exists()
     combined(tmp_path / "sum", {"jury": 1.0}, clips, named)
     with pytest.raises(ModelError, match=r"not the one that .* was measured with"):
-        read_reward(tmp_path / "sum", Sources(SOURCES.clap, SOURCES.audio, lambda _: named("cosine")))
+        read_reward(tmp_path / "sum", EncoderLoaders(SOURCES.clap, SOURCES.audio, lambda _: named("cosine")))
     (tmp_path / "sum" / "config.json").write_text(json.dumps({"kind": "sum", "parts": [{"reward": "jury"}]}))
     with pytest.raises(ModelError, match="does not describe a sum"):
         read_reward(tmp_path / "sum", SOURCES)
@@ -123,15 +122,15 @@ def test_a_sum_that_cannot_be_trusted_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_an_installed_reward_is_found_by_its_name(tmp_path: Path) -> None:
-    reward = hub.load_reward_model("peak")
+    reward = loading.load_reward("peak")
     assert reward.score(WAVES[:2], 8000, ["", ""]).tolist() == [wave.abs().max().item() for wave in WAVES[:2]]
     assert all(row.score is not None for row in score_clips(a_folder(tmp_path, 6), reward))
     with pytest.raises(ModelError, match=r"'broken' \(peaky_rewards:broken\) fails: .*no weights here"):
-        hub.load_reward_model("broken")
+        loading.load_reward("broken")
     with pytest.raises(ModelError, match=r"'nothing' .* has no method score"):
-        hub.load_reward_model("nothing")
-    with pytest.raises(ModelError, match=r"no model 'taste': .* broken, embedded, embedded-clap, nothing, peak"):
-        hub.load_reward_model("taste")
+        loading.load_reward("nothing")
+    with pytest.raises(ModelError, match=r"no model 'taste': .* broken, nothing, peak, synthetic, synthetic-clap"):
+        loading.load_reward("taste")
 
 
 def test_a_reward_in_code_of_the_working_folder_is_named_by_module_and_class(
@@ -151,12 +150,15 @@ def test_a_reward_in_code_of_the_working_folder_is_named_by_module_and_class(
         "not_here:Peak": "No module named 'not_here'",
     }.items():
         with pytest.raises(ModelError, match=said):
-            hub.load_reward_model(name)
-    before = hub.reward_digest("my_peak:Peak")
+            loading.load_reward(name)
+    before = loading.reward_digest("my_peak:Peak")
     (tmp_path / "my_peak.py").write_text(PACKAGE.replace(".abs().max()", ".max()"))
     for kept in (code_digest._digests, code_reading.read_module):  # a process reads code once
         kept.cache_clear()
-    assert before not in ("none", hub.reward_digest("my_peak:Peak")) and hub.reward_digest("not_here:Peak") == "none"
+    assert (
+        before not in ("none", loading.reward_digest("my_peak:Peak"))
+        and loading.reward_digest("not_here:Peak") == "none"
+    )
 
 
 def test_every_command_takes_a_reward_in_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

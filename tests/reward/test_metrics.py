@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from plaudit.errors import VoteError
-from plaudit.reward.metrics import (
+from plaudit.reward.training import (
     bootstrap_interval,
     calibrate_temperature,
     expected_calibration_error,

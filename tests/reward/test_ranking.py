@@ -9,10 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.errors import AudioError, CorpusError, ModelError
-from plaudit.reward.listing import LISTED, clips_at, clips_in_table
-from plaudit.reward.ranking import copy_ranked, rank_clips
-from plaudit.reward.reference import Reference, load_reference, reference_of, save_reference
-from plaudit.reward.scoring import Clip, ScoredClip
+from plaudit.reward.scoring import (
+    LISTED,
+    Clip,
+    ScoredClip,
+    ScoreReference,
+    clips_at,
+    clips_in_table,
+    copy_ranked,
+    load_reference,
+    rank_clips,
+    save_reference,
+    score_reference,
+)
 
 
 def scored(prompt: str, *scores: float | None) -> list[ScoredClip]:
@@ -66,19 +75,19 @@ def test_copies_take_the_sidecar_along_and_replace_nothing(tmp_path: Path) -> No
 
 
 def test_a_percentile_is_the_mid_rank() -> None:
-    reference = Reference("ref", "id", [1.0, 2.0, 2.0, 3.0])
+    reference = ScoreReference("ref", "id", [1.0, 2.0, 2.0, 3.0])
     assert [reference.percentile(s) for s in (0.0, 1.0, 1.5, 2.0, 3.0, 9.0)] == [0.0, 12.5, 25.0, 50.0, 87.5, 100.0]
     assert reference.definition == "mid-rank among 4 scores of ref: % below, equal ones counted half"
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=30))
 def test_a_reference_lies_in_its_own_middle(scores: list[float]) -> None:
-    reference = Reference("ref", "id", scores)
+    reference = ScoreReference("ref", "id", scores)
     assert sum(map(reference.percentile, scores)) / len(scores) == pytest.approx(50.0)
 
 
 def test_a_reference_is_of_one_reward(tmp_path: Path) -> None:
-    save_reference(tmp_path / "ref.json", reference_of("ref", "a reward", scored("p", 2.0, None, 1.0)))
+    save_reference(tmp_path / "ref.json", score_reference("ref", "a reward", scored("p", 2.0, None, 1.0)))
     assert load_reference(tmp_path / "ref.json", "a reward").scores == [1.0, 2.0]
     for other in ("another", None):
         with pytest.raises(ModelError, match="was made with another reward"):
@@ -87,9 +96,9 @@ def test_a_reference_is_of_one_reward(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is not a reference"):
         load_reference(tmp_path / "ref.json", "a reward")
     with pytest.raises(ModelError, match="has no scores"):
-        reference_of("ref", "a reward", scored("p", None))
+        score_reference("ref", "a reward", scored("p", None))
     with pytest.raises(ModelError, match="no attribute identity"):
-        reference_of("ref", None, scored("p", 1.0))
+        score_reference("ref", None, scored("p", 1.0))
 
 
 def test_clips_are_listed_from_paths_and_lines(tmp_path: Path) -> None:

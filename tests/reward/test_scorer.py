@@ -7,18 +7,15 @@ import torch
 
 import plaudit
 from plaudit.errors import AudioError, ModelError, PromptError, VoteError
-from plaudit.reward.features import RewardFeatures
-from plaudit.reward.fit import comparisons, fit_reward
-from plaudit.reward.head import TuneJuryHead
-from plaudit.reward.kinds import Sources, read_reward
-from plaudit.reward.scorer import TuneJury, load_tunejury, save_reward
-from plaudit.reward.store import FeatureStore
-from plaudit.reward.training import EMBEDDED_REWARD
+from plaudit.reward.base import EncoderLoaders, read_reward
+from plaudit.reward.features import FeatureStore, RewardFeatures
+from plaudit.reward.training import SYNTHETIC_REWARD, comparisons, fit_reward
+from plaudit.reward.tunejury import TuneJury, TuneJuryHead, load_tunejury, save_reward
 from plaudit.types import Reward, Vote
 from tests.reward.listeners import SpectrumEmbedder, clip
 
 CLAP, MERT = SpectrumEmbedder("clap", 6, seed=0), SpectrumEmbedder("mert", 4, seed=1)
-FOUND = Sources(lambda _: CLAP, lambda _: MERT, plaudit.load_reward)
+FOUND = EncoderLoaders(lambda _: CLAP, lambda _: MERT, plaudit.load_reward)
 WAVES = [clip(n, 0.3 + 0.1 * (n % 3)) for n in range(7)]
 PROMPTS = ["piano", "", "drums", "piano", "", "a bass", "drums"]
 
@@ -65,7 +62,7 @@ def test_bad_clips_and_counts_are_refused() -> None:
 def test_a_saved_reward_scores_the_same(tmp_path: Path) -> None:
     jury = a_jury()
     save_reward(jury, tmp_path)
-    sources = Sources({"clap": CLAP}.__getitem__, {"mert": MERT}.__getitem__, plaudit.load_reward)
+    sources = EncoderLoaders({"clap": CLAP}.__getitem__, {"mert": MERT}.__getitem__, plaudit.load_reward)
     again = load_tunejury(tmp_path, sources)
     assert torch.equal(again.score(WAVES, 8000, PROMPTS), jury.score(WAVES, 8000, PROMPTS))
     assert again.facts == jury.facts and again.features.blocks == jury.features.blocks
@@ -76,7 +73,9 @@ def test_a_saved_reward_scores_the_same(tmp_path: Path) -> None:
 def test_a_reward_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     save_reward(a_jury(), tmp_path)
     with pytest.raises(ModelError, match="takes 22 features, its encoders give 25"):
-        load_tunejury(tmp_path, Sources(lambda _: CLAP, lambda _: SpectrumEmbedder("mert", 7, 1), plaudit.load_reward))
+        load_tunejury(
+            tmp_path, EncoderLoaders(lambda _: CLAP, lambda _: SpectrumEmbedder("mert", 7, 1), plaudit.load_reward)
+        )
     config = json.loads((tmp_path / "config.json").read_text())
     del config["head"]["hidden"]
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -110,7 +109,7 @@ def quality_clip(id: str) -> tuple[torch.Tensor, int]:
 def test_from_votes_to_a_reward_that_ranks_clips(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path / "features", RewardFeatures(CLAP, MERT))
     store.extract([str(n) for n in range(40)], quality_clip)
-    settings = replace(EMBEDDED_REWARD, blocks=store.features.blocks, hidden=(32, 16), batch_size=64, max_epochs=20)
+    settings = replace(SYNTHETIC_REWARD, blocks=store.features.blocks, hidden=(32, 16), batch_size=64, max_epochs=20)
     fitted = fit_reward(noisy_votes(1500, 0), noisy_votes(300, 1), noisy_votes(500, 2), store, settings)
     assert fitted.metrics.accuracy > 0.8 and fitted.metrics.votes == 500
     assert fitted.jury.facts["train_scores"]["mean"] == pytest.approx(0, abs=1e-4)

@@ -22,10 +22,9 @@ from torch import Tensor
 
 from plaudit.audio import read_audio
 from plaudit.errors import AudioError, ModelError
-from plaudit.reward.cache import ScoreCache, score_key
-from plaudit.reward.recording import Recording, RecordingReward, View
-from plaudit.reward.scorer import TuneJury
-from plaudit.reward.scoring import AHEAD_SECONDS, Clip, score_clips
+from plaudit.reward.base import Recording, RecordingReward, View
+from plaudit.reward.scoring import AHEAD_SECONDS, Clip, ScoreCache, score_clips, score_key
+from plaudit.reward.tunejury import TuneJury
 from plaudit.types import Reward
 from tests.reward.listeners import clip
 from tests.reward.test_scorer import a_jury
@@ -234,7 +233,7 @@ def test_processes_and_threads_share_a_cache(tmp_path: Path) -> None:
 SLOW = """
 import sys, time
 from pathlib import Path
-from plaudit.reward.cache import ScoreCache
+from plaudit.reward.scoring import ScoreCache
 from plaudit.reward.scoring import AHEAD_SECONDS, Clip, score_clips
 from tests.reward.test_scoring import counting, refuse
 class Slow(type(counting())):

@@ -5,9 +5,7 @@ import pytest
 import torch
 
 from plaudit.errors import VoteError
-from plaudit.reward.fit import fit_reward
-from plaudit.reward.seeds import Spread, fit_seeds, spread
-from plaudit.reward.training import PUBLISHED_REWARD
+from plaudit.reward.training import PUBLISHED_REWARD, SeedStatistics, fit_reward, fit_seeds, seed_statistics
 from tests.reward.taste import CLAP, FAST, store, votes, wave
 
 
@@ -19,7 +17,9 @@ def test_the_published_preset_is_what_was_published() -> None:
 
 
 def test_the_spread_is_the_sample_standard_deviation() -> None:
-    assert spread([1.0, 2.0, 3.0]) == Spread(2.0, 1.0) and spread([0.7]) == Spread(0.7, 0.0)
+    assert seed_statistics([1.0, 2.0, 3.0]) == SeedStatistics(2.0, 1.0) and seed_statistics([0.7]) == SeedStatistics(
+        0.7, 0.0
+    )
 
 
 def test_the_best_seed_has_the_least_validation_loss_and_is_what_it_is_alone(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_the_best_seed_has_the_least_validation_loss_and_is_what_it_is_alone(tmp
     assert list(dict.fromkeys(told)) == [3, 0, 1]
     alone = fit_reward(*parts, heard, replace(FAST, seed=made.best_seed))
     assert alone.metrics == made.best.metrics and alone.validation_loss == made.best.validation_loss
-    assert made.accuracy == spread([fitted.metrics.accuracy for fitted in made.fitted.values()])
+    assert made.accuracy == seed_statistics([fitted.metrics.accuracy for fitted in made.fitted.values()])
     with pytest.raises(VoteError, match="one or more different"):
         fit_seeds(*parts, heard, FAST, [1, 1])
 

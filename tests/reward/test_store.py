@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from plaudit.errors import AudioError, CorpusError
-from plaudit.reward.features import RewardFeatures
-from plaudit.reward.store import FeatureStore
+from plaudit.reward.features import FeatureStore, RewardFeatures
 from tests.reward.listeners import SpectrumEmbedder, clip
 
 IDS = [f"clip-{n}" for n in range(24)]
@@ -91,7 +90,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from tests.reward.test_store import IDS, load, make_features
-from plaudit.reward.store import FeatureStore
+from plaudit.reward.features import FeatureStore
 
 def slow(id):
     time.sleep(0.02)
@@ -127,7 +126,7 @@ def long_clip(id: str) -> tuple[torch.Tensor, int]:
 def test_shards_of_long_tracks_are_written_after_an_hour_of_audio(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plaudit.reward.store.PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr("plaudit.reward.features.PROGRESS_EVERY", 0.0)
     at_once: list[int] = []
     features = make_features()
     whole = features.clip_features

@@ -6,8 +6,15 @@ import torch
 from torch import Tensor
 
 from plaudit.errors import VoteError
-from plaudit.reward.metrics import expected_calibration_error, pairwise_accuracy
-from plaudit.reward.training import Comparisons, RewardSettings, margins, preference_loss, train_reward
+from plaudit.reward.training import (
+    Comparisons,
+    RewardSettings,
+    expected_calibration_error,
+    margins,
+    pairwise_accuracy,
+    preference_loss,
+    train_reward,
+)
 
 FAST = RewardSettings(
     hidden=(64, 32), dropout=0.1, learning_rate=2e-3, batch_size=128, patience=4, max_epochs=25, standardize=True

@@ -14,18 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plaudit import hub
-from plaudit.corpus.encoding import ShardMaker
-from plaudit.corpus.folder import FolderCorpus
-from plaudit.corpus.shards import encode_corpus
+from plaudit import loading
+from plaudit.corpus.layouts import FolderCorpus
+from plaudit.corpus.shards import ShardEncoder, encode_corpus
 from plaudit.errors import CorpusError, EngineError
 from plaudit.generate.clips import ClipRequest, make_clips
-from plaudit.generate.execution import Execution
+from plaudit.generate.sampling import Execution
+from plaudit.ray_engine import Cluster, connected, on_ray, ray_engine, score_clips_on_ray, stream_clips_on_ray
 from plaudit.reward.scoring import Clip, score_clips
-from plaudit.scale.cluster import Cluster, connected, on_ray
-from plaudit.scale.generate import stream_clips_on_ray
-from plaudit.scale.prepare import ray_engine
-from plaudit.scale.score import score_clips_on_ray
 from tests.corpus.test_shards import contents
 from tests.corpus.toy import TOY, BandCodec, HashEncoder, encode, maker, write_folder
 
@@ -53,7 +49,7 @@ def whole(source: FolderCorpus, tmp_path_factory: pytest.TempPathFactory) -> dic
     return contents(folder)
 
 
-def encode_on_ray(source: FolderCorpus, folder: Path, build: Callable[[], ShardMaker], cluster: Cluster) -> None:
+def encode_on_ray(source: FolderCorpus, folder: Path, build: Callable[[], ShardEncoder], cluster: Cluster) -> None:
     told: list[tuple[int, int]] = []
     encode_corpus(
         source, BandCodec(), HashEncoder(), folder, 1.0, shard_size=4, batch_size=2,
@@ -126,18 +122,18 @@ def test_an_error_of_a_task_is_the_users() -> None:
 
 
 def test_scores_and_clips_are_those_of_one_process(tmp_path: Path) -> None:
-    model, cluster = hub.load("embedded", "cpu"), Cluster(workers=1, device="cpu")
+    model, cluster = loading.load("synthetic", "cpu"), Cluster(workers=1, device="cpu")
     settings = model.config.sampling.changed(steps=2)
     requests = [ClipRequest(f"clip-{i}", prompt, i) for i, prompt in enumerate(("calm piano", "drums", "bass"))]
     one = make_clips(model, requests, settings, tmp_path / "one", Execution(batch=2))
-    names, execution = ("embedded", None), Execution(batch=2)
+    names, execution = ("synthetic", None), Execution(batch=2)
     many = list(stream_clips_on_ray(names, model, requests, settings, tmp_path / "many", cluster, execution))
     assert [path.read_bytes() for path in many] == [path.read_bytes() for path in one]
     assert [p.with_suffix(".json").read_text() for p in many] == [p.with_suffix(".json").read_text() for p in one]
 
     clips = [*(Clip(path, "calm piano") for path in one), Clip(tmp_path / "none.wav")]
-    alone = score_clips(clips, hub.load_reward_model("embedded"))
-    spread = score_clips_on_ray(clips, "embedded", cluster, cached=False)
+    alone = score_clips(clips, loading.load_reward("synthetic"))
+    spread = score_clips_on_ray(clips, "synthetic", cluster, cached=False)
     assert [row.clip for row in spread] == clips and spread[3].error == alone[3].error
     assert np.allclose([row.score for row in spread[:3]], [row.score for row in alone[:3]], atol=1e-5)
 

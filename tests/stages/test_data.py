@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from plaudit.corpus.shards import ShardSet
-from plaudit.stages.data import Source, TrainingSet, generator_for, permutation
-from plaudit.stages.settings import TrainSettings
 from plaudit.stages.sft import SftObjective
-from plaudit.stages.validation import validation_losses
+from plaudit.training.data import Source, TrainingSet, generator_for, permutation
+from plaudit.training.settings import TrainSettings
+from plaudit.training.validation import validation_losses
 from tests.backbone.tiny import tiny_model, wake
 from tests.stages.noise import tiny_shards
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from plaudit.assets import load_tensors
-from plaudit.stages.parallel import accelerator_for
+from plaudit.storage import load_tensors
+from plaudit.training.loop import accelerator_for
 from tests.stages.noise import tiny_shards
 from tests.stages.worker import Job, run_job
 

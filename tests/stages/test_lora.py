@@ -9,14 +9,14 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from plaudit.assets import load_tensors
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.errors import RecipeError
-from plaudit.stages.data import Source, TrainingSet
-from plaudit.stages.lora import adapted_layers, add_adapters, merge_adapters, without_adapters
-from plaudit.stages.settings import LoraSettings, TrainSettings
 from plaudit.stages.sft import SftObjective
-from plaudit.stages.training import train
+from plaudit.storage import load_tensors
+from plaudit.training.data import Source, TrainingSet
+from plaudit.training.loop import train
+from plaudit.training.lora import adapted_layers, add_adapters, merge_adapters, without_adapters
+from plaudit.training.settings import LoraSettings, TrainSettings
 from plaudit.types import TextFeatures
 from tests.backbone.tiny import tiny_model, wake
 from tests.stages.noise import tiny_shards

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.flow.path import flow_loss
+from plaudit.flow import flow_loss
 from plaudit.stages.crpo import crpo_objective
 from plaudit.stages.expert_iteration import keep_best, standard_scores
 from plaudit.stages.nft import nft_objective, optimality
-from plaudit.stages.settings import NftSettings, TrainSettings
+from plaudit.training.settings import NftSettings, TrainSettings
 
 
 def test_crpo_is_ln_2_where_the_model_is_its_reference() -> None:
@@ -87,7 +87,7 @@ def test_how_good_a_candidate_is_compares_it_with_its_captions_others() -> None:
     assert np.allclose(soft, [0.0, 0.0, 0.0, 0.5, 1.0])
     softer = optimality(values, captions, NftSettings(train=train, temperature=1.0))
     assert np.allclose(softer, [0.5 - 0.0525, 0.5 - 0.1025, 0.5 - 0.0925, 0.5, 0.5 + 0.2475])
-    hard = optimality(values, captions, NftSettings(train=train, advantages="binary", clip=3.0))
+    hard = optimality(values, captions, NftSettings(train=train, advantage="binary", max_advantage=3.0))
     assert np.allclose(hard, [0, 0, 0, 0.5, 1])
 
 

@@ -12,12 +12,12 @@ from accelerate import Accelerator
 
 from plaudit.corpus.shards import ShardSet
 from plaudit.errors import CorpusError
-from plaudit.flow.path import flow_loss, interpolate, velocity
-from plaudit.stages.nft import NftObjective, judged_source
-from plaudit.stages.pairs import CANDIDATES, PAIRS, Candidate, Pair, write_lines
-from plaudit.stages.settings import NftSettings, TrainSettings
+from plaudit.flow import flow_loss, interpolate, velocity
+from plaudit.stages.nft import NftObjective, scored_source
+from plaudit.stages.preference_data import CANDIDATES, PAIRS, Candidate, Pair, write_lines
 from plaudit.stages.sft import draw_latents
-from plaudit.stages.training import train
+from plaudit.training.loop import train
+from plaudit.training.settings import NftSettings, TrainSettings
 from plaudit.types import TextFeatures
 from tests.backbone.tiny import tiny_model, wake
 from tests.stages.noise import tiny_shards
@@ -41,12 +41,12 @@ def settings(**changes: object) -> NftSettings:
 
 def objective(folder: Path, chosen: NftSettings) -> NftObjective:
     model = wake(tiny_model("global_adaln", seed=3))
-    source, good = judged_source(folder, chosen)
+    source, good = scored_source(folder, chosen)
     return NftObjective(model, copy.deepcopy(model).requires_grad_(False), source, good, chosen)
 
 
 def test_every_candidate_that_can_be_used_is_judged_and_keeps_the_score_it_was_asked_for(folder: Path) -> None:
-    source, good = judged_source(folder, settings())
+    source, good = scored_source(folder, settings())
     assert len(good) == 20 and (source.scores == 1.0).all()
     assert good[:4].tolist() == [0.0, 1.0, 0.0, 1.0]  # two of a caption, half a reward from their mean
     assert good[18] == good[19] == 0.0  # the lost one was far better
@@ -89,8 +89,8 @@ def test_good_clips_become_likelier_than_bad_ones(folder: Path, tmp_path: Path) 
 def test_others_pairs_say_which_is_better_and_no_more(tmp_path: Path) -> None:
     ids = tiny_shards(tmp_path / "shards", clips=10).ids
     write_lines(tmp_path / PAIRS, [Pair("caption 0", ids[0], ids[1]), Pair("caption 1", ids[3], ids[2], None, 0.5)])
-    with pytest.raises(CorpusError, match="advantages=binary"):
-        judged_source(tmp_path, settings())
-    source, good = judged_source(tmp_path, settings().model_copy(update={"advantages": "binary"}))
+    with pytest.raises(CorpusError, match="advantage=binary"):
+        scored_source(tmp_path, settings())
+    source, good = scored_source(tmp_path, settings().model_copy(update={"advantages": "binary"}))
     assert source.rows.tolist() == [0, 1, 3, 2] and good.tolist() == [1, 0, 1, 0]
     assert np.isnan(source.scores[:2]).all() and (source.scores[2:] == 0.5).all()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from plaudit.errors import CorpusError
-from plaudit.stages.pairs import Candidate, Pair, choose_pairs, clips_of, filtered, read_pairs, write_lines
-from plaudit.stages.settings import PairSettings
+from plaudit.stages.preference_data import Candidate, Pair, choose_pairs, clips_of, filtered, read_pairs, write_lines
+from plaudit.training.settings import PairSettings
 
 
 def scored(captions: str, clap: list[float], reward: list[float] | None = None) -> list[Candidate]:
@@ -32,8 +32,8 @@ def test_pairs_are_best_against_worst_and_the_widest_come_first() -> None:
 
 def test_they_can_be_chosen_by_reward_and_filtered_by_margin() -> None:
     candidates = scored("xxyy", [0.1, 0.2, 0.3, 0.4], [2.0, 1.0, 0.1, 0.2])
-    assert names(choose_pairs(candidates, PairSettings(by="reward"))) == [("x", "0", "1"), ("y", "3", "2")]
-    assert names(choose_pairs(candidates, PairSettings(by="reward", min_margin=0.5))) == [("x", "0", "1")]
+    assert names(choose_pairs(candidates, PairSettings(criterion="reward"))) == [("x", "0", "1"), ("y", "3", "2")]
+    assert names(choose_pairs(candidates, PairSettings(criterion="reward", min_margin=0.5))) == [("x", "0", "1")]
 
 
 def test_several_pairs_of_a_caption_share_no_clip() -> None:

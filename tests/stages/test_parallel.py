@@ -16,9 +16,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
-from plaudit.assets import load_tensors
 from plaudit.errors import RunError
-from plaudit.stages.parallel import accelerator_for, blocks_of, share_of
+from plaudit.storage import load_tensors
+from plaudit.training.loop import accelerator_for, blocks_of, rank_slice
 from tests.backbone.tiny import tiny_model
 from tests.stages.noise import tiny_shards
 from tests.stages.worker import Job, run_job
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 @given(st.integers(1, 12), st.integers(1, 6), st.integers(1, 12))
 def test_shares_cover_an_update_once(batch: int, accumulate: int, processes: int) -> None:
     try:
-        shares = [share_of(batch, accumulate, rank, processes) for rank in range(processes)]
+        shares = [rank_slice(batch, accumulate, rank, processes) for rank in range(processes)]
     except RunError:
         assume(False)
     covered = [(part, row) for s in shares for part in s.parts for row in range(batch)[s.rows]]
@@ -39,8 +39,8 @@ def test_shares_cover_an_update_once(batch: int, accumulate: int, processes: int
 
 def test_processes_that_cannot_share_are_refused() -> None:
     with pytest.raises(RunError, match="3 processes can't share 2 batches of 32"):
-        share_of(32, 2, 0, 3)
-    assert share_of(32, 2, 1, 2).parts == range(1, 2)
+        rank_slice(32, 2, 0, 3)
+    assert rank_slice(32, 2, 1, 2).parts == range(1, 2)
 
 
 def test_the_blocks_of_a_network() -> None:

@@ -18,11 +18,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from plaudit.errors import ModelError, Preempted, RunError
-from plaudit.stages.data import generator_for
-from plaudit.stages.guard import replay
-from plaudit.stages.objective import Inputs, prefetched
-from plaudit.stages.settings import LoopSettings, TrainSettings
-from plaudit.stages.training import Event, learning_rate, train
+from plaudit.training.data import generator_for
+from plaudit.training.loop import Callback, Inputs, learning_rate, prefetch_batches, replay, train
+from plaudit.training.settings import LoopSettings, TrainSettings
 
 
 class Quadratic:
@@ -67,7 +65,7 @@ def run(
     objective: Quadratic | None = None,
     model: nn.Module | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    events: Sequence[Event] = (),
+    events: Sequence[Callback] = (),
     **loop: object,
 ) -> tuple[nn.Module, dict[str, Tensor]]:
     model = model or network()
@@ -128,7 +126,7 @@ def test_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
 
 def test_accumulating_is_the_mean_of_the_parts(tmp_path: Path) -> None:
     seen: list[int] = []
-    run(tmp_path, settings(steps=1, accumulate=2, clip=1e9, weight_decay=0), Quadratic(seen.append))
+    run(tmp_path, settings(steps=1, accumulate=2, max_grad_norm=1e9, weight_decay=0), Quadratic(seen.append))
     assert seen == [0, 1]
     row = rows(tmp_path / "metrics.jsonl")[0]
     drawn = [Quadratic().draw(index, slice(None)) for index in seen]
@@ -215,7 +213,7 @@ def test_computing_twice_and_other_readers_change_nothing(tmp_path: Path) -> Non
     other = blocks()
     first = run(tmp_path / "plain", settings(), model=blocks())
     second = run(
-        tmp_path / "other", settings(), model=other, activation_checkpointing=True, prefetch=7, readers=3
+        tmp_path / "other", settings(), model=other, activation_checkpointing=True, prefetch=7, loader_threads=3
     )
     assert_equal(first, second)
     assert not any("forward" in module.__dict__ for module in other.modules())
@@ -249,7 +247,7 @@ def test_events_see_the_average_and_training_goes_on_unchanged(tmp_path: Path) -
         seen[step] = {name: p.detach().clone() for name, p in model.named_parameters()}
         return {"first": float(model[0].weight.detach().flatten()[0])}
 
-    ours = run(tmp_path / "heard", settings(), model=model, events=[Event("listening", 20, listen)])
+    ours = run(tmp_path / "heard", settings(), model=model, events=[Callback("listening", 20, listen)])
     assert_equal(ours, run(tmp_path / "plain", settings()))
     assert all(torch.equal(seen[40][name], ours[1][name]) for name in seen[40])
     assert [row["step"] for row in rows(tmp_path / "heard" / "listening.jsonl")] == [20, 40]
@@ -272,7 +270,7 @@ def test_batches_come_in_order_from_any_number_of_readers() -> None:
         time.sleep(0.002 * (index % 3))
         return {"x": torch.tensor([index])}
 
-    assert [(i, int(b["x"])) for i, b in prefetched(draw, range(20), 4, 3)] == [(i, i) for i in range(20)]
+    assert [(i, int(b["x"])) for i, b in prefetch_batches(draw, range(20), 4, 3)] == [(i, i) for i in range(20)]
 
 
 def test_readers_stop_with_whoever_reads() -> None:
@@ -282,7 +280,7 @@ def test_readers_stop_with_whoever_reads() -> None:
         drawn.append(index)
         return {}
 
-    batches = prefetched(draw, range(1000), 2, 1)
+    batches = prefetch_batches(draw, range(1000), 2, 1)
     next(batches)
     batches.close()
     assert len(drawn) <= 3

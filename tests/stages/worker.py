@@ -12,16 +12,14 @@ from typing import Any
 import torch.distributed as dist
 from accelerate import Accelerator
 
-from plaudit.assets import save_tensors
 from plaudit.corpus.shards import ShardSet
 from plaudit.stages.crpo import CrpoObjective
-from plaudit.stages.data import Source, TrainingSet
-from plaudit.stages.lora import add_adapters
-from plaudit.stages.objective import Objective
-from plaudit.stages.parallel import accelerator_for
-from plaudit.stages.settings import CrpoSettings, LoopSettings, TrainSettings
 from plaudit.stages.sft import SftObjective
-from plaudit.stages.training import Event, train
+from plaudit.storage import save_tensors
+from plaudit.training.data import Source, TrainingSet
+from plaudit.training.loop import Callback, Objective, accelerator_for, train
+from plaudit.training.lora import add_adapters
+from plaudit.training.settings import CrpoSettings, LoopSettings, TrainSettings
 from tests.backbone.tiny import tiny_model, wake
 
 
@@ -58,7 +56,7 @@ def run_job(job: Job, accelerator: Accelerator) -> None:
         print("update", done, flush=True)
         time.sleep(job.pause)
 
-    events = [Event("heard", 6, lambda step: {"mean": float(model.final.out.weight.detach().mean())})]
+    events = [Callback("heard", 6, lambda step: {"mean": float(model.final.out.weight.detach().mean())})]
     ema = train(model, objective, settings, folder, accelerator, progress, LoopSettings(**(job.loop or {})), events)
     if accelerator.is_main_process:
         save_tensors(folder / "weights.safetensors", dict(model.named_parameters()))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from plaudit.assets import read_json
-from plaudit.corpus.embedded.probes import Measurement
-from plaudit.corpus.embedded.source import EmbeddedCorpus, describe
-from plaudit.corpus.embedded.truth import GENRES, INSTRUMENTS, KEYS, MODES, MOODS
 from plaudit.encoders.words import LENGTH
 from plaudit.generate.model import read_model_config
+from plaudit.storage import read_json
+from plaudit.synthetic.corpus import SyntheticCorpus, describe
+from plaudit.synthetic.probes import Measurement
+from plaudit.synthetic.truth import GENRES, INSTRUMENTS, KEYS, MODES, MOODS
 from plaudit.types import TextFeatures
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -69,7 +69,7 @@ def test_training_writes_models_and_continues_where_it_stopped(tmp_path: Path) -
 
 
 def test_rates_of_measurements_that_are_right_wrong_or_silent_on_a_fact() -> None:
-    clips = EmbeddedCorpus(12, 10.0, 5, flawed_share=0.0, miscaptioned_share=0.0).clips
+    clips = SyntheticCorpus(12, 10.0, 5, flawed_fraction=0.0, miscaptioned_fraction=0.0).clips
     truths = [clip.caption_truth for clip in clips]
     genre = torch.eye(len(GENRES))[[GENRES.index(t.genre) for t in truths]]
     mood = torch.eye(len(MOODS))[[(MOODS.index(t.mood) + 1) % len(MOODS) for t in truths]]

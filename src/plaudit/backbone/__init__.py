@@ -1,9 +1,7 @@
 """The generator's network: FluxAudio, its sizes and score injections, averaged weights, published checkpoints."""
 
 from plaudit.backbone.config import INJECTIONS, PRESETS, BackboneConfig, Injection
-from plaudit.backbone.cross_loading import CrossLoadReport, cross_load
-from plaudit.backbone.fluxaudio import FluxAudio
-from plaudit.backbone.initialization import initialize
+from plaudit.backbone.fluxaudio import CrossLoadReport, FluxAudio, cross_load, initialize
 
 __all__ = [
     "INJECTIONS",

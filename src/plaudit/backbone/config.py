@@ -1,4 +1,4 @@
-"""The facts that fix a FluxAudio network's shape, and the published and embedded sizes."""
+"""The facts that fix a FluxAudio network's shape, and the published and synthetic sizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from plaudit.errors import ModelError
 from plaudit.settings import shortened
 
 Injection = Literal["none", "global_adaln", "input_add", "score_token", "cross_attention", "film"]
-"""Where the score embedding enters the network; see `plaudit.backbone.score`."""
+"""Where the score embedding enters the network; see `plaudit.backbone.injections`."""
 
 INJECTIONS: tuple[Injection, ...] = get_args(Injection)
 
@@ -112,7 +112,7 @@ PRESETS: dict[str, BackboneConfig] = {
     "fluxaudio-s-16k": _published(latent_dim=20, num_heads=7),
     "fluxaudio-l-16k": _published(latent_dim=20, num_heads=14),
     "fluxaudio-l-44k": _published(latent_dim=40, num_heads=14),
-    "embedded": BackboneConfig(
+    "synthetic": BackboneConfig(
         latent_dim=40,
         text_dim=128,
         text_c_dim=128,
@@ -124,7 +124,7 @@ PRESETS: dict[str, BackboneConfig] = {
         text_length=32,
     ),
 }
-"""Named sizes: the released FluxAudio models, and the embedded world's."""
+"""Named sizes: the released FluxAudio models, and the synthetic world's."""
 
 RATES = {"44k": (44_100, 1024), "16k": (16_000, 512)}
 """Samples a second and a latent frame, of the published sizes by the end of their names."""

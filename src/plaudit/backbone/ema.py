@@ -1,5 +1,7 @@
 """Post-hoc EMA: running averages with power-function profiles, from which averages of any other length can be made.
 
+Whoever keeps, averages or restores weights uses these and need not know how the model is spread over processes.
+
 After Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (arXiv 2312.02696, section 3
 and appendix C). An average of relative length sigma_rel at update t weighs the weights of update s by s^gamma: its
 length grows with training, and it forgets the start.
@@ -16,16 +18,62 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
-from plaudit.assets import load_tensors, save_tensors
-from plaudit.backbone.sharding import fill, local, snapshot, whole
 from plaudit.errors import ModelError
+from plaudit.storage import load_tensors, save_tensors
+
+
+def local_tensor(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor, detached; memory is shared."""
+    tensor = tensor.detach()
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def full_tensor(tensor: Tensor) -> Tensor:
+    """The whole tensor, detached. Of a sharded one every process must ask at the same time."""
+    tensor = tensor.detach()
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def shared_as(target: Tensor, source: Tensor) -> Tensor:
+    """`source` spread over processes as `target` is.
+
+    Every process has the whole of it (it has read the same file), so each cuts its own share and nothing is sent.
+    """
+    if isinstance(source, DTensor) or not isinstance(target, DTensor):
+        return source
+    source = source.to(target.device, target.dtype)
+    return distribute_tensor(source, target.device_mesh, target.placements, src_data_rank=None)
+
+
+@torch.no_grad()
+def copy_into(target: Tensor, source: Tensor) -> None:
+    """Copy `source`, whole or sharded as `target` is, into `target`."""
+    target.copy_(shared_as(target, source))
+
+
+def snapshot(tree: Any, keep: bool = True) -> Any:
+    """A copy in ordinary memory of the tensors in nested dicts and lists, whole; nothing of it changes later.
+
+    Of sharded tensors every process must ask at the same time; those that need no copy say `keep=False`, get None in
+    the place of tensors, and hold one whole tensor at a time.
+    """
+    if isinstance(tree, Tensor):
+        full = full_tensor(tree)
+        return full.to("cpu", copy=True) if keep else None
+    if isinstance(tree, dict):
+        return {key: snapshot(value, keep) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [snapshot(value, keep) for value in tree]
+    return tree
+
 
 DEPLOYED = 0.05
 """Relative length of the average that is deployed."""
 
 
-def power(sigma_rel: float) -> float:
+def ema_exponent(sigma_rel: float) -> float:
     """gamma of the profile s^gamma on [0, t] whose standard deviation is sigma_rel * t.
 
     That deviation is sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3))); gamma is the root above -1 of the cubic
@@ -71,7 +119,7 @@ class PostHocEMA:
     def __init__(self, model: nn.Module, sigma_rels: Sequence[float] = (0.05, 0.10)) -> None:
         self.sigma_rels = tuple(sigma_rels)
         self.step = 0
-        self._powers = [power(sigma_rel) for sigma_rel in self.sigma_rels]
+        self._powers = [ema_exponent(sigma_rel) for sigma_rel in self.sigma_rels]
         self._averages = [
             {name: p.detach().float().clone() for name, p in _trainable(model)} for _ in self.sigma_rels
         ]
@@ -80,10 +128,10 @@ class PostHocEMA:
     def update(self, model: nn.Module, step: int) -> None:
         """Take in the weights after update `step`, counted from 1; the first update replaces what was there."""
         self.step = step
-        parameters = [local(p).float() for _, p in _trainable(model)]
+        parameters = [local_tensor(p).float() for _, p in _trainable(model)]
         for gamma, average in zip(self._powers, self._averages, strict=True):
             keep = (1 - 1 / step) ** (gamma + 1)
-            torch._foreach_lerp_([local(value) for value in average.values()], parameters, 1 - keep)
+            torch._foreach_lerp_([local_tensor(value) for value in average.values()], parameters, 1 - keep)
 
     def weights(self, sigma_rel: float = DEPLOYED) -> dict[str, Tensor]:
         """The running average of that length by parameter name; ModelError where it is not among those kept."""
@@ -117,7 +165,7 @@ class PostHocEMA:
 
     def gather(self) -> None:
         """Hold whole averages from here on, on every process; all must call it at the same time."""
-        self._averages = [{name: whole(value) for name, value in average.items()} for average in self._averages]
+        self._averages = [{name: full_tensor(value) for name, value in average.items()} for average in self._averages]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs."""
@@ -132,7 +180,7 @@ class PostHocEMA:
             if own.keys() != other.keys():
                 raise ValueError("averages of another model's parameters")
             for name, value in own.items():
-                fill(value, other[name])
+                copy_into(value, other[name])
         self.step = state["step"]
 
 
@@ -140,7 +188,7 @@ class PostHocEMA:
 def load_parameters(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Copy weights into the trainable parameters of the same names."""
     for name, parameter in _trainable(model):
-        fill(parameter, weights[name])
+        copy_into(parameter, weights[name])
 
 
 def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -160,9 +208,9 @@ def reconstruct(snapshots: Sequence[Snapshot], sigma_rel: float, step: int | Non
     if not 1 <= step <= last:
         raise ModelError(f"EMA: step {step} lies outside the snapshots, which reach to {last}")
     steps = np.array([snapshot.step for snapshot in snapshots], dtype=np.float64)
-    powers = np.array([power(snapshot.sigma_rel) for snapshot in snapshots])
+    powers = np.array([ema_exponent(snapshot.sigma_rel) for snapshot in snapshots])
     gram = overlap(steps[:, None], powers[:, None], steps[None], powers[None])
-    wanted = overlap(steps, powers, np.array(step), np.array(power(sigma_rel)))
+    wanted = overlap(steps, powers, np.array(step), np.array(ema_exponent(sigma_rel)))
     shares = np.linalg.lstsq(gram, wanted, rcond=None)[0]
     return {
         name: sum(

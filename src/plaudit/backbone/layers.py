@@ -1,8 +1,9 @@
-"""The layers a FluxAudio block is made of: sequence convolution, gated MLP, rotary positions, time sinusoids."""
+"""FluxAudio's layers and blocks."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -93,3 +94,126 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         return self.mlp(time_features(t, self.features))
+
+
+QKV = tuple[Tensor, Tensor, Tensor]
+"""Queries, keys and values, each [B, H, N, d]."""
+
+
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Queries, keys and values, each [B, H, N, d] -> [B, N, H d]."""
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Scaled dot-product attention over heads: three times [B, H, N, d] -> [B, N, H d]."""
+    return F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
+
+
+def concatenate(first: QKV, second: QKV) -> QKV:
+    """Two streams' queries, keys and values as one sequence, `first` first."""
+    q, k, v = (torch.cat(pair, dim=2) for pair in zip(first, second, strict=True))
+    return q, k, v
+
+
+class Stream(nn.Module):
+    """One stream's half of a block: everything but the attention itself. Kernel 3 for audio, 1 for text.
+
+    A pre-only stream gives its queries, keys and values, and ends there.
+    """
+
+    def __init__(self, dim: int, heads: int, mlp_dim: int, kernel: int, pre_only: bool = False) -> None:
+        super().__init__()
+        self.heads, self.pre_only = heads, pre_only
+        self.modulation = nn.Linear(dim, (2 if pre_only else 6) * dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.query_norm = nn.RMSNorm(dim // heads)
+        self.key_norm = nn.RMSNorm(dim // heads)
+        if not pre_only:
+            self.out = projection(dim, dim, kernel)
+            self.mlp = GatedMLP(dim, mlp_dim, kernel)
+
+    def modulations(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """condition [B, 1, D] -> shift, scale, gate of the attention, then of the MLP, each [B, 1, D]."""
+        return self.modulation(F.silu(condition)).chunk(2 if self.pre_only else 6, dim=-1)
+
+    def queries_keys_values(self, x: Tensor, modulations: tuple[Tensor, ...], first_position: int = 0) -> QKV:
+        """x [B, N, D], whose first row stands at `first_position` -> normalized and rotated q, k, and v."""
+        batch, length, dim = x.shape
+        shift, scale = modulations[:2]
+        qkv = self.qkv(modulate(x, shift, scale)).view(batch, length, 3, self.heads, dim // self.heads)
+        # Norms and rotations are done in float32 whatever autocast says: bfloat16 positions would drift.
+        qk = qkv[:, :, :2].float()  # [B, N, 2, H, d]
+        gains = torch.stack((self.query_norm.weight, self.key_norm.weight))[:, None]  # [2, 1, d]
+        table = rotary_table(first_position + length, dim // self.heads, x.device)[first_position:, None, None]
+        # The norm's factor is one number per head and turns with nothing, so it may come last.
+        q, k = (rotate(qk * gains, table) * inverse_rms(qk)).to(qkv.dtype).permute(2, 0, 3, 1, 4)  # each [B, H, N, d]
+        return q, k, qkv[:, :, 2].transpose(1, 2)
+
+    def finish(self, x: Tensor, attended: Tensor, modulations: tuple[Tensor, ...]) -> Tensor:
+        """x and what it attended to, both [B, N, D] -> the stream after this block; unchanged where pre-only."""
+        if self.pre_only:
+            return x
+        _, _, attention_gate, shift, scale, mlp_gate = modulations
+        x = torch.addcmul(x, self.out(attended), attention_gate)
+        return torch.addcmul(x, self.mlp(modulate(x, shift, scale)), mlp_gate)
+
+
+class FusedBlock(nn.Module):
+    """An audio-only block: self-attention over the latents."""
+
+    attention: Attention = staticmethod(attend)
+
+    def __init__(self, dim: int, heads: int, mlp_dim: int) -> None:
+        super().__init__()
+        self.audio = Stream(dim, heads, mlp_dim, kernel=3)
+
+    def forward(self, audio: Tensor, condition: Tensor) -> Tensor:
+        """audio [B, N, D], condition [B, 1, D] -> [B, N, D]."""
+        modulations = self.audio.modulations(condition)
+        attended = self.attention(*self.audio.queries_keys_values(audio, modulations))
+        return self.audio.finish(audio, attended, modulations)
+
+
+class JointBlock(nn.Module):
+    """A block in which audio and text attend to both of them; the last one's text stream is pre-only."""
+
+    attention: Attention = staticmethod(attend)
+
+    def __init__(self, dim: int, heads: int, mlp_dim: int, pre_only: bool) -> None:
+        super().__init__()
+        self.audio = Stream(dim, heads, mlp_dim, kernel=3)
+        self.text = Stream(dim, heads, mlp_dim, kernel=1, pre_only=pre_only)
+
+    def forward(
+        self,
+        audio: Tensor,
+        text: Tensor,
+        condition: Tensor,
+        token: Tensor | None = None,
+        gate: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """audio [B, N, D], text [B, L, D], condition [B, 1, D] -> audio, text and token after the block.
+
+        token [B, 1, D] (ours) is one more text token, at position L. A token takes part in attention even when it is
+        zero, so its effect is kept apart: attention is taken with and without it, and `gate` [D] moves from the one
+        (gate 0, exactly the block without a token) to the other (gate 1, an ordinary text token).
+        """
+        audio_modulations = self.audio.modulations(condition)
+        text_modulations = self.text.modulations(condition)
+        qkv = concatenate(
+            self.audio.queries_keys_values(audio, audio_modulations),
+            self.text.queries_keys_values(text, text_modulations),
+        )
+        attended = self.attention(*qkv)  # [B, N + L, D]
+        length = attended.shape[1]
+        if token is not None and gate is not None:
+            token_qkv = self.text.queries_keys_values(token, text_modulations, first_position=text.shape[1])
+            with_token = self.attention(*concatenate(qkv, token_qkv))  # [B, N + L + 1, D]
+            attended = attended + gate.to(attended.dtype) * (with_token[:, :length] - attended)
+            token = self.text.finish(token, with_token[:, length:], text_modulations)
+        audio_attended, text_attended = attended.split((audio.shape[1], text.shape[1]), dim=1)
+        return (
+            self.audio.finish(audio, audio_attended, audio_modulations),
+            self.text.finish(text, text_attended, text_modulations),
+            token,
+        )

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from plaudit.backbone.config import BackboneConfig, Injection
 from plaudit.backbone.fluxaudio import FluxAudio
-from plaudit.released import renamed, require, require_sizes, unwrap
+from plaudit.published import renamed, require, require_sizes, unwrap
 
-WHAT = "FluxAudio (a name map may help)"
+DESCRIPTION = "FluxAudio (a name map may help)"
 EXTRAS = ("t_embed.freqs", "latent_rot", "text_rot", "_extra_state")
 """Entries that some released files carry and no model needs."""
 
@@ -67,7 +67,7 @@ def from_published(
         model = FluxAudio(config)
     # The published model standardizes no score: where the file has no statistics, scores are taken as they are.
     state = {"score_mean": torch.tensor(0.0), "score_std": torch.tensor(1.0)} | state
-    require(state, WHAT, {name: tuple(value.shape) for name, value in to_published(model).items()})
+    require(state, DESCRIPTION, {name: tuple(value.shape) for name, value in to_published(model).items()})
     converted = {
         ours: _to_our_layout(ours, [state[name] for name in published_names(ours)], config).float()
         for ours in model.state_dict()
@@ -89,7 +89,7 @@ def infer_config(state: Mapping[str, Tensor], injection: Injection = "none") -> 
     """The sizes of a bare published state dict; ModelError where it is not a FluxAudio."""
     query_norm = "joint_blocks.0.latent_block.attn.q_norm.weight"
     ranks = {"audio_input_proj.0.weight": 3, "empty_string_feat": 2, "empty_string_feat_c": 1, query_norm: 1}
-    require_sizes(state, WHAT, ranks)
+    require_sizes(state, DESCRIPTION, ranks)
     hidden, latent_dim, _ = state["audio_input_proj.0.weight"].shape
     text_length, text_dim = state["empty_string_feat"].shape
     (text_c_dim,), (head_dim,) = state["empty_string_feat_c"].shape, state[query_norm].shape

@@ -31,9 +31,11 @@ Margins = Annotated[
     ),
 ]  # fmt: skip
 PairBy = Annotated[By | None, typer.Option(help="Pair clips by this column. Default: id where all have one.")]
-Common = Annotated[bool, typer.Option("--common", help="Compare the prompts that all systems have; say how many not.")]
+Common = Annotated[
+    bool, typer.Option("--shared-prompts", help="Compare the prompts that all systems have; say how many not.")
+]
 Series = Annotated[
-    bool, typer.Option("--series", help="Systems are a series, as checkpoints are: where do reward and others part?")
+    bool, typer.Option("--ordered", help="Systems are a series, as checkpoints are: where do reward and others part?")
 ]
 Sort = Annotated[str | None, typer.Option(help="Order the page's players by the differences of this metric.")]
 Players = Annotated[int, typer.Option(min=0, help="How many prompts to listen to: half the worst, half the best.")]
@@ -74,19 +76,19 @@ def compare(
 
     Example: plaudit compare runs/baseline runs/tuned -o comparison
     """
-    from plaudit.chain.compared import systems_at
     from plaudit.evaluate.compare.page import results, write_comparison
     from plaudit.evaluate.compare.pairing import pair
-    from plaudit.evaluate.compare.series import watch_series
+    from plaudit.evaluate.compare.series import track_series
     from plaudit.evaluate.compare.systems import read_systems
     from plaudit.evaluate.compare.table import compare as compared
-    from plaudit.evaluate.compare.wording import summary
-    from plaudit.evaluate.report.watch import parting_sentence
+    from plaudit.evaluate.compare.wording import comparison_summary
+    from plaudit.evaluate.report.charts import divergence_sentence
+    from plaudit.pipeline.compared import systems_at
 
     margins = _margins(margin or [])
     pairing = pair(read_systems(systems, systems_at), metric, None if by is None else by.value, common)
     table = compared(pairing, margins)
-    watched = watch_series(pairing) if series else []
+    watched = track_series(pairing) if series else []
     page = None if output is None else write_comparison(table, output, sort=sort, players=players, series=watched)
     for note in [*pairing.notes, *(f"not tested: {reason}" for reason in table.untested)]:
         progress_console.print(note, highlight=False, soft_wrap=True, markup=False)
@@ -97,8 +99,8 @@ def compare(
         show_json(results(table, watched))
     elif csv != Path("-"):
         _show(table)
-        told = [parting_sentence(one.parting, pairing.systems, one.metric) for one in watched]
-        for line in [*told, *([f"Page: {page.resolve()}"] if page else []), summary(table)]:
+        told = [divergence_sentence(one.divergence, pairing.systems, one.metric) for one in watched]
+        for line in [*told, *([f"Page: {page.resolve()}"] if page else []), comparison_summary(table)]:
             result_console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
@@ -116,7 +118,7 @@ def _margins(told: list[str]) -> dict[str, float]:
 
 
 def _show(table: ComparisonTable) -> None:
-    from plaudit.evaluate.report.wording import p_value, signed, span
+    from plaudit.evaluate.report.text import p_value, signed, span
 
     pairing = table.pairing
     seeds = f", {pairing.seeds} seeds each" if pairing.seeds > 1 else ""

@@ -11,13 +11,12 @@ import typer
 from plaudit.cli.console import ConsoleReporter, show_json, show_table
 
 if TYPE_CHECKING:
-    from plaudit.evaluate.concepts.detectors import Detector
-    from plaudit.evaluate.concepts.error_rates import ErrorRates, Rate
+    from plaudit.evaluate.concepts.detectors import Detector, ErrorRates, Rate
     from plaudit.evaluate.concepts.vocabulary import Vocabulary
 
 
 class DetectorKind(StrEnum):
-    """Who hears concepts: the embedded world's probes, or a CLAP that is asked in words."""
+    """Who hears concepts: the synthetic world's probes, or a CLAP that is asked in words."""
 
     probes = "probes"
     clap = "clap"
@@ -25,7 +24,7 @@ class DetectorKind(StrEnum):
 
 ClapName = Annotated[str, typer.Option("--clap", help="The CLAP of the CLAP score and of --detector clap.")]
 DetectorName = Annotated[
-    DetectorKind, typer.Option("--detector", help="Who hears concepts; probes know the embedded world alone.")
+    DetectorKind, typer.Option("--detector", help="Who hears concepts; probes know the synthetic world alone.")
 ]
 VocabularyFile = Annotated[
     Path | None, typer.Option("--vocabulary", help="YAML of concepts to look for. Default: the package's.")
@@ -40,9 +39,9 @@ def add_to(app: typer.Typer) -> None:
 
 def concepts(
     detector: DetectorName = DetectorKind.probes,
-    clap: ClapName = "embedded",
+    clap: ClapName = "synthetic",
     vocabulary: VocabularyFile = None,
-    clips: Annotated[int, typer.Option(min=2, help="Labelled clips of the embedded world to ask about.")] = 500,
+    clips: Annotated[int, typer.Option(min=2, help="Labelled clips of the synthetic world to ask about.")] = 500,
     seconds: Annotated[float, typer.Option(min=2.5, max=300, help="Length of each.")] = 10.0,
     codec: Annotated[
         str | None, typer.Option(help="Hear them as this codec returns them, like generated clips.")
@@ -57,12 +56,12 @@ def concepts(
 
     Example: plaudit concepts --detector clap --clap laion-music -o errors.json
     """
-    from plaudit import hub
-    from plaudit.evaluate.concepts.error_rates import measure_errors, save_rates
+    from plaudit import loading
+    from plaudit.evaluate.concepts.detectors import measure_errors, save_rates
 
     words = vocabulary_of(vocabulary)
     judge = detector_of(detector, clap, words)
-    through = None if codec is None else hub.build(hub.CODECS, codec)
+    through = None if codec is None else loading.build(loading.CODECS, codec)
     with ConsoleReporter().progress("measuring") as advance:
         rates = measure_errors(judge, words, clips, seconds, advance, through)
     if output is not None:
@@ -75,22 +74,22 @@ def concepts(
 
 def vocabulary_of(path: Path | None) -> Vocabulary:
     """The vocabulary in a file, or the package's."""
-    from plaudit.evaluate.concepts.vocabulary import SHIPPED, load_vocabulary
+    from plaudit.evaluate.concepts.vocabulary import SHIPPED_VOCABULARY, load_vocabulary
 
-    return load_vocabulary(path or SHIPPED)
+    return load_vocabulary(path or SHIPPED_VOCABULARY)
 
 
 def detector_of(kind: DetectorKind, clap: str, vocabulary: Vocabulary) -> Detector:
     """Whoever is to hear concepts."""
-    from plaudit import hub
-    from plaudit.corpus.embedded.probes import load_probes
+    from plaudit import loading
     from plaudit.evaluate.concepts.detectors import ProbeDetector, ZeroShotDetector
-    from plaudit.evaluate.listening import Listener
+    from plaudit.evaluate.embeddings import AudioEncoder
+    from plaudit.synthetic.probes import load_probes
 
     if kind is DetectorKind.probes:
-        return ProbeDetector(load_probes(), hub.weights_digest("probes"))
-    model = hub.build(hub.CLAPS, clap)
-    return ZeroShotDetector(Listener(clap, hub.digest(hub.CLAPS, clap), model), model, vocabulary)
+        return ProbeDetector(load_probes(), loading.weights_digest("probes"))
+    model = loading.build(loading.CLAPS, clap)
+    return ZeroShotDetector(AudioEncoder(clap, loading.encoder_digest(loading.CLAPS, clap), model), model, vocabulary)
 
 
 def show_rates(rates: ErrorRates) -> None:

@@ -33,7 +33,7 @@ from plaudit.files import path_in
 from plaudit.writing import write_atomically
 
 if TYPE_CHECKING:
-    from plaudit.chain.outlook import Outlook
+    from plaudit.pipeline.outlook import Outlook
 
 
 def literal_console(stderr: bool = False) -> Console:
@@ -225,6 +225,6 @@ def show_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any
 
 def show_json(value: Any) -> None:
     """One JSON document on standard output."""
-    from plaudit.assets import to_json
+    from plaudit.storage import to_json
 
     print(to_json(value, indent=2, ascii=True))

@@ -14,10 +14,9 @@ from plaudit.cli.console import ConsoleReporter, complain, show_csv, show_json, 
 from plaudit.cli.score import Csv, NoCache, RewardName, score_cache
 
 if TYPE_CHECKING:
-    from plaudit.evaluate.clip_set import Judges
-    from plaudit.evaluate.concepts.error_rates import ErrorRates
-    from plaudit.evaluate.listening import EmbeddingCache, Listener
-    from plaudit.evaluate.reference import Reference
+    from plaudit.evaluate.clip_set import Evaluators
+    from plaudit.evaluate.concepts.detectors import ErrorRates
+    from plaudit.evaluate.embeddings import AudioEncoder, EmbeddingCache, Reference
     from plaudit.evaluate.results_table import Evaluation, MetricResult
 
 Prompts = Annotated[
@@ -47,8 +46,8 @@ def evaluate(
     reference: ReferenceAt = None,
     metric: Metrics = None,
     embedding: Embeddings = None,
-    reward: RewardName = "embedded",
-    clap: ClapName = "embedded",
+    reward: RewardName = "synthetic",
+    clap: ClapName = "synthetic",
     detector: DetectorName = DetectorKind.probes,
     vocabulary: VocabularyFile = None,
     concept_errors: Errors = None,
@@ -66,26 +65,26 @@ def evaluate(
 
     Example: plaudit evaluate out --prompts prompts.csv --reference music/ -o evaluation
     """
-    from plaudit.evaluate.asked import asked_clips
-    from plaudit.evaluate.clip_set import check_metrics, evaluate_clip_set
-    from plaudit.evaluate.concepts.error_rates import SHIPPED, load_rates, rates_of
-    from plaudit.evaluate.reference import export_references
+    from plaudit.evaluate.clip_set import check_metrics, evaluate_clips_and_set
+    from plaudit.evaluate.concepts.detectors import SHIPPED_ERROR_RATES, load_rates, rates_of
+    from plaudit.evaluate.embeddings import export_references
+    from plaudit.evaluate.prompt_matching import match_prompts
 
     check_metrics(metric or ())
     if reference is None and export_reference is not None:
         raise typer.BadParameter("--export-reference needs a --reference to export")
-    asked, notes = asked_clips(clips, prompts)
+    asked, notes = match_prompts(clips, prompts)
     if failed := [entry for entry in asked if entry.error is not None]:  # said before a reference is listened to
         complain(f"{len(failed)} of {len(asked)} clips cannot be evaluated; the first: {failed[0].error}")
     judges = _judges(reward, clap, detector, vocabulary, embedding)
-    rates = rates_of(judges.detector, judges.vocabulary, load_rates(concept_errors or SHIPPED))
+    rates = rates_of(judges.detector, judges.vocabulary, load_rates(concept_errors or SHIPPED_ERROR_RATES))
     with score_cache(not no_cache) as scores, _embedding_cache(not no_cache) as kept:
         references, told, contents = references_at(reference, judges.listeners, kept)
         if export_reference is not None:
             export_references(export_reference, references, with_embeddings)
         settings = _settings(judges, {"reward": reward, "clap": clap, "clips": str(clips.resolve())}, references, rates)
         with ConsoleReporter().progress("evaluating") as advance:
-            found = evaluate_clip_set(
+            found = evaluate_clips_and_set(
                 asked, judges, references, settings, wanted=metric, scores=scores, embeddings=kept, progress=advance
             )
     found.notes[:0] = [*notes, *told, *_shared([entry.file for entry in asked], contents)]
@@ -96,29 +95,33 @@ def evaluate(
 
 def _judges(
     reward: str, clap: str, detector: DetectorKind, vocabulary: Path | None, embeddings: list[str] | None
-) -> Judges:
-    from plaudit import hub
+) -> Evaluators:
+    from plaudit import loading
     from plaudit.errors import EvaluationError
-    from plaudit.evaluate.clip_set import Judges
-    from plaudit.evaluate.listening import Listener
+    from plaudit.evaluate.clip_set import Evaluators
+    from plaudit.evaluate.embeddings import AudioEncoder
 
     names = embeddings or [clap]
     if len(set(names)) < len(names):
         raise EvaluationError("an --embedding is named twice; name each once")
-    words, reader = vocabulary_of(vocabulary), hub.build(hub.CLAPS, clap)
-    listener = Listener(clap, hub.digest(hub.CLAPS, clap), reader)
-    others = {n: Listener(n, hub.digest(hub.LISTENERS, n), hub.build(hub.LISTENERS, n)) for n in names if n != clap}
-    return Judges(
-        hub.load_reward_model(reward), listener, reader, detector_of(detector, clap, words), words,
+    words, reader = vocabulary_of(vocabulary), loading.build(loading.CLAPS, clap)
+    listener = AudioEncoder(clap, loading.encoder_digest(loading.CLAPS, clap), reader)
+    others = {
+        n: AudioEncoder(n, loading.encoder_digest(loading.AUDIO_ENCODERS, n), loading.build(loading.AUDIO_ENCODERS, n))
+        for n in names
+        if n != clap
+    }
+    return Evaluators(
+        loading.load_reward(reward), listener, reader, detector_of(detector, clap, words), words,
         [others.get(name, listener) for name in names],
     )  # fmt: skip
 
 
 def references_at(
-    place: Path | None, listeners: Sequence[Listener], cache: EmbeddingCache | None
+    place: Path | None, listeners: Sequence[AudioEncoder], cache: EmbeddingCache | None
 ) -> tuple[list[Reference], list[str], set[str]]:
     """One reference per listener, or none; notes on its files; and the digests of these."""
-    from plaudit.evaluate.reference import hear_reference, load_references, reference_for
+    from plaudit.evaluate.embeddings import embed_reference_folder, load_references, reference_for
 
     if place is None:
         return [], [], set()
@@ -126,12 +129,12 @@ def references_at(
         known = load_references(place)
         return [reference_for(known, listener) for listener in listeners], [], set()
     with ConsoleReporter().progress("reference") as advance:
-        return hear_reference(place, listeners, cache, advance)
+        return embed_reference_folder(place, listeners, cache, advance)
 
 
 @contextmanager
 def _embedding_cache(wanted: bool) -> Iterator[EmbeddingCache | None]:
-    from plaudit.evaluate.listening import EmbeddingCache
+    from plaudit.evaluate.embeddings import EmbeddingCache
 
     cache = EmbeddingCache.of_user(complain) if wanted else None
     try:
@@ -143,14 +146,14 @@ def _embedding_cache(wanted: bool) -> Iterator[EmbeddingCache | None]:
 
 def _shared(files: Sequence[Path | None], reference: set[str]) -> list[str]:
     """A note where clips are themselves part of the reference: then they are close to it by no merit."""
-    from plaudit.evaluate.listening import content_of
+    from plaudit.evaluate.embeddings import content_digest
 
-    same = sum(content_of(file) in reference for file in files if file is not None) if reference else 0
+    same = sum(content_digest(file) in reference for file in files if file is not None) if reference else 0
     return [f"{same} of the clips are files of the reference too, which brings them close to it"] if same else []
 
 
 def _settings(
-    judges: Judges, named: dict[str, str], references: Sequence[Reference], rates: ErrorRates | None
+    judges: Evaluators, named: dict[str, str], references: Sequence[Reference], rates: ErrorRates | None
 ) -> dict[str, Any]:
     from plaudit import __version__
 

@@ -9,26 +9,26 @@ from plaudit.cli.console import complain, progress_console, result_console, show
 from plaudit.recipe import Recipe
 
 
-def show_forecast(recipe: Recipe, folder: Path, last: str, json: bool, source: Path | None = None) -> None:
+def show_estimate(recipe: Recipe, folder: Path, last: str, json: bool, source: Path | None = None) -> None:
     """Print what is missing, and the work, hours and memory of every step up to `last` that `folder` lacks.
 
     source: another run, whose finished steps count as done where they are made from the same.
     """
-    from plaudit import hub
-    from plaudit.bench.calibrate import calibrate
-    from plaudit.chain.needs import needs_of
-    from plaudit.chain.plan import Plan, checked
-    from plaudit.chain.settings import located
-    from plaudit.chain.steps import kind_of_run
-    from plaudit.runs import check_folder
+    from plaudit import loading
+    from plaudit.pipeline.estimate import CostEstimate, calibrate, checked_estimate, requirements_of
+    from plaudit.pipeline.run_folder import check_folder
+    from plaudit.pipeline.settings import located
+    from plaudit.pipeline.steps import kind_of_run
 
     check_folder(folder, kind_of_run(recipe))
     recipe = located(recipe)
-    plan = checked(Plan(recipe))
+    plan = checked_estimate(CostEstimate(recipe))
     progress_console.print("measuring this machine", highlight=False)
-    prices = calibrate(plan, hub.resolve_device("auto"))
-    rows = _rows(plan, prices, folder, last, source)
-    needs = [{"what": n.what, "name": n.name, "here": n.here, "otherwise": n.otherwise} for n in needs_of(recipe)]
+    unit_costs = calibrate(plan, loading.resolve_device("auto"))
+    rows = _rows(plan, unit_costs, folder, last, source)
+    needs = [
+        {"what": n.what, "name": n.name, "here": n.here, "otherwise": n.otherwise} for n in requirements_of(recipe)
+    ]
     found = {
         "recipe": recipe.name,
         "needs": needs,
@@ -39,37 +39,37 @@ def show_forecast(recipe: Recipe, folder: Path, last: str, json: bool, source: P
         "forward_gflop": plan.forward / 1e9,
         "parameters": sum(p.numel() for p in plan.network.parameters()),
         "measured": {
-            **prices.facts,
-            "training_flops": prices.training,
-            "sampling_flops": prices.sampling,
-            "encode_seconds": prices.encode,
-            "decode_seconds": prices.decode,
-            "hear_seconds": prices.hear,
-            "activation_gib": prices.activations / 2**30,
+            **unit_costs.facts,
+            "training_flops": unit_costs.training,
+            "sampling_flops": unit_costs.sampling,
+            "encode_seconds": unit_costs.encode,
+            "decode_seconds": unit_costs.decode,
+            "hear_seconds": unit_costs.hear,
+            "activation_gib": unit_costs.activations / 2**30,
         },
     }
     show_json(found) if json else _show(found)
 
 
-def _rows(plan: Any, prices: Any, folder: Path, last: str, source: Path | None) -> list[dict[str, Any]]:
-    from plaudit.chain.outlook import outlook
-    from plaudit.chain.steps import needed_for, steps
-    from plaudit.runs import Run
+def _rows(plan: Any, unit_costs: Any, folder: Path, last: str, source: Path | None) -> list[dict[str, Any]]:
+    from plaudit.pipeline.outlook import outlook
+    from plaudit.pipeline.run_folder import Run
+    from plaudit.pipeline.steps import required_steps, steps
 
-    works, rows, chain = plan.works(), [], needed_for(last, steps(plan.recipe, folder))
+    works, rows, chain = plan.works(), [], required_steps(last, steps(plan.recipe, folder))
     expected = outlook(chain, Run(folder), None if source is None else Run(source))
     for one in expected:
         work, done = works.get(one.step), one.state in ("done", "shared")
         priced = work is not None and not done
-        missing = prices.unpriced(work) if priced else []
+        missing = unit_costs.without_cost(work) if priced else []
         rows.append(
             {
                 "step": one.step,
                 "done": done,
                 "replaced": list(one.reasons),
                 "work": work.what if work else "",
-                "hours": prices.seconds(work) / 3600 if priced else 0.0,
-                "memory_gib": prices.memory(work) / 2**30 if priced else 0.0,
+                "hours": unit_costs.seconds(work) / 3600 if priced else 0.0,
+                "memory_gib": unit_costs.memory(work) / 2**30 if priced else 0.0,
                 "not_counted": [*missing, *([work.unknown] if priced and work.unknown else [])],
             }
         )

@@ -52,12 +52,14 @@ def generate(
             rich_help_panel=CHOICE,
         ),
     ] = 1,
-    reward: Annotated[str, typer.Option(help="The reward of --best-of.", rich_help_panel=CHOICE)] = "embedded",
+    reward: Annotated[str, typer.Option(help="The reward of --best-of.", rich_help_panel=CHOICE)] = "synthetic",
     seed: Annotated[
         int,
         typer.Option(min=0, help="Seed of the first clip; clip i of all prompts has seed + i.", rich_help_panel=CHOICE),
     ] = 0,
-    model: Annotated[str, typer.Option(help="A known model or a model folder.", rich_help_panel=SAMPLING)] = "embedded",
+    model: Annotated[
+        str, typer.Option(help="A known model or a model folder.", rich_help_panel=SAMPLING)
+    ] = "synthetic",
     score: Annotated[
         float | None, typer.Option(help="Reward to ask for. Default: the model's own.", rich_help_panel=SAMPLING)
     ] = None,
@@ -74,9 +76,7 @@ def generate(
     negative: Annotated[
         str | None, typer.Option(help="What the music should not be like.", rich_help_panel=SAMPLING)
     ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="bf16, or no for float32.", rich_help_panel=SAMPLING)
-    ] = None,
+    precision: Annotated[str | None, typer.Option(help="bf16, or no for float32.", rich_help_panel=SAMPLING)] = None,
     seconds: Annotated[
         float | None,
         typer.Option(
@@ -92,11 +92,9 @@ def generate(
     ] = False,
     second_model: Annotated[
         str | None,
-        typer.Option(
-            help="A checkpoint of the same latents that shares every trajectory.", rich_help_panel=SAMPLING
-        ),
+        typer.Option(help="A checkpoint of the same latents that shares every trajectory.", rich_help_panel=SAMPLING),
     ] = None,
-    hand_over: Annotated[
+    switch: Annotated[
         float | None,
         typer.Option(
             min=0,
@@ -107,9 +105,7 @@ def generate(
     ] = None,
     average: Annotated[
         bool,
-        typer.Option(
-            "--average", help="Average the velocities of both models instead.", rich_help_panel=SAMPLING
-        ),
+        typer.Option("--average", help="Average the velocities of both models instead.", rich_help_panel=SAMPLING),
     ] = False,
     batch: Annotated[
         int | None,
@@ -138,9 +134,9 @@ def generate(
         str | None, typer.Option(help="LUFS, or null to leave it alone. Default: -16.5.", rich_help_panel=POST)
     ] = None,
     ceiling: Annotated[float | None, typer.Option(help="True peak in dBTP. Default: -1.", rich_help_panel=POST)] = None,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for the clips.", rich_help_panel=FILES)
-    ] = Path("out"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the clips.", rich_help_panel=FILES)] = Path(
+        "out"
+    ),
     container: Annotated[
         str | None, typer.Option("--format", help="wav, flac, mp3 or ogg. Default: wav.", rich_help_panel=FILES)
     ] = None,
@@ -157,9 +153,7 @@ def generate(
         ),
     ] = None,
     iterations: Annotated[int, typer.Option(help="Steps of --optimize.", rich_help_panel=OPTIMIZE)] = 5,
-    learning_rate: Annotated[
-        float, typer.Option(help="Learning rate of --optimize.", rich_help_panel=OPTIMIZE)
-    ] = 0.05,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of --optimize.", rich_help_panel=OPTIMIZE)] = 0.05,
     changes: Annotated[
         list[str] | None,
         typer.Option(
@@ -177,25 +171,24 @@ def generate(
 
     Example: plaudit generate "slow sad piano in a minor key" -n 4 --best-of 8 -o out
     """
-    from plaudit import hub
-    from plaudit.generate.best_of import stream_best
+    from plaudit import loading
+    from plaudit.generate.best_of import stream_best_of
     from plaudit.generate.clips import stream_clips
-    from plaudit.generate.delivery import prepared_delivery
-    from plaudit.generate.execution import Execution
+    from plaudit.generate.postprocess import prepared_delivery
     from plaudit.generate.requests import clip_requests
+    from plaudit.generate.sampling import Execution
     from plaudit.generate.settings import GenerationSettings
-    from plaudit.scale.cluster import Cluster
-    from plaudit.scale.generate import stream_clips_on_ray
+    from plaudit.ray_engine import Cluster, stream_clips_on_ray
     from plaudit.sidecars import CANDIDATES, mark_candidates
 
     spread = is_ray(engine)
     if spread and optimize is not None:
         raise typer.BadParameter("--optimize works with --engine local alone")
     groups = clip_requests(_prompts(prompt, prompts), count, seed, best_of)
-    trajectory = _trajectory(second_model, hand_over, average)
-    music = hub.load(model, device)
+    trajectory = _trajectory(second_model, switch, average)
+    music = loading.load(model, device)
     if second_model is not None:
-        music = replace(music, second=hub.load(second_model, device))
+        music = replace(music, second=loading.load(second_model, device))
     flags = {
         "sampling.piece.seconds": seconds,
         "sampling.piece.loop": loop or None,
@@ -216,10 +209,10 @@ def generate(
     told = ([] if loudness is None else [f"post.loudness={loudness}"]) + (changes or [])
     settings = GenerationSettings(sampling=music.config.sampling).changed(flags, told).fitted(music.config.seconds)
     execution = Execution(batch=batch, memory=memory, compile=compile)
-    delivery = prepared_delivery(settings.post, settings.file, hub.resolve_device(device))
+    delivery = prepared_delivery(settings.post, settings.file, loading.resolve_device(device))
     optimizer = _optimizer(optimize, iterations, learning_rate)
     requests = [request for group in groups for request in group]
-    jury = None if best_of == 1 else hub.load_reward_model(reward)
+    jury = None if best_of == 1 else loading.load_reward(reward)
     _warn_of_unread(music.text_encoder, settings.sampling, requests)
     folder = output if jury is None else output / CANDIDATES
     if jury is not None:
@@ -234,7 +227,7 @@ def generate(
                 music, requests, settings.sampling, folder, execution, delivery, optimizer, keep_others=True
             )
         made = _counted(made, len(requests), advance)
-        _tell(made if jury is None else stream_best(groups, made, jury, reward, output), json)
+        _tell(made if jury is None else stream_best_of(groups, made, jury, reward, output), json)
 
 
 def _warn_of_unread(encoder: TextEncoder, settings: SamplingSettings, requests: Sequence[ClipRequest]) -> None:
@@ -255,14 +248,14 @@ def _warn_of_unread(encoder: TextEncoder, settings: SamplingSettings, requests: 
 
 
 def _optimizer(reward: str | None, iterations: int, learning_rate: float) -> Optimizer | None:
-    from plaudit import hub
+    from plaudit import loading
     from plaudit.generate.optimize import NoiseOptimization, Optimizer
     from plaudit.settings import validated
 
     if reward is None:
         return None
     values = {"iterations": iterations, "learning_rate": learning_rate}
-    return Optimizer(reward, hub.load_tunejury(reward), validated(NoiseOptimization, values, "noise optimization"))
+    return Optimizer(reward, loading.load_tunejury(reward), validated(NoiseOptimization, values, "noise optimization"))
 
 
 def _counted(files: Iterator[Path], total: int, advance: Callable[[int, int], None]) -> Iterator[Path]:
@@ -273,8 +266,8 @@ def _counted(files: Iterator[Path], total: int, advance: Callable[[int, int], No
 
 def _tell(files: Iterator[Path], json: bool) -> None:
     """Each file as it comes, or all of them as JSON; notices on standard error, each that is new."""
-    from plaudit.assets import read_json
     from plaudit.cli.console import progress_console
+    from plaudit.storage import read_json
 
     rows: list[dict[str, Any]] = []
     known: set[str] = set()
@@ -304,12 +297,12 @@ def _prompts(prompt: str | None, file: Path | None) -> list[str]:
     return [checked_prompt(prompt, "PROMPT")]
 
 
-def _trajectory(second_model: str | None, hand_over: float | None, average: bool) -> dict[str, Any] | None:
+def _trajectory(second_model: str | None, switch: float | None, average: bool) -> dict[str, Any] | None:
     """How a second model takes part; half-way where it is not said."""
     if second_model is None:
-        if hand_over is not None or average:
-            raise typer.BadParameter("--hand-over and --average need --second-model")
+        if switch is not None or average:
+            raise typer.BadParameter("--switch-at and --average need --second-model")
         return None
-    if hand_over is not None and average:
-        raise typer.BadParameter("give one of --hand-over and --average")
-    return {"mode": "average"} if average else {"at": 0.5 if hand_over is None else hand_over}
+    if switch is not None and average:
+        raise typer.BadParameter("give one of --switch-at and --average")
+    return {"mode": "average"} if average else {"at": 0.5 if switch is None else switch}

@@ -9,22 +9,7 @@ from typing import Annotated
 import typer
 
 from plaudit import __version__
-from plaudit.cli import (
-    bench,
-    compare,
-    concepts,
-    embedded,
-    evaluate,
-    generate,
-    models,
-    prepare,
-    reward,
-    run,
-    score,
-    submission,
-    sweep,
-    votes,
-)
+from plaudit.cli import compare, concepts, evaluate, generate, models, prepare, reward, run, score, sweep, votes
 from plaudit.cli.console import lossless_streams
 from plaudit.cli.help import App
 from plaudit.errors import PlauditError, Preempted, is_no_memory, is_no_room
@@ -53,7 +38,6 @@ def options(
 
 run.add_to(app)
 generate.add_to(app)
-submission.add_to(app)
 score.add_to(app)
 app.add_typer(prepare.app, name="prepare")
 evaluate.add_to(app)
@@ -62,8 +46,6 @@ compare.add_to(app)
 app.add_typer(models.app, name="models")
 app.add_typer(reward.app, name="reward")
 app.add_typer(votes.app, name="votes")
-app.add_typer(embedded.app, name="embedded")
-app.add_typer(bench.app, name="bench")
 app.add_typer(sweep.app, name="sweep")
 
 

@@ -13,7 +13,7 @@ from plaudit.cli.console import ConsoleReporter, progress_console, result_consol
 from plaudit.cli.help import App
 
 if TYPE_CHECKING:
-    from plaudit.models.registry import Release
+    from plaudit.models.releases import Release
 
 app = App(help="Published models: what there is, and turning it into model folders.", no_args_is_help=True)
 
@@ -36,9 +36,9 @@ def list_models(json: Json = False) -> None:
 
     Example: plaudit models list
     """
-    from plaudit.assets import models_home
     from plaudit.errors import ModelError
-    from plaudit.models.registry import RELEASES
+    from plaudit.models.releases import RELEASES
+    from plaudit.storage import models_dir
 
     here = {name: _is_here(name) for name in RELEASES}
     if json:
@@ -57,7 +57,7 @@ def list_models(json: Json = False) -> None:
         for line in (release.purpose, f"licence {licence}", f"from {release.source}"):
             say(textwrap.fill(line, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False))
     try:
-        place = f"yours are in {models_home()}"
+        place = f"yours are in {models_dir()}"
     except ModelError as error:
         place = str(error)
     say(f"plaudit models fetch NAME brings one; {place}")
@@ -79,7 +79,7 @@ def fetch(
     """
     from plaudit.models.fetch import fetch as fetch_files
     from plaudit.models.fetch import missing_releases
-    from plaudit.models.registry import FETCHED_ONLY, find
+    from plaudit.models.releases import FETCHED_ONLY, find
 
     made, wanted = _fetch_shared(model) if "/" in model else ([], [find(model)])
     for release in missing_releases(wanted, _is_here):
@@ -113,7 +113,7 @@ def import_model(
     Example: plaudit models import codec-44k --from downloads/
     """
     from plaudit.models.importing import files_in
-    from plaudit.models.registry import find
+    from plaudit.models.releases import find
 
     release = find(model)
     files = files_in(source, release)
@@ -134,14 +134,14 @@ def inspect(
 
     Example: plaudit models inspect codec-44k
     """
-    from plaudit import hub
-    from plaudit.models.inspecting import flattened, inspect_folder
+    from plaudit import loading
+    from plaudit.models.inspecting import flatten_values, inspect_folder
 
-    found = inspect_folder(hub.model_folder(model, hub.MODELS))
+    found = inspect_folder(loading.model_folder(model, loading.MODELS))
     if json:
         show_json(found)
     else:
-        show_table(model, ("what", "value"), list(flattened(found)))
+        show_table(model, ("what", "value"), list(flatten_values(found)))
 
 
 @app.command()
@@ -153,12 +153,12 @@ def verify(
 
     Exits 1 where they do not.
 
-    Example: plaudit models verify embedded
+    Example: plaudit models verify synthetic
     """
-    from plaudit import hub
-    from plaudit.models.verifying import verify as checks_of
+    from plaudit import loading
+    from plaudit.models.inspecting import verify as checks_of
 
-    checks = checks_of(hub.load(model, "cpu"))
+    checks = checks_of(loading.load(model, "cpu"))
     if json:
         show_json([asdict(check) | {"passed": check.passed} for check in checks])
     else:
@@ -180,7 +180,7 @@ def ema(
 
     Example: plaudit models ema runs/demo/sft --sigma-rel 0.08 -o sft-0.08
     """
-    from plaudit.models.averaging import average_folder
+    from plaudit.models.inspecting import average_folder
 
     facts = average_folder(folder, sigma_rel, output, step)
     if json:
@@ -204,10 +204,10 @@ def export(
 
     Example: plaudit models export runs/demo/expert_iteration -o for-the-hub
     """
-    from plaudit import hub
+    from plaudit import loading
     from plaudit.models.exporting import export_folder, export_released
 
-    folder = hub.model_folder(model, hub.MODELS | hub.REWARDS)
+    folder = loading.model_folder(model, loading.MODELS | loading.REWARDS)
     if released:
         export_released(folder, output)
     else:
@@ -231,22 +231,22 @@ def push(
 
 
 def _is_here(name: str) -> bool:
-    from plaudit.assets import user_model
+    from plaudit.storage import user_model
 
     return user_model(name) is not None
 
 
 def _fetch_shared(repo: str) -> tuple[list[dict[str, Any]], list[Release]]:
     """Fetch a model folder from the Hub: what was made, and the releases it is used with that are not here."""
-    from plaudit.assets import models_home
     from plaudit.models.fetch import fetch_folder
     from plaudit.models.inspecting import inspect_folder, parts_of
-    from plaudit.models.registry import RELEASES
+    from plaudit.models.releases import RELEASES
+    from plaudit.storage import models_dir
 
-    fetch_folder(repo, models_home() / repo)
-    found = inspect_folder(models_home() / repo)
+    fetch_folder(repo, models_dir() / repo)
+    found = inspect_folder(models_dir() / repo)
     progress_console.print(f"{repo}: licence {found['licence']}", highlight=False, soft_wrap=True)
-    made = {"model": repo, "folder": found["folder"], "licence": found["licence"], "made": found["made"]}
+    made = {"model": repo, "folder": found["folder"], "licence": found["licence"], "provenance": found["provenance"]}
     parts = parts_of(found["config"]).values()
     return [made], [RELEASES[name] for name in parts if name in RELEASES and not _is_here(name)]
 
@@ -259,10 +259,10 @@ def _import(
     names: Path | None,
     verified: bool,
 ) -> dict[str, Any]:
-    from plaudit.assets import models_home, read_json
     from plaudit.models.importing import Choices, import_release, injection_called
+    from plaudit.storage import models_dir, read_json
 
-    folder = output or models_home() / release.id
+    folder = output or models_dir() / release.id
     chosen = None if injection is None else injection_called(injection)
     facts = import_release(release, files, folder, Choices(chosen, read_json(names) if names else {}, verified))
     return {"model": release.id, "folder": str(folder.resolve()), **facts}

@@ -27,12 +27,11 @@ from plaudit.cli.console import (
 from plaudit.cli.help import App
 
 if TYPE_CHECKING:
-    from plaudit.corpus.encoding import ShardMaker
-    from plaudit.corpus.forecast import Forecast
-    from plaudit.corpus.ledger import Provenance
-    from plaudit.corpus.listing import Listing
+    from plaudit.corpus.estimate_preparation import PreparationEstimate
+    from plaudit.corpus.layouts import Listing, ScoreTable
     from plaudit.corpus.manifest import ListedCorpus
-    from plaudit.corpus.score_table import ScoreTable
+    from plaudit.corpus.shard_set import Provenance
+    from plaudit.corpus.shards import ShardEncoder
 
 app = App(help="Audio with captions to a shard set: latents, caption features, rewards.", no_args_is_help=True)
 
@@ -51,8 +50,8 @@ class Options:
         int | None, typer.Option(min=0, help="At most; 0: as many as fit. Default: 10, and 1 of song-describer.")
     ] = None
     place: Annotated[str, typer.Option(help="Where in a track clips are: spread, start or random.")] = "spread"
-    codec: Annotated[str, typer.Option(help="A known or imported codec.")] = "embedded"
-    text_encoder: Annotated[str, typer.Option(help="A known or imported text encoder.")] = "embedded"
+    codec: Annotated[str, typer.Option(help="A known or imported codec.")] = "synthetic"
+    text_encoder: Annotated[str, typer.Option(help="A known or imported text encoder.")] = "synthetic"
     shard_size: Annotated[int, typer.Option(min=1, help="Clips of a shard.")] = 512
     batch: Annotated[int, typer.Option(min=1, help="Clips encoded at once.")] = 16
     separate: Annotated[
@@ -108,7 +107,7 @@ def jamendo(
 
     Example: plaudit prepare jamendo mtg-jamendo/ --captions captions.json --rewards scores.csv -o shards
     """
-    from plaudit.corpus.jamendo import list_jamendo
+    from plaudit.corpus.layouts import list_jamendo
 
     listing = list_jamendo(audio.absolute(), captions, _scores(rewards), validation, test)
     _prepare(listing, options, _source("jamendo", audio, captions))
@@ -126,7 +125,7 @@ def song_describer(
 
     Example: plaudit prepare song-describer song-describer/ -o shards
     """
-    from plaudit.corpus.song_describer import list_song_describer
+    from plaudit.corpus.layouts import list_song_describer
 
     listing = list_song_describer(audio.absolute(), captions, _scores(rewards))
     _prepare(listing, options, _source("song-describer", audio, captions), clips_per_track=1)
@@ -149,8 +148,7 @@ def folder(
 
     Example: plaudit prepare folder music/ --captions music/captions.csv -o shards
     """
-    from plaudit.corpus.folder import FolderCorpus
-    from plaudit.corpus.listing import list_folder
+    from plaudit.corpus.layouts import FolderCorpus, list_folder
 
     columns = (file_column, caption_column, reward_column)
     table = captions.absolute() if captions.is_file() else captions  # else a name inside the folder
@@ -167,21 +165,20 @@ def _source(data_set: str, audio: Path, captions: Path | None) -> dict[str, str]
 
 
 def _scores(file: Path | None) -> ScoreTable | None:
-    from plaudit.corpus.score_table import ScoreTable
+    from plaudit.corpus.layouts import ScoreTable
 
     return None if file is None else ScoreTable(file)
 
 
 def _prepare(listing: Listing, options: Options, source: dict[str, str], clips_per_track: int = 10) -> None:
     """Survey the files, cut them to clips, and encode these, or only say what that would be."""
-    from plaudit.corpus.clips import Cutting, about_cutting, cut_clips, survey
-    from plaudit.corpus.forecast import forecast
-    from plaudit.corpus.ledger import Provenance, check_claim
+    from plaudit.corpus.clips import ClipSettings, about_cutting, cut_clips, measure_durations
+    from plaudit.corpus.estimate_preparation import estimate_preparation
     from plaudit.corpus.manifest import ListedCorpus
+    from plaudit.corpus.shard_set import Provenance, check_claim
     from plaudit.encoders.unread import unread_note
     from plaudit.generate.settings import SeparationSettings
-    from plaudit.scale.cluster import findable
-    from plaudit.scale.prepare import build_maker
+    from plaudit.ray_engine import build_shard_encoder, findable
     from plaudit.settings import validated
 
     if options.place not in ("spread", "start", "random"):
@@ -189,24 +186,24 @@ def _prepare(listing: Listing, options: Options, source: dict[str, str], clips_p
     is_ray(options.engine)
     count = clips_per_track if options.clips_per_track is None else options.clips_per_track
     values = {"seconds": options.seconds, "per_track": count, "place": options.place}
-    cutting = validated(Cutting, values, "clips")
+    cutting = validated(ClipSettings, values, "clips")
     made_from = Provenance(source, _settings(options, count))
     approve = partial(agreed, options.yes)
     if not options.dry_run:
         check_claim(options.output, made_from, approve)  # before the files are surveyed
     with ConsoleReporter().progress("surveying") as advance:
-        surveyed = survey(listing.entries, advance)
-    corpus = ListedCorpus(listing.name, cut_clips(listing.entries, surveyed, cutting))
-    for note in [*listing.notes, *about_cutting(corpus.listed, surveyed, cutting, "--clips-per-track")]:
+        durations = measure_durations(listing.entries, advance)
+    corpus = ListedCorpus(listing.name, cut_clips(listing.entries, durations, cutting))
+    for note in [*listing.notes, *about_cutting(corpus.listed, durations, cutting, "--clips-per-track")]:
         complain(note)
     names = (findable(options.codec), findable(options.text_encoder))
     separation = SeparationSettings(passes=options.separate, model=findable(options.separator))
-    build = partial(build_maker, *names, options.seconds, options.batch, options.device, separation)
+    build = partial(build_shard_encoder, *names, options.seconds, options.batch, options.device, separation)
     maker = build()
     if unread := unread_note(maker.text_encoder, (clip.caption for clip in corpus.listed), "captions"):
         complain(unread)
     if options.dry_run:
-        _show_forecast(forecast(corpus.listed, maker, options.output), options.json)
+        _show_forecast(estimate_preparation(corpus.listed, maker, options.output), options.json)
     else:
         _encode(corpus, maker, build, options, made_from)
 
@@ -222,16 +219,15 @@ def _settings(options: Options, clips_per_track: int) -> dict[str, Any]:
 
 def _encode(
     corpus: ListedCorpus,
-    maker: ShardMaker,
-    build: Callable[[], ShardMaker],
+    maker: ShardEncoder,
+    build: Callable[[], ShardEncoder],
     options: Options,
     made_from: Provenance,
 ) -> None:
     from collections import Counter
 
     from plaudit.corpus.shards import encode_corpus
-    from plaudit.scale.cluster import Cluster, connected
-    from plaudit.scale.prepare import ray_engine
+    from plaudit.ray_engine import Cluster, connected, ray_engine
 
     spread = is_ray(options.engine)
     cluster = Cluster(options.ray_address, options.workers, device=options.device)
@@ -247,7 +243,7 @@ def _encode(
             options.batch,
             maker.device,
             advance,
-            treatment=maker.treatment,
+            preprocessing=maker.preprocessing,
             engine=ray_engine(build, cluster) if spread else None,
             provenance=made_from,
             approve=lambda differences: True,  # asked before
@@ -260,7 +256,7 @@ def _encode(
         show_table(str(options.output), list(facts), [list(facts.values())])
 
 
-def _show_forecast(expected: Forecast, json: bool) -> None:
+def _show_forecast(expected: PreparationEstimate, json: bool) -> None:
     if json:
         show_json(asdict(expected))
         return

@@ -40,11 +40,10 @@ def calibrate(
 ) -> None:
     """Fit one bias per system to votes, for rewards of systems that the reward's training has not seen.
 
-    Example: plaudit reward calibrate votes.csv --pin sonauto-v2-2 -o calibration.json
+    Example: plaudit reward calibrate votes.csv --anchor-system sonauto-v2-2 -o calibration.json
     """
     from plaudit.reward.calibration import fit_calibration, save_calibration
-    from plaudit.reward.checks import doubts
-    from plaudit.reward.scored_votes import read_scored_votes
+    from plaudit.reward.scored_votes import read_scored_votes, vote_warnings
 
     found = read_scored_votes(votes, ids)
     if study is not None:
@@ -54,7 +53,7 @@ def calibrate(
     systems = [system for vote in used for system in (vote.system_a, vote.system_b)]
     if pin is not None and pin not in systems:
         progress_console.print(f"no vote is of {pin}, so nothing is pinned", highlight=False)
-    for doubt in doubts(used):
+    for doubt in vote_warnings(used):
         progress_console.print(doubt, highlight=False, soft_wrap=True)
     if output is not None:
         save_calibration(output, calibration)
@@ -68,9 +67,9 @@ def calibrate(
 def _study(
     found: list[ScoredVote], order_file: Path, pin: str | None, sizes: str, seeds: int, test: int, json: bool
 ) -> None:
-    from plaudit.assets import read_json
     from plaudit.errors import VoteError
-    from plaudit.evaluate.calibration_study import calibration_study
+    from plaudit.evaluate.rewards import calibration_study
+    from plaudit.storage import read_json
 
     order = read_json(order_file)
     names = order.get("new_uuids") if isinstance(order, dict) else order

@@ -46,7 +46,7 @@ def evaluate(
     Example: plaudit reward evaluate reward --votes held-out.jsonl --audio music/ -o evaluation
     """
     from plaudit.errors import VoteError
-    from plaudit.evaluate.reward_votes import evaluate_votes, save_evaluation
+    from plaudit.evaluate.rewards import evaluate_votes, save_evaluation
     from plaudit.reward.scored_votes import read_scored_votes, write_scored_votes
 
     if scores is not None and (reward, votes, audio) == (None, None, None):
@@ -91,13 +91,13 @@ def probe(
 ) -> None:
     """See what moves a reward: changes that should not (loudness, resampling), and damage that should.
 
-    Example: plaudit reward probe embedded music/
+    Example: plaudit reward probe synthetic music/
     """
-    from plaudit import hub
-    from plaudit.audio import audio_files
-    from plaudit.evaluate.reward_probes import probe_files
+    from plaudit import loading
+    from plaudit.audio import list_audio_files
+    from plaudit.evaluate.rewards import probe_files
 
-    files, jury = audio_files(paths), hub.load_reward_model(reward)
+    files, jury = list_audio_files(paths), loading.load_reward(reward)
     with ConsoleReporter().progress("probing") as advance:
         found = probe_files(files, prompt, jury, advance)
     if json:
@@ -117,16 +117,16 @@ def probe(
 
 def _scored(reward: str, votes: Path, audio: Path, folder: Path) -> list[ScoredVote]:
     """The votes with the reward's scores: of a TuneJury from stored features, of any other reward from the audio."""
-    from plaudit import hub
-    from plaudit.reward.inputs import hear_votes
+    from plaudit import loading
     from plaudit.reward.scored_votes import score_audio_of_votes, score_votes
-    from plaudit.reward.scorer import TuneJury
+    from plaudit.reward.training import extract_vote_features
+    from plaudit.reward.tunejury import TuneJury
     from plaudit.reward.votes import read_votes
 
-    loaded, read = hub.load_reward_model(reward), read_votes(votes)
+    loaded, read = loading.load_reward(reward), read_votes(votes)
     if isinstance(loaded, TuneJury):
         with ConsoleReporter().progress("encoding clips") as advance:
-            heard = hear_votes([read], audio, loaded.features, folder, advance)
+            heard = extract_vote_features([read], audio, loaded.features, folder, advance)
         scored, notes = score_votes(heard.votes[0], loaded, heard.store), heard.told
     else:
         with ConsoleReporter().progress("scoring clips") as advance:

@@ -13,17 +13,15 @@ from plaudit.cli.console import ConsoleReporter, complain, say, show_json, show_
 
 if TYPE_CHECKING:
     from plaudit.reward.features import RewardFeatures
-    from plaudit.reward.inputs import HeardVotes
-    from plaudit.reward.seeds import SeededRewards
-    from plaudit.reward.training import RewardSettings
+    from plaudit.reward.training import ExtractedVotes, RewardSettings, SeededRewards
     from plaudit.types import Vote
 
 
 class Preset(StrEnum):
-    """Settings of a training: TuneJury's, or the embedded world's."""
+    """Settings of a training: TuneJury's, or the synthetic world's."""
 
     published = "published"
-    embedded = "embedded"
+    synthetic = "synthetic"
 
 
 Votes = Annotated[
@@ -42,7 +40,7 @@ Blocks = Annotated[
 Seeds = Annotated[str, typer.Option(help="Seeds, e.g. 0,1,2; a single one varies by about a point.")]
 PresetOption = Annotated[
     Preset | None,
-    typer.Option(help="TuneJury's published settings, or the embedded world's. Default: what fits the encoders."),
+    typer.Option(help="TuneJury's published settings, or the synthetic world's. Default: what fits the encoders."),
 ]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Most epochs of a training. Default: the preset's.")]
 Features = Annotated[
@@ -61,7 +59,7 @@ def train(
     votes: Votes,
     audio: Audio,
     output: Output = Path("reward"),
-    clap: Clap = "embedded",
+    clap: Clap = "synthetic",
     audio_embedder: Listener = "statistics",
     blocks: Blocks = None,
     seeds: Seeds = "0",
@@ -80,10 +78,10 @@ def train(
 
     Example: plaudit reward train --votes votes.csv --audio music/ -o reward --seeds 0,1,2
     """
-    from plaudit.assets import write_json
     from plaudit.errors import VoteError
-    from plaudit.reward.scorer import save_reward
-    from plaudit.reward.seeds import fit_seeds
+    from plaudit.reward.training import fit_seeds
+    from plaudit.reward.tunejury import save_reward
+    from plaudit.storage import write_json
 
     settings, numbers = _settings(preset, clap, audio_embedder, blocks, max_epochs), _numbers(seeds)
     encoders = _encoders(clap, audio_embedder, settings.blocks)
@@ -149,7 +147,7 @@ def ablate(
     votes: Votes,
     audio: Audio,
     output: Output = Path("reward-ablation"),
-    clap: Clap = "embedded",
+    clap: Clap = "synthetic",
     audio_embedder: Listener = "statistics",
     seeds: Seeds = "0,1,2",
     preset: PresetOption = None,
@@ -161,8 +159,8 @@ def ablate(
 
     Example: plaudit reward ablate --votes votes.jsonl --audio music/ -o ablation --seeds 0,1,2
     """
-    from plaudit.assets import write_json
-    from plaudit.reward.ablation import ablate as train_all
+    from plaudit.reward.training import ablate as train_all
+    from plaudit.storage import write_json
 
     settings, numbers = _settings(preset, clap, audio_embedder, None, max_epochs), _numbers(seeds)
     encoders = _encoders(clap, audio_embedder, settings.blocks)
@@ -187,7 +185,7 @@ def _settings(
     preset: Preset | None, clap: str, audio_embedder: str, blocks: str | None, max_epochs: int | None
 ) -> RewardSettings:
     """The settings of the preset, by default of the one that fits the encoders; a warning for another."""
-    from plaudit.reward.training import PRESETS
+    from plaudit.reward.training import REWARD_PRESETS
 
     names = None if blocks is None else tuple(block.strip() for block in blocks.split(","))
     fitting = _fitting_preset(clap, audio_embedder, names)
@@ -196,22 +194,22 @@ def _settings(
             f"warning: --preset {preset} does not fit the encoders {clap} and {audio_embedder}; "
             f"--preset {fitting}, the default, does"
         )
-    settings = PRESETS[(preset or fitting).value]
+    settings = REWARD_PRESETS[(preset or fitting).value]
     if names is not None:
         settings = replace(settings, blocks=names)
     return settings if max_epochs is None else replace(settings, max_epochs=max_epochs)
 
 
 def _fitting_preset(clap: str, audio_embedder: str, blocks: tuple[str, ...] | None) -> Preset:
-    """The published preset for published encoders; the embedded one, which standardizes its inputs, for all others."""
-    from plaudit import hub
+    """The published preset for published encoders; the synthetic one, which standardizes its inputs, for all others."""
+    from plaudit import loading
 
     used = []
     if blocks is None or any(block != "audio" for block in blocks):
-        used.append(hub.is_published(hub.CLAPS, clap))
+        used.append(loading.is_published(loading.CLAPS, clap))
     if blocks is None or "audio" in blocks:
-        used.append(hub.is_published(hub.AUDIO_EMBEDDERS, audio_embedder))
-    return Preset.published if all(used) else Preset.embedded
+        used.append(loading.is_published(loading.AUDIO_EMBEDDERS, audio_embedder))
+    return Preset.published if all(used) else Preset.synthetic
 
 
 def _numbers(seeds: str) -> list[int]:
@@ -228,14 +226,16 @@ def _numbers(seeds: str) -> list[int]:
 
 
 def _encoders(clap: str, audio_embedder: str, blocks: tuple[str, ...]) -> RewardFeatures:
-    from plaudit import hub
+    from plaudit import loading
     from plaudit.reward.features import RewardFeatures
 
-    return RewardFeatures(hub.build(hub.CLAPS, clap), hub.build(hub.AUDIO_EMBEDDERS, audio_embedder), blocks)
+    return RewardFeatures(
+        loading.build(loading.CLAPS, clap), loading.build(loading.AUDIO_EMBEDDERS, audio_embedder), blocks
+    )
 
 
-def _hear_training(files: list[Path], audio: Path, encoders: RewardFeatures, folder: Path) -> HeardVotes:
-    from plaudit.reward.inputs import hear_training_votes
+def _hear_training(files: list[Path], audio: Path, encoders: RewardFeatures, folder: Path) -> ExtractedVotes:
+    from plaudit.reward.training import hear_training_votes
 
     with ConsoleReporter().progress("encoding clips") as advance:
         heard = hear_training_votes(files, audio, encoders, folder, advance)
@@ -244,6 +244,6 @@ def _hear_training(files: list[Path], audio: Path, encoders: RewardFeatures, fol
     return heard
 
 
-def _three(heard: HeardVotes) -> tuple[list[Vote], list[Vote], list[Vote]]:
+def _three(heard: ExtractedVotes) -> tuple[list[Vote], list[Vote], list[Vote]]:
     training, validation, test = heard.votes
     return training, validation, test

@@ -32,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def demo(output: Output = None, changes: Changes = None, yes: Yes = False, json: Json = False) -> None:
-    """Run the whole chain in the embedded world, from nothing to a report, in under 20 minutes.
+    """Run the whole chain in the synthetic world, from nothing to a report, in under 20 minutes.
 
     Example: plaudit demo
     """
@@ -59,7 +59,7 @@ def run_recipe(
     What was made with other settings, code or data is only replaced after a question, or with --yes. To keep it, start
     a new run from the old one, which shares all that is the same:
 
-    plaudit run --from runs/embedded -o runs/beta-500 --set stages.crpo.beta=500
+    plaudit run --from runs/synthetic -o runs/beta-500 --set stages.crpo.beta=500
 
     Example: plaudit run recipes/smoke.yaml -o runs/smoke
 
@@ -79,11 +79,11 @@ def run_recipe(
     settings = load_recipe(recipe or str(source / "recipe.yaml"), changes)  # type: ignore[operator]
     folder, last = output or Path("runs") / settings.name, only or "report"
     if dry_run:
-        from plaudit.cli.forecast import show_forecast
+        from plaudit.cli.estimate_preparation import show_estimate
 
-        show_forecast(settings, folder, last, json, source)
+        show_estimate(settings, folder, last, json, source)
         return
-    from plaudit.chain.steps import run_recipe as run  # heavy imports only once the recipe is known to be sound
+    from plaudit.pipeline.steps import run_recipe as run
 
     made = run(settings, folder, ConsoleReporter(), last, approval(yes), source)
     if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
@@ -97,14 +97,14 @@ def report(
 
     Example: plaudit report runs/demo
     """
-    from plaudit.chain.report import rewrite_report
+    from plaudit.pipeline.report import rewrite_report
 
     _say(rewrite_report(folder), json)
 
 
 def _say(made: Path, json: bool) -> None:
     """Where the step is that was asked for; of the report, its page, its watch over the reward, and how to go on."""
-    from plaudit.assets import read_json
+    from plaudit.storage import read_json
 
     if made.name != "report":
         show_json({made.name: str(made.resolve())}) if json else say(f"{made.name.capitalize()}: {made.resolve()}")

@@ -10,22 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plaudit.cli.console import (
-    Address,
-    ConsoleReporter,
-    EngineName,
-    complain,
-    is_ray,
-    show_csv,
-    show_json,
-    show_table,
-)
+from plaudit.cli.console import Address, ConsoleReporter, EngineName, complain, is_ray, show_csv, show_json, show_table
 
 if TYPE_CHECKING:
-    from plaudit.reward.cache import ScoreCache
     from plaudit.reward.calibration import Calibration
-    from plaudit.reward.reference import Reference
-    from plaudit.reward.scoring import Clip, ScoredClip
+    from plaudit.reward.scoring import Clip, ScoreCache, ScoredClip, ScoreReference
     from plaudit.types import Reward
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -59,7 +48,7 @@ def score(
     paths: Paths = None,
     prompt: Prompt = None,
     table: Table = None,
-    reward: RewardName = "embedded",
+    reward: RewardName = "synthetic",
     reference: Annotated[
         Path | None, typer.Option(help="Folder or saved reference: each score's percentile among its scores.")
     ] = None,
@@ -81,13 +70,13 @@ def score(
 
     Example: plaudit score out
     """
-    from plaudit import hub
+    from plaudit import loading
     from plaudit.reward.calibration import load_calibration
-    from plaudit.reward.reference import reference_of
-    from plaudit.reward.reference import save_reference as save
+    from plaudit.reward.scoring import save_reference as save
+    from plaudit.reward.scoring import score_reference
 
     biases = None if calibration is None else load_calibration(calibration)
-    clips, jury = _clips(paths, table, prompt), hub.load_reward_model(reward)
+    clips, jury = _clips(paths, table, prompt), loading.load_reward(reward)
     with score_cache(not no_cache) as cache:
         compared = None if reference is None else _reference(reference, prompt, jury, cache)
         if is_ray(engine):
@@ -95,7 +84,7 @@ def score(
         else:
             rows = _scored("scoring", clips, jury, cache)
     if save_reference is not None:
-        save(save_reference, reference_of(str(save_reference), getattr(jury, "identity", None), rows))
+        save(save_reference, score_reference(str(save_reference), getattr(jury, "identity", None), rows))
     if biases is not None and (unknown := biases.unknown([row.clip.system or "(none)" for row in rows])):
         complain(f"{calibration} knows nothing of {', '.join(unknown)}: their scores are as they were")
     _show("Reward", [_score_row(row, compared, biases) for row in rows], csv, json)
@@ -108,7 +97,7 @@ def rank(
     prompt: Prompt = None,
     table: Table = None,
     keep: Annotated[int, typer.Option("-n", "--keep", min=1, help="How many to keep of each prompt.")] = 1,
-    reward: RewardName = "embedded",
+    reward: RewardName = "synthetic",
     copy: Annotated[Path | None, typer.Option(help="Copy what is kept into this folder, the rank in the name.")] = None,
     csv: Csv = None,
     json: Json = False,
@@ -121,13 +110,13 @@ def rank(
 
     Example: plaudit rank out -n 3 --copy best
     """
-    from plaudit import hub
-    from plaudit.reward.ranking import copy_ranked, rank_clips
+    from plaudit import loading
+    from plaudit.reward.scoring import copy_ranked, rank_clips
 
     clips = _clips(paths, table, prompt)
     if copy is not None:
         clips = _outside(clips, copy)
-    jury = hub.load_reward_model(reward)
+    jury = loading.load_reward(reward)
     with score_cache(not no_cache) as cache:
         rows = _scored("ranking", clips, jury, cache)
     best = rank_clips(rows, keep)
@@ -155,7 +144,7 @@ def _outside(clips: list[Clip], folder: Path) -> list[Clip]:
 
 def _clips(paths: list[Path] | None, table: Path | None, prompt: str | None) -> list[Clip]:
     from plaudit.generate.requests import check_text
-    from plaudit.reward.listing import clips_at, clips_in_table
+    from plaudit.reward.scoring import clips_at, clips_in_table
     from plaudit.sidecars import candidates_note
 
     if not paths and table is None:
@@ -171,7 +160,7 @@ def _clips(paths: list[Path] | None, table: Path | None, prompt: str | None) -> 
 @contextmanager
 def score_cache(wanted: bool) -> Iterator[ScoreCache | None]:
     """The user's cache of scores, closed in the end; None where it is not wanted."""
-    from plaudit.reward.cache import ScoreCache
+    from plaudit.reward.scoring import ScoreCache
 
     cache = ScoreCache.of_user(complain) if wanted else None
     try:
@@ -189,25 +178,23 @@ def _scored(label: str, clips: list[Clip], jury: Reward, cache: ScoreCache | Non
 
 
 def _scored_on_ray(clips: list[Clip], reward: str, address: str | None, cached: bool) -> list[ScoredClip]:
-    from plaudit.scale.cluster import Cluster
-    from plaudit.scale.score import score_clips_on_ray
+    from plaudit.ray_engine import Cluster, score_clips_on_ray
 
     with ConsoleReporter().progress("scoring") as advance:
         return score_clips_on_ray(clips, reward, Cluster(address), cached, advance)
 
 
-def _reference(path: Path, prompt: str | None, jury: Reward, cache: ScoreCache | None) -> Reference:
+def _reference(path: Path, prompt: str | None, jury: Reward, cache: ScoreCache | None) -> ScoreReference:
     """A folder's clips are asked for the same prompt as those compared with it."""
-    from plaudit.reward.listing import clips_at
-    from plaudit.reward.reference import load_reference, reference_of
+    from plaudit.reward.scoring import clips_at, load_reference, score_reference
 
     identity = getattr(jury, "identity", None)
     if not path.is_dir():
         return load_reference(path, identity)
-    return reference_of(str(path), identity, _scored("reference", clips_at([path], prompt, []), jury, cache))
+    return score_reference(str(path), identity, _scored("reference", clips_at([path], prompt, []), jury, cache))
 
 
-def _score_row(row: ScoredClip, compared: Reference | None, biases: Calibration | None) -> dict[str, Any]:
+def _score_row(row: ScoredClip, compared: ScoreReference | None, biases: Calibration | None) -> dict[str, Any]:
     system = {} if row.clip.system is None else {"system": row.clip.system}
     shown = {"file": str(row.clip.file), "prompt": row.clip.prompt, **system, "reward": row.score, "error": row.error}
     if biases is not None:

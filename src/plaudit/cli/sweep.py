@@ -11,29 +11,22 @@ from plaudit.cli.concepts import ClapName, DetectorKind, DetectorName, Vocabular
 from plaudit.cli.console import ConsoleReporter, Yes, approval, result_console, show_json, show_table
 from plaudit.cli.help import App
 from plaudit.cli.score import RewardName
-from plaudit.cli.sweep_panel import (
-    check_sets,
-    held_out_prompts,
-    panel_of_options,
-    sets_of,
-    settings_of,
-    trial_of,
-)
+from plaudit.cli.sweep_panel import check_sets, held_out_prompts, panel_of_options, sets_of, settings_of, trial_of
 
 if TYPE_CHECKING:
-    from plaudit.evaluate.sweeps.injections import CrossTable
+    from plaudit.evaluate.sweeps.results import CrossTable
 
 app = App(help="Vary one decision and keep everything else: scores asked for, or score injections.")
 
 Prompts = Annotated[
-    Path | None, typer.Option(help="Prompts, one a line or a CSV. Default: held-out ones of the embedded world.")
+    Path | None, typer.Option(help="Prompts, one a line or a CSV. Default: held-out ones of the synthetic world.")
 ]
 PromptCount = Annotated[int, typer.Option("-n", "--count", min=1, help="How many prompts.")]
 ReferenceAt = Annotated[
     Path | None,
-    typer.Option(help="Folder of audio as it should sound, or an exported reference. Default: clean embedded clips."),
+    typer.Option(help="Folder of audio as it should sound, or an exported reference. Default: clean synthetic clips."),
 ]
-ReferenceClips = Annotated[int, typer.Option("--reference-clips", min=2, help="How many clean embedded clips.")]
+ReferenceClips = Annotated[int, typer.Option("--reference-clips", min=2, help="How many clean synthetic clips.")]
 Metrics = Annotated[
     list[str] | None,
     typer.Option("--metric", help="A metric besides reward, CLAP score and Frechet distance, as of plaudit evaluate."),
@@ -69,8 +62,8 @@ def score(
     count: PromptCount = 64,
     reference: ReferenceAt = None,
     reference_clips: ReferenceClips = 512,
-    reward: RewardName = "embedded",
-    clap: ClapName = "embedded",
+    reward: RewardName = "synthetic",
+    clap: ClapName = "synthetic",
     detector: DetectorName = DetectorKind.probes,
     vocabulary: VocabularyFile = None,
     metric: Metrics = None,
@@ -88,12 +81,11 @@ def score(
 
     Example: plaudit sweep score runs/demo/sft runs/demo/crpo --score 0 --score 1 --score 2 -o sweep
     """
-    from plaudit.chain.sweeps.models import swept_models
-    from plaudit.chain.sweeps.score import DEVIATIONS, SCORES, check_scores, sweep_scores, swept, takes_score
-    from plaudit.evaluate.sweeps.files import write_scores
-    from plaudit.evaluate.sweeps.score import sweep_row
+    from plaudit.evaluate.sweeps.page import write_scores
+    from plaudit.evaluate.sweeps.results import sweep_row
     from plaudit.generate.model import read_model_config
-    from plaudit.runs import opened
+    from plaudit.pipeline.run_folder import open_run
+    from plaudit.pipeline.sweeps import DEVIATIONS, SCORES, check_scores, sweep_scores, swept, swept_models, takes_score
 
     asked = scores or list(DEVIATIONS if standardized else SCORES)
     check_scores(asked)
@@ -103,7 +95,7 @@ def score(
     own = {
         label: read_model_config(f).sampling.changed(steps=steps, weight=guidance) for label, f in folders.items()
     }
-    with opened(output, "a sweep over scores"):
+    with open_run(output, "a sweep over scores"):
         held_out = held_out_prompts(prompts, count, next(iter(folders.values())))
         panel = panel_of_options(
             held_out, output, reference, reference_clips, reward, clap, detector, vocabulary, metric or []
@@ -145,8 +137,8 @@ def injections(
     count: PromptCount = 64,
     reference: ReferenceAt = None,
     reference_clips: ReferenceClips = 512,
-    reward: RewardName = "embedded",
-    clap: ClapName = "embedded",
+    reward: RewardName = "synthetic",
+    clap: ClapName = "synthetic",
     detector: DetectorName = DetectorKind.probes,
     vocabulary: VocabularyFile = None,
     metric: Metrics = None,
@@ -166,12 +158,12 @@ def injections(
 
     Example: plaudit sweep injections --recipe smoke -o sweep
     """
-    from plaudit.chain.sweeps.injections import KIND, SCORED, check_injections, cross_load_models, sweep_recipe
-    from plaudit.chain.sweeps.models import swept_models
-    from plaudit.evaluate.sweeps.files import write_injections
+    from plaudit.evaluate.sweeps.page import write_injections
     from plaudit.generate.model import read_model_config
+    from plaudit.pipeline.injection_sweep import KIND, SCORED, check_injections, cross_load_models, sweep_recipe
+    from plaudit.pipeline.run_folder import open_run
+    from plaudit.pipeline.sweeps import swept_models
     from plaudit.recipe import load_recipe
-    from plaudit.runs import opened
 
     if (recipe is None) == (not models):
         raise typer.BadParameter("give one of: models, or --recipe")
@@ -187,7 +179,7 @@ def injections(
         page = write_injections(table, settings, output)
     else:
         folders = swept_models(models or [])
-        with opened(output, KIND):
+        with open_run(output, KIND):
             held_out = held_out_prompts(prompts, count, next(iter(folders.values())))
             panel = panel_of_options(
                 held_out, output, reference, reference_clips, reward, clap, detector, vocabulary, metric or []
@@ -204,13 +196,13 @@ def injections(
             settings = settings_of(trial, folders, own)
             page = write_injections(table, settings, output)
     _say_injections(table, page, json)
-    if any(cell.unjudged for cell in table.cells):
+    if any(cell.failed for cell in table.cells):
         raise typer.Exit(1)
 
 
 def _say_scores(rows: list[Any], page: Path, json: bool) -> None:
-    from plaudit.assets import read_json
-    from plaudit.evaluate.report.wording import number, span, sweep_finding
+    from plaudit.evaluate.report.text import number, span, sweep_finding
+    from plaudit.storage import read_json
 
     if json:
         show_json(read_json(page.with_name("sweep.json")))
@@ -230,9 +222,9 @@ def _say_scores(rows: list[Any], page: Path, json: bool) -> None:
 
 
 def _say_injections(table: CrossTable, page: Path, json: bool) -> None:
-    from plaudit.assets import read_json
-    from plaudit.evaluate.report.wording import number, span
-    from plaudit.evaluate.sweeps.files import injection_findings
+    from plaudit.evaluate.report.text import number, span
+    from plaudit.evaluate.sweeps.page import injection_findings
+    from plaudit.storage import read_json
 
     if json:
         show_json(read_json(page.with_name("sweep.json")))

@@ -11,14 +11,13 @@ from plaudit.cli.console import ConsoleReporter
 from plaudit.cli.evaluate import references_at
 
 if TYPE_CHECKING:
-    from plaudit.chain.panel import HeldOut, Panel
-    from plaudit.chain.sweeps.cells import Trial
-    from plaudit.evaluate.listening import Listener
-    from plaudit.evaluate.reference import Reference
+    from plaudit.evaluate.embeddings import AudioEncoder, Reference
     from plaudit.generate.settings import SamplingSettings
+    from plaudit.pipeline.evaluators import EvaluatorPanel, HeldOut
+    from plaudit.pipeline.sweeps import SweepSetup
 
 REFERENCE_SECONDS = 10.0
-"""Length of the clean embedded clips that models are compared with."""
+"""Length of the clean synthetic clips that models are compared with."""
 
 
 def check_sets(metrics: list[str]) -> None:
@@ -39,22 +38,22 @@ def sets_of(metrics: list[str]) -> tuple[str, ...]:
     return tuple(name for name in SET_METRICS if name in metrics and name != "frechet")
 
 
-def trial_of(panel: Panel, seed: int, batch: int | None, metrics: list[str]) -> Trial:
+def trial_of(panel: EvaluatorPanel, seed: int, batch: int | None, metrics: list[str]) -> SweepSetup:
     """What all cells have in common."""
-    from plaudit.chain.sweeps.cells import Trial
-    from plaudit.generate.execution import Execution
+    from plaudit.generate.sampling import Execution
+    from plaudit.pipeline.sweeps import SweepSetup
 
-    return Trial(panel, seed, Execution(batch=batch), sets_of(metrics))
+    return SweepSetup(panel, seed, Execution(batch=batch), sets_of(metrics))
 
 
 def held_out_prompts(prompts: Path | None, count: int, model: Path) -> HeldOut:
-    """The prompts of a file, or held-out ones of the embedded world as long as the model's clips; at least two."""
-    from plaudit.chain.panel import HeldOut, embedded_prompts
+    """The prompts of a file, or held-out ones of the synthetic world as long as the model's clips; at least two."""
     from plaudit.errors import PromptError
     from plaudit.generate.model import read_model_config
     from plaudit.generate.requests import prompts_in
+    from plaudit.pipeline.evaluators import HeldOut, synthetic_prompts
 
-    found = embedded_prompts(count, read_model_config(model).seconds) if prompts is None else prompts_in(prompts)
+    found = synthetic_prompts(count, read_model_config(model).seconds) if prompts is None else prompts_in(prompts)
     held = found if isinstance(found, HeldOut) else HeldOut(found[:count])
     if len(held.prompts) < 2:
         raise PromptError("a sweep over one prompt has no intervals; give at least two prompts")
@@ -64,63 +63,62 @@ def held_out_prompts(prompts: Path | None, count: int, model: Path) -> HeldOut:
 def panel_of_options(
     held_out: HeldOut, output: Path, reference: Path | None, clips: int, reward: str, clap: str,
     detector: DetectorKind, vocabulary: Path | None, metrics: list[str],
-) -> Panel:  # fmt: skip
-    """Who judges: the truth is known of the embedded world's prompts alone."""
-    from plaudit import hub
-    from plaudit.chain.panel import Panel, embedded_listeners
-    from plaudit.corpus.embedded.probes import load_probes
-    from plaudit.evaluate.concepts.coverage import coverage_by
-    from plaudit.evaluate.listening import Listener
+) -> EvaluatorPanel:  # fmt: skip
+    """Who judges: the truth is known of the synthetic world's prompts alone."""
+    from plaudit import loading
+    from plaudit.evaluate.concepts.detectors import coverage_by
+    from plaudit.evaluate.embeddings import AudioEncoder
+    from plaudit.pipeline.evaluators import EvaluatorPanel, synthetic_listeners
+    from plaudit.synthetic.probes import load_probes
 
     check_sets(metrics)
     known = held_out.truths is not None
-    listener = Listener(clap, hub.digest(hub.CLAPS, clap), hub.build(hub.CLAPS, clap))
+    listener = AudioEncoder(clap, loading.encoder_digest(loading.CLAPS, clap), loading.build(loading.CLAPS, clap))
     compared, source = _reference(output, reference, clips, listener)
     words = vocabulary_of(vocabulary)
     judge = detector_of(detector, clap, words) if known or "concepts" in metrics else None
-    jury = hub.load_reward_model(reward)
+    jury = loading.load_reward(reward)
     identity = {
         "reward": getattr(jury, "identity", reward),
         "clap": listener.digest,
         "reference": source,
         "detector": None if judge is None else f"{judge.identity} {words.digest}",
     }
-    return Panel(
+    return EvaluatorPanel(
         held_out,
         jury,
         listener.embedder,  # type: ignore[arg-type]  # built as a CLAP, which reads too
         compared,
-        embedded_listeners(load_probes()) if known else None,
+        synthetic_listeners(load_probes()) if known else None,
         None if judge is None else coverage_by(judge, words),
         identity,
     )
 
 
-def _reference(output: Path, place: Path | None, clips: int, listener: Listener) -> tuple[Reference, str]:
+def _reference(output: Path, place: Path | None, clips: int, listener: AudioEncoder) -> tuple[Reference, str]:
     """The reference, and what it is by content."""
     import numpy as np
 
-    from plaudit.assets import write_atomically
-    from plaudit.chain.panel import REFERENCE_SEED, embedded_reference
-    from plaudit.evaluate.listening import content_of
-    from plaudit.evaluate.reference import reference_of
-    from plaudit.runs import fingerprint
+    from plaudit.evaluate.embeddings import content_digest, reference_of
+    from plaudit.pipeline.evaluators import REFERENCE_SEED, synthetic_reference
+    from plaudit.pipeline.run_folder import fingerprint
+    from plaudit.storage import write_atomically
 
     if place is not None:
         heard_there, _, contents = references_at(place, [listener], None)
-        return heard_there[0], fingerprint(contents=sorted(contents)) if contents else content_of(place)
+        return heard_there[0], fingerprint(contents=sorted(contents)) if contents else content_digest(place)
     kept = output / f"reference-{clips}-{listener.digest}.npy"
     if not kept.exists():
         with ConsoleReporter().progress("reference") as advance:
-            heard = embedded_reference(listener.embedder, clips, REFERENCE_SECONDS, advance)  # type: ignore[arg-type]
+            heard = synthetic_reference(listener.embedder, clips, REFERENCE_SECONDS, advance)  # type: ignore[arg-type]
         packed = io.BytesIO()
         np.save(packed, heard)
         write_atomically(kept, packed.getvalue())
     found = reference_of(listener, np.load(kept), str(kept))
-    return found, f"{clips} clean embedded clips, seed {REFERENCE_SEED}"
+    return found, f"{clips} clean synthetic clips, seed {REFERENCE_SEED}"
 
 
-def settings_of(trial: Trial, models: dict[str, Path], sampling: dict[str, SamplingSettings]) -> dict[str, Any]:
+def settings_of(trial: SweepSetup, models: dict[str, Path], sampling: dict[str, SamplingSettings]) -> dict[str, Any]:
     """What a sweep was made with, for its files."""
     panel = trial.panel
     return {

@@ -39,7 +39,7 @@ def import_votes(
     Example: plaudit votes import music-arena music-arena-dataset -o votes --hub
     """
     from plaudit.models.fetch import dataset_from_hub
-    from plaudit.reward.checks import summary
+    from plaudit.reward.scored_votes import summarize_votes
     from plaudit.reward.sources import find_source, read_source
     from plaudit.reward.sources.importing import split_by_ids, write_clips
     from plaudit.reward.votes import write_votes
@@ -58,7 +58,7 @@ def import_votes(
         written, wrong = write_clips(read.clips, output, audio, advance)
     for part, votes in parts.items():
         write_votes(output / f"{part}.jsonl", votes)
-    rows = {part: asdict(summary(votes)) for part, votes in parts.items()}
+    rows = {part: asdict(summarize_votes(votes)) for part, votes in parts.items()}
     remarks = [f"{count} records left out: {reason}" for reason, count in read.skipped.items()]
     if absent:
         remarks.append(f"{absent} ids of {splits} are not among the votes")
@@ -88,20 +88,19 @@ def check(
     Example: plaudit votes check votes/votes.jsonl --audio votes/clips.csv
     """
     from plaudit.errors import listed
-    from plaudit.reward.checks import doubts, missing_clips, summary
-    from plaudit.reward.clips import named_files
-    from plaudit.reward.votes import read_votes
+    from plaudit.reward.scored_votes import missing_clips, summarize_votes, vote_warnings
+    from plaudit.reward.votes import named_files, read_votes
 
     votes = read_votes(file)
-    found = doubts(votes)
+    found = vote_warnings(votes)
     if audio is not None:
         named = [clip for vote in votes for clip in (vote.a, vote.b)]
         if missing := missing_clips(votes, named_files(audio, named)):
             found.append(f"{len(missing)} clips are not in {audio}: {listed(missing)}")
     if json:
-        show_json(asdict(summary(votes)) | {"doubts": found})
+        show_json(asdict(summarize_votes(votes)) | {"doubts": found})
     else:
-        show_table(str(file), COLUMNS, [tuple(asdict(summary(votes)).values())])
+        show_table(str(file), COLUMNS, [tuple(asdict(summarize_votes(votes)).values())])
         for doubt in found:
             progress_console.print(doubt, highlight=False, soft_wrap=True)
     if found:

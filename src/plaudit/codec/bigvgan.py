@@ -75,7 +75,7 @@ class BigVGAN(nn.Module):
         self.conv_in = nn.Conv1d(config.bands, config.channels, 7, padding=3)
         widths = [config.channels >> stage for stage in range(len(config.upsample_rates) + 1)]
         self.stages = nn.ModuleList(
-            Stage(wide, narrow, rate, kernel, config)
+            UpsamplingStage(wide, narrow, rate, kernel, config)
             for wide, narrow, rate, kernel in zip(
                 widths[:-1], widths[1:], config.upsample_rates, config.upsample_kernels, strict=True
             )
@@ -94,14 +94,14 @@ class BigVGAN(nn.Module):
         return wave.tanh() if self.config.final_tanh else wave.clamp(-1, 1)
 
 
-class Stage(nn.Module):
+class UpsamplingStage(nn.Module):
     """[B, inputs, N] -> [B, outputs, N * rate]."""
 
     def __init__(self, inputs: int, outputs: int, rate: int, kernel: int, config: BigVGANConfig) -> None:
         super().__init__()
         self.upsample = nn.ConvTranspose1d(inputs, outputs, kernel, rate, padding=(kernel - rate) // 2)
         self.blocks = nn.ModuleList(
-            Block(outputs, size, dilations)
+            ResidualBlock(outputs, size, dilations)
             for size, dilations in zip(config.block_kernels, config.block_dilations, strict=True)
         )
 
@@ -115,7 +115,7 @@ class Stage(nn.Module):
         return total / len(made)
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Residual layers of growing dilation, each followed by a convolution without: [B, C, N] -> the same shape."""
 
     def __init__(self, width: int, kernel: int, dilations: tuple[int, ...]) -> None:

@@ -1,7 +1,7 @@
 """MMAudio's mel VAE: log-mel spectrograms <-> latents at half their frame rate (Cheng et al., arXiv 2412.15322).
 
 A magnitude-preserving convolutional network (EDM2: Karras et al., arXiv 2312.02696) in one dimension. Its weights are
-normalized for use; plaudit.codec.published does that once when they are loaded, so the convolutions here are plain.
+normalized for use; plaudit.codec.mel_codec does that once when they are loaded, so the convolutions here are plain.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LEVELS = (1, 2, 4)
 ENCODER_BLOCKS, DECODER_BLOCKS = 2, 3
 """Residual blocks per level."""
 
-STRIDE = 2
+MEL_STRIDE = 2
 """Mel frames to one latent."""
 
 CONTEXT = 1 + 4 + 4 * DECODER_BLOCKS + DECODER_BLOCKS + 1
@@ -62,7 +62,7 @@ class MelVAE(nn.Module):
 
         AudioError for another shape. The log-variance is kept within -30..20.
         """
-        if mel.ndim != 3 or mel.shape[1] != self.config.bands or mel.shape[2] == 0 or mel.shape[2] % STRIDE:
+        if mel.ndim != 3 or mel.shape[1] != self.config.bands or mel.shape[2] == 0 or mel.shape[2] % MEL_STRIDE:
             raise AudioError(
                 f"the mel VAE takes [batch, {self.config.bands}, frames] with an even number of frames, "
                 f"got {list(mel.shape)}; pad or cut the audio"
@@ -87,11 +87,11 @@ class MelEncoder(nn.Module):
 
     def __init__(self, config: MelVAEConfig) -> None:
         super().__init__()
-        widths = [level * config.hidden for level in LEVELS]
+        widths = [resolution_level * config.hidden for resolution_level in LEVELS]
         self.conv_in = conv(config.bands, widths[0], 3)
         inputs = [widths[0], *widths[:-1]]
         self.levels = nn.ModuleList(
-            level(narrow, wide, ENCODER_BLOCKS) for narrow, wide in zip(inputs, widths, strict=True)
+            resolution_level(narrow, wide, ENCODER_BLOCKS) for narrow, wide in zip(inputs, widths, strict=True)
         )
         self.downsample = Downsample(widths[0])
         self.middle = Middle(widths[-1])
@@ -114,12 +114,12 @@ class MelDecoder(nn.Module):
 
     def __init__(self, config: MelVAEConfig) -> None:
         super().__init__()
-        widths = [level * config.hidden for level in LEVELS]
+        widths = [resolution_level * config.hidden for resolution_level in LEVELS]
         self.conv_in = conv(config.latent_dim, widths[-1], 3)
         self.middle = Middle(widths[-1])
         inputs = [*widths[1:], widths[-1]]
         self.levels = nn.ModuleList(
-            level(wide, narrow, DECODER_BLOCKS) for wide, narrow in zip(inputs, widths, strict=True)
+            resolution_level(wide, narrow, DECODER_BLOCKS) for wide, narrow in zip(inputs, widths, strict=True)
         )
         self.upsample = Upsample(widths[1])
         self.conv_out = conv(widths[0], config.bands, 3)
@@ -138,7 +138,7 @@ class Middle(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.before, self.attention, self.after = Block(width, width), Attention(width), Block(width, width)
+        self.before, self.attention, self.after = MelBlock(width, width), MelAttention(width), MelBlock(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         # Only here are activations between blocks not limited.
@@ -146,7 +146,7 @@ class Middle(nn.Module):
         return limit(self.after.unlimited(self.attention(x)))
 
 
-class Block(nn.Module):
+class MelBlock(nn.Module):
     """A residual block whose skip is its normalized input: [B, inputs, N] -> [B, outputs, N] within +-256."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -162,7 +162,7 @@ class Block(nn.Module):
         return limit(self.unlimited(x))
 
 
-class Attention(nn.Module):
+class MelAttention(nn.Module):
     """Self-attention over frames with one head and normalized queries, keys and values: [B, C, N] -> the same."""
 
     def __init__(self, width: int) -> None:
@@ -183,7 +183,7 @@ class Downsample(nn.Module):
         self.conv1, self.conv2 = conv(width, width, 1), conv(width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(F.avg_pool1d(self.conv1(x), STRIDE))
+        return self.conv2(F.avg_pool1d(self.conv1(x), MEL_STRIDE))
 
 
 class Upsample(nn.Module):
@@ -194,7 +194,7 @@ class Upsample(nn.Module):
         self.conv = conv(width, width, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x.repeat_interleave(STRIDE, dim=2))
+        return self.conv(x.repeat_interleave(MEL_STRIDE, dim=2))
 
 
 def conv(inputs: int, outputs: int, size: int) -> nn.Conv1d:
@@ -202,9 +202,9 @@ def conv(inputs: int, outputs: int, size: int) -> nn.Conv1d:
     return nn.Conv1d(inputs, outputs, size, padding=size // 2, bias=False)
 
 
-def level(inputs: int, outputs: int, count: int) -> nn.Sequential:
+def resolution_level(inputs: int, outputs: int, count: int) -> nn.Sequential:
     """`count` residual blocks, the first of which changes the width."""
-    return nn.Sequential(*(Block(inputs if index == 0 else outputs, outputs) for index in range(count)))
+    return nn.Sequential(*(MelBlock(inputs if index == 0 else outputs, outputs) for index in range(count)))
 
 
 def unit_rms(x: Tensor) -> Tensor:

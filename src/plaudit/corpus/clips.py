@@ -12,23 +12,23 @@ from typing import Literal
 
 import numpy as np
 
-from plaudit.ahead import ahead
 from plaudit.audio import audio_seconds
 from plaudit.corpus.manifest import Corpus, Entry, recordings
 from plaudit.errors import AudioError, CorpusError
+from plaudit.prefetch import prefetch
 from plaudit.settings import CountOrZero, Seconds, Settings
 
-SHORTEST = 0.5
+SHORTEST_CLIP_SECONDS = 0.5
 """A recording shorter than this share of a clip is no clip (ours)."""
 
 LONGER = 0.1
 """Seconds by which a file must exceed a clip to be called longer (ours): encoders pad."""
 
-SURVEYORS = 16
+PROBE_THREADS = 16
 """Threads that look at files; over a network file system they mostly wait (ours)."""
 
 
-class Cutting(Settings):
+class ClipSettings(Settings):
     """Clips of `seconds`, at most `per_track` of each recording (0: as many as fit), which never overlap.
 
     place: `spread` takes the middle of as many equal parts, `start` the beginning, `random` parts chosen by the hash of
@@ -41,7 +41,7 @@ class Cutting(Settings):
     place: Literal["spread", "start", "random"] = "spread"
 
 
-def clip_starts(duration: float, cutting: Cutting, key: str = "") -> list[float]:
+def clip_starts(duration: float, cutting: ClipSettings, key: str = "") -> list[float]:
     """Where the clips of a recording of `duration` seconds begin, ascending, in whole hundredths of a second.
 
     One that is shorter than two clips gives its beginning, whatever the place.
@@ -62,14 +62,14 @@ def clip_starts(duration: float, cutting: Cutting, key: str = "") -> list[float]
     return [math.floor(start * 100 + 1e-6) / 100 for start in starts]
 
 
-def survey(
+def measure_durations(
     entries: Sequence[Entry], progress: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[Path, float | str]:
     """How many seconds each recording has, or what is wrong with it (plaudit.audio.audio_seconds)."""
     paths = list(dict.fromkeys(entry.path for entry in entries if entry.path is not None))
     found: dict[Path, float | str] = {}
-    with ThreadPoolExecutor(SURVEYORS, "survey") as pool:
-        for path, told in zip(paths, ahead(pool, _seconds, paths, 4 * SURVEYORS), strict=True):
+    with ThreadPoolExecutor(PROBE_THREADS, "survey") as pool:
+        for path, told in zip(paths, prefetch(pool, _seconds, paths, 4 * PROBE_THREADS), strict=True):
             found[path] = told
             progress(len(found), len(paths))
     return found
@@ -84,7 +84,7 @@ def _seconds(path: Path) -> float | str:
         return f"{path} cannot be read ({error.strerror}); check the file"
 
 
-def cut_clips(entries: Sequence[Entry], surveyed: dict[Path, float | str], cutting: Cutting) -> list[Entry]:
+def cut_clips(entries: Sequence[Entry], durations: dict[Path, float | str], cutting: ClipSettings) -> list[Entry]:
     """The clips of whole recordings, in their order: each is called by its recording's id, and `@` its start.
 
     All clips of a file are in the split of its first entry. A recording that cannot be used stays one entry, with its
@@ -95,9 +95,9 @@ def cut_clips(entries: Sequence[Entry], surveyed: dict[Path, float | str], cutti
     for entry in entries:
         if entry.path is None:
             raise CorpusError(f"entry {entry.id!r} has no file; only files are cut to clips")
-        told = surveyed[entry.path]
+        told = durations[entry.path]
         entry = replace(entry, split=splits.setdefault(entry.path, entry.split))
-        if isinstance(told, float) and told < SHORTEST * cutting.seconds:
+        if isinstance(told, float) and told < SHORTEST_CLIP_SECONDS * cutting.seconds:
             told = f"{entry.path} is too short: {told:.2f} s, and a clip has {cutting.seconds:g} s"
         if isinstance(told, str) or entry.problem:
             clips.append(replace(entry, problem=entry.problem or str(told)))
@@ -118,17 +118,17 @@ def _place(start: float) -> str:
 
 
 def about_cutting(
-    clips: Sequence[Entry], surveyed: dict[Path, float | str], cutting: Cutting, option: str
+    clips: Sequence[Entry], durations: dict[Path, float | str], cutting: ClipSettings, option: str
 ) -> list[str]:
     """A line about the files that are longer than a clip, or none; `option` says how many clips a file gives."""
-    lengths = {path: length for path, length in surveyed.items() if isinstance(length, float)}
+    lengths = {path: length for path, length in durations.items() if isinstance(length, float)}
     longer = {path for path, length in lengths.items() if length >= cutting.seconds + LONGER}
     if not longer:
         return []
     cut = sum(clip.path in longer and not clip.problem for clip in clips)
     minutes = sum(lengths[path] for path in longer) / 60
     return [
-        f"{len(longer)} of {len(surveyed)} files are longer than {cutting.seconds:g} s and are cut to clips: {cut}, "
+        f"{len(longer)} of {len(durations)} files are longer than {cutting.seconds:g} s and are cut to clips: {cut}, "
         f"which is {cut * cutting.seconds / 60:.1f} of {minutes:.1f} min; {option} says how many of a file"
     ]
 

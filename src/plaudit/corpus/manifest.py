@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from plaudit.assets import to_json, write_atomically
 from plaudit.audio import read_stretches
 from plaudit.errors import CorpusError
+from plaudit.storage import to_json, write_atomically
 
 SPLITS = ("train", "validation", "test")
 

@@ -1,4 +1,4 @@
-"""A shard set: posteriors and text features of a corpus on disk, memory-mapped, read in any order.
+"""A shard set on disk: its ledger of finished files, and reading it memory-mapped in any order.
 
 The folder holds `index.parquet` (id, source, caption, caption_row, reward, split, shard, row),
 `latents-00000.safetensors` ... (mean and std, float16 [n, N, C]), `captions-00000.safetensors` ... (tokens and pooled,
@@ -8,19 +8,221 @@ of all of these. `plaudit.corpus.shards` writes it.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from plaudit.corpus.ledger import INDEX, LEDGER, STATS, damage_of, read_ledger
-from plaudit.errors import CorpusError
+from plaudit.errors import CorpusError, is_no_room
+from plaudit.storage import STEP, save_tensors, write_atomically, write_json
 from plaudit.types import Posterior, TextFeatures
+
+LEDGER, INDEX, STATS, QUARANTINE = "shards.json", "index.parquet", "stats.json", "quarantine.jsonl"
+SOURCE, LOCK = "source.json", ".lock"
+WRITTEN_ALONE = (LEDGER, INDEX, STATS, QUARANTINE, SOURCE)
+"""The files that are not shards."""
+SHARD = re.compile(r"(latents|captions)-\d+\.safetensors")
+LEFTOVERS = (".*.partial", ".tmp??????", *(f".{name}.*" for name in WRITTEN_ALONE))
+"""Files of a process that was killed; safetensors begins each under a name of its own, .tmp and six characters."""
+
+Facts = dict[str, Any]
+"""What the ledger knows of one file: bytes, sha256, and for shards the key of what they were made from."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a shard set is made from: a data set, by what tells it from others, and how, as plain data by option."""
+
+    source: dict[str, str]
+    settings: dict[str, Any]
+
+    def differences(self, earlier: Provenance) -> list[str]:
+        """In words, in which settings this differs from an earlier one."""
+        names = dict.fromkeys([*self.settings, *earlier.settings])
+        pairs = [(name, earlier.settings.get(name), self.settings.get(name)) for name in names]
+        return [f"{name} was {old}, is now {new}" for name, old, new in pairs if old != new]
+
+
+Approve = Callable[[Sequence[str]], bool]
+"""Asked before shards are replaced because settings differ; told in which."""
+
+
+def nothing_replaced(differences: Sequence[str]) -> bool:
+    """The answer of those who want to lose nothing."""
+    return False
+
+
+def check_claim(folder: Path, provenance: Provenance | None, approve: Approve = nothing_replaced) -> None:
+    """CorpusError where a folder holds anything but a shard set of the same source, or nobody agrees to replace shards.
+
+    Without a provenance the folder may also be the step of a run, which answers for it.
+    """
+    try:
+        names = [name for name in os.listdir(folder) if not _is_bookkeeping(name)]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CorpusError(f"{folder} cannot be written ({error.strerror}); choose another folder") from None
+    if not names:
+        return
+    known = _read_provenance(folder)
+    if provenance is None and known is None and (LEDGER in names or STEP in names):
+        return
+    if known is None:
+        what = "a shard set that does not say what it was made from" if LEDGER in names else "files, but no shard set"
+        raise CorpusError(f"{folder} holds {what}; choose another folder with -o")
+    if provenance is None or known.source != provenance.source:
+        there = ", ".join(f"{name} {value}" for name, value in known.source.items())
+        raise CorpusError(f"{folder} holds another data set ({there}); give this one a folder of its own with -o")
+    differences = provenance.differences(known)
+    if differences and read_ledger(folder) and not approve(differences):
+        told = "; ".join(differences)
+        raise CorpusError(
+            f"{folder} was made with other settings ({told}); add --yes to make it again, or choose another folder"
+        )
+
+
+def _read_provenance(folder: Path) -> Provenance | None:
+    try:
+        return Provenance(**json.loads((folder / SOURCE).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _is_bookkeeping(name: str) -> bool:
+    """Whether a file of this name may be there before the source is recorded."""
+    return name == LOCK or any(fnmatch(name, pattern) for pattern in LEFTOVERS)
+
+
+def read_ledger(folder: Path) -> dict[str, Facts]:
+    """What is finished in a shard set folder, by file name; empty where nothing is, or where it can't be told."""
+    try:
+        ledger = json.loads((folder / LEDGER).read_bytes())
+        return {name: facts for name, facts in ledger.items() if {"bytes", "sha256"} <= facts.keys()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def damage_of(path: Path, facts: Facts, checksum: bool = True) -> str | None:
+    """What is wrong with a file that the ledger says is finished, or None."""
+    if not path.is_file():
+        return "is missing"
+    size = path.stat().st_size
+    if size != facts["bytes"]:
+        return f"is damaged ({size} bytes instead of {facts['bytes']})"
+    if checksum and _measured(path)["sha256"] != facts["sha256"]:
+        return "is damaged (its checksum differs)"
+    return None
+
+
+class Ledger:
+    """The writing side. Every file appears whole, and only then does the ledger vouch for it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files = read_ledger(folder)
+        self._current: set[str] = set()
+        for leftover in (path for pattern in LEFTOVERS for path in folder.glob(pattern)):
+            leftover.unlink()
+
+    def finished(self, name: str, key: str) -> Facts | None:
+        """The facts on a shard if it was made from the same `key` and is intact."""
+        self._current.add(name)
+        facts = self._files.get(name)
+        if facts is None or facts.get("key") != key or damage_of(self.folder / name, facts):
+            return None
+        return facts
+
+    def save_shard(self, name: str, tensors: dict[str, Tensor], facts: Facts) -> None:
+        """Write a shard. The index goes first, since it would not fit the new shards."""
+        with _one_line_errors(self.folder / name):
+            self._set({k: v for k, v in self._files.items() if k not in (INDEX, STATS, QUARANTINE)})
+            save_tensors(self.folder / name, tensors)
+            self._set(self._files | {name: facts | _measured(self.folder / name)})
+
+    def save_file(self, name: str, data: bytes | str) -> None:
+        """Write one of the small files."""
+        self._current.add(name)
+        with _one_line_errors(self.folder / name):
+            write_atomically(self.folder / name, data)
+            self._set(self._files | {name: _measured(self.folder / name)})
+
+    def forget_others(self) -> None:
+        """Remove the shards that nobody asked about: those of an earlier, larger corpus."""
+        with _one_line_errors(self.folder):
+            kept = self._current | set(WRITTEN_ALONE)
+            self._set({name: facts for name, facts in self._files.items() if name in kept})
+            for path in self.folder.glob("*.safetensors"):
+                if SHARD.fullmatch(path.name) and path.name not in kept:
+                    path.unlink()
+
+    def _set(self, files: dict[str, Facts]) -> None:
+        if files != self._files:
+            files = dict(sorted(files.items(), key=lambda item: _place(item[0])))
+            write_json(self.folder / LEDGER, files)
+            self._files = files
+
+
+@contextmanager
+def locked_ledger(
+    folder: Path, provenance: Provenance | None = None, approve: Approve = nothing_replaced
+) -> Iterator[Ledger]:
+    """The folder's ledger, the folder created if need be.
+
+    CorpusError while another process writes there, and as check_claim says.
+    """
+    check_claim(folder, provenance, approve)
+    with _one_line_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        try:
+            with suppress(NotImplementedError):  # a file system without locks
+                lock.acquire(timeout=0)
+        except Timeout:
+            raise CorpusError(f"{folder} is being written by another process; wait for it to end") from None
+    try:
+        check_claim(folder, provenance, lambda differences: True)  # what another process may have begun meanwhile
+        if provenance is not None:
+            with _one_line_errors(folder):
+                write_json(folder / SOURCE, asdict(provenance))
+        yield Ledger(folder)
+    finally:
+        lock.release()
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Latents, then captions, then the rest as it came: the order in which shards were finished leaves no trace."""
+    kind = name.partition("-")[0]
+    return {"latents": (0, name), "captions": (1, name)}.get(kind, (2, ""))
+
+
+def _measured(path: Path) -> Facts:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+@contextmanager
+def _one_line_errors(path: Path) -> Iterator[None]:
+    """What the system says against writing `path`, as a CorpusError of one line."""
+    try:
+        yield
+    except OSError as error:
+        kept = "free some space and run again, finished shards are kept"
+        advice = kept if is_no_room(error) else "choose another folder"
+        raise CorpusError(f"{path} cannot be written ({error.strerror}); {advice}") from None
 
 
 class ShardSet:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers import ClapModel
 
 from plaudit.codec.mel import slaney_filters
+from plaudit.encoders.pretrained import Tokenizer
 from plaudit.encoders.spectrum import checked
-from plaudit.encoders.tokenizer import Tokenizer
 
 SAMPLE_RATE = 48000
 SAMPLES = 10 * SAMPLE_RATE
@@ -48,7 +48,7 @@ class LaionCLAP(nn.Module):
 
     def embed_quantized(self, wave: Tensor) -> Tensor:
         """wave [B, T] of 16-bit samples divided by 32767 -> [B, dim], unit norm."""
-        features = log_mel(ten_seconds(wave), self.bands)[:, None]  # [B, 1, 1001, bands]
+        features = clap_log_mel(ten_seconds(wave), self.bands)[:, None]  # [B, 1, 1001, bands]
         embedding: Tensor = self.model.get_audio_features(input_features=features).pooler_output
         return embedding
 
@@ -78,7 +78,7 @@ def ten_seconds(wave: Tensor) -> Tensor:
     return F.pad(repeated, (0, SAMPLES - repeated.shape[1]))
 
 
-def log_mel(wave: Tensor, bands: int) -> Tensor:
+def clap_log_mel(wave: Tensor, bands: int) -> Tensor:
     """wave [B, T] -> power in Slaney's mel bands in dB: [B, T // 480 + 1, bands], not below -100."""
     window = torch.hann_window(N_FFT, device=wave.device)
     power = torch.stft(wave, N_FFT, HOP, window=window, return_complex=True).abs().square()  # [B, bins, N]

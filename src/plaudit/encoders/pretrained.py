@@ -1,17 +1,20 @@
-"""Networks of transformers, made around weights that are there already."""
+"""Networks and tokenizers of transformers around weights on disk, and a check that a CLAP tells texts apart."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from plaudit.errors import ModelError
+from plaudit.types import Embedder
 
 Network = TypeVar("Network", bound=PreTrainedModel)
 
@@ -49,3 +52,63 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+TOKENIZER_FOLDER = "tokenizer"
+
+
+class Tokenizer(Protocol):
+    """What is used of a transformers tokenizer."""
+
+    def __call__(
+        self, text: list[str], *, padding: str, truncation: bool, max_length: int, return_tensors: str
+    ) -> Mapping[str, Tensor]:
+        """`input_ids` and `attention_mask`, [B, max_length] each."""
+
+    def save_pretrained(self, save_directory: str) -> Any:
+        """Write the files that it is read from."""
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer whose files are in `folder`; nothing is downloaded. ModelError where they are not sound."""
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json")):
+        raise ModelError(f"{folder} holds no tokenizer; download the tokenizer's files as well")
+    try:
+        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers and tokenizers have no common base for what damaged files raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelError(f"the tokenizer in {folder} cannot be read ({reason}); download it again") from None
+    return tokenizer
+
+
+def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Keep a tokenizer in a model folder."""
+    tokenizer.save_pretrained(str(folder / TOKENIZER_FOLDER))
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer kept in a model folder."""
+    return read_tokenizer(folder / TOKENIZER_FOLDER)
+
+
+UNRELATED = (
+    "a solo piano plays a slow and sad melody",
+    "aggressive death metal with distorted guitars and screaming",
+    "rain falls on a tin roof while a dog barks",
+    "an upbeat salsa band with trumpets and congas",
+)
+COLLAPSED = 0.9
+"""Cosine of unrelated texts from which on a text tower is refused (ours); sound ones stay far below."""
+
+
+def check_texts_differ(clap: Embedder) -> None:
+    """ModelError where unrelated texts lie close together."""
+    with torch.inference_mode():
+        embeddings = clap.text(list(UNRELATED))
+    cosines = (embeddings @ embeddings.T)[~torch.eye(len(UNRELATED), dtype=torch.bool)]
+    closest = cosines.max().item()
+    if not closest < COLLAPSED:  # NaN is refused as well
+        raise ModelError(
+            f"this CLAP hardly tells texts apart: unrelated ones have a cosine of {closest:.2f}; "
+            "its text weights are damaged or badly converted, take the original file"
+        )

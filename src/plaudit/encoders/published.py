@@ -1,24 +1,24 @@
-"""Published CLAP and MERT checkpoints: their names and layouts to those of transformers."""
+"""Published CLAP and MERT checkpoints: their names and layouts to those of transformers, and their folders."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import ClapAudioConfig, ClapConfig, ClapModel, ClapTextConfig, HubertConfig, HubertModel
 
-from plaudit.encoders.collapsed import check_texts_differ
 from plaudit.encoders.laion_clap import LaionCLAP
 from plaudit.encoders.mert import MERT, SAMPLE_RATE
-from plaudit.encoders.pretrained import assembled
-from plaudit.encoders.tokenizer import Tokenizer
+from plaudit.encoders.pretrained import Tokenizer, assembled, check_texts_differ, load_tokenizer, save_tokenizer
 from plaudit.errors import ModelError
-from plaudit.released import renamed, require, require_sizes, unwrap
+from plaudit.published import renamed, require, require_sizes, unwrap
+from plaudit.storage import load_tensors, read_json, save_tensors, write_json
 
-CLAP, MERT_330M = "LAION's CLAP without fusion", "MERT (a HuBERT)"
+CLAP_DESCRIPTION, MERT_DESCRIPTION = "LAION's CLAP without fusion", "MERT (a HuBERT)"
 
 TO_PUBLISHED = (
     (r"^text_model\.", "text_branch."),
@@ -74,9 +74,15 @@ def clap_model_from_published(checkpoint: Mapping[str, Any]) -> ClapModel:
         with torch.device("meta"):
             own = ClapModel(config).state_dict()
     except (ValueError, ZeroDivisionError) as error:
-        raise ModelError(f"the checkpoint does not fit {CLAP}: its sizes contradict each other ({error})") from None
+        raise ModelError(
+            f"the checkpoint does not fit {CLAP_DESCRIPTION}: its sizes contradict each other ({error})"
+        ) from None
     own = {name: value for name, value in own.items() if not UNUSED.match(name)}
-    require(state, CLAP, {renamed(name, TO_PUBLISHED): _published_shape(name, value) for name, value in own.items()})
+    require(
+        state,
+        CLAP_DESCRIPTION,
+        {renamed(name, TO_PUBLISHED): _published_shape(name, value) for name, value in own.items()},
+    )
     converted = {name: _part(name, state[renamed(name, TO_PUBLISHED)]).float() for name in own}
     return assembled(ClapModel, config, converted, built=UNUSED)
 
@@ -105,7 +111,7 @@ def mert_from_published(
         state.setdefault(MASK, torch.zeros(own[MASK].shape))
     else:
         state.pop(MASK, None)
-    require(state, MERT_330M, {n: tuple(value.shape) for n, value in own.items()})
+    require(state, MERT_DESCRIPTION, {n: tuple(value.shape) for n, value in own.items()})
     return MERT(name, assembled(HubertModel, sizes, state), bool(preprocessor.get("do_normalize", True)))
 
 
@@ -119,7 +125,7 @@ def _clap_config(state: Mapping[str, Tensor]) -> ClapConfig:
     bias_table = "audio_branch.layers.{}.blocks.0.attn.relative_position_bias_table"
     stages = max(1, _count(state, r"audio_branch\.layers\.(\d+)\."))
     ranks = {patches: 4, words: 2, positions: 2, widening: 2, bands: 1, projection: 2}
-    require_sizes(state, CLAP, ranks | {bias_table.format(stage): 2 for stage in range(stages)})
+    require_sizes(state, CLAP_DESCRIPTION, ranks | {bias_table.format(stage): 2 for stage in range(stages)})
     width, text_width = state[patches].shape[0], state[words].shape[1]
     audio = ClapAudioConfig(
         patch_embeds_hidden_size=width,
@@ -159,3 +165,53 @@ def _part(name: str, published: Tensor) -> Tensor:
         return published
     query, key, value = published.chunk(3)
     return query if ".query." in name else key if ".key." in name else value
+
+
+CLAP_KIND, MERT_KIND = "laion-clap", "mert"
+
+
+def save_clap(
+    folder: Path, name: str, checkpoint: Mapping[str, Any], tokenizer: Tokenizer, facts: Mapping[str, Any]
+) -> None:
+    """Write the folder of the CLAP in the content of one of LAION's files, once it is seen to be sound.
+
+    `facts` (licence, how it was made) are kept in config.json.
+    """
+    state = unwrap(checkpoint)
+    clap_from_published(name, state, tokenizer)
+    save_tokenizer(folder, tokenizer)
+    save_tensors(folder / "model.safetensors", state)
+    write_json(folder / "config.json", {"kind": CLAP_KIND, "name": name, **facts})
+
+
+def load_clap(folder: Path) -> LaionCLAP:
+    """CLAP from its folder, ready to use; ModelError where a file is damaged or it hardly tells texts apart."""
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict) or not isinstance(config.get("name"), str):
+        raise ModelError(f"{folder / 'config.json'} does not describe a CLAP; check the folder name")
+    return clap_from_published(config["name"], load_tensors(folder / "model.safetensors"), load_tokenizer(folder))
+
+
+def save_mert(
+    folder: Path,
+    name: str,
+    checkpoint: Mapping[str, Any],
+    config: Mapping[str, Any],
+    preprocessor: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write the folder of the MERT in the contents of its three files, once it is seen to be sound."""
+    mert_from_published(name, checkpoint, config, preprocessor)
+    save_tensors(folder / "model.safetensors", unwrap(checkpoint))
+    described = {"mert": dict(config), "preprocessor": dict(preprocessor)}
+    write_json(folder / "config.json", {"kind": MERT_KIND, "name": name, **described, **facts})
+
+
+def load_mert(folder: Path) -> MERT:
+    """MERT from its folder, ready to use; ModelError where its files are damaged or of something else."""
+    config = read_json(folder / "config.json")
+    try:
+        name, described, preprocessor = config["name"], config["mert"], config["preprocessor"]
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{folder / 'config.json'} does not describe a MERT ({error})") from None
+    return mert_from_published(name, load_tensors(folder / "model.safetensors"), described, preprocessor)

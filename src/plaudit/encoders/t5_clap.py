@@ -9,16 +9,15 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 
-from plaudit.assets import is_model_folder, load_tensors, read_json, save_tensors, user_model, write_json
-from plaudit.encoders.folders import load_clap
 from plaudit.encoders.laion_clap import LaionCLAP
-from plaudit.encoders.pretrained import assembled, quiet
-from plaudit.encoders.tokenizer import Tokenizer, load_tokenizer, read_tokenizer, save_tokenizer
+from plaudit.encoders.pretrained import Tokenizer, assembled, load_tokenizer, quiet, read_tokenizer, save_tokenizer
+from plaudit.encoders.published import load_clap
 from plaudit.encoders.unread import cut_end, shown
 from plaudit.errors import ModelError
+from plaudit.storage import is_model_folder, load_tensors, read_json, save_tensors, user_model, write_json
 from plaudit.types import TextFeatures
 
-KIND = "t5-clap"
+T5_CLAP_KIND = "t5-clap"
 TOKENS = 77
 """Tokens of T5 per prompt; longer prompts are cut."""
 
@@ -88,7 +87,7 @@ def save_t5_clap(
     state = {name: value for name, value in t5.state_dict().items() if name != TIED}
     save_tensors(folder / "model.safetensors", state)
     save_tokenizer(folder, tokenizer)
-    config = {"kind": KIND, "name": name, "clap": clap, "t5": t5.config.to_diff_dict()}
+    config = {"kind": T5_CLAP_KIND, "name": name, "clap": clap, "t5": t5.config.to_diff_dict()}
     write_json(folder / "config.json", {**config, **facts})
 
 

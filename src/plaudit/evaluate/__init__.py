@@ -1,5 +1,5 @@
 """Metrics, statistics and the report."""
 
-from plaudit.evaluate.distances.frechet import frechet_distance
+from plaudit.evaluate.distances import frechet_distance
 
 __all__ = ["frechet_distance"]

@@ -20,7 +20,7 @@ from plaudit.evaluate.statistics import (
     without_spread,
 )
 
-SEED = 0
+CHANGE_SEED = 0
 """Of every bootstrap of reports and sweeps: the same scores give the same numbers."""
 
 CLIP_METRICS = ("reward", "clap", "concepts", "utility")
@@ -81,8 +81,8 @@ def _paired(metric: str, now: np.ndarray, before: np.ndarray) -> Change:
     if without_spread(gaps):  # no test says anything about a constant
         constant = abs(gaps[0]) > 1e-12
         p = None if constant else 1.0
-        return Change(metric, bca_mean(gaps, SEED), p, p, clips=len(gaps))
-    paired, effect = paired_difference(now, before, SEED), effect_size(now, before)
+        return Change(metric, bca_mean(gaps, CHANGE_SEED), p, p, clips=len(gaps))
+    paired, effect = paired_difference(now, before, CHANGE_SEED), effect_size(now, before)
     return Change(metric, paired.difference, paired.p_t, paired.p_wilcoxon, effect=effect, clips=len(gaps))
 
 

@@ -12,20 +12,23 @@ import numpy as np
 import torch
 
 from plaudit.errors import AudioError, EvaluationError
-from plaudit.evaluate.asked import AskedClip
-from plaudit.evaluate.concepts.coverage import covered
-from plaudit.evaluate.concepts.detectors import Detector
-from plaudit.evaluate.concepts.prompts import concepts_in
-from plaudit.evaluate.concepts.vocabulary import Vocabulary
-from plaudit.evaluate.distances.embeddings import Array
-from plaudit.evaluate.distances.frechet import frechet_per_clip
-from plaudit.evaluate.listening import EmbeddingCache, Listener, clip_of_file, content_of, heard_by_all, of_file
-from plaudit.evaluate.reference import Reference
+from plaudit.evaluate.concepts.detectors import Detector, covered
+from plaudit.evaluate.concepts.vocabulary import Vocabulary, concepts_in
+from plaudit.evaluate.distances import Array, frechet_per_clip
+from plaudit.evaluate.embeddings import (
+    AudioEncoder,
+    EmbeddingCache,
+    Reference,
+    clip_from_file,
+    content_digest,
+    embed_with_all,
+    with_file_name,
+)
+from plaudit.evaluate.prompt_matching import PromptClip
 from plaudit.evaluate.results_table import Better, ClipRow, Evaluation, MetricResult, column, values_of
-from plaudit.evaluate.set_metrics import SEED, SET_METRICS, measure_set
+from plaudit.evaluate.set_metrics import BOOTSTRAP_SEED, SET_METRICS, measure_set
 from plaudit.evaluate.statistics import bootstrap_mean
-from plaudit.reward.cache import ScoreCache
-from plaudit.reward.scoring import Clip, score_clips
+from plaudit.reward.scoring import Clip, ScoreCache, score_clips
 from plaudit.types import Embedder, Reward
 
 REWARD, CLAP, CONCEPTS, CLIP_FRECHET = "reward", "clap", "concepts", "clip-frechet"
@@ -37,15 +40,15 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Judges:
+class Evaluators:
     """Who judges the clips. clap hears and `reader` reads, the same model; listeners: the encoders of the distances."""
 
     reward: Reward
-    clap: Listener
+    clap: AudioEncoder
     reader: Embedder
     detector: Detector
     vocabulary: Vocabulary
-    listeners: Sequence[Listener]
+    listeners: Sequence[AudioEncoder]
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,9 @@ def check_metrics(wanted: Sequence[str]) -> None:
             raise EvaluationError(f"no metric {name!r}; take of {', '.join(METRICS)}")
 
 
-def evaluate_clip_set(
-    asked: Sequence[AskedClip],
-    judges: Judges,
+def evaluate_clips_and_set(
+    asked: Sequence[PromptClip],
+    judges: Evaluators,
     references: Sequence[Reference],
     settings: dict[str, Any],
     *,
@@ -106,7 +109,7 @@ def _alone(name: str) -> bool:
 
 
 def _rewards(
-    asked: Sequence[AskedClip], reward: Reward, cache: ScoreCache | None, progress: Progress
+    asked: Sequence[PromptClip], reward: Reward, cache: ScoreCache | None, progress: Progress
 ) -> dict[int, float | str]:
     """The reward of each clip that there is, by its place in `asked`, or its error."""
     there = [
@@ -121,15 +124,15 @@ def _rewards(
     }
 
 
-def _told(asked: Sequence[AskedClip], progress: Progress) -> Iterator[AskedClip]:
+def _told(asked: Sequence[PromptClip], progress: Progress) -> Iterator[PromptClip]:
     for number, entry in enumerate(asked, start=1):
         yield entry
         progress(number, len(asked))
 
 
 def _judged(
-    entry: AskedClip,
-    judges: Judges,
+    entry: PromptClip,
+    judges: Evaluators,
     names: Sequence[str],
     reward: float | str | None,
     cache: EmbeddingCache | None,
@@ -143,7 +146,7 @@ def _judged(
     details: dict[str, Any] = {}
     heard: dict[str, Array] = {}
     try:
-        clip = clip_of_file(entry.file, cache)
+        clip = clip_from_file(entry.file, cache)
         if CLAP in names:
             values[CLAP] = float(clip.embedding(judges.clap) @ _read(judges.reader, entry.prompt))
         if CONCEPTS in names:
@@ -153,13 +156,13 @@ def _judged(
             found = covered(clip, concepts_in(entry.prompt, judges.vocabulary), judges.detector)
             values[CONCEPTS], details[CONCEPTS] = found.share, found.told()
         if any(name in SET_METRICS or name == CLIP_FRECHET for name in names):
-            heard = heard_by_all(clip, judges.listeners)
+            heard = embed_with_all(clip, judges.listeners)
     except AudioError as error:
-        return _Judged(_failed(entry, of_file(entry.file, error)), {})
+        return _Judged(_failed(entry, with_file_name(entry.file, error)), {})
     return _Judged(ClipRow(entry.id, entry.prompt, str(entry.file), values, None, details, entry.seed), heard)
 
 
-def _failed(entry: AskedClip, error: str) -> ClipRow:
+def _failed(entry: PromptClip, error: str) -> ClipRow:
     return ClipRow(entry.id, entry.prompt, "" if entry.file is None else str(entry.file), {}, error, seed=entry.seed)
 
 
@@ -168,7 +171,7 @@ def _read(reader: Embedder, prompt: str) -> Array:
         return reader.text([prompt])[0].float().cpu().numpy().astype(np.float64)
 
 
-def _with_clip_frechet(judged: Sequence[_Judged], listener: Listener, reference: Reference) -> list[_Judged]:
+def _with_clip_frechet(judged: Sequence[_Judged], listener: AudioEncoder, reference: Reference) -> list[_Judged]:
     """The clips, each that was heard with its own distance from the reference."""
     heard = [one.embeddings[listener.digest][None] for one in judged if one.row.error is None]
     distances = iter(frechet_per_clip(heard, reference.gaussian))
@@ -182,7 +185,7 @@ def _with_clip_frechet(judged: Sequence[_Judged], listener: Listener, reference:
 
 
 def _results(
-    name: str, judged: Sequence[_Judged], heard_by: Sequence[tuple[Listener, Reference | None]], wanted: bool
+    name: str, judged: Sequence[_Judged], heard_by: Sequence[tuple[AudioEncoder, Reference | None]], wanted: bool
 ) -> list[MetricResult]:
     """A metric of the whole set: one result, or one per listener where it is one of embeddings."""
     rows = [one.row for one in judged if one.row.error is None]
@@ -217,8 +220,8 @@ def _concepts(rows: Sequence[ClipRow]) -> MetricResult:
                 counted.setdefault(concept.split(": ")[0], Counter())[verdict] += 1
     judged = {name: times["found"] + times["missed"] for name, times in counted.items()}
     parts = [f"{name} {counted[name]['found']} of {asked}" for name, asked in judged.items() if asked]
-    if unjudged := sum(times["unjudged"] for times in counted.values()):
-        parts.append(f"{unjudged} that the detector does not know")
+    if failed := sum(times["unjudged"] for times in counted.values()):
+        parts.append(f"{failed} that the detector does not know")
     values = values_of(rows, CONCEPTS)
     if not values:
         told = "; ".join(["no prompt names a concept that the detector knows", *parts])
@@ -231,7 +234,7 @@ def _mean(name: str, listener: str | None, values: Sequence[float]) -> MetricRes
     better = CLIP_METRICS[name]
     if len(values) == 1:
         return MetricResult(name, values[0], None, None, 1, better, listener, "no interval: one clip")
-    mean = bootstrap_mean(values, SEED)
+    mean = bootstrap_mean(values, BOOTSTRAP_SEED)
     note = f"all {len(values)} clips have the same value" if np.ptp(values) == 0 else ""
     return MetricResult(name, mean.mean, mean.low, mean.high, len(values), better, listener, note)
 
@@ -244,7 +247,7 @@ def _notes(rows: Sequence[ClipRow]) -> list[str]:
     by_content: dict[str, list[str]] = {}
     for row in rows:
         if row.error is None:
-            by_content.setdefault(content_of(Path(row.file)), []).append(row.id)
+            by_content.setdefault(content_digest(Path(row.file)), []).append(row.id)
     for same in by_content.values():
         if len(same) > 1:
             notes.append(f"{len(same)} clips are the same file and count each: {', '.join(same[:3])}")

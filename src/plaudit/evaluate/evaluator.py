@@ -14,18 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plaudit.assets import read_json, write_atomically, write_json
 from plaudit.audio import resample
 from plaudit.errors import AudioError, EvaluationError, PromptError, RunError
-from plaudit.evaluate.distances.frechet import FrechetOfRows, frechet_between, gaussian
-from plaudit.evaluate.reference import Reference
+from plaudit.evaluate.distances import FrechetOfRows, frechet_between, gaussian
+from plaudit.evaluate.embeddings import Reference
 from plaudit.evaluate.results_table import MetricResult
 from plaudit.evaluate.set_metrics import SET_METRICS, measure_set
 from plaudit.evaluate.statistics import Interval, bootstrap_replicates, centred_interval
+from plaudit.storage import read_json, write_atomically, write_json
 from plaudit.types import Embedder, Reward
 
 Array = NDArray[np.float64]
-Listeners = Callable[[list[Tensor], Sequence[Any]], Tensor]
+TrueUtility = Callable[[list[Tensor], Sequence[Any]], Tensor]
 """The truth behind the reward, where it is known: (waves, what each caption asked for) -> utility [B]."""
 
 Coverage = Callable[[Tensor, int, str], float | None]
@@ -118,7 +118,7 @@ def evaluate_clips(
     clap: Embedder,
     reference: Reference,
     truths: Sequence[Any] | None = None,
-    listeners: Listeners | None = None,
+    listeners: TrueUtility | None = None,
     coverage: Coverage | None = None,
     sets: Sequence[str] = (),
     resamples: int = 300,

@@ -14,9 +14,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from plaudit.assets import STEP, read_json, write_json
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.report import wording
+from plaudit.evaluate.report import text as wording
+from plaudit.storage import STEP, read_json, write_json
 from plaudit.writing import draft_beside
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -42,7 +42,7 @@ def rendered(template: str, **values: Any) -> str:
         p_value=wording.p_value,
         signed=wording.signed,
         span=wording.span,
-        paid_for=wording.paid_for,
+        paid_for=wording.regressed_metrics,
     )
     return environment.get_template(template).render(**values)
 
@@ -64,11 +64,11 @@ def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def flattened(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten_row(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested values as columns: {"difference": {"low": 1}} becomes {"difference_low": 1}."""
     found: dict[str, Any] = {}
     for name, value in row.items():
-        found |= flattened(value, f"{prefix}{name}_") if isinstance(value, Mapping) else {prefix + name: value}
+        found |= flatten_row(value, f"{prefix}{name}_") if isinstance(value, Mapping) else {prefix + name: value}
     return found
 
 

@@ -19,10 +19,10 @@ from scipy.special import gammaln
 from plaudit.evaluate.directions import lower_is_better
 from plaudit.evaluate.statistics import LEVEL, Array, Interval, bca_mean, without_spread
 
-RESAMPLES = 2000
+DIVERGENCE_RESAMPLES = 2000
 
 
-class Change(Protocol):
+class MetricChange(Protocol):
     """What a stage did to one metric, as reports and comparisons hold it."""
 
     @property
@@ -42,7 +42,7 @@ class Change(Protocol):
 
 
 @dataclass(frozen=True)
-class Parting:
+class Divergence:
     """The point of a series from which a metric falls while the reward rises.
 
     place: of the point, where the other metric is best; end: where the reward is highest after it. low, high: the 95 %
@@ -68,7 +68,7 @@ class Parting:
         return self.p < 1 - LEVEL
 
 
-def find_parting(metric: str, reward: Array, other: Array, seed: int = 0) -> Parting | None:
+def find_divergence(metric: str, reward: Array, other: Array, seed: int = 0) -> Divergence | None:
     """Where the means of reward [S, B] and of another metric [S, B] part over S points; None where they do not.
 
     Both have the same B prompts at every point. Distances, by their names, are better where they are lower.
@@ -79,19 +79,19 @@ def find_parting(metric: str, reward: Array, other: Array, seed: int = 0) -> Par
         raise ValueError(f"the series of {metric} has values that are not finite; leave such prompts out of all points")
     worth = -other if lower_is_better(metric) else other
     points, prompts = reward.shape
-    places, ends = _partings(reward.mean(axis=1)[None], worth.mean(axis=1)[None])
+    places, ends = _divergences(reward.mean(axis=1)[None], worth.mean(axis=1)[None])
     place, end = int(places[0]), int(ends[0])
     if place == end:
         return None
     rng = np.random.default_rng(seed)
-    shares = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=RESAMPLES) / prompts  # [R, B]
-    drawn, drawn_ends = _partings(shares @ reward.T, shares @ worth.T)
+    shares = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=DIVERGENCE_RESAMPLES) / prompts  # [R, B]
+    drawn, drawn_ends = _divergences(shares @ reward.T, shares @ worth.T)
     parted = drawn != drawn_ends
     at = np.where(parted, drawn, points - 1)
     low, high = np.quantile(at, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
     gained, lost = reward[end] - reward[place], worth[place] - worth[end]
     chosen_among = points * (points - 1) // 2
-    return Parting(
+    return Divergence(
         metric=metric,
         place=place,
         end=end,
@@ -104,7 +104,7 @@ def find_parting(metric: str, reward: Array, other: Array, seed: int = 0) -> Par
     )
 
 
-def _partings(reward: Array, worth: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _divergences(reward: Array, worth: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Of R series of means [R, S]: the points [R] where worth is best, and where the reward is highest after it.
 
     The two are the same point where the series do not part.
@@ -121,7 +121,7 @@ def _p_of(gaps: Array) -> float:
     return 1.0 if without_spread(gaps) else float(stats.ttest_1samp(gaps, 0.0).pvalue)
 
 
-def paid_for_reward(changes: Iterable[Change], reward: str = "reward") -> list[str]:
+def regressions_under_reward(changes: Iterable[MetricChange], reward: str = "reward") -> list[str]:
     """The metrics that got worse where the reward rose, both beyond chance; empty where it did not rise."""
     changes = list(changes)
     if not any(c.metric == reward and c.established and c.difference.mean > 0 for c in changes):
@@ -134,14 +134,14 @@ def paid_for_reward(changes: Iterable[Change], reward: str = "reward") -> list[s
 
 
 @dataclass(frozen=True)
-class Paid:
+class Regression:
     """A stage, or a system, whose reward rose while the named metrics got worse, both beyond chance."""
 
     title: str
     metrics: list[str]
 
 
-def flag_sentence(paid: Sequence[Paid], kind: str = "stage") -> str:
+def regression_sentence(paid: Sequence[Regression], kind: str = "stage") -> str:
     """One sentence on all stages together, or systems as `kind` says."""
     if not paid:
         return f"No {kind} raised reward while another metric got worse beyond chance."

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from plaudit.assets import read_json, write_atomically, write_json
 from plaudit.errors import EvaluationError, ModelError
 from plaudit.files import path_in
+from plaudit.storage import read_json, write_atomically, write_json
 
 CLIPS, SUMMARY = "clips.csv", "summary.json"
 FORMAT = 1
@@ -127,7 +127,7 @@ class Evaluation:
 
 
 def column(name: str, embedding: str | None) -> str:
-    """A metric's name in tables: `frechet-embedded`."""
+    """A metric's name in tables: `frechet-synthetic`."""
     return name if embedding is None else f"{name}-{embedding}"
 
 

@@ -7,18 +7,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.distances.embeddings import Array, embeddings_of
-from plaudit.evaluate.distances.extrapolation import frechet_infinity_interval, straight
-from plaudit.evaluate.distances.frechet import FrechetOfRows, Gaussian
-from plaudit.evaluate.distances.kernel import kernel_distance_interval
-from plaudit.evaluate.distances.mauve import mauve_interval
-from plaudit.evaluate.distances.neighbours import closeness
-from plaudit.evaluate.distances.vendi import vendi_interval
-from plaudit.evaluate.reference import Reference
+from plaudit.evaluate.distances import (
+    Array,
+    FrechetOfRows,
+    Gaussian,
+    closeness,
+    embeddings_of,
+    frechet_infinity_interval,
+    kernel_distance_interval,
+    mauve_interval,
+    straight,
+    vendi_interval,
+)
+from plaudit.evaluate.embeddings import Reference
 from plaudit.evaluate.results_table import Better, MetricResult
 from plaudit.evaluate.statistics import Interval, bootstrap_mean, bootstrap_statistic, centred_interval
 
-SEED = 0
+BOOTSTRAP_SEED = 0
 """One seed for every evaluation: equal clips have equal intervals."""
 
 Measure = Callable[[Array, Reference], tuple[Interval | float, str]]
@@ -59,25 +64,25 @@ def frechet_interval(embeddings: Array, reference: Gaussian, seed: int, resample
 
 
 def _frechet(x: Array, reference: Reference) -> tuple[Interval | float, str]:
-    return frechet_interval(x, reference.gaussian, SEED), ""
+    return frechet_interval(x, reference.gaussian, BOOTSTRAP_SEED), ""
 
 
 def _infinity(x: Array, reference: Reference) -> tuple[Interval | float, str]:
-    interval = frechet_infinity_interval(x, reference.gaussian, SEED)
+    interval = frechet_infinity_interval(x, reference.gaussian, BOOTSTRAP_SEED)
     bent = "too few clips for this width: the line is a curve, and its end says nothing"
     return interval, "" if straight(len(x), reference.gaussian) else bent
 
 
 def _kernel(x: Array, reference: Reference) -> tuple[Interval | float, str]:
-    return kernel_distance_interval(x, _embeddings(reference), SEED), ""
+    return kernel_distance_interval(x, _embeddings(reference), BOOTSTRAP_SEED), ""
 
 
 def _mauve(x: Array, reference: Reference) -> tuple[Interval | float, str]:
-    return mauve_interval(x, _embeddings(reference), SEED), ""
+    return mauve_interval(x, _embeddings(reference), BOOTSTRAP_SEED), ""
 
 
 def _precision(x: Array, reference: Reference) -> tuple[Interval | float, str]:
-    return bootstrap_mean(closeness(x, reference.balls).inside, SEED), ""
+    return bootstrap_mean(closeness(x, reference.balls).inside, BOOTSTRAP_SEED), ""
 
 
 def _recall(x: Array, reference: Reference) -> tuple[Interval | float, str]:
@@ -86,7 +91,7 @@ def _recall(x: Array, reference: Reference) -> tuple[Interval | float, str]:
 
 
 def _density(x: Array, reference: Reference) -> tuple[Interval | float, str]:
-    return bootstrap_mean(closeness(x, reference.balls).density, SEED), ""
+    return bootstrap_mean(closeness(x, reference.balls).density, BOOTSTRAP_SEED), ""
 
 
 def _coverage(x: Array, reference: Reference) -> tuple[Interval | float, str]:
@@ -95,7 +100,7 @@ def _coverage(x: Array, reference: Reference) -> tuple[Interval | float, str]:
 
 
 def _vendi(x: Array, reference: Reference) -> tuple[Interval | float, str]:
-    return vendi_interval(embeddings_of(x), SEED), ""
+    return vendi_interval(embeddings_of(x), BOOTSTRAP_SEED), ""
 
 
 def _embeddings(reference: Reference) -> Array:

@@ -14,7 +14,7 @@ from plaudit.sidecars import read_sidecar
 from plaudit.types import Reward
 
 
-def stream_best(
+def stream_best_of(
     groups: Sequence[Sequence[ClipRequest]], files: Iterator[Path], reward: Reward, name: str, folder: Path
 ) -> Iterator[Path]:
     """Copy the best of each group to `folder` as soon as its candidates are there; the copies.

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plaudit.assets import finite, to_json, write_json
 from plaudit.audio import encode_wav, write_file
 from plaudit.encoders.unread import unread
 from plaudit.errors import AudioError, PromptError
-from plaudit.generate.delivery import Delivery, deliver
-from plaudit.generate.execution import Execution
-from plaudit.generate.model import ANYHOW, TextToMusic
+from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic
 from plaudit.generate.names import Facts, digest_of, distinct_names, facts_of, has_foreign_audio, names_for
 from plaudit.generate.optimize import Optimizer, optimize_noise
+from plaudit.generate.postprocess import Delivery, deliver
+from plaudit.generate.sampling import Execution
 from plaudit.generate.settings import SamplingSettings
 from plaudit.sidecars import read_sidecar, sidecar_path
+from plaudit.storage import finite, to_json, write_json
 from plaudit.writing import create_file
 
 
@@ -36,7 +36,7 @@ def make_clips(
     requests: Sequence[ClipRequest],
     settings: SamplingSettings,
     folder: Path,
-    execution: Execution = ANYHOW,
+    execution: Execution = DEFAULT_EXECUTION,
     delivery: Delivery | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     optimizer: Optimizer | None = None,
@@ -55,7 +55,7 @@ def stream_clips(
     requests: Sequence[ClipRequest],
     settings: SamplingSettings,
     folder: Path,
-    execution: Execution = ANYHOW,
+    execution: Execution = DEFAULT_EXECUTION,
     delivery: Delivery | None = None,
     optimizer: Optimizer | None = None,
     keep_others: bool = False,
@@ -142,7 +142,7 @@ def clip_facts(
     post = None if delivery is None else delivery.post.model_dump(mode="json")
     separator = None if delivery is None or delivery.separator is None else delivery.separator.name
     shared = {
-        "model": model.config.made,
+        "model": model.config.provenance,
         "sampling": settings.model_dump(mode="json"),
         "postprocessing": post,
         "file": None if delivery is None else delivery.file.model_dump(mode="json"),
@@ -150,7 +150,7 @@ def clip_facts(
         "optimization": None
         if optimizer is None
         else {"reward": optimizer.name, **optimizer.settings.model_dump(mode="json")},
-        "second_model": model.second.config.made if model.second else None,
+        "second_model": model.second.config.provenance if model.second else None,
         "weights": [model.weights_digest(), *([model.second.weights_digest()] if model.second else [])],
     }
     plain = finite(json.loads(json.dumps(shared)))  # as it is read back, or the clip would be made again for ever

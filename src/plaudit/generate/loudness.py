@@ -15,10 +15,10 @@ import pyloudnorm
 from scipy.ndimage import minimum_filter1d
 from scipy.signal import oaconvolve, resample, resample_poly
 
-TOLERANCE = 0.1
+LOUDNESS_TOLERANCE = 0.1
 """How far, in LU, a result may lie from the target without a notice."""
 
-SHORTEST = 0.4
+SHORTEST_MEASURABLE_SECONDS = 0.4
 """Length in seconds of one gating block of BS.1770: nothing shorter has a loudness."""
 
 _OVERSAMPLING = 4
@@ -57,7 +57,7 @@ def true_peak(wave: np.ndarray) -> float:
 
 def integrated_loudness(wave: np.ndarray, rate: int) -> float:
     """Gated loudness of the mono waveform [T] in LUFS (BS.1770-4); -inf under -70 LUFS or under 0.4 s."""
-    if len(wave) < SHORTEST * rate:
+    if len(wave) < SHORTEST_MEASURABLE_SECONDS * rate:
         return -np.inf
     return float(pyloudnorm.Meter(rate).integrated_loudness(np.asarray(wave, dtype=np.float64)))
 
@@ -73,10 +73,14 @@ def normalize_loudness(
     """
     before = integrated_loudness(wave, rate)
     if not np.isfinite(before):
-        why = f"shorter than {SHORTEST:g} s" if len(wave) < SHORTEST * rate else "silent or too quiet to measure"
+        why = (
+            f"shorter than {SHORTEST_MEASURABLE_SECONDS:g} s"
+            if len(wave) < SHORTEST_MEASURABLE_SECONDS * rate
+            else "silent or too quiet to measure"
+        )
         return wave, LoudnessResult(before, before, true_peak(wave), 0.0, f"loudness left as it was: {why}")
     found = _loud_enough(wave, rate, target, ceiling, target - before)
-    if found.loudness < target - TOLERANCE:
+    if found.loudness < target - LOUDNESS_TOLERANCE:
         gain = min(0.0, ceiling - _MARGIN - true_peak(wave))
         left = (wave * 10 ** (gain / 20)).astype(np.float32) if gain else wave
         why = f"no gain reaches {target:g} LUFS under {ceiling:g} dBTP"

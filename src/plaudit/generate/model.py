@@ -14,24 +14,22 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from plaudit.assets import read_json, save_module
 from plaudit.backbone.config import BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.codec.chunks import decode_piece
 from plaudit.encoders.unread import unread
 from plaudit.errors import ModelError, PromptError, RecipeError
-from plaudit.generate.execution import Execution
-from plaudit.generate.pieces import Plan, piece_frames, plan_piece
-from plaudit.generate.ready import Sampler, make_ready
+from plaudit.generate.sampling import Execution, Sampler, SamplingPlan, build_sampler, piece_frames, plan_piece
 from plaudit.generate.settings import SamplingSettings
 from plaudit.settings import Seconds, Settings, validated
+from plaudit.storage import read_json, save_module
 from plaudit.types import Codec, TextEncoder, TextFeatures
 
 Progress = Callable[[int, int], None]
 """Hears how many clips are done, of how many."""
 
 
-ANYHOW = Execution()
+DEFAULT_EXECUTION = Execution()
 READ = 32
 """Prompts that the text encoder reads at once."""
 
@@ -40,7 +38,7 @@ READ = 32
 class ModelConfig:
     """What a model folder's config.json says.
 
-    seconds: length of what the model was trained on and generates. made: recipe_hash, stage, version and the like.
+    seconds: length of the clips that the model was trained on and generates. provenance: recipe_hash, stage, version...
     sampling: the settings the model is meant to be sampled with.
     """
 
@@ -49,12 +47,12 @@ class ModelConfig:
     text_encoder: str
     seconds: float
     licence: str
-    made: dict[str, Any]
+    provenance: dict[str, Any]
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for config.json."""
-        plain = {name: getattr(self, name) for name in ("codec", "text_encoder", "seconds", "licence", "made")}
+        plain = {name: getattr(self, name) for name in ("codec", "text_encoder", "seconds", "licence", "provenance")}
         return {
             "backbone": self.backbone.to_dict(),
             **plain,
@@ -103,7 +101,7 @@ class TextToMusic:
         """Latent frames of a clip under `settings`."""
         return piece_frames(settings, self.config.seconds, self.codec)
 
-    def plan(self, settings: SamplingSettings) -> Plan:
+    def plan(self, settings: SamplingSettings) -> SamplingPlan:
         """What clips under `settings` are made of, beyond one pass of this network."""
         second = None if self.second is None else self.second.backbone
         return plan_piece(settings, self.config.seconds, self.codec, second)
@@ -121,7 +119,7 @@ class TextToMusic:
         prompts: str | Sequence[str],
         seeds: int | Sequence[int] = 0,
         settings: SamplingSettings | None = None,
-        execution: Execution = ANYHOW,
+        execution: Execution = DEFAULT_EXECUTION,
         progress: Progress = lambda done, total: None,
     ) -> Tensor:
         """One clip per prompt: waveforms [B, T] at the codec's rate, on the CPU; B is 1 for a single string.
@@ -144,9 +142,9 @@ class TextToMusic:
             progress(len(clips), len(prompts))
         return torch.stack(clips)
 
-    def sampler(self, settings: SamplingSettings, execution: Execution = ANYHOW) -> Sampler:
+    def sampler(self, settings: SamplingSettings, execution: Execution = DEFAULT_EXECUTION) -> Sampler:
         """The network made ready; keep it where clips are made more than once."""
-        return make_ready(self.backbone, settings, self.frames_of(settings), execution, self.plan(settings))
+        return build_sampler(self.backbone, settings, self.frames_of(settings), execution, self.plan(settings))
 
     def stream(self, prompts: Sequence[str], seeds: Sequence[int], sampler: Sampler) -> Iterator[Tensor]:
         """The clips of `generate`, each [T], as soon as the batch that it is in is finished."""
@@ -227,5 +225,5 @@ class _ModelFile(Settings):
     text_encoder: Annotated[str, Field(min_length=1)]
     seconds: Seconds
     licence: str
-    made: dict[str, Any]
+    provenance: dict[str, Any]
     sampling: SamplingSettings

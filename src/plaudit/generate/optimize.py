@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from plaudit.codec.chunks import decode_piece
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic
-from plaudit.generate.sampler import differentiable_latents, initial_noise
+from plaudit.generate.sampling import differentiable_latents, initial_noise
 from plaudit.generate.settings import SamplingSettings
 from plaudit.settings import Count, Positive, Settings
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from plaudit.corpus.table import is_table, table_rows
 from plaudit.errors import CorpusError, PromptError
 from plaudit.generate.clips import ClipRequest
 from plaudit.generate.names import slug
+from plaudit.tables import is_table, table_rows
 from plaudit.writing import is_utf8
 
 _SEEDS = 2**64
@@ -16,7 +16,7 @@ _SEEDS = 2**64
 
 
 def prompts_in(file: Path) -> list[str]:
-    """The prompts of a file: one a line, or the column prompt (or caption) of a table (plaudit.corpus.table.is_table).
+    """The prompts of a file: one a line, or the column prompt (or caption) of a table (plaudit.tables.is_table).
 
     PromptError or CorpusError, in one line, where it cannot be read or a prompt is empty.
     """

@@ -8,9 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from plaudit.audio_format import AudioFormat
-from plaudit.flow.guidance import Guidance
-from plaudit.flow.solvers import Solver
-from plaudit.flow.trajectories import Trajectory
+from plaudit.flow import Guidance, Solver, Trajectory
 from plaudit.settings import (
     MOST,
     MOST_SECONDS,
@@ -30,12 +28,12 @@ Steps = Annotated[int, Field(ge=1, le=MOST_STEPS)]
 """Solver steps of a clip; more of them give no other sound (ours)."""
 
 
-class Piece(Settings):
+class PieceSettings(Settings):
     """How long a clip is, and how the network goes over one that is longer than what it was trained on.
 
     seconds: None is the model's own length. loop: the end goes on at the start; the length is then whole latent frames.
     window: seconds that the network sees at once, None what it was trained on; a longer window than the clip is one
-    pass. overlap: the share of a window that its neighbour shares at least, see plaudit.flow.windows.
+    pass. overlap: the share of a window that its neighbour shares at least, see plaudit.flow.
     """
 
     seconds: Seconds | None = None
@@ -61,7 +59,7 @@ class SamplingSettings(Settings):
     prefix: str = ""
     negative_prompt: str = "noise, distortion, low quality, static, hum, hiss, clipping, muffled, amateur recording"
     precision: Precision = "bf16"
-    piece: Piece = Piece()
+    piece: PieceSettings = PieceSettings()
     trajectory: Trajectory | None = None
 
     def changed(self, **changes: Any) -> SamplingSettings:

@@ -15,10 +15,10 @@ from filelock import FileLock
 from huggingface_hub import constants, hf_hub_download, snapshot_download
 from huggingface_hub import errors as hub_errors
 
-from plaudit.assets import models_home, read_json
 from plaudit.errors import ModelError, is_no_room
-from plaudit.models.registry import RELEASES, Release, ReleasedFile
-from plaudit.released import digest
+from plaudit.models.releases import RELEASES, Release, ReleasedFile
+from plaudit.published import file_digest
+from plaudit.storage import models_dir, read_json
 from plaudit.writing import sync
 
 Progress = Callable[[int, int], None]
@@ -41,7 +41,7 @@ def fetch(release: Release, cache: Path | None, progress: Progress = lambda done
     ModelError, in one line, where a model is gated, an address does not answer, a file is not what its digest says, the
     disk is full, or HF_HUB_OFFLINE is set and a file is not in the cache.
     """
-    downloads = cache or models_home() / "downloads"
+    downloads = cache or models_dir() / "downloads"
     return {
         file.name: from_address(file, downloads, progress) if file.url else from_hub(file, release, cache)
         for file in release.files
@@ -68,9 +68,9 @@ def from_hub(file: ReleasedFile, release: Release, cache: Path | None) -> Path:
             snapshot = snapshot_download(
                 file.repo, repo_type=file.of, revision=file.revision, cache_dir=folder, allow_patterns=[file.path]
             )
-            return whole(Path(snapshot), file, where)
+            return complete_file(Path(snapshot), file, where)
         path = Path(hf_hub_download(file.repo, file.path, repo_type=file.of, revision=file.revision, cache_dir=folder))
-    if file.digest and digest(path, file.digest.split(":")[0]) != file.digest:
+    if file.digest and file_digest(path, file.digest.split(":")[0]) != file.digest:
         path.resolve().unlink()
         raise ModelError(f"{where} is not the released file (its digest differs); it was removed, fetch it again")
     return path
@@ -83,13 +83,13 @@ def check_replaceable(folder: Path) -> None:
             config = read_json(folder / "config.json")
         except ModelError:
             config = None
-        if not isinstance(config, dict) or "made" not in config:
+        if not isinstance(config, dict) or "provenance" not in config:
             raise ModelError(f"{folder} holds files and is no model folder of plaudit's; choose another folder with -o")
     elif os.path.lexists(folder) and not folder.is_dir():
         raise ModelError(f"{folder} is not a folder; choose another with -o")
 
 
-def whole(folder: Path, file: ReleasedFile, where: str) -> Path:
+def complete_file(folder: Path, file: ReleasedFile, where: str) -> Path:
     """The folder of files that fit the file's pattern; ModelError where none is there."""
     if not any(file.fits(str(path.relative_to(folder))) for path in folder.rglob("*")):
         raise ModelError(f"{where}: the Hub has no such files; check the dataset's page")
@@ -168,7 +168,7 @@ def from_address(file: ReleasedFile, cache: Path, progress: Progress = lambda do
                 partial.unlink(missing_ok=True)
                 raise _no_room(file.url, error) from None
             raise ModelError(_failed(file.url, error)) from None
-        if file.digest and digest(partial, file.digest.split(":")[0]) != file.digest:
+        if file.digest and file_digest(partial, file.digest.split(":")[0]) != file.digest:
             partial.unlink()
             raise ModelError(f"{file.url} is not the released file (its digest differs); fetch it again")
         os.replace(partial, path)

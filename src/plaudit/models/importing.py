@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from plaudit import __version__
-from plaudit.assets import read_json, save_module
 from plaudit.backbone.config import INJECTIONS, Injection
 from plaudit.backbone.published import from_published
 from plaudit.codec.bigvgan import BigVGANConfig
 from plaudit.codec.mel import MEL_16K
-from plaudit.codec.mel_codec_folder import ReleasedCodec, released_codec, save_mel_codec
+from plaudit.codec.mel_codec import ReleasedCodec, released_codec, save_mel_codec
 from plaudit.errors import ModelError
 from plaudit.generate.model import ModelConfig
 from plaudit.models.fetch import check_replaceable
-from plaudit.models.registry import FETCHED_ONLY, Release
-from plaudit.released import digest, read_released, unwrap
-from plaudit.reward.published import head_from_published
-from plaudit.reward.scorer import save_head
+from plaudit.models.releases import FETCHED_ONLY, Release
+from plaudit.published import file_digest, read_released, unwrap
+from plaudit.reward.tunejury import head_from_published, save_head
+from plaudit.storage import read_json, save_module
 from plaudit.writing import replacing_folder
 
 SECONDS = 10.0
@@ -39,7 +38,7 @@ VOCODER_16K = BigVGANConfig(
 """MMAudio's 16 kHz vocoder, a BigVGAN of the first version, whose release has no configuration file."""
 
 
-UNHEARD = "statistics"
+DEFAULT_AUDIO_EMBEDDER = "statistics"
 """The second listener of a reward that has no use for one: it is always there and takes no memory."""
 
 
@@ -83,9 +82,9 @@ def import_release(
     if missing := [file.name for file in release.files if file.name not in files]:
         raise ModelError(f"{release.id} needs {', '.join(missing)} as well")
     made = {**provenance(release, files, choices.verified), "version": __version__}
-    facts = {"licence": release.licence, "made": made}
+    facts = {"licence": release.licence, "provenance": made}
     with replacing_folder(folder) as draft:
-        MAKERS[release.kind](Import(release, files, facts, choices, draft))
+        IMPORTERS[release.kind](Import(release, files, facts, choices, draft))
     return facts
 
 
@@ -122,8 +121,8 @@ def provenance(release: Release, files: Mapping[str, Path], verified: bool) -> d
     sources = {}
     for file in release.files:
         path = files[file.name]
-        found = digest(path)
-        same = not file.digest or file.digest in (found, digest(path, file.digest.split(":")[0]))
+        found = file_digest(path)
+        same = not file.digest or file.digest in (found, file_digest(path, file.digest.split(":")[0]))
         if verified and not same:
             raise ModelError(
                 f"{path} is not the file that {release.id} was released as: digests differ; fetch it again, or import "
@@ -146,8 +145,8 @@ def _codec_16k(job: Import) -> None:
 
 
 def _clap(job: Import) -> None:
-    from plaudit.encoders.folders import save_clap  # importing transformers takes seconds
-    from plaudit.encoders.tokenizer import read_tokenizer
+    from plaudit.encoders.pretrained import read_tokenizer
+    from plaudit.encoders.published import save_clap
 
     tokenizer = read_tokenizer(job.files["tokenizer.json"].parent)
     save_clap(job.folder, job.release.id, read_released(job.files["weights.pt"]), tokenizer, job.facts)
@@ -162,7 +161,7 @@ def _text(job: Import) -> None:
 
 
 def _mert(job: Import) -> None:
-    from plaudit.encoders.folders import save_mert
+    from plaudit.encoders.published import save_mert
 
     weights = read_released(job.files["pytorch_model.bin"])
     config, preprocessor = read_json(job.files["config.json"]), read_json(job.files["preprocessor_config.json"])
@@ -182,11 +181,11 @@ def _reward(job: Import) -> None:
     (weights,) = job.files.values()
     clap, *others = job.release.needs
     head = head_from_published(read_released(weights))
-    encoders = {"clap": clap, "audio": others[0] if others else UNHEARD}
+    encoders = {"clap": clap, "audio": others[0] if others else DEFAULT_AUDIO_EMBEDDER}
     save_head(job.folder, head, job.release.blocks, encoders, job.facts)
 
 
-MAKERS: dict[str, Callable[[Import], None]] = {
+IMPORTERS: dict[str, Callable[[Import], None]] = {
     "fluxaudio": _backbone,
     "mel-codec-44k": _codec_44k,
     "mel-codec-16k": _codec_16k,

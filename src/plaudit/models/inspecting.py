@@ -1,15 +1,32 @@
-"""What a model folder is: its configuration, size, licence and where it comes from, without loading it."""
+"""Inspecting model folders: contents, fit of the parts, and other EMA lengths.
+
+A codec that is untrained, or another than the backbone learnt from, still gives numbers of the right shape, and
+training on them makes a model of noise. So a known clip goes through, and what comes out is compared with what the
+backbone's own folder says of its training set. The checks and their bounds are ours.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
-from plaudit.assets import read_json
+from plaudit import loading
+from plaudit.audio import resample
+from plaudit.backbone.ema import Snapshot, load_parameters, reconstruct
+from plaudit.encoders.spectrum import log_bands, mel_filters, power
 from plaudit.errors import ModelError
+from plaudit.generate.model import TextToMusic, read_model_config
+from plaudit.storage import read_json, save_module
+from plaudit.synthetic.corpus import SyntheticCorpus
+from plaudit.training.loop import SNAPSHOTS
+from plaudit.types import Codec
 
 TEXT_TO_MUSIC = "text-to-music"
 
@@ -17,19 +34,19 @@ TEXT_TO_MUSIC = "text-to-music"
 def inspect_folder(folder: Path) -> dict[str, Any]:
     """Kind, parameters, bytes, licence, provenance and configuration of a model folder; ModelError where damaged."""
     config = read_json(folder / "config.json")
-    if not isinstance(config, dict) or not isinstance(config.get("made", {}), dict):
+    if not isinstance(config, dict) or not isinstance(config.get("provenance", {}), dict):
         raise ModelError(f"{folder / 'config.json'} does not describe a model; check the folder name")
     if not isinstance(config.get("kind", ""), str):
         raise ModelError(f"{folder / 'config.json'}: the kind of a model is a word, not {config['kind']!r}")
     weights = folder / "model.safetensors"
-    rest = {key: value for key, value in config.items() if key not in ("kind", "licence", "made")}
+    rest = {key: value for key, value in config.items() if key not in ("kind", "licence", "provenance")}
     return {
         "folder": str(folder.resolve()),
         "kind": config.get("kind", TEXT_TO_MUSIC if "backbone" in config else "unknown"),
         "parameters": parameters(weights),
         "bytes": weights.stat().st_size,
         "licence": str(config.get("licence", "not stated")),
-        "made": config.get("made", {}),
+        "provenance": config.get("provenance", {}),
         "config": rest,
     }
 
@@ -58,9 +75,113 @@ def parameters(weights: Path) -> int:
         raise ModelError(f"{weights} is damaged ({error}); make it again or restore it") from None
 
 
-def flattened(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flatten_values(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Nested values as rows, their keys joined by dots."""
     rows: list[tuple[str, Any]] = []
     for key, value in values.items():
-        rows += flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+        rows += flatten_values(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
     return rows
+
+
+def average_folder(folder: Path, sigma_rel: float, output: Path, step: int | None = None) -> dict[str, Any]:
+    """Write `output`: the model in `folder` with the average of length `sigma_rel` at `step` (the last by default).
+
+    Returns what its `made` says of the average. The snapshots are mapped, not loaded: memory is that of one model.
+    ModelError where there are no snapshots, they are too few, or `output` is there already.
+    """
+    if output.exists():
+        raise ModelError(f"{output} exists already; name a new folder")
+    config = read_model_config(folder)
+    paths = sorted((folder / SNAPSHOTS).glob("*.safetensors"))
+    if not paths:
+        others = sorted({str(path.parent) for path in folder.glob(f"**/{SNAPSHOTS}")})
+        hint = f"there are some in {', '.join(others)}" if others else "set loop.snapshot_every and train it again"
+        raise ModelError(f"{folder} holds no snapshots; {hint}")
+    snapshots = [Snapshot.load(path) for path in paths]
+    weights = reconstruct(snapshots, sigma_rel, step)
+    backbone = loading.load_backbone(folder, config.backbone)
+    if weights.keys() != dict(backbone.named_parameters()).keys():
+        raise ModelError(f"the snapshots in {folder} are of adapters, not of whole weights")
+    load_parameters(backbone, weights)
+    facts = {"sigma_rel": sigma_rel, "step": step or max(s.step for s in snapshots), "snapshots": len(snapshots)}
+    config = replace(config, provenance=config.provenance | {"ema": facts})
+    save_module(output, backbone, config.to_dict())
+    return facts
+
+
+FIT_CLIPS, FIT_SECONDS = 2, 4.0
+FIT_WINDOW, FIT_BANDS = 1024, 32
+
+
+@dataclass(frozen=True)
+class FitCheck:
+    """One figure, the range that it must lie in, and what it means where it does not."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    otherwise: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the figure lies in its range; NaN does not."""
+        return self.low <= self.value <= self.high
+
+
+@torch.inference_mode()
+def verify(music: TextToMusic) -> list[FitCheck]:
+    """The checks of a loaded model, whose parts already have the right shapes."""
+    clips = known_clips(music.codec)
+    latents = music.codec.encode(clips).mean  # [B, N, C]
+    backbone = music.backbone
+    deviation = backbone.standardize(latents.to(backbone.latent_mean.device)).square().mean().sqrt().item()
+    empty, own = music.text_encoder.encode([""]).to("cpu"), backbone.empty_text(1).to("cpu")
+    return [
+        FitCheck(
+            "reconstruction",
+            likeness(music.codec.decode(latents), clips, music.codec.sample_rate),
+            0.5,
+            1.0,
+            "the codec does not give back what it is given: it is untrained, damaged or badly converted",
+        ),
+        FitCheck("latents", deviation, 0.3, 3.0, "the backbone was trained on the latents of another codec"),
+        FitCheck(
+            "empty tokens", _cosine(empty.tokens, own.tokens), 0.95, 1.01, "the backbone knows another text encoder"
+        ),
+        FitCheck(
+            "empty pooled", _cosine(empty.pooled, own.pooled), 0.95, 1.01, "the backbone knows another pooled text"
+        ),
+    ]
+
+
+def require_fit(music: TextToMusic) -> None:
+    """ModelError that says what is wrong where a check of the model does not pass: training would teach it noise."""
+    if failed := [check for check in verify(music) if not check.passed]:
+        told = "; ".join(f"{check.otherwise} ({check.name} {check.value:.2f})" for check in failed)
+        raise ModelError(f"the model's parts do not fit: {told}; put it together again, then train")
+
+
+def known_clips(codec: Codec) -> Tensor:
+    """Clean pieces of the synthetic composer at the codec's rate, in whole latent frames: [B, T]."""
+    corpus = SyntheticCorpus(FIT_CLIPS, FIT_SECONDS, flawed_fraction=0.0, miscaptioned_fraction=0.0)
+    waves = [resample(corpus.render(clip), corpus.rate, codec.sample_rate) for clip in corpus.clips]
+    batch = torch.stack([torch.from_numpy(wave).float() for wave in waves])
+    return batch[:, : batch.shape[1] // codec.hop * codec.hop]
+
+
+def likeness(made: Tensor, given: Tensor, rate: int) -> float:
+    """Correlation of how the band levels of two batches [B, T] move over time: 1 where alike, about 0 for noise.
+
+    Each band's mean is taken off first, because steady noise of a fitting colour would look alike.
+    """
+    filters = mel_filters(rate, FIT_WINDOW, FIT_BANDS)
+    moves = []
+    for wave in (made, given):
+        levels = log_bands(power(wave, FIT_WINDOW, FIT_WINDOW // 2), filters)
+        moves.append((levels - levels.mean(-1, keepdim=True)).flatten())
+    return F.cosine_similarity(moves[0], moves[1], dim=0).item()
+
+
+def _cosine(found: Tensor, expected: Tensor) -> float:
+    return F.cosine_similarity(found.flatten(), expected.flatten(), dim=0).item()

@@ -16,10 +16,10 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
-from plaudit.assets import read_json, write_json
 from plaudit.errors import ModelError, VoteError
-from plaudit.reward.metrics import calibrate_temperature
 from plaudit.reward.scored_votes import ScoredVote
+from plaudit.reward.training import calibrate_temperature
+from plaudit.storage import read_json, write_json
 
 PENALTY = 1.0
 """Published: lambda in the loss, sum of -log P + lambda * sum of beta^2."""

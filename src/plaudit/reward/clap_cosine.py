@@ -9,12 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from plaudit.assets import read_json, write_json
 from plaudit.errors import ModelError
+from plaudit.reward.base import EncoderLoaders, Recording, View, Waves, identity_of, identity_of_model
 from plaudit.reward.features import CLAP_SECONDS, embed_batched
-from plaudit.reward.identity import identity_of, told_apart_by
-from plaudit.reward.kinds import Sources
-from plaudit.reward.recording import Recording, View, Waves
+from plaudit.storage import read_json, write_json
 from plaudit.types import Embedder
 
 
@@ -28,7 +26,7 @@ class CLAPCosine:
     @cached_property
     def identity(self) -> str:
         """A digest of its CLAP."""
-        return identity_of("clap", told_apart_by(self.clap))
+        return identity_of("clap", identity_of_model(self.clap))
 
     def score(self, waves: Waves, rate: int, prompts: Sequence[str]) -> Tensor:
         """One score per clip [B]; AudioError for a clip that is empty, silent or not finite."""
@@ -50,9 +48,9 @@ def save_clap_cosine(folder: Path, clap: str) -> None:
     write_json(folder / "config.json", {"kind": "clap", "clap": clap})
 
 
-def load_clap_cosine(folder: Path, sources: Sources) -> CLAPCosine:
+def load_clap_cosine(folder: Path, sources: EncoderLoaders) -> CLAPCosine:
     """Read such a folder; ModelError where it names no CLAP."""
     name = read_json(folder / "config.json").get("clap")
     if not isinstance(name, str):
-        raise ModelError(f"{folder}/config.json must name a CLAP under \"clap\", e.g. \"embedded\"")
+        raise ModelError(f"{folder}/config.json must name a CLAP under \"clap\", e.g. \"synthetic\"")
     return CLAPCosine(sources.clap(name))

@@ -1,24 +1,24 @@
-"""Votes with what a reward says of both sides: what an evaluation needs, with or without the audio at hand."""
+"""Votes with the rewards of both clips, and checks of votes."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from plaudit.assets import write_atomically
-from plaudit.corpus.table import delimiter_of
 from plaudit.errors import VoteError
-from plaudit.reward.clips import named_files, present_votes
-from plaudit.reward.fit import TARGETS, usable_votes
-from plaudit.reward.scorer import TuneJury
+from plaudit.reward.features import FeatureStore
 from plaudit.reward.scoring import Clip, score_clips
-from plaudit.reward.store import FeatureStore
+from plaudit.reward.training import TARGETS, usable_votes
+from plaudit.reward.tunejury import TuneJury
+from plaudit.reward.votes import named_files, present_votes
+from plaudit.storage import write_atomically
+from plaudit.tables import delimiter_of
 from plaudit.types import Reward, Vote
 
 COLUMNS = ("id", "system_a", "system_b", "winner", "score_a", "score_b", "source")
@@ -76,7 +76,7 @@ def score_audio_of_votes(
 ) -> tuple[list[ScoredVote], list[str]]:
     """The votes whose clips can be scored by any reward, and notes on what was left out.
 
-    audio: as plaudit.reward.clips.named_files takes it. VoteError where no vote is left.
+    audio: as plaudit.reward.votes.named_files takes it. VoteError where no vote is left.
     """
     files = named_files(audio, [clip for vote in votes for clip in (vote.a, vote.b)])
     present = present_votes([votes], files)
@@ -159,3 +159,54 @@ def _number(where: str, column: str, text: str) -> float:
     if not math.isfinite(value):
         raise VoteError(f"{where}: column {column!r} must be a number, not {text!r}")
     return value
+
+
+@dataclass(frozen=True)
+class VoteSummary:
+    """How many votes there are, of what kind, and how many different systems, prompts, clips and listeners."""
+
+    votes: int
+    ties: int
+    without_prompt: int
+    systems: int
+    prompts: int
+    clips: int
+    listeners: int
+
+
+def summarize_votes(votes: Sequence[Vote]) -> VoteSummary:
+    """Counts of votes; an empty prompt, system or listener is one that is not known and counts as none."""
+    return VoteSummary(
+        votes=len(votes),
+        ties=sum(vote.winner == "tie" for vote in votes),
+        without_prompt=sum(not vote.prompt for vote in votes),
+        systems=len(_systems(votes)),
+        prompts=len({vote.prompt for vote in votes} - {""}),
+        clips=len({clip for vote in votes for clip in (vote.a, vote.b)}),
+        listeners=len({vote.listener for vote in votes} - {""}),
+    )
+
+
+def vote_warnings(votes: Sequence[Vote] | Sequence[ScoredVote]) -> list[str]:
+    """Why these votes teach less than their number says, one line each; none where there is nothing to say."""
+    decided = [vote for vote in votes if vote.winner != "tie"]
+    if not decided:
+        return [f"all {len(votes)} votes are ties; nothing can be learned from them"]
+    found = []
+    if len(decided) > 1 and len({vote.winner for vote in decided}) == 1:
+        found.append(f"every decided vote is for {decided[0].winner}; check the column that says who won")
+    if own := sum(vote.system_a == vote.system_b != "" for vote in votes):
+        found.append(f"{own} votes compare a system with itself and say nothing about systems")
+    if len(decided) < len(_systems(votes)):
+        found.append(f"{len(decided)} decided votes for {len(_systems(votes))} systems are too few to tell them apart")
+    return found
+
+
+def missing_clips(votes: Sequence[Vote], present: Collection[str]) -> list[str]:
+    """The clips that votes name and `present` lacks, in the order in which they are first named."""
+    named = dict.fromkeys(clip for vote in votes for clip in (vote.a, vote.b))
+    return [clip for clip in named if clip not in present]
+
+
+def _systems(votes: Sequence[Vote] | Sequence[ScoredVote]) -> set[str]:
+    return {system for vote in votes for system in (vote.system_a, vote.system_b)} - {""}

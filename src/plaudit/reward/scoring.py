@@ -1,22 +1,134 @@
-"""Audio files -> scores: decoded ahead in threads, judged in batches, each score kept the moment it is known."""
+"""Scores of audio files: decoded in threads, scored in batches, cached; lists of clips, ranks and percentiles."""
 
 from __future__ import annotations
 
+import filecmp
+import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+import sqlite3
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 
-from plaudit.ahead import ahead
-from plaudit.audio import read_audio
-from plaudit.errors import AudioError, ModelError, PlauditError
-from plaudit.reward.cache import ScoreCache, score_key
-from plaudit.reward.recording import Recording, RecordingReward, View
+from plaudit.audio import list_audio_files, read_audio
+from plaudit.audio_format import recorded_prompt
+from plaudit.errors import AudioError, CorpusError, ModelError, PlauditError
+from plaudit.files import find_file
+from plaudit.prefetch import prefetch
+from plaudit.reward.base import Recording, RecordingReward, View
+from plaudit.sidecars import sidecar_path
+from plaudit.storage import cache_dir, read_json, write_json
+from plaudit.tables import table_rows
 from plaudit.types import Reward
+from plaudit.writing import create_file
+
+LOCK_TIMEOUT_SECONDS = 30.0
+"""Seconds that one process waits for another's write (ours); a write takes milliseconds."""
+
+
+class ContentCache:
+    """An SQLite file of values by key; any number of threads and processes may read and write it at once.
+
+    It never stands in the way: where the file can't be used (no permission, full disk, damage), `complain` hears of it
+    once, in one line, and from then on nothing is found and nothing is kept.
+    """
+
+    what = "values"
+    """What is kept, which is the name of the table too; `column` is the name and the type of its values."""
+    column = "value BLOB"
+
+    def __init__(self, path: Path, complain: Callable[[str], None]) -> None:
+        self._path, self._complain = path, complain
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS, check_same_thread=False)
+            self._connection.execute("PRAGMA synchronous = NORMAL")  # a value lost with the power is computed again
+            with self._connection:
+                columns = f"key BLOB PRIMARY KEY, {self.column} NOT NULL"
+                self._connection.execute(f"CREATE TABLE IF NOT EXISTS {self.what} ({columns}) WITHOUT ROWID")
+        except (OSError, sqlite3.Error) as error:
+            self._give_up(error)
+
+    @classmethod
+    def of_user(cls, complain: Callable[[str], None]) -> Self | None:
+        """The file in the user's cache folder; None, and `complain` hears why, where that is unknown."""
+        try:
+            return cls(cache_dir() / cls.what / f"{cls.what}.sqlite", complain)
+        except ModelError as error:
+            complain(f"{cls.what} are not cached: {error}")
+            return None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _found(self, key: bytes) -> Any:
+        """The value kept under `key`, or None."""
+        with self._lock:
+            if self._connection is None:
+                return None
+            try:
+                row = self._connection.execute(f"SELECT * FROM {self.what} WHERE key = ?", (key,)).fetchone()
+            except sqlite3.Error as error:
+                self._give_up(error)
+                return None
+        return None if row is None else row[1]
+
+    def _keep(self, values: Iterable[tuple[bytes, Any]]) -> None:
+        """Keep values by key; what was kept survives a kill."""
+        with self._lock:
+            if self._connection is None:
+                return
+            try:
+                with self._connection:
+                    self._connection.executemany(f"INSERT OR REPLACE INTO {self.what} VALUES (?, ?)", values)
+            except sqlite3.Error as error:
+                self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        told = f"{self.what} are not cached: {self._path} cannot be used ({error}); free space, or delete the file"
+        self._complain(told)
+
+
+class ScoreCache(ContentCache):
+    """Scores by `score_key`."""
+
+    what, column = "scores", "score REAL"
+
+    def get(self, key: bytes) -> float | None:
+        """The score kept under `key`, or None."""
+        found = self._found(key)
+        return None if found is None else float(found)
+
+    def put(self, scores: Iterable[tuple[bytes, float]]) -> None:
+        """Keep scores by key; what was kept survives a kill."""
+        self._keep(scores)
+
+
+def score_key(path: Path, prompt: str, identity: str) -> bytes:
+    """What a score depends on, as 32 bytes: the file's bytes, the prompt, and the reward's identity."""
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").digest()
+    digest = hashlib.sha256(content)
+    digest.update(hashlib.sha256(prompt.encode(errors="surrogatepass")).digest())
+    digest.update(identity.encode())
+    return digest.digest()
+
 
 BATCH = 4
 """Clips judged at once (ours): with more, what the encoders work on no longer fits a processor's cache."""
@@ -104,7 +216,7 @@ def score_clips(
         try:
             running: set[Future[list[tuple[_Decoded, ScoredClip]]]] = set()
             depth = 2 * BATCH * workers
-            queue = ahead(decoders, read, range(len(clips)), depth, weight=_seconds, limit=AHEAD_SECONDS)
+            queue = prefetch(decoders, read, range(len(clips)), depth, weight=_seconds, limit=AHEAD_SECONDS)
             with closing(queue) as decoded:
                 for batch in _batches(decoded, rows, progress, len(clips)):
                     running.add(judges.submit(_judged, batch, reward))
@@ -246,3 +358,163 @@ def _row(clip: Clip, score: float) -> ScoredClip:
     if not math.isfinite(score):
         return ScoredClip(clip, error=f"{clip.file}: the reward gave {score}; check the audio and the reward's weights")
     return ScoredClip(clip, score)
+
+
+LISTED = Path("-")
+"""Among paths: the list of paths that is given apart."""
+
+
+def clips_at(paths: Sequence[Path], prompt: str | None, listed: Iterable[str]) -> list[Clip]:
+    """The files named and those under the folders named; LISTED stands for the lines of `listed`.
+
+    prompt: of all clips; None takes each clip's own, from its sidecar or tags (plaudit.audio_format.recorded_prompt).
+    AudioError where nothing is found.
+    """
+    named: list[Path] = []
+    for path in paths:
+        if path == LISTED:
+            lines = [Path(line) for text in listed if (line := text.rstrip("\r\n"))]
+            if not lines:
+                raise AudioError("the list on standard input is empty; give one path a line")
+            named += lines
+        else:
+            named.append(path)
+    return [Clip(file, _prompt(file, prompt)) for file in list_audio_files(named)]
+
+
+def clips_in_table(table: Path, prompt: str | None) -> list[Clip]:
+    """The clips of a CSV with the columns file and optionally prompt (or caption) and system.
+
+    Files are relative to the table's folder, or as given. `prompt` is for rows without one; None takes the clip's own.
+    CorpusError in one line where the table is malformed.
+    """
+    clips = []
+    for line, row in table_rows(table, ["file"]):
+        file = row["file"].strip()
+        if not file:
+            raise CorpusError(f"{table} line {line}: column 'file' is empty; name the audio file")
+        if "prompt" in row and "caption" in row:
+            raise CorpusError(f"{table} has both columns 'prompt' and 'caption'; rename the one that was not asked for")
+        asked = row.get("prompt", row.get("caption", "")).strip()
+        system = row.get("system", "").strip() or None
+        place = find_file(file, table.parent, Path()) or Path(file)
+        clips.append(Clip(place, asked or _prompt(place, prompt), system))
+    if not clips:
+        raise CorpusError(f"{table} has no rows under its header; add at least one clip")
+    return clips
+
+
+def _prompt(file: Path, prompt: str | None) -> str:
+    return recorded_prompt(file) if prompt is None else prompt
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A candidate's place among those of its prompt (1 is best, of `candidates`), and its lead over the next.
+
+    margin: score minus that of the next candidate, kept or not; None for the last.
+    """
+
+    scored: ScoredClip
+    rank: int
+    candidates: int
+    margin: float | None
+
+
+def rank_clips(scored: Sequence[ScoredClip], keep: int) -> list[Ranked]:
+    """The best `keep` of each prompt, prompts in order of appearance; equal scores stay in the order given.
+
+    Clips without a score have no rank.
+    """
+    groups: dict[str, list[tuple[float, ScoredClip]]] = {}
+    for row in scored:
+        if row.score is not None:
+            groups.setdefault(row.clip.prompt, []).append((row.score, row))
+    ranked = []
+    for group in groups.values():
+        order = sorted(group, key=lambda pair: -pair[0])
+        for place, (score, row) in enumerate(order[:keep], start=1):
+            margin = score - order[place][0] if place < len(order) else None
+            ranked.append(Ranked(row, place, len(order), margin))
+    return ranked
+
+
+def copy_ranked(ranked: Sequence[Ranked], folder: Path) -> list[Path]:
+    """Copy each file as `<rank>-<name>`, or `<prompt>-<rank>-<name>` with several prompts, counted from 1.
+
+    A file's sidecar is copied with it. A file appears whole or not at all, and none is replaced: AudioError, before
+    anything is copied, where a name is taken by another file.
+    """
+    prompts = {prompt: number for number, prompt in enumerate(dict.fromkeys(r.scored.clip.prompt for r in ranked), 1)}
+    width, places = len(str(len(prompts))), len(str(max((r.rank for r in ranked), default=1)))
+    copies, pairs = [], []
+    for entry in ranked:
+        clip = entry.scored.clip
+        group = f"{prompts[clip.prompt]:0{width}d}-" if len(prompts) > 1 else ""
+        target = folder / f"{group}{entry.rank:0{places}d}-{clip.file.name}"
+        copies.append(target)
+        pairs.append((clip.file, target))
+        if clip.file.suffix != ".json" and sidecar_path(clip.file).is_file():
+            pairs.append((sidecar_path(clip.file), sidecar_path(target)))
+    if taken := [target for source, target in pairs if target.exists() and not _same(source, target)]:
+        raise AudioError(f"{taken[0]} is there and is another file; copy into another folder, nothing was copied")
+    for source, target in pairs:
+        _copy(source, target)
+    return copies
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        create_file(target, source.read_bytes())
+    except FileExistsError:
+        if not _same(source, target):
+            raise AudioError(f"{target} was written by another process meanwhile; copy into another folder") from None
+
+
+def _same(source: Path, target: Path) -> bool:
+    return target.is_file() and filecmp.cmp(source, target, shallow=False)
+
+
+class ScoreReference:
+    """The scores of a set of clips by one reward, known by `identity`; `name` says what was compared with."""
+
+    def __init__(self, name: str, identity: str, scores: Sequence[float]) -> None:
+        if not scores:
+            raise ModelError(f"reference {name} has no scores; give audio that can be scored")
+        self.name, self.identity, self.scores = name, identity, sorted(scores)
+
+    @property
+    def definition(self) -> str:
+        """What a percentile against this reference means."""
+        return f"mid-rank among {len(self.scores)} scores of {self.name}: % below, equal ones counted half"
+
+    def percentile(self, score: float) -> float:
+        """In 0..100: the share of reference scores below `score`, equal ones counted half."""
+        below, not_above = bisect_left(self.scores, score), bisect_right(self.scores, score)
+        return 100 * (below + not_above) / 2 / len(self.scores)
+
+
+def score_reference(name: str, identity: str | None, scored: Sequence[ScoredClip]) -> ScoreReference:
+    """The reference that scored clips make; ModelError for a reward that cannot say what its weights are."""
+    if identity is None:
+        raise ModelError("this reward has no attribute identity, so no reference can be told to be of it; give it one")
+    return ScoreReference(name, identity, [row.score for row in scored if row.score is not None])
+
+
+def save_reference(path: Path, reference: ScoreReference) -> None:
+    """Write a reference as JSON, whole or not at all."""
+    write_json(path, {"kind": "reference", "reward": reference.identity, "scores": reference.scores})
+
+
+def load_reference(path: Path, identity: str | None) -> ScoreReference:
+    """Read a reference for the reward with `identity`; ModelError where it is damaged or of another reward."""
+    content = read_json(path)
+    try:
+        made_with, scores = content["reward"], [float(score) for score in content["scores"]]
+        if content["kind"] != "reference" or not all(map(math.isfinite, scores)):
+            raise ValueError("not finite scores")
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise ModelError(f"{path} is not a reference; write one with plaudit score --save-reference") from None
+    if made_with != identity:
+        raise ModelError(f"{path} was made with another reward; make it again with --save-reference and this one")
+    return ScoreReference(str(path), made_with, scores)

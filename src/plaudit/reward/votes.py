@@ -1,4 +1,4 @@
-"""Votes as files, and their split into training, validation and test votes that share no prompt."""
+"""Votes as files, the clips that they name, and their split."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import csv
 import hashlib
 import io
 import json
+import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from plaudit.assets import to_json, write_atomically
-from plaudit.corpus.table import table_rows
-from plaudit.errors import VoteError, listed
+import torch
+from torch import Tensor
+
+from plaudit.audio import audio_under, read_audio
+from plaudit.errors import CorpusError, VoteError, listed
+from plaudit.files import find_file
+from plaudit.storage import to_json, write_atomically
+from plaudit.tables import table_rows
 from plaudit.types import Vote
 
-FIELDS = tuple(field.name for field in fields(Vote))
+VOTE_FIELDS = tuple(field.name for field in fields(Vote))
 REQUIRED = ("prompt", "a", "b", "winner")
 """The fields that every vote in a file has."""
 
@@ -83,7 +89,7 @@ def write_votes(path: Path, votes: Iterable[Vote]) -> None:
     rows = [asdict(vote) for vote in votes]
     if _is_csv(path):
         buffer = io.StringIO(newline="")
-        writer = csv.DictWriter(buffer, FIELDS, lineterminator="\n")
+        writer = csv.DictWriter(buffer, VOTE_FIELDS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_atomically(path, buffer.getvalue())
@@ -125,7 +131,7 @@ def _problems(record: Any) -> list[str]:
     if missing:
         fields = "field" if len(missing) == 1 else "fields"
         problems.append(f"{fields} {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
-    given = {name: record[name] for name in FIELDS if record.get(name) is not None}
+    given = {name: record[name] for name in VOTE_FIELDS if record.get(name) is not None}
     problems += [f"field {k!r} must be text, not {v!r}" for k, v in given.items() if not isinstance(v, str)]
     problems += [f"field {name!r} is empty" for name in ("a", "b", "winner") if given.get(name) == ""]
     winner = given.get("winner")
@@ -138,7 +144,7 @@ def _problems(record: Any) -> list[str]:
 
 def _vote(record: dict[str, str], place: int) -> Vote:
     """The vote in a sound record; `place` in the file names one that has no id."""
-    given = {name: record.get(name) or "" for name in FIELDS}
+    given = {name: record.get(name) or "" for name in VOTE_FIELDS}
     return Vote(**given | {"id": given["id"] or str(place), "winner": _outcome(record["winner"])})  # type: ignore[arg-type]
 
 
@@ -248,3 +254,109 @@ def _linked(keys: list[list[Any]]) -> list[Any]:
 def _uniform(name: str) -> float:
     """A number in [0, 1) that depends on `name` alone."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) / 2**64
+
+
+def clip_files(source: Path) -> dict[str, Path]:
+    """The file of each clip id.
+
+    source: a folder, whose clips are called by their paths in it, with or without the suffix; or a CSV (UTF-8) with a
+    column `file`, relative to the table, whose clips are called by a column `id` or, without one, like those of a
+    folder. CorpusError in one line where it cannot be read, holds nothing, or two files have the same id.
+    """
+    files = _table_files(source) if source.is_file() else _folder_files(source)
+    spellings = [(unicodedata.normalize(form, id), path) for form in ("NFC", "NFD") for id, path in files.items()]
+    return {**dict(spellings), **files}
+
+
+def named_files(source: Path, names: Iterable[str]) -> dict[str, Path]:
+    """The files of `clip_files`, and of those names that are paths of one of them.
+
+    A path is absolute, or relative to the working folder or to the folder that `source` is in.
+    """
+    files = clip_files(source)
+    known = {file.resolve() for file in files.values()}
+    for name in names:
+        if name not in files:
+            for folder in (Path(), source.parent):
+                place = find_file(name, folder)
+                if place is not None and place.resolve() in known:
+                    files[name] = place
+    return files
+
+
+def audio_loader(files: dict[str, Path]) -> Callable[[str], tuple[Tensor, int]]:
+    """What FeatureStore.extract asks for a clip's waveform [T] and its rate."""
+
+    def load(id: str) -> tuple[Tensor, int]:
+        wave, rate = read_audio(files[id])
+        return torch.from_numpy(wave), rate
+
+    return load
+
+
+@dataclass(frozen=True)
+class PresentVotes:
+    """Lists of votes both of whose clips are there, the ids of missing clips, and how many votes were left out."""
+
+    parts: list[list[Vote]]
+    missing: list[str]
+    left_out: int
+
+    @property
+    def told(self) -> str:
+        """One line about what is missing; empty where nothing is."""
+        if not self.missing:
+            return ""
+        what = "1 clip is missing" if len(self.missing) == 1 else f"{len(self.missing)} clips are missing"
+        votes = "1 vote that names" if self.left_out == 1 else f"{self.left_out} votes that name"
+        is_out = "is" if self.left_out == 1 else "are"
+        return f"{what} ({listed(self.missing)}); {votes} them {is_out} left out"
+
+
+def present_votes(parts: Sequence[Sequence[Vote]], files: dict[str, Path]) -> PresentVotes:
+    """Leave out the votes that name a clip which is not among `files`; VoteError where a part has none left."""
+    everything = [vote for votes in parts for vote in votes]
+    missing = list(dict.fromkeys(clip for vote in everything for clip in (vote.a, vote.b) if clip not in files))
+    kept = [[vote for vote in votes if vote.a in files and vote.b in files] for votes in parts]
+    for votes, left in zip(parts, kept, strict=True):
+        if not left:
+            first_names = {file: name for name, file in reversed(files.items())}
+            there = listed([first_names[file] for file in dict.fromkeys(files.values())], 3)
+            raise VoteError(
+                f"none of {len(votes)} votes names two clips of the audio, which are called {there}; missing are "
+                f"{listed(missing)}"
+            )
+    return PresentVotes(kept, missing, len(everything) - sum(map(len, kept)))
+
+
+def _folder_files(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise CorpusError(f"{folder} does not exist; give a folder of audio or a CSV with a column file")
+    paths = audio_under(folder)
+    if not paths:
+        raise CorpusError(f"{folder} holds no audio; put audio files (wav, flac, mp3, ogg, ...) there")
+    files: dict[str, Path] = {}
+    for path in paths:
+        name = path.relative_to(folder)
+        for id in (name.as_posix(), name.with_suffix("").as_posix()):
+            if id in files:
+                raise CorpusError(f"{folder} has {files[id].name} and {name}, both called {id!r}; rename one of them")
+            files[id] = path
+    return files
+
+
+def _table_files(table: Path) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for line, row in table_rows(table, ["file"]):
+        file = row["file"].strip()
+        if not file:
+            raise CorpusError(f"{table} line {line}: column 'file' is empty; name the audio file")
+        own = row.get("id", "").strip()
+        for id in (own,) if own else (Path(file).as_posix(), Path(file).with_suffix("").as_posix()):
+            if id in files:
+                raise CorpusError(f"{table} line {line}: id {id!r} appears twice; give each clip one line")
+            if (path := find_file(file, table.parent)) is not None:
+                files[id] = path
+    if not files:
+        raise CorpusError(f"{table} names no file that exists; paths are relative to the table")
+    return files

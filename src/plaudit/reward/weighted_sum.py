@@ -13,18 +13,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from plaudit.assets import read_json, write_json
 from plaudit.errors import ModelError, RecipeError
-from plaudit.reward.identity import identity_of
-from plaudit.reward.kinds import Sources
-from plaudit.reward.recording import Recording, RecordingReward, View, Waves
+from plaudit.reward.base import EncoderLoaders, Recording, RecordingReward, View, Waves, identity_of
 from plaudit.reward.scoring import Clip, score_clips
 from plaudit.settings import Positive, Settings, validated
+from plaudit.storage import read_json, write_json
 from plaudit.types import Reward
 
 
 @dataclass(frozen=True)
-class Part:
+class WeightedReward:
     """A reward in a sum: its name or folder, its weight, and the mean and standard deviation of its scores.
 
     `identity` is that of the reward that was measured; another under the same name is refused.
@@ -40,7 +38,7 @@ class Part:
 class WeightedSum:
     """A plaudit.types.Reward: the sum over parts of weight * (score - mean) / std."""
 
-    def __init__(self, parts: Sequence[Part], rewards: Sequence[RecordingReward]) -> None:
+    def __init__(self, parts: Sequence[WeightedReward], rewards: Sequence[RecordingReward]) -> None:
         self.parts, self.rewards = tuple(parts), tuple(rewards)
 
     @property
@@ -80,21 +78,21 @@ def combined(
         std, mean = torch.std_mean(torch.tensor(scores, dtype=torch.float64)) if len(scores) > 1 else (None, None)
         if std is None or mean is None or std <= 1e-9:
             raise ModelError(f"reward {name!r} has no spread on {len(scores)} clips; give more, and varied ones")
-        parts.append(Part(name, float(weight), mean.item(), std.item(), reward.identity))
+        parts.append(WeightedReward(name, float(weight), mean.item(), std.item(), reward.identity))
         rewards.append(reward)
     _check(parts, folder)
     write_json(folder / "config.json", {"kind": "sum", "parts": [asdict(part) for part in parts]})
     return WeightedSum(parts, rewards)
 
 
-def load_weighted_sum(folder: Path, sources: Sources) -> WeightedSum:
+def load_weighted_sum(folder: Path, sources: EncoderLoaders) -> WeightedSum:
     """Read such a folder; ModelError where it is malformed or a part is not the one that was measured."""
     try:
         config = read_json(folder / "config.json")
         told = validated(_SumFile, config, f"{folder}/config.json does not describe a sum of rewards; combine again")
     except RecipeError as error:
         raise ModelError(str(error)) from None
-    parts = [Part(**part.model_dump()) for part in told.parts]
+    parts = [WeightedReward(**part.model_dump()) for part in told.parts]
     _check(parts, folder)
     rewards = []
     for part in parts:
@@ -131,7 +129,7 @@ def _part_reward(name: str, load: Callable[[str], Reward]) -> RecordingReward:
     return reward
 
 
-def _check(parts: Sequence[Part], folder: Path) -> None:
+def _check(parts: Sequence[WeightedReward], folder: Path) -> None:
     if not parts:
         raise ModelError(f"{folder}: a sum of rewards needs at least one part")
     for part in parts:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from plaudit.backbone.fluxaudio import FluxAudio
-from plaudit.flow.path import flow_loss, interpolate, logit_normal_time, velocity
-from plaudit.stages.data import Source, TrainingSet, generator_for
-from plaudit.stages.objective import Inputs
-from plaudit.stages.settings import CrpoSettings
+from plaudit.flow import flow_loss, interpolate, logit_normal_time, velocity
 from plaudit.stages.sft import draw_latents
+from plaudit.training.data import Source, TrainingSet, generator_for
+from plaudit.training.loop import Inputs
+from plaudit.training.settings import CrpoSettings
 from plaudit.types import TextFeatures
 
 

@@ -20,18 +20,16 @@ from torch import Tensor, nn
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.corpus.shard_set import ShardSet
 from plaudit.errors import CorpusError
-from plaudit.flow.path import flow_loss, interpolate, logit_normal_time, velocity
-from plaudit.stages.data import Source, TrainingSet, generator_for
-from plaudit.stages.objective import Inputs
-from plaudit.stages.pairs import SHARDS, Candidate, read_candidates, read_pairs
-from plaudit.stages.settings import NftSettings
+from plaudit.flow import flow_loss, interpolate, logit_normal_time, velocity
+from plaudit.stages.preference_data import SHARDS, Candidate, read_candidates, read_pairs
 from plaudit.stages.sft import draw_latents
+from plaudit.training.data import Source, TrainingSet, generator_for
+from plaudit.training.loop import Inputs
+from plaudit.training.settings import NftSettings
 from plaudit.types import TextFeatures
 
 
-def nft_objective(
-    predicted: Tensor, old: Tensor, target: Tensor, optimality: Tensor, beta: float
-) -> dict[str, Tensor]:
+def nft_objective(predicted: Tensor, old: Tensor, target: Tensor, optimality: Tensor, beta: float) -> dict[str, Tensor]:
     """The loss from velocities [B, N, C] of the trained and of the old model, the target's, and r = `optimality` [B].
 
     loss = r |v+ - v|^2 + (1 - r) |v- - v|^2 with v+ = (1 - beta) v_old + beta v_new and v- = (1 + beta) v_old
@@ -49,7 +47,7 @@ def nft_objective(
 
 
 def optimality(values: np.ndarray, captions: list[str], settings: NftSettings) -> np.ndarray:
-    """How probably each candidate is a good one, r in [0, 1]: 1/2 + A / (2 clip), from its advantage A within +-clip.
+    """Optimality probability r in [0, 1] of each candidate: 1/2 + A / (2 max_advantage), A its clamped advantage.
 
     values [n]: what reward or CLAP says of each. Of "reward" A is the distance to the mean of the caption's candidates
     in units of `temperature`, of "binary" its sign at full size. A caption's only candidate is neither good nor bad.
@@ -58,11 +56,13 @@ def optimality(values: np.ndarray, captions: list[str], settings: NftSettings) -
     means = np.bincount(groups, weights=values) / np.bincount(groups)
     away = values - means[groups]
     away[np.bincount(groups)[groups] == 1] = 0.0  # a mean of one is itself but for rounding
-    advantages = settings.clip * np.sign(away) if settings.advantages == "binary" else away / settings.temperature
-    return 0.5 + np.clip(advantages, -settings.clip, settings.clip) / (2 * settings.clip)
+    advantages = (
+        settings.max_advantage * np.sign(away) if settings.advantage == "binary" else away / settings.temperature
+    )
+    return 0.5 + np.clip(advantages, -settings.max_advantage, settings.max_advantage) / (2 * settings.max_advantage)
 
 
-def judged_source(folder: Path, settings: NftSettings) -> tuple[Source, np.ndarray]:
+def scored_source(folder: Path, settings: NftSettings) -> tuple[Source, np.ndarray]:
     """The clips of a pairs folder, and r of each.
 
     Of pairs from elsewhere the winners are good and the losers bad; CorpusError where the settings ask how good.
@@ -71,11 +71,11 @@ def judged_source(folder: Path, settings: NftSettings) -> tuple[Source, np.ndarr
     row_of = {id: row for row, id in enumerate(shards.ids)}
     candidates = read_candidates(folder)
     if candidates:
-        values = np.array([getattr(candidate, settings.by) for candidate in candidates])
+        values = np.array([getattr(candidate, settings.criterion) for candidate in candidates])
         good = optimality(values, [candidate.caption for candidate in candidates], settings)
     else:
-        if settings.advantages != "binary":
-            raise CorpusError("pairs from elsewhere say which clip is better, not by how much; set advantages=binary")
+        if settings.advantage != "binary":
+            raise CorpusError("pairs from elsewhere say which clip is better, not by how much; set advantage=binary")
         pairs = read_pairs(folder)
         candidates = [
             Candidate(clip, pair.caption, 0.0, 0.0, pair.score) for pair in pairs for clip in (pair.winner, pair.loser)

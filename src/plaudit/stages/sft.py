@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from plaudit.backbone.fluxaudio import FluxAudio
-from plaudit.flow.path import flow_loss, interpolate, logit_normal_time, velocity
-from plaudit.stages.data import TrainingSet, generator_for
-from plaudit.stages.objective import Inputs
-from plaudit.stages.settings import TrainSettings
+from plaudit.flow import flow_loss, interpolate, logit_normal_time, velocity
+from plaudit.training.data import TrainingSet, generator_for
+from plaudit.training.loop import Inputs
+from plaudit.training.settings import TrainSettings
 from plaudit.types import TextFeatures
 
 

@@ -34,13 +34,13 @@ def with_value(column: str, value: Any, row: int = 3) -> Callable[[Rows], Rows]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda rows: rows[:-2], "a has 2 prompts that b lacks (id '018'); make them, or compare .* --common"),
+        (lambda rows: rows[:-2], "a has 2 prompts that b lacks (id '018'); make them, or compare .* --shared-prompts"),
         (lambda rows: [*rows, {**rows[0], "id": "extra"}], "b has a prompt that a lacks \\(id 'extra'\\)"),
         (lambda rows: [*rows, rows[0]], "b.csv line 22: id '000' stands there twice"),
         (with_value("reward", "nan"), "b.csv line 5: 'reward' is 'nan', not a finite number"),
         (with_value("reward", "inf"), "'reward' is 'inf', not a finite number"),
         (with_value("reward", "good"), "b.csv line 5: 'reward' is 'good', not a finite number"),
-        (with_value("reward", ""), "b has no reward for '003'; evaluate it again, or leave .* --common"),
+        (with_value("reward", ""), "b has no reward for '003'; evaluate it again, or leave .* --shared-prompts"),
         (with_value("prompt", "another"), "'003' is the prompt 'prompt 3, with a comma' in a and 'another' in b"),
         (lambda rows: [{**r, "error": "gone.wav is missing" if r["id"] == "003" else ""} for r in rows],
          "b has no values for '003' \\(gone.wav is missing\\)"),

@@ -11,10 +11,10 @@ import pytest
 
 from plaudit.audio import write_wav
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.compare import page as compare_page
+from plaudit.evaluate.compare import page
 from plaudit.evaluate.compare.page import write_comparison
 from plaudit.evaluate.compare.pairing import pair
-from plaudit.evaluate.compare.series import watch_series
+from plaudit.evaluate.compare.series import track_series
 from plaudit.evaluate.compare.systems import read_systems
 from plaudit.evaluate.compare.table import ComparisonTable, compare
 from tests.browser import chromium
@@ -43,8 +43,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> ComparisonTable:
 
 @pytest.fixture(scope="module")
 def index(table: ComparisonTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made") / "comparison"
-    return write_comparison(table, folder, series=watch_series(table.pairing))
+    folder = tmp_path_factory.mktemp("provenance") / "comparison"
+    return write_comparison(table, folder, series=track_series(table.pairing))
 
 
 def test_small_clips_are_inside_the_page(index: Path) -> None:
@@ -72,7 +72,7 @@ def test_the_worst_and_the_best_come_first(table: ComparisonTable, tmp_path: Pat
 def test_large_clips_lie_beside_the_page(
     table: ComparisonTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare_page, "INLINE", 1000)
+    monkeypatch.setattr(page, "INLINE", 1000)
     index = write_comparison(table, tmp_path / "page", players=2)
     references = re.findall(r'<audio [^>]*src="([^"]*)"', index.read_text())
     assert references == [f"audio/{number:04d}.wav" for number in range(1, 7)]

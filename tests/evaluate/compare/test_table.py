@@ -11,10 +11,10 @@ from plaudit.errors import EvaluationError
 from plaudit.evaluate.clip_set import CLIP_METRICS
 from plaudit.evaluate.compare.page import results
 from plaudit.evaluate.compare.pairing import Pairing, pair
-from plaudit.evaluate.compare.series import watch_series
+from plaudit.evaluate.compare.series import track_series
 from plaudit.evaluate.compare.systems import read_systems
 from plaudit.evaluate.compare.table import Comparison, ComparisonTable, compare
-from plaudit.evaluate.compare.wording import finding, summary
+from plaudit.evaluate.compare.wording import comparison_finding, comparison_summary
 from plaudit.evaluate.directions import lower_is_better
 from plaudit.evaluate.html import csv_of
 from plaudit.evaluate.results_table import ClipRow, Evaluation
@@ -147,8 +147,8 @@ def test_a_difference_within_the_margin_is_equivalent_not_only_insignificant(tmp
     pairing = paired(write_table(tmp_path / "a.csv", first), write_table(tmp_path / "b.csv", second))
     table = compare(pairing)
     assert [row.verdict for row in table.rows] == ["equivalent", "undecided"]
-    assert "equivalent, the difference is smaller than ±" in finding(table.rows[0])
-    assert "undecided" in finding(table.rows[1]) and "prompts" in finding(table.rows[1])
+    assert "equivalent, the difference is smaller than ±" in comparison_finding(table.rows[0])
+    assert "undecided" in comparison_finding(table.rows[1]) and "prompts" in comparison_finding(table.rows[1])
     assert compare(pairing, {"reward": 0.001}).rows[0].verdict == "undecided"
     assert compare(pairing, {"reward": 0.5}).rows[0].equivalence.margin == 0.5
     for margins, said in (({"rewrd": 1.0}, "no such metric"), ({"reward": 0.0}, "above zero")):
@@ -163,11 +163,11 @@ def flagged(tmp_path: Path, worse: float) -> ComparisonTable:
 
 
 def test_reward_paid_for_with_another_metric_is_told_in_the_last_line(tmp_path: Path) -> None:
-    assert summary(flagged(tmp_path, 0.3)) == (
+    assert comparison_summary(flagged(tmp_path, 0.3)) == (
         "Of 2 differences 2 are beyond chance, 0 equivalent, 0 undecided. "
         "Over-optimization: b (against a) raised reward while clap got worse."
     )
-    assert "No system raised reward while another metric got worse" in summary(flagged(tmp_path, 0.0))
+    assert "No system raised reward while another metric got worse" in comparison_summary(flagged(tmp_path, 0.0))
 
 
 def test_distances_are_better_where_they_are_lower(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_distances_are_better_where_they_are_lower(tmp_path: Path) -> None:
         other["reward"], other["clap"] = row["reward"] + 1 + 0.1 * rng.normal(), row["clap"] + 0.1 * rng.normal()
     table = compare(paired(write_table(tmp_path / "a.csv", first), write_table(tmp_path / "b.csv", second)))
     assert {row.metric: row.verdict for row in table.rows}["clip-frechet"] == "better"
-    assert "No system raised" in summary(table)
+    assert "No system raised" in comparison_summary(table)
 
 
 def test_a_series_of_systems_is_watched(tmp_path: Path) -> None:
@@ -188,20 +188,20 @@ def test_a_series_of_systems_is_watched(tmp_path: Path) -> None:
         made = clips(place, count=40, lift=0.5 * place, system=f"step-{place}")
         rows += [{**row, "clap": row["clap"] + fit} for row in made]
     pairing = paired(write_table(tmp_path / "all.csv", rows))
-    (watched,) = watch_series(pairing)
-    assert watched.parting is not None and watched.parting.established
-    assert (watched.parting.place, watched.parting.end) == (2, 4)
+    (watched,) = track_series(pairing)
+    assert watched.divergence is not None and watched.divergence.established
+    assert (watched.divergence.place, watched.divergence.end) == (2, 4)
     two = paired(write_table(tmp_path / "two.csv", [r for r in rows if r["system"] < "step-2"]))
     with pytest.raises(EvaluationError, match="at least three"):
-        watch_series(two)
+        track_series(two)
     with pytest.raises(EvaluationError, match="metric named reward"):
-        watch_series(pair(read_systems([tmp_path / "all.csv"]), ["clap"]))
+        track_series(pair(read_systems([tmp_path / "all.csv"]), ["clap"]))
 
 
 def test_json_and_csv_hold_every_number(tmp_path: Path) -> None:
     table = flagged(tmp_path, 0.3)
     found = results(table)
-    assert found["watch"]["paid_for_reward"] == [{"title": "b (against a)", "metrics": ["clap"]}]
+    assert found["watch"]["regressions_under_reward"] == [{"title": "b (against a)", "metrics": ["clap"]}]
     assert found["comparisons"][0]["effect"]["g"] == table.rows[0].effect.g
     rows = list(csv.DictReader(csv_of(table.to_rows()).splitlines()))
     assert [row["metric"] for row in rows] == ["reward", "clap"]

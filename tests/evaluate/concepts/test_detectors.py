@@ -9,26 +9,28 @@ import pytest
 import torch
 from torch import Tensor
 
-from plaudit import hub
-from plaudit.corpus.embedded.probes import load_probes
-from plaudit.corpus.embedded.source import EmbeddedCorpus
-from plaudit.corpus.embedded.truth import Truth
+from plaudit import loading
 from plaudit.errors import AudioError, EvaluationError
-from plaudit.evaluate.concepts.coverage import covered
-from plaudit.evaluate.concepts.detectors import Detector, ProbeDetector, ZeroShotDetector, tempo_fits
-from plaudit.evaluate.concepts.error_rates import (
+from plaudit.evaluate.concepts.detectors import (
+    Detector,
     ErrorRates,
+    ProbeDetector,
     Rate,
+    ZeroShotDetector,
+    covered,
     holds,
     load_rates,
     measure_errors,
     rates_of,
     save_rates,
+    tempo_fits,
 )
-from plaudit.evaluate.concepts.prompts import concepts_in
-from plaudit.evaluate.concepts.vocabulary import Concept, key_concept, load_vocabulary, tempo_concept
-from plaudit.evaluate.listening import Listener, clip_of_wave
+from plaudit.evaluate.concepts.vocabulary import Concept, concepts_in, key_concept, load_vocabulary, tempo_concept
+from plaudit.evaluate.embeddings import AudioEncoder, clip_from_wave
 from plaudit.evaluate.statistics import Interval
+from plaudit.synthetic.corpus import SyntheticCorpus
+from plaudit.synthetic.probes import load_probes
+from plaudit.synthetic.truth import Truth
 
 VOCABULARY = load_vocabulary()
 PIECE = Truth("jazz", "calm", ("piano", "upright bass"), 100, "A", "minor")
@@ -36,13 +38,15 @@ PIECE = Truth("jazz", "calm", ("piano", "upright bass"), 100, "A", "minor")
 
 @cache
 def probes() -> ProbeDetector:
-    return ProbeDetector(load_probes(), hub.weights_digest("probes"))
+    return ProbeDetector(load_probes(), loading.weights_digest("probes"))
 
 
 @cache
 def zero_shot() -> ZeroShotDetector:
-    clap = hub.build(hub.CLAPS, "embedded")
-    return ZeroShotDetector(Listener("embedded", hub.digest(hub.CLAPS, "embedded"), clap), clap, VOCABULARY)
+    clap = loading.build(loading.CLAPS, "synthetic")
+    return ZeroShotDetector(
+        AudioEncoder("synthetic", loading.encoder_digest(loading.CLAPS, "synthetic"), clap), clap, VOCABULARY
+    )
 
 
 def concept(prompt: str) -> Concept:
@@ -98,8 +102,8 @@ class Scripted:
 
 def test_a_clap_is_asked_in_words_and_hears_as_many_as_a_piece_has() -> None:
     clap = Scripted()
-    judge = ZeroShotDetector(Listener("scripted", "1", clap), clap, VOCABULARY)
-    clip = clip_of_wave(torch.ones(8000), 8000, "clip")
+    judge = ZeroShotDetector(AudioEncoder("scripted", "1", clap), clap, VOCABULARY)
+    clip = clip_from_wave(torch.ones(8000), 8000, "clip")
     prompt = "fast sad rock in A minor at 150 bpm, jazz"
     found = covered(clip, [*concepts_in(prompt, VOCABULARY), key_concept("C", "major")], judge)
     assert [c.name for c in found.found] == ["fast", "sad", "rock", "A minor", "150 bpm"]
@@ -110,16 +114,16 @@ def test_a_clap_is_asked_in_words_and_hears_as_many_as_a_piece_has() -> None:
 
 
 def test_what_cannot_be_judged_is_told_and_not_counted() -> None:
-    corpus = EmbeddedCorpus(1, 5.0, seed=3, flawed_share=0.0)
-    clip = clip_of_wave(torch.from_numpy(corpus.render(corpus.clips[0])), corpus.rate, "clip")
+    corpus = SyntheticCorpus(1, 5.0, seed=3, flawed_fraction=0.0)
+    clip = clip_from_wave(torch.from_numpy(corpus.render(corpus.clips[0])), corpus.rate, "clip")
     only = covered(clip, concepts_in("blues with violin", VOCABULARY), probes())
-    assert only.share is None and [c.name for c in only.unjudged] == ["blues", "violin"]
+    assert only.share is None and [c.name for c in only.failed] == ["blues", "violin"]
     assert only.told() == {"found": [], "missed": [], "unjudged": ["genre: blues", "instrument: violin"]}
     assert covered(clip, [], probes()).share is None
 
 
 def test_a_clip_that_is_too_short_is_an_error() -> None:
-    clip = clip_of_wave(torch.ones(16000), 16000, "clip")
+    clip = clip_from_wave(torch.ones(16000), 16000, "clip")
     with pytest.raises(AudioError, match=r"at least 2\.5 s"):
         covered(clip, concepts_in("jazz", VOCABULARY), probes())
 

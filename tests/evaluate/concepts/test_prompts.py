@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plaudit.corpus.embedded.source import EmbeddedCorpus
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.concepts.error_rates import holds
-from plaudit.evaluate.concepts.prompts import concepts_in
-from plaudit.evaluate.concepts.vocabulary import load_vocabulary
+from plaudit.evaluate.concepts.detectors import holds
+from plaudit.evaluate.concepts.vocabulary import concepts_in, load_vocabulary
+from plaudit.synthetic.corpus import SyntheticCorpus
 
 VOCABULARY = load_vocabulary()
 
@@ -63,9 +62,9 @@ def test_what_is_denied_is_not_asked_for(prompt: str, expected: list[str]) -> No
     assert named(prompt) == expected
 
 
-def test_captions_of_the_embedded_world_name_what_is_there() -> None:
+def test_captions_of_the_synthetic_world_name_what_is_there() -> None:
     """Nothing is found that is not true, and hardly a caption names nothing."""
-    clips = EmbeddedCorpus(400, 5.0, seed=5, flawed_share=0.0, miscaptioned_share=0.0).clips
+    clips = SyntheticCorpus(400, 5.0, seed=5, flawed_fraction=0.0, miscaptioned_fraction=0.0).clips
     found = [concepts_in(clip.caption, VOCABULARY) for clip in clips]
     wrong = [(c.caption, x) for c, own in zip(clips, found, strict=True) for x in own if not holds(x, c.truth)]
     assert wrong == []

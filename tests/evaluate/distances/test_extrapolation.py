@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.distances.extrapolation import fitted, frechet_infinity, frechet_infinity_interval, straight
-from plaudit.evaluate.distances.frechet import Gaussian, frechet_between, gaussian
+from plaudit.evaluate.distances import (
+    Gaussian,
+    fitted,
+    frechet_between,
+    frechet_infinity,
+    frechet_infinity_interval,
+    gaussian,
+    straight,
+)
 
 
 def standard(dim: int) -> Gaussian:

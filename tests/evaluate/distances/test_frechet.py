@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from plaudit.errors import EvaluationError
 from plaudit.evaluate import frechet_distance
-from plaudit.evaluate.distances.frechet import FrechetOfRows, frechet_between, frechet_per_clip, gaussian
-from plaudit.evaluate.distances.frechet import Gaussian as Summary
+from plaudit.evaluate.distances import FrechetOfRows, frechet_between, frechet_per_clip, gaussian
+from plaudit.evaluate.distances import Gaussian as Summary
 
 
 def textbook(a: np.ndarray, b: np.ndarray) -> float:

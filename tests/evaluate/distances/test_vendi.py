@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.distances.vendi import vendi_interval, vendi_score
+from plaudit.evaluate.distances import vendi_interval, vendi_score
 
 
 def test_it_counts_what_is_different() -> None:

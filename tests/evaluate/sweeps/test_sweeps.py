@@ -12,9 +12,8 @@ import pytest
 
 from plaudit.errors import RunError
 from plaudit.evaluate.evaluator import StageScores
-from plaudit.evaluate.sweeps.files import write_injections, write_scores
-from plaudit.evaluate.sweeps.injections import CrossCell, CrossTable, cross_table
-from plaudit.evaluate.sweeps.score import Sweep, sweep_row
+from plaudit.evaluate.sweeps.page import write_injections, write_scores
+from plaudit.evaluate.sweeps.results import CrossCell, CrossTable, Sweep, cross_table, sweep_row
 from tests.browser import chromium
 from tests.evaluate.report_example import scores
 
@@ -52,7 +51,7 @@ def test_points_that_nobody_can_judge_are_told_and_in_no_number() -> None:
     whole = sweep(0.4)
     part = Sweep("SFT", ASKED[:3], whole.points[:3], {3.0: "0001.wav is silent"})
     row = sweep_row(part)
-    assert len(row.reward) == 3 and row.unjudged == {3.0: "0001.wav is silent"}
+    assert len(row.reward) == 3 and row.failed == {3.0: "0001.wav is silent"}
     with pytest.raises(RunError, match=r"has 1 points.*at 3: 0001\.wav is silent"):
         sweep_row(Sweep("SFT", ASKED[:1], whole.points[:1], {3.0: "0001.wav is silent"}))
 
@@ -87,7 +86,7 @@ def test_every_cell_is_held_against_its_own_injection() -> None:
 def test_a_cell_that_cannot_be_judged_has_a_reason_and_no_numbers() -> None:
     table = cross_table(cells(silent=True))
     cell = table.cell("add", "global_adaln")
-    assert (cell.reward, cell.frechet, cell.changes, cell.unjudged) == (None, None, [], "clip 3 is silent")
+    assert (cell.reward, cell.frechet, cell.changes, cell.failed) == (None, None, [], "clip 3 is silent")
     assert table.clips == 24
     with pytest.raises(RunError, match="no cell of the table can be judged; the first: clip 3 is silent"):
         cross_table([replace(one, scores="clip 3 is silent") for one in cells()])

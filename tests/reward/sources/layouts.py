@@ -43,9 +43,9 @@ def battle(number: int, **changes: Any) -> dict[str, Any]:
         "prompt": f"prompt {number}",
         "is_instrumental": True,
         "user_pseudonym": f"user {number % 2}",
-        "audio_a": f"audio_files/07-2026FEB/{number}a.wav",
+        "audio_a": f"list_audio_files/07-2026FEB/{number}a.wav",
         "system_a": "sonauto-v2-2",
-        "audio_b": f"audio_files/07-2026FEB/{number}b.wav",
+        "audio_b": f"list_audio_files/07-2026FEB/{number}b.wav",
         "system_b": "riffusion-fuzz-1-0",
         "preference": "A",
         "lyrics": "",
@@ -80,7 +80,7 @@ def musicprefs(folder: Path) -> Path:
 
 def aime(folder: Path, answers: tuple[int, ...] = (1, 2)) -> Path:
     count = len(answers)
-    survey = {
+    measure_durations = {
         "question-type": ["Music Quality", "Text-Audio Alignment"][:count],
         "description": ["newage, world, celtic"] * count,
         "model-1": ["Suno v3"] * count,
@@ -93,7 +93,7 @@ def aime(folder: Path, answers: tuple[int, ...] = (1, 2)) -> Path:
         "track-2-end": ["00:00:01"] * count,
         "answer": list(answers),
     }
-    write_parquet(folder / "AIME-survey" / "data" / "train-00000-of-00001.parquet", survey)
+    write_parquet(folder / "AIME-survey" / "data" / "train-00000-of-00001.parquet", measure_durations)
     # Two seconds of one pitch, then two of another: the excerpt from second 2 to 3 has the second.
     changing = np.concatenate([soundfile.read(io.BytesIO(wav(pitch, 2.0)))[0] for pitch in (250, 1000)])
     memory = io.BytesIO()

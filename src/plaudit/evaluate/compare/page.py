@@ -9,21 +9,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from plaudit import __version__
-from plaudit.assets import write_atomically, write_json
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.compare.pairing import PromptClips
-from plaudit.evaluate.compare.series import WatchedMetric
+from plaudit.evaluate.compare.series import TrackedMetric
 from plaudit.evaluate.compare.table import ComparisonTable
-from plaudit.evaluate.compare.wording import finding, paid, summary
+from plaudit.evaluate.compare.wording import comparison_finding, comparison_summary, regressions_of
 from plaudit.evaluate.directions import lower_is_better
 from plaudit.evaluate.html import csv_of, data_address, rendered, replaced_page
 from plaudit.evaluate.overoptimization import reward_among
-from plaudit.evaluate.report import plots
-from plaudit.evaluate.report.charts import Chart, chart
-from plaudit.evaluate.report.figures import Difference, forest, forest_size
-from plaudit.evaluate.report.watch import against_reward, parting_sentence
-from plaudit.evaluate.report.wording import number
+from plaudit.evaluate.report import charts as plots
+from plaudit.evaluate.report.charts import (
+    Chart,
+    Difference,
+    chart,
+    divergence_sentence,
+    forest,
+    forest_size,
+    plot_against_reward,
+)
+from plaudit.evaluate.report.text import number
 from plaudit.generate.names import slug
+from plaudit.storage import write_atomically, write_json
 
 INLINE = 6_000_000
 """Bytes of audio up to which the page holds its clips itself and can be passed on as one file (ours)."""
@@ -43,7 +49,7 @@ class Player:
 
 
 @dataclass(frozen=True)
-class Listened:
+class PromptRow:
     """A prompt to listen to: by how much the systems differ there, and the clips."""
 
     key: str
@@ -54,7 +60,7 @@ class Listened:
 
 def write_comparison(
     table: ComparisonTable, folder: Path, *, sort: str | None = None, players: int = 20,
-    series: Sequence[WatchedMetric] = (),
+    series: Sequence[TrackedMetric] = (),
 ) -> Path:  # fmt: skip
     """Write the page, `comparison.json` and `.csv`, and where clips are large `audio/` into `folder`; the page's path.
 
@@ -76,15 +82,15 @@ def write_comparison(
             table=table,
             pairing=pairing,
             sort=sort,
-            summary=summary(table),
-            findings=[finding(row) for row in table.rows],
-            paid={one.title: ", ".join(one.metrics) for one in paid(table)},
+            summary=comparison_summary(table),
+            findings=[comparison_finding(row) for row in table.rows],
+            paid={one.title: ", ".join(one.metrics) for one in regressions_of(table)},
             reward=reward_among(pairing.metrics),
             csv=data_address("text/csv", csv_text),
             json=data_address("application/json", (draft / "comparison.json").read_bytes()),
             charts=[_forest_chart(table, metric) for metric in table.metrics],
-            series_charts=[_series_chart(table, watched) for watched in series],
-            partings=[parting_sentence(w.parting, pairing.systems, w.metric) for w in series],
+            series_charts=[_tracking_chart(table, watched) for watched in series],
+            divergences=[divergence_sentence(w.divergence, pairing.systems, w.metric) for w in series],
             worst=[_listened(table, sort, p, address) for p in worst],
             best=[_listened(table, sort, p, address) for p in best],
             with_audio=any(_files(p) for p in pairing.prompts),
@@ -96,10 +102,13 @@ def write_comparison(
     return Path(folder) / "index.html"
 
 
-def results(table: ComparisonTable, series: Sequence[WatchedMetric] = ()) -> dict[str, object]:
+def results(table: ComparisonTable, series: Sequence[TrackedMetric] = ()) -> dict[str, object]:
     """Everything found, as plain values for JSON."""
-    watch = {"paid_for_reward": [asdict(one) for one in paid(table)], "series": [asdict(one) for one in series]}
-    return {"plaudit": __version__, **table.to_json(), "watch": watch, "summary": summary(table)}
+    watch = {
+        "regressions_under_reward": [asdict(one) for one in regressions_of(table)],
+        "series": [asdict(one) for one in series],
+    }
+    return {"plaudit": __version__, **table.to_json(), "watch": watch, "summary": comparison_summary(table)}
 
 
 def _gap(table: ComparisonTable, sort: str, prompt: PromptClips) -> float:
@@ -139,7 +148,7 @@ def _addresses(prompts: Sequence[PromptClips], folder: Path) -> dict[Path, str]:
     return found
 
 
-def _listened(table: ComparisonTable, sort: str, prompt: PromptClips, address: dict[Path, str]) -> Listened:
+def _listened(table: ComparisonTable, sort: str, prompt: PromptClips, address: dict[Path, str]) -> PromptRow:
     players = [
         Player(
             system=system,
@@ -152,7 +161,7 @@ def _listened(table: ComparisonTable, sort: str, prompt: PromptClips, address: d
         for clip in prompt.clips[system]
         if clip.file is not None
     ]
-    return Listened(prompt.key, prompt.prompt, _gap(table, sort, prompt), players)
+    return PromptRow(prompt.key, prompt.prompt, _gap(table, sort, prompt), players)
 
 
 def _forest_chart(table: ComparisonTable, metric: str) -> Chart:
@@ -166,7 +175,7 @@ def _forest_chart(table: ComparisonTable, metric: str) -> Chart:
     return chart(draw, f"difference-{slug(metric)}", f"Difference of {metric}", alt, forest_size(len(rows)))
 
 
-def _series_chart(table: ComparisonTable, watched: WatchedMetric) -> Chart:
-    draw = against_reward(table.pairing.systems, watched.reward, watched.other, watched.metric, watched.parting)
+def _tracking_chart(table: ComparisonTable, watched: TrackedMetric) -> Chart:
+    draw = plot_against_reward(table.pairing.systems, watched.reward, watched.other, watched.metric, watched.divergence)
     alt = f"The path of the systems through mean reward and mean {watched.metric}."
     return chart(draw, f"reward-{slug(watched.metric)}", f"Reward against {watched.metric}", alt)

@@ -31,7 +31,7 @@ class Pairing:
     """Prompts that all systems answer, each with the same number of seeds.
 
     shared_seeds: every prompt has the same seeds, so that a seed may be lucky for all of them.
-    left_out: prompts that not every system has, which --common leaves out. notes: what a reader must know.
+    left_out: prompts that not every system has, which --shared-prompts leaves out. notes: what a reader must know.
     """
 
     systems: list[str]
@@ -70,7 +70,7 @@ def pair(
         shared = whole
     for key in shared:
         if gap := _lacking(key, answers, chosen):
-            raise EvaluationError(f"{gap}; evaluate it again, or leave such prompts out with --common")
+            raise EvaluationError(f"{gap}; evaluate it again, or leave such prompts out with --shared-prompts")
         _check_text(key, answers)
     if len(shared) < 2:
         raise EvaluationError(f"the systems share {len(shared)} prompts, a comparison needs 2; generate more")
@@ -176,7 +176,7 @@ def _shared_keys(answers: dict[str, Answers], by: By, common: bool) -> list[str]
                 count = f"{len(only)} prompts" if len(only) > 1 else "a prompt"
                 raise EvaluationError(
                     f"{has} has {count} that {lacks} lacks ({by} {_brief(only[0])}); make them, or compare what both "
-                    "have with --common"
+                    "have with --shared-prompts"
                 )
     return [key for key in answers[first] if all(key in answers[other] for other in others)]
 

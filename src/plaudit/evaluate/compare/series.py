@@ -8,21 +8,21 @@ import numpy as np
 
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.compare.pairing import Pairing
-from plaudit.evaluate.overoptimization import Parting, find_parting, reward_among
+from plaudit.evaluate.overoptimization import Divergence, find_divergence, reward_among
 from plaudit.evaluate.statistics import Interval, bootstrap_mean
 
 
 @dataclass(frozen=True)
-class WatchedMetric:
+class TrackedMetric:
     """Means by system of the reward and of another metric, over the prompts that have both, and where the two part."""
 
     metric: str
     reward: list[Interval]
     other: list[Interval]
-    parting: Parting | None
+    divergence: Divergence | None
 
 
-def watch_series(pairing: Pairing) -> list[WatchedMetric]:
+def track_series(pairing: Pairing) -> list[TrackedMetric]:
     """Every metric against the reward along the systems; EvaluationError where there is no reward or no series."""
     reward = reward_among(pairing.metrics)
     others = [metric for metric in pairing.metrics if metric != reward]
@@ -33,7 +33,7 @@ def watch_series(pairing: Pairing) -> list[WatchedMetric]:
     return [_watched(pairing, reward, metric) for metric in others]
 
 
-def _watched(pairing: Pairing, reward: str, metric: str) -> WatchedMetric:
+def _watched(pairing: Pairing, reward: str, metric: str) -> TrackedMetric:
     rewarded = {p.key for p in pairing.having(reward)}
     rows = [p for p in pairing.having(metric) if p.key in rewarded]
     if len(rows) < 2:
@@ -44,9 +44,9 @@ def _watched(pairing: Pairing, reward: str, metric: str) -> WatchedMetric:
         return np.array([[np.mean([c.values[name] for c in p.clips[s]]) for p in rows] for s in pairing.systems])
 
     rewards, others = means(reward), means(metric)
-    return WatchedMetric(
+    return TrackedMetric(
         metric=metric,
         reward=[bootstrap_mean(values, 0) for values in rewards],
         other=[bootstrap_mean(values, 0) for values in others],
-        parting=find_parting(metric, rewards, others),
+        divergence=find_divergence(metric, rewards, others),
     )

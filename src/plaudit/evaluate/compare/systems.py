@@ -11,18 +11,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from plaudit.assets import read_json
 from plaudit.audio import SUFFIXES
-from plaudit.corpus.table import table_rows
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.results_table import CLIPS, SUMMARY
 from plaudit.files import find_file
+from plaudit.storage import read_json
+from plaudit.tables import table_rows
 
 ALIASES = {"prompt_id": "id", "caption": "prompt"}
 DESCRIBING = ("id", "prompt", "file", "seed", "system", "error")
 """Columns that are about a clip; the others are metrics or, without any number, remarks."""
 
-Row = tuple[int, dict[str, str]]
+CsvRow = tuple[int, dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def systems_in(name: str) -> list[System]:
     own = path.resolve().name if path.is_dir() else path.stem
     if "system" not in columns:
         return [System(own, table, [_clip(table, row, metrics) for row in rows], metrics, remarks, str(path), models)]
-    systems: dict[str, list[Row]] = {}
+    systems: dict[str, list[CsvRow]] = {}
     for line, row in rows:
         if not row["system"]:
             raise EvaluationError(f"{table} line {line}: column 'system' is empty; name the system")
@@ -124,7 +124,7 @@ def models_behind(folder: Path) -> dict[str, str]:
     return {metric: identity for metric, identity in named.items() if identity}
 
 
-def _metrics(table: Path, rows: Sequence[Row], columns: Sequence[str]) -> tuple[list[str], list[str]]:
+def _metrics(table: Path, rows: Sequence[CsvRow], columns: Sequence[str]) -> tuple[list[str], list[str]]:
     """The columns of numbers, and those of words; EvaluationError for one that holds both, or no finite number."""
     metrics, remarks = [], []
     for column in columns:
@@ -151,7 +151,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _clip(table: Path, row: Row, metrics: Sequence[str]) -> ComparedClip:
+def _clip(table: Path, row: CsvRow, metrics: Sequence[str]) -> ComparedClip:
     line, told = row
     if not told.get("id", "") and not told.get("prompt", ""):
         raise EvaluationError(f"{table} line {line}: neither id nor prompt; say which prompt the clip answers")

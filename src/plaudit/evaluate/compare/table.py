@@ -13,7 +13,7 @@ from scipy import stats
 from plaudit.errors import EvaluationError, listed
 from plaudit.evaluate.compare.pairing import Pairing
 from plaudit.evaluate.directions import lower_is_better
-from plaudit.evaluate.html import flattened
+from plaudit.evaluate.html import flatten_row
 from plaudit.evaluate.statistics import (
     LEVEL,
     RESAMPLES,
@@ -128,7 +128,7 @@ class ComparisonTable:
 
     def to_rows(self) -> list[dict[str, Any]]:
         """The same as flat rows for CSV."""
-        return [flattened({**asdict(row), "verdict": row.verdict}) for row in self.rows]
+        return [flatten_row({**asdict(row), "verdict": row.verdict}) for row in self.rows]
 
 
 def compare(pairing: Pairing, margins: Mapping[str, float] | None = None, seed: int = 0) -> ComparisonTable:

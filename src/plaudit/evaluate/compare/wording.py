@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from plaudit.evaluate.compare.table import Comparison, ComparisonTable
-from plaudit.evaluate.overoptimization import Paid, flag_sentence, paid_for_reward, reward_among
-from plaudit.evaluate.report.wording import number, p_value, signed, span
+from plaudit.evaluate.overoptimization import Regression, regression_sentence, regressions_under_reward, reward_among
+from plaudit.evaluate.report.text import number, p_value, signed, span
 
 
-def finding(row: Comparison) -> str:
+def comparison_finding(row: Comparison) -> str:
     """One row of the table: what differs by how much, how sure that is, and what more prompts would tell."""
     gap = f"{signed(row.difference.mean)} {span(row.difference)}"
     tested = f"{p_value(row.p_holm)} corrected, {row.method}"
@@ -25,18 +25,18 @@ def finding(row: Comparison) -> str:
     )
 
 
-def paid(table: ComparisonTable) -> list[Paid]:
+def regressions_of(table: ComparisonTable) -> list[Regression]:
     """The pairs whose second system has more reward and is worse in another metric, both beyond chance."""
     reward = reward_among(table.pairing.metrics)
     found = []
     for first, second in dict.fromkeys((row.first, row.second) for row in table.rows):
-        metrics = paid_for_reward(table.of_pair(first, second), reward or "")
+        metrics = regressions_under_reward(table.of_pair(first, second), reward or "")
         if metrics:
-            found.append(Paid(f"{second} (against {first})", metrics))
+            found.append(Regression(f"{second} (against {first})", metrics))
     return found
 
 
-def summary(table: ComparisonTable) -> str:
+def comparison_summary(table: ComparisonTable) -> str:
     """The last line of the command: how many differences are established, and the watch over the reward."""
     rows = table.rows
     found = sum(row.established for row in rows)
@@ -45,4 +45,4 @@ def summary(table: ComparisonTable) -> str:
     line = f"Of {len(rows)} differences {found} are beyond chance, {same} equivalent, {open_} undecided."
     if reward_among(table.pairing.metrics) is None or len(table.pairing.metrics) < 2:
         return line
-    return f"{line} {flag_sentence(paid(table), 'system')}"
+    return f"{line} {regression_sentence(regressions_of(table), 'system')}"

@@ -1,19 +1,31 @@
-"""What tells whether a concept is to be heard in a clip: the embedded world's probes, or a CLAP asked in words."""
+"""Concept detectors, the coverage of a prompt's concepts, and the detectors' error rates.
+
+Clips of the synthetic world, clean and captioned rightly, are asked for what their own caption names, which is there,
+and for what the caption of another clip names and they have not. So the figures are of the very questions that concept
+coverage asks. Ours.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from plaudit.corpus.embedded.hearing import RATE, TEMPI
-from plaudit.corpus.embedded.probes import Measurement, Probes, measure
-from plaudit.corpus.embedded.truth import GENRES, INSTRUMENTS, KEYS, MODES, MOODS
-from plaudit.evaluate.concepts.vocabulary import ALL_KEYS, Concept, Vocabulary
-from plaudit.evaluate.listening import HeardClip, Listener
-from plaudit.types import Embedder
+from plaudit.errors import EvaluationError
+from plaudit.evaluate.concepts.vocabulary import ALL_KEYS, Concept, Vocabulary, concepts_in
+from plaudit.evaluate.embeddings import AudioEncoder, CachedClip, clip_from_wave
+from plaudit.evaluate.statistics import Interval, bootstrap_mean
+from plaudit.storage import write_json
+from plaudit.synthetic.corpus import SyntheticClip, SyntheticCorpus
+from plaudit.synthetic.probes import RATE, TEMPI, Measurement, Probes, measure, round_trip
+from plaudit.synthetic.truth import GENRES, INSTRUMENTS, KEYS, MODES, MOODS, Truth
+from plaudit.types import Codec, Embedder
 
 TEMPO_TOLERANCE = 0.04
 """A tempo within this share of the one asked for is it; as in the probes' own figures."""
@@ -27,27 +39,27 @@ class Detector(Protocol):
     def knows(self, concept: Concept) -> bool:
         """Whether it can tell at all."""
 
-    def found(self, clip: HeardClip, concepts: Sequence[Concept]) -> list[bool]:
+    def found(self, clip: CachedClip, concepts: Sequence[Concept]) -> list[bool]:
         """Whether each concept, all of which it knows, is there. AudioError where the clip can't be heard."""
 
 
 class ProbeDetector:
-    """The embedded world's probes: the likeliest genre, mood, tempo and key, and each instrument more likely than not.
+    """The synthetic world's probes: the likeliest genre, mood, tempo and key, and each instrument more likely than not.
 
-    They know the embedded world's words alone, and were trained on its sound alone.
+    They know the synthetic world's words alone, and were trained on its sound alone.
     """
 
     def __init__(self, probes: Probes, digest: str) -> None:
         self._probes, self.identity = probes, f"probes {digest}"
 
     def knows(self, concept: Concept) -> bool:
-        """Whether all its parts are facts of the embedded world."""
+        """Whether all its parts are facts of the synthetic world."""
         named = {"genre": GENRES, "mood": MOODS, "instrument": INSTRUMENTS, "key": MODES}
         if concept.category == "tempo":
             return concept.bpm is not None
         return concept.category in named and all(part in named[concept.category] for part in concept.parts)
 
-    def found(self, clip: HeardClip, concepts: Sequence[Concept]) -> list[bool]:
+    def found(self, clip: CachedClip, concepts: Sequence[Concept]) -> list[bool]:
         """See Detector; the probes need clips of 2.5 s."""
         heard = measure(self._probes, clip.wave(RATE))
         return [self._found(heard, concept) for concept in concepts]
@@ -75,7 +87,7 @@ class ZeroShotDetector:
     one scale, so no threshold would serve all.
     """
 
-    def __init__(self, clap: Listener, reader: Embedder, vocabulary: Vocabulary) -> None:
+    def __init__(self, clap: AudioEncoder, reader: Embedder, vocabulary: Vocabulary) -> None:
         self._clap = clap
         self.identity = f"zero-shot {clap.digest}"
         self._vocabulary = vocabulary
@@ -93,7 +105,7 @@ class ZeroShotDetector:
             return "key" in self._vocabulary.categories
         return all(part in self._names.get(concept.category, ()) for part in self._asked(concept))
 
-    def found(self, clip: HeardClip, concepts: Sequence[Concept]) -> list[bool]:
+    def found(self, clip: CachedClip, concepts: Sequence[Concept]) -> list[bool]:
         """See Detector."""
         heard = clip.embedding(self._clap)
         closest: dict[str, list[str]] = {}
@@ -128,3 +140,180 @@ def tempo_fits(bpm: float, concept: Concept) -> bool:
     assert concept.bpm is not None
     low, high = concept.bpm
     return low * (1 - TEMPO_TOLERANCE) <= bpm <= high * (1 + TEMPO_TOLERANCE)
+
+
+@dataclass(frozen=True)
+class Covered:
+    """What of a prompt was found, what was missed, and what the detector has no ears for."""
+
+    found: tuple[Concept, ...]
+    missed: tuple[Concept, ...]
+    failed: tuple[Concept, ...]
+
+    @property
+    def share(self) -> float | None:
+        """Found of those judged; None where the prompt names nothing that the detector knows."""
+        judged = len(self.found) + len(self.missed)
+        return len(self.found) / judged if judged else None
+
+    def told(self) -> dict[str, Any]:
+        """Plain data."""
+        return {name: [str(concept) for concept in getattr(self, name)] for name in ("found", "missed", "unjudged")}
+
+
+def covered(clip: CachedClip, concepts: Sequence[Concept], detector: Detector) -> Covered:
+    """What of `concepts` the clip has."""
+    known = [concept for concept in concepts if detector.knows(concept)]
+    there = detector.found(clip, known) if known else []
+    return Covered(
+        tuple(c for c, found in zip(known, there, strict=True) if found),
+        tuple(c for c, found in zip(known, there, strict=True) if not found),
+        tuple(c for c in concepts if not detector.knows(c)),
+    )
+
+
+def coverage_by(detector: Detector, vocabulary: Vocabulary) -> Callable[[Tensor, int, str], float | None]:
+    """(wave [T], rate, prompt) -> the share of the prompt's concepts that the detector hears in the wave."""
+
+    def share(wave: Tensor, rate: int, prompt: str) -> float | None:
+        return covered(clip_from_wave(wave, rate, prompt), concepts_in(prompt, vocabulary), detector).share
+
+    return share
+
+
+SHIPPED_ERROR_RATES = Path(__file__).with_name("error_rates.json")
+ERROR_RATE_SEED = 811
+"""The corpus that detectors are measured on; no model of the package was trained on it."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Of `asked` questions of one kind, how many were answered wrongly."""
+
+    asked: int
+    wrong: int
+
+    @property
+    def share(self) -> float | None:
+        """Wrong of asked; None where nothing was asked."""
+        return self.wrong / self.asked if self.asked else None
+
+
+@dataclass(frozen=True)
+class ErrorRates:
+    """A detector's errors by category. missed: of concepts that are there; false: of concepts that are not.
+
+    right, other: the coverage of clips by their own caption, the most that a generator can expect to reach, and by
+    another clip's, which is what one that ignores its prompts gets; each with its interval over clips.
+    """
+
+    detector: str
+    vocabulary: str
+    measured_on: str
+    missed: dict[str, Rate]
+    false: dict[str, Rate]
+    right: Interval
+    other: Interval
+
+    def told(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def measure_errors(
+    detector: Detector,
+    vocabulary: Vocabulary,
+    clips: int,
+    seconds: float,
+    progress: Progress,
+    codec: Codec | None = None,
+    seed: int = ERROR_RATE_SEED,
+) -> ErrorRates:
+    """Ask `detector` about `clips` synthetic clips of `seconds` each; at least two.
+
+    With a codec the clips are heard as it returns them, which is how generated clips sound.
+    """
+    if clips < 2:
+        raise EvaluationError(f"{clips} clips are too few to measure a detector on; take at least 2")
+    corpus = SyntheticCorpus(clips, seconds, seed, flawed_fraction=0.0, miscaptioned_fraction=0.0)
+    missed: dict[str, list[bool]] = {}
+    false: dict[str, list[bool]] = {}
+    right, other, generator = [], [], torch.Generator().manual_seed(seed)
+    for number, clip in enumerate(corpus.clips):
+        wave = torch.from_numpy(corpus.render(clip))
+        if codec is not None:
+            with torch.inference_mode():
+                wave = round_trip(wave[None], codec, generator)[0]
+        heard = clip_from_wave(wave, corpus.rate, clip.id)
+        own = [c for c in concepts_in(clip.caption, vocabulary) if holds(c, clip.truth)]
+        foreign = concepts_in(_other(corpus.clips, number).caption, vocabulary)
+        of_own, of_foreign = covered(heard, own, detector), covered(heard, foreign, detector)
+        for concept in (*of_own.found, *of_own.missed):
+            missed.setdefault(concept.category, []).append(concept in of_own.missed)
+        for concept in (*of_foreign.found, *of_foreign.missed):
+            if not holds(concept, clip.truth):
+                false.setdefault(concept.category, []).append(concept in of_foreign.found)
+        right += [of_own.share] if of_own.share is not None else []
+        other += [of_foreign.share] if of_foreign.share is not None else []
+        progress(number + 1, clips)
+    if not right or not other:
+        raise EvaluationError(
+            "the vocabulary finds nothing in the captions of the synthetic world; measure another way"
+        )
+    return ErrorRates(
+        detector=detector.identity,
+        vocabulary=vocabulary.digest,
+        measured_on=f"{clips} clean synthetic clips of {seconds:g} s, corpus {seed}"
+        + ("" if codec is None else f", as the codec {codec.name} returns them"),
+        missed={category: Rate(len(wrong), sum(wrong)) for category, wrong in missed.items()},
+        false={category: Rate(len(wrong), sum(wrong)) for category, wrong in false.items()},
+        right=bootstrap_mean(right, seed=0),
+        other=bootstrap_mean(other, seed=0),
+    )
+
+
+def holds(concept: Concept, truth: Truth) -> bool:
+    """Whether a piece is what the concept says."""
+    if concept.category == "tempo":
+        return tempo_fits(truth.tempo, concept)
+    if concept.category == "key":
+        return truth.mode in concept.parts and concept.tonic in (None, truth.key)
+    has = {"genre": (truth.genre,), "mood": (truth.mood,), "instrument": truth.instruments}
+    return any(part in has.get(concept.category, ()) for part in concept.parts)
+
+
+def save_rates(path: Path, rates: ErrorRates) -> None:
+    """Write error rates as JSON, beside those of other detectors and vocabularies that the file holds."""
+    held = load_rates(path) if path.is_file() and path.stat().st_size else []
+    others = [one for one in held if (one.detector, one.vocabulary) != (rates.detector, rates.vocabulary)]
+    write_json(path, [one.told() for one in (*others, rates)])
+
+
+def load_rates(path: Path = SHIPPED_ERROR_RATES) -> list[ErrorRates]:
+    """Read what `save_rates` wrote; EvaluationError where it is something else."""
+    try:
+        return [_rates(told) for told in json.loads(path.read_bytes())]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(f"{path} holds no error rates ({error}); write them with plaudit concepts") from None
+
+
+def rates_of(detector: Detector, vocabulary: Vocabulary, known: Sequence[ErrorRates]) -> ErrorRates | None:
+    """Those of this very detector and vocabulary, or None where they were not measured."""
+    asked = (detector.identity, vocabulary.digest)
+    return next((rates for rates in known if (rates.detector, rates.vocabulary) == asked), None)
+
+
+def _other(clips: Sequence[SyntheticClip], number: int) -> SyntheticClip:
+    return clips[(number + 1) % len(clips)]
+
+
+def _rates(told: dict[str, Any]) -> ErrorRates:
+    return ErrorRates(
+        **{name: told[name] for name in ("detector", "vocabulary", "measured_on")},
+        missed={category: Rate(**rate) for category, rate in told["missed"].items()},
+        false={category: Rate(**rate) for category, rate in told["false"].items()},
+        right=Interval(**told["right"]),
+        other=Interval(**told["other"]),
+    )

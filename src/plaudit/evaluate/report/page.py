@@ -8,19 +8,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from plaudit.assets import write_atomically, write_json
 from plaudit.audio import read_audio
 from plaudit.errors import AudioError, RunError
 from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.html import csv_of, data_address, rendered, replaced_page
-from plaudit.evaluate.report import drawn, plots, watch, wording
-from plaudit.evaluate.report.data import CorpusFacts, ReportData, RunFacts, Sample
+from plaudit.evaluate.report import charts, text
+from plaudit.evaluate.report import charts as drawn
+from plaudit.evaluate.report import charts as plots
 from plaudit.evaluate.report.recommendation import Recommendation, recommend
-from plaudit.evaluate.report.results import Results, summarize
-from plaudit.evaluate.report.table import change_rows, clip_rows, markdown_table, stage_rows, sweep_rows, table_cells
+from plaudit.evaluate.report.results import CorpusFacts, ReportData, Results, RunFacts, Sample, summarize
+from plaudit.evaluate.report.text import change_rows, clip_rows, markdown_table, stage_rows, sweep_rows, table_cells
 from plaudit.evaluate.results_table import CLIPS
+from plaudit.storage import write_atomically, write_json
 
-NUMBERS = "report.json"
+REPORT_NUMBERS = "report.json"
 """The file of every number of a report."""
 
 SHOWN = 3
@@ -28,7 +29,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Player:
+class StagePlayer:
     """One clip on the page; `picture` is None where the clip cannot be drawn, and `note` says why.
 
     truth: its true utility in words; empty where that is not known. recommended: whether it is of the stage to use.
@@ -50,7 +51,7 @@ class PromptPlayers:
 
     prompt: str
     truth: dict[str, str]
-    players: list[Player]
+    players: list[StagePlayer]
 
 
 def write_report(data: ReportData, folder: Path) -> Path:
@@ -71,8 +72,8 @@ def _write_into(draft: Path, folder: Path, data: ReportData, results: Results) -
     utility, use = data.utility_name, recommend(data, results)
     chosen = None if use is None else use.key
     prompts = [_prompt_players(draft, n, sample, data, chosen) for n, sample in enumerate(data.samples)]
-    flags, clips = wording.watch_finding(results, utility), clip_rows(data, folder)
-    write_json(draft / NUMBERS, _numbers(data, results, flags, use) | {"clips": clips})
+    flags, clips = text.divergence_finding(results, utility), clip_rows(data, folder)
+    write_json(draft / REPORT_NUMBERS, _numbers(data, results, flags, use) | {"clips": clips})
     write_atomically(draft / CLIPS, csv_of(clips))
     write_atomically(draft / "table.md", markdown_table(results, utility))
     page = rendered(
@@ -82,21 +83,21 @@ def _write_into(draft: Path, folder: Path, data: ReportData, results: Results) -
         use=use,
         cells=table_cells(results, utility),
         tables=_downloads(data, results),
-        summary=wording.overall_finding(results, utility),
-        findings=wording.stage_findings(results, utility),
+        summary=text.overall_finding(results, utility),
+        findings=text.stage_findings(results, utility),
         flags=flags,
-        partings=_parting_sentences(results, utility),
+        divergences=_divergence_sentences(results, utility),
         choice_charts=drawn.choice_charts(results, utility),
         choice_partings=_choice_sentences(results, utility),
-        exploitation=wording.exploitation_finding(results, utility),
-        agreement=wording.agreement_finding(results, utility),
-        coverage=wording.coverage_finding(data.coverage_scale) if "concepts" in results.metrics else "",
-        reward_finding=wording.reward_finding(results),
-        sweep_findings=[wording.sweep_finding(sweep, utility) for sweep in results.sweeps],
-        sweeps_unjudged=[wording.unjudged_finding(sweep) for sweep in data.sweeps if not sweep.judged],
+        exploitation=text.exploitation_finding(results, utility),
+        agreement=text.agreement_finding(results, utility),
+        coverage=text.coverage_finding(data.coverage_scale) if "concepts" in results.metrics else "",
+        reward_finding=text.reward_finding(results),
+        sweep_findings=[text.sweep_finding(sweep, utility) for sweep in results.sweeps],
+        sweeps_unjudged=[text.failed_finding(sweep) for sweep in data.sweeps if not sweep.judged],
         stage_charts=drawn.stage_charts(results, utility),
         change_charts=drawn.change_charts(results, utility),
-        watch_charts=drawn.watch_charts(results, utility),
+        divergence_charts=drawn.divergence_charts(results, utility),
         sweep_charts=drawn.sweep_charts(results.sweeps, {s.title: i for i, s in enumerate(data.stages)}, utility),
         curve_charts=drawn.curve_charts(data),
         reliability_chart=drawn.reliability_chart(data),
@@ -145,18 +146,23 @@ def _run_rows(run: RunFacts) -> list[dict[str, Any]]:
     return [{"what": what, "name": name, "value": v} for what, found in told.items() for name, v in found.items()]
 
 
-def _parting_sentences(results: Results, utility_name: str) -> list[str]:
+def _divergence_sentences(results: Results, utility_name: str) -> list[str]:
     titles = [row.title for row in results.stages]
-    partings = results.partings.items()
-    return [watch.parting_sentence(parting, titles, drawn.name_of(key, utility_name)) for key, parting in partings]
+    divergences = results.divergences.items()
+    return [
+        charts.divergence_sentence(divergence, titles, drawn.name_of(key, utility_name))
+        for key, divergence in divergences
+    ]
 
 
 def _choice_sentences(results: Results, utility_name: str) -> list[str]:
     choice = results.choice
     if choice is None:
         return []
-    partings = choice.partings.items()
-    return [watch.parting_sentence(one, choice.labels, drawn.name_of(key, utility_name)) for key, one in partings]
+    divergences = choice.divergences.items()
+    return [
+        charts.divergence_sentence(one, choice.labels, drawn.name_of(key, utility_name)) for key, one in divergences
+    ]
 
 
 def _prompt_players(
@@ -183,7 +189,7 @@ def _prompt_players(
         truth = "".join(_values(stage.scores, sample.row, {"utility": data.utility_name}))
         scores = _values(stage.scores, sample.row, {"reward": "reward", "clap": "CLAP", "concepts": "concepts"})
         chosen = stage.key == recommended
-        players.append(Player(stage.title, colour, f"audio/{target.name}", picture, note, truth, scores, chosen))
+        players.append(StagePlayer(stage.title, colour, f"audio/{target.name}", picture, note, truth, scores, chosen))
     return PromptPlayers(data.stages[0].scores.prompts[sample.row], sample.truth, players)
 
 
@@ -191,4 +197,4 @@ def _values(scores: StageScores, row: int, named: Mapping[str, str]) -> list[str
     """The values of one clip, each behind its name; those that are not known are left out."""
     values = {told: getattr(scores, name) for name, told in named.items()}
     known = {told: found[row] for told, found in values.items() if found is not None and found[row] == found[row]}
-    return [f"{told} {wording.number(value, 2)}" for told, value in known.items()]
+    return [f"{told} {text.number(value, 2)}" for told, value in known.items()]

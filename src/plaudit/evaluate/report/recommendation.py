@@ -6,11 +6,9 @@ import shlex
 from dataclasses import dataclass
 
 from plaudit.evaluate.changes import changes_between, corrected
-from plaudit.evaluate.overoptimization import paid_for_reward
-from plaudit.evaluate.report.data import ReportData, StageResult
-from plaudit.evaluate.report.names import IN_SENTENCES
-from plaudit.evaluate.report.results import Results, StageRow
-from plaudit.evaluate.report.wording import number, signed, span
+from plaudit.evaluate.overoptimization import regressions_under_reward
+from plaudit.evaluate.report.results import ReportData, Results, StageResult, StageRow
+from plaudit.evaluate.report.text import IN_SENTENCES, number, signed, span
 
 PROMPT = "slow sad piano in a minor key"
 """The prompt of the commands on the page."""
@@ -63,7 +61,7 @@ def _paid_since_the_first(data: ReportData, results: Results) -> dict[str, list[
     """By stage, the metrics that got worse since the first stage while reward rose, both beyond chance."""
     first, *others = data.stages
     groups, _ = corrected([changes_between(one.scores, first.scores, results.metrics) for one in others])
-    found = {stage.key: paid_for_reward(changes) for stage, changes in zip(others, groups, strict=True)}
+    found = {stage.key: regressions_under_reward(changes) for stage, changes in zip(others, groups, strict=True)}
     return {key: metrics for key, metrics in found.items() if metrics}
 
 

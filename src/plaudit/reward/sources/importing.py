@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from plaudit.assets import read_json, write_atomically
 from plaudit.audio import SUFFIXES, read_audio, write_wav
 from plaudit.errors import AudioError, VoteError, is_no_room
 from plaudit.files import path_in
 from plaudit.reward.sources.layout import SourceClip
+from plaudit.storage import read_json, write_atomically
 from plaudit.types import Vote
 
 _PARTS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}

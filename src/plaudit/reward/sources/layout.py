@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from plaudit.corpus.table import delimiter_of
 from plaudit.errors import VoteError
+from plaudit.tables import delimiter_of
 from plaudit.types import Vote
 
 

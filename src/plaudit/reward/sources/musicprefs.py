@@ -9,18 +9,11 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from plaudit.errors import VoteError
-from plaudit.reward.sources.layout import (
-    SourceClip,
-    SourceVotes,
-    csv_rows,
-    need_folder,
-    parquet_rows,
-    unrecognized,
-)
+from plaudit.reward.sources.layout import SourceClip, SourceVotes, csv_rows, need_folder, parquet_rows, unrecognized
 from plaudit.reward.votes import winner_called
 from plaudit.types import Vote
 
-TABLE = "human_preference.csv"
+MUSICPREFS_TABLE = "human_preference.csv"
 _REQUIRED = ("prompt", "audio_a", "audio_b", "system_a", "system_b", "musicality")
 
 
@@ -30,8 +23,8 @@ def read(folder: Path) -> SourceVotes:
     VoteError where the table is missing or lacks a column.
     """
     need_folder(folder)
-    if not (folder / TABLE).is_file():
-        raise unrecognized(folder, f"MusicPrefs ({TABLE})")
+    if not (folder / MUSICPREFS_TABLE).is_file():
+        raise unrecognized(folder, f"MusicPrefs ({MUSICPREFS_TABLE})")
     audio = {}
     for path in sorted(folder.rglob("*.parquet")):
         for number, row in enumerate(parquet_rows(path, ("audio",))):
@@ -41,7 +34,7 @@ def read(folder: Path) -> SourceVotes:
             audio[PurePosixPath(name).stem] = SourceClip(path, "audio", number)
     votes: list[Vote] = []
     clips: dict[str, SourceClip] = {}
-    for number, row in enumerate(csv_rows(folder / TABLE, _REQUIRED)):
+    for number, row in enumerate(csv_rows(folder / MUSICPREFS_TABLE, _REQUIRED)):
         a, b = (PurePosixPath(row.text(f"audio_{side}").strip()).stem for side in ("a", "b"))
         clips |= {clip: audio[clip] for clip in (a, b) if clip in audio}
         votes.append(

@@ -19,7 +19,7 @@ from plaudit.types import Vote
 
 ASPECTS = ("Coherence", "Musicality", "Memorability", "Clarity", "Naturalness")
 MIN_GAP = 0.5
-PAIRS = 3760
+MAX_PAIRS = 3760
 """How many pairs TuneJury drew."""
 _SEED = 42
 _ROUNDING = 1e-9
@@ -77,11 +77,11 @@ def _pairs(means: Mapping[str, float], min_gap: float) -> list[tuple[str, str]]:
     songs = sorted(means)
     ordered = sorted(means.values())
     least = min_gap - _ROUNDING
-    if sum(len(ordered) - bisect_left(ordered, mean + least) for mean in ordered) <= PAIRS:
+    if sum(len(ordered) - bisect_left(ordered, mean + least) for mean in ordered) <= MAX_PAIRS:
         return [(a, b) for i, a in enumerate(songs) for b in songs[i + 1 :] if abs(means[a] - means[b]) >= least]
     generator = random.Random(_SEED)
     drawn: dict[frozenset[str], tuple[str, str]] = {}
-    while len(drawn) < PAIRS:
+    while len(drawn) < MAX_PAIRS:
         a, b = generator.sample(songs, 2)
         if abs(means[a] - means[b]) >= least:
             drawn.setdefault(frozenset((a, b)), (a, b))

@@ -1,0 +1,61 @@
+"""From latents to sound, and the whole way from prompts to files."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from benchmarks.cost.sample import naive_latents
+from plaudit.generate.clips import ClipRequest, make_clips
+from plaudit.generate.model import TextToMusic
+from plaudit.generate.postprocess import Delivery
+from plaudit.generate.sampling import Execution, initial_noise
+from plaudit.generate.settings import PostSettings
+from plaudit.measure import Advance, Section, in_turns
+
+
+def bench_decode(music: TextToMusic, clips: int, repeats: int, advance: Advance) -> Section:
+    """Seconds per clip of decoding `clips` clips: one by one as `generate` does, against all at once with gradients
+    recorded, as a module does that is just called."""
+    latents = torch.randn(clips, music.frames, music.codec.latent_dim, generator=torch.Generator().manual_seed(0))
+    latents = latents.to(music.codec_device)
+
+    def ours() -> None:
+        with torch.inference_mode():
+            for clip in latents:
+                music.codec.decode(clip[None])
+
+    taken = in_turns({"naive": lambda: music.codec.decode(latents), "plaudit": ours}, repeats, advance)
+    seconds = {way: total / clips for way, total in taken.items()}
+    length = music.frames * music.codec.hop / music.codec.sample_rate
+    facts = {"codec": music.codec.name, "times real time": length / seconds["plaudit"]}
+    return Section("decode", f"a clip of {length:.1f} s from its latents", seconds, "naive", facts)
+
+
+def bench_clips(music: TextToMusic, clips: int, repeats: int, advance: Advance) -> Section:
+    """Seconds per clip from prompt to finished file with the model's own settings, against the plain way: prompt by
+    prompt, every text encoded for each clip, float32, no finishing."""
+    settings = music.config.sampling
+    prompts = [f"calm ambient pads, number {number}" for number in range(clips)]
+    requests = [ClipRequest(f"clip-{number}", prompt, number) for number, prompt in enumerate(prompts)]
+    delivery = Delivery(PostSettings(seconds=music.config.seconds))
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            make_clips(music, requests, settings, Path(folder), delivery=delivery)
+
+    def naive() -> None:
+        with torch.no_grad():
+            text = music.text_encoder.encode([prompts[0]])
+            negative = music.text_encoder.encode([settings.negative_prompt])
+            noise = initial_noise([0], music.frames, music.codec.latent_dim).to(music.backbone.latent_mean.device)
+            made = naive_latents(music.backbone, text, negative, noise, settings.steps, bf16=False)
+            music.codec.decode(made.to(music.codec_device))
+
+    taken = in_turns({"naive float32": naive, "plaudit": ours}, repeats, advance)
+    seconds = {"naive float32": taken["naive float32"], "plaudit": taken["plaudit"] / clips}
+    batch = music.sampler(settings, Execution()).batch
+    facts = {"clips": clips, "seconds for all": taken["plaudit"], "batch": batch, "steps": settings.steps}
+    return Section("clips", f"a clip of {music.config.seconds:g} s, prompt to wav", seconds, "naive float32", facts)

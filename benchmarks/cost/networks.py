@@ -1,0 +1,31 @@
+"""Networks to measure: a model's own, or one of a published size with random weights."""
+
+from __future__ import annotations
+
+import torch
+
+from plaudit.backbone.config import PRESETS, RATES
+from plaudit.backbone.fluxaudio import FluxAudio, initialize
+from plaudit.loading import MODELS, load
+
+SECONDS = 9.975
+"""What the published models' latents span of a clip of ten seconds."""
+
+
+def network(name: str, device: torch.device) -> tuple[FluxAudio, int]:
+    """A backbone and the latent frames of its clips: a preset's size with random weights, or a model's own.
+
+    Nothing is left at the zero where training starts it, so that every part takes part. ModelError for an unknown name.
+    """
+    if name in PRESETS and name not in MODELS:
+        model = FluxAudio(PRESETS[name])
+        initialize(model, 0)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if not parameter.any():
+                    parameter.normal_(std=0.02, generator=generator)
+        rate, hop = RATES[name.rsplit("-", 1)[1]]
+        return model.to(device).eval(), -int(-SECONDS * rate // hop)
+    music = load(name, str(device))
+    return music.backbone, music.frames

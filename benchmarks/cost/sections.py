@@ -1,0 +1,80 @@
+"""The sections of `python -m benchmarks.cost` by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from benchmarks.cost.decode import bench_clips, bench_decode
+from benchmarks.cost.networks import network
+from benchmarks.cost.sample import bench_sample
+from benchmarks.cost.score import bench_score
+from benchmarks.cost.separate import bench_separate, separator_of
+from benchmarks.cost.train import bench_train
+from plaudit import loading
+from plaudit.generate.sampling import Execution
+from plaudit.measure import Advance, Section
+from plaudit.reward.base import RecordingReward
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured: see the options of `python -m benchmarks.cost`."""
+
+    network: str
+    model: str
+    clips: int
+    scored: int
+    separated: int
+    separator: str
+    steps: int
+    batch: int | None
+    repeats: int
+    compile: Literal["no", "default", "graphs"]
+
+
+def measured(name: str, sizes: Sizes, device: torch.device, advance: Advance) -> Section:
+    """The section called `name`, one of SECTIONS."""
+    return SECTIONS[name](sizes, device, advance)
+
+
+def _sample(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
+    model, frames = network(sizes.network, device)
+    execution = Execution(batch=sizes.batch, compile=sizes.compile)
+    return bench_sample(model, frames, sizes.clips, sizes.steps, sizes.repeats, execution, advance)
+
+
+def _train(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
+    model, frames = network(sizes.network, device)
+    return bench_train(model, frames, sizes.batch or (32 if device.type == "cuda" else 4), sizes.repeats, advance)
+
+
+def _clips(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
+    return bench_clips(loading.load(sizes.model, str(device)), sizes.clips, sizes.repeats, advance)
+
+
+def _decode(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
+    return bench_decode(loading.load(sizes.model, str(device)), sizes.clips, sizes.repeats, advance)
+
+
+def _score(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
+    reward = loading.load_reward("synthetic")
+    assert isinstance(reward, RecordingReward)
+    return bench_score(reward, sizes.scored, sizes.repeats, advance)
+
+
+def _separate(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
+    return bench_separate(separator_of(sizes.separator, device), sizes.separated, 10.0, sizes.repeats, advance)
+
+
+SECTIONS: dict[str, Callable[[Sizes, torch.device, Advance], Section]] = {
+    "sample": _sample,
+    "train": _train,
+    "clips": _clips,
+    "decode": _decode,
+    "score": _score,
+    "separate": _separate,
+}

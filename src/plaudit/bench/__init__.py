@@ -1,1 +1,0 @@
-"""What things cost and what one gets for it, measured on this machine."""

@@ -1,1 +1,0 @@
-"""The whole chain as steps in a run folder, from corpus to report."""

@@ -1,1 +1,0 @@
-"""Sweeps: one decision varied, everything else the same, every cell with its interval."""

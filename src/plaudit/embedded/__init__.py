@@ -1,1 +1,0 @@
-"""Training of the embedded world's shipped weights."""

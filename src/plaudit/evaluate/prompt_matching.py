@@ -1,0 +1,203 @@
+"""Which clips are evaluated, and what each was asked for: files of any generator, with a list of prompts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from plaudit.audio import list_audio_files
+from plaudit.audio_format import recorded_prompt
+from plaudit.errors import CorpusError, EvaluationError, PromptError
+from plaudit.files import composed, find_file
+from plaudit.generate.names import digest_of, facts_of
+from plaudit.generate.requests import prompts_in
+from plaudit.sidecars import candidates_note, read_sidecar, recorded_seed, sidecar_path
+from plaudit.tables import is_table, table_rows
+
+
+@dataclass(frozen=True)
+class PromptClip:
+    """A prompt and one of its clips; `error` says in one line why there is none, or no prompt.
+
+    id: of the prompt, or of the clip where no list gives prompts ids. seed: tells clips of one prompt apart, where it
+    is known.
+    """
+
+    id: str
+    prompt: str
+    file: Path | None
+    error: str | None = None
+    seed: int | None = None
+
+
+def match_prompts(clips: Path, prompts: Path | None) -> tuple[list[PromptClip], list[str]]:
+    """(one entry per clip, or per prompt without one, in the order of prompts; notes on files that are left out).
+
+    clips: a CSV with the columns file and prompt (or caption), and optionally id; or a folder of audio. Of a folder,
+    `prompts` says what was asked for: a table with the columns prompt (or caption) and id or file, or a text file,
+    whose n-th prompt has the id n. A clip belongs to the id that its name is, without its suffix; numbers may have
+    leading zeros. A prompt whose id names no file has all clips that were generated from it, by their sidecars or tags.
+    Without `prompts` each clip needs its own record of the prompt, as `plaudit generate` writes it.
+
+    A prompt without a clip, or a clip without a prompt, is an entry with an error. EvaluationError, CorpusError or
+    PromptError, in one line, where ids are not unique, the list is malformed, or nothing can be evaluated.
+    """
+    if not clips.is_dir():
+        if prompts is not None:
+            raise EvaluationError(
+                f"{clips} is no folder; a table of clips names their prompts itself, without --prompts"
+            )
+        return _with_notes(_unique(_in_table(clips, clips.parent), clips), [])
+    files, note = list_audio_files([clips]), candidates_note([clips])
+    notes = [] if note is None else [note]
+    if prompts is None:
+        return _with_notes([_by_record(clips, file) for file in files], notes)
+    table = is_table(prompts)
+    if table and "file" in _columns(prompts):
+        entries = _unique(_in_table(prompts, clips), prompts)
+    else:
+        wanted = _ids_in_table(prompts) if table else list(enumerate(prompts_in(prompts), start=1))
+        entries = _matched(clips, files, [(str(id), prompt) for id, prompt in wanted], prompts)
+    used = {entry.file.resolve() for entry in entries if entry.file is not None}
+    spare = [str(file.relative_to(clips)) for file in files if file.resolve() not in used]
+    if spare:
+        shown = ", ".join(spare[:3]) + (", ..." if len(spare) > 3 else "")
+        notes.append(
+            f"{len(spare)} of {len(files)} files in {clips} have no prompt in {prompts}, not evaluated: {shown}"
+        )
+    return _with_notes(entries, notes)
+
+
+def _with_notes(entries: list[PromptClip], notes: list[str]) -> tuple[list[PromptClip], list[str]]:
+    """The same, with a note where clips of several models or settings are among them."""
+    if all(entry.error is not None for entry in entries):
+        raise EvaluationError(f"none of {len(entries)} clips can be evaluated; the first: {entries[0].error}")
+    sidecars = [read_sidecar(entry.file) for entry in entries if entry.file is not None]
+    ways = {digest_of(facts_of(sidecar) | {"prompt": ""}) for sidecar in sidecars if "sampling" in sidecar}
+    if len(ways) > 1:
+        mixed = f"the clips were generated in {len(ways)} ways: models or settings differ, see their JSON files"
+        notes = [*notes, mixed]
+    return entries, notes
+
+
+def _in_table(table: Path, folder: Path) -> list[PromptClip]:
+    """Clips of a table whose files lie in `folder`, or where the table says."""
+    found = []
+    for line, row in table_rows(table, ["file"]):
+        file = row["file"].strip()
+        if not file:
+            raise CorpusError(f"{table} line {line}: column 'file' is empty; name the audio file")
+        id = row.get("id", "").strip() or str(PurePosixPath(file).with_suffix(""))
+        place = find_file(file, folder, table.parent, Path())
+        missing = None if place else f"{folder / file} does not exist; check the path"
+        seed = None if place is None else recorded_seed(place)
+        found.append(PromptClip(id, _prompt(table, line, row), place, missing, seed))
+    return found
+
+
+def _ids_in_table(table: Path) -> list[tuple[str, str]]:
+    found = []
+    for line, row in table_rows(table, ["id"]):
+        if not row["id"].strip():
+            raise CorpusError(f"{table} line {line}: column 'id' is empty; name the clip")
+        found.append((row["id"].strip(), _prompt(table, line, row)))
+    return found
+
+
+def _prompt(table: Path, line: int, row: dict[str, str]) -> str:
+    named = [column for column in ("prompt", "caption") if column in row]
+    if len(named) != 1:
+        what = "both columns 'prompt' and 'caption'" if named else "no column 'prompt' or 'caption'"
+        raise CorpusError(f"{table} has {what}; name the one that was asked for 'prompt'")
+    if not row[named[0]].strip():
+        raise PromptError(f"{table} line {line}: the prompt is empty; say what was asked for")
+    return row[named[0]].strip()
+
+
+def _columns(table: Path) -> list[str]:
+    return list(next(table_rows(table, []), (0, {}))[1])
+
+
+def _matched(folder: Path, files: Sequence[Path], wanted: Sequence[tuple[str, str]], prompts: Path) -> list[PromptClip]:
+    """The clips of each prompt: by its id, or those generated from it."""
+    _check_unique([id for id, _ in wanted], prompts)
+    by_name: dict[str, list[Path]] = {}
+    for file in files:
+        name = _plain(str(PurePosixPath(file.relative_to(folder).with_suffix(""))))
+        by_name.setdefault(name, []).append(file)
+    named: dict[str, Path] = {}
+    for id, _ in wanted:
+        own = by_name.get(_plain(id), [])
+        if len(own) > 1:
+            raise EvaluationError(f"id {id!r} has {len(own)} files, {own[0].name} and {own[1].name}; keep one")
+        if own:
+            named[id] = own[0]
+    generated = _generated(set(files) - set(named.values()), [item for item in wanted if item[0] not in named])
+    entries = []
+    for id, prompt in wanted:
+        clips = [named[id]] if id in named else generated.get(id, [])
+        entries += [PromptClip(id, prompt, file, seed=recorded_seed(file)) for file in clips]
+        if not clips:
+            missing = f"no audio file in {folder} is called {id!r} or was generated from that prompt; generate it, or "
+            entries.append(PromptClip(id, prompt, None, f"{missing}take it off {prompts}"))
+    return entries
+
+
+def _generated(files: Collection[Path], wanted: Sequence[tuple[str, str]]) -> dict[str, list[Path]]:
+    """By id, the clips that were generated from its prompt, by seed; a prompt that is listed more than once shares them
+    out, in the same order."""
+    if not wanted:
+        return {}
+    by_prompt: dict[str, list[Path]] = {}
+    for file in sorted(files, key=_by_seed):
+        by_prompt.setdefault(recorded_prompt(file), []).append(file)
+    ids: dict[str, list[str]] = {}
+    for id, prompt in wanted:
+        ids.setdefault(prompt, []).append(id)
+    found: dict[str, list[Path]] = {}
+    for prompt, same in ids.items():
+        clips = by_prompt.get(prompt, [])
+        if len(clips) % len(same):
+            raise EvaluationError(
+                f"{len(clips)} clips were generated from {prompt[:60]!r}, which is listed {len(same)} times; "
+                "list it once"
+            )
+        share = len(clips) // len(same)
+        found |= {id: clips[row * share : (row + 1) * share] for row, id in enumerate(same)}
+    return found
+
+
+def _by_seed(file: Path) -> tuple[float, Path]:
+    seed = recorded_seed(file)
+    return math.inf if seed is None else seed, file
+
+
+def _plain(id: str) -> str:
+    """An id by which files are found: numbers without leading zeros, accented letters in one spelling."""
+    return str(int(id)) if id.isdecimal() and len(id) < 100 else composed(id)
+
+
+def _unique(entries: list[PromptClip], source: Path) -> list[PromptClip]:
+    _check_unique([entry.id for entry in entries], source)
+    return entries
+
+
+def _check_unique(ids: Sequence[str], source: Path) -> None:
+    if not ids:
+        raise CorpusError(f"{source} has no rows under its header; add at least one clip")
+    seen: set[str] = set()
+    for id in ids:
+        if _plain(id) in seen:
+            raise CorpusError(f"{source}: id {id!r} stands there twice; make ids unique")
+        seen.add(_plain(id))
+
+
+def _by_record(folder: Path, file: Path) -> PromptClip:
+    """A clip with the prompt that it says it was generated from."""
+    id, prompt = str(PurePosixPath(file.relative_to(folder).with_suffix(""))), recorded_prompt(file)
+    if not prompt:
+        missing = f"{file} has no prompt; give --prompts, or the {sidecar_path(file).name} of plaudit generate"
+        return PromptClip(id, "", file, missing)
+    return PromptClip(id, prompt, file, seed=recorded_seed(file))

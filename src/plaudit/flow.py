@@ -1,0 +1,324 @@
+"""Rectified flow: path and loss, guidance, solvers, two checkpoints on one trajectory, windows. No network in here.
+
+Nothing here knows a network: `branches` says which passes a step needs, `combine` takes their velocities.
+
+The state is one, so what windows share is the same at every step; each window pulls on it (MultiDiffusion: Bar-Tal et
+al., arXiv 2302.08113). The spacing and the weights are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, get_args
+
+import torch
+from pydantic import model_validator
+from torch import Tensor
+
+from plaudit.errors import RecipeError
+from plaudit.settings import Fraction, NotNegative, Settings
+
+
+def interpolate(data: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """x_t = (1 - t) data + t noise. data and noise [B, ...], t [B]."""
+    t = t.view(-1, *[1] * (data.dim() - 1))
+    return (1 - t) * data + t * noise
+
+
+def velocity(data: Tensor, noise: Tensor) -> Tensor:
+    """dx_t / dt along the path, noise - data, the same at every t."""
+    return noise - data
+
+
+def logit_normal_time(n: int, generator: torch.Generator) -> Tensor:
+    """n training times in (0, 1): the sigmoid of standard normals, most of them mid-way."""
+    return torch.randn(n, generator=generator).sigmoid()
+
+
+def flow_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of the velocity per sample, in float32: two times [B, ...] -> [B]."""
+    return (predicted.float() - target.float()).square().flatten(1).mean(1)
+
+
+Branch = Literal["conditional", "text", "negative"]
+"""A pass with the text and the score; with the text alone; with the negative text alone."""
+
+
+class Guidance(Settings):
+    """How strongly text and score steer.
+
+    mode "joint" (published): weight v(text, score) + (1 - weight) v(negative); at a weight of 1 or less only the
+    conditional pass is run.
+    mode "separate" (ours): v(negative) + text_weight (v(text) - v(negative))
+    + reward_weight (v(text, score) - v(text)).
+    schedule: "constant"; "linear", from the weights at the first step to no guidance at the last; "interval", on while
+    `start` <= progress < `stop` and off outside. Progress runs from 0 at noise to 1 at music.
+    Off means a weight of 1: the conditional pass alone.
+    rescale: how far a guided velocity's standard deviation over a clip is brought back to that of the conditional pass,
+    0 not at all, 1 wholly (Lin et al., arXiv 2305.08891).
+    """
+
+    weight: NotNegative = 4.0
+    mode: Literal["joint", "separate"] = "joint"
+    text_weight: NotNegative = 4.0
+    reward_weight: NotNegative = 4.0
+    schedule: Literal["constant", "linear", "interval"] = "constant"
+    start: Fraction = 0.0
+    stop: Fraction = 1.0
+    rescale: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _starts_before_it_stops(self) -> Guidance:
+        if self.start >= self.stop:
+            raise ValueError(f"the guidance interval must start before it stops, not {self.start} to {self.stop}")
+        return self
+
+    def at(self, progress: float) -> Guidance:
+        """The constant guidance in force at `progress` in [0, 1)."""
+        if self.schedule == "constant":
+            return self
+        if self.schedule == "interval":
+            share = float(self.start <= progress < self.stop)
+        else:
+            share = 1 - progress
+        weights = ("weight", "text_weight", "reward_weight")
+        changes = {name: 1 + share * (getattr(self, name) - 1) for name in weights}
+        return self.model_copy(update={**changes, "schedule": "constant"})
+
+    def switches(self, steps: int) -> set[int]:
+        """The steps, of so many, at which an interval of guidance begins or ends."""
+        if self.schedule != "interval":
+            return set()
+        on = [self.start <= step / steps < self.stop for step in range(steps)]
+        return {step for step in range(1, steps) if on[step] != on[step - 1]}
+
+
+def branches(guidance: Guidance, scored: bool) -> tuple[Branch, ...]:
+    """The passes that a step under constant `guidance` needs; `scored` says whether a score is asked for."""
+    if guidance.mode == "joint":
+        return ("conditional",) if guidance.weight <= 1 else ("conditional", "negative")
+    if not scored:
+        # Without a score the text pass is the conditional one.
+        return ("conditional",) if guidance.text_weight == 1 else ("conditional", "negative")
+    if guidance.text_weight == guidance.reward_weight == 1:
+        return ("conditional",)
+    if guidance.text_weight == guidance.reward_weight:
+        return ("conditional", "negative")
+    return ("conditional", "text") if guidance.text_weight == 1 else ("conditional", "text", "negative")
+
+
+def combine(guidance: Guidance, velocities: Mapping[Branch, Tensor]) -> Tensor:
+    """The guided velocity from those of `branches`, all of one shape, of which the first axis is clips."""
+    conditional = velocities["conditional"]
+    if len(velocities) == 1:
+        return conditional
+    guided = _guided(guidance, velocities)
+    if not guidance.rescale:
+        return guided
+    axes = tuple(range(1, guided.ndim))
+    spread = conditional.std(axes, keepdim=True) / guided.std(axes, keepdim=True).clamp(min=1e-12)
+    return guided * (1 + guidance.rescale * (spread - 1))
+
+
+def _guided(guidance: Guidance, velocities: Mapping[Branch, Tensor]) -> Tensor:
+    conditional = velocities["conditional"]
+    if "text" not in velocities:
+        weight = guidance.weight if guidance.mode == "joint" else guidance.text_weight
+        return weight * conditional + (1 - weight) * velocities["negative"]
+    text = velocities["text"]
+    guided = text + guidance.reward_weight * (conditional - text)
+    if "negative" in velocities:
+        guided = guided + (guidance.text_weight - 1) * (text - velocities["negative"])
+    return guided
+
+
+Solver = Literal["euler", "heun", "midpoint", "ab2"]
+SOLVERS: tuple[Solver, ...] = get_args(Solver)
+
+Velocity = Callable[[Tensor, float, int], Tensor]
+"""velocity(x, t, step): dx/dt at x and time t, evaluated within the step of that index from 0."""
+
+
+def time_grid(steps: int, shift: float = 1.0) -> list[float]:
+    """steps + 1 times from 1 to 0: u = 1 - i / steps, moved to u / (u + (1 - u) / shift).
+
+    A shift of 1 is the uniform grid; above 1 more of the steps are near noise (Esser et al., arXiv 2403.03206).
+    """
+    if steps < 1:
+        raise RecipeError(f"sampling needs at least 1 step, not {steps}")
+    if not shift > 0:
+        raise RecipeError(f"the shift of the time grid must be above 0, not {shift:g}")
+    # Computed from the step's index, not summed up, so that the last step ends at exactly 0.
+    uniform = [1 - step / steps for step in range(steps + 1)]
+    return uniform if shift == 1 else [u / (u + (1 - u) / shift) for u in uniform]
+
+
+def integrate(
+    velocity: Velocity,
+    noise: Tensor,
+    steps: int,
+    solver: Solver = "euler",
+    shift: float = 1.0,
+    jumps: Collection[int] = (),
+) -> Tensor:
+    """x at t = 0 from x = noise at t = 1 in `steps` steps of the time grid.
+
+    Euler (one evaluation a step) is of first order; Heun and midpoint (two evaluations) are of second, and so is ab2,
+    Adams and Bashforth's two-step method for steps of any length, with one evaluation and one Euler step to begin.
+    jumps: steps at which the velocity becomes another function. There ab2 begins anew (ours): the difference to the
+    step before would be the jump's, not the trajectory's, and the method of first order.
+    """
+    if solver not in SOLVERS:
+        raise RecipeError(f"solver is {', '.join(SOLVERS)}, not {solver!r}")
+    x, times = noise, time_grid(steps, shift)
+    before: tuple[Tensor, float] | None = None
+    for step, (t, following) in enumerate(pairwise(times)):
+        h = following - t
+        if step in jumps:
+            before = None
+        v = velocity(x, t, step)
+        move = v
+        if solver == "heun":
+            move = (v + velocity(x + h * v, following, step)) / 2
+        elif solver == "midpoint":
+            move = velocity(x + h / 2 * v, t + h / 2, step)
+        elif solver == "ab2" and before is not None:
+            earlier, length = before
+            move = v + h / (2 * length) * (v - earlier)
+        before = v, h
+        x = x + h * move
+    return x
+
+
+class Trajectory(Settings):
+    """How a second checkpoint takes part.
+
+    mode "switch": the first moves the clip while progress is below `at`, the second from there on. Progress runs
+    from 0 at noise to 1 at music, in steps, as for guidance; a step is wholly of one checkpoint.
+    mode "average": both move it at every step, the second with weight `share`, the first with the rest.
+    """
+
+    mode: Literal["switch", "average"] = "switch"
+    at: Fraction = 0.5
+    share: Fraction = 0.5
+
+
+def shared(first: Velocity, second: Velocity, trajectory: Trajectory, steps: int) -> Velocity:
+    """The velocity of both checkpoints, in one state space, over a trajectory of `steps` steps."""
+    if trajectory.mode == "average":
+        return average(first, second, trajectory.share)
+    return switch(first, second, switch_step(trajectory.at, steps))
+
+
+def switch(first: Velocity, second: Velocity, step: int) -> Velocity:
+    """`first` in the steps before `step`, `second` from it on; a solver of several steps must forget its past there."""
+
+    def velocity(x: Tensor, t: float, now: int) -> Tensor:
+        return (first if now < step else second)(x, t, now)
+
+    return velocity
+
+
+def average(first: Velocity, second: Velocity, share: float) -> Velocity:
+    """(1 - share) first + share second; one that has no share is not evaluated."""
+    if share in (0.0, 1.0):
+        return second if share else first
+
+    def velocity(x: Tensor, t: float, step: int) -> Tensor:
+        return (1 - share) * first(x, t, step) + share * second(x, t, step)
+
+    return velocity
+
+
+def switch_step(at: float, steps: int) -> int:
+    """The first step whose progress, step / steps, is not below `at`; `steps` where none is."""
+    return next((step for step in range(steps) if step / steps >= at), steps)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """K windows of `length` frames over `total` frames, of which some frames lie in several.
+
+    index: [K, length], the frame that each place of a window stands for; in a loop a window may go on at the beginning.
+    weights: [K, length], above zero; over any frame they sum to one.
+    """
+
+    total: int
+    length: int
+    index: Tensor
+    weights: Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def cut(self, x: Tensor) -> Tensor:
+        """x [B, total, C] -> all windows as one batch [K * B, length, C], first the first window of every clip."""
+        return x[:, self.index.to(x.device)].transpose(0, 1).flatten(0, 1)
+
+    def join(self, parts: Tensor) -> Tensor:
+        """[K * B, length, C] -> the weighted sum [B, total, C]: the inverse of `cut` where windows agree."""
+        parts = parts.unflatten(0, (len(self), -1)).transpose(0, 1) * self.weights.to(parts)[:, :, None]
+        whole = parts.new_zeros(len(parts), self.total, parts.shape[-1])
+        return whole.index_add(1, self.index.flatten().to(parts.device), parts.flatten(1, 2))
+
+
+def plan_windows(total: int, length: int, overlap: int, loop: bool = False) -> Windows:
+    """As few windows of `length` over `total` frames as share at least `overlap` with each neighbour, evenly spaced.
+
+    In a loop the last window's neighbour is the first, and there are at least two: the ends of one lie inside another.
+    Windows are no longer than the piece. RecipeError for an overlap that is not from 1 to below a window's length.
+    """
+    if not 1 <= overlap < max(2, length):
+        raise RecipeError(f"windows of {length} frames must overlap by 1 to {length - 1} of them, not {overlap}")
+    length = min(length, total)
+    # A window as long as the loop ends where it began; half a loop on, another one covers that place.
+    overlap = min(overlap, length // 2 if loop else length - 1)
+    stride = max(1, length - overlap)
+    if loop:
+        count = max(2, math.ceil(total / stride)) if total > 1 else 1
+        starts = [round(i * total / count) for i in range(count)]
+    else:
+        count = 1 + math.ceil((total - length) / stride)
+        starts = [round(i * (total - length) / max(1, count - 1)) for i in range(count)]
+    index = (torch.tensor(starts)[:, None] + torch.arange(length)) % total  # [K, length]
+    weights = _ramps(starts, total, length, loop)
+    over = torch.zeros(total, dtype=weights.dtype).index_add(0, index.flatten(), weights.flatten())
+    return Windows(total, length, index, (weights / over[index]).float())
+
+
+def _ramps(starts: Sequence[int], total: int, length: int, loop: bool) -> Tensor:
+    """[K, length] in float64: squared-sine ramps over what a window shares with each neighbour, one between them.
+
+    Where two windows overlap, the ramps sum to one; the ends of a piece have none.
+    """
+    weights = torch.ones(len(starts), length, dtype=torch.float64)
+    for i, start in enumerate(starts):
+        before = starts[i - 1] - (total if i == 0 else 0)
+        after = starts[(i + 1) % len(starts)] + (total if i == len(starts) - 1 else 0)
+        if loop or i > 0:
+            weights[i] *= _rise(length, before + length - start)
+        if loop or i < len(starts) - 1:
+            weights[i] *= _rise(length, start + length - after).flip(0)
+    return weights
+
+
+def _rise(length: int, ramp: int) -> Tensor:
+    """From zero to one over the first `ramp` of `length` places, at their centres."""
+    place = (torch.arange(length, dtype=torch.float64) + 0.5) / max(ramp, 1)
+    return (math.pi / 2 * place.clamp(max=1)).sin().square()
+
+
+def windowed(velocity: Velocity, windows: Windows, at_once: int | None = None) -> Velocity:
+    """The velocity of the whole state [B, total, C] from one that takes W of its windows, [W * B, length, C].
+
+    at_once: the largest W that `velocity` is given, None for all windows.
+    """
+
+    def blended(x: Tensor, t: float, step: int) -> Tensor:
+        parts = windows.cut(x).split((at_once or len(windows)) * len(x))
+        return windows.join(torch.cat([velocity(part, t, step) for part in parts]))
+
+    return blended

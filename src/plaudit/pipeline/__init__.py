@@ -1,0 +1,1 @@
+"""A run: the steps of a recipe, from corpus to report."""

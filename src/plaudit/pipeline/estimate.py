@@ -1,0 +1,497 @@
+"""`plaudit run --dry-run`: what a recipe requires, and what its steps cost on this machine.
+
+Neither data nor models need to be there. Steps that are not named here (votes, reward, labels, report) cost little
+beside the others and are not counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from plaudit import loading
+from plaudit.backbone.config import PRESETS, RATES, BackboneConfig
+from plaudit.backbone.fluxaudio import FORWARD_AND_BACKWARD, FluxAudio, forward_flops, initialize
+from plaudit.corpus.shard_set import LEDGER, ShardSet
+from plaudit.errors import CorpusError, ModelError, PlauditError, RecipeError, RunError
+from plaudit.flow import branches, flow_loss
+from plaudit.generate.model import read_model_config
+from plaudit.generate.sampling import Execution, build_sampler
+from plaudit.measure import matrix_peak, seconds_of
+from plaudit.models.releases import RELEASES
+from plaudit.pipeline.data import list_clips
+from plaudit.pipeline.results import stages_of
+from plaudit.pipeline.stage_models import FIRST_INJECTION
+from plaudit.recipe import Recipe
+from plaudit.reward.base import installed_rewards
+from plaudit.stages.preference_data import pairs_file, read_pairs
+from plaudit.training.loop import blocks_of, checkpoint_blocks, restore_blocks
+from plaudit.training.lora import adapted_layers
+from plaudit.training.settings import TrainSettings
+from plaudit.types import TextFeatures
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One thing. otherwise: what to do where it is not here."""
+
+    what: str
+    name: str
+    here: bool
+    otherwise: str
+
+
+def requirements_of(recipe: Recipe) -> list[Requirement]:
+    """Data and models of a recipe; those that come with the package are left out."""
+    return [*_data(recipe), *_required_models(recipe)]
+
+
+def _data(recipe: Recipe) -> list[Requirement]:
+    corpus, found = recipe.corpus, []
+    if corpus.kind == "shards":
+        assert corpus.folder is not None  # validated with the recipe
+        here = (corpus.folder / LEDGER).is_file()
+        found.append(
+            Requirement("shard set", str(corpus.folder), here, "plaudit prepare makes one; set corpus.folder to it")
+        )
+    elif corpus.kind == "folder":
+        for what, path in (("audio", corpus.folder), ("captions", corpus.table), ("scores", corpus.score_table)):
+            if path is not None:
+                inside = corpus.folder is not None and (corpus.folder / path).is_file()
+                found.append(Requirement(what, str(path), path.exists() or inside, "set corpus.* to yours"))
+    if recipe.stages.pairs is not None and recipe.stages.pairs.read_from is not None:
+        found.append(_pairs(recipe.stages.pairs.read_from))
+    return found
+
+
+def _pairs(place: Path) -> Requirement:
+    try:
+        return Requirement("pairs", str(pairs_file(place)), True, "")
+    except PlauditError as error:
+        return Requirement("pairs", str(place), False, str(error))
+
+
+def _required_models(recipe: Recipe) -> list[Requirement]:
+    models = recipe.models
+    shelves = (
+        ("codec", models.codec, loading.CODECS),
+        ("text encoder", models.text_encoder, loading.TEXT_ENCODERS),
+        ("CLAP", models.clap, loading.CLAPS),
+        ("second listener", models.audio_embedder, loading.AUDIO_EMBEDDERS),
+    )
+    found = [Requirement(what, name, loading.encoder_digest(shelf, name) != "none", _fetching(name))
+             for what, name, shelf in shelves if name not in shelf.named]  # fmt: skip
+    if recipe.reward.kind != "train" and recipe.reward.name not in {*loading.REWARDS, *installed_rewards()}:
+        name = recipe.reward.name
+        found.append(Requirement("reward", name, loading.reward_digest(name) != "none", _fetching(name)))
+    start = recipe.backbone.start_from
+    if start is not None and start not in loading.MODELS:
+        found.append(Requirement("model to start from", start, loading.start_digest(start) != "none", _fetching(start)))
+    if recipe.post.separate.passes:
+        found.append(
+            Requirement("package", "demucs", find_spec("demucs") is not None, "pip install 'plaudit[separate]'")
+        )
+    if any(settings.lora is not None for settings in _passes(recipe)):
+        found.append(Requirement("package", "peft", find_spec("peft") is not None, "pip install 'plaudit[finetune]'"))
+    return found
+
+
+def _passes(recipe: Recipe) -> list[TrainSettings]:
+    """The settings of every training pass."""
+    stages = recipe.stages
+    with_one = [stage.train for stage in (stages.sft, stages.expert_iteration, stages.crpo, stages.nft) if stage]
+    experts = stages.expert_iteration
+    return [*with_one, *([experts.fine_tune] if experts is not None and experts.fine_tune is not None else [])]
+
+
+def _fetching(name: str) -> str:
+    return f"plaudit models fetch {name}" if name in RELEASES else "give the path of a folder that is here"
+
+
+EVALUATIONS = {"euler": 1, "heun": 2, "midpoint": 2, "ab2": 1}
+"""Velocities that a solver's step takes."""
+
+FLOAT, AVERAGES, MOMENTS = 4, 2, 2
+"""Bytes of a weight in training; running averages kept; moments of AdamW."""
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What a step does. training, sampling: floating-point operations; encoded, decoded, heard: clips through the
+    codec, and before reward and CLAP. unknown: what can't be told without the data. memory: bytes on the device but for
+    activations; clips: of which so many clips' are held at once."""
+
+    what: str
+    training: float = 0.0
+    sampling: float = 0.0
+    encoded: int = 0
+    decoded: int = 0
+    heard: int = 0
+    memory: int = 0
+    clips: int = 0
+    unknown: str = ""
+
+
+@dataclass(frozen=True)
+class UnitCosts:
+    """What the machine at hand takes. training, sampling: operations a second that it reaches in this network; encode,
+    decode, hear: seconds a clip, None where the model is not here. activations: bytes that one clip leaves for the
+    backward pass, and `cast` what a pass of any number leaves once. facts: what else was measured, for people."""
+
+    training: float
+    sampling: float
+    encode: float | None
+    decode: float | None
+    hear: float | None
+    activations: float
+    cast: float
+    facts: dict[str, object] = field(default_factory=dict)
+
+    def seconds(self, work: StepCost) -> float:
+        """How long `work` takes, as far as its prices are known."""
+        clips = ((work.encoded, self.encode), (work.decoded, self.decode), (work.heard, self.hear))
+        known = sum(count * price for count, price in clips if price is not None)
+        return work.training / self.training + work.sampling / self.sampling + known
+
+    def without_cost(self, work: StepCost) -> list[str]:
+        """What is not in `seconds` because it was not measured."""
+        names = {"encoding": (work.encoded, self.encode), "decoding": (work.decoded, self.decode)}
+        names["hearing"] = (work.heard, self.hear)
+        return [name for name, (count, price) in names.items() if count and price is None]
+
+    def memory(self, work: StepCost) -> float:
+        """Bytes that training holds on the device at once; 0 for a step that doesn't train."""
+        return work.memory + self.cast + work.clips * self.activations if work.memory else 0.0
+
+
+class CostEstimate:
+    """The work of a recipe's steps."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    @cached_property
+    def backbone(self) -> BackboneConfig:
+        """The network's sizes: of the model that training starts from, where it is here, or of the preset."""
+        settings, injection = self.recipe.backbone, self.recipe.stages.sft.injection or FIRST_INJECTION
+        try:
+            if settings.start_from is not None:
+                return read_model_config(loading.model_folder(settings.start_from, loading.MODELS)).backbone
+        except ModelError:
+            pass
+        return replace(PRESETS[settings.preset], injection=injection, **settings.overrides)
+
+    @cached_property
+    def frames(self) -> int:
+        """Latent frames of a clip."""
+        name, preset = self.recipe.models.codec, self.recipe.backbone.preset
+        if name in loading.CODECS.named or preset.rsplit("-", 1)[-1] not in RATES:
+            codec = loading.build(loading.CODECS, name)
+            rate, hop = codec.sample_rate, codec.hop
+        else:
+            rate, hop = RATES[preset.rsplit("-", 1)[-1]]
+        return int(self.recipe.corpus.seconds * rate / hop + 1e-9)
+
+    @cached_property
+    def forward(self) -> int:
+        """Operations of one clip's pass."""
+        return forward_flops(self.backbone, self.frames)
+
+    @cached_property
+    def network(self) -> FluxAudio:
+        """The network without any weights, to be counted."""
+        with torch.device("meta"):
+            return FluxAudio(self.backbone)
+
+    @cached_property
+    def clips(self) -> int | None:
+        """Clips of the corpus; None where it isn't here."""
+        corpus = self.recipe.corpus
+        try:
+            if corpus.kind == "shards":
+                assert corpus.folder is not None  # validated with the recipe
+                return len(ShardSet(corpus.folder, verify=False))
+            return corpus.size if corpus.kind == "synthetic" else sum(not e.problem for e in list_clips(corpus).entries)
+        except CorpusError:
+            return None
+
+    def works(self) -> dict[str, StepCost]:
+        """The work of every step that is counted, by the step's name."""
+        stages = self.recipe.stages
+        found = self._of_data()
+        found["sft"] = self.trained(stages.sft.train)
+        if stages.expert_iteration is not None:
+            found["expert_iteration"] = self._of_experts()
+        if stages.pairs is not None:
+            found["pairs"] = self._of_pairs()
+        if stages.crpo is not None:
+            found["crpo"] = self.trained(stages.crpo.train, sides=2, frozen=2)
+        if stages.nft is not None:
+            found["nft"] = self.trained(stages.nft.train, frozen=1)
+        return found | self._of_results()
+
+    def trained(self, settings: TrainSettings, sides: int = 1, frozen: int = 0) -> StepCost:
+        """A training pass. sides: how many clips one of the batch is; frozen: passes of a frozen network for it."""
+        every, trained = self._parameters(settings)
+        passes = sides * (FORWARD_AND_BACKWARD if settings.lora is None else FORWARD_AND_BACKWARD - 1) + frozen
+        clips = settings.steps * settings.batch * settings.accumulate
+        weights = every * (2 if frozen else 1) + trained * (1 + MOMENTS + AVERAGES)  # the 1 is the gradient
+        what = f"{settings.steps:,} updates of {settings.batch * settings.accumulate}{' pairs' * (sides == 2)}"
+        memory = FLOAT * weights if settings.steps else 0
+        return StepCost(what, training=passes * clips * self.forward, memory=memory, clips=sides * settings.batch)
+
+    def _parameters(self, settings: TrainSettings) -> tuple[int, int]:
+        """How many the network has, and how many of them are trained, or stand in adapters."""
+        every = sum(p.numel() for p in self.network.parameters())
+        if settings.lora is None:
+            return every, every
+        layers = dict(self.network.named_modules())
+        shapes = [layers[name].weight.shape for name in adapted_layers(self.network, settings.lora)]
+        adapters = sum(settings.lora.rank * (rows + columns) for rows, columns in shapes)
+        return every + adapters, adapters + sum(p.numel() for p in self.network.score.parameters())
+
+    def generated(self, clips: int, scored: bool = True) -> float:
+        """Operations of sampling so many clips."""
+        sampling = self.recipe.sampling
+        passes = len(branches(sampling.guidance, scored)) * EVALUATIONS[sampling.solver] * sampling.steps
+        return clips * passes * self.forward
+
+    def _of_data(self) -> dict[str, StepCost]:
+        if self.recipe.corpus.kind == "shards":
+            return {"shards": StepCost("prepared before")}
+        if self.clips is None:
+            missing = StepCost("encoding", unknown="the corpus is not here")
+            return {"shards": missing} | ({"features": missing} if self.recipe.reward.kind != "table" else {})
+        found = {"shards": StepCost(f"{self.clips:,} clips encoded", encoded=self.clips)}
+        if self.recipe.reward.kind != "table":
+            found["features"] = StepCost(f"{self.clips:,} clips heard", heard=self.clips)
+        return found
+
+    def _of_experts(self) -> StepCost:
+        settings = self.recipe.stages.expert_iteration
+        assert settings is not None
+        made, kept = settings.rounds * settings.candidates, settings.rounds * settings.keep
+        mixed = self.trained(settings.train)
+        polish = self.trained(settings.fine_tune) if settings.fine_tune is not None else StepCost("")
+        updates = mixed.what + (f", {polish.what}" if polish.what else "")
+        return replace(
+            mixed,
+            what=f"{settings.rounds} x ({settings.candidates:,} clips made, {settings.keep:,} kept, {updates})",
+            training=settings.rounds * (mixed.training + polish.training),
+            sampling=self.generated(made),
+            encoded=kept,
+            decoded=made,
+            heard=made,
+            memory=max(mixed.memory, polish.memory),
+            clips=max(mixed.clips, polish.clips),
+        )
+
+    def _of_pairs(self) -> StepCost:
+        settings = self.recipe.stages.pairs
+        assert settings is not None
+        if settings.read_from is not None:
+            try:
+                given = min(len(read_pairs(settings.read_from)), settings.pairs)
+                return StepCost(f"{given:,} pairs read", encoded=2 * given)
+            except CorpusError:
+                return StepCost("pairs read", unknown="the pairs are not here")
+        made = settings.captions * settings.candidates
+        what = f"{made:,} clips made, at most {settings.pairs:,} pairs"
+        return StepCost(what, sampling=self.generated(made), encoded=made, decoded=made, heard=made)
+
+    def _of_results(self) -> dict[str, StepCost]:
+        evaluate, shown = self.recipe.evaluate, stages_of(self.recipe)
+        count = self.reference
+        found = {"reference": StepCost(f"{count or 'all':,} clips heard" if count else "clips heard", heard=count or 0)}
+        if count is None:
+            found["reference"] = replace(found["reference"], unknown="the corpus is not here")
+        elif self.recipe.corpus.kind == "shards":
+            found["reference"] = replace(found["reference"], decoded=count)
+        for stage in shown:
+            sampling = self.generated(evaluate.prompts, scored=stage != "baseline")
+            what = f"{evaluate.prompts} clips made"
+            found[f"clips-{stage}"] = StepCost(what, sampling=sampling, decoded=evaluate.prompts)
+        for stage in (*shown, "finished"):
+            found[f"scores-{stage}"] = StepCost(f"{evaluate.prompts} clips heard", heard=evaluate.prompts)
+        clips = len(evaluate.sweep_scores) * evaluate.sweep_prompts
+        for stage in dict.fromkeys(["sft", shown[-1]]):
+            what = f"{clips} clips made and heard"
+            found[f"sweep-{stage}"] = StepCost(what, sampling=self.generated(clips), decoded=clips, heard=clips)
+        return found
+
+    @property
+    def reference(self) -> int | None:
+        """Clips that generated ones are compared with; None where that hangs on data that is not here."""
+        recipe = self.recipe
+        if recipe.corpus.kind == "folder":
+            return self.clips
+        return recipe.evaluate.reference
+
+
+def checked_estimate(plan: CostEstimate) -> CostEstimate:
+    """The plan, once its sizes are seen to be tellable; RecipeError where neither preset nor codec tells them."""
+    try:
+        assert plan.forward
+    except ModelError as error:
+        raise RecipeError(f"the sizes of this recipe can't be told without its codec: {error}") from None
+    return plan
+
+
+MIN_TIMED_FLOPS = 50e9
+"""Operations of a forward pass from which on more clips at once make a CPU no faster (ours)."""
+
+
+def calibrate(plan: CostEstimate, device: torch.device) -> UnitCosts:
+    """Measure: a matrix product, forward and backward of clips in the recipe's network and precision, one solver step
+    of sampling, and one clip through codec, CLAP and listener, each where it is here.
+
+    Weights are random. AdamW and averages are left out: they are once an update, the passes once a clip of it.
+    A GPU is given the recipe's batches, another device as many clips of them as keep it busy. RunError where these
+    don't fit into memory.
+    """
+    precision = torch.bfloat16 if plan.recipe.precision == "bf16" else torch.float32
+    try:
+        training, sampling, small, large = _network(plan, precision, device)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise RunError("this recipe's batches don't fit into memory here; make them smaller") from None
+    peak = matrix_peak(precision, device, repeats=3)
+    return UnitCosts(
+        training,
+        sampling,
+        *_frozen(plan),
+        activations=large - small,
+        cast=max(0.0, 2 * small - large),
+        facts={
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "threads": torch.get_num_threads(),
+            "matrix_flops": peak,
+            "training_share": training / peak,
+            "sampling_share": sampling / peak,
+        },
+    )
+
+
+def _network(plan: CostEstimate, precision: torch.dtype, device: torch.device) -> tuple[float, float, float, float]:
+    """Operations a second in training and in sampling, and bytes kept for the backward pass of one clip and of two."""
+    clips, network = _clips(plan, plan.recipe.stages.sft.train.batch, device), FluxAudio(plan.backbone)
+    initialize(network, 0)
+    network.to(device)
+    step = _TrainingPass(network, plan.frames, precision, plan.recipe.loop.activation_checkpointing)
+    step.run(clips)
+    seconds = min(seconds_of(lambda: step.run(clips)) for _ in range(2))
+    small, large = step.kept(1), step.kept(2)
+    restore_blocks(blocks_of(network))
+    return FORWARD_AND_BACKWARD * plan.forward * clips / seconds, _sampling(plan, network.eval()), small, large
+
+
+def _clips(plan: CostEstimate, batch: int, device: torch.device) -> int:
+    return batch if device.type == "cuda" else min(batch, math.ceil(MIN_TIMED_FLOPS / plan.forward))
+
+
+class _TrainingPass:
+    """Forward and backward of random clips, with blocks computed twice where the recipe wants that."""
+
+    def __init__(self, network: FluxAudio, frames: int, precision: torch.dtype, twice: bool) -> None:
+        self.network, self.frames, self.precision = network.train(), frames, precision
+        self.device = network.latent_mean.device
+        blocks = blocks_of(network) if twice else []
+        checkpoint_blocks(blocks)
+        tokens = frames + network.config.text_length
+        # What a block begins with is kept outside of the graph, where no hook sees it.
+        self.inputs = len(blocks) * tokens * network.config.hidden_dim * torch.float32.itemsize
+
+    def loss(self, clips: int) -> Tensor:
+        config = self.network.config
+        latents = torch.randn(clips, self.frames, config.latent_dim, device=self.device)
+        text = random_text(config.text_length, config.text_dim, config.text_c_dim, clips, self.device)
+        t, scores = torch.rand(clips, device=self.device), torch.zeros(clips, device=self.device)
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            return flow_loss(self.network(latents, text, t, scores), latents).mean()
+
+    def run(self, clips: int) -> None:
+        self.loss(clips).backward()
+        self.network.zero_grad(set_to_none=True)
+
+    def kept(self, clips: int) -> float:
+        """Bytes that a forward pass keeps for the backward one, weights aside."""
+        own = {p.untyped_storage().data_ptr() for p in (*self.network.parameters(), *self.network.buffers())}
+        seen: dict[int, int] = {}
+        alive: list[Tensor] = []  # so that no address is used twice
+
+        def note(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                seen[storage.data_ptr()] = storage.nbytes()
+                alive.append(tensor)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            self.loss(clips)
+        return float(sum(seen.values()) + clips * self.inputs)
+
+
+def random_text(length: int, width: int, pooled: int, clips: int, device: torch.device) -> TextFeatures:
+    """Features of no text."""
+    return TextFeatures(torch.randn(clips, length, width, device=device), torch.randn(clips, pooled, device=device))
+
+
+def _sampling(plan: CostEstimate, network: FluxAudio) -> float:
+    """Operations a second of sampling: a step of the recipe's solver, guided, in its precision."""
+    settings = plan.recipe.sampling.model_copy(update={"steps": 1, "score": 0.0})
+    device = network.latent_mean.device
+    clips = _clips(plan, plan.recipe.generation_batch, device)
+    sampler = build_sampler(network, settings, plan.frames, Execution(batch=clips))
+    config = network.config
+    text = random_text(config.text_length, config.text_dim, config.text_c_dim, clips, device)
+    negative, seeds = network.empty_text(1), list(range(clips))
+    sampler.latents(text, negative, seeds)
+    seconds = min(seconds_of(lambda: sampler.latents(text, negative, seeds)) for _ in range(2))
+    return plan.generated(clips) / plan.recipe.sampling.steps / seconds
+
+
+def _frozen(plan: CostEstimate) -> tuple[float | None, float | None, float | None]:
+    """Seconds a clip of encoding, decoding and hearing; None where the model is not here."""
+    models, seconds = plan.recipe.models, plan.recipe.corpus.seconds
+
+    def price(work: Callable[[], float]) -> float | None:
+        try:
+            with torch.inference_mode():
+                return work()
+        except ModelError:
+            return None
+
+    def encoding() -> float:
+        codec = loading.build(loading.CODECS, models.codec)
+        wave = torch.randn(1, int(seconds * codec.sample_rate) // codec.hop * codec.hop)
+        return _once_or_twice(lambda: codec.encode(wave))
+
+    def decoding() -> float:
+        codec = loading.build(loading.CODECS, models.codec)
+        latents = torch.randn(1, plan.frames, codec.latent_dim)
+        return _once_or_twice(lambda: codec.decode(latents))
+
+    def hearing() -> float:
+        ears = (
+            loading.build(loading.CLAPS, models.clap),
+            loading.build(loading.AUDIO_EMBEDDERS, models.audio_embedder),
+        )
+        waves = [torch.randn(1, int(seconds * ear.sample_rate)) for ear in ears]
+        return sum(
+            _once_or_twice(lambda ear=ear, wave=wave: ear.audio(wave))  # type: ignore[misc]
+            for ear, wave in zip(ears, waves, strict=True)
+        )
+
+    return price(encoding), price(decoding), price(hearing)
+
+
+def _once_or_twice(work: Callable[[], object]) -> float:
+    """Seconds of `work`; what is over quickly is done again, because the first time is slower."""
+    first = seconds_of(work)
+    return first if first > 1 else min(first, seconds_of(work))

@@ -1,0 +1,169 @@
+"""The cross-load table: models trained under each injection, run in the forward pass of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from plaudit import loading
+from plaudit.backbone.config import INJECTIONS, Injection
+from plaudit.backbone.fluxaudio import cross_load
+from plaudit.errors import RecipeError
+from plaudit.evaluate.sweeps.results import CrossCell, CrossTable, cross_table
+from plaudit.generate.model import TextToMusic, read_model_config
+from plaudit.generate.sampling import Execution
+from plaudit.generate.settings import SamplingSettings
+from plaudit.pipeline import training
+from plaudit.pipeline.outlook import Approve, nothing_replaced
+from plaudit.pipeline.results import evaluators_for
+from plaudit.pipeline.runner import Context, Reporter, run_chain
+from plaudit.pipeline.settings import leaves, located, picked
+from plaudit.pipeline.step import Given, Step
+from plaudit.pipeline.steps import required_steps, steps
+from plaudit.pipeline.sweeps import Progress, SweepCell, SweepSetup, check_cell, fill_cells, read_cell, takes_score
+from plaudit.recipe import Recipe, StageSettings
+
+SCORED: tuple[Injection, ...] = tuple(name for name in INJECTIONS if name != "none")
+"""The injections that a score enters by."""
+
+TABLE_STEP = "table"
+"""The folder of the cells."""
+
+KIND = "a sweep over injections"
+"""What `run.json` calls such a folder."""
+
+
+def check_injections(names: Sequence[str]) -> None:
+    """RecipeError for a name that no injection has, or one given twice."""
+    for name in names:
+        if name not in SCORED:
+            raise RecipeError(f"no injection {name!r}; a score enters by {', '.join(SCORED)}")
+        if list(names).count(name) > 1:
+            raise RecipeError(f"injection {name} is given twice; name each once")
+
+
+def cross_load_models(
+    trial: SweepSetup,
+    models: dict[str, Path],
+    injections: Sequence[Injection],
+    folder: Path,
+    *,
+    sampling: Mapping[str, SamplingSettings],
+    device: str = "auto",
+    progress: Progress = lambda done, total: None,
+) -> CrossTable:
+    """Every model, by its label, in the forward pass of every injection; cells lie in `folder`/<label>/<injection>.
+
+    sampling: by label. What an injection does not share with a model is as at initialization.
+    """
+    check_injections(injections)
+    rows = [_row(label, model, injections, folder, sampling[label], device) for label, model in models.items()]
+    for cell in (cell for row in rows for cell in row):
+        check_cell(trial, cell)
+    for place, row in enumerate(rows):
+        _fill_row(trial, row, place * len(row), len(rows) * len(row), progress)
+    natives = {label: read_model_config(model).backbone.injection for label, model in models.items()}
+    return read_table(natives, injections, folder)
+
+
+def read_table(natives: Mapping[str, str], injections: Sequence[Injection], folder: Path) -> CrossTable:
+    """The table of cells that are there. natives: by label, the injection that the model was trained under."""
+    return cross_table(
+        [
+            CrossCell(label, run, run == native, read_cell(folder / label / run))
+            for label, native in natives.items()
+            for run in injections
+        ]
+    )
+
+
+def _fill_row(trial: SweepSetup, row: list[SweepCell], before: int, total: int, progress: Progress) -> None:
+    fill_cells(trial, row, lambda done, _: progress(before + done, total))
+
+
+def _row(
+    label: str, model: Path, injections: Sequence[Injection], folder: Path, settings: SamplingSettings, device: str
+) -> list[SweepCell]:
+    takes_score(model, label)
+    digest = loading.model_digest(model)
+    return [
+        SweepCell(
+            folder / label / run, partial(_in_forward, model, run, device), settings, {"model": digest, "run": run}
+        )
+        for run in injections
+    ]
+
+
+def _in_forward(folder: Path, injection: Injection, device: str) -> TextToMusic:
+    """A model whose weights run in the forward pass of another injection, or of their own."""
+    model = loading.load(str(folder), device)
+    if model.config.backbone.injection == injection:
+        return model
+    config = replace(model.config.backbone, injection=injection)
+    backbone, _ = cross_load(model.backbone.state_dict(), config)
+    backbone = backbone.to(loading.resolve_device(device)).eval()
+    return TextToMusic(backbone, model.codec, model.text_encoder, replace(model.config, backbone=config))
+
+
+def sweep_recipe(
+    recipe: Recipe,
+    injections: Sequence[Injection],
+    folder: Path,
+    reporter: Reporter,
+    sets: tuple[str, ...] = (),
+    approve: Approve = nothing_replaced,
+) -> CrossTable:
+    """Train the recipe's SFT once per injection in the run `folder`, on the same data, and fill the table of them.
+
+    approve: asked before what was made from something else is replaced. RunError where it is not, and where the folder
+    is that of something else.
+    """
+    check_injections(injections)
+    recipe = located(recipe)
+    chain: dict[str, Step] = {step.name: step for step in required_steps("reference", steps(recipe, folder))}
+    trained: list[str] = []
+    judges: tuple[str, ...] = ()
+    given: Given = {}
+    for injection in injections:
+        own = steps(_under(recipe, injection), folder)
+        *data, sft = required_steps("sft", own)
+        step = _renamed(sft, _under(recipe, injection), injection)
+        scores = next(one for one in own if one.name == "scores-sft")
+        judges, given = tuple(need for need in scores.needs if not need.startswith("clips-")), scores.given
+        chain |= {one.name: one for one in (*data, step)}
+        trained.append(step.name)
+    asked = ("sampling", "evaluate.prompts", "evaluate.seed", "generation_batch", "corpus.kind", "corpus.seconds")
+    settings = picked(leaves(recipe), asked) | {"injections": list(injections), "sets": list(sets)}
+    fill = partial(_fill, injections=injections, sets=sets)
+    chain[TABLE_STEP] = Step(TABLE_STEP, settings, (*judges, *trained), fill, given)
+    run_chain(recipe, folder, list(chain.values()), reporter, KIND, approve)
+    return read_table({name: name for name in injections}, injections, folder / TABLE_STEP)
+
+
+def _fill(context: Context, folder: Path, injections: Sequence[Injection], sets: tuple[str, ...]) -> None:
+    recipe = context.recipe
+    panel, execution = evaluators_for(context, recipe.evaluate.prompts), Execution(batch=recipe.generation_batch)
+    models: dict[str, Path] = {name: context.path(f"sft-{name}") for name in injections}
+    device = str(context.accelerator.device)
+    with context.reporter.progress("cells") as advance:
+        cross_load_models(
+            SweepSetup(panel, recipe.evaluate.seed, execution, sets), models, injections, folder,
+            sampling=dict.fromkeys(models, recipe.sampling), device=device, progress=advance,
+        )  # fmt: skip
+
+
+def _under(recipe: Recipe, injection: Injection) -> Recipe:
+    """The recipe with its SFT under an injection, and no later stage."""
+    sft = recipe.stages.sft.model_copy(update={"injection": injection})
+    return recipe.model_copy(update={"stages": StageSettings(sft=sft)})
+
+
+def _renamed(step: Step, recipe: Recipe, injection: Injection) -> Step:
+    """The SFT step of a recipe under a name of its own, so that several lie in one run."""
+
+    def make(context: Context, folder: Path) -> None:
+        training.sft(replace(context, recipe=recipe), folder)
+
+    return replace(step, name=f"sft-{injection}", make=make)

@@ -1,0 +1,336 @@
+"""Run folders: one folder a step, with a record of what it was made from and what it left; one process at a time.
+
+`run.json` in the run folder says that Plaudit made it, and what for. `step.json` in a step's folder says that this run
+made it, and from what (`Origin`); `done.json`, that it is finished. A folder without these is somebody else's and is
+neither changed nor removed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from plaudit.errors import PlauditError, RunError, is_no_room
+from plaudit.storage import STEP, content_digest, write_json
+
+RUN, DONE = "run.json", "done.json"
+LOCK, PROCESS = ".lock", ".pid"
+
+
+def fingerprint(**parts: Any) -> str:
+    """A hash of JSON-able parts."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a step is made from.
+
+    settings: by name. given: digests of files from outside the run (models, tables), by the setting that names them.
+    code: digests of the source it runs, by module. inputs: digests of what the steps it needs have left, by step.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    given: dict[str, str] = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of all of it."""
+        return fingerprint(**asdict(self))
+
+    def differences(self, earlier: Origin) -> list[str]:
+        """In words, in what this differs from an earlier one."""
+        found = [f"{name} was {_shown(old)}, is now {_shown(new)}"
+                 for name, old, new in _changed(earlier.settings, self.settings)]  # fmt: skip
+        found += [f"the contents of {name} changed" for name, _, _ in _changed(earlier.given, self.given)]
+        if modules := [name for name, _, _ in _changed(earlier.code, self.code)]:
+            more = f" and {len(modules) - 3} more" if len(modules) > 3 else ""
+            found.append(f"its code changed ({', '.join(modules[:3])}{more})")
+        return found + [f"{name} has other contents" for name, _, _ in _changed(earlier.inputs, self.inputs)]
+
+
+Lineage = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a finished step left.
+
+    output: a digest of the files that later steps read. files: size, time of change and digest of each of these.
+    seconds: of the last process on it. environment: what it ran on.
+    """
+
+    output: str
+    files: dict[str, list[Any]]
+    seconds: float
+    ended: str
+    environment: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a step's folder says of itself.
+
+    origin: None while an earlier content is being removed. lineage: of each step before it, however far, the key of its
+    origin and the digest of what it had left. finished: None for a step that was begun only.
+    """
+
+    origin: Origin | None
+    lineage: Lineage
+    finished: Finished | None
+
+
+class Run:
+    """A run folder. Open it with `opened`, which holds its lock; without it, only read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def identity(self) -> str | None:
+        """What tells this run from others; None where the folder is no run's."""
+        return (_read(self.folder / RUN) or {}).get("identity")
+
+    def record(self, name: str) -> Record | None:
+        """What is known of a step; None where it has no folder. RunError where this run did not make the folder."""
+        path = self.folder / name
+        if not os.path.lexists(path):
+            return None
+        marker = _read(path / STEP) if path.is_dir() else None
+        if marker is None or marker.get("run") != self.identity or marker.get("step") != name:
+            raise RunError(f"{path} was not made by this run; move it away, or choose another --output")
+        done, finished = _read(path / DONE), None
+        try:
+            origin = None if marker["origin"] is None else Origin(**marker["origin"])
+            if origin is not None and done is not None and done.pop("key", None) == origin.key:
+                finished = Finished(**done)
+            return Record(origin, marker["lineage"], finished)
+        except (KeyError, TypeError):
+            raise RunError(f"{path / STEP} or {DONE} is damaged; remove {path} to make the step again") from None
+
+    def finished(self, name: str) -> Finished:
+        """What a finished step left; RunError where it is not finished."""
+        record = self.record(name)
+        if record is None or record.finished is None:
+            raise RunError(f"{self.folder / name} is not finished; make it with plaudit run")
+        return record.finished
+
+    def key(self, name: str) -> str:
+        """The key of what a step was made from; RunError where it was not begun."""
+        record = self.record(name)
+        if record is None or record.origin is None:
+            raise RunError(f"{self.folder / name} was not made yet; make it with plaudit run")
+        return record.origin.key
+
+    def begin(self, name: str, origin: Origin, lineage: Lineage, replace: bool = False) -> str:
+        """Make the folder of a step ready: "done" where it is finished, "resumed" where it was begun, else "started".
+
+        What was made from another origin is removed, and the answer is "replaced"; RunError unless `replace`.
+        """
+        record, state = self.record(name), "started"
+        if record is not None and record.origin is not None:
+            if record.origin.key == origin.key:
+                return "resumed" if record.finished is None else "done"
+            if not replace:
+                raise RunError(f"{self.folder / name} was made from something else; it is kept")
+            state = "replaced"
+        if record is not None:
+            self._clear(name)
+        self._mark(name, origin, lineage)
+        return state
+
+    def finish(self, name: str, seconds: float, read_later: Sequence[str], environment: dict[str, Any]) -> None:
+        """Record that a step is finished. read_later: patterns of the files that later steps read."""
+        record = self.record(name)
+        assert record is not None and record.origin is not None
+        files = _described(self.folder / name, read_later)
+        output = fingerprint(**{file: facts[-1] for file, facts in files.items()})
+        ended = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        done = Finished(output, files, round(seconds, 2), ended, environment)
+        write_json(self.folder / name / DONE, {"key": record.origin.key, **asdict(done)})
+
+    def recorded_again(self, name: str, origin: Origin, lineage: Lineage) -> None:
+        """Give a step's folder another origin, its content being that of the new one."""
+        self._mark(name, origin, lineage)
+
+    def verify(self, name: str) -> None:
+        """RunError where the files that later steps read are not as the finished step left them.
+
+        A file of the same size and time of change is taken to be the same.
+        """
+        path = self.folder / name
+        for file, (size, changed, digest) in self.finished(name).files.items():
+            try:
+                state = (path / file).stat()
+                same = [state.st_size, state.st_mtime_ns] == [size, changed] or content_digest(path / file) == digest
+                harm = "" if same else "is not as the step left it"
+            except (OSError, PlauditError):
+                harm = "is missing or cannot be read"
+            if harm:
+                raise RunError(f"{path / file} {harm}; restore it, or remove {path} to make the step again")
+
+    def share(self, name: str, source: Run) -> bool:
+        """Take a step that another run has finished, its files linked or copied; False where that run changes it
+        meanwhile."""
+        there, place = source.record(name), source.folder / name
+        assert there is not None and there.origin is not None and there.finished is not None
+        self._mark(name, None, {})
+        self._clear(name)
+        try:
+            shutil.copytree(
+                place, self.folder / name, copy_function=_linked, dirs_exist_ok=True,
+                ignore=lambda folder, names: [n for n in names if n.startswith(".") or n in (STEP, DONE)],
+            )  # fmt: skip
+        except shutil.Error:
+            if source.record(name) == there:
+                raise
+        if source.record(name) != there:
+            self._clear(name)
+            return False
+        self._mark(name, there.origin, there.lineage)
+        write_json(self.folder / name / DONE, {"key": there.origin.key, **asdict(there.finished)})
+        return True
+
+    def _mark(self, name: str, origin: Origin | None, lineage: Lineage) -> None:
+        """Write what a step's folder is; a new folder appears with its marker inside."""
+        marker = {
+            "run": self.identity, "step": name, "origin": None if origin is None else asdict(origin),
+            "lineage": lineage,
+        }  # fmt: skip
+        path, draft = self.folder / name, self.folder / f".{name}.new"
+        if path.is_dir():
+            write_json(path / STEP, marker)
+        else:
+            write_json(draft / STEP, marker)
+            os.rename(draft, path)
+
+    def _clear(self, name: str) -> None:
+        """Empty a step's folder of everything but its marker, which comes first: it then vouches for nothing."""
+        path = self.folder / name
+        if path.is_symlink():
+            raise RunError(f"{path} is a link; move what it leads to into its place, or choose another --output")
+        self._mark(name, None, {})
+        (path / DONE).unlink(missing_ok=True)
+        for child in path.iterdir():
+            if child.is_dir() and not child.is_symlink():
+                shutil.rmtree(child)
+            elif child.name != STEP:
+                child.unlink()
+
+
+def check_folder(folder: Path, kind: str) -> None:
+    """RunError where a folder holds anything but what is called `kind`. One that is missing or empty will do."""
+    if not os.path.lexists(folder):
+        return
+    about = _read(folder / RUN) if folder.is_dir() else None
+    if about is not None and about.get("kind") != kind:
+        raise RunError(f"{folder} holds {about.get('kind')}, not {kind}; choose another --output")
+    if about is None and (not folder.is_dir() or [n for n in _names(folder) if not _is_bookkeeping(n)]):
+        raise RunError(f"{folder} is neither empty nor a folder that plaudit made for {kind}; choose another --output")
+
+
+def kind_of(folder: Path) -> str | None:
+    """What a run folder was made for; None where it is none."""
+    return (_read(folder / RUN) or {}).get("kind")
+
+
+@contextmanager
+def open_run(folder: Path, kind: str) -> Iterator[Run]:
+    """The run in `folder`, created if need be, locked against other processes until the block ends.
+
+    kind: what the folder is for. RunError where it holds anything else, another process holds it, or it can't be
+    written.
+    """
+    check_folder(folder, kind)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        with suppress(NotImplementedError):  # a file system without locks
+            lock.acquire(timeout=0)
+    except Timeout:
+        holder = _holder(folder)
+        raise RunError(f"{folder} is in use by {holder}; wait for it, or give this run another --output") from None
+    except OSError as error:
+        if is_no_room(error):
+            raise
+        raise RunError(f"cannot write to {folder} ({error.strerror}); choose another --output") from None
+    try:
+        check_folder(folder, kind)
+        (folder / PROCESS).write_text(str(os.getpid()))
+        if not (folder / RUN).exists():
+            write_json(folder / RUN, {"made_by": "plaudit", "kind": kind, "identity": secrets.token_hex(8)})
+        yield Run(folder)
+    finally:
+        (folder / PROCESS).unlink(missing_ok=True)
+        lock.release()
+
+
+def _is_bookkeeping(name: str) -> bool:
+    """Whether a file of this name may be there before `run.json` is."""
+    return name in (LOCK, PROCESS) or name.startswith(f".{RUN}.")
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        raise RunError(f"cannot read {folder} ({error.strerror}); choose another --output") from None
+
+
+def _holder(folder: Path) -> str:
+    with suppress(OSError):
+        return f"process {(folder / PROCESS).read_text()}"
+    return "another process"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """An object in a JSON file; None where there is none."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _described(folder: Path, patterns: Sequence[str]) -> dict[str, list[Any]]:
+    """Size, time of change and digest of the files that fit a pattern, by path."""
+    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    names = {str(path.relative_to(folder)): path for path in found if path.name not in (STEP, DONE)}
+    return {
+        name: [names[name].stat().st_size, names[name].stat().st_mtime_ns, content_digest(names[name])]
+        for name in sorted(names)
+        if not any(part.startswith(".") for part in Path(name).parts)
+    }
+
+
+def _linked(source: str, target: str) -> None:
+    """A second name of a file, or a copy where the file system has no such thing."""
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _changed(earlier: dict[str, Any], later: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Name, earlier and later value of what differs."""
+    names = [*later, *(name for name in earlier if name not in later)]
+    return [(n, earlier.get(n), later.get(n)) for n in names if earlier.get(n) != later.get(n)]
+
+
+def _shown(value: Any) -> str:
+    text = "not set" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

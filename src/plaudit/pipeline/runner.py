@@ -1,0 +1,255 @@
+"""The loop that runs every step in order, on one process or several."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import torch.distributed as dist
+from accelerate import Accelerator
+
+from plaudit import loading
+from plaudit.corpus.shards import ShardSet
+from plaudit.machine import environment_of
+from plaudit.pipeline.outlook import Approve, Outlook, nothing_replaced, outlook, require_approval, shareable
+from plaudit.pipeline.run_folder import Lineage, Run, check_folder, open_run
+from plaudit.pipeline.step import Step
+from plaudit.recipe import Recipe
+from plaudit.reward.features import RewardFeatures
+from plaudit.reward.training import SYNTHETIC_REWARD
+from plaudit.storage import write_atomically
+from plaudit.synthetic.probes import Probes, load_probes
+from plaudit.training.loop import accelerator_for
+from plaudit.types import AudioEmbedder, Codec, Embedder, TextEncoder
+
+T = TypeVar("T")
+
+BARRIER_TIMEOUT = timedelta(days=60)
+"""How long the others wait for the leading process: it may encode or generate for days. Training keeps its own, short
+limit, so that a process that hangs is noticed."""
+
+
+class ProcessGroup:
+    """All processes of a run. Work that is not training is the leading one's; with one process there is nothing to it.
+
+    Use as a context: at the end it closes the process group, without which some processes abort on exit.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._many = accelerator.num_processes > 1
+        self.is_main = accelerator.is_main_process
+        # Waiting on gloo costs nothing; on a GPU's group it would be a kernel that spins.
+        self._waiting = dist.new_group(backend="gloo", timeout=BARRIER_TIMEOUT) if self._many else None
+
+    def barrier(self) -> None:
+        """Return once every process has come here."""
+        if self._many:
+            dist.barrier(group=self._waiting)
+
+    def broadcast(self, value: T) -> T:
+        """The leading process's value, on every process."""
+        if not self._many:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0, group=self._waiting)
+        return values[0]
+
+    @contextmanager
+    def main_process_first(self) -> Iterator[None]:
+        """The block runs on the leading process, then on the others. Work that skips what it finds whole is thus done
+        once, and known to all."""
+        if not self.is_main:
+            self.barrier()
+        yield
+        if self.is_main:
+            self.barrier()
+
+    def __enter__(self) -> ProcessGroup:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._many:
+            dist.destroy_process_group()
+
+
+Progress = Callable[[int, int], None]
+
+
+class Reporter(Protocol):
+    """Where a run tells a person what it does."""
+
+    def step(self, name: str, state: str) -> None:
+        """A step is "started", "resumed" or found "done"."""
+
+    def note(self, line: str) -> None:
+        """Something about the data or the run that the user should know of."""
+
+    def progress(self, label: str) -> AbstractContextManager[Progress]:
+        """A bar for work that takes a while: with reporter.progress("encoding") as advance: advance(done, total)."""
+
+
+@dataclass
+class RunFiles:
+    """A recipe and what the steps of its run have left."""
+
+    recipe: Recipe
+    run: Run
+
+    def path(self, step: str) -> Path:
+        """The folder of a step made before."""
+        return self.run.folder / step
+
+    @cached_property
+    def shards(self) -> ShardSet:
+        """The encoded corpus: that of the step before, or a prepared one."""
+        corpus = self.recipe.corpus
+        prepared = corpus.folder if corpus.kind == "shards" else None
+        return ShardSet(prepared or self.path("shards"), verify=self._verifies)
+
+    @property
+    def _verifies(self) -> bool:
+        """Whether checksums are looked at."""
+        return False
+
+
+@dataclass
+class Context(RunFiles):
+    """What steps can reach: the recipe, the other steps' folders, and the frozen models, each loaded once."""
+
+    reporter: Reporter
+    accelerator: Accelerator
+    processes: ProcessGroup
+
+    @property
+    def _verifies(self) -> bool:
+        return self.processes.is_main  # one process, once
+
+    @cached_property
+    def codec(self) -> Codec:
+        """The codec named by the recipe."""
+        return loading.build(loading.CODECS, self.recipe.models.codec)
+
+    @cached_property
+    def text_encoder(self) -> TextEncoder:
+        """The text encoder named by the recipe."""
+        return loading.build(loading.TEXT_ENCODERS, self.recipe.models.text_encoder)
+
+    @cached_property
+    def clap(self) -> Embedder:
+        """The CLAP named by the recipe: part of the reward, and the judge of text-audio agreement."""
+        return loading.build(loading.CLAPS, self.recipe.models.clap)
+
+    @cached_property
+    def audio_embedder(self) -> AudioEmbedder:
+        """The second listener of the reward (MERT's place)."""
+        return loading.build(loading.AUDIO_EMBEDDERS, self.recipe.models.audio_embedder)
+
+    @cached_property
+    def reward_features(self) -> RewardFeatures:
+        """What a reward trained in this run sees."""
+        return RewardFeatures(self.clap, self.audio_embedder, SYNTHETIC_REWARD.blocks)
+
+    @cached_property
+    def probes(self) -> Probes:
+        """What the simulated listeners hear with; no reward ever sees it."""
+        return load_probes()
+
+
+def run_chain(
+    recipe: Recipe,
+    folder: Path,
+    steps: list[Step],
+    reporter: Reporter,
+    kind: str,
+    approve: Approve = nothing_replaced,
+    source: Path | None = None,
+) -> None:
+    """Make every step of `steps` that is missing or stale in the run `folder`, holding the folder's lock.
+
+    kind: what the folder is for. approve: asked before finished or begun steps are replaced. source: another run, whose
+    finished steps are taken where they are made from the same. Under torchrun every process calls this; the folder must
+    be one that all of them see.
+    """
+    check_folder(folder, kind)
+    accelerator = accelerator_for(recipe.precision)
+    with ExitStack() as stack:
+        processes = stack.enter_context(ProcessGroup(accelerator))
+        run = stack.enter_context(open_run(folder, kind)) if processes.is_main else Run(folder)
+        context = Context(recipe, run, reporter if processes.is_main else Silent(), accelerator, processes)
+        upkeep = None
+        if processes.is_main:
+            upkeep = _Upkeep(run, approve, None if source is None else Run(source))
+            upkeep.approved(steps)
+            write_atomically(folder / "recipe.yaml", recipe.to_yaml())
+        for step in steps:
+            _make(context, step, upkeep)
+
+
+def _make(context: Context, step: Step, upkeep: _Upkeep | None) -> None:
+    """One step: by the leading process while the others wait, or by all together."""
+    processes = context.processes
+    state = processes.broadcast(upkeep.begin(step) if upkeep is not None else "")
+    context.reporter.step(step.name, state)
+    if state not in ("done", "shared"):
+        started = time.monotonic()
+        if step.together or processes.is_main:
+            step.make(context, context.path(step.name))
+        processes.barrier()
+        if processes.is_main:
+            environment = environment_of(context.accelerator.device)
+            context.run.finish(step.name, time.monotonic() - started, step.read_later, environment)
+
+
+class _Upkeep:
+    """Decides for each step whether it is made, taken from another run, or replaced. The leading process has one."""
+
+    def __init__(self, run: Run, approve: Approve, source: Run | None) -> None:
+        self._run, self._approve, self._source = run, approve, source
+        self._replaceable: set[str] = set()
+        self._lineages: dict[str, Lineage] = {}
+
+    def approved(self, steps: list[Step]) -> None:
+        """RunError where steps would be replaced and nobody agrees to it."""
+        lost = [one for one in outlook(steps, self._run, self._source) if one.state == "replaced"]
+        require_approval(self._run, lost, self._approve)
+        self._replaceable = {one.step for one in lost}
+
+    def begin(self, step: Step) -> str:
+        """Make a step's folder ready; its state, as Run.begin says it, or "shared"."""
+        run, name = self._run, step.name
+        origin = step.origin({need: run.finished(need).output for need in step.needs})
+        lineage: Lineage = {}
+        for need, output in origin.inputs.items():
+            lineage |= self._lineages[need] | {need: [run.key(need), output]}
+        self._lineages[name] = lineage
+        record = run.record(name)
+        if record is None and self._source is not None and shareable(self._source, name, origin) is not None:
+            if run.share(name, self._source):
+                return "shared"
+        if record is not None and record.origin is not None and record.origin.key != origin.key:
+            if name not in self._replaceable:  # a step before came out different from what it was expected to be
+                lost = Outlook(name, "replaced", tuple(origin.differences(record.origin)))
+                require_approval(run, [lost], self._approve)
+                self._replaceable.add(name)
+        return run.begin(name, origin, lineage, replace=name in self._replaceable)
+
+
+class Silent:
+    """The reporter of processes that don't lead."""
+
+    def step(self, name: str, state: str) -> None:
+        """Say nothing."""
+
+    def note(self, line: str) -> None:
+        """Say nothing."""
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Progress]:
+        """Show nothing."""
+        yield lambda done, total: None

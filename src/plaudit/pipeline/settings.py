@@ -1,0 +1,67 @@
+"""The settings of a recipe as steps take them: flat, by name, and with paths that hold wherever the shell is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from plaudit import loading
+from plaudit.recipe import Recipe
+
+SHELVES = (loading.CODECS, loading.TEXT_ENCODERS, loading.CLAPS, loading.AUDIO_EMBEDDERS)
+KNOWN = {*loading.MODELS, *loading.REWARDS, *(name for shelf in SHELVES for name in shelf.named)}
+"""Names that are never a folder's."""
+
+
+def located(recipe: Recipe) -> Recipe:
+    """The recipe with every path in it absolute, so that its run folder can be used from any other folder."""
+    corpus, models, pairs = recipe.corpus, recipe.models, recipe.stages.pairs
+    found = {name: _absolute(getattr(corpus, name)) for name in ("folder", "score_table")}
+    if corpus.table is not None and corpus.table.exists():  # else it is a name inside the folder
+        found["table"] = corpus.table.absolute()
+    changed: dict[str, Any] = {
+        "corpus": corpus.model_copy(update=found),
+        "models": models.model_copy(update={name: _named(value) for name, value in models.model_dump().items()}),
+        "reward": recipe.reward.model_copy(update={"name": _named(recipe.reward.name)}),
+        "backbone": recipe.backbone.model_copy(update={"start_from": _named(recipe.backbone.start_from)}),
+    }
+    if pairs is not None:
+        moved = pairs.model_copy(update={"read_from": _absolute(pairs.read_from)})
+        changed["stages"] = recipe.stages.model_copy(update={"pairs": moved})
+    return recipe.model_copy(update=changed)
+
+
+def leaves(recipe: Recipe) -> dict[str, Any]:
+    """Every setting by its dotted name, as in `--set`; a section that is left out is one setting, None."""
+    return _flat(recipe.model_dump(mode="json"), "")
+
+
+def picked(settings: dict[str, Any], names: Sequence[str], without: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings of these names or in sections of these names."""
+    return {key: value for key, value in settings.items() if _within(key, names) and not _within(key, without)}
+
+
+def _within(key: str, names: Sequence[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def _flat(values: dict[str, Any], prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.absolute()
+
+
+def _named(name: str | None) -> str | None:
+    """A model's name, or its folder as an absolute path."""
+    if name is None or name in KNOWN or not (Path(name) / "config.json").is_file():
+        return name
+    return str(Path(name).absolute())

@@ -1,0 +1,255 @@
+"""The chain as a list of steps: what each is made from, and in which order."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from plaudit import loading
+from plaudit.errors import RunError
+from plaudit.evaluate.concepts.detectors import SHIPPED_ERROR_RATES as RATES
+from plaudit.evaluate.concepts.vocabulary import SHIPPED_VOCABULARY as VOCABULARY
+from plaudit.evaluate.html import TEMPLATES
+from plaudit.pipeline import data, results, training
+from plaudit.pipeline.outlook import Approve, nothing_replaced
+from plaudit.pipeline.report_data import write_page
+from plaudit.pipeline.run_folder import fingerprint, kind_of
+from plaudit.pipeline.runner import Context, Reporter, run_chain
+from plaudit.pipeline.settings import leaves, located, picked
+from plaudit.pipeline.step import Given, Maker, Step
+from plaudit.recipe import Recipe
+from plaudit.settings import Settings
+from plaudit.stages import pairs
+from plaudit.storage import file_digest
+
+FINISHED = "finished"
+"""The table's row, and the step, of the last stage's clips after post-processing."""
+
+MODEL_FILES = ("config.json", "model.safetensors")
+CLIP_FILES = ("*.wav",)
+CELL_FILES = ("*/scores.json", "*/embeddings.npz", "*/unjudged.json")
+SHARD_FILES = ("*.safetensors", "index.parquet", "stats.json")
+
+PATHS = ("corpus.folder", "corpus.table", "corpus.score_table", "stages.pairs.read_from")
+"""Settings that say where something lies: what counts is its content."""
+
+
+def run_recipe(
+    recipe: Recipe,
+    folder: Path,
+    reporter: Reporter,
+    only: str = "report",
+    approve: Approve = nothing_replaced,
+    source: Path | None = None,
+) -> Path:
+    """Make what is missing or stale of the step `only` and of all it needs in the run `folder`; the step's folder.
+
+    approve: asked before steps that were made from something else are replaced; by default they never are. source:
+    another run, whose finished steps are taken where they are made from the same. Raises RunError for a step that the
+    recipe doesn't have, for steps that would be replaced, and for a folder of anything else.
+    """
+    recipe = located(recipe)
+    given = None if recipe.stages.pairs is None else recipe.stages.pairs.read_from
+    if given is not None and given.resolve().is_relative_to((folder / "pairs").resolve()):
+        raise RunError(f"stages.pairs.read_from lies in this run's own {folder / 'pairs'}; copy it to another folder")
+    if source is not None:
+        _check_source(source, folder)
+    run_chain(
+        recipe, folder, required_steps(only, steps(recipe, folder)), reporter, kind_of_run(recipe), approve, source
+    )
+    return folder / only
+
+
+def kind_of_run(recipe: Recipe) -> str:
+    """What `run.json` calls a run of this recipe."""
+    return f"a run of recipe {recipe.name}"
+
+
+def _check_source(source: Path, folder: Path) -> None:
+    if not (kind_of(source) or "").startswith("a run of recipe"):
+        raise RunError(f"{source} is not a run folder; give --from a folder that `plaudit run` made")
+    if source.resolve() == folder.resolve():
+        raise RunError(f"--from and --output are both {source}; give the new run a folder of its own with -o")
+
+
+def required_steps(name: str, chain: list[Step]) -> list[Step]:
+    """The step called `name` and those of the chain that it needs, however indirectly, in the chain's order."""
+    if name not in {step.name for step in chain}:
+        raise RunError(f"the recipe has no step {name!r}; its steps are {', '.join(step.name for step in chain)}")
+    wanted = {name}
+    for step in reversed(chain):
+        if step.name in wanted:
+            wanted.update(step.needs)
+    return [step for step in chain if step.name in wanted]
+
+
+def steps(recipe: Recipe, folder: Path | None = None) -> list[Step]:
+    """Every step that `recipe` asks for, each after those it needs.
+
+    folder: of its run, which may know the digests of audio files that have not changed.
+    """
+    chain = _Chain(recipe, folder)
+    found = [*chain.of_data(), *chain.of_training(), *chain.of_results()]
+    return [*found, chain.report(found)]
+
+
+class _Chain:
+    """The steps of one recipe, and what several of them are made from."""
+
+    def __init__(self, recipe: Recipe, folder: Path | None) -> None:
+        self.recipe = recipe
+        self._manifest = None if folder is None else folder / "corpus" / data.MANIFEST
+        self._leaves = leaves(recipe)
+        self._synthetic = recipe.corpus.kind == "synthetic"
+        self._own_reward = ("reward",) if recipe.reward.kind == "train" else ()
+        models = recipe.models
+        self._digests = {
+            "models.codec": loading.encoder_digest(loading.CODECS, models.codec),
+            "models.text_encoder": loading.encoder_digest(loading.TEXT_ENCODERS, models.text_encoder),
+            "models.clap": loading.encoder_digest(loading.CLAPS, models.clap),
+            "models.audio_embedder": loading.encoder_digest(loading.AUDIO_EMBEDDERS, models.audio_embedder),
+            "backbone.start_from": loading.start_digest(recipe.backbone.start_from),
+            "reward.name": "none" if recipe.reward.kind == "train" else loading.reward_digest(recipe.reward.name),
+            "probes": loading.weights_digest("probes"),
+            "vocabulary": _files_digest(VOCABULARY, RATES),
+            "report templates": _files_digest(*sorted(TEMPLATES.iterdir())),
+        }
+
+    def of_data(self) -> list[Step]:
+        recipe = self.recipe
+        digest = cache(partial(data.corpus_digest, recipe.corpus, self._manifest))
+        corpus: Given = {} if self._synthetic else {"corpus.folder": digest}
+        source = self._settings("corpus", without=(*PATHS, "corpus.shard_size"))
+        encoders = self._given("models.codec", "models.text_encoder")
+        if recipe.corpus.kind == "shards":
+            needed: tuple[str, ...] = ("shards",)
+            found = [Step("shards", self._settings("corpus.kind", "corpus.seconds"), (), data.accept_shards,
+                          encoders | corpus, ("facts.json",))]  # fmt: skip
+        else:
+            needed = ("corpus", "shards")
+            encoded = source | self._settings("corpus.shard_size")
+            found = [
+                Step("corpus", source, (), data.list_corpus, corpus, ("facts.json", "truth.jsonl")),
+                Step("shards", encoded, ("corpus",), data.encode, encoders, SHARD_FILES),
+            ]
+        judges = self._given("models.clap", "models.audio_embedder")
+        if recipe.reward.kind != "table":
+            found.append(Step("features", source, needed, data.extract_features, judges))
+        if recipe.reward.kind == "train":
+            votes, fit = self._settings("votes"), self._settings("reward.max_epochs", "reward.seed")
+            found += [
+                Step("votes", source | votes, ("corpus",), data.simulate_votes_step, self._given("probes")),
+                Step("reward", fit, ("votes", "features"), data.train_reward_step, judges, MODEL_FILES),
+            ]
+        heard = ("shards",) if recipe.reward.kind == "table" else ("shards", "features", *self._own_reward)
+        settings = self._settings("corpus.kind", "reward.kind")
+        given = self._reward() | ({} if recipe.reward.kind == "table" else judges)
+        return [*found, Step("labels", settings, heard, data.compute_rewards, given)]
+
+    def of_training(self) -> list[Step]:
+        stages = self.recipe.stages
+        named = self._settings("models.codec", "models.text_encoder")  # written into config.json
+        sft = self._settings("precision", "backbone", "stages.sft", "corpus.kind", "corpus.seconds",
+                             without=("backbone.start_from",)) | named  # fmt: skip
+        parts = self._given("models.codec", "models.text_encoder")
+        start = self._given("backbone.start_from")
+        found = [Step("sft", sft, ("shards", "labels"), training.sft, parts | start, MODEL_FILES, together=True)]
+        candidates = self._settings(
+            "precision", "sampling", "generation_batch", "corpus.kind", "corpus.seconds", "reward.kind")  # fmt: skip
+        makers = ("shards", "labels", *self._own_reward)
+
+        def add(
+            name: str, section: Settings | None, make: Maker, needs: tuple[str, ...], more: dict[str, Any],
+            given: Given, read_later: tuple[str, ...] = MODEL_FILES, together: bool = True,
+        ) -> None:  # fmt: skip
+            if section is not None:
+                settings = self._settings(f"stages.{name}", without=PATHS) | more
+                needed = (stages.before(name), *needs)
+                found.append(Step(name, settings, needed, make, given, read_later, together))
+
+        judged = self._everyone()
+        precision = self._settings("precision")
+        add("expert_iteration", stages.expert_iteration, training.expert_iteration, makers, candidates, judged)
+        add("cross_load", stages.cross_load, training.cross_load_stage, (), {}, parts, together=False)
+        if stages.pairs is not None:
+            read_from: Given = {"stages.pairs.read_from": partial(pairs.pairs_digest, stages.pairs)}
+            files = ("pairs.jsonl", "candidates.jsonl", *(f"shards/{pattern}" for pattern in SHARD_FILES))
+            add(
+                "pairs",
+                stages.pairs,
+                pairs.make_pairs_step,
+                makers,
+                candidates,
+                judged | read_from,
+                files,
+                together=False,
+            )
+        add("crpo", stages.crpo, training.crpo, ("pairs",), precision, parts)
+        add("nft", stages.nft, training.nft, ("pairs",), precision, parts)
+        return found
+
+    def of_results(self) -> list[Step]:
+        world = self._settings("corpus.kind", "corpus.seconds")
+        sampling = self._settings("sampling", "generation_batch")
+        prompts = () if self._synthetic else ("shards",)
+        compared = self._settings("evaluate.reference") | world
+        heard = () if self._synthetic else ("shards",) if self.recipe.corpus.kind == "shards" else ("corpus", "shards")
+        listener = self._given("models.clap", *(["models.codec"] if self.recipe.corpus.kind == "shards" else []))
+        found = [Step("reference", compared, heard, results.embed_reference, listener)]
+        shown = results.stages_of(self.recipe)
+        asked = self._settings("evaluate.prompts", "evaluate.seed") | sampling | world
+        parts = self._given("models.codec", "models.text_encoder")
+        for stage in shown:
+            make = partial(results.generate_stage, stage=stage)
+            made_by = "sft" if stage == "baseline" else stage
+            found.append(Step(f"clips-{stage}", asked, (made_by, *prompts), make, parts, CLIP_FILES))
+        last = f"clips-{shown[-1]}"
+        finish = partial(_from_clips, results.finish_clips, last)
+        post = self._settings("post", "corpus.seconds")
+        found.append(Step(f"clips-{FINISHED}", post, (last,), finish, read_later=CLIP_FILES))
+        judges = ("reference", *self._own_reward, *prompts)
+        scored = self._settings("evaluate.prompts", "reward.kind") | world
+        for stage in (*shown, FINISHED):
+            clips = f"clips-{stage}"
+            score = partial(_from_clips, results.evaluate_stage, clips)
+            found.append(Step(f"scores-{stage}", scored, (clips, *judges), score, self._everyone()))
+        swept = list(dict.fromkeys(["sft", shown[-1]]))
+        swept_over = self._settings("evaluate.sweep_prompts", "evaluate.sweep_scores", "evaluate.seed", "reward.kind")
+        sweep = sampling | world | swept_over
+        for stage in swept:
+            make = partial(results.sweep, stage=stage)
+            found.append(Step(f"sweep-{stage}", sweep, (stage, *judges), make, self._everyone(), CELL_FILES))
+        return found
+
+    def report(self, others: list[Step]) -> Step:
+        names = [step.name for step in others]
+        shown, swept = ([name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+                        for prefix in ("scores-", "sweep-"))  # fmt: skip
+        page = partial(write_page, shown=shown, swept=swept, made=names)
+        everything = {name: value for name, value in self._leaves.items() if not name.startswith("loop.")}
+        given = self._given("report templates", *(["probes", "vocabulary"] if self._synthetic else []))
+        return Step("report", everything, tuple(names), page, given, read_later=())
+
+    def _settings(self, *names: str, without: tuple[str, ...] = ()) -> dict[str, Any]:
+        return picked(self._leaves, names, without)
+
+    def _given(self, *names: str) -> Given:
+        return {name: self._digests[name] for name in names}
+
+    def _reward(self) -> Given:
+        """The reward from outside the run, where it takes one."""
+        return {} if self.recipe.reward.kind == "train" else self._given("reward.name")
+
+    def _everyone(self) -> Given:
+        """All models that clips are made and judged by."""
+        models = (f"models.{name}" for name in type(self.recipe.models).model_fields)
+        return self._given(*models, *(["probes", "vocabulary"] if self._synthetic else [])) | self._reward()
+
+
+def _files_digest(*paths: Path) -> str:
+    return fingerprint(**{path.name: file_digest(path) for path in paths if path.is_file()})
+
+
+def _from_clips(make: Any, clips: str, context: Context, folder: Path) -> None:
+    make(context, folder, context.path(clips))

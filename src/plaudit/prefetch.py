@@ -1,0 +1,97 @@
+"""Work done in threads ahead of its use, never further ahead than memory allows."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def prefetch(
+    pool: ThreadPoolExecutor,
+    function: Callable[[T], R],
+    items: Iterable[T],
+    depth: int,
+    weight: Callable[[R], float] = lambda result: 0.0,
+    limit: float = 0.0,
+) -> Generator[R]:
+    """function(item) of each item in their order, at most `depth` of them begun before the one that is taken.
+
+    weight: of a result, in any unit. An item is begun only if it fits within `limit` beside the results that wait to be
+    taken and those in the making, were all of them as heavy as the heaviest so far; the one that is needed next always
+    is. What function raises is raised where its result would be. Close the generator before the pool.
+    """
+    queue = _Queue(limit)
+
+    def work(number: int, item: T) -> R:
+        with queue.place(number) as weigh:
+            result = function(item)
+            weigh(weight(result))
+        return result
+
+    waiting: deque[Future[R]] = deque()
+
+    def take() -> R:
+        result = waiting.popleft().result()
+        queue.take(weight(result))
+        return result
+
+    try:
+        for number, item in enumerate(items):
+            waiting.append(pool.submit(work, number, item))
+            if len(waiting) > depth:
+                yield take()
+        while waiting:
+            yield take()
+    finally:
+        queue.close()
+
+
+class _Queue:
+    """What the results that wait weigh, and which item is needed next."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit, self._held, self._heaviest = limit, 0.0, limit
+        self._running = self._next = 0
+        self._known = self._closed = False  # known: whether `heaviest` is of a result
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def place(self, number: int) -> Iterator[Callable[[float], None]]:
+        """Wait until item `number` may begin; the function that is given takes the weight of its result."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or number <= self._next or self._fits())
+            self._running += 1
+        weighed: list[float] = []
+        try:
+            yield weighed.append
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._held += sum(weighed)
+                if weighed:
+                    self._heaviest = max(weighed[0], self._heaviest if self._known else 0.0)
+                    self._known = True
+                self._changed.notify_all()
+
+    def _fits(self) -> bool:
+        return self._held + (self._running + 1) * self._heaviest <= self._limit
+
+    def take(self, weight: float) -> None:
+        """The result that was needed next is taken."""
+        with self._changed:
+            self._held -= weight
+            self._next += 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nothing will be taken any more: whoever waits goes on."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

@@ -1,0 +1,239 @@
+"""Files and folders written whole or not at all, and modules kept as config.json + model.safetensors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import zipfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from plaudit.errors import LISTED, ModelError
+from plaudit.writing import is_utf8, keep_mode, replacing, write_atomically
+
+SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
+"""The synthetic world's weights: codec, text, clap, probes, reward, model."""
+
+DIGEST = "plaudit.sha256"
+"""Under this name a safetensors file's metadata holds the digest of its tensors."""
+
+STEP = "step.json"
+"""The marker in a folder that a run made (plaudit.pipeline.run_folder)."""
+
+
+def models_dir() -> Path:
+    """Where fetched and imported models are kept: $PLAUDIT_MODELS, or `plaudit/models` in the user's cache folder.
+
+    ModelError where no home folder is known.
+    """
+    if chosen := os.environ.get("PLAUDIT_MODELS"):
+        return _expanded(chosen)
+    return cache_dir() / "models"
+
+
+def user_model(name: str) -> Path | None:
+    """The folder of a fetched or imported model; None where there is none of this name, or no home folder at all."""
+    try:
+        folder = models_dir() / name
+    except ModelError:
+        return None
+    return folder if is_model_folder(folder) else None
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder holds a model of any kind; any text may be asked about."""
+    return os.path.isfile(folder / "config.json")
+
+
+def cache_dir() -> Path:
+    """Plaudit's folder in the user's cache folder: $XDG_CACHE_HOME, or ~/.cache.
+
+    ModelError where no home folder is known.
+    """
+    return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "plaudit"
+
+
+def _expanded(path: str) -> Path:
+    found = os.path.expanduser(path)
+    if found.startswith("~"):  # a user without HOME and without an entry in passwd, as in many containers
+        raise ModelError(f"this user has no home folder, in which {path} would be; set HOME or XDG_CACHE_HOME")
+    return Path(found)
+
+
+def to_json(value: Any, indent: int | None = None, ascii: bool = False) -> str:
+    """JSON text of `value` that any reader accepts: numbers that are not finite become null.
+
+    Characters beyond ASCII are escaped with `ascii`, and where they could not be written as UTF-8.
+    """
+    try:
+        text = json.dumps(value, indent=indent, ensure_ascii=ascii, allow_nan=False)
+    except ValueError:
+        value = finite(value)
+        text = json.dumps(value, indent=indent, ensure_ascii=ascii, allow_nan=False)
+    return text if is_utf8(text) else json.dumps(value, indent=indent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole or not at all."""
+    write_atomically(path, to_json(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; ModelError where it is missing or damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ModelError(f"{path} does not exist; check the folder name") from None
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else error
+        raise ModelError(f"{path} is not valid JSON ({reason}); make it again or restore it") from None
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file; one that has not changed since this process last read it is not read again."""
+    state = path.stat()
+    return _digest_of(path, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _digest_of(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of what a file says; of a `config.json` without `made`, which records where a model comes from."""
+    if path.name == "config.json":
+        values = read_json(path)
+        if isinstance(values, dict) and "made" in values:
+            plain = json.dumps({key: value for key, value in values.items() if key != "made"}, sort_keys=True)
+            return hashlib.sha256(plain.encode()).hexdigest()
+    return file_digest(path)
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors and their digest as safetensors, whole or not at all; those that share memory are each written."""
+    plain: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        plain[name] = tensor.clone() if place in places else tensor
+        places.add(place)
+    with replacing(path) as partial:
+        mode = partial.stat().st_mode
+        try:
+            save_file(plain, partial, {**(metadata or {}), DIGEST: tensors_digest(plain)})
+        except SafetensorError as error:  # it passes the system's error number on in its text only
+            number = re.search(r"(?:code: |os error )(\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+        keep_mode(partial, mode)  # safetensors makes a file of its own that only its owner can read
+
+
+def tensors_digest(tensors: dict[str, Tensor]) -> str:
+    """A digest of the names, types, shapes and values of tensors on the CPU, whatever file they are in."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        if tensor.numel():
+            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write what training continues from, whole or not at all."""
+    try:
+        with replacing(path) as partial, partial.open("wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:  # PyTorch's writer covers what the system said of the disk with its own words
+        if isinstance(error.__context__, OSError):
+            raise OSError(error.__context__.errno, error.__context__.strerror, str(path)) from None
+        raise
+
+
+def checkpoint_damage(path: Path) -> str | None:
+    """What is wrong with the bytes of a file of `save_checkpoint`, or None where they are as they were written.
+
+    PyTorch's files are zip archives, whose entries have checksums that PyTorch itself does not look at.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:  # zipfile has no common base for what damaged headers raise
+        return str(error) or type(error).__name__
+    return None if broken is None else f"the checksum of {broken} differs"
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read safetensors; ModelError where the file is missing, truncated, not safetensors, or not as it was written."""
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist; check the folder name")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is damaged ({error}); make it again or restore it") from None
+    if DIGEST in metadata and metadata[DIGEST] != tensors_digest(tensors):
+        raise ModelError(f"{path} is damaged (its checksum differs); make it again or restore it")
+    return tensors
+
+
+def save_module(folder: Path, module: nn.Module, config: dict[str, Any], dtype: torch.dtype | None = None) -> None:
+    """Write a module's weights and the configuration that rebuilds it; floats in `dtype` where given."""
+    state = {
+        name: t.to(dtype) if dtype is not None and t.is_floating_point() else t
+        for name, t in module.state_dict().items()
+    }
+    save_tensors(folder / "model.safetensors", state)
+    write_json(folder / "config.json", config)
+def load_module(folder: Path, module: nn.Module) -> None:
+    """Fill `module` from `folder`, in the module's own dtype; ModelError naming what is missing or unexpected."""
+    fill_module(module, load_tensors(folder / "model.safetensors"), folder)
+
+
+def fill_module(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
+    """Put `tensors` into `module`; every name and shape must fit, or ModelError says which do not.
+
+    A module built on the meta device takes the tensors themselves, so that weights are neither made nor copied twice.
+    """
+    own = module.state_dict()
+    missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    if missing or unexpected:
+        differing = f"missing {_beginning(missing)}, unexpected {_beginning(unexpected)}"
+        raise ModelError(f"{source} does not fit {type(module).__name__}: {differing}")
+    shapes = {name: (tuple(tensors[name].shape), tuple(own[name].shape)) for name in own}
+    wrong = [f"{name} {theirs} for {ours}" for name, (theirs, ours) in shapes.items() if theirs != ours]
+    if wrong:
+        differing = ", ".join(_beginning(wrong))
+        raise ModelError(f"{source} does not fit {type(module).__name__}: shapes differ: {differing}")
+    built_empty = any(t.is_meta for t in own.values())
+    module.load_state_dict({name: t.to(own[name].dtype) for name, t in tensors.items()}, assign=built_empty)
+
+
+def _beginning(names: list[str]) -> list[str]:
+    """The first few names: those of another model may be hundreds."""
+    return names if len(names) <= LISTED else [*names[:LISTED], f"and {len(names) - LISTED} more"]
+
+
+def finite(value: Any) -> Any:
+    """The value with None for every number that JSON can't hold."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(finite(key)) if isinstance(key, float) else key: finite(one) for key, one in value.items()}
+    return [finite(one) for one in value] if isinstance(value, (list, tuple)) else value

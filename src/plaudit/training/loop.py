@@ -1,0 +1,708 @@
+"""The training loop: objectives, parallelism, loss guard, checkpoints, metrics, EMA.
+
+A checkpoint holds whole tensors whatever the strategy, so that a run goes on under any other number of processes.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import pickle
+import shutil
+import signal
+import statistics
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.utils.checkpoint import checkpoint
+
+from plaudit.backbone.ema import PostHocEMA, copy_into, full_tensor, load_parameters, local_tensor, shared_as, snapshot
+from plaudit.errors import ModelError, Preempted, RunError
+from plaudit.machine import device_memory, peak_tflops
+from plaudit.storage import (
+    checkpoint_damage,
+    load_tensors,
+    save_checkpoint,
+    save_tensors,
+    to_json,
+    write_atomically,
+    write_json,
+)
+from plaudit.training.settings import LoopSettings, TrainSettings
+
+Inputs = dict[str, Tensor]
+"""One batch with everything random about it already drawn, by name; the first axis of each tensor is the clips'."""
+
+
+class Objective(Protocol):
+    """A stage's loss in two halves: `draw` reads and draws on the CPU, ahead and in other threads; `loss` computes."""
+
+    def draw(self, index: int, part: slice) -> Inputs:
+        """The clips at `part` of batch `index`.
+
+        Depends on both alone, and a part of a batch is that part of the whole: what is random is drawn for the whole
+        batch and then cut, so that any number of processes sees the same numbers.
+        """
+
+    def loss(self, network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+        """Named scalars, "loss" among them, each the mean over the clips; `inputs` are where the network is."""
+
+
+def prefetch_batches(
+    draw: Callable[[int], Inputs], indices: Iterable[int], ahead: int, loader_threads: int
+) -> Generator[tuple[int, Inputs]]:
+    """(index, batch) for each index, in order, of which `ahead` are being drawn by other threads meanwhile.
+
+    Close the generator to stop those threads.
+    """
+    pool = ThreadPoolExecutor(loader_threads, thread_name_prefix="loader")
+    waiting: deque[tuple[int, Future[Inputs]]] = deque()
+    try:
+        for index in indices:
+            waiting.append((index, pool.submit(draw, index)))
+            if len(waiting) > ahead:
+                number, future = waiting.popleft()
+                yield number, future.result()
+        while waiting:
+            number, future = waiting.popleft()
+            yield number, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def accelerator_for(precision: str) -> Accelerator:
+    """An Accelerator as the loop wants it; under torchrun or `accelerate launch` it joins the other processes.
+
+    RunError where the launcher shards by itself.
+    """
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    # Accelerate leaves processes without GPUs unconnected unless told that the CPU is meant.
+    on_cpu = not alone and not torch.cuda.is_available()
+    # Buffers hold constants; sending them at every forward would be in the way of two forwards before a backward.
+    ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+    accelerator = Accelerator(mixed_precision=precision, cpu=on_cpu or None, kwargs_handlers=[ddp])
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise RunError("start processes without the launcher's own FSDP or DeepSpeed; set loop.strategy=fsdp instead")
+    return accelerator
+
+
+@dataclass(frozen=True)
+class RankSlice:
+    """What one process does of every update: these of its batches, and of each the clips at `rows`."""
+
+    parts: range
+    rows: slice
+
+
+def rank_slice(batch: int, accumulate: int, rank: int, processes: int) -> RankSlice:
+    """The share of process `rank` in an update of `accumulate` batches of `batch` clips.
+
+    The update is the same for any number of processes: they divide the batches among them as far as these go, then
+    each batch. RunError where the clips can't be divided evenly.
+    """
+    groups = math.gcd(accumulate, processes)
+    width = processes // groups
+    if batch % width:
+        raise RunError(
+            f"{processes} processes can't share {accumulate} batches of {batch} clips evenly; "
+            "start another number of them, or change batch and accumulate"
+        )
+    group, place = divmod(rank, width)
+    each, clips = accumulate // groups, batch // width
+    return RankSlice(range(group * each, (group + 1) * each), slice(place * clips, (place + 1) * clips))
+
+
+def blocks_of(network: nn.Module) -> list[nn.Module]:
+    """The repeated parts of a network, outermost first: members of its module lists that have parts of their own."""
+    found: list[nn.Module] = []
+    for child in network.children():
+        if isinstance(child, nn.ModuleList):
+            found += [member for member in child if any(True for _ in member.children())]
+        else:
+            found += blocks_of(child)
+    return found
+
+
+def checkpoint_blocks(blocks: list[nn.Module]) -> None:
+    """Let blocks keep what they begin with alone, and compute themselves again in the backward pass."""
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+
+
+def restore_blocks(modules: list[nn.Module]) -> None:
+    """Undo `checkpoint_blocks`, and compiling."""
+    for module in modules:
+        module.__dict__.pop("forward", None)
+        module._compiled_call_impl = None
+
+
+@dataclass(frozen=True)
+class DistributedModel:
+    """A network while it is trained.
+
+    plain: the network as it was given, whole on every process. inner: the one whose parameters are updated, which is
+    `plain` itself or a sharded copy of it. wrapped: what the loss calls.
+    """
+
+    plain: nn.Module
+    inner: nn.Module
+    wrapped: nn.Module
+    accelerator: Accelerator
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds a share of the parameters."""
+        return isinstance(self.inner, FSDPModule)
+
+    @property
+    def trainable(self) -> list[nn.Parameter]:
+        """The parameters to be updated."""
+        return [p for p in self.inner.parameters() if p.requires_grad]
+
+    @contextmanager
+    def no_sync(self, wanted: bool) -> Iterator[None]:
+        """Gradients of this process alone, until the block ends, where `wanted`: others are told with the last part."""
+        if isinstance(self.inner, FSDPModule):
+            self.inner.set_requires_gradient_sync(not wanted)
+            yield
+        elif wanted:
+            with self.accelerator.no_sync(self.wrapped):
+                yield
+        else:
+            yield
+
+    def clip(self, largest: float) -> Tensor:
+        """Scale gradients to a norm of at most `largest`; the norm before."""
+        return full_tensor(torch.as_tensor(self.accelerator.clip_grad_norm_(self.trainable, largest)))
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Means over processes, elementwise."""
+        return self.accelerator.reduce(values, "mean")
+
+
+@contextmanager
+def distribute(network: nn.Module, loop: LoopSettings, accelerator: Accelerator) -> Iterator[DistributedModel]:
+    """`network` made ready for training on all processes, until the block ends; then it is a plain module again, with
+    the trained weights.
+
+    FSDP is PyTorch's own `fully_shard`, block by block, because Accelerate (1.15) ignores its plugin where there is no
+    GPU and so could not be tested everywhere. Weights are kept, gathered and reduced in float32; autocast alone lowers
+    the precision, as under DDP. Processes must begin with equal weights.
+    """
+    network.to(accelerator.device)
+    sharded = loop.strategy == "fsdp" and accelerator.num_processes > 1
+    inner = copy.deepcopy(network) if sharded else network
+    blocks = blocks_of(inner)
+    if loop.activation_checkpointing:
+        checkpoint_blocks(blocks)
+    if loop.compile:
+        for block in blocks:
+            block.compile()
+    if sharded:
+        mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+        for module in [*blocks, inner]:
+            fully_shard(module, mesh=mesh)
+    with warnings.catch_warnings():  # `broadcast_buffers` has another name from PyTorch 2.13 on
+        warnings.simplefilter("ignore", FutureWarning)
+        wrapped = inner if sharded else accelerator.prepare_model(inner)
+    try:
+        yield DistributedModel(network, inner, wrapped, accelerator)
+        if sharded:
+            copy_weights(inner, network)
+    finally:
+        if not sharded:
+            accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+        restore_blocks([inner, *blocks])
+        accelerator.free_memory()
+
+
+@torch.no_grad()
+def copy_weights(sharded: nn.Module, plain: nn.Module) -> None:
+    """Trainable parameters of a sharded network, whole, into a plain one; all processes at the same time."""
+    for (_, source), (_, target) in zip(sharded.named_parameters(), plain.named_parameters(), strict=True):
+        if source.requires_grad:
+            local_tensor(target).copy_(full_tensor(source))
+
+
+FAILURE = "failure"
+
+HISTORY, MIN_HISTORY = 50, 10
+"""Losses that the median is of, and how many it takes to have one (ours)."""
+
+
+class LossGuard:
+    """Says when a loss or a gradient is lost: not finite, or `explosion` times the median of recent losses."""
+
+    def __init__(self, max_loss_ratio: float) -> None:
+        self._explosion = max_loss_ratio
+        self._recent: deque[float] = deque(maxlen=HISTORY)
+
+    def objection(self, values: dict[str, float]) -> str | None:
+        """What is wrong with an update of these values, of which "loss" and "gradient_norm" are looked at."""
+        loss, norm = values["loss"], values["gradient_norm"]
+        if not math.isfinite(loss):
+            return f"the loss became {loss}"
+        if not math.isfinite(norm):
+            return f"the gradient's norm became {norm}"
+        if len(self._recent) >= MIN_HISTORY and loss > self._explosion * abs(usual := statistics.median(self._recent)):
+            return f"the loss jumped from about {usual:.4g} to {loss:.4g}"
+        self._recent.append(loss)
+        return None
+
+
+def save_failure(
+    folder: Path, spread: DistributedModel, batches: list[tuple[int, Inputs]], facts: dict[str, Any]
+) -> Path:
+    """Keep what an update failed on, in `folder/failure`: the weights before it, and each process's batches.
+
+    Every process must call it. The optimizer has not stepped.
+    """
+    place, accelerator = folder / FAILURE, spread.accelerator
+    if accelerator.is_main_process:
+        shutil.rmtree(place, ignore_errors=True)
+    weights = {name: p for name, p in spread.inner.named_parameters() if p.requires_grad}
+    weights = snapshot(weights, keep=accelerator.is_main_process)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        save_tensors(place / "weights.safetensors", weights)
+        write_json(place / "failure.json", facts)
+    for index, inputs in batches:
+        save_tensors(place / f"batch-{index:08d}-{accelerator.process_index:04d}.safetensors", inputs)
+    accelerator.wait_for_everyone()
+    return place
+
+
+def replay(network: nn.Module, objective: Objective, folder: Path) -> dict[str, dict[str, float]]:
+    """The values of each batch that `save_failure` left in a training pass's `folder`, computed again.
+
+    `network` gets the weights from before the update. Add `torch.autograd.set_detect_anomaly(True)`, hooks or prints
+    around it to see where they are lost.
+    """
+    place = folder / FAILURE
+    if not (place / "failure.json").exists():
+        raise ModelError(f"{place} holds no failure; name the folder of a training pass that stopped")
+    load_parameters(network, load_tensors(place / "weights.safetensors"))
+    found = {}
+    for path in sorted(place.glob("batch-*.safetensors")):
+        values = objective.loss(network, load_tensors(path))
+        found[path.stem] = {name: value.item() for name, value in values.items()}
+    return found
+
+
+class StopRequest:
+    """Hears SIGTERM while its block lasts, so that the loop can stop between updates. Hears nothing outside the main
+    thread, where signals can't be heard."""
+
+    def __init__(self) -> None:
+        self.heard = False
+
+    def __enter__(self) -> StopRequest:
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._before = signal.signal(signal.SIGTERM, self._hear)
+        return self
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.heard = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._main:
+            signal.signal(signal.SIGTERM, self._before)
+
+
+METRICS_FILE = "metrics.jsonl"
+
+LOG_EVERY = 10
+
+
+class MetricsLog:
+    """Means over the last `LOG_EVERY` updates as rows of `metrics.jsonl`, written by the main process alone.
+
+    Beside what the loss names, a row has the gradient's norm, the learning rate, clips a second over all processes,
+    the share of the time that was spent waiting for data, memory in GB (of the GPU, or of the process), and, where the
+    device's peak and the arithmetic of a clip (`flops`, of a whole update step) are known, model FLOPs utilization.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: TrainSettings,
+        loop: LoopSettings,
+        accelerator: Accelerator,
+        start: int,
+        flops: int | None,
+    ) -> None:
+        self._path, self._settings, self._accelerator = folder / METRICS_FILE, settings, accelerator
+        peak = loop.peak_tflops or peak_tflops(accelerator.device)
+        self._flops_share = flops / (peak * 1e12 * accelerator.num_processes) if flops and peak else None
+        self._trackers = _trackers(folder, loop) if accelerator.is_main_process else []
+        self._window: list[dict[str, float]] = []
+        self._waited = 0.0
+        self._began = time.monotonic()
+        if accelerator.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in folder.glob("*.jsonl"):
+                _forget_after(path, start)
+
+    def update(self, step: int, values: dict[str, float], rate: float, waited: float) -> None:
+        """Take in update `step` (from 1), for whose data the loop waited so many seconds."""
+        self._window.append(values)
+        self._waited += waited
+        if step % LOG_EVERY and step != self._settings.steps:
+            return
+        row = {name: sum(v[name] for v in self._window) / len(self._window) for name in values}
+        seconds = time.monotonic() - self._began
+        speed = len(self._window) * self._settings.batch * self._settings.accumulate / seconds
+        row |= {
+            "learning_rate": rate,
+            "clips_per_second": round(speed, 2),
+            "data_wait": round(self._waited / seconds, 4),
+            "memory_gb": round(device_memory(self._accelerator.device) / 1e9, 3),
+        }
+        if self._flops_share is not None:
+            row["mfu"] = round(speed * self._flops_share, 4)
+        self.write(METRICS_FILE, step, row)
+        self._window, self._waited, self._began = [], 0.0, time.monotonic()
+
+    def write(self, name: str, step: int, values: dict[str, float]) -> None:
+        """One row of the file `name`, and of every tracker."""
+        if not self._accelerator.is_main_process:
+            return
+        with self._path.with_name(name).open("a", encoding="utf-8") as file:
+            file.write(to_json({"step": step, **values}) + "\n")
+        for tracker in self._trackers:
+            tracker.log(values, step=step)
+
+    def close(self) -> None:
+        """Finish the trackers."""
+        for tracker in self._trackers:
+            tracker.finish()
+
+
+def _trackers(folder: Path, loop: LoopSettings) -> list[GeneralTracker]:
+    made = []
+    for name in loop.trackers:
+        kind = LOGGER_TYPE_TO_CLASS[name]
+        try:
+            # A run's name in both: the folder of the run and those within it that lead to this pass.
+            if kind.requires_logging_directory:
+                tracker = kind(folder.name, logging_dir=folder / name)
+            else:
+                tracker = kind("plaudit", name="/".join(folder.parts[-3:]), dir=folder)
+            tracker.start()
+        except ImportError:
+            raise RunError(f"tracker {name} is not installed; pip install 'plaudit[track]'") from None
+        made.append(tracker)
+    return made
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop the rows that a killed run logged after its last checkpoint: they will be logged again."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.endswith("}")]
+    write_atomically(path, "".join(to_json(row) + "\n" for row in rows if row["step"] <= step))
+
+
+CHECKPOINTS, SNAPSHOTS = "checkpoints", "snapshots"
+
+
+class Writer:
+    """Writes files in another thread, one after the other; an error is raised at the next write, or at the end.
+
+    Use as a context. What is to be written must not change any more: see `snapshot`.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def submit(self, write: Callable[[], None]) -> None:
+        """Write soon. Waits for the write before, so that no more than one copy of the weights waits in memory."""
+        self.wait()
+        self._pending = self._pool.submit(write)
+
+    def wait(self) -> None:
+        """Return once everything is written."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.wait()
+        except Exception:
+            if kind is None:  # what stopped training already is the better news
+                raise
+        finally:
+            self._pool.shutdown()
+
+
+def save(
+    writer: Writer,
+    folder: Path,
+    step: int,
+    spread: DistributedModel,
+    optimizer: torch.optim.Optimizer,
+    ema: PostHocEMA,
+    keep: int,
+) -> None:
+    """Checkpoint training after update `step`, and remove all but the last `keep`. Every process must call it."""
+    state = {
+        "network": {name: p for name, p in spread.inner.named_parameters() if p.requires_grad},
+        "optimizer": optimizer.state_dict(),
+        "ema": ema.state_dict(),
+        "step": step,
+    }
+    lead = spread.accelerator.is_main_process
+    copied = snapshot(state, keep=lead)
+
+    def write() -> None:
+        place = folder / CHECKPOINTS
+        place.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(place / f"{step:08d}.pt", copied)
+        for old in kept(folder)[:-keep]:
+            old.unlink()
+
+    if lead:
+        writer.submit(write)
+
+
+def kept(folder: Path) -> list[Path]:
+    """The checkpoints of a training pass, oldest first."""
+    return sorted((folder / CHECKPOINTS).glob("*.pt"))
+
+
+def resume(folder: Path, spread: DistributedModel, optimizer: torch.optim.Optimizer, ema: PostHocEMA) -> int:
+    """Fill everything from the newest checkpoint and return its step; 0 where there is none.
+
+    ModelError where it is damaged.
+    """
+    if spread.accelerator.is_main_process:
+        for leftover in (path for place in (CHECKPOINTS, SNAPSHOTS) for path in (folder / place).glob("*.partial")):
+            leftover.unlink()  # of a process that was killed while it wrote
+    found = kept(folder)
+    if not found:
+        return 0
+    try:
+        if (damage := checkpoint_damage(found[-1])) is not None:
+            raise ValueError(damage)
+        state = torch.load(found[-1], weights_only=True, map_location="cpu", mmap=True)
+        for name, parameter in spread.inner.named_parameters():
+            if parameter.requires_grad:
+                copy_into(parameter, state["network"][name])
+        optimizer.load_state_dict(_shared(state["optimizer"], spread))
+        ema.load_state_dict(state["ema"])
+        return int(state["step"])
+    except (RuntimeError, KeyError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        # PyTorch's own words on a file that is none of its own advise to run the code in it.
+        foreign = isinstance(error, pickle.UnpicklingError) or not str(error)
+        reason = "it is not a checkpoint" if foreign else str(error).splitlines()[0]
+        where = "an earlier checkpoint" if len(found) > 1 else "the stage's start"
+        raise ModelError(f"{found[-1]} is damaged ({reason}); delete it to train from {where}") from None
+
+
+def _shared(state: dict[str, Any], spread: DistributedModel) -> dict[str, Any]:
+    """An optimizer's state, which goes by the parameters' order, spread as they are."""
+    parameters = spread.trainable
+    entries = {
+        number: {
+            name: shared_as(parameters[number], value) if value.shape == parameters[number].shape else value
+            for name, value in entry.items()
+        }
+        for number, entry in state["state"].items()
+    }
+    return {**state, "state": entries}
+
+
+def save_snapshots(writer: Writer, folder: Path, ema: PostHocEMA, lead: bool) -> None:
+    """Keep the running averages as they stand, for averages of other lengths. Every process must call it."""
+    copies = ema.snapshots(keep=lead)
+
+    def write() -> None:
+        for snap in copies:
+            snap.save(folder / SNAPSHOTS / f"{snap.step:08d}-{snap.sigma_rel:.3f}.safetensors")
+
+    if lead:
+        writer.submit(write)
+
+
+Progress = Callable[[int, int], None]
+"""Hears how many steps are done, of how many."""
+
+DECAY = 0.1
+DEFAULT_LOOP = LoopSettings()
+
+
+@dataclass(frozen=True)
+class Callback:
+    """Something to do every so many updates, on the main process, while the network that was given to `train` holds
+    the running average that is deployed. run(step) returns numbers, which become a row of `<name>.jsonl`."""
+
+    name: str
+    every: int
+    run: Callable[[int], dict[str, float]]
+
+
+def learning_rate(step: int, settings: TrainSettings) -> float:
+    """The rate of update `step` (from 0): linear warm-up, constant, x0.1 at each share named in `decay_at`."""
+    passed = sum(step >= share * settings.steps for share in settings.decay_at)
+    warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
+    return settings.learning_rate * warm * DECAY**passed
+
+
+def train(
+    network: nn.Module,
+    objective: Objective,
+    settings: TrainSettings,
+    folder: Path,
+    accelerator: Accelerator,
+    progress: Progress,
+    loop: LoopSettings = DEFAULT_LOOP,
+    events: Sequence[Callback] = (),
+    flops: int | None = None,
+) -> PostHocEMA:
+    """Train what requires a gradient of `network`, in place, for `settings.steps` updates; its running averages.
+
+    Continues from the last checkpoint in `folder` and ends with the same weights as a run never interrupted: batches
+    and noise depend on the update's index alone, and one update is of the same clips on any number of processes, all
+    of which must call this. flops: the arithmetic of one clip's part of an update, for MFU.
+
+    Raises RunError when the loss is lost (see `LossGuard`), with what it was lost on in `folder/failure`; Preempted
+    after SIGTERM, with a checkpoint; ModelError for a damaged checkpoint.
+    """
+    share = rank_slice(settings.batch, settings.accumulate, accelerator.process_index, accelerator.num_processes)
+    with ExitStack() as stack:
+        distributed = stack.enter_context(distribute(network, loop, accelerator))
+        optimizer = _optimizer(distributed, settings)
+        ema = PostHocEMA(distributed.inner)
+        start = resume(folder, distributed, optimizer, ema)
+        metrics = stack.enter_context(closing(MetricsLog(folder, settings, loop, accelerator, start, flops)))
+        writer = stack.enter_context(Writer())
+        stop = stack.enter_context(StopRequest())
+        guard = LossGuard(loop.max_loss_ratio)
+        batches = stack.enter_context(closing(_batches(objective, share, settings, loop, start, accelerator.device)))
+        distributed.wrapped.train()
+        for step in range(start + 1, settings.steps + 1):
+            rate = learning_rate(step - 1, settings)
+            began = time.monotonic()
+            parts = [next(batches) for _ in share.parts]
+            waited = time.monotonic() - began
+            own = _gradients(distributed, objective, parts, settings.max_grad_norm)
+            values, stopping = _reduce_metrics(distributed, own, stop.heard)
+            if objection := guard.objection(values):
+                place = save_failure(folder, distributed, parts, {"step": step, "reason": objection, "values": values})
+                raise RunError(f"{objection} at step {step}; see {place}, and lower the learning rate")
+            _step(optimizer, rate)
+            ema.update(distributed.inner, step)
+            metrics.update(step, values, rate, waited)
+            for event in events:
+                if event.every and step % event.every == 0:
+                    _run_callback(event, step, distributed, ema, metrics)
+            if loop.snapshot_every and (step % loop.snapshot_every == 0 or step == settings.steps):
+                save_snapshots(writer, folder, ema, accelerator.is_main_process)
+            if stopping or (step % settings.checkpoint_every == 0 and step < settings.steps):
+                save(writer, folder, step, distributed, optimizer, ema, loop.keep_checkpoints)
+            progress(step, settings.steps)
+            if stopping:
+                writer.wait()
+                raise Preempted(f"stopped by SIGTERM after update {step} of {settings.steps}; run it again to go on")
+        distributed.wrapped.eval()
+        if distributed.sharded:
+            ema.gather()
+    return ema
+
+
+def _optimizer(distributed: DistributedModel, settings: TrainSettings) -> torch.optim.AdamW:
+    fused = distributed.accelerator.device.type == "cuda"
+    return torch.optim.AdamW(
+        distributed.trainable, settings.learning_rate, (0.9, 0.95), weight_decay=settings.weight_decay, fused=fused
+    )
+
+
+def _batches(
+    objective: Objective,
+    share: RankSlice,
+    settings: TrainSettings,
+    loop: LoopSettings,
+    start: int,
+    device: torch.device,
+) -> Generator[tuple[int, Inputs]]:
+    """(index, batch) of every batch that this process computes from update `start` on, on its device."""
+    indices = (s * settings.accumulate + part for s in range(start, settings.steps) for part in share.parts)
+    pinned = device.type == "cuda"
+
+    def draw(index: int) -> Inputs:
+        inputs = objective.draw(index, share.rows)
+        return {name: value.pin_memory() for name, value in inputs.items()} if pinned else inputs
+
+    with closing(prefetch_batches(draw, indices, loop.prefetch, loop.loader_threads)) as drawn:
+        for index, inputs in drawn:
+            yield index, {name: value.to(device, non_blocking=True) for name, value in inputs.items()}
+
+
+def _gradients(
+    distributed: DistributedModel, objective: Objective, parts: list[tuple[int, Inputs]], largest: float
+) -> dict[str, Tensor]:
+    """Gradients of the mean loss over `parts`, clipped; this process's mean of each named value, and the norm."""
+    distributed.inner.zero_grad(set_to_none=True)
+    found = []
+    for number, (_, inputs) in enumerate(parts, start=1):
+        with distributed.no_sync(number < len(parts)):
+            with distributed.accelerator.autocast():
+                values = objective.loss(distributed.wrapped, inputs)
+            distributed.accelerator.backward(values["loss"] / len(parts))
+        found.append({name: value.detach().float() for name, value in values.items()})
+    norm = distributed.clip(largest)
+    return {name: torch.stack([v[name] for v in found]).mean() for name in found[0]} | {"gradient_norm": norm}
+
+
+def _reduce_metrics(
+    distributed: DistributedModel, values: dict[str, Tensor], stop: bool
+) -> tuple[dict[str, float], bool]:
+    """Means over all processes, and whether any of them was asked to stop: all go on or stop together."""
+    vector = torch.stack([*values.values(), torch.tensor(float(stop), device=distributed.accelerator.device)])
+    *means, stops = distributed.mean(vector).tolist()
+    return dict(zip(values, means, strict=True)), stops > 0
+
+
+def _step(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+
+
+def _run_callback(
+    event: Callback, step: int, distributed: DistributedModel, ema: PostHocEMA, metrics: MetricsLog
+) -> None:
+    """Let the main process do it, with the average in the plain network's place."""
+    if distributed.sharded:  # the plain network lies idle meanwhile, so it can take the whole average and keep it
+        averages = {name: full_tensor(value) for name, value in ema.weights().items()}
+        load_parameters(distributed.plain, averages)
+    if not distributed.accelerator.is_main_process:
+        return
+    with nullcontext() if distributed.sharded else ema.in_place_of(distributed.plain):
+        distributed.plain.eval()
+        values = event.run(step)
+        distributed.plain.train()
+    if values:
+        metrics.write(f"{event.name}.jsonl", step, values)

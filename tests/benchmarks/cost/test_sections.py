@@ -1,0 +1,113 @@
+"""The benchmark measures what it says: the ways compared compute the same, and its figures belong together."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from benchmarks.cost.decode import bench_clips, bench_decode
+from benchmarks.cost.networks import network
+from benchmarks.cost.sample import bench_sample, naive_latents
+from benchmarks.cost.train import bench_train
+from plaudit.backbone.fluxaudio import forward_flops
+from plaudit.cli.main import app
+from plaudit.errors import ModelError
+from plaudit.flow import Guidance
+from plaudit.generate.sampling import Execution, initial_noise, sample_latents
+from plaudit.generate.settings import SamplingSettings
+from plaudit.measure import in_turns, machine, matrix_peak
+from tests.generate.tiny import HashedText, tiny_music
+
+CPU = torch.device("cpu")
+
+
+def told(done: int, total: int) -> None:
+    assert 0 < done <= total
+
+
+def test_ways_are_run_in_turns_and_the_median_counts() -> None:
+    order: list[str] = []
+    waits = {"a": iter([0.0, 0.05, 0.0, 0.0]), "b": iter([0.0] * 4)}
+
+    def way(name: str) -> None:
+        order.append(name)
+        time.sleep(next(waits[name]))
+
+    taken = in_turns({name: lambda name=name: way(name) for name in waits}, 3, told)  # type: ignore[misc]
+    assert order == ["a", "b"] * 4
+    assert all(seconds < 0.02 for seconds in taken.values())
+
+
+def test_the_naive_way_gives_the_sampler_s_latents() -> None:
+    model = tiny_music().backbone
+    text, negative, noise = HashedText().encode(["a", "b"]), HashedText().encode([""]), initial_noise([1, 2], 6, 5)
+    settings = SamplingSettings(steps=3, guidance=Guidance(weight=4.0), precision="no")
+    expected = sample_latents(model, text, negative, None, noise, settings)
+    made = naive_latents(model, text, negative, noise, 3, bf16=False)
+    torch.testing.assert_close(made, expected, atol=1e-4, rtol=0)
+
+
+def test_sampling_says_what_was_done_and_what_the_arithmetic_allows() -> None:
+    model = tiny_music().backbone
+    section = bench_sample(model, 6, 3, 2, 1, Execution(batch=2), told)
+    assert set(section.seconds) == {"naive float32", "naive bfloat16", "plaudit"}
+    assert section.ratio(section.reference) == 1
+    facts = section.facts
+    assert facts["operations a clip, in units of 1e12"] == pytest.approx(4 * forward_flops(model.config, 6) / 1e12)
+    assert 0 < facts["relative RMS difference of latents to float32"] < 0.05
+    share = facts["limit of bf16 arithmetic, seconds a clip"] / section.seconds["plaudit"]
+    assert facts["share of the bf16 peak"] == pytest.approx(share)
+
+
+def test_training_decoding_and_clips_are_measured() -> None:
+    music = tiny_music()
+    before = {name: value.clone() for name, value in music.backbone.state_dict().items()}
+    sections = [bench_decode(music, 2, 1, told), bench_train(music.backbone, 6, 2, 1, told)]
+    assert any(not torch.equal(before[name], value) for name, value in music.backbone.state_dict().items())
+    for section in sections:
+        assert section.reference in section.seconds and all(seconds > 0 for seconds in section.seconds.values())
+    clips = bench_clips(music, 2, 1, told)
+    assert clips.facts["seconds for all"] == pytest.approx(2 * clips.seconds["plaudit"])
+
+
+def test_published_sizes_have_the_published_frames_and_no_part_at_rest() -> None:
+    assert network("synthetic", CPU)[1] == 156
+    with pytest.raises(ModelError, match="no model 'fluxaudio-xl'"):
+        network("fluxaudio-xl", CPU)
+
+
+@pytest.mark.slow
+def test_a_published_size() -> None:
+    model, frames = network("fluxaudio-s-44k", CPU)
+    assert frames == 430 and all(parameter.any() for parameter in model.parameters())
+    assert network("fluxaudio-s-16k", CPU)[1] == 312
+
+
+def test_the_machine_and_its_peak() -> None:
+    found = machine(CPU)
+    assert found["device"] == "cpu" and found["cores"] >= 1
+    assert matrix_peak(torch.float32, CPU, size=64, repeats=2) > 0
+
+
+def test_the_command_writes_its_figures(tmp_path: Path) -> None:
+    options = ["--section", "clips", "--clips", "1", "--repeats", "1", "-o", str(tmp_path / "bench.json")]
+    done = CliRunner().invoke(app, ["bench", *options])
+    assert done.exit_code == 0, done.output
+    figures = json.loads((tmp_path / "bench.json").read_text())
+    assert [section["name"] for section in figures["sections"]] == ["clips"]
+    assert CliRunner().invoke(app, ["bench", "--section", "nothing"]).exit_code == 2
+
+
+def test_separation_is_measured_against_demucs_own_driver() -> None:
+    pytest.importorskip("demucs", reason="needs the extra separate")
+    from benchmarks.cost.separate import bench_separate
+    from plaudit.generate.separation import Separator
+    from tests.generate.test_separation import hybrid
+
+    section = bench_separate(Separator("tiny", hybrid(), CPU), 1, 1.0, 1, told)
+    assert section.reference == "demucs clip by clip" and section.ratio("plaudit") > 0

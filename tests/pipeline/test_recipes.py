@@ -1,0 +1,247 @@
+"""What the larger recipes use, small: prepared shards, rounds without a corpus, pairs of one's own and of others, NFT,
+adapters on a model that was there before."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from plaudit import loading
+from plaudit.audio import write_wav
+from plaudit.cli.console import ConsoleReporter
+from plaudit.corpus.layouts import FolderCorpus
+from plaudit.corpus.shards import encode_corpus
+from plaudit.errors import CorpusError, RecipeError, RunError
+from plaudit.pipeline.outlook import Outlook
+from plaudit.pipeline.steps import run_recipe, steps
+from plaudit.recipe import Recipe, load_recipe
+from plaudit.storage import load_tensors, read_json
+from plaudit.synthetic.corpus import SyntheticCorpus
+
+# In float32: one process has one Accelerator, and the tests of the loop have theirs in float32.
+SMALL = [
+    "precision=no",
+    "corpus.kind=shards", "corpus.seconds=3", "reward.kind=table", "stages.cross_load=null", "sampling.steps=2",
+    "generation_batch=8", "evaluate.prompts=2", "evaluate.reference=4", "evaluate.sweep_prompts=2",
+    "evaluate.sweep_scores=[0,1]", "evaluate.players=2", "stages.sft.train={steps: 4, learning_rate: 1e-3, batch: 4}",
+]  # fmt: skip
+OWN = [
+    "stages.expert_iteration={candidates: 4, keep: 2, rounds: 2, corpus: false, fine_tune: null,"
+    " train: {steps: 3, learning_rate: 1e-3, batch: 2}}",
+    "stages.pairs={captions: 2, candidates: 4, pairs: 3, per_caption: 2, criterion: reward}",
+    "stages.crpo=null",
+    "stages.nft.train={steps: 3, learning_rate: 1e-3, batch: 4}",
+]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shard set with rewards, of a folder of audio."""
+    folder = tmp_path_factory.mktemp("prepared")
+    corpus = SyntheticCorpus(24, 3.0, 5)
+    lines = ["file,caption,reward"]
+    for number, clip in enumerate(corpus.clips):
+        write_wav(folder / "music" / f"{number}.wav", corpus.render(clip), corpus.rate)
+        lines.append(f'{number}.wav,"{clip.caption}",{number / 24}')
+    (folder / "captions.csv").write_text("\n".join(lines) + "\n")
+    source = FolderCorpus(folder / "music", folder / "captions.csv", reward_column="reward", validation=0.0, test=0.3)
+    codec, text = loading.build(loading.CODECS, "synthetic"), loading.build(loading.TEXT_ENCODERS, "synthetic")
+    found = encode_corpus(source, codec, text, folder / "shards", 3.0)
+    assert len(found.rows("test")) >= 3 and len(found.rows("train")) >= 8
+    return folder / "shards"
+
+
+def recipe(prepared: Path, *changes: str) -> Recipe:
+    return load_recipe("smoke", [f"corpus.folder={prepared}", *SMALL, *changes])
+
+
+@pytest.fixture(scope="module")
+def own(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two data-free rounds, pairs and NFT."""
+    folder = tmp_path_factory.mktemp("own") / "run"
+    run_recipe(recipe(prepared, *OWN), folder, ConsoleReporter(), only="nft")
+    return folder
+
+
+def agreed(lost: Sequence[Outlook]) -> bool:
+    """Whoever lets everything be replaced."""
+    return True
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_round_begins_with_the_model_of_the_last(own: Path) -> None:
+    rounds = [own / "expert_iteration" / f"round-{n}" for n in (1, 2)]
+    made_by = [read_json(place / "candidates" / "00000.json")["model"]["stage"] for place in rounds]
+    assert made_by == ["sft", "mixed"]
+    seeds = [[read_json(path)["seed"] for path in sorted((r / "candidates").glob("0*.json"))] for r in rounds]
+    assert seeds == [[1000, 1001, 1002, 1003], [1004, 1005, 1006, 1007]]
+    assert not (rounds[0] / "polish").exists()
+    folders = (rounds[1] / "mixed", rounds[0] / "mixed", own / "expert_iteration")
+    last, first, whole = (load_tensors(place / "model.safetensors") for place in folders)
+    assert all((whole[name] == value).all() for name, value in last.items())
+    assert any((first[name] != value).any() for name, value in last.items())
+
+
+def test_the_kept_alone_are_trained_on_where_the_corpus_is_left_out(own: Path, prepared: Path) -> None:
+    with_corpus = recipe(prepared, *OWN, "stages.expert_iteration.corpus=true", "stages.expert_iteration.rounds=1")
+    folder = own.parent / "with"
+    run_recipe(with_corpus, folder, ConsoleReporter(), only="expert_iteration")
+    first, second = (run / "expert_iteration" / "round-1" for run in (own, folder))
+    assert read_json(first / "kept.json") == read_json(second / "kept.json")
+    without, other = (load_tensors(place / "mixed" / "model.safetensors") for place in (first, second))
+    assert any((without[name] != value).any() for name, value in other.items())
+
+
+def test_pairs_lie_beside_their_candidates_with_scores_and_margins(own: Path) -> None:
+    pairs, candidates = lines_of(own / "pairs" / "pairs.jsonl"), lines_of(own / "pairs" / "candidates.jsonl")
+    assert len(candidates) == 8 and len(pairs) == 3
+    by_clip = {candidate["clip"]: candidate for candidate in candidates}
+    for pair in pairs:
+        winner, loser = by_clip[pair["winner"]], by_clip[pair["loser"]]
+        assert winner["caption"] == loser["caption"] == pair["caption"]
+        assert pair["margin"] == pytest.approx(winner["reward"] - loser["reward"]) and pair["margin"] >= 0
+        assert (own / "pairs" / pair["winner"]).is_file()
+        assert pair["score"] == winner["score"] == 1.5
+    assert [pair["margin"] for pair in pairs] == sorted((pair["margin"] for pair in pairs), reverse=True)
+    facts = read_json(own / "pairs" / "facts.json")
+    assert (facts["captions"], facts["clips"], facts["usable_clips"], facts["pairs"]) == (2, 8, 8, 3)
+
+
+def test_nft_trains_the_model_that_made_the_candidates(own: Path) -> None:
+    before, after = (load_tensors(own / stage / "model.safetensors") for stage in ("expert_iteration", "nft"))
+    assert before.keys() == after.keys()
+    assert any((before[name] != value).any() for name, value in after.items())
+    row = lines_of(own / "nft" / "metrics.jsonl")[-1]
+    assert row["drift"] > 0 and row["positive_loss"] > 0
+
+
+@pytest.fixture(scope="module")
+def tuned(prepared: Path, own: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run to the report that starts from a model, trains adapters, and takes others' pairs."""
+    pytest.importorskip("peft", reason="the finetune extra is not installed")
+    given = tmp_path_factory.mktemp("given")
+    pairs = lines_of(own / "pairs" / "pairs.jsonl")
+    rows = [{"caption": p["caption"]} | {s: str(own / "pairs" / p[s]) for s in ("winner", "loser")} for p in pairs]
+    rows.append({"caption": "lost", "winner": "gone.wav", "loser": rows[0]["loser"].replace("clips", "nowhere")})
+    (given / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changes = [
+        "backbone={preset: synthetic}", f"backbone.start_from={own / 'sft'}", "stages.expert_iteration=null",
+        "stages.sft.train.lora={rank: 2, alpha: 4}", "loop.sample_every=4", "loop.sample_prompts=[calm piano]",
+        f"stages.pairs={{read_from: {given / 'mine.jsonl'}, per_caption: 2}}",
+        "stages.crpo={train: {steps: 2, learning_rate: 1e-4, batch: 2}}",
+    ]  # fmt: skip
+    base = [change for change in SMALL if not change.startswith("stages.expert_iteration")]
+    values = load_recipe("smoke").model_dump(mode="json")
+    values["backbone"].pop("overrides")
+    plain = given / "plain.yaml"
+    plain.write_text(json.dumps(values | {"name": "tuned"}))
+    folder = tmp_path_factory.mktemp("tuned") / "run"
+    run_recipe(load_recipe(str(plain), [f"corpus.folder={prepared}", *base, *changes]), folder, ConsoleReporter())
+    return folder
+
+
+def test_adapters_on_a_model_that_was_there_leave_a_plain_model(tuned: Path, own: Path) -> None:
+    before, after = (load_tensors(folder / "sft" / "model.safetensors") for folder in (own, tuned))
+    assert before.keys() == after.keys()
+    changed = {name for name, value in after.items() if (before[name] != value).any()}
+    assert changed and all(name.endswith(".weight") or name.startswith("score.") for name in changed)
+    assert not any("conv" in name or name.startswith(("audio_in", "final")) for name in changed)
+    assert (tuned / "sft" / "adapters" / "adapter_model.safetensors").is_file()
+    made = read_json(tuned / "sft" / "config.json")["provenance"]
+    assert made["started_from"] == str(own / "sft")
+    for name in ("latent_mean", "score_mean", "empty_tokens"):
+        assert (before[name] == after[name]).all()
+    assert (tuned / "sft" / "samples" / "00000004" / "00.wav").is_file()
+
+
+def test_pairs_of_others_are_tuned_on_and_what_is_no_audio_is_left_out(tuned: Path) -> None:
+    facts = read_json(tuned / "pairs" / "facts.json")
+    assert (facts["pairs"], facts["margin_mean"]) == (4, None)
+    quarantined = lines_of(tuned / "pairs" / "shards" / "quarantine.jsonl")
+    assert len(quarantined) == 2 and facts["usable_clips"] == facts["clips"] - 2
+    assert not (tuned / "pairs" / "candidates.jsonl").exists()
+    results = read_json(tuned / "report" / "report.json")
+    assert [stage["key"] for stage in results["stages"]] == ["baseline", "sft", "crpo", "finished"]
+
+
+def test_the_reference_of_a_prepared_set_is_its_test_split_decoded(tuned: Path) -> None:
+    assert np.load(tuned / "reference" / "embeddings.npy").shape[0] == 4
+
+
+def test_pairs_of_others_do_not_say_how_much_better(prepared: Path, own: Path, tuned: Path) -> None:
+    given = own.parent / "binary"
+    shutil.copytree(own / "pairs", given)
+    (given / "candidates.jsonl").unlink()
+    changes = [*OWN[:1], OWN[2], OWN[3], f"stages.pairs={{read_from: {given}}}"]
+    with pytest.raises(RunError, match=r"this would replace pairs \(.*\); nft \(pairs is made again\)"):
+        run_recipe(recipe(prepared, *changes), own, ConsoleReporter(), only="nft")
+    with pytest.raises(CorpusError, match="advantage=binary"):
+        run_recipe(recipe(prepared, *changes), own, ConsoleReporter(), only="nft", approve=agreed)
+    changes.append("stages.nft.advantage=binary")
+    run_recipe(recipe(prepared, *changes), own, ConsoleReporter(), only="nft", approve=agreed)
+    assert lines_of(own / "nft" / "metrics.jsonl")
+    assert read_json(own / "pairs" / "facts.json")["margin_mean"] > 0  # the file states them
+    changes[3] = f"stages.pairs={{read_from: {own / 'pairs'}}}"
+    with pytest.raises(RunError, match="copy it to another folder"):
+        run_recipe(recipe(prepared, *changes), own, ConsoleReporter(), only="nft")
+
+
+def test_a_changed_pairs_file_makes_the_step_again(prepared: Path, tmp_path: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+
+    def given_to(step: str) -> dict[str, Any]:
+        chain = steps(recipe(prepared, *OWN, f"stages.pairs={{read_from: {file}}}"))
+        return {n: d if isinstance(d, str) else d() for s in chain if s.name == step for n, d in s.given.items()}
+
+    assert given_to("pairs")["stages.pairs.read_from"] == "none"
+    file.write_text('{"caption": "x", "winner": "a.wav", "loser": "b.wav"}\n')
+    before = given_to("pairs")["stages.pairs.read_from"]
+    file.write_text('{"caption": "x", "winner": "b.wav", "loser": "a.wav"}\n')
+    after = given_to("pairs")["stages.pairs.read_from"]
+    assert after not in ("none", before)
+    write_wav(tmp_path / "a.wav", np.zeros(100, np.float32), 16000)
+    assert given_to("pairs")["stages.pairs.read_from"] != after
+
+
+def test_a_prepared_set_must_be_whole_and_of_the_recipes_models(prepared: Path, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"encoded with latent frames 46, the recipe has 62"):
+        run_recipe(recipe(prepared, *OWN, "corpus.seconds=4"), tmp_path / "long", ConsoleReporter(), only="sft")
+    with pytest.raises(CorpusError, match="is not a shard set"):
+        run_recipe(recipe(tmp_path, *OWN), tmp_path / "none", ConsoleReporter(), only="sft")
+
+
+def test_sft_of_no_updates_is_the_model_as_it_was_and_keeps_its_injection(
+    prepared: Path, own: Path, tmp_path: Path
+) -> None:
+    values = recipe(prepared, *OWN).model_dump(mode="json")
+    values["backbone"] = {"start_from": str(own / "nft")}
+    values["stages"]["sft"] = {"train": {"steps": 0, "learning_rate": 1.0}}
+    (tmp_path / "r.yaml").write_text(json.dumps(values))
+    run_recipe(load_recipe(str(tmp_path / "r.yaml")), tmp_path / "run", ConsoleReporter(), only="sft")
+    before, after = (load_tensors(folder / "model.safetensors") for folder in (own / "nft", tmp_path / "run" / "sft"))
+    assert before.keys() == after.keys() and all((before[name] == value).all() for name, value in after.items())
+    values["stages"]["sft"]["injection"] = "film"
+    (tmp_path / "r.yaml").write_text(json.dumps(values))
+    run_recipe(load_recipe(str(tmp_path / "r.yaml")), tmp_path / "run", ConsoleReporter(), only="sft", approve=agreed)
+    assert read_json(tmp_path / "run" / "sft" / "config.json")["backbone"]["injection"] == "film"
+
+
+def test_a_model_of_another_codec_is_no_start(prepared: Path, own: Path, tmp_path: Path) -> None:
+    values = recipe(prepared, *OWN).model_dump(mode="json")
+    config = read_json(own / "sft" / "config.json") | {"codec": "codec-44k"}
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps(config))
+    values["backbone"] = {"start_from": str(other)}
+    (tmp_path / "r.yaml").write_text(json.dumps(values))
+    with pytest.raises(RecipeError, match=r"was trained with codec 'codec-44k'; set models.codec=codec-44k"):
+        run_recipe(load_recipe(str(tmp_path / "r.yaml")), tmp_path / "run", ConsoleReporter(), only="sft")

@@ -1,0 +1,181 @@
+"""The challenge's submission: a zip of clips named by prompt id, and the count of the model's parameters.
+
+The rules (ICME 2026 Academic Text-to-Music, efficiency track): 100 mono wav files of exactly ten seconds at 44.1 kHz,
+from at most 500 million trainable parameters. The zip holds the clips alone; the count lies beside it, as JSON, so that
+whoever opens the zip finds 100 files in it and nothing else (ours).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from torch import nn
+
+from plaudit.audio import SUFFIXES, read_audio, resample
+from plaudit.audio_format import AudioFormat, encode_audio
+from plaudit.errors import AudioError, CorpusError, PromptError
+from plaudit.files import is_hidden
+from plaudit.generate.clips import ClipRequest
+from plaudit.storage import write_atomically, write_json
+from plaudit.tables import table_rows
+from plaudit.writing import is_stream
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The time of every file in the zip: the earliest that the format has."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a submission must be."""
+
+    clips: int = 100
+    rate: int = 44100
+    seconds: float = 10.0
+    parameters: int = 500_000_000
+
+    @property
+    def samples(self) -> int:
+        """Of every clip."""
+        return round(self.seconds * self.rate)
+
+
+RULES = Rules()
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The wav files to be sent, by prompt id, and every rule they break, a line each. resampled_from: rates in Hz
+    that clips had."""
+
+    files: dict[str, bytes]
+    problems: list[str]
+    resampled_from: list[int]
+
+
+def read_prompt_ids(table: Path) -> dict[str, str]:
+    """id -> prompt from a CSV with columns id and prompt (or caption).
+
+    CorpusError or PromptError, in one line, where it cannot be read, an id is doubled or no file name, or a prompt is
+    empty.
+    """
+    found: dict[str, str] = {}
+    for line, row in table_rows(table, ["id"]):
+        if "prompt" not in row and "caption" not in row:
+            raise CorpusError(f"{table} has no column 'prompt' or 'caption'; its columns are {', '.join(row)}")
+        name, prompt = row["id"].strip(), row.get("prompt", row.get("caption", "")).strip()
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise PromptError(f"{table} line {line}: id {name!r} is no file name; use letters, digits, - and _")
+        if name.lower() in (known.lower() for known in found):
+            raise PromptError(f"{table} line {line}: id {name} is there twice; give each prompt one id")
+        if not prompt:
+            raise PromptError(f"{table} line {line}: the prompt is empty; say what the music should be like")
+        found[name] = prompt
+    return found
+
+
+def trainable_parameters(backbone: nn.Module) -> int:
+    """Numbers that training changes: all parameters of the network, but none of its buffers (latent statistics)."""
+    return sum(parameter.numel() for parameter in backbone.parameters())
+
+
+def collect(
+    folder: Path, prompts: Mapping[str, str], parameters: int, rules: Rules = RULES, resampling: bool = False
+) -> Submission:
+    """The submission that the clips `folder/<id>.wav` make, with all that is wrong with it.
+
+    With `resampling`, clips of another rate are brought to the rules' and written anew as 16-bit wav with dither;
+    others are sent as they are.
+    """
+    problems = []
+    if len(prompts) != rules.clips:
+        problems.append(f"{len(prompts)} prompts, not {rules.clips}: take the challenge's list")
+    if parameters > rules.parameters:
+        problems.append(f"the model has {parameters:,} trainable parameters, over the limit of {rules.parameters:,}")
+    listed = sorted(path for path in folder.iterdir() if not is_hidden(path.name)) if folder.is_dir() else []
+    there = {path.name: path for path in listed if path.suffix.lower() in SUFFIXES}
+    wanted = {f"{name}.wav": name for name in prompts}
+    problems += [f"{there[file]} is named after no prompt id" for file in sorted(there.keys() - wanted.keys())]
+    files: dict[str, bytes] = {}
+    rates: set[int] = set()
+    heard: dict[str, str] = {}
+    for file, name in sorted(wanted.items()):
+        if file not in there:
+            problems.append(f"{folder / file} is missing: prompt {name} has no clip")
+            continue
+        found = _clip(there[file], name, rules, resampling)
+        if isinstance(found, str):
+            problems.append(found)
+            continue
+        files[name], rate, digest = found
+        if digest in heard:
+            problems.append(f"{there[file]} has the same sound as {heard[digest]}.wav")
+        heard.setdefault(digest, name)
+        if rate != rules.rate:
+            rates.add(rate)
+    return Submission(files, problems, sorted(rates))
+
+
+def write_submission(path: Path, submission: Submission, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the zip, whole or not at all, and the JSON beside it; what the JSON says.
+
+    The same clips give the same bytes on every machine: they are stored uncompressed, in the order of their names.
+    PromptError where the submission breaks a rule.
+    """
+    if submission.problems:
+        raise PromptError(f"{path} not written: {len(submission.problems)} problems, first {submission.problems[0]}")
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in sorted(submission.files.items()):
+            entry = zipfile.ZipInfo(f"{name}.wav", _EPOCH)
+            entry.create_system, entry.external_attr = 3, 0o644 << 16
+            archive.writestr(entry, content)
+    told = {
+        **facts,
+        "clips": len(submission.files),
+        "resampled_from": submission.resampled_from,
+        "sha256": hashlib.sha256(memory.getvalue()).hexdigest(),
+    }
+    write_atomically(path, memory.getvalue())
+    if not is_stream(path):
+        write_json(path.with_suffix(".json"), told)
+    return told
+
+
+def _clip(path: Path, name: str, rules: Rules, resampling: bool) -> tuple[bytes, int, str] | str:
+    """The file to send, its clip's rate and a digest of its sound, or the rule that it breaks."""
+    try:
+        wave, rate = read_audio(path)
+        facts = soundfile.info(path)
+    except (AudioError, soundfile.SoundFileError) as error:
+        return str(error)
+    wrong = []
+    if facts.format not in ("WAV", "WAVEX"):
+        wrong.append(f"is {facts.format}, not wav")
+    if facts.channels != 1:
+        wrong.append(f"has {facts.channels} channels, not 1")
+    if rate != rules.rate and not resampling:
+        wrong.append(f"is at {rate} Hz, not {rules.rate}")
+    samples = round(rules.seconds * rate) if resampling else rules.samples
+    if len(wave) != samples and not (rate != rules.rate and not resampling):
+        wrong.append(f"has {len(wave)} samples, not {samples}")
+    if wrong:
+        return f"{path} {', '.join(wrong)}"
+    content = path.read_bytes()
+    if rate != rules.rate:
+        wave = resample(wave, rate, rules.rate)
+        content = encode_audio(wave[: rules.samples], rules.rate, AudioFormat(), int.from_bytes(name.encode()))
+    return content, rate, hashlib.sha256(np.round(wave * 2**15).astype(np.int32).tobytes()).hexdigest()
+
+
+def submission_requests(prompts: Mapping[str, str], seed: int) -> list[ClipRequest]:
+    """The clips in the table's order: clip i has seed + i (published: 42 and 55)."""
+    return [ClipRequest(name, prompt, seed + row) for row, (name, prompt) in enumerate(prompts.items())]

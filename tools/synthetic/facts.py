@@ -1,0 +1,111 @@
+"""A clip's truth as training targets, and the heads that predict it from an embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from plaudit.encoders.words import words
+from plaudit.synthetic.captions import GENRE_WORDS, INSTRUMENT_WORDS, MOOD_WORDS, TEMPO_WORDS
+from plaudit.synthetic.truth import GENRES, INSTRUMENTS, KEYS, MODES, MOODS, TEMPO_RANGE, Truth
+
+TEMPO_STEP = 10
+"""Width of a tempo class in beats per minute."""
+
+UNSAID = -100
+"""The class number of a fact that a text does not state; it counts in no loss."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Class numbers genre, mood, tempo, key and mode [B], UNSAID allowed, and instruments [B, 17] as 0 and 1."""
+
+    genre: Tensor
+    mood: Tensor
+    tempo: Tensor
+    key: Tensor
+    mode: Tensor
+    instruments: Tensor
+
+
+def facts_of(truths: Sequence[Truth]) -> Facts:
+    """The targets that say what `truths` say."""
+    return Facts(
+        genre=torch.tensor([GENRES.index(truth.genre) for truth in truths]),
+        mood=torch.tensor([MOODS.index(truth.mood) for truth in truths]),
+        tempo=torch.tensor([(truth.tempo - TEMPO_RANGE[0]) // TEMPO_STEP for truth in truths]),
+        key=torch.tensor([KEYS.index(truth.key) for truth in truths]),
+        mode=torch.tensor([MODES.index(truth.mode) for truth in truths]),
+        instruments=torch.tensor([[float(name in truth.instruments) for name in INSTRUMENTS] for truth in truths]),
+    )
+
+
+def facts_said(truths: Sequence[Truth], texts: Sequence[Sequence[str]]) -> Facts:
+    """The targets that `texts`, each given as its words, state of `truths`; a reader cannot know the others.
+
+    Left in, unsaid facts are label noise on every word; the seldom named key was never learned beside it.
+    """
+    facts = facts_of(truths)
+    for row, (truth, text) in enumerate(zip(truths, texts, strict=True)):
+        line = f" {' '.join(text)} "
+        paces = next(paces for limit, paces in TEMPO_WORDS if truth.tempo < limit)
+        stated = {
+            "genre": _names(line, GENRE_WORDS[truth.genre]),
+            "mood": _names(line, MOOD_WORDS[truth.mood]),
+            "tempo": _names(line, (f"{truth.tempo}", *paces)),
+            "key": _names(line, (f"key{truth.key.lower()}",)),
+            "mode": _names(line, (truth.mode,)),
+        }
+        for name, is_stated in stated.items():
+            if not is_stated:
+                getattr(facts, name)[row] = UNSAID
+        for column, name in enumerate(INSTRUMENTS):
+            if not _names(line, INSTRUMENT_WORDS[name]):
+                facts.instruments[row, column] = 0
+    return facts
+
+
+def _names(line: str, phrases: Sequence[str]) -> bool:
+    return any(f" {' '.join(words(phrase))} " in line for phrase in phrases)
+
+
+class FactHeads(nn.Module):
+    """One linear reading per fact from a vector [B, width]; used in training only."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        classes = {
+            "genre": len(GENRES),
+            "mood": len(MOODS),
+            "tempo": (TEMPO_RANGE[1] - TEMPO_RANGE[0]) // TEMPO_STEP + 1,
+            "key": len(KEYS),
+            "mode": len(MODES),
+            "instruments": len(INSTRUMENTS),
+        }
+        self.heads = nn.ModuleDict({name: nn.Linear(width, count) for name, count in classes.items()})
+
+    def forward(self, x: Tensor, facts: Facts) -> dict[str, Tensor]:
+        """Mean cross-entropy of each fact where it is said; for instruments, summed over the instruments."""
+        losses = {}
+        for name, head in self.heads.items():
+            logits, target = head(x).float(), getattr(facts, name)
+            if name == "instruments":
+                losses[name] = F.binary_cross_entropy_with_logits(logits, target) * len(INSTRUMENTS)
+            else:
+                said = (target != UNSAID).sum().clamp(min=1)
+                losses[name] = F.cross_entropy(logits, target, ignore_index=UNSAID, reduction="sum") / said
+        return losses
+
+    @torch.inference_mode()
+    def accuracy(self, x: Tensor, facts: Facts) -> dict[str, float]:
+        """Share of right readings of each fact where it is said; instruments are counted one by one."""
+        right = {}
+        for name, head in self.heads.items():
+            logits, target = head(x), getattr(facts, name)
+            told = (logits > 0).float() == target if name == "instruments" else logits.argmax(1) == target
+            right[name] = float(told[target != UNSAID].float().mean())
+        return right
