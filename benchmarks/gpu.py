@@ -302,10 +302,10 @@ def sampling_settings(steps: int, guided: bool) -> SamplingSettings:
 
 def sampler_of(bench: Bench, batch: int, steps: int, guided: bool, compile: str = "no") -> Sampler:
     """The sampler that `plaudit generate` would use."""
-    from plaudit.generate.sampling import Execution, build_sampler
+    from plaudit.generate.sampling import Execution, Sampler
 
     execution = Execution.model_validate({"batch": batch, "compile": compile})
-    return build_sampler(bench.model, sampling_settings(steps, guided), bench.scale.frames, execution)
+    return Sampler.build(bench.model, sampling_settings(steps, guided), bench.scale.frames, execution)
 
 
 def sampling_row(bench: Bench, sampler: Sampler, way: str, seconds: float | None = None) -> Row:

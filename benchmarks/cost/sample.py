@@ -7,7 +7,7 @@ from torch import Tensor
 
 from plaudit.backbone.fluxaudio import FluxAudio, forward_flops
 from plaudit.flow import Guidance
-from plaudit.generate.sampling import Execution, build_sampler, initial_noise
+from plaudit.generate.sampling import Execution, Sampler, initial_noise
 from plaudit.generate.settings import SamplingSettings
 from plaudit.measure import Advance, Section, in_turns, matrix_peak, seconds_of
 from plaudit.types import TextFeatures
@@ -48,7 +48,7 @@ def bench_sample(
     ).to(device)
     negative = model.empty_text(1)
     settings = SamplingSettings(steps=steps, guidance=Guidance(weight=GUIDANCE))
-    sampler = build_sampler(model, settings, frames, execution)
+    sampler = Sampler.build(model, settings, frames, execution)
     warm_up = sampler.warm_up()
     batch, seeds = min(sampler.batch, clips), list(range(SEEDS, SEEDS + clips))
     noise = initial_noise(seeds, frames, config.latent_dim).to(device)

@@ -198,18 +198,18 @@ class Trajectory(Settings):
 
     mode "switch": the first moves the clip while progress is below `at`, the second from there on. Progress runs
     from 0 at noise to 1 at music, in steps, as for guidance; a step is wholly of one checkpoint.
-    mode "average": both move it at every step, the second with weight `share`, the first with the rest.
+    mode "average": both move it at every step, the second with weight `weight`, the first with the remainder.
     """
 
     mode: Literal["switch", "average"] = "switch"
     at: Fraction = 0.5
-    share: Fraction = 0.5
+    weight: Fraction = 0.5
 
 
 def shared(first: Velocity, second: Velocity, trajectory: Trajectory, steps: int) -> Velocity:
     """The velocity of both checkpoints, in one state space, over a trajectory of `steps` steps."""
     if trajectory.mode == "average":
-        return average(first, second, trajectory.share)
+        return average(first, second, trajectory.weight)
     return switch(first, second, switch_step(trajectory.at, steps))
 
 
@@ -222,13 +222,13 @@ def switch(first: Velocity, second: Velocity, step: int) -> Velocity:
     return velocity
 
 
-def average(first: Velocity, second: Velocity, share: float) -> Velocity:
-    """(1 - share) first + share second; one that has no share is not evaluated."""
-    if share in (0.0, 1.0):
-        return second if share else first
+def average(first: Velocity, second: Velocity, weight: float) -> Velocity:
+    """(1 - weight) first + weight second; a velocity of weight 0 is not evaluated."""
+    if weight in (0.0, 1.0):
+        return second if weight else first
 
     def velocity(x: Tensor, t: float, step: int) -> Tensor:
-        return (1 - share) * first(x, t, step) + share * second(x, t, step)
+        return (1 - weight) * first(x, t, step) + weight * second(x, t, step)
 
     return velocity
 

@@ -33,8 +33,8 @@ def test_at_the_ends_one_is_alone(solver: Solver) -> None:
     for trajectory, alone in (
         (Trajectory(at=0.0), second),
         (Trajectory(at=1.0), first),
-        (Trajectory(mode="average", share=1.0), second),
-        (Trajectory(mode="average", share=0.0), first),
+        (Trajectory(mode="average", weight=1.0), second),
+        (Trajectory(mode="average", weight=0.0), first),
     ):
         made = integrate(shared(first, second, trajectory, 8), START, 8, solver)
         assert torch.equal(made, integrate(alone, START, 8, solver))
@@ -44,7 +44,7 @@ def test_at_the_ends_one_is_alone(solver: Solver) -> None:
 @pytest.mark.parametrize("mode", ["switch", "average"])
 def test_two_equal_checkpoints_are_one(solver: Solver, mode: str) -> None:
     one = exponential(1.5)
-    trajectory = Trajectory.model_validate({"mode": mode, "share": 0.3})
+    trajectory = Trajectory.model_validate({"mode": mode, "weight": 0.3})
     made = integrate(shared(one, one, trajectory, 9), START, 9, solver)
     torch.testing.assert_close(made, integrate(one, START, 9, solver), atol=1e-12, rtol=0)
 
@@ -89,12 +89,12 @@ def test_a_multistep_solver_that_keeps_its_past_over_a_hand_over_is_of_first_ord
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_averaged_linear_flows_are_the_flow_of_the_average_rate(solver: Solver) -> None:
-    trajectory = Trajectory(mode="average", share=0.25)
+    trajectory = Trajectory(mode="average", weight=0.25)
     made = integrate(shared(exponential(-1.0), exponential(2.0), trajectory, 12), START, 12, solver)
     torch.testing.assert_close(made, integrate(exponential(-0.25), START, 12, solver), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("values", [{"at": 1.5}, {"share": -0.1}, {"mode": "alternate"}, {"weight": 1}])
+@pytest.mark.parametrize("values", [{"at": 1.5}, {"weight": -0.1}, {"mode": "alternate"}, {"share": 1}])
 def test_bad_values_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Trajectory.model_validate(values)

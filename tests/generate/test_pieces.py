@@ -205,7 +205,7 @@ def test_the_command_makes_long_pieces_and_loops_and_shares_trajectories(tmp_pat
     for words, trajectory in (
         ((), {"mode": "switch", "at": 0.5}),
         (("--switch-at", "0.8"), {"mode": "switch", "at": 0.8}),
-        (("--average",), {"mode": "average", "share": 0.5}),
+        (("--average",), {"mode": "average", "weight": 0.5}),
     ):
         (clip,) = run("--second-model", str(tmp_path / "second"), *words, "-o", str(tmp_path / "-".join(words)))
         assert clip["second_model"] == {"stage": "other"}

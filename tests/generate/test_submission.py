@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import typer
 from typer.testing import CliRunner
 
 from plaudit.audio import read_audio, write_wav
-from plaudit.cli.main import app
 from plaudit.errors import PlauditError, PromptError
 from tests.generate.tiny import tiny_music
 from tools.submission import Rules, collect, read_prompt_ids, trainable_parameters, write_submission
+from tools.submission_command import add_to
 
+app = typer.Typer()
+add_to(app)
 RULES = Rules(clips=4, rate=8000, seconds=0.5, parameters=1000)
 PROMPTS = {name: f"prompt {name}" for name in ("a1", "b2", "c3", "d4")}
 
@@ -119,7 +122,7 @@ def test_what_is_counted() -> None:
 
 def test_the_command_generates_at_the_rules_rate_and_refuses_too_few(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("id,prompt\np1,slow piano\np2,fast drums\n")
-    words = ["submission", str(tmp_path / "p.csv"), "-o", str(tmp_path / "s.zip"), "--device", "cpu"]
+    words = [str(tmp_path / "p.csv"), "-o", str(tmp_path / "s.zip"), "--device", "cpu"]
     done = CliRunner().invoke(app, [*words, "--set", "steps=1"])
     assert isinstance(done.exception, PromptError) and "2 prompts, not 100" in done.stderr
     facts = soundfile.info(tmp_path / "s-clips" / "p2.wav")
@@ -130,7 +133,7 @@ def test_the_command_generates_at_the_rules_rate_and_refuses_too_few(tmp_path: P
 @pytest.mark.slow
 def test_the_command_generates_resamples_says_so_and_continues(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("id,prompt\n" + "".join(f"p{n:03d},slow piano {n % 5}\n" for n in range(100)))
-    words = ["submission", str(tmp_path / "p.csv"), "-o", str(tmp_path / "s.zip"), "--device", "cpu", "--batch", "25"]
+    words = [str(tmp_path / "p.csv"), "-o", str(tmp_path / "s.zip"), "--device", "cpu", "--batch", "25"]
     done = CliRunner().invoke(app, [*words, "--set", "steps=1", "--set", "guidance.weight=1", "--json"])
     assert done.exit_code == 0, done.output
     assert "no sound above 8000 Hz" in done.stderr

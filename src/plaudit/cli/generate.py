@@ -94,7 +94,7 @@ def generate(
         str | None,
         typer.Option(help="A checkpoint of the same latents that shares every trajectory.", rich_help_panel=SAMPLING),
     ] = None,
-    switch: Annotated[
+    switch_at: Annotated[
         float | None,
         typer.Option(
             min=0,
@@ -185,7 +185,7 @@ def generate(
     if spread and optimize is not None:
         raise typer.BadParameter("--optimize works with --engine local alone")
     groups = clip_requests(_prompts(prompt, prompts), count, seed, best_of)
-    trajectory = _trajectory(second_model, switch, average)
+    trajectory = _trajectory(second_model, switch_at, average)
     music = loading.load(model, device)
     if second_model is not None:
         music = replace(music, second=loading.load(second_model, device))
@@ -297,12 +297,12 @@ def _prompts(prompt: str | None, file: Path | None) -> list[str]:
     return [checked_prompt(prompt, "PROMPT")]
 
 
-def _trajectory(second_model: str | None, switch: float | None, average: bool) -> dict[str, Any] | None:
+def _trajectory(second_model: str | None, switch_at: float | None, average: bool) -> dict[str, Any] | None:
     """How a second model takes part; half-way where it is not said."""
     if second_model is None:
-        if switch is not None or average:
+        if switch_at is not None or average:
             raise typer.BadParameter("--switch-at and --average need --second-model")
         return None
-    if switch is not None and average:
+    if switch_at is not None and average:
         raise typer.BadParameter("give one of --switch-at and --average")
-    return {"mode": "average"} if average else {"at": 0.5 if switch is None else switch}
+    return {"mode": "average"} if average else {"at": 0.5 if switch_at is None else switch_at}

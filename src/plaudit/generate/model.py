@@ -19,7 +19,7 @@ from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.codec.chunks import decode_piece
 from plaudit.encoders.unread import unread
 from plaudit.errors import ModelError, PromptError, RecipeError
-from plaudit.generate.sampling import Execution, Sampler, SamplingPlan, build_sampler, piece_frames, plan_piece
+from plaudit.generate.sampling import Execution, Sampler, SamplingPlan, piece_frames, plan_piece
 from plaudit.generate.settings import SamplingSettings
 from plaudit.settings import Seconds, Settings, validated
 from plaudit.storage import read_json, save_module
@@ -144,7 +144,7 @@ class TextToMusic:
 
     def sampler(self, settings: SamplingSettings, execution: Execution = DEFAULT_EXECUTION) -> Sampler:
         """The network made ready; keep it where clips are made more than once."""
-        return build_sampler(self.backbone, settings, self.frames_of(settings), execution, self.plan(settings))
+        return Sampler.build(self.backbone, settings, self.frames_of(settings), execution, self.plan(settings))
 
     def stream(self, prompts: Sequence[str], seeds: Sequence[int], sampler: Sampler) -> Iterator[Tensor]:
         """The clips of `generate`, each [T], as soon as the batch that it is in is finished."""

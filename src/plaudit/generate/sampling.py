@@ -303,7 +303,7 @@ Pass = Callable[[Tensor, Conditions, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Sampler:
-    """Text features and seeds -> latents, at most `batch` clips of `frames` at once; made by `build_sampler`."""
+    """Text features and seeds -> latents, at most `batch` clips of `frames` at once; made by `Sampler.build`."""
 
     network: FluxAudio
     settings: SamplingSettings
@@ -311,6 +311,29 @@ class Sampler:
     batch: int
     compiled: bool
     plan: SamplingPlan = SINGLE_PASS
+
+    @classmethod
+    def build(
+        cls,
+        model: FluxAudio,
+        settings: SamplingSettings,
+        frames: int,
+        execution: Execution,
+        plan: SamplingPlan = SINGLE_PASS,
+    ) -> Sampler:
+        """A sampler of `model` as it is now: later changes of its weights may pass it by.
+
+        Of a plan with windows, as many are evaluated at once as there would be clips of a window's length.
+        PromptError where the memory that `execution` allows does not hold one clip.
+        """
+        length = frames if plan.windows is None else plan.windows.length
+        networks = [model] if plan.second is None else [model, plan.second]
+        device = model.latent_mean.device
+        at_once = min(batch_size(network.config, length, settings, execution, device) for network in networks)
+        batch = max(1, at_once // plan.count)
+        first, *others = (_prepared(network, settings, execution) for network in networks)
+        plan = replace(plan, second=others[0] if others else None, at_once=max(1, at_once // batch))
+        return cls(first, settings, frames, batch, execution.compile != "no", plan)
 
     def latents(self, text: TextFeatures, negative: TextFeatures, seeds: Sequence[int]) -> Tensor:
         """Codec latents [B, frames, C] for features of B prompts, of the negative prompt, and B seeds."""
@@ -332,25 +355,7 @@ class Sampler:
         return time.perf_counter() - began
 
 
-def build_sampler(
-    model: FluxAudio, settings: SamplingSettings, frames: int, execution: Execution, plan: SamplingPlan = SINGLE_PASS
-) -> Sampler:
-    """A sampler of `model` as it is now: later changes of its weights may pass it by.
-
-    Of a plan with windows, as many are evaluated at once as there would be clips of a window's length.
-    PromptError where the memory that `execution` allows does not hold one clip.
-    """
-    length = frames if plan.windows is None else plan.windows.length
-    networks = [model] if plan.second is None else [model, plan.second]
-    device = model.latent_mean.device
-    at_once = min(batch_size(network.config, length, settings, execution, device) for network in networks)
-    batch = max(1, at_once // plan.count)
-    first, *others = (_ready(network, settings, execution) for network in networks)
-    plan = replace(plan, second=others[0] if others else None, at_once=max(1, at_once // batch))
-    return Sampler(first, settings, frames, batch, execution.compile != "no", plan)
-
-
-def _ready(model: FluxAudio, settings: SamplingSettings, execution: Execution) -> FluxAudio:
+def _prepared(model: FluxAudio, settings: SamplingSettings, execution: Execution) -> FluxAudio:
     compiled = execution.compile != "no"
     network = model
     if compiled or settings.precision == "bf16":

@@ -23,7 +23,7 @@ from plaudit.corpus.shard_set import LEDGER, ShardSet
 from plaudit.errors import CorpusError, ModelError, PlauditError, RecipeError, RunError
 from plaudit.flow import branches, flow_loss
 from plaudit.generate.model import read_model_config
-from plaudit.generate.sampling import Execution, build_sampler
+from plaudit.generate.sampling import Execution, Sampler
 from plaudit.measure import matrix_peak, seconds_of
 from plaudit.models.releases import RELEASES
 from plaudit.pipeline.data import list_clips
@@ -447,7 +447,7 @@ def _sampling(plan: CostEstimate, network: FluxAudio) -> float:
     settings = plan.recipe.sampling.model_copy(update={"steps": 1, "score": 0.0})
     device = network.latent_mean.device
     clips = _clips(plan, plan.recipe.generation_batch, device)
-    sampler = build_sampler(network, settings, plan.frames, Execution(batch=clips))
+    sampler = Sampler.build(network, settings, plan.frames, Execution(batch=clips))
     config = network.config
     text = random_text(config.text_length, config.text_dim, config.text_c_dim, clips, device)
     negative, seeds = network.empty_text(1), list(range(clips))
