@@ -743,7 +743,8 @@ def loader(bench: Bench) -> None:
             bench.attempt(
                 partial(fetched, loader_threads), what="to the device", loader_threads=loader_threads, batch=batch
             )
-        speeds = {row["readers"]: row["clips_per_s"] for row in bench.results.rows("loader") if "clips_per_s" in row}
+        rows = bench.results.rows("loader")
+        speeds = {row["loader_threads"]: row["clips_per_s"] for row in rows if "clips_per_s" in row}
         loader_threads = max(speeds, key=speeds.__getitem__) if speeds else 1
         loop = LoopSettings(loader_threads=loader_threads, prefetch=2 * loader_threads)
         work = partial(training_row, bench, objective, batch, "eager, fed by the loader", loop)

@@ -75,7 +75,7 @@ def tables(results: dict[str, Any]) -> str:
             [row for row in rows("loader") if "clips_per_s" in row],
             [
                 ("what", _text("what")),
-                ("readers", _text("readers")),
+                ("loader threads", _text("loader_threads")),
                 ("batch", _text("batch")),
                 ("clips/s", _number("clips_per_s")),
             ],

@@ -64,7 +64,7 @@ def main(clips: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         size = make_shards(Path(name), clips)
         print(f"{clips} clips, {size / 1e9:.2f} GB, batches of {BATCH}, {os.cpu_count()} cores")
-        print(f"{'':6} {'readers':>8} {'':5} {'clips/s':>9} {'per core':>9}")
+        print(f"{'':6} {'threads':>8} {'':5} {'clips/s':>9} {'per core':>9}")
         model = FluxAudio(replace(PRESETS["fluxaudio-s-44k"], injection="global_adaln"))
         settings = TrainSettings(steps=1, learning_rate=1, batch=BATCH)
         for way in ("read", "draw"):

@@ -75,7 +75,7 @@ def test_encoders_run_in_each_precision_and_differ_by_rounding(results: dict[str
 
 def test_the_loader_feeds_training(results: dict[str, Any]) -> None:
     rows = results["sections"]["loader"]["rows"]
-    assert [row["readers"] for row in rows if row["what"] == "to the device"] == list(gpu.SMALL.loader_threads)
+    assert [row["loader_threads"] for row in rows if row["what"] == "to the device"] == list(gpu.SMALL.loader_threads)
     assert rows[-1]["what"] == "training" and rows[-1]["clips_per_s"] > 0
 
 

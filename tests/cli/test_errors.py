@@ -87,7 +87,6 @@ def test_bad_audio_is_named_and_the_rest_is_scored(tmp_path: Path) -> None:
         "reward ablate",
         "reward probe",
         "reward calibrate",
-        "bench solvers",
         "sweep score",
         "sweep injections",
     ],

@@ -365,7 +365,7 @@ def test_the_watch_is_told_and_drawn(report: Path, page: Page) -> None:
     results, text = json.loads((report / "report.json").read_text()), plain(page.text)
     assert results["watch"] == "No stage raised reward while another metric got worse beyond chance."
     assert results["watch"] in text and results["watch"] in (report / "table.md").read_text()
-    divergence = results["choice"]["partings"]["clap"]
+    divergence = results["choice"]["divergences"]["clap"]
     assert results["choice"]["counts"] == [1, 2, 4, 8, 16, 32, 64]
     assert divergence["end"] == 6 and 0 < divergence["place"] < 6
     assert f"Reward and CLAP score part at best of {2 ** divergence['place']}" in text

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
+from benchmarks.cost.__main__ import app
 from benchmarks.cost.solvers import COLUMNS, Evaluators, SolverGrid, bench_solvers, evaluations, save_charts, table
-from plaudit.cli.main import app
 from plaudit.errors import PromptError, RecipeError
 from plaudit.flow import Guidance
 from plaudit.generate.model import TextToMusic
@@ -108,7 +108,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
 
 
 def test_the_command_prints_and_writes_its_figures(tmp_path: Path) -> None:
-    words = ["bench", "solvers", "-n", "2", "--solver", "euler", "--solver", "ab2", "--steps", "1", "--steps", "2"]
+    words = ["solvers", "-n", "2", "--solver", "euler", "--solver", "ab2", "--steps", "1", "--steps", "2"]
     done = CliRunner().invoke(app, [*words, "--reference-steps", "2", "-o", str(tmp_path), "--device", "cpu", "--json"])
     assert done.exit_code == 0, done.output
     figures = json.loads(done.stdout)
