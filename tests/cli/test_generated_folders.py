@@ -107,13 +107,3 @@ def test_what_is_not_read_of_a_prompt_is_said_and_kept(plaudit: Run, tmp_path: P
     assert unread == {f'only the first 31 words are read, not "{end}"' for end in ("slow piano", "drums")}
     done = ok(plaudit("generate", "calm piano", *FAST, "-o", tmp_path / "out"))
     assert done.stderr == "" and json.loads((tmp_path / "out" / "calm-piano-0.json").read_text())["unread"] == ""
-
-
-def test_a_submission_does_not_replace_clips_of_other_settings(plaudit: Run, tmp_path: Path) -> None:
-    (tmp_path / "p.csv").write_text("id,prompt\none,calm piano\n")
-    words = ("submission", tmp_path / "p.csv", "-o", tmp_path / "s.zip", "--set", "guidance.weight=1")
-    plaudit(*words, "--set", "steps=1")  # one clip is no whole submission, but it is kept
-    before = (tmp_path / "s-clips" / "one.wav").read_bytes()
-    refused = plaudit(*words, "--set", "steps=2")
-    assert "s-clips holds one of another prompt, model or other settings" in str(refused.exception)
-    assert (tmp_path / "s-clips" / "one.wav").read_bytes() == before

@@ -133,7 +133,7 @@ def test_a_preset_that_does_not_fit_the_encoders_is_warned_of(preferences: Path,
         preferences, "taste.csv", tmp_path / "reward", "--preset", "published", "--max-epochs", "1", "--save-anyway"
     )
     assert made.exit_code == 0
-    assert "--preset published does not fit the encoders embedded and statistics; --preset embedded" in made.stderr
+    assert "--preset published does not fit the encoders synthetic and statistics; --preset synthetic" in made.stderr
 
 
 def test_any_reward_can_be_held_against_votes(preferences: Path, tmp_path: Path) -> None:

@@ -57,12 +57,12 @@ def _interrupt(*_: object) -> None:
     raise Interrupted
 
 
-def main() -> None:
-    """Run the command line; exits 0 on success only, 2 for wrong usage."""
+def main(commands: typer.Typer = app, name: str = "plaudit") -> None:
+    """Run the command line `commands`; exits 0 on success only, 2 for wrong usage."""
     signal.signal(signal.SIGINT, _interrupt)
     lossless_streams()
     try:
-        code = app(prog_name="plaudit", standalone_mode=False)
+        code = commands(prog_name=name, standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except Preempted as error:
         _fail(str(error), 128 + signal.SIGTERM)

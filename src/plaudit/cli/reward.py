@@ -26,7 +26,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 def calibrate(
     votes: Annotated[Path, typer.Argument(help="CSV: system_a, system_b, winner, score_a, score_b (or tj_a, tj_b).")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="JSON file for the biases.")] = None,
-    pin: Annotated[str | None, typer.Option(help="System whose scores are trusted; its bias is 0.")] = None,
+    pin: Annotated[
+        str | None, typer.Option("--anchor-system", help="System whose scores are trusted; its bias is 0.")
+    ] = None,
     count: Annotated[int | None, typer.Option("--votes", min=0, help="Use the first so many. Default: all.")] = None,
     study: Annotated[
         Path | None,

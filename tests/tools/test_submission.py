@@ -9,17 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import typer
 from typer.testing import CliRunner
 
 from plaudit.audio import read_audio, write_wav
 from plaudit.errors import PlauditError, PromptError
 from tests.generate.tiny import tiny_music
-from tools.submission import Rules, collect, read_prompt_ids, trainable_parameters, write_submission
-from tools.submission_command import add_to
+from tools.submission import Rules, app, collect, read_prompt_ids, trainable_parameters, write_submission
 
-app = typer.Typer()
-add_to(app)
 RULES = Rules(clips=4, rate=8000, seconds=0.5, parameters=1000)
 PROMPTS = {name: f"prompt {name}" for name in ("a1", "b2", "c3", "d4")}
 
@@ -128,6 +124,16 @@ def test_the_command_generates_at_the_rules_rate_and_refuses_too_few(tmp_path: P
     facts = soundfile.info(tmp_path / "s-clips" / "p2.wav")
     assert (facts.samplerate, facts.frames, facts.channels, facts.subtype) == (44100, 441000, 1, "PCM_16")
     assert not (tmp_path / "s.zip").exists()
+
+
+def test_a_submission_does_not_replace_clips_of_other_settings(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("id,prompt\none,calm piano\n")
+    words = [str(tmp_path / "p.csv"), "-o", str(tmp_path / "s.zip"), "--set", "guidance.weight=1"]
+    CliRunner().invoke(app, [*words, "--set", "steps=1"])  # one clip is no whole submission, but it is kept
+    before = (tmp_path / "s-clips" / "one.wav").read_bytes()
+    refused = CliRunner().invoke(app, [*words, "--set", "steps=2"])
+    assert "s-clips holds one of another prompt, model or other settings" in str(refused.exception)
+    assert (tmp_path / "s-clips" / "one.wav").read_bytes() == before
 
 
 @pytest.mark.slow
