@@ -13,8 +13,8 @@ import time
 
 from plaudit import loading
 from plaudit.evaluate.evaluator import embed_audio
-from plaudit.evaluate.statistics import bootstrap_mean, paired_difference
 from plaudit.pipeline.evaluators import synthetic_prompts
+from plaudit.statistics import bootstrap_mean, paired_difference
 
 WAYS = {
     "plain clips": {},

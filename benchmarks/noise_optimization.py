@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from plaudit import loading
-from plaudit.evaluate.statistics import paired_difference
 from plaudit.generate.optimize import NoiseOptimization, Optimizer, optimize_noise
 from plaudit.pipeline.evaluators import synthetic_prompts
+from plaudit.statistics import paired_difference
 from plaudit.synthetic.listeners import utility
 from plaudit.synthetic.probes import load_probes, measure
 

@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 
 from benchmarks.synthetic_world import CORPUS_SEED, World, few_votes_batch, heard, synthetic_features
 from plaudit.evaluate.report.charts import Series, lines, save_chart
-from plaudit.evaluate.statistics import Interval
 from plaudit.reward.training import SYNTHETIC_REWARD, RewardSettings, SeedStatistics, fit_seeds, seed_statistics
+from plaudit.statistics import Interval
 from plaudit.storage import write_json
 from plaudit.synthetic.corpus import SyntheticCorpus
 from plaudit.synthetic.listeners import noise_ceiling, sample_vote_pairs

@@ -21,9 +21,9 @@ from benchmarks.synthetic_world import CORPUS_SEED, World, few_votes_batch, hear
 from plaudit import loading
 from plaudit.evaluate.overoptimization import Divergence, best_of_n, find_divergence
 from plaudit.evaluate.report.charts import LIGHT, Series, divergence_sentence, lines, save_chart
-from plaudit.evaluate.statistics import Interval, bootstrap_mean
 from plaudit.reward.training import SYNTHETIC_REWARD, fit_reward
 from plaudit.reward.tunejury import TuneJury
+from plaudit.statistics import Interval, bootstrap_mean
 from plaudit.storage import load_tensors, save_tensors, write_json
 from plaudit.synthetic.corpus import SyntheticClip, SyntheticCorpus
 from plaudit.synthetic.listeners import sample_vote_pairs, utility

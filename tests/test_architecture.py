@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "plaudit"
 ORDER = (
     (
         *("errors", "settings", "plain_yaml", "types", "writing", "files", "storage", "machine", "measure", "tables"),
-        *("published", "prefetch", "sidecars", "containers", "decoding", "audio", "audio_format"),
+        *("published", "statistics", "prefetch", "sidecars", "containers", "decoding", "audio", "audio_format"),
         *("code_reading", "code_digest"),
     ),
     ("corpus",),

@@ -23,12 +23,12 @@ from plaudit.codec.chunks import decode_piece
 from plaudit.errors import PromptError, RecipeError
 from plaudit.evaluate.evaluator import embed_audio
 from plaudit.evaluate.report.charts import LIGHT, Series, lines, save_chart
-from plaudit.evaluate.statistics import Interval, bootstrap_mean, paired_difference
 from plaudit.flow import SOLVERS, Solver, branches, integrate
 from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic
 from plaudit.generate.sampling import Execution
 from plaudit.generate.settings import SamplingSettings, Steps
 from plaudit.settings import Positive, Seed, Settings
+from plaudit.statistics import Interval, bootstrap_mean, paired_difference
 from plaudit.types import Embedder, Reward
 
 Array = NDArray[np.float64]

@@ -29,7 +29,7 @@ from plaudit.evaluate.embeddings import (
 )
 from plaudit.evaluate.prompt_matching import PromptClip
 from plaudit.evaluate.results_table import Evaluation, MetricResult
-from plaudit.evaluate.statistics import bootstrap_mean
+from plaudit.statistics import bootstrap_mean
 from plaudit.synthetic.corpus import SyntheticCorpus
 from plaudit.synthetic.probes import load_probes
 

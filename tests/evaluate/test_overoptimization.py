@@ -16,7 +16,7 @@ from plaudit.evaluate.overoptimization import (
 )
 from plaudit.evaluate.report.charts import divergence_sentence
 from plaudit.evaluate.report.results import Change
-from plaudit.evaluate.statistics import Interval
+from plaudit.statistics import Interval
 
 POINTS, PROMPTS = 8, 60
 

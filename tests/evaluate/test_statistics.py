@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plaudit.evaluate.distances import frechet_distance
-from plaudit.evaluate.statistics import (
+from plaudit.statistics import (
     bootstrap_mean,
     bootstrap_replicates,
     bootstrap_statistic,

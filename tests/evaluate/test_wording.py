@@ -12,7 +12,7 @@ from plaudit.evaluate.report.text import (
     signed,
     stage_findings,
 )
-from plaudit.evaluate.statistics import Interval
+from plaudit.statistics import Interval
 
 ANY = Interval(0.0, -0.1, 0.1)
 

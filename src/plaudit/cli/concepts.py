@@ -67,7 +67,7 @@ def concepts(
     if output is not None:
         save_rates(output, rates)
     if json:
-        show_json(rates.told())
+        show_json(rates.to_dict())
     else:
         show_rates(rates)
 

@@ -166,7 +166,7 @@ def _settings(
         "reference": [{"embedding": r.embedding, "clips": r.clips, "source": _absolute(r.source)} for r in references],
         "detector": judges.detector.identity,
         "vocabulary": judges.vocabulary.digest,
-        "detector_errors": None if rates is None else rates.told(),
+        "detector_errors": None if rates is None else rates.to_dict(),
     }
 
 

@@ -12,8 +12,8 @@ from plaudit.cli.console import ConsoleReporter, complain, say, show_json, show_
 from plaudit.cli.reward_training import Features, Json, Output
 
 if TYPE_CHECKING:
-    from plaudit.evaluate.statistics import Interval
     from plaudit.reward.scored_votes import ScoredVote
+    from plaudit.statistics import Interval
 
 RewardName = Annotated[str, typer.Argument(help="A known reward, a reward folder, or MODULE:CLASS of your own.")]
 

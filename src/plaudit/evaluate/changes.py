@@ -9,7 +9,7 @@ import numpy as np
 
 from plaudit.evaluate.directions import lower_is_better
 from plaudit.evaluate.evaluator import StageScores, frechet_difference
-from plaudit.evaluate.statistics import (
+from plaudit.statistics import (
     EffectSize,
     Interval,
     bca_mean,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from plaudit.errors import AudioError, EvaluationError
-from plaudit.evaluate.concepts.detectors import Detector, covered
+from plaudit.evaluate.concepts.detectors import Detector, concept_coverage
 from plaudit.evaluate.concepts.vocabulary import Vocabulary, concepts_in
 from plaudit.evaluate.distances import Array, frechet_per_clip
 from plaudit.evaluate.embeddings import (
@@ -27,8 +27,8 @@ from plaudit.evaluate.embeddings import (
 from plaudit.evaluate.prompt_matching import PromptClip
 from plaudit.evaluate.results_table import Better, ClipRow, Evaluation, MetricResult, column, values_of
 from plaudit.evaluate.set_metrics import BOOTSTRAP_SEED, SET_METRICS, measure_set
-from plaudit.evaluate.statistics import bootstrap_mean
 from plaudit.reward.scoring import Clip, ScoreCache, score_clips
+from plaudit.statistics import bootstrap_mean
 from plaudit.types import Embedder, Reward
 
 REWARD, CLAP, CONCEPTS, CLIP_FRECHET = "reward", "clap", "concepts", "clip-frechet"
@@ -153,8 +153,8 @@ def _judged(
             clip.wave(
                 judges.clap.embedder.sample_rate
             )  # one that can't be read has an error, whatever its prompt names
-            found = covered(clip, concepts_in(entry.prompt, judges.vocabulary), judges.detector)
-            values[CONCEPTS], details[CONCEPTS] = found.share, found.told()
+            found = concept_coverage(clip, concepts_in(entry.prompt, judges.vocabulary), judges.detector)
+            values[CONCEPTS], details[CONCEPTS] = found.share, found.to_dict()
         if any(name in SET_METRICS or name == CLIP_FRECHET for name in names):
             heard = embed_with_all(clip, judges.listeners)
     except AudioError as error:
@@ -218,9 +218,9 @@ def _concepts(rows: Sequence[ClipRow]) -> MetricResult:
         for verdict, told in row.details[CONCEPTS].items():
             for concept in told:
                 counted.setdefault(concept.split(": ")[0], Counter())[verdict] += 1
-    judged = {name: times["found"] + times["missed"] for name, times in counted.items()}
+    judged = {name: times["detected"] + times["missed"] for name, times in counted.items()}
     parts = [f"{name} {counted[name]['found']} of {asked}" for name, asked in judged.items() if asked]
-    if failed := sum(times["unjudged"] for times in counted.values()):
+    if failed := sum(times["unsupported"] for times in counted.values()):
         parts.append(f"{failed} that the detector does not know")
     values = values_of(rows, CONCEPTS)
     if not values:

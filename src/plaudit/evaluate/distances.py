@@ -58,7 +58,7 @@ from scipy.cluster.vq import kmeans, vq
 from scipy.spatial.distance import cdist, pdist
 
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.statistics import Interval, bootstrap_statistic, centred_interval
+from plaudit.statistics import Interval, bootstrap_statistic, centred_interval
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]

@@ -20,7 +20,7 @@ from plaudit.evaluate.distances import FrechetOfRows, frechet_between, gaussian
 from plaudit.evaluate.embeddings import Reference
 from plaudit.evaluate.results_table import MetricResult
 from plaudit.evaluate.set_metrics import SET_METRICS, measure_set
-from plaudit.evaluate.statistics import Interval, bootstrap_replicates, centred_interval
+from plaudit.statistics import Interval, bootstrap_replicates, centred_interval
 from plaudit.storage import read_json, write_atomically, write_json
 from plaudit.types import Embedder, Reward
 

@@ -17,7 +17,7 @@ from scipy import stats
 from scipy.special import gammaln
 
 from plaudit.evaluate.directions import lower_is_better
-from plaudit.evaluate.statistics import LEVEL, Array, Interval, bca_mean, without_spread
+from plaudit.statistics import LEVEL, Array, Interval, bca_mean, without_spread
 
 DIVERGENCE_RESAMPLES = 2000
 

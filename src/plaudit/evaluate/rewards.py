@@ -17,11 +17,11 @@ from plaudit.audio import read_audio, resample
 from plaudit.errors import AudioError, VoteError
 from plaudit.evaluate.report.charts import reliability, save_chart
 from plaudit.evaluate.report.results import ReportReliabilityBin
-from plaudit.evaluate.statistics import Array, Interval, bootstrap_mean, bootstrap_replicates, holm, percentile_interval
-from plaudit.evaluate.statistics import spearman as rank_correlation
 from plaudit.reward.calibration import Calibration, fit_calibration
 from plaudit.reward.scored_votes import ScoredVote
 from plaudit.reward.training import RewardMetrics, correct, reward_metrics
+from plaudit.statistics import Array, Interval, bootstrap_mean, bootstrap_replicates, holm, percentile_interval
+from plaudit.statistics import spearman as rank_correlation
 from plaudit.storage import write_json
 from plaudit.types import Reward
 

@@ -21,7 +21,7 @@ from plaudit.evaluate.distances import (
 )
 from plaudit.evaluate.embeddings import Reference
 from plaudit.evaluate.results_table import Better, MetricResult
-from plaudit.evaluate.statistics import Interval, bootstrap_mean, bootstrap_statistic, centred_interval
+from plaudit.statistics import Interval, bootstrap_mean, bootstrap_statistic, centred_interval
 
 BOOTSTRAP_SEED = 0
 """One seed for every evaluation: equal clips have equal intervals."""

@@ -18,7 +18,7 @@ from plaudit.evaluate.compare.wording import comparison_finding, comparison_summ
 from plaudit.evaluate.directions import lower_is_better
 from plaudit.evaluate.html import csv_of
 from plaudit.evaluate.results_table import ClipRow, Evaluation
-from plaudit.evaluate.statistics import RESAMPLES, Array, expanded, mixed_difference, paired_difference
+from plaudit.statistics import RESAMPLES, Array, expanded, mixed_difference, paired_difference
 from tests.evaluate.compare.tables import clips, write_table
 
 PUBLISHED = Path(__file__).parents[3] / "../shared/real/clips.csv"

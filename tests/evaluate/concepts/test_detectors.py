@@ -17,7 +17,7 @@ from plaudit.evaluate.concepts.detectors import (
     ProbeDetector,
     Rate,
     ZeroShotDetector,
-    covered,
+    concept_coverage,
     holds,
     load_rates,
     measure_errors,
@@ -27,7 +27,7 @@ from plaudit.evaluate.concepts.detectors import (
 )
 from plaudit.evaluate.concepts.vocabulary import Concept, concepts_in, key_concept, load_vocabulary, tempo_concept
 from plaudit.evaluate.embeddings import AudioEncoder, clip_from_wave
-from plaudit.evaluate.statistics import Interval
+from plaudit.statistics import Interval
 from plaudit.synthetic.corpus import SyntheticCorpus
 from plaudit.synthetic.probes import load_probes
 from plaudit.synthetic.truth import Truth
@@ -105,8 +105,8 @@ def test_a_clap_is_asked_in_words_and_hears_as_many_as_a_piece_has() -> None:
     judge = ZeroShotDetector(AudioEncoder("scripted", "1", clap), clap, VOCABULARY)
     clip = clip_from_wave(torch.ones(8000), 8000, "clip")
     prompt = "fast sad rock in A minor at 150 bpm, jazz"
-    found = covered(clip, [*concepts_in(prompt, VOCABULARY), key_concept("C", "major")], judge)
-    assert [c.name for c in found.found] == ["fast", "sad", "rock", "A minor", "150 bpm"]
+    found = concept_coverage(clip, [*concepts_in(prompt, VOCABULARY), key_concept("C", "major")], judge)
+    assert [c.name for c in found.detected] == ["fast", "sad", "rock", "A minor", "150 bpm"]
     assert [c.name for c in found.missed] == ["jazz", "C major"]
     assert found.share == pytest.approx(5 / 7)
     assert judge.knows(concept("violin")) and judge.knows(concept("guitar"))
@@ -116,16 +116,16 @@ def test_a_clap_is_asked_in_words_and_hears_as_many_as_a_piece_has() -> None:
 def test_what_cannot_be_judged_is_told_and_not_counted() -> None:
     corpus = SyntheticCorpus(1, 5.0, seed=3, flawed_fraction=0.0)
     clip = clip_from_wave(torch.from_numpy(corpus.render(corpus.clips[0])), corpus.rate, "clip")
-    only = covered(clip, concepts_in("blues with violin", VOCABULARY), probes())
-    assert only.share is None and [c.name for c in only.failed] == ["blues", "violin"]
-    assert only.told() == {"found": [], "missed": [], "unjudged": ["genre: blues", "instrument: violin"]}
-    assert covered(clip, [], probes()).share is None
+    only = concept_coverage(clip, concepts_in("blues with violin", VOCABULARY), probes())
+    assert only.share is None and [c.name for c in only.unsupported] == ["blues", "violin"]
+    assert only.to_dict() == {"detected": [], "missed": [], "unsupported": ["genre: blues", "instrument: violin"]}
+    assert concept_coverage(clip, [], probes()).share is None
 
 
 def test_a_clip_that_is_too_short_is_an_error() -> None:
     clip = clip_from_wave(torch.ones(16000), 16000, "clip")
     with pytest.raises(AudioError, match=r"at least 2\.5 s"):
-        covered(clip, concepts_in("jazz", VOCABULARY), probes())
+        concept_coverage(clip, concepts_in("jazz", VOCABULARY), probes())
 
 
 def test_rates_are_kept_by_detector_and_vocabulary(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from plaudit.evaluate.statistics import benjamini_hochberg, holm, paired_difference
+from plaudit.statistics import benjamini_hochberg, holm, paired_difference
 
 pytestmark = pytest.mark.slow
 

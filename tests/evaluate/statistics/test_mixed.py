@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from plaudit.evaluate.statistics import mixed_difference
+from plaudit.statistics import mixed_difference
 
 
 def table(seed: int, prompts: int, seeds: int, prompt: float, lucky: float, mean: float = 0.3) -> np.ndarray:

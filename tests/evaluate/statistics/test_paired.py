@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from plaudit.evaluate.statistics import (
+from plaudit.statistics import (
     RESAMPLES,
     Interval,
     bca_mean,

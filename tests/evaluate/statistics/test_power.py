@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from plaudit.evaluate.statistics import detectable_effect, equivalence_test, power_of, prompts_needed
+from plaudit.statistics import detectable_effect, equivalence_test, power_of, prompts_needed
 
 sm_power = pytest.importorskip("statsmodels.stats.power", reason="statsmodels is not installed; it is in the dev extra")
 weightstats = pytest.importorskip("statsmodels.stats.weightstats")

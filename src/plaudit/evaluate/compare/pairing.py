@@ -10,7 +10,7 @@ import numpy as np
 
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.compare.systems import ComparedClip, System
-from plaudit.evaluate.statistics import Array
+from plaudit.statistics import Array
 
 By = Literal["id", "prompt"]
 Answers = dict[str, list[ComparedClip]]

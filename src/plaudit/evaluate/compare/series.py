@@ -9,7 +9,7 @@ import numpy as np
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.compare.pairing import Pairing
 from plaudit.evaluate.overoptimization import Divergence, find_divergence, reward_among
-from plaudit.evaluate.statistics import Interval, bootstrap_mean
+from plaudit.statistics import Interval, bootstrap_mean
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from plaudit.errors import EvaluationError, listed
 from plaudit.evaluate.compare.pairing import Pairing
 from plaudit.evaluate.directions import lower_is_better
 from plaudit.evaluate.html import flatten_row
-from plaudit.evaluate.statistics import (
+from plaudit.statistics import (
     LEVEL,
     RESAMPLES,
     Array,

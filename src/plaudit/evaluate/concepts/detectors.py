@@ -20,7 +20,7 @@ from torch import Tensor
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.concepts.vocabulary import ALL_KEYS, Concept, Vocabulary, concepts_in
 from plaudit.evaluate.embeddings import AudioEncoder, CachedClip, clip_from_wave
-from plaudit.evaluate.statistics import Interval, bootstrap_mean
+from plaudit.statistics import Interval, bootstrap_mean
 from plaudit.storage import write_json
 from plaudit.synthetic.corpus import SyntheticClip, SyntheticCorpus
 from plaudit.synthetic.probes import RATE, TEMPI, Measurement, Probes, measure, round_trip
@@ -143,32 +143,33 @@ def tempo_fits(bpm: float, concept: Concept) -> bool:
 
 
 @dataclass(frozen=True)
-class Covered:
-    """What of a prompt was found, what was missed, and what the detector has no ears for."""
+class ConceptCoverage:
+    """Which of a prompt's concepts a clip has, which it lacks, and which the detector does not support."""
 
-    found: tuple[Concept, ...]
+    detected: tuple[Concept, ...]
     missed: tuple[Concept, ...]
-    failed: tuple[Concept, ...]
+    unsupported: tuple[Concept, ...]
 
     @property
     def share(self) -> float | None:
-        """Found of those judged; None where the prompt names nothing that the detector knows."""
-        judged = len(self.found) + len(self.missed)
-        return len(self.found) / judged if judged else None
+        """Detected of those supported; None where the prompt names no such concept."""
+        supported = len(self.detected) + len(self.missed)
+        return len(self.detected) / supported if supported else None
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, list[str]]:
         """Plain data."""
-        return {name: [str(concept) for concept in getattr(self, name)] for name in ("found", "missed", "unjudged")}
+        return {name: [str(concept) for concept in concepts] for name, concepts in vars(self).items()}
 
 
-def covered(clip: CachedClip, concepts: Sequence[Concept], detector: Detector) -> Covered:
-    """What of `concepts` the clip has."""
-    known = [concept for concept in concepts if detector.knows(concept)]
-    there = detector.found(clip, known) if known else []
-    return Covered(
-        tuple(c for c, found in zip(known, there, strict=True) if found),
-        tuple(c for c, found in zip(known, there, strict=True) if not found),
-        tuple(c for c in concepts if not detector.knows(c)),
+def concept_coverage(clip: CachedClip, concepts: Sequence[Concept], detector: Detector) -> ConceptCoverage:
+    """Which of `concepts` the clip has."""
+    supported = [concept for concept in concepts if detector.knows(concept)]
+    present = detector.found(clip, supported) if supported else []
+    pairs = list(zip(supported, present, strict=True))
+    return ConceptCoverage(
+        tuple(concept for concept, there in pairs if there),
+        tuple(concept for concept, there in pairs if not there),
+        tuple(concept for concept in concepts if not detector.knows(concept)),
     )
 
 
@@ -176,7 +177,7 @@ def coverage_by(detector: Detector, vocabulary: Vocabulary) -> Callable[[Tensor,
     """(wave [T], rate, prompt) -> the share of the prompt's concepts that the detector hears in the wave."""
 
     def share(wave: Tensor, rate: int, prompt: str) -> float | None:
-        return covered(clip_from_wave(wave, rate, prompt), concepts_in(prompt, vocabulary), detector).share
+        return concept_coverage(clip_from_wave(wave, rate, prompt), concepts_in(prompt, vocabulary), detector).share
 
     return share
 
@@ -217,7 +218,7 @@ class ErrorRates:
     right: Interval
     other: Interval
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
 
@@ -249,12 +250,12 @@ def measure_errors(
         heard = clip_from_wave(wave, corpus.rate, clip.id)
         own = [c for c in concepts_in(clip.caption, vocabulary) if holds(c, clip.truth)]
         foreign = concepts_in(_other(corpus.clips, number).caption, vocabulary)
-        of_own, of_foreign = covered(heard, own, detector), covered(heard, foreign, detector)
-        for concept in (*of_own.found, *of_own.missed):
+        of_own, of_foreign = concept_coverage(heard, own, detector), concept_coverage(heard, foreign, detector)
+        for concept in (*of_own.detected, *of_own.missed):
             missed.setdefault(concept.category, []).append(concept in of_own.missed)
-        for concept in (*of_foreign.found, *of_foreign.missed):
+        for concept in (*of_foreign.detected, *of_foreign.missed):
             if not holds(concept, clip.truth):
-                false.setdefault(concept.category, []).append(concept in of_foreign.found)
+                false.setdefault(concept.category, []).append(concept in of_foreign.detected)
         right += [of_own.share] if of_own.share is not None else []
         other += [of_foreign.share] if of_foreign.share is not None else []
         progress(number + 1, clips)
@@ -288,7 +289,7 @@ def save_rates(path: Path, rates: ErrorRates) -> None:
     """Write error rates as JSON, beside those of other detectors and vocabularies that the file holds."""
     held = load_rates(path) if path.is_file() and path.stat().st_size else []
     others = [one for one in held if (one.detector, one.vocabulary) != (rates.detector, rates.vocabulary)]
-    write_json(path, [one.told() for one in (*others, rates)])
+    write_json(path, [one.to_dict() for one in (*others, rates)])
 
 
 def load_rates(path: Path = SHIPPED_ERROR_RATES) -> list[ErrorRates]:

@@ -23,8 +23,8 @@ from plaudit.evaluate.html import data_address
 from plaudit.evaluate.overoptimization import Divergence
 from plaudit.evaluate.report.results import Curve, ReportData, ReportReliabilityBin, Results, StageRow
 from plaudit.evaluate.report.text import IN_SENTENCES, better, heading, known_metrics, number, p_value, percent, span
-from plaudit.evaluate.statistics import LEVEL, Interval
 from plaudit.evaluate.sweeps.results import SweepRow
+from plaudit.statistics import LEVEL, Interval
 from plaudit.storage import write_atomically
 
 

@@ -17,8 +17,8 @@ from plaudit.evaluate.changes import CHANGE_SEED, CLIP_METRICS, Change, changes_
 from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.overoptimization import Divergence, best_of_n, find_divergence, regressions_under_reward
 from plaudit.evaluate.results_table import MetricResult
-from plaudit.evaluate.statistics import Array, Interval, bootstrap_mean, bootstrap_statistic, spearman, win_rate
 from plaudit.evaluate.sweeps.results import Sweep, SweepRow, sweep_row
+from plaudit.statistics import Array, Interval, bootstrap_mean, bootstrap_statistic, spearman, win_rate
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from plaudit.evaluate.overoptimization import Regression, regression_sentence
 from plaudit.evaluate.report.results import ReportData, Results, StageRow
 from plaudit.evaluate.results_table import Better, MetricResult
 from plaudit.evaluate.set_metrics import SET_METRICS
-from plaudit.evaluate.statistics import Interval
 from plaudit.evaluate.sweeps.results import Sweep, SweepRow
 from plaudit.files import path_in
+from plaudit.statistics import Interval
 
 HEADINGS = {
     "reward": "Reward",

@@ -23,8 +23,8 @@ from plaudit.evaluate.report.text import (
     sweep_rows,
 )
 from plaudit.evaluate.results_table import MetricResult
-from plaudit.evaluate.statistics import Interval
 from plaudit.evaluate.sweeps.results import CrossNumbers, CrossTable, SweepRow
+from plaudit.statistics import Interval
 from plaudit.storage import write_atomically, write_json
 
 SWEEP_NUMBERS, SWEEP_TABLE, SWEEP_FIGURE, SWEEP_PAGE = "sweep.json", "sweep.csv", "sweep.svg", "index.html"

@@ -11,7 +11,7 @@ from plaudit.errors import RunError
 from plaudit.evaluate.changes import CHANGE_SEED, Change, changes_between, clip_values, corrected
 from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.results_table import MetricResult
-from plaudit.evaluate.statistics import Interval, bootstrap_mean, bootstrap_statistic, spearman
+from plaudit.statistics import Interval, bootstrap_mean, bootstrap_statistic, spearman
 
 
 @dataclass(frozen=True)
