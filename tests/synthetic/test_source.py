@@ -13,7 +13,7 @@ from plaudit.synthetic.flaws import FLAWS
 from plaudit.synthetic.synth import render
 from plaudit.synthetic.truth import GENRES, KEYS, Truth
 
-DESCRIPTIONS = "f20394fd10d3d17bf7209f2d5cfc11d89ccf11e5d2998d15febc77ee969a932f"
+DESCRIPTIONS = "e321ff8e1a6d24b4aa9bd99ee7d60e720459cc5c1cc5086436a60b62c3565681"
 
 # Krumhansl and Kessler (1982): how well each scale degree fits a key, by listeners' ratings.
 MAJOR = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])

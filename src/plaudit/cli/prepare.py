@@ -27,7 +27,7 @@ from plaudit.cli.console import (
 from plaudit.cli.help import App
 
 if TYPE_CHECKING:
-    from plaudit.corpus.estimate_preparation import PreparationEstimate
+    from plaudit.corpus.estimate import PreparationEstimate
     from plaudit.corpus.layouts import Listing, ScoreTable
     from plaudit.corpus.manifest import ListedCorpus
     from plaudit.corpus.shard_set import Provenance
@@ -173,7 +173,7 @@ def _scores(file: Path | None) -> ScoreTable | None:
 def _prepare(listing: Listing, options: Options, source: dict[str, str], clips_per_track: int = 10) -> None:
     """Survey the files, cut them to clips, and encode these, or only say what that would be."""
     from plaudit.corpus.clips import ClipSettings, about_cutting, cut_clips, measure_durations
-    from plaudit.corpus.estimate_preparation import estimate_preparation
+    from plaudit.corpus.estimate import estimate_preparation
     from plaudit.corpus.manifest import ListedCorpus
     from plaudit.corpus.shard_set import Provenance, check_claim
     from plaudit.encoders.unread import unread_note

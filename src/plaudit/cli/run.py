@@ -79,7 +79,7 @@ def run_recipe(
     settings = load_recipe(recipe or str(source / "recipe.yaml"), changes)  # type: ignore[operator]
     folder, last = output or Path("runs") / settings.name, only or "report"
     if dry_run:
-        from plaudit.cli.estimate_preparation import show_estimate
+        from plaudit.cli.forecast import show_estimate
 
         show_estimate(settings, folder, last, json, source)
         return
