@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from plaudit.cli.console import ConsoleReporter, result_console, show_json, show_table
-from plaudit.cli.help import App
+from plaudit.cli.options import App
 
 if TYPE_CHECKING:
     from plaudit.measure import Section

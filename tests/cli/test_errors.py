@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-
-def plaudit(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "plaudit", *arguments], capture_output=True, text=True)
+import plaudit.cli.main
+from plaudit.errors import RecipeError
+from tests.cli.command import plaudit as run
 
 
 @pytest.mark.parametrize(
@@ -37,20 +35,21 @@ def plaudit(*arguments: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_one_line_and_exit_code_1(arguments: tuple[str, ...], said: str) -> None:
-    done = plaudit(*arguments)
-    assert done.returncode == 1
-    assert said in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    done = run(*arguments)
+    assert done.code == 1
+    assert said in done.err
+    assert len(done.err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("arguments", [("generate",), ("frobnicate",), ("generate", "x", "-n", "0")])
 def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
-    assert plaudit(*arguments).returncode == 2
+    assert run(*arguments).code == 2
 
 
-def test_debug_shows_the_trace() -> None:
-    done = plaudit("--debug", "run", "nowhere.yaml")
-    assert done.returncode != 0 and "Traceback" in done.stderr
+def test_debug_shows_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plaudit.cli.main, "debug", False)  # what the command sets is taken back
+    with pytest.raises(RecipeError, match="no recipe"):
+        run("--debug", "run", "nowhere.yaml")
 
 
 def test_bad_audio_is_named_and_the_rest_is_scored(tmp_path: Path) -> None:
@@ -58,12 +57,12 @@ def test_bad_audio_is_named_and_the_rest_is_scored(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "good.wav", 0.3 * np.sin(2 * np.pi * 440 * time), 16000)
     soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
     (tmp_path / "empty.wav").write_bytes(b"")
-    done = plaudit("score", str(tmp_path), "--prompt", "a tone", "--json", "--no-cache")
-    assert done.returncode == 1
-    rows = {Path(row["file"]).name: row for row in json.loads(done.stdout)}
+    done = run("score", str(tmp_path), "--prompt", "a tone", "--json", "--no-cache")
+    assert done.code == 1
+    rows = {Path(row["file"]).name: row for row in json.loads(done.out)}
     assert "silent" in rows["silent.wav"]["error"] and "empty" in rows["empty.wav"]["error"]
     assert rows["good.wav"]["error"] is None
-    assert plaudit("score", str(tmp_path / "good.wav"), "--no-cache").returncode == 0
+    assert run("score", str(tmp_path / "good.wav"), "--no-cache").code == 0
 
 
 @pytest.mark.parametrize(
@@ -92,5 +91,5 @@ def test_bad_audio_is_named_and_the_rest_is_scored(tmp_path: Path) -> None:
     ],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
-    done = plaudit(*command.split(), "--help")
-    assert done.returncode == 0 and "Example: plaudit" in done.stdout
+    done = run(*command.split(), "--help")
+    assert done.code == 0 and "Example: plaudit" in done.out

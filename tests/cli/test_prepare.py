@@ -25,6 +25,8 @@ from plaudit.corpus.shards import ShardSet
 from plaudit.errors import CorpusError
 from plaudit.storage import read_json
 from plaudit.synthetic.codec import load_synthetic_codec
+from tests.cli.command import Done
+from tests.cli.command import plaudit as run
 from tests.corpus.test_shards import contents
 
 
@@ -32,8 +34,8 @@ def command(kind: str, *arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "plaudit", "prepare", kind, *map(str, arguments)]
 
 
-def plaudit(kind: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(kind, *arguments), capture_output=True, text=True)
+def plaudit(kind: str, *arguments: str | Path) -> Done:
+    return run("prepare", kind, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +54,8 @@ def asked(world: JamendoFolder, output: Path) -> list[str | Path]:
 def whole(world: JamendoFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("whole") / "shards"
     made = plaudit("jamendo", *asked(world, output))
-    assert made.returncode == 0, made.stderr
-    told = json.loads(made.stdout)
+    assert made.code == 0, made.err
+    told = json.loads(made.out)
     assert (told["clips"], told["quarantined"], told["folder"]) == (18, 6 + 2, str(output))
     return output
 
@@ -100,8 +102,8 @@ def test_broken_files_are_told_of(world: JamendoFolder, whole: Path) -> None:
 
 def test_a_dry_run_says_what_is_made_and_makes_nothing(world: JamendoFolder, whole: Path, tmp_path: Path) -> None:
     told = plaudit("jamendo", *asked(world, tmp_path / "shards"), "--dry-run")
-    assert told.returncode == 0, told.stderr
-    said, shards = json.loads(told.stdout), ShardSet(whole)
+    assert told.code == 0, told.err
+    said, shards = json.loads(told.out), ShardSet(whole)
     assert not (tmp_path / "shards").exists()
     # Silence is found only in decoding: a track of three clips is lost later.
     assert (said["tracks"], said["clips"], said["unusable"]) == (7, 18 + 3, 5)
@@ -127,7 +129,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
     assert kills
-    assert plaudit("jamendo", *asked(world, output)).returncode == 0
+    assert plaudit("jamendo", *asked(world, output)).code == 0
     assert contents(output) == contents(whole)
     assert len(set(ShardSet(output).ids)) == len(ShardSet(output)) == 18
 
@@ -136,7 +138,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
 def test_ray_makes_the_same_bytes(world: JamendoFolder, whole: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed (extra scale)")
     made = plaudit("jamendo", *asked(world, tmp_path / "shards"), "--engine", "ray")
-    assert made.returncode == 0, made.stderr
+    assert made.code == 0, made.err
     assert contents(tmp_path / "shards") == contents(whole)
 
 
@@ -147,10 +149,10 @@ def test_a_folder_of_short_clips_keeps_its_names(tmp_path: Path) -> None:
     (tmp_path / "music" / "clips.csv").write_text("file,caption,liked\na.wav,calm,0.5\nb.wav,,1\n")
     rest = ["--captions", "clips.csv", "--reward-column", "liked", "--seconds", "2", "-o", tmp_path / "shards"]
     made = plaudit("folder", tmp_path / "music", *rest)
-    assert made.returncode == 0, made.stderr
+    assert made.code == 0, made.err
     shards = ShardSet(tmp_path / "shards")
     assert shards.ids == ["a"] and list(shards.rewards) == [0.5]
-    assert "1 audio files have no caption" in made.stderr and "spare.wav" in made.stderr
+    assert "1 audio files have no caption" in made.err and "spare.wav" in made.err
     assert "the caption is empty" in (tmp_path / "shards" / "quarantine.jsonl").read_text()
 
 
@@ -187,8 +189,8 @@ def test_wrong_usage_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "captions.json").write_text('[{"path": "14/214.mp3", "caption": "x"}]')
     given = [tmp_path, "--captions", tmp_path / "captions.json", "-o", tmp_path / "shards"]
     nothing = plaudit("jamendo", *given)
-    assert nothing.returncode == 1 and "none of the 1 clips" in nothing.stderr
-    assert nothing.stderr.strip().count("\n") == 0 and "214.mp3 does not exist" in nothing.stderr
+    assert nothing.code == 1 and "none of the 1 clips" in nothing.err
+    assert nothing.err.strip().count("\n") == 0 and "214.mp3 does not exist" in nothing.err
     for wrong in (["--engine", "spark"], ["--place", "middle"]):
         assert CliRunner().invoke(app, ["prepare", "jamendo", *map(str, given), *wrong]).exit_code == 2
 

@@ -8,12 +8,10 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,40 +21,18 @@ import soundfile
 import typer
 
 from plaudit.cli.console import result_console
-from plaudit.cli.main import app, main
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
+from plaudit.cli.main import app
+from tests.cli.command import Done
+from tests.cli.command import plaudit as run
 
 Plaudit = Callable[..., Done]
 
 
 @pytest.fixture
-def plaudit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Plaudit:
-    """The command in this process."""
+def plaudit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plaudit:
+    """The command with a cache of its own, in a wide terminal."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", ["plaudit", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGINT)
-        try:
-            main()
-        except SystemExit as left:
-            code = int(left.code or 0)
-        finally:
-            signal.signal(signal.SIGINT, before)
-        sys.stdout.flush()
-        said = capfd.readouterr()
-        return Done(code, said.out, said.err)
-
     return run
 
 
@@ -139,12 +115,14 @@ def test_names_spelled_otherwise_or_too_long_cost_no_other_row(plaudit: Plaudit,
     assert not bad["reward"] and "File name too long" in bad["error"]
 
 
-def test_results_go_into_what_is_there(plaudit: Plaudit, tone: Path, tmp_path: Path) -> None:
+def test_results_go_into_what_is_there(
+    plaudit: Plaudit, tone: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "out").symlink_to("/proc/self/fd/1")
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("no /proc here")
-    done = plaudit("score", tone, "--csv", tmp_path / "out")
-    assert done.out.startswith("file,prompt,reward,error\n") and (tmp_path / "out").is_symlink()
+    plaudit("score", tone, "--csv", tmp_path / "out")
+    assert capfd.readouterr().out.startswith("file,prompt,reward,error\n") and (tmp_path / "out").is_symlink()
     done = plaudit("score", tone, "--csv", tmp_path)
     assert done.code == 1 and done.err == f"plaudit: {tmp_path}: Is a directory\n"
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.cli.time_left import TimeLeft, as_text
+from plaudit.cli.console import TimeLeft, as_text
 
 
 class Clock:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from plaudit.cli.console import progress_console, show_json
-from plaudit.cli.help import App
+from plaudit.cli.options import App
 
 app = App(help="Train and measure the synthetic world's frozen models.", no_args_is_help=True)
 

@@ -11,7 +11,7 @@ import typer
 from plaudit import __version__
 from plaudit.cli import compare, concepts, evaluate, generate, models, prepare, reward, run, score, sweep, votes
 from plaudit.cli.console import lossless_streams
-from plaudit.cli.help import App
+from plaudit.cli.options import App
 from plaudit.errors import PlauditError, Preempted, is_no_memory, is_no_room
 
 app = App(name="plaudit", help="Improve text-to-music models by what people prefer.", no_args_is_help=True)

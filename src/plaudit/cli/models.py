@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from plaudit.cli.console import ConsoleReporter, progress_console, result_console, say, show_json, show_table
-from plaudit.cli.help import App
+from plaudit.cli.options import App
 
 if TYPE_CHECKING:
     from plaudit.models.releases import Release

@@ -24,7 +24,7 @@ from plaudit.cli.console import (
     show_json,
     show_table,
 )
-from plaudit.cli.help import App
+from plaudit.cli.options import App
 
 if TYPE_CHECKING:
     from plaudit.corpus.estimate import PreparationEstimate

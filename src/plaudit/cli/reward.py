@@ -10,7 +10,7 @@ import typer
 
 from plaudit.cli import reward_evaluation, reward_training
 from plaudit.cli.console import progress_console, result_console, show_json, show_table
-from plaudit.cli.help import App
+from plaudit.cli.options import App
 
 if TYPE_CHECKING:
     from plaudit.reward.scored_votes import ScoredVote

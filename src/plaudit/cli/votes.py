@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from plaudit.cli.console import ConsoleReporter, progress_console, show_json, show_table
-from plaudit.cli.help import App
+from plaudit.cli.options import App
 
 app = App(help="Votes: what people preferred, from published sources or your own.", no_args_is_help=True)
 
