@@ -25,8 +25,8 @@ from plaudit import loading
 from plaudit.audio import SUFFIXES, read_audio, resample
 from plaudit.audio_format import AudioFormat, encode_audio
 from plaudit.cli.console import ConsoleReporter, complain, progress_console, result_console, show_json
-from plaudit.cli.help import App
 from plaudit.cli.main import main
+from plaudit.cli.options import App
 from plaudit.encoders.unread import unread_note
 from plaudit.errors import AudioError, CorpusError, PromptError
 from plaudit.files import is_hidden
