@@ -49,9 +49,9 @@ SMALL = [
     "stages.crpo.train={steps: 1, batch: 1, warmup: 0}",
     "loop={snapshot_every: 0, validate_every: 0, loader_threads: 1}",
     "sampling.steps=2",
-    "generation_batch=2",
+    "sampling_batch=2",
     "post={separate: {passes: 0}, seconds: null}",
-    "evaluate={prompts: 2, reference: 2, sweep_prompts: 2, sweep_scores: [0, 5], players: 2}",
+    "evaluate={prompts: 2, reference_clips: 2, sweep_prompts: 2, sweep_scores: [0, 5], audio_players: 2}",
 ]
 
 

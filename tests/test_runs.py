@@ -307,8 +307,8 @@ def test_origins_tell_what_changed() -> None:
 
 def test_a_run_in_use_by_another_process_is_refused(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from plaudit.pipeline.run_folder import opened\n"
-        f"with opened(Path({str(tmp_path)!r}), {KIND!r}): print('held', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from plaudit.pipeline.run_folder import open_run\n"
+        f"with open_run(Path({str(tmp_path)!r}), {KIND!r}): print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     try:

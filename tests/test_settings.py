@@ -102,7 +102,13 @@ def test_a_change_without_key_or_value_is_one_line(change: str) -> None:
     [
         *("sampling.score", "sampling.guidance.weight", "sampling.shift", "sampling.piece.seconds", "corpus.seconds"),
         *("stages.crpo.beta", "stages.sft.train.learning_rate", "stages.expert_iteration.score", "post.ceiling"),
-        *("loop.explosion", "evaluate.sweep_scores", "post.fade_ms", "stages.pairs.min_margin", "sampling.steps"),
+        *(
+            "training_loop.max_loss_ratio",
+            "evaluate.sweep_scores",
+            "post.fade_ms",
+            "stages.pairs.min_margin",
+            "sampling.steps",
+        ),
     ],
 )
 def test_numbers_beyond_use_are_one_line(key: str, number: str) -> None:
@@ -132,11 +138,13 @@ def test_a_folder_may_be_called_by_a_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", TYPED)
 def test_prompts_survive_a_recipe_that_is_written_and_read(tmp_path: Path, text: str) -> None:
     recipe = load_recipe("smoke").model_copy(
-        update={"loop": load_recipe("smoke").loop.model_copy(update={"sample_prompts": (text, "大 é")})}
+        update={
+            "training_loop": load_recipe("smoke").training_loop.model_copy(update={"sample_prompts": (text, "大 é")})
+        }
     )
     path = tmp_path / "copy.yaml"
     path.write_text(recipe.to_yaml(), encoding="utf-8")
-    assert load_recipe(str(path)).loop.sample_prompts == (text, "大 é")
+    assert load_recipe(str(path)).training_loop.sample_prompts == (text, "大 é")
 
 
 @pytest.mark.parametrize("prefix", ["[verse]", "007", "no", "a: b", "${x}", "null"])

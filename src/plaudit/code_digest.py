@@ -19,7 +19,7 @@ from plaudit.code_reading import Symbol, last_name, own_folder, read_module, sca
 
 PACKAGE = "plaudit"
 
-BOOKKEEPING = ("code_digest", "code_reading", "errors", "machine", "runs", "chain.team")
+BOOKKEEPING = ("code_digest", "code_reading", "errors", "machine", "pipeline.run_folder")
 UNCOUNTED = {PACKAGE, *(f"{PACKAGE}.{name}" for name in BOOKKEEPING)}
 """Modules that decide nothing about a result: the lazy front, errors, bookkeeping, waiting for other processes."""
 

@@ -105,10 +105,10 @@ class ModelNames(Settings):
 
 class VoteSettings(Settings):
     """Votes of simulated listeners on pairs of clips of the synthetic corpus: `pairs` of the training split, and
-    `held_out` of the validation and of the test split each."""
+    `validation_pairs` of the validation and of the test split each."""
 
     pairs: Count = 8000
-    held_out: Count = 2000
+    validation_pairs: Count = 2000
     seed: Seed = 0
 
 
@@ -174,11 +174,11 @@ class EvaluateSettings(Settings):
     """Held-out prompts, the clean reference, and the sweep over the score asked for."""
 
     prompts: Annotated[int, Field(ge=2, le=MOST)] = 64
-    reference: Annotated[int, Field(ge=2, le=MOST)] = 512
+    reference_clips: Annotated[int, Field(ge=2, le=MOST)] = 512
     seed: Seed = 42
     sweep_scores: tuple[Score, ...] = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
     sweep_prompts: Annotated[int, Field(ge=2, le=MOST)] = 64
-    players: Count = 12
+    audio_players: Count = 12
 
 
 class Recipe(Settings):
@@ -192,9 +192,9 @@ class Recipe(Settings):
     reward: RewardSourceSettings = RewardSourceSettings()
     backbone: BackboneSettings = BackboneSettings()
     stages: StageSettings
-    loop: LoopSettings = LoopSettings()
+    training_loop: LoopSettings = LoopSettings()
     sampling: SamplingSettings = SamplingSettings()
-    generation_batch: Count = 32
+    sampling_batch: Count = 32
     evaluate: EvaluateSettings = EvaluateSettings()
     post: PostSettings = PostSettings()
 
@@ -215,8 +215,8 @@ class Recipe(Settings):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
     def fingerprint(self) -> str:
-        """A short hash of every setting but `loop`, which says how and not what."""
-        text = json.dumps(self.model_dump(mode="json", exclude={"loop"}), sort_keys=True)
+        """A short hash of every setting but `training_loop`, which says how and not what."""
+        text = json.dumps(self.model_dump(mode="json", exclude={"training_loop"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

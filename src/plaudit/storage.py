@@ -111,11 +111,11 @@ def _digest_of(path: Path, size: int, changed: int) -> str:
 
 
 def content_digest(path: Path) -> str:
-    """SHA-256 of what a file says; of a `config.json` without `made`, which records where a model comes from."""
+    """SHA-256 of what a file says; of a `config.json` without `provenance`, which records where a model comes from."""
     if path.name == "config.json":
         values = read_json(path)
-        if isinstance(values, dict) and "made" in values:
-            plain = json.dumps({key: value for key, value in values.items() if key != "made"}, sort_keys=True)
+        if isinstance(values, dict) and "provenance" in values:
+            plain = json.dumps({key: value for key, value in values.items() if key != "provenance"}, sort_keys=True)
             return hashlib.sha256(plain.encode()).hexdigest()
     return file_digest(path)
 

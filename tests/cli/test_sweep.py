@@ -123,9 +123,9 @@ def test_a_folder_of_something_else_is_not_swept_over(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
 
-TINY = ("corpus.size=100", "corpus.seconds=3", "votes.pairs=60", "votes.held_out=20", "reward.max_epochs=2",
+TINY = ("corpus.size=100", "corpus.seconds=3", "votes.pairs=60", "votes.validation_pairs=20", "reward.max_epochs=2",
         "stages.sft.train.steps=4", "stages.sft.train.checkpoint_every=2", "sampling.steps=1", "evaluate.prompts=3",
-        "evaluate.reference=6", "generation_batch=8")  # fmt: skip
+        "evaluate.reference_clips=6", "sampling_batch=8")  # fmt: skip
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ from tests.pipeline.test_run import TINY
 
 PACKAGE = Path(plaudit.__file__).parent
 
-BESIDE = ("loop.", "name", "sampling.", "backbone.start_from")
+BESIDE = ("training_loop.", "name", "sampling.", "backbone.start_from")
 """What steps read and are not made from: how training is carried out, what `made` in config.json records, and the
 sampling settings that a model's config.json suggests to whoever uses it."""
 

@@ -28,11 +28,12 @@ from plaudit.synthetic.corpus import SyntheticCorpus
 SMALL = [
     "precision=no",
     "corpus.kind=shards", "corpus.seconds=3", "reward.kind=table", "stages.cross_load=null", "sampling.steps=2",
-    "generation_batch=8", "evaluate.prompts=2", "evaluate.reference=4", "evaluate.sweep_prompts=2",
-    "evaluate.sweep_scores=[0,1]", "evaluate.players=2", "stages.sft.train={steps: 4, learning_rate: 1e-3, batch: 4}",
+    "sampling_batch=8", "evaluate.prompts=2", "evaluate.reference_clips=4", "evaluate.sweep_prompts=2",
+    "evaluate.sweep_scores=[0,1]", "evaluate.audio_players=2",
+    "stages.sft.train={steps: 4, learning_rate: 1e-3, batch: 4}",
 ]  # fmt: skip
 OWN = [
-    "stages.expert_iteration={candidates: 4, keep: 2, rounds: 2, corpus: false, fine_tune: null,"
+    "stages.expert_iteration={candidates: 4, keep: 2, rounds: 2, include_corpus: false, fine_tune: null,"
     " train: {steps: 3, learning_rate: 1e-3, batch: 2}}",
     "stages.pairs={captions: 2, candidates: 4, pairs: 3, per_caption: 2, criterion: reward}",
     "stages.crpo=null",
@@ -84,7 +85,7 @@ def test_every_round_begins_with_the_model_of_the_last(own: Path) -> None:
     assert made_by == ["sft", "mixed"]
     seeds = [[read_json(path)["seed"] for path in sorted((r / "candidates").glob("0*.json"))] for r in rounds]
     assert seeds == [[1000, 1001, 1002, 1003], [1004, 1005, 1006, 1007]]
-    assert not (rounds[0] / "polish").exists()
+    assert not (rounds[0] / "fine_tune").exists()
     folders = (rounds[1] / "mixed", rounds[0] / "mixed", own / "expert_iteration")
     last, first, whole = (load_tensors(place / "model.safetensors") for place in folders)
     assert all((whole[name] == value).all() for name, value in last.items())
@@ -92,7 +93,9 @@ def test_every_round_begins_with_the_model_of_the_last(own: Path) -> None:
 
 
 def test_the_kept_alone_are_trained_on_where_the_corpus_is_left_out(own: Path, prepared: Path) -> None:
-    with_corpus = recipe(prepared, *OWN, "stages.expert_iteration.corpus=true", "stages.expert_iteration.rounds=1")
+    with_corpus = recipe(
+        prepared, *OWN, "stages.expert_iteration.include_corpus=true", "stages.expert_iteration.rounds=1"
+    )
     folder = own.parent / "with"
     run_recipe(with_corpus, folder, ConsoleReporter(), only="expert_iteration")
     first, second = (run / "expert_iteration" / "round-1" for run in (own, folder))
@@ -135,7 +138,8 @@ def tuned(prepared: Path, own: Path, tmp_path_factory: pytest.TempPathFactory) -
     (given / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     changes = [
         "backbone={preset: synthetic}", f"backbone.start_from={own / 'sft'}", "stages.expert_iteration=null",
-        "stages.sft.train.lora={rank: 2, alpha: 4}", "loop.sample_every=4", "loop.sample_prompts=[calm piano]",
+        "stages.sft.train.lora={rank: 2, alpha: 4}", "training_loop.sample_every=4",
+        "training_loop.sample_prompts=[calm piano]",
         f"stages.pairs={{read_from: {given / 'mine.jsonl'}, per_caption: 2}}",
         "stages.crpo={train: {steps: 2, learning_rate: 1e-4, batch: 2}}",
     ]  # fmt: skip

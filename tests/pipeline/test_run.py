@@ -31,7 +31,7 @@ TINY = [
     "corpus.size=100",
     "corpus.seconds=3",
     "votes.pairs=60",
-    "votes.held_out=20",
+    "votes.validation_pairs=20",
     "reward.max_epochs=2",
     "stages.sft.train.steps=12",
     "stages.sft.train.checkpoint_every=4",
@@ -43,12 +43,12 @@ TINY = [
     "stages.pairs.pairs=4",
     "stages.crpo.train.steps=4",
     "sampling.steps=2",
-    "generation_batch=8",
+    "sampling_batch=8",
     "evaluate.prompts=4",
-    "evaluate.reference=8",
+    "evaluate.reference_clips=8",
     "evaluate.sweep_prompts=2",
     "evaluate.sweep_scores=[-1,1]",
-    "evaluate.players=2",
+    "evaluate.audio_players=2",
 ]
 
 
@@ -82,7 +82,10 @@ def test_the_run_reaches_a_report_with_every_stage(whole: Path) -> None:
 
 
 def test_how_training_is_carried_out_makes_no_step_stale() -> None:
-    plain, other = (load_recipe("smoke", changes) for changes in ([], ["loop.strategy=fsdp", "loop.sample_every=5"]))
+    plain, other = (
+        load_recipe("smoke", changes)
+        for changes in ([], ["training_loop.strategy=fsdp", "training_loop.sample_every=5"])
+    )
     assert [(s.name, s.settings) for s in steps(plain)] == [(s.name, s.settings) for s in steps(other)]
     assert plain.fingerprint() == other.fingerprint() != load_recipe("smoke", ["backbone.seed=1"]).fingerprint()
 
@@ -164,8 +167,9 @@ def test_two_processes_run_the_stages_and_look_at_them_meanwhile(whole: Path, tm
     pytest.importorskip("tensorboard", reason="TensorBoard is not installed (extra track)")
     folder = without(whole, tmp_path / "run", "sft")
     loop = [
-        "loop.validate_every=6", "loop.validation_clips=8", "loop.sample_every=12", "loop.sample_prompts=[calm piano]",
-        "loop.snapshot_every=6", "loop.strategy=fsdp", "loop.trackers=[tensorboard]",
+        "training_loop.validate_every=6", "training_loop.validation_clips=8", "training_loop.sample_every=12",
+        "training_loop.sample_prompts=[calm piano]",
+        "training_loop.snapshot_every=6", "training_loop.strategy=fsdp", "training_loop.trackers=[tensorboard]",
     ]  # fmt: skip
     changes = [part for change in loop for part in ("--set", change)]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -10,9 +10,8 @@ import torch
 
 from plaudit.corpus.shards import ShardSet
 from plaudit.stages.sft import SftObjective
-from plaudit.training.data import Source, TrainingSet, generator_for, permutation
+from plaudit.training.data import Source, TrainingSet, generator_for, permutation, validation_losses
 from plaudit.training.settings import TrainSettings
-from plaudit.training.validation import validation_losses
 from tests.backbone.tiny import tiny_model, wake
 from tests.stages.noise import tiny_shards
 

@@ -15,7 +15,7 @@ from plaudit.errors import CorpusError
 from plaudit.flow import flow_loss, interpolate, velocity
 from plaudit.stages.nft import NftObjective, scored_source
 from plaudit.stages.preference_data import CANDIDATES, PAIRS, Candidate, Pair, write_lines
-from plaudit.stages.sft import draw_latents
+from plaudit.training.data import draw_latents
 from plaudit.training.loop import train
 from plaudit.training.settings import NftSettings, TrainSettings
 from plaudit.types import TextFeatures
@@ -91,6 +91,6 @@ def test_others_pairs_say_which_is_better_and_no_more(tmp_path: Path) -> None:
     write_lines(tmp_path / PAIRS, [Pair("caption 0", ids[0], ids[1]), Pair("caption 1", ids[3], ids[2], None, 0.5)])
     with pytest.raises(CorpusError, match="advantage=binary"):
         scored_source(tmp_path, settings())
-    source, good = scored_source(tmp_path, settings().model_copy(update={"advantages": "binary"}))
+    source, good = scored_source(tmp_path, settings().model_copy(update={"advantage": "binary"}))
     assert source.rows.tolist() == [0, 1, 3, 2] and good.tolist() == [1, 0, 1, 0]
     assert np.isnan(source.scores[:2]).all() and (source.scores[2:] == 0.5).all()

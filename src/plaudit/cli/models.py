@@ -176,7 +176,7 @@ def ema(
     step: Annotated[int | None, typer.Option(help="As it stood after this update. Default: the last.")] = None,
     json: Json = False,
 ) -> None:
-    """Make a model of another average of a stage's weights, from the snapshots that `loop.snapshot_every` kept.
+    """Make a model of another average of a stage's weights, from its snapshots (`training_loop.snapshot_every`).
 
     Example: plaudit models ema runs/demo/sft --sigma-rel 0.08 -o sft-0.08
     """

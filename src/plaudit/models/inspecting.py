@@ -95,7 +95,7 @@ def average_folder(folder: Path, sigma_rel: float, output: Path, step: int | Non
     paths = sorted((folder / SNAPSHOTS).glob("*.safetensors"))
     if not paths:
         others = sorted({str(path.parent) for path in folder.glob(f"**/{SNAPSHOTS}")})
-        hint = f"there are some in {', '.join(others)}" if others else "set loop.snapshot_every and train it again"
+        hint = f"there are some in {', '.join(others)}" if others else "train it with training_loop.snapshot_every"
         raise ModelError(f"{folder} holds no snapshots; {hint}")
     snapshots = [Snapshot.load(path) for path in paths]
     weights = reconstruct(snapshots, sigma_rel, step)

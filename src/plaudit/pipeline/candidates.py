@@ -38,7 +38,7 @@ def make_candidates(
 ) -> Candidates:
     """Generate one clip per prompt, with seeds from `seed` on, and score them; continues a folder half made."""
     requests = [ClipRequest(f"{i:05d}", prompt, seed + i) for i, prompt in enumerate(prompts)]
-    settings, batches = sampling_settings(context, score), Execution(batch=context.recipe.generation_batch)
+    settings, batches = sampling_settings(context, score), Execution(batch=context.recipe.sampling_batch)
     with context.reporter.progress("candidates") as advance:
         paths = make_clips(model, requests, settings, folder, batches, progress=advance)
     if not (folder / "scores.json").exists():

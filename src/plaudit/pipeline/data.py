@@ -197,9 +197,15 @@ def simulate_votes_step(context: Context, folder: Path) -> None:
     """Let simulated listeners compare corpus clips: votes of each split on that split's clips, and the truth apart."""
     recipe = context.recipe
     corpus = synthetic_corpus(recipe.corpus)
+    counts = {"train": recipe.votes.pairs}
     pairs = {
-        split: sample_vote_pairs([c for c in corpus.clips if c.split == split], count, recipe.votes.seed, group=split)
-        for split, count in zip(SPLITS, (recipe.votes.pairs, recipe.votes.held_out, recipe.votes.held_out), strict=True)
+        split: sample_vote_pairs(
+            [c for c in corpus.clips if c.split == split],
+            counts.get(split, recipe.votes.validation_pairs),
+            recipe.votes.seed,
+            group=split,
+        )
+        for split in SPLITS
     }
     heard = {clip.id: clip for group in pairs.values() for pair in group for clip in (pair.a, pair.b)}
     measured = _measured(context, corpus, list(heard.values()))
@@ -271,11 +277,11 @@ def reference_clips(context: Context) -> tuple[int, Iterator[tuple[np.ndarray, i
     """How many clips, and (sound, rate) of each, that generated ones are compared with, of a corpus of real audio.
 
     Of a folder all clips that were encoded. A prepared set has no audio: it is decoded again, the test split's clips,
-    at most `evaluate.reference` of them.
+    at most `evaluate.reference_clips` of them.
     """
     found = shards(context)
     if context.recipe.corpus.kind == "shards":
-        rows, codec = found.rows("test")[: context.recipe.evaluate.reference], context.codec
+        rows, codec = found.rows("test")[: context.recipe.evaluate.reference_clips], context.codec
 
         def decoded() -> Iterator[tuple[np.ndarray, int]]:
             for row in rows:

@@ -332,7 +332,7 @@ class CostEstimate:
         recipe = self.recipe
         if recipe.corpus.kind == "folder":
             return self.clips
-        return recipe.evaluate.reference
+        return recipe.evaluate.reference_clips
 
 
 def checked_estimate(plan: CostEstimate) -> CostEstimate:
@@ -383,7 +383,7 @@ def _network(plan: CostEstimate, precision: torch.dtype, device: torch.device) -
     clips, network = _clips(plan, plan.recipe.stages.sft.train.batch, device), FluxAudio(plan.backbone)
     initialize(network, 0)
     network.to(device)
-    step = _TrainingPass(network, plan.frames, precision, plan.recipe.loop.activation_checkpointing)
+    step = _TrainingPass(network, plan.frames, precision, plan.recipe.training_loop.activation_checkpointing)
     step.run(clips)
     seconds = min(seconds_of(lambda: step.run(clips)) for _ in range(2))
     small, large = step.kept(1), step.kept(2)
@@ -446,7 +446,7 @@ def _sampling(plan: CostEstimate, network: FluxAudio) -> float:
     """Operations a second of sampling: a step of the recipe's solver, guided, in its precision."""
     settings = plan.recipe.sampling.model_copy(update={"steps": 1, "score": 0.0})
     device = network.latent_mean.device
-    clips = _clips(plan, plan.recipe.generation_batch, device)
+    clips = _clips(plan, plan.recipe.sampling_batch, device)
     sampler = Sampler.build(network, settings, plan.frames, Execution(batch=clips))
     config = network.config
     text = random_text(config.text_length, config.text_dim, config.text_c_dim, clips, device)

@@ -134,7 +134,7 @@ def sweep_recipe(
         judges, given = tuple(need for need in scores.needs if not need.startswith("clips-")), scores.given
         chain |= {one.name: one for one in (*data, step)}
         trained.append(step.name)
-    asked = ("sampling", "evaluate.prompts", "evaluate.seed", "generation_batch", "corpus.kind", "corpus.seconds")
+    asked = ("sampling", "evaluate.prompts", "evaluate.seed", "sampling_batch", "corpus.kind", "corpus.seconds")
     settings = picked(leaves(recipe), asked) | {"injections": list(injections), "sets": list(sets)}
     fill = partial(_fill, injections=injections, sets=sets)
     chain[TABLE_STEP] = Step(TABLE_STEP, settings, (*judges, *trained), fill, given)
@@ -144,7 +144,7 @@ def sweep_recipe(
 
 def _fill(context: Context, folder: Path, injections: Sequence[Injection], sets: tuple[str, ...]) -> None:
     recipe = context.recipe
-    panel, execution = evaluators_for(context, recipe.evaluate.prompts), Execution(batch=recipe.generation_batch)
+    panel, execution = evaluators_for(context, recipe.evaluate.prompts), Execution(batch=recipe.sampling_batch)
     models: dict[str, Path] = {name: context.path(f"sft-{name}") for name in injections}
     device = str(context.accelerator.device)
     with context.reporter.progress("cells") as advance:

@@ -192,7 +192,7 @@ def _coverage_scale() -> tuple[float, float] | None:
 
 def _samples(context: RunFiles, shown: list[str], count: int) -> list[Sample]:
     """Clips to listen to: the first prompts, which were drawn at random."""
-    rows = range(min(context.recipe.evaluate.players, count))
+    rows = range(min(context.recipe.evaluate.audio_players, count))
     truths = held_out(context, context.recipe.evaluate.prompts).truths
     return [
         Sample(

@@ -64,7 +64,7 @@ def embed_reference(context: Context, folder: Path) -> None:
     settings = context.recipe.corpus
     with context.reporter.progress("reference") as advance:
         if settings.kind == "synthetic":
-            count = context.recipe.evaluate.reference
+            count = context.recipe.evaluate.reference_clips
             found = synthetic_reference(context.clap, count, settings.seconds, advance)
         else:
             rate, parts = context.clap.sample_rate, []
@@ -99,7 +99,7 @@ def generate_stage(context: Context, folder: Path, stage: str) -> None:
     settings = sampling_settings(context, None if stage == "baseline" else recipe.sampling.score)
     requests = [ClipRequest(f"{i:04d}", p, recipe.evaluate.seed + i) for i, p in enumerate(found.prompts)]
     with context.reporter.progress(f"clips of {stage}") as advance:
-        make_clips(model, requests, settings, folder, Execution(batch=recipe.generation_batch), progress=advance)
+        make_clips(model, requests, settings, folder, Execution(batch=recipe.sampling_batch), progress=advance)
 
 
 def evaluate_stage(context: Context, folder: Path, clips: Path) -> None:
@@ -114,7 +114,7 @@ def sweep(context: Context, folder: Path, stage: str) -> None:
     trial = SweepSetup(
         evaluators_for(context, recipe.evaluate.sweep_prompts),
         recipe.evaluate.seed,
-        Execution(batch=recipe.generation_batch),
+        Execution(batch=recipe.sampling_batch),
     )
     with context.reporter.progress(f"sweep of {stage}") as advance:
         sweep_scores(

@@ -156,7 +156,7 @@ class _Chain:
         start = self._given("backbone.start_from")
         found = [Step("sft", sft, ("shards", "labels"), training.sft, parts | start, MODEL_FILES, together=True)]
         candidates = self._settings(
-            "precision", "sampling", "generation_batch", "corpus.kind", "corpus.seconds", "reward.kind")  # fmt: skip
+            "precision", "sampling", "sampling_batch", "corpus.kind", "corpus.seconds", "reward.kind")  # fmt: skip
         makers = ("shards", "labels", *self._own_reward)
 
         def add(
@@ -191,9 +191,9 @@ class _Chain:
 
     def of_results(self) -> list[Step]:
         world = self._settings("corpus.kind", "corpus.seconds")
-        sampling = self._settings("sampling", "generation_batch")
+        sampling = self._settings("sampling", "sampling_batch")
         prompts = () if self._synthetic else ("shards",)
-        compared = self._settings("evaluate.reference") | world
+        compared = self._settings("evaluate.reference_clips") | world
         heard = () if self._synthetic else ("shards",) if self.recipe.corpus.kind == "shards" else ("corpus", "shards")
         listener = self._given("models.clap", *(["models.codec"] if self.recipe.corpus.kind == "shards" else []))
         found = [Step("reference", compared, heard, results.embed_reference, listener)]
@@ -227,7 +227,7 @@ class _Chain:
         shown, swept = ([name.removeprefix(prefix) for name in names if name.startswith(prefix)]
                         for prefix in ("scores-", "sweep-"))  # fmt: skip
         page = partial(write_page, shown=shown, swept=swept, made=names)
-        everything = {name: value for name, value in self._leaves.items() if not name.startswith("loop.")}
+        everything = {name: value for name, value in self._leaves.items() if not name.startswith("training_loop.")}
         given = self._given("report templates", *(["probes", "vocabulary"] if self._synthetic else []))
         return Step("report", everything, tuple(names), page, given, read_later=())
 

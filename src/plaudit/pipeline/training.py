@@ -24,11 +24,10 @@ from plaudit.stages.nft import NftObjective, scored_source
 from plaudit.stages.preference_data import pair_sources
 from plaudit.stages.sft import SftObjective
 from plaudit.storage import write_json
-from plaudit.training.data import Source, TrainingSet
+from plaudit.training.data import Source, TrainingSet, validation_losses
 from plaudit.training.loop import Callback, Objective, train
 from plaudit.training.lora import add_adapters, merge_adapters, without_adapters
 from plaudit.training.settings import ExpertIterationSettings, TrainSettings
-from plaudit.training.validation import validation_losses
 
 VALIDATION, SAMPLES = "validation", "samples"
 
@@ -38,12 +37,12 @@ def training_callbacks(context: Context, model: TextToMusic, settings: TrainSett
 
     model: the one in training, adapters included where it has some.
     """
-    loop, events = context.recipe.loop, []
+    loop, events = context.recipe.training_loop, []
     if loop.validate_every:
         found = shards(context)
         rows = found.rows("validation")
         if not len(rows):
-            raise RecipeError("loop.validate_every needs held-out clips; raise corpus.validation_fraction")
+            raise RecipeError("training_loop.validate_every needs held-out clips; raise corpus.validation_fraction")
         held_out = Source(found, rows, labels(context)[rows])
 
         def validate(step: int) -> dict[str, float]:
@@ -82,7 +81,9 @@ def expert_iteration(context: Context, folder: Path) -> None:
         place = folder / f"round-{number + 1}"
         with context.processes.main_process_first():
             kept = _keep(context, model, settings, place, settings.seed + number * settings.candidates)
-        sources = [training_rows(context), replace(kept, weight=settings.oversample)] if settings.corpus else [kept]
+        sources = (
+            [training_rows(context), replace(kept, weight=settings.oversample)] if settings.include_corpus else [kept]
+        )
         fit_flow(context, model, sources, settings.train, place / "mixed")
         if settings.fine_tune is not None:
             fit_flow(context, model, [kept], settings.fine_tune, place / "fine_tune")
@@ -166,7 +167,7 @@ def fit(
     back, and a frozen one. Adapters, where the settings ask for them, are kept in `work` and merged.
     """
     require_fit(model)
-    loop, events = context.recipe.loop, training_callbacks(context, model, settings, work)
+    loop, events = context.recipe.training_loop, training_callbacks(context, model, settings, work)
     adapters = add_adapters(model.backbone, settings.lora, settings.seed) if settings.lora is not None else None
     # The gradients of frozen weights, a third of the products, are not computed.
     passes = trained * (FORWARD_AND_BACKWARD if adapters is None else FORWARD_AND_BACKWARD - 1) + frozen

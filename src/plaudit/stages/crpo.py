@@ -10,8 +10,7 @@ from torch.nn import functional
 
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.flow import flow_loss, interpolate, logit_normal_time, velocity
-from plaudit.stages.sft import draw_latents
-from plaudit.training.data import Source, TrainingSet, generator_for
+from plaudit.training.data import Source, TrainingSet, draw_latents, generator_for
 from plaudit.training.loop import Inputs
 from plaudit.training.settings import CrpoSettings
 from plaudit.types import TextFeatures

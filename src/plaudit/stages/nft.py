@@ -22,8 +22,7 @@ from plaudit.corpus.shard_set import ShardSet
 from plaudit.errors import CorpusError
 from plaudit.flow import flow_loss, interpolate, logit_normal_time, velocity
 from plaudit.stages.preference_data import SHARDS, Candidate, read_candidates, read_pairs
-from plaudit.stages.sft import draw_latents
-from plaudit.training.data import Source, TrainingSet, generator_for
+from plaudit.training.data import Source, TrainingSet, draw_latents, generator_for
 from plaudit.training.loop import Inputs
 from plaudit.training.settings import NftSettings
 from plaudit.types import TextFeatures

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.flow import flow_loss, interpolate, logit_normal_time, velocity
-from plaudit.training.data import TrainingSet, generator_for
+from plaudit.training.data import TrainingSet, draw_latents, generator_for
 from plaudit.training.loop import Inputs
 from plaudit.training.settings import TrainSettings
 from plaudit.types import TextFeatures
@@ -55,11 +55,6 @@ class SftObjective:
         text = drop_text(self.model, text, inputs["text_dropped"])
         predicted = network(interpolate(latents, noise, t), text, t, inputs["scores"])
         return {"loss": flow_loss(predicted, velocity(latents, noise)).mean()}
-
-
-def draw_latents(model: FluxAudio, mean: Tensor, std: Tensor, noise: Tensor) -> Tensor:
-    """Standardized latents [B, N, C] from a posterior as stored and standard normal noise."""
-    return model.standardize(mean.float() + std.float() * noise)
 
 
 def drop_text(model: FluxAudio, text: TextFeatures, dropped: Tensor) -> TextFeatures:

@@ -1,4 +1,4 @@
-"""What a stage trains on: rows of shard sets with their scores, in an order that depends on the seed alone."""
+"""Training data: rows of shard sets with their scores, shuffled by the seed alone, and losses on held-out rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.corpus.shards import ShardSet
+from plaudit.flow import flow_loss, interpolate, velocity
 from plaudit.types import Posterior, TextFeatures
 
 EVERYTHING = slice(None)
@@ -114,3 +116,43 @@ def generator_for(seed: int, index: int) -> torch.Generator:
     """The randomness of one training batch: a generator that depends on (seed, index) alone."""
     state = np.random.SeedSequence([seed, index]).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+
+
+def draw_latents(model: FluxAudio, mean: Tensor, std: Tensor, noise: Tensor) -> Tensor:
+    """Standardized latents [B, N, C] from a posterior as stored and standard normal noise."""
+    return model.standardize(mean.float() + std.float() * noise)
+
+
+BINS = 10
+"""Bins of equal width that the time from data (0) to noise (1) is cut into (ours)."""
+
+SEED = 20260
+"""Of the noise and the times, which are the same at every call, in every run."""
+
+
+@torch.inference_mode()
+def validation_losses(model: FluxAudio, source: Source, clips: int, batch: int) -> dict[str, float]:
+    """Flow loss of the first `clips` of `source` with their scores and texts, and its mean in each bin of time.
+
+    Clip i is asked at one time, evenly spread within bin i mod `BINS`, with noise of its own, so that two calls
+    differ by the weights alone. Keys: "loss", which weighs the bins equally, and "loss_0.0" ... "loss_0.9" by the
+    bin's lower edge; a bin that no clip fell into is left out.
+    """
+    device = model.latent_mean.device
+    rows = source.rows[:clips]
+    numbers = torch.arange(len(rows))
+    times = (numbers % BINS + (numbers // BINS + 0.5) / (len(rows) // BINS + 1)) / BINS
+    losses = []
+    for start in range(0, len(rows), batch):
+        part = slice(start, min(start + batch, len(rows)))
+        posterior, text = source.shards.posterior(rows[part]), source.shards.text(rows[part])
+        scores = torch.from_numpy(source.scores[part]).float().to(device)
+        generator = generator_for(SEED, start)
+        drawn, noise = (torch.randn(posterior.mean.shape, generator=generator).to(device) for _ in range(2))
+        latents = draw_latents(model, posterior.mean.to(device), posterior.std.to(device), drawn)
+        t = times[part].to(device)
+        predicted = model(interpolate(latents, noise, t), text.to(device), t, scores)
+        losses.append(flow_loss(predicted, velocity(latents, noise)).float().cpu())
+    found = torch.cat(losses)
+    by_bin = {b: float(found[numbers % BINS == b].mean()) for b in range(BINS) if bool((numbers % BINS == b).any())}
+    return {"loss": sum(by_bin.values()) / len(by_bin)} | {f"loss_{b / BINS:.1f}": v for b, v in by_bin.items()}

@@ -100,7 +100,7 @@ def accelerator_for(precision: str) -> Accelerator:
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
     accelerator = Accelerator(mixed_precision=precision, cpu=on_cpu or None, kwargs_handlers=[ddp])
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
-        raise RunError("start processes without the launcher's own FSDP or DeepSpeed; set loop.strategy=fsdp instead")
+        raise RunError("launch without the launcher's own FSDP or DeepSpeed; set training_loop.strategy=fsdp instead")
     return accelerator
 
 
@@ -249,10 +249,10 @@ HISTORY, MIN_HISTORY = 50, 10
 
 
 class LossGuard:
-    """Says when a loss or a gradient is lost: not finite, or `explosion` times the median of recent losses."""
+    """Says when a loss or a gradient is lost: not finite, or `max_loss_ratio` times the median of recent losses."""
 
     def __init__(self, max_loss_ratio: float) -> None:
-        self._explosion = max_loss_ratio
+        self._max_loss_ratio = max_loss_ratio
         self._recent: deque[float] = deque(maxlen=HISTORY)
 
     def objection(self, values: dict[str, float]) -> str | None:
@@ -262,7 +262,9 @@ class LossGuard:
             return f"the loss became {loss}"
         if not math.isfinite(norm):
             return f"the gradient's norm became {norm}"
-        if len(self._recent) >= MIN_HISTORY and loss > self._explosion * abs(usual := statistics.median(self._recent)):
+        if len(self._recent) >= MIN_HISTORY and loss > self._max_loss_ratio * abs(
+            usual := statistics.median(self._recent)
+        ):
             return f"the loss jumped from about {usual:.4g} to {loss:.4g}"
         self._recent.append(loss)
         return None

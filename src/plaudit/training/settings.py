@@ -48,12 +48,12 @@ class LoopSettings(Settings):
 
     strategy: of several processes, "ddp" gives each a whole model, "fsdp" a share of weights, averages and optimizer.
     activation_checkpointing, compile: compute blocks twice to save memory; compile them.
-    prefetch, readers: batches prepared ahead, by that many threads.
+    prefetch, loader_threads: batches prepared ahead, by that many threads.
     keep_checkpoints: the last so many stay. snapshot_every: updates between snapshots of the running averages.
     sample_every, sample_prompts: updates between sample clips, and what they are of; validate_every, validation_clips:
     updates between losses on held-out clips. Both are of the average that is deployed. 0 is never.
     trackers: where metrics go beside `metrics.jsonl`; needs the `track` extra.
-    explosion: a loss of so many times the recent median stops training.
+    max_loss_ratio: a loss of so many times the recent median stops training.
     peak_tflops: what one device can do, for MFU, where it is not one whose peak is known.
     """
 
@@ -85,16 +85,16 @@ class SftSettings(Settings):
 
 class ExpertIterationSettings(Settings):
     """Stage 2: rank the model's own clips by z(reward) + z(CLAP), keep the best, train on corpus + kept, then on the
-    kept alone (`polish`). With several `rounds` the next begins with the model that the last one left.
+    kept alone (`fine_tune`). With several `rounds` the next begins with the model that the last one left.
 
-    corpus: false trains on the kept alone in both passes, without data of others.
+    include_corpus: false trains on the kept alone in both passes, without data of others.
     """
 
     candidates: Count = 630
     keep: Count = 64
     oversample: Count = 5
     rounds: Count = 1
-    corpus: bool = True
+    include_corpus: bool = True
     score: Score = 1.5
     seed: Seed = 1000
     train: TrainSettings
@@ -116,7 +116,7 @@ class CrossLoadSettings(Settings):
 class PairSettings(Settings):
     """Stage 4a: several candidates for each of `captions`, scored by reward and CLAP, and pairs of those that differ.
 
-    by: the score that pairs are chosen by; the paper's is CLAP. pairs: at most so many, those of widest margin.
+    criterion: the score that pairs are chosen by; the paper's is CLAP. pairs: at most so many, those of widest margin.
     per_caption: at most so many of a caption, which share no clip. min_margin: pairs that differ less are left out.
     read_from: a pairs file, or its folder, in the place of candidates of one's own (docs/recipes.md has the format);
     the filters hold for it where it states margins.
@@ -159,8 +159,8 @@ class NftSettings(Settings):
     """Stage 4, the other way: negative-aware tuning on all candidates by how much better they are than their caption's
     others.
 
-    by: the score that counts. advantages: "binary" asks whether a candidate is above the mean of its caption's,
-    "reward" by how much, in units of `temperature`. clip: advantages are held within it.
+    criterion: the score that counts. advantage: "binary" asks whether a candidate is above the mean of its caption's,
+    "reward" by how much, in units of `temperature`. max_advantage: advantages are held within it.
     """
 
     beta: Positive = 0.2
