@@ -29,7 +29,7 @@ def main(prompts: int, times: int) -> None:
     music, reward, clap = (
         loading.load("synthetic"),
         loading.load_reward("synthetic"),
-        loading.build(loading.CLAPS, "synthetic"),
+        loading.CLAPS.load("synthetic"),
     )
     seconds, rate = music.config.seconds, music.codec.sample_rate
     captions = synthetic_prompts(prompts, seconds).prompts

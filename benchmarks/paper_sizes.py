@@ -89,10 +89,10 @@ def mert() -> MERT:
 
 def put_on_shelves() -> None:
     """Let the recipe's names mean these models."""
-    loading.CODECS.named["codec-44k"] = codec
-    loading.TEXT_ENCODERS.named["text-t5-clap"] = text_encoder
-    loading.CLAPS.named["clap-music"] = clap
-    loading.AUDIO_EMBEDDERS.named["mert-330m"] = mert
+    loading.CODECS.register("codec-44k", codec)
+    loading.TEXT_ENCODERS.register("text-t5-clap", text_encoder)
+    loading.CLAPS.register("clap-music", clap)
+    loading.AUDIO_ENCODERS.register("mert-330m", mert)
     # An untrained codec gives back noise, which training rightly refuses.
     training.require_fit = lambda music: None
 

@@ -28,7 +28,7 @@ PER_TRACK, SECONDS = 10, 10.0
 def main(clips: int) -> None:
     """Prints what the module's docstring says."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    codec, text = loading.build(loading.CODECS, "synthetic"), loading.build(loading.TEXT_ENCODERS, "synthetic")
+    codec, text = loading.CODECS.load("synthetic"), loading.TEXT_ENCODERS.load("synthetic")
     with tempfile.TemporaryDirectory() as place:
         made = write_jamendo(Path(place), clips // PER_TRACK, PER_TRACK * SECONDS)
         before = peak_memory()

@@ -121,7 +121,7 @@ def solvers(
         asked = synthetic_prompts(count, music.config.seconds).prompts
     else:
         asked = prompts_in(prompts)[:count]
-    judges = Evaluators(loading.build(loading.CLAPS, clap), loading.load_reward(reward))
+    judges = Evaluators(loading.CLAPS.load(clap), loading.load_reward(reward))
     with ConsoleReporter().progress("sampling") as advance:
         compared = bench_solvers(music, asked, judges, grid, Execution(batch=batch), advance)
     figures = {

@@ -269,7 +269,7 @@ def build_shard_encoder(
     ModelError where passes of separation are asked for and the extra is not installed.
     """
     place = loading.resolve_device(device)
-    built, reader = loading.build(loading.CODECS, codec), loading.build(loading.TEXT_ENCODERS, text_encoder)
+    built, reader = loading.CODECS.load(codec), loading.TEXT_ENCODERS.load(text_encoder)
     for model in (built, reader):
         if isinstance(model, nn.Module):
             model.to(place)

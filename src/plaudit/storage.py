@@ -26,8 +26,8 @@ SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
 DIGEST = "plaudit.sha256"
 """Under this name a safetensors file's metadata holds the digest of its tensors."""
 
-STEP = "step.json"
-"""The marker in a folder that a run made (plaudit.pipeline.run_folder)."""
+STEP, DONE = "step.json", "done.json"
+"""What a run keeps about a step in the step's folder (plaudit.pipeline.run_folder)."""
 
 
 def models_dir() -> Path:
@@ -118,6 +118,12 @@ def content_digest(path: Path) -> str:
             plain = json.dumps({key: value for key, value in values.items() if key != "provenance"}, sort_keys=True)
             return hashlib.sha256(plain.encode()).hexdigest()
     return file_digest(path)
+
+
+def folder_digest(folder: Path) -> str:
+    """A digest of all that a model folder says: weights, configuration, tokenizer."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in (STEP, DONE)]
+    return hashlib.sha256(" ".join(content_digest(path) for path in files).encode()).hexdigest()[:16]
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -76,7 +76,7 @@ def test_a_saved_mert_comes_back_and_is_found_by_name(tmp_path: Path, monkeypatc
     config, preprocessor = read_json(folder / "config.json"), read_json(folder / "preprocessor_config.json")
     weights = read_released(folder / "pytorch_model.bin")
     save_mert(tmp_path / "mert", "tiny-mert", weights, config, preprocessor, {"licence": "CC-BY-NC-4.0"})
-    again = loading.build(loading.AUDIO_EMBEDDERS, "mert")
+    again = loading.AUDIO_ENCODERS.load("mert")
     wave = torch.randn(1, 1200, generator=torch.Generator().manual_seed(2))
     assert again.name == "tiny-mert" and torch.equal(again.audio(wave), mert.audio(wave))
 

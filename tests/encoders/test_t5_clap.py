@@ -55,12 +55,12 @@ def test_a_saved_text_encoder_comes_back_and_is_found_by_name(tmp_path: Path, mo
     with pytest.raises(ModelError, match="needs the CLAP 'clap', which is not here"):
         load_t5_clap(tmp_path / "models" / "text")
     save_clap(tmp_path / "models" / "clap", "clap", laion_names(small_model()), byte_tokenizer(), {"licence": "CC0"})
-    again, expected = loading.build(loading.TEXT_ENCODERS, "text").encode(PROMPTS), encoder.encode(PROMPTS)
+    again, expected = loading.TEXT_ENCODERS.load("text").encode(PROMPTS), encoder.encode(PROMPTS)
     assert torch.equal(again.tokens, expected.tokens) and torch.equal(again.pooled, expected.pooled)
     wave = 0.1 * torch.randn(1, 48000, generator=torch.Generator().manual_seed(0))
     # Mapped weights may lie in memory at another alignment, which changes the order of sums.
     torch.testing.assert_close(
-        loading.build(loading.CLAPS, "clap").audio(wave), encoder.clap.audio(wave), atol=1e-6, rtol=0
+        loading.CLAPS.load("clap").audio(wave), encoder.clap.audio(wave), atol=1e-6, rtol=0
     )
 
 

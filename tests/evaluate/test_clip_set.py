@@ -45,8 +45,8 @@ class Loudness:
 
 @cache
 def judges() -> Evaluators:
-    clap = loading.build(loading.CLAPS, "synthetic")
-    ears = AudioEncoder("synthetic", loading.encoder_digest(loading.CLAPS, "synthetic"), clap)
+    clap = loading.CLAPS.load("synthetic")
+    ears = AudioEncoder("synthetic", loading.CLAPS.identity("synthetic"), clap)
     probes = ProbeDetector(load_probes(), "test")
     return Evaluators(Loudness(), ears, clap, probes, load_vocabulary(), [ears])
 

@@ -169,8 +169,8 @@ def test_the_tokenizer_goes_with_a_folder_for_the_hub(tmp_path: Path) -> None:
     (tmp_path / "released").mkdir()
     clap_files(tmp_path / "released")
     export_folder(imported("clap-music", tmp_path / "released", tmp_path / "clap"), tmp_path / "hub")
-    again = loading.build(loading.CLAPS, str(tmp_path / "hub"))
-    assert torch.equal(again.text(["piano"]), loading.build(loading.CLAPS, str(tmp_path / "clap")).text(["piano"]))
+    again = loading.CLAPS.load(str(tmp_path / "hub"))
+    assert torch.equal(again.text(["piano"]), loading.CLAPS.load(str(tmp_path / "clap")).text(["piano"]))
 
 
 def run_of_one_stage(folder: Path) -> Path:

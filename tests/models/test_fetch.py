@@ -247,5 +247,5 @@ def test_the_command_fetches_what_is_needed_and_makes_folders(
     assert done.exit_code == 0, done.output
     assert [row["model"] for row in json.loads(done.stdout)] == ["tiny", "codec"]
     assert "tiny: not for commercial use" in done.stderr
-    assert loading.build(loading.CODECS, "codec").latent_dim == 3
+    assert loading.CODECS.load("codec").latent_dim == 3
     assert loading.read_model_config(tmp_path / "models" / "tiny").licence == "CC-BY-NC-4.0"

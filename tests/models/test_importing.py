@@ -53,7 +53,7 @@ def test_the_codec_is_made_of_its_released_files_and_found_by_name(tmp_path: Pat
     release = without_digests("codec-44k")
     files = files_in(released_codec(tmp_path / "released"), release)
     import_release(release, files, home / release.id)
-    codec = loading.build(loading.CODECS, "codec-44k")
+    codec = loading.CODECS.load("codec-44k")
     latents = torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0))
     assert torch.equal(codec.decode(latents), tiny_codec().decode(latents))
     said = inspect_folder(home / "codec-44k")
@@ -71,17 +71,17 @@ def test_clap_then_text_encoder_then_mert(tmp_path: Path, home: Path) -> None:
     t5 = released_t5(released / "t5")
     import_release(text, files_in(t5, text), home / text.id)
     with pytest.raises(ModelError, match="needs the CLAP 'clap-music-speech'"):
-        loading.build(loading.TEXT_ENCODERS, text.id)
+        loading.TEXT_ENCODERS.load(text.id)
     clap = without_digests("clap-music-speech")
     byte_tokenizer().save_pretrained(str(released / "clap"))
     (released / "clap" / "config.json").write_text(json.dumps({"model_type": "roberta"}))
     torch.save(laion_names(small_model()), released / "clap" / "weights.pt")
     import_release(clap, files_in(released / "clap", clap), home / clap.id)
-    features = loading.build(loading.TEXT_ENCODERS, text.id).encode(["piano", "drums"])
+    features = loading.TEXT_ENCODERS.load(text.id).encode(["piano", "drums"])
     assert features.tokens.shape == (2, 77, 16) and features.pooled.shape == (2, 512)
     released_mert(released / "mert")
     import_release(mert, files_in(released / "mert", mert), home / mert.id)
-    assert loading.build(loading.AUDIO_EMBEDDERS, mert.id).dim == 16
+    assert loading.AUDIO_ENCODERS.load(mert.id).dim == 16
     assert inspect_folder(home / mert.id)["licence"] == "CC-BY-NC-4.0"
 
 

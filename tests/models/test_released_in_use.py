@@ -93,18 +93,18 @@ def test_a_whole_recipe_runs_with_imported_encoders(tmp_path: Path) -> None:
 
 
 def test_other_weights_under_the_same_name_are_noticed(home: Path) -> None:
-    before = [loading.encoder_digest(shelf, name) for shelf, name in WATCHED], loading.reward_digest("tunejury")
+    before = [shelf.identity(name) for shelf, name in WATCHED], loading.reward_digest("tunejury")
     weights = home / "clap-music" / "model.safetensors"
     whole = weights.read_bytes()
     state = loading.load_tensors(weights)
     save_tensors(weights, {name: 1.5 * value for name, value in state.items() if value.is_floating_point()})
-    after = [loading.encoder_digest(shelf, name) for shelf, name in WATCHED], loading.reward_digest("tunejury")
+    after = [shelf.identity(name) for shelf, name in WATCHED], loading.reward_digest("tunejury")
     weights.write_bytes(whole)
     assert [a == b for a, b in zip(before[0], after[0], strict=True)] == [False, True, True]
     assert before[1] != after[1]
     assert (
-        loading.encoder_digest(loading.CLAPS, "nowhere") == "none"
-        and loading.encoder_digest(loading.CLAPS, "synthetic") != "none"
+        loading.CLAPS.identity("nowhere") == "none"
+        and loading.CLAPS.identity("synthetic") != "none"
     )
 
 
@@ -112,10 +112,10 @@ WATCHED = ((loading.CLAPS, "clap-music"), (loading.TEXT_ENCODERS, "text-t5-clap"
 
 
 def test_a_text_encoder_changes_with_the_clap_that_it_names(home: Path) -> None:
-    before = loading.encoder_digest(loading.TEXT_ENCODERS, "text-t5-clap")
+    before = loading.TEXT_ENCODERS.identity("text-t5-clap")
     config = home / "clap-music-speech" / "config.json"
     whole = config.read_text()
     config.write_text(whole.replace("CC0-1.0", "changed"))
-    after = loading.encoder_digest(loading.TEXT_ENCODERS, "text-t5-clap")
+    after = loading.TEXT_ENCODERS.identity("text-t5-clap")
     config.write_text(whole)
     assert before != after and replace(find("tunejury"), id="x").needs == ("clap-music", "mert-330m")

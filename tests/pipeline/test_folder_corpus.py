@@ -80,13 +80,13 @@ def test_labels_features_and_reference_are_of_what_is_encoded(tmp_path: Path, ch
     for entry in entries:
         begin = round(entry.start * RATE)
         stretches.append(waves[int(entry.id.partition("@")[0])][begin : begin + SECONDS * RATE])
-    codec, reward = loading.build(loading.CODECS, "synthetic"), loading.load_tunejury("synthetic")
+    codec, reward = loading.CODECS.load("synthetic"), loading.load_tunejury("synthetic")
     tensors = [torch.from_numpy(stretch) for stretch in stretches]
     with torch.inference_mode():
         samples = shards.frames * codec.hop
         latents = codec.encode(torch.stack(tensors)[:, :samples]).mean
         expected = reward.score(tensors, RATE, [entry.caption for entry in entries])
-        heard = embed_audio(loading.build(loading.CLAPS, "synthetic"), tensors, RATE)
+        heard = embed_audio(loading.CLAPS.load("synthetic"), tensors, RATE)
     # The last frames hear a little of what follows the clip.
     torch.testing.assert_close(
         shards.posterior(np.arange(len(shards))).mean[:, :-8], latents[:, :-8], atol=0.02, rtol=0.02

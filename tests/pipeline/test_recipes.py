@@ -52,7 +52,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(f'{number}.wav,"{clip.caption}",{number / 24}')
     (folder / "captions.csv").write_text("\n".join(lines) + "\n")
     source = FolderCorpus(folder / "music", folder / "captions.csv", reward_column="reward", validation=0.0, test=0.3)
-    codec, text = loading.build(loading.CODECS, "synthetic"), loading.build(loading.TEXT_ENCODERS, "synthetic")
+    codec, text = loading.CODECS.load("synthetic"), loading.TEXT_ENCODERS.load("synthetic")
     found = encode_corpus(source, codec, text, folder / "shards", 3.0)
     assert len(found.rows("test")) >= 3 and len(found.rows("train")) >= 8
     return folder / "shards"

@@ -61,7 +61,7 @@ def concepts(
 
     words = vocabulary_of(vocabulary)
     judge = detector_of(detector, clap, words)
-    through = None if codec is None else loading.build(loading.CODECS, codec)
+    through = None if codec is None else loading.CODECS.load(codec)
     with ConsoleReporter().progress("measuring") as advance:
         rates = measure_errors(judge, words, clips, seconds, advance, through)
     if output is not None:
@@ -88,8 +88,8 @@ def detector_of(kind: DetectorKind, clap: str, vocabulary: Vocabulary) -> Detect
 
     if kind is DetectorKind.probes:
         return ProbeDetector(load_probes(), loading.weights_digest("probes"))
-    model = loading.build(loading.CLAPS, clap)
-    return ZeroShotDetector(AudioEncoder(clap, loading.encoder_digest(loading.CLAPS, clap), model), model, vocabulary)
+    model = loading.CLAPS.load(clap)
+    return ZeroShotDetector(AudioEncoder(clap, loading.CLAPS.identity(clap), model), model, vocabulary)
 
 
 def show_rates(rates: ErrorRates) -> None:

@@ -104,10 +104,10 @@ def _judges(
     names = embeddings or [clap]
     if len(set(names)) < len(names):
         raise EvaluationError("an --embedding is named twice; name each once")
-    words, reader = vocabulary_of(vocabulary), loading.build(loading.CLAPS, clap)
-    listener = AudioEncoder(clap, loading.encoder_digest(loading.CLAPS, clap), reader)
+    words, reader = vocabulary_of(vocabulary), loading.CLAPS.load(clap)
+    listener = AudioEncoder(clap, loading.CLAPS.identity(clap), reader)
     others = {
-        n: AudioEncoder(n, loading.encoder_digest(loading.AUDIO_ENCODERS, n), loading.build(loading.AUDIO_ENCODERS, n))
+        n: AudioEncoder(n, loading.AUDIO_ENCODERS.identity(n), loading.AUDIO_ENCODERS.load(n))
         for n in names
         if n != clap
     }

@@ -206,9 +206,9 @@ def _fitting_preset(clap: str, audio_embedder: str, blocks: tuple[str, ...] | No
 
     used = []
     if blocks is None or any(block != "audio" for block in blocks):
-        used.append(loading.is_published(loading.CLAPS, clap))
+        used.append(loading.CLAPS.is_folder(clap))
     if blocks is None or "audio" in blocks:
-        used.append(loading.is_published(loading.AUDIO_EMBEDDERS, audio_embedder))
+        used.append(loading.AUDIO_ENCODERS.is_folder(audio_embedder))
     return Preset.published if all(used) else Preset.synthetic
 
 
@@ -230,7 +230,7 @@ def _encoders(clap: str, audio_embedder: str, blocks: tuple[str, ...]) -> Reward
     from plaudit.reward.features import RewardFeatures
 
     return RewardFeatures(
-        loading.build(loading.CLAPS, clap), loading.build(loading.AUDIO_EMBEDDERS, audio_embedder), blocks
+        loading.CLAPS.load(clap), loading.AUDIO_ENCODERS.load(audio_embedder), blocks
     )
 
 

@@ -73,7 +73,7 @@ def panel_of_options(
 
     check_sets(metrics)
     known = held_out.truths is not None
-    listener = AudioEncoder(clap, loading.encoder_digest(loading.CLAPS, clap), loading.build(loading.CLAPS, clap))
+    listener = AudioEncoder(clap, loading.CLAPS.identity(clap), loading.CLAPS.load(clap))
     compared, source = _reference(output, reference, clips, listener)
     words = vocabulary_of(vocabulary)
     judge = detector_of(detector, clap, words) if known or "concepts" in metrics else None

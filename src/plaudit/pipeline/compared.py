@@ -64,7 +64,7 @@ def run_system(run: Path, stage: str | None) -> System:
 
 def _models(run: Path, recipe: Recipe) -> dict[str, str]:
     """What the run's rewards and CLAP scores are by."""
-    found = {"clap": loading.encoder_digest(loading.CLAPS, recipe.models.clap)}
+    found = {"clap": loading.CLAPS.identity(recipe.models.clap)}
     try:
         reward = loading.load_reward(str(run / "reward") if recipe.reward.kind == "train" else recipe.reward.name)
         found["reward"] = reward.identity  # type: ignore[attr-defined]

@@ -84,10 +84,10 @@ def _required_models(recipe: Recipe) -> list[Requirement]:
         ("codec", models.codec, loading.CODECS),
         ("text encoder", models.text_encoder, loading.TEXT_ENCODERS),
         ("CLAP", models.clap, loading.CLAPS),
-        ("second listener", models.audio_embedder, loading.AUDIO_EMBEDDERS),
+        ("second listener", models.audio_embedder, loading.AUDIO_ENCODERS),
     )
-    found = [Requirement(what, name, loading.encoder_digest(shelf, name) != "none", _fetching(name))
-             for what, name, shelf in shelves if name not in shelf.named]  # fmt: skip
+    found = [Requirement(what, name, shelf.identity(name) != "none", _fetching(name))
+             for what, name, shelf in shelves if name not in shelf.builtin]  # fmt: skip
     if recipe.reward.kind != "train" and recipe.reward.name not in {*loading.REWARDS, *installed_rewards()}:
         name = recipe.reward.name
         found.append(Requirement("reward", name, loading.reward_digest(name) != "none", _fetching(name)))
@@ -192,8 +192,8 @@ class CostEstimate:
     def frames(self) -> int:
         """Latent frames of a clip."""
         name, preset = self.recipe.models.codec, self.recipe.backbone.preset
-        if name in loading.CODECS.named or preset.rsplit("-", 1)[-1] not in RATES:
-            codec = loading.build(loading.CODECS, name)
+        if name in loading.CODECS.builtin or preset.rsplit("-", 1)[-1] not in RATES:
+            codec = loading.CODECS.load(name)
             rate, hop = codec.sample_rate, codec.hop
         else:
             rate, hop = RATES[preset.rsplit("-", 1)[-1]]
@@ -468,19 +468,19 @@ def _frozen(plan: CostEstimate) -> tuple[float | None, float | None, float | Non
             return None
 
     def encoding() -> float:
-        codec = loading.build(loading.CODECS, models.codec)
+        codec = loading.CODECS.load(models.codec)
         wave = torch.randn(1, int(seconds * codec.sample_rate) // codec.hop * codec.hop)
         return _once_or_twice(lambda: codec.encode(wave))
 
     def decoding() -> float:
-        codec = loading.build(loading.CODECS, models.codec)
+        codec = loading.CODECS.load(models.codec)
         latents = torch.randn(1, plan.frames, codec.latent_dim)
         return _once_or_twice(lambda: codec.decode(latents))
 
     def hearing() -> float:
         ears = (
-            loading.build(loading.CLAPS, models.clap),
-            loading.build(loading.AUDIO_EMBEDDERS, models.audio_embedder),
+            loading.CLAPS.load(models.clap),
+            loading.AUDIO_ENCODERS.load(models.audio_embedder),
         )
         waves = [torch.randn(1, int(seconds * ear.sample_rate)) for ear in ears]
         return sum(

@@ -79,7 +79,7 @@ def embed_reference(context: Context, folder: Path) -> None:
 def evaluators_for(context: Context, count: int) -> EvaluatorPanel:
     """Who judges this run's clips of `count` held-out prompts; in the synthetic world also those who know the truth."""
     name, found = context.recipe.models.clap, held_out(context, count)
-    listener = AudioEncoder(name, loading.encoder_digest(loading.CLAPS, name), context.clap)
+    listener = AudioEncoder(name, loading.CLAPS.identity(name), context.clap)
     heard, known = np.load(context.path("reference") / "embeddings.npy"), found.truths is not None
     return EvaluatorPanel(
         found,

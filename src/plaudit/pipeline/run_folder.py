@@ -23,9 +23,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from plaudit.errors import PlauditError, RunError, is_no_room
-from plaudit.storage import STEP, content_digest, write_json
+from plaudit.storage import DONE, STEP, content_digest, write_json
 
-RUN, DONE = "run.json", "done.json"
+RUN = "run.json"
 LOCK, PROCESS = ".lock", ".pid"
 
 

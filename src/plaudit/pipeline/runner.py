@@ -133,22 +133,22 @@ class Context(RunFiles):
     @cached_property
     def codec(self) -> Codec:
         """The codec named by the recipe."""
-        return loading.build(loading.CODECS, self.recipe.models.codec)
+        return loading.CODECS.load(self.recipe.models.codec)
 
     @cached_property
     def text_encoder(self) -> TextEncoder:
         """The text encoder named by the recipe."""
-        return loading.build(loading.TEXT_ENCODERS, self.recipe.models.text_encoder)
+        return loading.TEXT_ENCODERS.load(self.recipe.models.text_encoder)
 
     @cached_property
     def clap(self) -> Embedder:
         """The CLAP named by the recipe: part of the reward, and the judge of text-audio agreement."""
-        return loading.build(loading.CLAPS, self.recipe.models.clap)
+        return loading.CLAPS.load(self.recipe.models.clap)
 
     @cached_property
     def audio_embedder(self) -> AudioEmbedder:
         """The second listener of the reward (MERT's place)."""
-        return loading.build(loading.AUDIO_EMBEDDERS, self.recipe.models.audio_embedder)
+        return loading.AUDIO_ENCODERS.load(self.recipe.models.audio_embedder)
 
     @cached_property
     def reward_features(self) -> RewardFeatures:

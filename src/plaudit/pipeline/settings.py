@@ -9,8 +9,8 @@ from typing import Any
 from plaudit import loading
 from plaudit.recipe import Recipe
 
-SHELVES = (loading.CODECS, loading.TEXT_ENCODERS, loading.CLAPS, loading.AUDIO_EMBEDDERS)
-KNOWN = {*loading.MODELS, *loading.REWARDS, *(name for shelf in SHELVES for name in shelf.named)}
+SHELVES = (loading.CODECS, loading.TEXT_ENCODERS, loading.CLAPS, loading.AUDIO_ENCODERS)
+KNOWN = {*loading.MODELS, *loading.REWARDS, *(name for shelf in SHELVES for name in shelf.builtin)}
 """Names that are never a folder's."""
 
 

@@ -105,10 +105,10 @@ class _Chain:
         self._own_reward = ("reward",) if recipe.reward.kind == "train" else ()
         models = recipe.models
         self._digests = {
-            "models.codec": loading.encoder_digest(loading.CODECS, models.codec),
-            "models.text_encoder": loading.encoder_digest(loading.TEXT_ENCODERS, models.text_encoder),
-            "models.clap": loading.encoder_digest(loading.CLAPS, models.clap),
-            "models.audio_embedder": loading.encoder_digest(loading.AUDIO_EMBEDDERS, models.audio_embedder),
+            "models.codec": loading.CODECS.identity(models.codec),
+            "models.text_encoder": loading.TEXT_ENCODERS.identity(models.text_encoder),
+            "models.clap": loading.CLAPS.identity(models.clap),
+            "models.audio_embedder": loading.AUDIO_ENCODERS.identity(models.audio_embedder),
             "backbone.start_from": loading.start_digest(recipe.backbone.start_from),
             "reward.name": "none" if recipe.reward.kind == "train" else loading.reward_digest(recipe.reward.name),
             "probes": loading.weights_digest("probes"),

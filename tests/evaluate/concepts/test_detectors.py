@@ -43,9 +43,9 @@ def probes() -> ProbeDetector:
 
 @cache
 def zero_shot() -> ZeroShotDetector:
-    clap = loading.build(loading.CLAPS, "synthetic")
+    clap = loading.CLAPS.load("synthetic")
     return ZeroShotDetector(
-        AudioEncoder("synthetic", loading.encoder_digest(loading.CLAPS, "synthetic"), clap), clap, VOCABULARY
+        AudioEncoder("synthetic", loading.CLAPS.identity("synthetic"), clap), clap, VOCABULARY
     )
 
 
