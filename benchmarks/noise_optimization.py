@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from plaudit import loading
-from plaudit.generate.optimize import NoiseOptimization, Optimizer, optimize_noise
+from plaudit.generate.optimize import Optimizer, optimize_noise
+from plaudit.generate.settings import NoiseOptimization
 from plaudit.pipeline.evaluators import synthetic_prompts
 from plaudit.statistics import paired_difference
 from plaudit.synthetic.listeners import utility

@@ -23,8 +23,8 @@ from plaudit.codec.mel_vae import MelVAE, MelVAEConfig
 from plaudit.encoders.laion_clap import LaionCLAP
 from plaudit.encoders.mert import MERT
 from plaudit.generate.model import ModelConfig, TextToMusic
-from plaudit.generate.optimize import NoiseOptimization, Optimizer, optimize_noise
-from plaudit.generate.settings import SamplingSettings
+from plaudit.generate.optimize import Optimizer, optimize_noise
+from plaudit.generate.settings import NoiseOptimization, SamplingSettings
 from plaudit.reward.features import RewardFeatures
 from plaudit.reward.tunejury import TuneJury, TuneJuryHead
 from plaudit.types import TextFeatures

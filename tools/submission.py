@@ -30,11 +30,10 @@ from plaudit.cli.options import App
 from plaudit.encoders.unread import unread_note
 from plaudit.errors import AudioError, CorpusError, PromptError
 from plaudit.files import is_hidden
-from plaudit.generate.clips import ClipRequest, check_names, clip_facts, make_clips
+from plaudit.generate.clips import ClipRequest, check_names, clip_provenance, generate_clips
 from plaudit.generate.model import TextToMusic
-from plaudit.generate.postprocess import prepared_delivery
-from plaudit.generate.sampling import Execution
-from plaudit.generate.settings import GenerationSettings
+from plaudit.generate.postprocess import PostProcessor
+from plaudit.generate.settings import Execution, GenerationSettings
 from plaudit.storage import write_atomically, write_json
 from plaudit.tables import table_rows
 from plaudit.writing import is_stream
@@ -267,11 +266,11 @@ def _generate(
     if note := unread_note(music.text_encoder, texts, "prompts"):
         complain(note)
     execution = Execution(batch=batch)
-    delivery = prepared_delivery(settings.post, settings.file, loading.resolve_device(device))
+    postprocessor = PostProcessor.load(settings.post, settings.file, loading.resolve_device(device))
     requests = submission_requests(prompts, seed)
-    check_names(folder, requests, clip_facts(music, requests, settings.sampling, delivery, None))
+    check_names(folder, requests, clip_provenance(music, requests, settings.sampling, postprocessor, None))
     with ConsoleReporter().progress("generating") as advance:
-        make_clips(music, requests, settings.sampling, folder, execution, delivery, advance)
+        generate_clips(music, requests, settings.sampling, folder, execution, postprocessor, advance)
 
 
 if __name__ == "__main__":

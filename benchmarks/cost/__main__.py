@@ -111,7 +111,7 @@ def solvers(
     from benchmarks.cost.solvers import COLUMNS, Evaluators, SolverGrid, bench_solvers, save_charts, table
     from plaudit import loading
     from plaudit.generate.requests import prompts_in
-    from plaudit.generate.sampling import Execution
+    from plaudit.generate.settings import Execution
     from plaudit.pipeline.evaluators import synthetic_prompts
     from plaudit.storage import write_json
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.cost.sample import naive_latents
-from plaudit.generate.clips import ClipRequest, make_clips
+from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import TextToMusic
-from plaudit.generate.postprocess import Delivery
-from plaudit.generate.sampling import Execution, initial_noise
-from plaudit.generate.settings import PostSettings
+from plaudit.generate.postprocess import PostProcessor
+from plaudit.generate.sampling import initial_noise
+from plaudit.generate.settings import Execution, PostSettings
 from plaudit.measure import Advance, Section, in_turns
 
 
@@ -40,11 +40,11 @@ def bench_clips(music: TextToMusic, clips: int, repeats: int, advance: Advance) 
     settings = music.config.sampling
     prompts = [f"calm ambient pads, number {number}" for number in range(clips)]
     requests = [ClipRequest(f"clip-{number}", prompt, number) for number, prompt in enumerate(prompts)]
-    delivery = Delivery(PostSettings(seconds=music.config.seconds))
+    postprocessor = PostProcessor(PostSettings(seconds=music.config.seconds))
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            make_clips(music, requests, settings, Path(folder), delivery=delivery)
+            generate_clips(music, requests, settings, Path(folder), postprocessor=postprocessor)
 
     def naive() -> None:
         with torch.no_grad():

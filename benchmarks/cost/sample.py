@@ -7,8 +7,8 @@ from torch import Tensor
 
 from plaudit.backbone.fluxaudio import FluxAudio, forward_flops
 from plaudit.flow import Guidance
-from plaudit.generate.sampling import Execution, Sampler, initial_noise
-from plaudit.generate.settings import SamplingSettings
+from plaudit.generate.sampling import Sampler, initial_noise
+from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.measure import Advance, Section, in_turns, matrix_peak, seconds_of
 from plaudit.types import TextFeatures
 

@@ -15,7 +15,7 @@ from benchmarks.cost.score import bench_score
 from benchmarks.cost.separate import bench_separate, separator_of
 from benchmarks.cost.train import bench_train
 from plaudit import loading
-from plaudit.generate.sampling import Execution
+from plaudit.generate.settings import Execution
 from plaudit.measure import Advance, Section
 from plaudit.reward.base import RecordingReward
 

@@ -25,8 +25,7 @@ from plaudit.evaluate.evaluator import embed_audio
 from plaudit.evaluate.report.charts import LIGHT, Series, lines, save_chart
 from plaudit.flow import SOLVERS, Solver, branches, integrate
 from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic
-from plaudit.generate.sampling import Execution
-from plaudit.generate.settings import SamplingSettings, Steps
+from plaudit.generate.settings import Execution, SamplingSettings, Steps
 from plaudit.settings import Positive, Seed, Settings
 from plaudit.statistics import Interval, bootstrap_mean, paired_difference
 from plaudit.types import Embedder, Reward

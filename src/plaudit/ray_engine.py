@@ -30,12 +30,11 @@ from plaudit.corpus.layouts import INSTRUMENTAL
 from plaudit.corpus.manifest import Entry, load_clips
 from plaudit.corpus.shards import Advance, EncodedShard, Engine, Job, Preprocessing, ShardEncoder, frames_of
 from plaudit.errors import EngineError, ModelError, PlauditError
-from plaudit.generate.clips import ClipRequest, make_clips
+from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic
-from plaudit.generate.postprocess import Delivery, prepared_delivery
-from plaudit.generate.sampling import Execution
+from plaudit.generate.postprocess import PostProcessor
 from plaudit.generate.separation import load_separator
-from plaudit.generate.settings import PostSettings, SamplingSettings, SeparationSettings
+from plaudit.generate.settings import Execution, PostSettings, SamplingSettings, SeparationSettings
 from plaudit.reward.scoring import BATCH, Clip, Progress, ScoreCache, ScoredClip, score_clips
 
 T = TypeVar("T")
@@ -212,7 +211,7 @@ def stream_clips_on_ray(
     folder: Path,
     cluster: Cluster,
     execution: Execution = DEFAULT_EXECUTION,
-    delivery: Delivery | None = None,
+    postprocessor: PostProcessor | None = None,
     keep_others: bool = False,
 ) -> Iterator[Path]:
     """As plaudit.generate.clips.stream_clips, for the model and the second model, or None, of these names;
@@ -220,14 +219,14 @@ def stream_clips_on_ray(
 
     Batches are those that `model`, the same one loaded here, is given on this machine, so that on like machines the
     files are those of one process. They come in order: a batch that is finished early waits for those before it. Each
-    worker loads the delivery's separator itself.
+    worker loads the separator itself.
     """
     batch = model.sampler(settings, execution).batch
     execution = execution.model_copy(update={"batch": batch})
     parts = [tuple(requests[start : start + batch]) for start in range(0, len(requests), batch)]
     there = findable(names[0]), None if names[1] is None else findable(names[1])
-    told = None if delivery is None else (delivery.post, delivery.file)
-    build = partial(_maker, there, cluster.device, settings, folder.absolute(), execution, told, keep_others)
+    post = None if postprocessor is None else (postprocessor.settings, postprocessor.file)
+    build = partial(_maker, there, cluster.device, settings, folder.absolute(), execution, post, keep_others)
     early: dict[int, list[Path]] = {}
     following = 0
     for number, paths in on_ray(build, parts, cluster):
@@ -243,14 +242,16 @@ def _maker(
     settings: SamplingSettings,
     folder: Path,
     execution: Execution,
-    told: tuple[PostSettings, AudioFormat] | None,
+    post: tuple[PostSettings, AudioFormat] | None,
     keep_others: bool,
 ) -> Callable[[tuple[ClipRequest, ...]], list[Path]]:
     model = loading.load(names[0], device)
     if names[1] is not None:
         model = replace(model, second=loading.load(names[1], device))
-    delivery = None if told is None else prepared_delivery(*told, loading.resolve_device(device))
-    return lambda requests: make_clips(model, requests, settings, folder, execution, delivery, keep_others=keep_others)
+    postprocessor = None if post is None else PostProcessor.load(*post, loading.resolve_device(device))
+    return lambda requests: generate_clips(
+        model, requests, settings, folder, execution, postprocessor, keep_others=keep_others
+    )
 
 
 NO_SEPARATION = SeparationSettings()

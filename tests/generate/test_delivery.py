@@ -12,7 +12,7 @@ from benchmarks.loudness import TARGET, Outcome, generated, outcome, peak, synth
 from plaudit.audio import read_audio, resample
 from plaudit.audio_format import AudioFormat, decode_audio
 from plaudit.generate.loudness import integrated_loudness
-from plaudit.generate.postprocess import Delivery, deliver, prepared_delivery
+from plaudit.generate.postprocess import PostProcessor
 from plaudit.generate.settings import PostSettings
 
 REAL = Path(os.environ.get("PLAUDIT_REAL_DIR", Path(__file__).parents[3] / "shared" / "real"))
@@ -77,26 +77,27 @@ def test_full_scale_square_is_reached_and_a_click_says_why_not() -> None:
 
 @pytest.mark.parametrize("container", ["mp3", "ogg"])
 def test_what_is_decoded_from_lossy_files_keeps_to_the_ceiling(container: str) -> None:
-    delivery = Delivery(PostSettings(), AudioFormat.model_validate({"container": container, "quality": 0.3}))
-    for made in deliver([music(seed) for seed in range(3)], RATE, delivery, [{"seed": seed} for seed in range(3)]):
-        heard = decode_audio(made.encoded).astype(np.float64)
-        assert peak(heard) <= -1 and abs(integrated_loudness(heard, RATE) - TARGET) <= 0.1
-        assert made.measured["true_peak"] >= peak(heard) - 0.05 and made.measured["notice"] is None
+    postprocessor = PostProcessor(PostSettings(), AudioFormat.model_validate({"container": container, "quality": 0.3}))
+    for clip in postprocessor.encode([music(seed) for seed in range(3)], RATE, [{"seed": seed} for seed in range(3)]):
+        decoded = decode_audio(clip.content).astype(np.float64)
+        assert peak(decoded) <= -1 and abs(integrated_loudness(decoded, RATE) - TARGET) <= 0.1
+        assert clip.measured["true_peak"] >= peak(decoded) - 0.05 and clip.measured["notice"] is None
 
 
 def test_a_file_is_the_same_each_time_and_resampled_first() -> None:
-    delivery = prepared_delivery(PostSettings(rate=44100, seconds=0.6), AudioFormat())
+    postprocessor = PostProcessor.load(PostSettings(rate=44100, seconds=0.6), AudioFormat())
     tags = [{"prompt": "a", "seed": 1}, {"prompt": "a", "seed": 2}]
-    first, second = (deliver([0.1 * music(seconds=0.7)] * 2, RATE, delivery, tags) for _ in range(2))
-    assert [made.encoded for made in first] == [made.encoded for made in second]
-    assert first[0].rate == 44100 and len(decode_audio(first[0].encoded)) == 26460
-    one, other = (decode_audio(made.encoded) for made in first)
+    first, second = (postprocessor.encode([0.1 * music(seconds=0.7)] * 2, RATE, tags) for _ in range(2))
+    assert [clip.content for clip in first] == [clip.content for clip in second]
+    assert first[0].rate == 44100 and len(decode_audio(first[0].content)) == 26460
+    one, other = (decode_audio(clip.content) for clip in first)
     assert 0 < np.abs(one - other).max() < 4 / 2**15  # only the dither is another
 
 
 def test_an_offset_is_taken_off() -> None:
     wave = 0.2 * music() + 0.2
-    [made] = deliver([wave.astype(np.float32)], RATE, Delivery(PostSettings(loudness=None)), [{}])
-    assert abs(decode_audio(made.encoded).mean()) < 1e-3
-    [kept] = deliver([wave.astype(np.float32)], RATE, Delivery(PostSettings(loudness=None, remove_dc=False)), [{}])
-    assert decode_audio(kept.encoded).mean() == pytest.approx(0.2, abs=0.01)
+    [clip] = PostProcessor(PostSettings(loudness=None)).encode([wave.astype(np.float32)], RATE, [{}])
+    assert abs(decode_audio(clip.content).mean()) < 1e-3
+    without = PostProcessor(PostSettings(loudness=None, remove_dc=False))
+    [kept] = without.encode([wave.astype(np.float32)], RATE, [{}])
+    assert decode_audio(kept.content).mean() == pytest.approx(0.2, abs=0.01)

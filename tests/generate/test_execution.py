@@ -10,8 +10,8 @@ from plaudit.backbone import PRESETS, BackboneConfig, FluxAudio
 from plaudit.backbone.fluxaudio import for_inference
 from plaudit.errors import PromptError
 from plaudit.flow import Guidance
-from plaudit.generate.sampling import Execution, batch_size, row_bytes
-from plaudit.generate.settings import SamplingSettings
+from plaudit.generate.sampling import batch_size, row_bytes
+from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.types import TextFeatures
 from tests.generate.tiny import tiny_music
 

@@ -15,11 +15,16 @@ from hypothesis import strategies as st
 from plaudit.audio import read_audio
 from plaudit.errors import AudioError
 from plaudit.generate import clips
-from plaudit.generate.clips import ClipRequest, make_clips
-from plaudit.generate.names import digest_of, distinct_names, is_faithful, slug
-from plaudit.generate.requests import clip_requests
-from plaudit.generate.sampling import Execution
-from plaudit.generate.settings import SamplingSettings
+from plaudit.generate.clips import (
+    ClipRequest,
+    clip_requests,
+    distinct_names,
+    generate_clips,
+    is_faithful,
+    settings_digest,
+    slug,
+)
+from plaudit.generate.settings import Execution, SamplingSettings
 from tests.generate.tiny import tiny_music
 
 SETTINGS = SamplingSettings(steps=1)
@@ -27,7 +32,7 @@ SETTINGS = SamplingSettings(steps=1)
 
 def make(folder: Path, prompts: list[str], settings: SamplingSettings = SETTINGS, count: int = 1) -> list[Path]:
     requests = [r for group in clip_requests(prompts, count, 0) for r in group]
-    return make_clips(tiny_music(), requests, settings, folder, Execution(batch=2), keep_others=True)
+    return generate_clips(tiny_music(), requests, settings, folder, Execution(batch=2), keep_others=True)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -77,7 +82,7 @@ def test_equal_names_are_of_equal_clips(calls: list[tuple[str, int]]) -> None:
         facts = {"prompt": prompt, "seed": 0, "steps": steps}
         (name,) = distinct_names(Path("nowhere"), [ClipRequest(f"{slug(prompt)}-0", prompt, 0)], [facts])
         if not is_faithful(prompt):
-            names.setdefault(name, set()).add(digest_of(facts))
+            names.setdefault(name, set()).add(settings_digest(facts))
     assert all(len(digests) == 1 for digests in names.values())
 
 
@@ -109,12 +114,12 @@ def test_the_same_call_finds_its_clips(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_other_weights_are_another_model(tmp_path: Path) -> None:
     request = [ClipRequest("a-0", "a", 0)]
-    (old,) = make_clips(tiny_music(), request, SETTINGS, tmp_path, keep_others=True)
+    (old,) = generate_clips(tiny_music(), request, SETTINGS, tmp_path, keep_others=True)
     music = tiny_music()
     music.backbone.latent_mean += 1.0
-    (new,) = make_clips(music, request, SETTINGS, tmp_path, keep_others=True)
+    (new,) = generate_clips(music, request, SETTINGS, tmp_path, keep_others=True)
     assert new != old and (read_audio(new)[0] != read_audio(old)[0]).any()
-    assert make_clips(tiny_music(), request, SETTINGS, tmp_path, keep_others=True) == [old]
+    assert generate_clips(tiny_music(), request, SETTINGS, tmp_path, keep_others=True) == [old]
 
 
 def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
@@ -204,7 +209,7 @@ def check_shared(folder: Path) -> None:
 def test_without_any_free_name_there_is_an_error(tmp_path: Path) -> None:
     request, facts = ClipRequest("a-0", "a", 0), {"prompt": "a", "seed": 0}
     for digits in (None, 8, 16, 64):
-        name = "a-0" if digits is None else f"a-{digest_of(facts)[:digits]}-0"
+        name = "a-0" if digits is None else f"a-{settings_digest(facts)[:digits]}-0"
         (tmp_path / f"{name}.wav").write_bytes(b"")
     with pytest.raises(AudioError, match="every name for 'a' is taken by another clip; choose another folder"):
         distinct_names(tmp_path, [request], [facts])

@@ -13,10 +13,10 @@ from torch import Tensor
 from plaudit import loading
 from plaudit.errors import ModelError
 from plaudit.flow import SOLVERS, Guidance, Solver
-from plaudit.generate.clips import ClipRequest, make_clips
-from plaudit.generate.optimize import NoiseOptimization, Optimizer, frozen, optimize_noise
+from plaudit.generate.clips import ClipRequest, generate_clips
+from plaudit.generate.optimize import Optimizer, frozen, optimize_noise
 from plaudit.generate.sampling import differentiable_latents, initial_noise, sample_latents
-from plaudit.generate.settings import SamplingSettings
+from plaudit.generate.settings import NoiseOptimization, SamplingSettings
 from tests.generate.tiny import HashedText, tiny_music
 
 SETTINGS = SamplingSettings(steps=4, guidance=Guidance(weight=2.0), score=1.0, precision="no")
@@ -104,9 +104,9 @@ def test_one_clip_without_a_gradient_stays_and_the_others_go_on() -> None:
 
 def test_optimized_clips_say_so_and_are_not_taken_for_plain_ones(tmp_path: Path) -> None:
     music, requests = tiny_music(), [ClipRequest("one", "a", 3)]
-    make_clips(music, requests, SETTINGS, tmp_path)
+    generate_clips(music, requests, SETTINGS, tmp_path)
     plain = (tmp_path / "one.wav").read_bytes()
-    make_clips(music, requests, SETTINGS, tmp_path, optimizer=optimizer(iterations=2))
+    generate_clips(music, requests, SETTINGS, tmp_path, optimizer=optimizer(iterations=2))
     said = json.loads((tmp_path / "one.json").read_text())
     assert said["optimization"] == {"reward": "quiet", "iterations": 2, "learning_rate": 0.02, "keep_norm": True}
     assert len(said["measured"]["rewards"]) == 3 and (tmp_path / "one.wav").read_bytes() != plain

@@ -15,11 +15,10 @@ from plaudit.backbone.layers import rotary_table, rotate
 from plaudit.cli.main import app
 from plaudit.errors import ModelError, RecipeError
 from plaudit.flow import Guidance, Trajectory
-from plaudit.generate.clips import ClipRequest, make_clips
+from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import TextToMusic, save_model
-from plaudit.generate.optimize import NoiseOptimization, Optimizer, optimize_noise
-from plaudit.generate.sampling import Execution
-from plaudit.generate.settings import PieceSettings, SamplingSettings
+from plaudit.generate.optimize import Optimizer, optimize_noise
+from plaudit.generate.settings import Execution, NoiseOptimization, PieceSettings, SamplingSettings
 from tests.backbone.tiny import inputs
 from tests.generate.test_optimize import Quiet
 from tests.generate.tiny import tiny_music
@@ -181,7 +180,7 @@ def test_noise_of_a_long_piece_of_two_checkpoints_can_be_optimized() -> None:
 
 
 def test_the_sidecar_names_the_second_model(tmp_path: Path) -> None:
-    (path,) = make_clips(two(), [ClipRequest("a-0", "a", 0)], SHARED, tmp_path)
+    (path,) = generate_clips(two(), [ClipRequest("a-0", "a", 0)], SHARED, tmp_path)
     said = json.loads(path.with_suffix(".json").read_text())
     assert said["second_model"] == {"stage": "test"} and said["sampling"]["trajectory"]["at"] == 0.5
 

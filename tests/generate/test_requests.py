@@ -15,11 +15,9 @@ from typer.testing import CliRunner
 from plaudit.audio import write_wav
 from plaudit.cli.main import app
 from plaudit.errors import AudioError, PlauditError, PromptError
-from plaudit.generate.best_of import stream_best_of
-from plaudit.generate.clips import ClipRequest, stream_clips
-from plaudit.generate.requests import checked_prompt, clip_requests, prompts_in, prompts_of
-from plaudit.generate.sampling import Execution
-from plaudit.generate.settings import SamplingSettings
+from plaudit.generate.clips import ClipRequest, clip_requests, stream_best_of, stream_clips
+from plaudit.generate.requests import checked_prompt, prompts_in, prompts_of
+from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.sidecars import CANDIDATES
 from tests.generate.tiny import tiny_music
 

@@ -15,8 +15,7 @@ from plaudit.errors import ModelError, PromptError, RunError
 from plaudit.evaluate.embeddings import AudioEncoder, reference_of
 from plaudit.evaluate.evaluator import StageScores
 from plaudit.generate.model import TextToMusic
-from plaudit.generate.sampling import Execution
-from plaudit.generate.settings import SamplingSettings
+from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.pipeline.evaluators import EvaluatorPanel, HeldOut
 from plaudit.pipeline.sweeps import SweepCell, SweepSetup, fill_cells
 from tests.generate.tiny import tiny_music

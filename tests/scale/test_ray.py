@@ -18,8 +18,8 @@ from plaudit import loading
 from plaudit.corpus.layouts import FolderCorpus
 from plaudit.corpus.shards import ShardEncoder, encode_corpus
 from plaudit.errors import CorpusError, EngineError
-from plaudit.generate.clips import ClipRequest, make_clips
-from plaudit.generate.sampling import Execution
+from plaudit.generate.clips import ClipRequest, generate_clips
+from plaudit.generate.settings import Execution
 from plaudit.ray_engine import Cluster, connected, on_ray, ray_engine, score_clips_on_ray, stream_clips_on_ray
 from plaudit.reward.scoring import Clip, score_clips
 from tests.corpus.test_shards import contents
@@ -125,7 +125,7 @@ def test_scores_and_clips_are_those_of_one_process(tmp_path: Path) -> None:
     model, cluster = loading.load("synthetic", "cpu"), Cluster(workers=1, device="cpu")
     settings = model.config.sampling.changed(steps=2)
     requests = [ClipRequest(f"clip-{i}", prompt, i) for i, prompt in enumerate(("calm piano", "drums", "bass"))]
-    one = make_clips(model, requests, settings, tmp_path / "one", Execution(batch=2))
+    one = generate_clips(model, requests, settings, tmp_path / "one", Execution(batch=2))
     names, execution = ("synthetic", None), Execution(batch=2)
     many = list(stream_clips_on_ray(names, model, requests, settings, tmp_path / "many", cluster, execution))
     assert [path.read_bytes() for path in many] == [path.read_bytes() for path in one]

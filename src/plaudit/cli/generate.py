@@ -172,12 +172,9 @@ def generate(
     Example: plaudit generate "slow sad piano in a minor key" -n 4 --best-of 8 -o out
     """
     from plaudit import loading
-    from plaudit.generate.best_of import stream_best_of
-    from plaudit.generate.clips import stream_clips
-    from plaudit.generate.postprocess import prepared_delivery
-    from plaudit.generate.requests import clip_requests
-    from plaudit.generate.sampling import Execution
-    from plaudit.generate.settings import GenerationSettings
+    from plaudit.generate.clips import clip_requests, stream_best_of, stream_clips
+    from plaudit.generate.postprocess import PostProcessor
+    from plaudit.generate.settings import Execution, GenerationSettings
     from plaudit.ray_engine import Cluster, stream_clips_on_ray
     from plaudit.sidecars import CANDIDATES, mark_candidates
 
@@ -209,7 +206,7 @@ def generate(
     told = ([] if loudness is None else [f"post.loudness={loudness}"]) + (changes or [])
     settings = GenerationSettings(sampling=music.config.sampling).changed(flags, told).fitted(music.config.seconds)
     execution = Execution(batch=batch, memory=memory, compile=compile)
-    delivery = prepared_delivery(settings.post, settings.file, loading.resolve_device(device))
+    postprocessor = PostProcessor.load(settings.post, settings.file, loading.resolve_device(device))
     optimizer = _optimizer(optimize, iterations, learning_rate)
     requests = [request for group in groups for request in group]
     jury = None if best_of == 1 else loading.load_reward(reward)
@@ -220,11 +217,11 @@ def generate(
     with ConsoleReporter().progress("generating") as advance:
         if spread:
             names, cluster = (model, second_model), Cluster(device=device)
-            rest = (settings.sampling, folder, cluster, execution, delivery)
+            rest = (settings.sampling, folder, cluster, execution, postprocessor)
             made = stream_clips_on_ray(names, music, requests, *rest, keep_others=True)
         else:
             made = stream_clips(
-                music, requests, settings.sampling, folder, execution, delivery, optimizer, keep_others=True
+                music, requests, settings.sampling, folder, execution, postprocessor, optimizer, keep_others=True
             )
         made = _counted(made, len(requests), advance)
         _tell(made if jury is None else stream_best_of(groups, made, jury, reward, output), json)

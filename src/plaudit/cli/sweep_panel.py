@@ -40,7 +40,7 @@ def sets_of(metrics: list[str]) -> tuple[str, ...]:
 
 def trial_of(panel: EvaluatorPanel, seed: int, batch: int | None, metrics: list[str]) -> SweepSetup:
     """What all cells have in common."""
-    from plaudit.generate.sampling import Execution
+    from plaudit.generate.settings import Execution
     from plaudit.pipeline.sweeps import SweepSetup
 
     return SweepSetup(panel, seed, Execution(batch=batch), sets_of(metrics))

@@ -11,7 +11,7 @@ from plaudit.audio import list_audio_files
 from plaudit.audio_format import recorded_prompt
 from plaudit.errors import CorpusError, EvaluationError, PromptError
 from plaudit.files import composed, find_file
-from plaudit.generate.names import digest_of, facts_of
+from plaudit.generate.clips import provenance_of, settings_digest
 from plaudit.generate.requests import prompts_in
 from plaudit.sidecars import candidates_note, read_sidecar, recorded_seed, sidecar_path
 from plaudit.tables import is_table, table_rows
@@ -75,7 +75,7 @@ def _with_notes(entries: list[PromptClip], notes: list[str]) -> tuple[list[Promp
     if all(entry.error is not None for entry in entries):
         raise EvaluationError(f"none of {len(entries)} clips can be evaluated; the first: {entries[0].error}")
     sidecars = [read_sidecar(entry.file) for entry in entries if entry.file is not None]
-    ways = {digest_of(facts_of(sidecar) | {"prompt": ""}) for sidecar in sidecars if "sampling" in sidecar}
+    ways = {settings_digest(provenance_of(sidecar) | {"prompt": ""}) for sidecar in sidecars if "sampling" in sidecar}
     if len(ways) > 1:
         mixed = f"the clips were generated in {len(ways)} ways: models or settings differ, see their JSON files"
         notes = [*notes, mixed]

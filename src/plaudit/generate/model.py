@@ -19,8 +19,8 @@ from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.codec.chunks import decode_piece
 from plaudit.encoders.unread import unread
 from plaudit.errors import ModelError, PromptError, RecipeError
-from plaudit.generate.sampling import Execution, Sampler, SamplingPlan, piece_frames, plan_piece
-from plaudit.generate.settings import SamplingSettings
+from plaudit.generate.sampling import Sampler, SamplingPlan, piece_frames, plan_piece
+from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.settings import Seconds, Settings, validated
 from plaudit.storage import read_json, save_module
 from plaudit.types import Codec, TextEncoder, TextFeatures

@@ -17,8 +17,7 @@ from plaudit.codec.chunks import decode_piece
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic
 from plaudit.generate.sampling import differentiable_latents, initial_noise
-from plaudit.generate.settings import SamplingSettings
-from plaudit.settings import Count, Positive, Settings
+from plaudit.generate.settings import NoiseOptimization, SamplingSettings
 
 
 class DifferentiableReward(Protocol):
@@ -26,18 +25,6 @@ class DifferentiableReward(Protocol):
 
     def score_tensors(self, waves: Tensor, rate: int, prompts: Sequence[str]) -> Tensor:
         """waves [B, T] -> scores [B], with gradients to the waves."""
-
-
-class NoiseOptimization(Settings):
-    """Adam on the noise (published: 5 iterations at 0.05).
-
-    keep_norm: after each iteration the noise is scaled back to the length it began with (ours), since the network has
-    only seen noise of about that length.
-    """
-
-    iterations: Count = 5
-    learning_rate: Positive = 0.05
-    keep_norm: bool = True
 
 
 @dataclass(frozen=True)

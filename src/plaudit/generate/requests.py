@@ -1,18 +1,12 @@
-"""What to generate: prompts from a command line, a list or a table, each with the seeds of its clips."""
+"""Prompts from a command line, a list or a table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from plaudit.errors import CorpusError, PromptError
-from plaudit.generate.clips import ClipRequest
-from plaudit.generate.names import slug
 from plaudit.tables import is_table, table_rows
 from plaudit.writing import is_utf8
-
-_SEEDS = 2**64
-"""Seeds that a generator can tell apart."""
 
 
 def prompts_in(file: Path) -> list[str]:
@@ -67,26 +61,6 @@ def check_text(text: str, what: str) -> None:
         raise PromptError(f"{what} is not UTF-8 text; set a UTF-8 locale, or give it in a file saved as UTF-8")
     if "\0" in text:
         raise PromptError(f"{what} holds zero bytes, so it is not UTF-8 text; save it as UTF-8")
-
-
-def clip_requests(prompts: Sequence[str], count: int, seed: int, candidates: int = 1) -> list[list[ClipRequest]]:
-    """For each clip that is wanted, `count` of each prompt, the requests of its candidates.
-
-    Seeds count on from `seed` over all of them, so that no two clips of a call begin with the same noise: with the same
-    seed, clips of different prompts have a rhythm in common. PromptError where seeds would not fit into 64 bits.
-    """
-    last = seed + len(prompts) * count * candidates - 1
-    if seed < 0 or last >= _SEEDS:
-        raise PromptError(f"seeds go from {seed} to {last}, but must lie between 0 and {_SEEDS - 1}; choose another")
-    width = len(str(len(prompts)))
-    groups = []
-    for number, prompt in enumerate(prompts, start=1):
-        name = f"{number:0{width}d}-{slug(prompt)}" if len(prompts) > 1 else slug(prompt)
-        for _ in range(count):
-            seeds = range(seed, seed + candidates)
-            groups.append([ClipRequest(f"{name}-{one}", prompt, one) for one in seeds])
-            seed += candidates
-    return groups
 
 
 def _checked(prompts: list[tuple[int, str]], source: str) -> list[str]:

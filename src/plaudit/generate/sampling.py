@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
 
 import psutil
 import torch
@@ -33,8 +32,7 @@ from plaudit.flow import (
     switch_step,
     windowed,
 )
-from plaudit.generate.settings import SamplingSettings
-from plaudit.settings import Count, Positive, Settings
+from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.types import Codec, TextFeatures
 
 GIB = 2**30
@@ -47,18 +45,6 @@ CPU_CACHE_BYTES = 8 * 2**20
 MEMORY_FRACTION = {"cpu": 0.25, "cuda": 0.6}
 """Of a device's whole memory, what sampling may take where no budget is given (ours). The whole memory and not what is
 free now, so that the same machine always cuts the same batches."""
-
-
-class Execution(Settings):
-    """batch: clips sampled at once; None takes as many as `memory` allows and the device profits from.
-    memory: GiB that the network may take while sampling, besides its weights; None is a share of the device's.
-    compile: "default" compiles the network with torch.compile, "graphs" also replays it as CUDA graphs: minutes before
-    the first clip, for many clips.
-    """
-
-    batch: Count | None = None
-    memory: Positive | None = None
-    compile: Literal["no", "default", "graphs"] = "no"
 
 
 def batch_size(

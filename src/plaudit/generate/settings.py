@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from plaudit.flow import Guidance, Solver, Trajectory
 from plaudit.settings import (
     MOST,
     MOST_SECONDS,
+    Count,
     CountOrZero,
     Positive,
     Precision,
@@ -72,6 +73,32 @@ class SamplingSettings(Settings):
         if "weight" in changes:
             values["guidance"]["weight"] = changes.pop("weight")
         return validated(SamplingSettings, values | changes, "sampling")
+
+
+class Execution(Settings):
+    """How sampling uses the device; none of it changes a clip beyond rounding.
+
+    batch: clips sampled at once; None takes as many as `memory` allows and the device profits from.
+    memory: GiB that the network may take while sampling, besides its weights; None is a fraction of the device's.
+    compile: "default" compiles the network with torch.compile, "graphs" also replays it as CUDA graphs: minutes before
+    the first clip, worth it for many clips.
+    """
+
+    batch: Count | None = None
+    memory: Positive | None = None
+    compile: Literal["no", "default", "graphs"] = "no"
+
+
+class NoiseOptimization(Settings):
+    """Adam on the initial noise (published: 5 iterations at 0.05).
+
+    keep_norm: after each iteration the noise is scaled back to its initial norm (ours), since the network has only
+    been trained on noise of about that norm.
+    """
+
+    iterations: Count = 5
+    learning_rate: Positive = 0.05
+    keep_norm: bool = True
 
 
 class SeparationSettings(Settings):

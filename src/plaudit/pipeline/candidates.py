@@ -12,10 +12,9 @@ from plaudit.audio import read_audio
 from plaudit.corpus.manifest import Entry, ListedCorpus
 from plaudit.corpus.shards import ShardSet, encode_corpus
 from plaudit.evaluate.evaluator import embed_audio
-from plaudit.generate.clips import ClipRequest, make_clips
+from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import TextToMusic
-from plaudit.generate.sampling import Execution
-from plaudit.generate.settings import SamplingSettings
+from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.pipeline.data import labels, reward_model, shards
 from plaudit.pipeline.runner import Context
 from plaudit.storage import read_json, write_json
@@ -40,7 +39,7 @@ def make_candidates(
     requests = [ClipRequest(f"{i:05d}", prompt, seed + i) for i, prompt in enumerate(prompts)]
     settings, batches = sampling_settings(context, score), Execution(batch=context.recipe.sampling_batch)
     with context.reporter.progress("candidates") as advance:
-        paths = make_clips(model, requests, settings, folder, batches, progress=advance)
+        paths = generate_clips(model, requests, settings, folder, batches, progress=advance)
     if not (folder / "scores.json").exists():
         waves = [torch.from_numpy(read_audio(path)[0]) for path in paths]
         rate = model.codec.sample_rate

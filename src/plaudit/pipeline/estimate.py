@@ -23,7 +23,8 @@ from plaudit.corpus.shard_set import LEDGER, ShardSet
 from plaudit.errors import CorpusError, ModelError, PlauditError, RecipeError, RunError
 from plaudit.flow import branches, flow_loss
 from plaudit.generate.model import read_model_config
-from plaudit.generate.sampling import Execution, Sampler
+from plaudit.generate.sampling import Sampler
+from plaudit.generate.settings import Execution
 from plaudit.measure import matrix_peak, seconds_of
 from plaudit.models.releases import RELEASES
 from plaudit.pipeline.data import list_clips

@@ -13,8 +13,7 @@ from plaudit.backbone.fluxaudio import cross_load
 from plaudit.errors import RecipeError
 from plaudit.evaluate.sweeps.results import CrossCell, CrossTable, cross_table
 from plaudit.generate.model import TextToMusic, read_model_config
-from plaudit.generate.sampling import Execution
-from plaudit.generate.settings import SamplingSettings
+from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.pipeline import training
 from plaudit.pipeline.outlook import Approve, nothing_replaced
 from plaudit.pipeline.results import evaluators_for

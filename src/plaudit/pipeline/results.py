@@ -14,9 +14,9 @@ from plaudit.errors import CorpusError
 from plaudit.evaluate.embeddings import AudioEncoder, reference_of
 from plaudit.evaluate.evaluator import embed_audio
 from plaudit.evaluate.set_metrics import SET_METRICS
-from plaudit.generate.clips import ClipRequest, make_clips
-from plaudit.generate.postprocess import deliver, prepared_delivery
-from plaudit.generate.sampling import Execution
+from plaudit.generate.clips import ClipRequest, generate_clips
+from plaudit.generate.postprocess import PostProcessor
+from plaudit.generate.settings import Execution
 from plaudit.pipeline.candidates import sampling_settings
 from plaudit.pipeline.data import reference_clips, reward_model
 from plaudit.pipeline.evaluators import (
@@ -99,7 +99,7 @@ def generate_stage(context: Context, folder: Path, stage: str) -> None:
     settings = sampling_settings(context, None if stage == "baseline" else recipe.sampling.score)
     requests = [ClipRequest(f"{i:04d}", p, recipe.evaluate.seed + i) for i, p in enumerate(found.prompts)]
     with context.reporter.progress(f"clips of {stage}") as advance:
-        make_clips(model, requests, settings, folder, Execution(batch=recipe.sampling_batch), progress=advance)
+        generate_clips(model, requests, settings, folder, Execution(batch=recipe.sampling_batch), progress=advance)
 
 
 def evaluate_stage(context: Context, folder: Path, clips: Path) -> None:
@@ -132,7 +132,7 @@ def finish_clips(context: Context, folder: Path, clips: Path) -> None:
     """Post-process the last stage's clips: what a listener is given."""
     post = context.recipe.post
     post = post.model_copy(update={"seconds": post.seconds or context.recipe.corpus.seconds})
-    delivery = prepared_delivery(post, AudioFormat())
+    postprocessor = PostProcessor.load(post, AudioFormat())
     for path in sorted(clips.glob("*.wav")):
         wave, rate = read_audio(path)
-        write_file(folder / path.name, deliver([wave], rate, delivery, [{"clip": path.stem}])[0].encoded)
+        write_file(folder / path.name, postprocessor.encode([wave], rate, [{"clip": path.stem}])[0].content)

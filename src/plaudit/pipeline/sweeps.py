@@ -16,10 +16,9 @@ from plaudit import loading
 from plaudit.errors import AudioError, ModelError, PromptError, RunError
 from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.sweeps.results import Sweep
-from plaudit.generate.clips import ClipRequest, make_clips
+from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import TextToMusic, read_model_config
-from plaudit.generate.sampling import Execution
-from plaudit.generate.settings import SamplingSettings
+from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.pipeline.evaluators import EvaluatorPanel
 from plaudit.storage import read_json, write_json
 
@@ -108,7 +107,7 @@ def _fill(trial: SweepSetup, cell: SweepCell) -> None:
     prompts = trial.panel.held_out.prompts
     requests = [ClipRequest(f"{i:04d}", prompt, trial.seed + i) for i, prompt in enumerate(prompts)]
     try:
-        clips = make_clips(cell.load(), requests, cell.sampling, draft / "clips", trial.execution)
+        clips = generate_clips(cell.load(), requests, cell.sampling, draft / "clips", trial.execution)
         trial.panel.evaluate(clips, trial.sets).save(draft)
     except AudioError as error:  # a model that has collapsed may well be silent
         write_json(draft / FAILURES, {"reason": str(error)})

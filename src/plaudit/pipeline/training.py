@@ -10,9 +10,9 @@ import numpy as np
 from plaudit import loading
 from plaudit.backbone.fluxaudio import FORWARD_AND_BACKWARD, cross_load, forward_flops
 from plaudit.errors import RecipeError
-from plaudit.generate.clips import ClipRequest, make_clips
+from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import TextToMusic
-from plaudit.generate.sampling import Execution
+from plaudit.generate.settings import Execution
 from plaudit.models.inspecting import require_fit
 from plaudit.pipeline.candidates import encode_clips, make_candidates, training_captions, training_rows
 from plaudit.pipeline.data import labels, shards
@@ -56,7 +56,7 @@ def training_callbacks(context: Context, model: TextToMusic, settings: TrainSett
         def sample(step: int) -> dict[str, float]:
             folder = work / SAMPLES / f"{step:08d}"
             whole = model if settings.lora is None else replace(model, backbone=without_adapters(model.backbone))
-            make_clips(whole, requests, context.recipe.sampling, folder, Execution(batch=len(requests)))
+            generate_clips(whole, requests, context.recipe.sampling, folder, Execution(batch=len(requests)))
             return {}
 
         events.append(Callback(SAMPLES, loop.sample_every, sample))

@@ -18,8 +18,8 @@ from benchmarks.cost.train import bench_train
 from plaudit.backbone.fluxaudio import forward_flops
 from plaudit.errors import ModelError
 from plaudit.flow import Guidance
-from plaudit.generate.sampling import Execution, initial_noise, sample_latents
-from plaudit.generate.settings import SamplingSettings
+from plaudit.generate.sampling import initial_noise, sample_latents
+from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.measure import in_turns, machine, matrix_peak
 from tests.generate.tiny import HashedText, tiny_music
 

@@ -16,8 +16,7 @@ from benchmarks.cost.solvers import COLUMNS, Evaluators, SolverGrid, bench_solve
 from plaudit.errors import PromptError, RecipeError
 from plaudit.flow import Guidance
 from plaudit.generate.model import TextToMusic
-from plaudit.generate.sampling import Execution
-from plaudit.generate.settings import SamplingSettings
+from plaudit.generate.settings import Execution, SamplingSettings
 from tests.generate.tiny import tiny_music
 
 GRID = SolverGrid(steps=(2, 4, 8), reference_steps=64)

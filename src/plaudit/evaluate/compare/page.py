@@ -28,7 +28,7 @@ from plaudit.evaluate.report.charts import (
     plot_against_reward,
 )
 from plaudit.evaluate.report.text import number
-from plaudit.generate.names import slug
+from plaudit.generate.clips import slug
 from plaudit.storage import write_atomically, write_json
 
 INLINE = 6_000_000
