@@ -13,7 +13,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from benchmarks.synthetic_world import CORPUS_SEED, World, few_votes_batch, heard, synthetic_features
-from plaudit.evaluate.report.charts import Series, lines, save_chart
+from plaudit.evaluate.pages.charts import Series, lines, save_chart
 from plaudit.reward.training import SYNTHETIC_REWARD, RewardSettings, SeedStatistics, fit_seeds, seed_statistics
 from plaudit.statistics import Interval
 from plaudit.storage import write_json

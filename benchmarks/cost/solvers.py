@@ -22,7 +22,7 @@ from torch import Tensor
 from plaudit.codec.chunks import decode_piece
 from plaudit.errors import PromptError, RecipeError
 from plaudit.evaluate.evaluator import embed_audio
-from plaudit.evaluate.report.charts import LIGHT, Series, lines, save_chart
+from plaudit.evaluate.pages.charts import LIGHT, Series, lines, save_chart
 from plaudit.flow import SOLVERS, Solver, branches, integrate
 from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic
 from plaudit.generate.settings import Execution, SamplingSettings, Steps

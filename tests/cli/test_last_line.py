@@ -7,7 +7,7 @@ import pytest
 
 from plaudit.cli.console import as_invoked
 from plaudit.cli.run import _say
-from plaudit.evaluate.report.page import write_report
+from plaudit.evaluate.pages.report import write_report
 from tests.evaluate.report_example import example
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from plaudit.audio import write_wav
 from plaudit.evaluate.evaluator import StageScores
-from plaudit.evaluate.report.results import (
+from plaudit.evaluate.pages.report import (
     BestOfN,
     CorpusFacts,
     Curve,
@@ -17,8 +17,8 @@ from plaudit.evaluate.report.results import (
     Sample,
     StageResult,
 )
+from plaudit.evaluate.pages.sweep import Sweep
 from plaudit.evaluate.results_table import MetricResult
-from plaudit.evaluate.sweeps.results import Sweep
 
 CAPTIONS = [
     "slow sad piano in a minor key",

@@ -14,8 +14,8 @@ from plaudit.evaluate.overoptimization import (
     regressions_under_reward,
     reward_among,
 )
-from plaudit.evaluate.report.charts import divergence_sentence
-from plaudit.evaluate.report.results import Change
+from plaudit.evaluate.pages.charts import divergence_sentence
+from plaudit.evaluate.pages.report import Change
 from plaudit.statistics import Interval
 
 POINTS, PROMPTS = 8, 60

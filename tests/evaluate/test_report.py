@@ -16,13 +16,20 @@ from plaudit.audio import write_wav
 from plaudit.errors import EvaluationError, RunError
 from plaudit.evaluate.compare.pairing import pair
 from plaudit.evaluate.compare.systems import read_systems
-from plaudit.evaluate.html import replaced_page
-from plaudit.evaluate.report.charts import DARK, LIGHT, darkened, name_points, running_mean
-from plaudit.evaluate.report.page import write_report
-from plaudit.evaluate.report.recommendation import Recommendation, recommend
-from plaudit.evaluate.report.results import ReportData, Sample, StageResult, read_curves, summarize
-from plaudit.evaluate.report.text import number, percent, reward_finding
-from plaudit.evaluate.sweeps.results import Sweep
+from plaudit.evaluate.pages.charts import DARK, LIGHT, darkened, name_points, running_mean
+from plaudit.evaluate.pages.html import replaced_page
+from plaudit.evaluate.pages.report import (
+    Recommendation,
+    ReportData,
+    Sample,
+    StageResult,
+    read_curves,
+    recommend,
+    summarize,
+    write_report,
+)
+from plaudit.evaluate.pages.sweep import Sweep
+from plaudit.evaluate.pages.text import number, percent, reward_finding
 from tests.browser import chromium
 from tests.evaluate.report_example import CAPTIONS, RATE, clip, example, scores
 

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from plaudit.evaluate.report.results import Change, Results, StageRow
-from plaudit.evaluate.report.text import (
+from plaudit.evaluate.pages.report import Change, Results, StageRow
+from plaudit.evaluate.pages.text import (
     duration,
     exploitation_finding,
     number,

@@ -76,13 +76,12 @@ def compare(
 
     Example: plaudit compare runs/baseline runs/tuned -o comparison
     """
-    from plaudit.evaluate.compare.page import results, write_comparison
     from plaudit.evaluate.compare.pairing import pair
     from plaudit.evaluate.compare.series import track_series
     from plaudit.evaluate.compare.systems import read_systems
     from plaudit.evaluate.compare.table import compare as compared
-    from plaudit.evaluate.compare.wording import comparison_summary
-    from plaudit.evaluate.report.charts import divergence_sentence
+    from plaudit.evaluate.pages.charts import divergence_sentence
+    from plaudit.evaluate.pages.comparison import comparison_summary, results, write_comparison
     from plaudit.pipeline.compared import systems_at
 
     margins = _margins(margin or [])
@@ -118,7 +117,7 @@ def _margins(told: list[str]) -> dict[str, float]:
 
 
 def _show(table: ComparisonTable) -> None:
-    from plaudit.evaluate.report.text import p_value, signed, span
+    from plaudit.evaluate.pages.text import p_value, signed, span
 
     pairing = table.pairing
     seeds = f", {pairing.seeds} seeds each" if pairing.seeds > 1 else ""

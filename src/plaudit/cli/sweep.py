@@ -14,7 +14,7 @@ from plaudit.cli.score import RewardName
 from plaudit.cli.sweep_panel import check_sets, held_out_prompts, panel_of_options, sets_of, settings_of, trial_of
 
 if TYPE_CHECKING:
-    from plaudit.evaluate.sweeps.results import CrossTable
+    from plaudit.evaluate.pages.sweep import CrossTable
 
 app = App(help="Vary one decision and keep everything else: scores asked for, or score injections.")
 
@@ -81,8 +81,7 @@ def score(
 
     Example: plaudit sweep score runs/demo/sft runs/demo/crpo --score 0 --score 1 --score 2 -o sweep
     """
-    from plaudit.evaluate.sweeps.page import write_scores
-    from plaudit.evaluate.sweeps.results import sweep_row
+    from plaudit.evaluate.pages.sweep import sweep_row, write_scores
     from plaudit.generate.model import read_model_config
     from plaudit.pipeline.run_folder import open_run
     from plaudit.pipeline.sweeps import DEVIATIONS, SCORES, check_scores, sweep_scores, swept, swept_models, takes_score
@@ -158,7 +157,7 @@ def injections(
 
     Example: plaudit sweep injections --recipe smoke -o sweep
     """
-    from plaudit.evaluate.sweeps.page import write_injections
+    from plaudit.evaluate.pages.sweep import write_injections
     from plaudit.generate.model import read_model_config
     from plaudit.pipeline.injection_sweep import KIND, SCORED, check_injections, cross_load_models, sweep_recipe
     from plaudit.pipeline.run_folder import open_run
@@ -201,7 +200,7 @@ def injections(
 
 
 def _say_scores(rows: list[Any], page: Path, json: bool) -> None:
-    from plaudit.evaluate.report.text import number, span, sweep_finding
+    from plaudit.evaluate.pages.text import number, span, sweep_finding
     from plaudit.storage import read_json
 
     if json:
@@ -222,8 +221,8 @@ def _say_scores(rows: list[Any], page: Path, json: bool) -> None:
 
 
 def _say_injections(table: CrossTable, page: Path, json: bool) -> None:
-    from plaudit.evaluate.report.text import number, span
-    from plaudit.evaluate.sweeps.page import injection_findings
+    from plaudit.evaluate.pages.sweep import injection_findings
+    from plaudit.evaluate.pages.text import number, span
     from plaudit.storage import read_json
 
     if json:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from plaudit.audio import read_audio, resample
 from plaudit.errors import AudioError, VoteError
-from plaudit.evaluate.report.charts import reliability, save_chart
-from plaudit.evaluate.report.results import ReportReliabilityBin
+from plaudit.evaluate.pages.charts import reliability, save_chart
+from plaudit.evaluate.pages.report import ReportReliabilityBin
 from plaudit.reward.calibration import Calibration, fit_calibration
 from plaudit.reward.scored_votes import ScoredVote
 from plaudit.reward.training import RewardMetrics, correct, reward_metrics

@@ -11,7 +11,7 @@ from plaudit import loading
 from plaudit.backbone.config import INJECTIONS, Injection
 from plaudit.backbone.fluxaudio import cross_load
 from plaudit.errors import RecipeError
-from plaudit.evaluate.sweeps.results import CrossCell, CrossTable, cross_table
+from plaudit.evaluate.pages.sweep import CrossCell, CrossTable, cross_table
 from plaudit.generate.model import TextToMusic, read_model_config
 from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.pipeline import training

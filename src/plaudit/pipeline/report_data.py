@@ -16,8 +16,7 @@ from plaudit.evaluate.concepts.detectors import load_rates, rates_of
 from plaudit.evaluate.concepts.vocabulary import SHIPPED_VOCABULARY as VOCABULARY
 from plaudit.evaluate.concepts.vocabulary import load_vocabulary
 from plaudit.evaluate.evaluator import StageScores
-from plaudit.evaluate.report.page import write_report
-from plaudit.evaluate.report.results import (
+from plaudit.evaluate.pages.report import (
     BestOfN,
     CorpusFacts,
     Curve,
@@ -28,8 +27,9 @@ from plaudit.evaluate.report.results import (
     Sample,
     StageResult,
     read_curves,
+    write_report,
 )
-from plaudit.evaluate.sweeps.results import Sweep
+from plaudit.evaluate.pages.sweep import Sweep
 from plaudit.generate.model import read_model_config
 from plaudit.pipeline.evaluators import probe_detector
 from plaudit.pipeline.results import held_out

@@ -10,7 +10,7 @@ from plaudit import loading
 from plaudit.errors import RunError
 from plaudit.evaluate.concepts.detectors import SHIPPED_ERROR_RATES as RATES
 from plaudit.evaluate.concepts.vocabulary import SHIPPED_VOCABULARY as VOCABULARY
-from plaudit.evaluate.html import TEMPLATES
+from plaudit.evaluate.pages.html import TEMPLATES
 from plaudit.pipeline import data, results, training
 from plaudit.pipeline.outlook import Approve, nothing_replaced
 from plaudit.pipeline.report_data import write_page

@@ -15,7 +15,7 @@ from typing import Any
 from plaudit import loading
 from plaudit.errors import AudioError, ModelError, PromptError, RunError
 from plaudit.evaluate.evaluator import StageScores
-from plaudit.evaluate.sweeps.results import Sweep
+from plaudit.evaluate.pages.sweep import Sweep
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import TextToMusic, read_model_config
 from plaudit.generate.settings import Execution, SamplingSettings

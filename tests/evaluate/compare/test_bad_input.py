@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from plaudit.errors import PlauditError
-from plaudit.evaluate.compare.page import write_comparison
 from plaudit.evaluate.compare.pairing import Pairing, pair
 from plaudit.evaluate.compare.systems import read_systems
 from plaudit.evaluate.compare.table import compare
+from plaudit.evaluate.pages.comparison import write_comparison
 from tests.evaluate.compare.tables import clips, write_table
 
 Rows = list[dict[str, Any]]

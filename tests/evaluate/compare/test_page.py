@@ -11,12 +11,12 @@ import pytest
 
 from plaudit.audio import write_wav
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.compare import page
-from plaudit.evaluate.compare.page import write_comparison
 from plaudit.evaluate.compare.pairing import pair
 from plaudit.evaluate.compare.series import track_series
 from plaudit.evaluate.compare.systems import read_systems
 from plaudit.evaluate.compare.table import ComparisonTable, compare
+from plaudit.evaluate.pages import comparison as page
+from plaudit.evaluate.pages.comparison import write_comparison
 from tests.browser import chromium
 from tests.evaluate.compare.tables import clips, write_table
 from tests.evaluate.report_example import CAPTIONS, RATE, clip

@@ -9,14 +9,13 @@ from scipy import stats
 
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.clip_set import CLIP_METRICS
-from plaudit.evaluate.compare.page import results
 from plaudit.evaluate.compare.pairing import Pairing, pair
 from plaudit.evaluate.compare.series import track_series
 from plaudit.evaluate.compare.systems import read_systems
 from plaudit.evaluate.compare.table import Comparison, ComparisonTable, compare
-from plaudit.evaluate.compare.wording import comparison_finding, comparison_summary
 from plaudit.evaluate.directions import lower_is_better
-from plaudit.evaluate.html import csv_of
+from plaudit.evaluate.pages.comparison import comparison_finding, comparison_summary, results
+from plaudit.evaluate.pages.html import csv_of
 from plaudit.evaluate.results_table import ClipRow, Evaluation
 from plaudit.statistics import RESAMPLES, Array, expanded, mixed_difference, paired_difference
 from tests.evaluate.compare.tables import clips, write_table

@@ -12,8 +12,15 @@ import pytest
 
 from plaudit.errors import RunError
 from plaudit.evaluate.evaluator import StageScores
-from plaudit.evaluate.sweeps.page import write_injections, write_scores
-from plaudit.evaluate.sweeps.results import CrossCell, CrossTable, Sweep, cross_table, sweep_row
+from plaudit.evaluate.pages.sweep import (
+    CrossCell,
+    CrossTable,
+    Sweep,
+    cross_table,
+    sweep_row,
+    write_injections,
+    write_scores,
+)
 from tests.browser import chromium
 from tests.evaluate.report_example import scores
 

@@ -13,7 +13,7 @@ from scipy import stats
 from plaudit.errors import EvaluationError, listed
 from plaudit.evaluate.compare.pairing import Pairing
 from plaudit.evaluate.directions import lower_is_better
-from plaudit.evaluate.html import flatten_row
+from plaudit.evaluate.pages.html import flatten_row
 from plaudit.statistics import (
     LEVEL,
     RESAMPLES,

@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.report import text as wording
+from plaudit.evaluate.pages import text as wording
 from plaudit.storage import STEP, read_json, write_json
 from plaudit.writing import draft_beside
 

@@ -1,10 +1,12 @@
-"""The data of a report, and the numbers that page, tables and JSON state."""
+"""The report of a run: its data, the numbers on it, the stage it recommends, and the page with its clips and files."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,13 +14,29 @@ from typing import Any
 
 import numpy as np
 
-from plaudit.errors import RunError
+from plaudit.audio import read_audio
+from plaudit.errors import AudioError, RunError
 from plaudit.evaluate.changes import CHANGE_SEED, CLIP_METRICS, Change, changes_between, clip_values, corrected
 from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.overoptimization import Divergence, best_of_n, find_divergence, regressions_under_reward
-from plaudit.evaluate.results_table import MetricResult
-from plaudit.evaluate.sweeps.results import Sweep, SweepRow, sweep_row
+from plaudit.evaluate.pages import charts, text
+from plaudit.evaluate.pages.html import csv_of, data_address, rendered, replaced_page
+from plaudit.evaluate.pages.sweep import Sweep, SweepRow, sweep_row
+from plaudit.evaluate.pages.text import (
+    IN_SENTENCES,
+    change_rows,
+    clip_rows,
+    markdown_table,
+    number,
+    signed,
+    span,
+    stage_rows,
+    sweep_rows,
+    table_cells,
+)
+from plaudit.evaluate.results_table import CLIPS, MetricResult
 from plaudit.statistics import Array, Interval, bootstrap_mean, bootstrap_statistic, spearman, win_rate
+from plaudit.storage import write_atomically, write_json
 
 
 @dataclass(frozen=True)
@@ -178,14 +196,14 @@ def read_curves(metrics: Path, stage: str, quantities: Sequence[str] = ("loss",)
     """
     lines = metrics.read_text(encoding="utf-8").splitlines()
     found: dict[str, dict[int, float]] = {quantity: {} for quantity in quantities}
-    for number, line in enumerate(lines, start=1):
+    for place, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
             step = int(row["step"])
         except (ValueError, KeyError, TypeError):
-            if number == len(lines):
+            if place == len(lines):
                 break
-            raise RunError(f"{metrics}, line {number} is not a row of metrics; train the stage again") from None
+            raise RunError(f"{metrics}, line {place} is not a row of metrics; train the stage again") from None
         for quantity, values in found.items():
             value = row.get(quantity)
             if value is not None and math.isfinite(value):
@@ -368,3 +386,282 @@ def _agreement(scores: StageScores) -> Interval:
     reward, utility = scores.reward, scores.utility
     assert utility is not None
     return bootstrap_statistic(lambda rows: spearman(reward[rows], utility[rows]), len(reward), CHANGE_SEED)
+
+
+PROMPT = "slow sad piano in a minor key"
+"""The prompt of the commands on the page."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The stage whose model to use, and why, in sentences.
+
+    command: generates a clip with it. next_steps: (what for, command) of what to do afterwards.
+    """
+
+    key: str
+    title: str
+    reason: str
+    command: str
+    next_steps: list[tuple[str, str]]
+
+
+def recommend(data: ReportData, results: Results) -> Recommendation | None:
+    """The stage of the highest mean true utility or, where that is not known, of the highest mean reward.
+
+    Without a known truth, a stage whose reward came at the cost of another metric is passed over where another is left.
+    None where no stage has a model.
+    """
+    pairs = [(s, row) for s, row in zip(data.stages, results.stages, strict=True) if s.model is not None]
+    if not pairs:
+        return None
+    metric = "utility" if "utility" in results.metrics else "reward"
+    paid = {} if metric == "utility" else _paid_since_the_first(data, results)
+    eligible = [pair for pair in pairs if pair[0].key not in paid] or pairs
+    order = sorted(eligible, key=lambda pair: -_mean(pair[1], metric))
+    stage, row = order[0]
+    sentences = [_lead(metric, data.utility_name, row)]
+    first, runner = data.stages[0], order[1][0] if len(order) > 1 else None
+    if stage is not first:
+        sentences.append(f"That is {_gap(stage, first, metric)} against {first.title}{_doubt(stage, first, metric)}.")
+    if runner is not None and runner is not first and (doubt := _doubt(stage, runner, metric)):
+        sentences.append(f"Its lead over {runner.title} is {_gap(stage, runner, metric)}{doubt}.")
+    for other, other_row in pairs:
+        if other.key in paid and _mean(other_row, metric) > _mean(row, metric):
+            names = " and ".join(IN_SENTENCES.get(name, name) for name in paid[other.key])
+            sentences.append(f"{other.title} has more reward, but its {names} got worse.")
+    if metric == "reward":
+        sentences.append("The reward is a prediction of preference: listen before you rely on it.")
+    return Recommendation(stage.key, stage.title, " ".join(sentences), _generate(stage), _next_steps(data, stage))
+
+
+def _paid_since_the_first(data: ReportData, results: Results) -> dict[str, list[str]]:
+    """By stage, the metrics that got worse since the first stage while reward rose, both beyond chance."""
+    first, *others = data.stages
+    groups, _ = corrected([changes_between(one.scores, first.scores, results.metrics) for one in others])
+    found = {stage.key: regressions_under_reward(changes) for stage, changes in zip(others, groups, strict=True)}
+    return {key: metrics for key, metrics in found.items() if metrics}
+
+
+def _mean(row: StageRow, metric: str) -> float:
+    interval = row.utility if metric == "utility" else row.reward
+    assert interval is not None
+    return interval.mean
+
+
+def _lead(metric: str, utility_name: str, row: StageRow) -> str:
+    interval = row.utility if metric == "utility" else row.reward
+    assert interval is not None
+    name = utility_name if metric == "utility" else "reward"
+    return f"Its clips have the highest mean {name} of the stages, {number(interval.mean)} {span(interval)}."
+
+
+def _gap(stage: StageResult, other: StageResult, metric: str) -> str:
+    difference = changes_between(stage.scores, other.scores, [metric])[0].difference
+    return f"{signed(difference.mean)} {span(difference)}"
+
+
+def _doubt(stage: StageResult, other: StageResult, metric: str) -> str:
+    """What to add to a difference that may be chance."""
+    difference = changes_between(stage.scores, other.scores, [metric])[0].difference
+    return "" if difference.excludes_zero else ", which is within chance"
+
+
+def _generate(stage: StageResult, *more: str) -> str:
+    how = ["--model", str(stage.model), *stage.options, *more, "-o", "clips"]
+    return shlex.join(["plaudit", "generate", PROMPT, *how])
+
+
+def _next_steps(data: ReportData, stage: StageResult) -> list[tuple[str, str]]:
+    model, run = str(stage.model), data.run.folder
+    steps = [
+        ("Keep the best of several candidates", _generate(stage, "--best-of", "8")),
+        ("Train it further on your own audio", shlex.join([
+            "plaudit", "run", "folder", "--set", "corpus.folder=music", "--set", "corpus.table=music/captions.csv",
+            "--set", f"backbone.start_from={model}",
+        ])),
+        ("Prepare it for others", shlex.join(["plaudit", "models", "export", model, "-o", "for-the-hub"])),
+    ]  # fmt: skip
+    if run:
+        compared = f"{shlex.join(['plaudit', 'compare', run])} OTHER-RUN -o comparison"
+        steps.insert(1, ("Compare this run with another", compared))
+    return steps
+
+
+REPORT_NUMBERS = "report.json"
+"""The file of every number of a report."""
+
+SHOWN = 3
+"""Prompts whose players are visible at once; the others are folded away."""
+
+
+@dataclass(frozen=True)
+class StagePlayer:
+    """One clip on the page; `picture` is None where the clip cannot be drawn, and `note` says why.
+
+    truth: its true utility in words; empty where that is not known. recommended: whether it is of the stage to use.
+    """
+
+    stage: str
+    colour: int
+    audio: str
+    picture: str | None
+    note: str
+    truth: str
+    scores: list[str]
+    recommended: bool
+
+
+@dataclass(frozen=True)
+class PromptPlayers:
+    """A prompt, what it describes where that is known, and the clip of each stage."""
+
+    prompt: str
+    truth: dict[str, str]
+    players: list[StagePlayer]
+
+
+def write_report(data: ReportData, folder: Path) -> Path:
+    """Write `index.html`, `report.json`, `clips.csv`, `table.md`, `audio/` and pictures of it into `folder`.
+
+    Returns the page's path. A report that is there stays until the new one is complete; files of others stay.
+    RunError where stages do not fit together or a clip to listen to is missing.
+    """
+    folder = Path(folder)
+    results = summarize(data)
+    with replaced_page(folder) as draft:
+        _write_into(draft, folder, data, results)
+    return folder / "index.html"
+
+
+def _write_into(draft: Path, folder: Path, data: ReportData, results: Results) -> None:
+    """Write the report into `draft`, which takes the place of `folder`."""
+    utility, use = data.utility_name, recommend(data, results)
+    chosen = None if use is None else use.key
+    prompts = [_prompt_players(draft, n, sample, data, chosen) for n, sample in enumerate(data.samples)]
+    flags, clips = text.divergence_finding(results, utility), clip_rows(data, folder)
+    write_json(draft / REPORT_NUMBERS, _numbers(data, results, flags, use) | {"clips": clips})
+    write_atomically(draft / CLIPS, csv_of(clips))
+    write_atomically(draft / "table.md", markdown_table(results, utility))
+    page = rendered(
+        "report.html",
+        data=data,
+        results=results,
+        use=use,
+        cells=table_cells(results, utility),
+        tables=_downloads(data, results),
+        summary=text.overall_finding(results, utility),
+        findings=text.stage_findings(results, utility),
+        flags=flags,
+        divergences=_divergence_sentences(results, utility),
+        choice_charts=charts.choice_charts(results, utility),
+        choice_partings=_choice_sentences(results, utility),
+        exploitation=text.exploitation_finding(results, utility),
+        agreement=text.agreement_finding(results, utility),
+        coverage=text.coverage_finding(data.coverage_scale) if "concepts" in results.metrics else "",
+        reward_finding=text.reward_finding(results),
+        sweep_findings=[text.sweep_finding(sweep, utility) for sweep in results.sweeps],
+        sweeps_unjudged=[text.failed_finding(sweep) for sweep in data.sweeps if not sweep.judged],
+        stage_charts=charts.stage_charts(results, utility),
+        change_charts=charts.change_charts(results, utility),
+        divergence_charts=charts.divergence_charts(results, utility),
+        sweep_charts=charts.sweep_charts(results.sweeps, {s.title: i for i, s in enumerate(data.stages)}, utility),
+        curve_charts=charts.curve_charts(data),
+        reliability_chart=charts.reliability_chart(data),
+        prompts=prompts,
+        shown=SHOWN,
+        light=charts.LIGHT,
+        dark=charts.DARK,
+    )
+    write_atomically(draft / "index.html", page)
+
+
+def _numbers(data: ReportData, results: Results, flags: str, use: Recommendation | None) -> dict[str, Any]:
+    """Every number of the report, and with what it was made."""
+    return {
+        "run": asdict(data.run),
+        **results.to_json(),
+        "recommended": None if use is None else asdict(use),
+        "watch": flags,
+        "corpus": None if data.corpus is None else asdict(data.corpus),
+        "coverage_scale": data.coverage_scale,
+        "curves": [asdict(curve) for curve in data.curves],
+    }
+
+
+def _downloads(data: ReportData, results: Results) -> dict[str, str]:
+    """Each table as CSV, in an address that the page holds; those without rows are left out."""
+    rows: dict[str, Sequence[Mapping[str, Any]]] = {
+        "stages": stage_rows(results),
+        "changes": change_rows(results),
+        "sweeps": sweep_rows(results.sweeps),
+        "reliability": [] if data.reward is None else [asdict(one) for one in data.reward.bins],
+        "corpus": [] if data.corpus is None else _corpus_rows(data.corpus),
+        "run": _run_rows(data.run),
+    }
+    return {name: data_address("text/csv", csv_of(found)) for name, found in rows.items() if found}
+
+
+def _corpus_rows(corpus: CorpusFacts) -> list[dict[str, Any]]:
+    told: dict[str, Mapping[str, Any]]
+    told = {"clips": corpus.clips, "flaw share": corpus.flaw_shares, "skipped": corpus.quarantined}
+    return [{"what": what, "name": name, "value": v} for what, found in told.items() for name, v in found.items()]
+
+
+def _run_rows(run: RunFacts) -> list[dict[str, Any]]:
+    told: dict[str, Mapping[str, Any]] = {"machine": run.machine, "version": run.versions, "seconds": run.step_seconds}
+    return [{"what": what, "name": name, "value": v} for what, found in told.items() for name, v in found.items()]
+
+
+def _divergence_sentences(results: Results, utility_name: str) -> list[str]:
+    titles = [row.title for row in results.stages]
+    divergences = results.divergences.items()
+    return [
+        charts.divergence_sentence(divergence, titles, charts.name_of(key, utility_name))
+        for key, divergence in divergences
+    ]
+
+
+def _choice_sentences(results: Results, utility_name: str) -> list[str]:
+    choice = results.choice
+    if choice is None:
+        return []
+    divergences = choice.divergences.items()
+    return [
+        charts.divergence_sentence(one, choice.labels, charts.name_of(key, utility_name)) for key, one in divergences
+    ]
+
+
+def _prompt_players(
+    folder: Path, number: int, sample: Sample, data: ReportData, recommended: str | None
+) -> PromptPlayers:
+    """Copy the clips of one prompt beside the page and draw them."""
+    players = []
+    for colour, stage in enumerate(data.stages):
+        source = sample.audio.get(stage.key)
+        if source is None:
+            continue
+        if not source.is_file():
+            raise RunError(f"{source} is gone, so the report cannot play it; generate the clips of {stage.title} again")
+        name = f"{number + 1:02d}-{stage.key}"
+        target = folder / "audio" / f"{name}{source.suffix}"
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source, target)
+        picture: str | None = f"audio/{name}.png"
+        note = ""
+        try:
+            charts.save_spectrogram(folder / "audio" / f"{name}.png", *read_audio(source))
+        except AudioError:
+            picture, note = None, "This clip is silent or cannot be read."
+        truth = "".join(_values(stage.scores, sample.row, {"utility": data.utility_name}))
+        scores = _values(stage.scores, sample.row, {"reward": "reward", "clap": "CLAP", "concepts": "concepts"})
+        chosen = stage.key == recommended
+        players.append(StagePlayer(stage.title, colour, f"audio/{target.name}", picture, note, truth, scores, chosen))
+    return PromptPlayers(data.stages[0].scores.prompts[sample.row], sample.truth, players)
+
+
+def _values(scores: StageScores, row: int, named: Mapping[str, str]) -> list[str]:
+    """The values of one clip, each behind its name; those that are not known are left out."""
+    values = {told: getattr(scores, name) for name, told in named.items()}
+    known = {told: found[row] for told, found in values.items() if found is not None and found[row] == found[row]}
+    return [f"{told} {text.number(value, 2)}" for told, value in known.items()]

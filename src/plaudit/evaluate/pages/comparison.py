@@ -1,4 +1,4 @@
-"""The page of a comparison: the table, its charts, and the clips side by side, worst and best differences first."""
+"""The page of a comparison: the table, its charts, and the clips side by side, largest differences first."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from plaudit import __version__
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.compare.pairing import PromptClips
 from plaudit.evaluate.compare.series import TrackedMetric
-from plaudit.evaluate.compare.table import ComparisonTable
-from plaudit.evaluate.compare.wording import comparison_finding, comparison_summary, regressions_of
+from plaudit.evaluate.compare.table import Comparison, ComparisonTable
 from plaudit.evaluate.directions import lower_is_better
-from plaudit.evaluate.html import csv_of, data_address, rendered, replaced_page
-from plaudit.evaluate.overoptimization import reward_among
-from plaudit.evaluate.report import charts as plots
-from plaudit.evaluate.report.charts import (
+from plaudit.evaluate.overoptimization import Regression, regression_sentence, regressions_under_reward, reward_among
+from plaudit.evaluate.pages.charts import (
+    DARK,
+    LIGHT,
     Chart,
     Difference,
     chart,
@@ -27,9 +26,52 @@ from plaudit.evaluate.report.charts import (
     forest_size,
     plot_against_reward,
 )
-from plaudit.evaluate.report.text import number
+from plaudit.evaluate.pages.html import csv_of, data_address, rendered, replaced_page
+from plaudit.evaluate.pages.text import number, p_value, signed, span
 from plaudit.generate.clips import slug
 from plaudit.storage import write_atomically, write_json
+
+
+def comparison_finding(row: Comparison) -> str:
+    """One row of the table: what differs by how much, how sure that is, and what more prompts would tell."""
+    gap = f"{signed(row.difference.mean)} {span(row.difference)}"
+    tested = f"{p_value(row.p_holm)} corrected, {row.method}"
+    start = f"{row.metric}, {row.second} against {row.first}: {gap} ({tested})"
+    margin = f"±{number(row.equivalence.margin)}"
+    if row.established:
+        small = f"; it lies within {margin}, so it hardly matters" if row.equivalent else ""
+        return f"{start}: {row.verdict.split()[0]}, beyond chance{small}."
+    if row.equivalent:
+        return f"{start}: equivalent, the difference is smaller than {margin} ({p_value(row.equivalence_p_holm)})."
+    needed = "more prompts than anyone has" if row.prompts_needed is None else f"{row.prompts_needed} prompts"
+    return (
+        f"{start}: undecided. It may be nothing and it may exceed {margin}: these prompts find differences from "
+        f"{number(row.detectable)} on, one as small as this needs {needed}."
+    )
+
+
+def regressions_of(table: ComparisonTable) -> list[Regression]:
+    """The pairs whose second system has more reward and is worse in another metric, both beyond chance."""
+    reward = reward_among(table.pairing.metrics)
+    found = []
+    for first, second in dict.fromkeys((row.first, row.second) for row in table.rows):
+        metrics = regressions_under_reward(table.of_pair(first, second), reward or "")
+        if metrics:
+            found.append(Regression(f"{second} (against {first})", metrics))
+    return found
+
+
+def comparison_summary(table: ComparisonTable) -> str:
+    """The last line of the command: how many differences are established, and the watch over the reward."""
+    rows = table.rows
+    found = sum(row.established for row in rows)
+    same = sum(row.equivalent and not row.established for row in rows)
+    open_ = len(rows) - found - same
+    line = f"Of {len(rows)} differences {found} are beyond chance, {same} equivalent, {open_} undecided."
+    if reward_among(table.pairing.metrics) is None or len(table.pairing.metrics) < 2:
+        return line
+    return f"{line} {regression_sentence(regressions_of(table), 'system')}"
+
 
 INLINE = 6_000_000
 """Bytes of audio up to which the page holds its clips itself and can be passed on as one file (ours)."""
@@ -95,8 +137,8 @@ def write_comparison(
             best=[_listened(table, sort, p, address) for p in best],
             with_audio=any(_files(p) for p in pairing.prompts),
             version=__version__,
-            light=plots.LIGHT,
-            dark=plots.DARK,
+            light=LIGHT,
+            dark=DARK,
         )
         write_atomically(draft / "index.html", page)
     return Path(folder) / "index.html"

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plaudit.evaluate.changes import Change
 from plaudit.evaluate.overoptimization import Regression, regression_sentence
-from plaudit.evaluate.report.results import ReportData, Results, StageRow
 from plaudit.evaluate.results_table import Better, MetricResult
 from plaudit.evaluate.set_metrics import SET_METRICS
-from plaudit.evaluate.sweeps.results import Sweep, SweepRow
 from plaudit.files import path_in
 from plaudit.statistics import Interval
+
+if TYPE_CHECKING:
+    from plaudit.evaluate.pages.report import ReportData, Results, StageRow
+    from plaudit.evaluate.pages.sweep import Sweep, SweepRow
 
 HEADINGS = {
     "reward": "Reward",

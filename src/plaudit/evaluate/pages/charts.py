@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -19,13 +20,15 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import binomtest
 
-from plaudit.evaluate.html import data_address
 from plaudit.evaluate.overoptimization import Divergence
-from plaudit.evaluate.report.results import Curve, ReportData, ReportReliabilityBin, Results, StageRow
-from plaudit.evaluate.report.text import IN_SENTENCES, better, heading, known_metrics, number, p_value, percent, span
-from plaudit.evaluate.sweeps.results import SweepRow
+from plaudit.evaluate.pages.html import data_address
+from plaudit.evaluate.pages.text import IN_SENTENCES, better, heading, known_metrics, number, p_value, percent, span
 from plaudit.statistics import LEVEL, Interval
 from plaudit.storage import write_atomically
+
+if TYPE_CHECKING:
+    from plaudit.evaluate.pages.report import Curve, ReportData, ReportReliabilityBin, Results, StageRow
+    from plaudit.evaluate.pages.sweep import SweepRow
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,0 @@
-"""What sweeps found: numbers with intervals, figures and tables."""
