@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from plaudit import writing
-from plaudit.writing import copy_folder, create_file, replacing, replacing_folder, write_atomically
+from plaudit.writing import copy_folder, create_file, replacing, write_atomically
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and permissions of POSIX")
 
@@ -204,40 +204,6 @@ def test_a_file_in_a_folder_that_takes_no_others_is_written_where_it_is(
     write_atomically(path, "new")
     monkeypatch.undo()
     assert path.read_text() == "new"
-
-
-def test_a_folder_is_replaced_whole_and_its_link_stays(tmp_path: Path, umask: None) -> None:
-    (tmp_path / "there").mkdir()
-    (tmp_path / "there" / "old").write_text("old")
-    (tmp_path / "link").symlink_to("there")
-    with pytest.raises(ZeroDivisionError), replacing_folder(tmp_path / "link") as draft:
-        (draft / "new").write_text("half")
-        raise ZeroDivisionError
-    assert os.listdir(tmp_path / "there") == ["old"]
-    with replacing_folder(tmp_path / "link") as draft:
-        (draft / "new").write_text("new")
-    assert (tmp_path / "link").is_symlink() and os.listdir(tmp_path / "there") == ["new"]
-    assert stat.S_IMODE((tmp_path / "there").stat().st_mode) == 0o750
-    assert sorted(os.listdir(tmp_path)) == ["link", "there"]
-
-
-def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "there").mkdir()
-    (tmp_path / "there" / "old").write_text("old")
-    real = os.replace
-
-    def not_the_draft(source: Path, target: Path) -> None:
-        if Path(target).name == "there" and not Path(source).name.endswith(".before"):
-            raise OSError(errno.EIO, "no")
-        real(source, target)
-
-    monkeypatch.setattr(writing.os, "replace", not_the_draft)
-    with pytest.raises(OSError), replacing_folder(tmp_path / "there") as draft:
-        (draft / "new").write_text("new")
-    assert os.listdir(tmp_path) == ["there"] and os.listdir(tmp_path / "there") == ["old"]
-    with pytest.raises(NotADirectoryError), replacing_folder(tmp_path / "there" / "old"):
-        pass
-    assert (tmp_path / "there" / "old").read_text() == "old"
 
 
 def test_folders_are_copied_without_their_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
 import re
+import shutil
 import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from plaudit.errors import LISTED, ModelError
-from plaudit.writing import is_utf8, keep_mode, replacing, write_atomically
+from plaudit.writing import draft_beside, hidden_beside, is_utf8, keep_mode, put_in_place, replacing, write_atomically
 
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
 """The synthetic world's weights: codec, text, clap, probes, reward, model."""
@@ -96,6 +100,70 @@ def read_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else error
         raise ModelError(f"{path} is not valid JSON ({reason}); make it again or restore it") from None
+
+
+def differences(earlier: Mapping[str, Any], later: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Earlier and later value of every setting that two descriptions don't share, by its dotted name."""
+    changed: dict[str, tuple[Any, Any]] = {}
+    for name in dict.fromkeys((*later, *earlier)):
+        old, new = earlier.get(name), later.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changed |= differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            changed[prefix + name] = old, new
+    return changed
+
+
+class WholeFolder:
+    """A folder that appears whole or not at all, and knows what it was made from.
+
+    origin: what it is made from, as JSON; the file `marker` in the folder holds it.
+    """
+
+    def __init__(self, path: Path, origin: Mapping[str, Any] | None = None, marker: str = "origin.json") -> None:
+        self.path = Path(os.path.realpath(path))
+        self.origin = None if origin is None else json.loads(to_json(origin))
+        self.marker = marker
+
+    def differences(self) -> dict[str, tuple[Any, Any]]:
+        """In what the folder that is there was made from something else: value there and value here, by dotted name.
+
+        ModelError where it does not say what it was made from.
+        """
+        there = read_json(self.path / self.marker)
+        if not isinstance(there, dict):
+            raise ModelError(f"{self.path / self.marker} is damaged; remove {self.path} to make it again")
+        return differences(there, self.origin or {})
+
+    @contextmanager
+    def draft(self, resume: bool = False) -> Iterator[Path]:
+        """A hidden folder to write into; at the end of the block it takes the place of what is there.
+
+        resume: where the block fails or the process is killed, the draft stays, and is continued by the next one of the
+        same origin. Else it begins empty, and several processes may each have one.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self.path))
+        with self._resumable() if resume else draft_beside(self.path) as draft:
+            if self.origin is not None:
+                write_json(draft / self.marker, self.origin)
+            yield draft
+            if resume:
+                for torn in [path for path in draft.rglob(".*") if path.is_file()]:  # of a writer that was killed
+                    torn.unlink()
+            put_in_place(draft, self.path)
+
+    @contextmanager
+    def _resumable(self) -> Iterator[Path]:
+        draft = hidden_beside(self.path, "partial")
+        if draft.exists() and self.origin is not None:
+            with suppress(ModelError):
+                if read_json(draft / self.marker) == self.origin:
+                    yield draft
+                    return
+            shutil.rmtree(draft)
+        draft.mkdir(parents=True, exist_ok=True)
+        yield draft
 
 
 def file_digest(path: Path) -> str:

@@ -122,36 +122,35 @@ def replacing(path: Path) -> Iterator[Path]:
         own.unlink(missing_ok=True)
 
 
-@contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
-    """A draft to write into that takes the place of `folder`, with all that was there, once it is complete."""
-    folder = Path(os.path.realpath(folder))
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
-    with draft_beside(folder) as draft:
-        yield draft
-        before = draft.with_name(f"{draft.name}.before")
-        with suppress(FileNotFoundError):
-            os.replace(folder, before)
-        try:
-            os.replace(draft, folder)
-        except OSError:
-            if before.exists():
-                os.replace(before, folder)
-            raise
-        shutil.rmtree(before, ignore_errors=True)
+def put_in_place(draft: Path, folder: Path) -> None:
+    """Move a finished draft to the place of a folder and of all that was there; where that fails, the old one stays."""
+    before = draft.with_name(f"{draft.name}.before")
+    with suppress(FileNotFoundError):
+        os.replace(folder, before)
+    try:
+        os.replace(draft, folder)
+    except OSError:
+        if before.exists():
+            os.replace(before, folder)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 @contextmanager
 def draft_beside(folder: Path) -> Iterator[Path]:
     """A hidden empty folder beside another, to be moved to its place; what is left of it in the end is removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{_shortened(folder.name)}.{secrets.token_hex(4)}")
+    draft = hidden_beside(folder, secrets.token_hex(4))
     draft.mkdir()
     try:
         yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def hidden_beside(path: Path, suffix: str) -> Path:
+    """The name for a draft of a file or folder, beside it."""
+    return path.with_name(f".{_shortened(path.name)}.{suffix}")
 
 
 def keep_mode(path: Path, mode: int) -> None:
@@ -224,7 +223,7 @@ def _replaced(partial: Path, place: str) -> bool:
 
 def _new_file(folder: Path, name: str) -> Path:
     """An empty file of its own name, with the permissions that the user's umask leaves."""
-    path = folder / f".{_shortened(name)}.{secrets.token_hex(4)}.partial"
+    path = hidden_beside(folder / name, f"{secrets.token_hex(4)}.partial")
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     return path
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from plaudit.storage import SHIPPED_WEIGHTS, save_module
+from plaudit.storage import SHIPPED_WEIGHTS, WholeFolder, save_module
 from plaudit.synthetic.corpus import SyntheticClip, SyntheticCorpus
 from plaudit.synthetic.flaws import FLAWS
 from plaudit.synthetic.probes import (
@@ -181,26 +181,24 @@ def heard_clips(corpus: SyntheticCorpus, codec: Codec | None, cache: Path, log: 
     name = f"{pool.name}-{'raw' if codec is None else signature(codec)}"
     folder = cache / name
     if not folder.exists():
-        partial = cache / f"{name}.partial"
-        partial.mkdir(parents=True, exist_ok=True)
         arrays: list[np.memmap] = []
         generator = torch.Generator().manual_seed(0)
-        for start in range(0, corpus.size, 16):
-            rows = np.arange(start, min(start + 16, corpus.size))
-            heard = probe_features(round_trip(pool.batch(rows), codec, generator))
-            parts = [getattr(heard, field.name) for field in fields(ProbeFeatures)]
-            if not arrays:
-                arrays = [
-                    np.lib.format.open_memmap(partial / f"{i}.npy", "w+", np.float16, (corpus.size, *part.shape[1:]))
-                    for i, part in enumerate(parts)
-                ]
-            for array, part in zip(arrays, parts, strict=True):
-                array[rows] = part.half().numpy()
-            if start % 800 == 0:
-                log(f"{name}: {start} of {corpus.size} clips heard")
-        for array in arrays:
-            array.flush()
-        partial.replace(folder)
+        with WholeFolder(folder).draft() as draft:
+            for start in range(0, corpus.size, 16):
+                rows = np.arange(start, min(start + 16, corpus.size))
+                heard = probe_features(round_trip(pool.batch(rows), codec, generator))
+                parts = [getattr(heard, field.name) for field in fields(ProbeFeatures)]
+                if not arrays:
+                    arrays = [
+                        np.lib.format.open_memmap(draft / f"{i}.npy", "w+", np.float16, (corpus.size, *part.shape[1:]))
+                        for i, part in enumerate(parts)
+                    ]
+                for array, part in zip(arrays, parts, strict=True):
+                    array[rows] = part.half().numpy()
+                if start % 800 == 0:
+                    log(f"{name}: {start} of {corpus.size} clips heard")
+            for array in arrays:
+                array.flush()
     return ProbeData(
         [np.load(folder / f"{i}.npy", mmap_mode="r") for i in range(len(fields(ProbeFeatures)))],
         attribute_targets([clip.truth for clip in corpus.clips]),

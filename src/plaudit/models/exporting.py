@@ -22,7 +22,15 @@ from plaudit.models.releases import is_non_commercial
 from plaudit.recipe import Recipe, load_recipe
 from plaudit.reward.tunejury import TUNEJURY_KIND as TUNEJURY
 from plaudit.reward.tunejury import head_to_published, read_head
-from plaudit.storage import load_tensors, read_json, save_checkpoint, save_tensors, write_atomically, write_json
+from plaudit.storage import (
+    WholeFolder,
+    load_tensors,
+    read_json,
+    save_checkpoint,
+    save_tensors,
+    write_atomically,
+    write_json,
+)
 from plaudit.writing import copy_file, copy_folder
 
 STAGE_DESCRIPTIONS = {
@@ -210,7 +218,8 @@ def export_released(folder: Path, output: Path) -> None:
     if kind not in EXPORTERS:
         raise ModelError(f"{folder} is of kind {kind!r}, which has no released form; known are {', '.join(EXPORTERS)}")
     _require_new(output)
-    EXPORTERS[kind](folder, output)
+    with WholeFolder(output).draft() as draft:
+        EXPORTERS[kind](folder, draft)
 
 
 def export_folder(folder: Path, output: Path, report: Path | None = None) -> None:
@@ -221,13 +230,12 @@ def export_folder(folder: Path, output: Path, report: Path | None = None) -> Non
     """
     card = model_card(folder, report)
     _require_new(output)
-    for name in ("model.safetensors", TOKENIZER):
-        if (folder / name).is_dir():
-            copy_folder(folder / name, output / name)
-        elif (folder / name).exists():
-            copy_file(folder / name, output / name)
-    write_atomically(output / "README.md", card)
-    copy_file(folder / "config.json", output / "config.json")
+    with WholeFolder(output).draft() as draft:
+        for name in ("config.json", "model.safetensors"):
+            if (folder / name).exists():
+                copy_file(folder / name, draft / name)
+        copy_folder(folder / TOKENIZER, draft / TOKENIZER)
+        write_atomically(draft / "README.md", card)
 
 
 def push_folder(folder: Path, repo: str, private: bool = False) -> str:
@@ -252,7 +260,6 @@ def push_folder(folder: Path, repo: str, private: bool = False) -> str:
 def _require_new(output: Path) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ModelError(f"{output} is not empty; give a new folder")
-    output.mkdir(parents=True, exist_ok=True)
 
 
 def _backbone(folder: Path, output: Path) -> None:

@@ -18,7 +18,7 @@ from huggingface_hub import errors as hub_errors
 from plaudit.errors import ModelError, is_no_room
 from plaudit.models.releases import RELEASES, Release, ReleasedFile
 from plaudit.published import file_digest
-from plaudit.storage import models_dir, read_json
+from plaudit.storage import WholeFolder, models_dir, read_json
 from plaudit.writing import sync
 
 Progress = Callable[[int, int], None]
@@ -103,18 +103,12 @@ def fetch_folder(repo: str, folder: Path, revision: str = "main") -> None:
     not there, is no model folder of ours, or cannot be fetched.
     """
     check_replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    coming = folder.with_name(f".{folder.name}.coming")
-    with _alone(coming), hub_answers(repo, repo, repo, revision):
-        snapshot_download(repo, revision=revision, local_dir=coming, allow_patterns=list(FOLDER_FILES))
-        missing = [name for name in ("config.json", "model.safetensors") if not (coming / name).is_file()]
-        if missing:
-            shutil.rmtree(coming)
+    with _alone(folder), hub_answers(repo, repo, repo, revision), WholeFolder(folder).draft(resume=True) as draft:
+        snapshot_download(repo, revision=revision, local_dir=draft, allow_patterns=list(FOLDER_FILES))
+        if missing := [name for name in ("config.json", "model.safetensors") if not (draft / name).is_file()]:
+            shutil.rmtree(draft)
             raise ModelError(f"{repo} on the Hub is no model folder: it has no {' and no '.join(missing)}")
-        shutil.rmtree(coming / ".cache", ignore_errors=True)
-        if folder.exists():
-            shutil.rmtree(folder)
-        coming.replace(folder)
+        shutil.rmtree(draft / ".cache", ignore_errors=True)
 
 
 def dataset_from_hub(repository: str, folder: Path) -> None:

@@ -19,8 +19,7 @@ from plaudit.models.fetch import check_replaceable
 from plaudit.models.releases import FETCHED_ONLY, Release
 from plaudit.published import file_digest, read_released, unwrap
 from plaudit.reward.tunejury import head_from_published, save_head
-from plaudit.storage import read_json, save_module
-from plaudit.writing import replacing_folder
+from plaudit.storage import WholeFolder, read_json, save_module
 
 SECONDS = 10.0
 """Length of the clips that FluxAudio was trained on."""
@@ -83,7 +82,7 @@ def import_release(
         raise ModelError(f"{release.id} needs {', '.join(missing)} as well")
     made = {**provenance(release, files, choices.verified), "version": __version__}
     facts = {"licence": release.licence, "provenance": made}
-    with replacing_folder(folder) as draft:
+    with WholeFolder(folder).draft() as draft:
         IMPORTERS[release.kind](Import(release, files, facts, choices, draft))
     return facts
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,7 +18,7 @@ from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import TextToMusic, read_model_config
 from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.pipeline.evaluators import EvaluatorPanel
-from plaudit.storage import read_json, write_json
+from plaudit.storage import WholeFolder, read_json, write_json
 
 CELL, FAILURES = "cell.json", "unjudged.json"
 Progress = Callable[[int, int], None]
@@ -80,11 +78,12 @@ def check_cell(trial: SweepSetup, cell: SweepCell) -> None:
     if not cell.folder.exists():
         return
     try:
-        there = read_json(cell.folder / CELL)
+        changed = _whole(trial, cell).differences()
     except ModelError as error:
         raise RunError(f"{cell.folder} is no cell of a sweep ({error}); choose another --output") from None
-    if other := _first_difference(there, cell_provenance(trial, cell)):
-        raise RunError(f"{cell.folder} was made with another {other}; choose another --output, or remove it")
+    if changed:
+        first = next(iter(changed))
+        raise RunError(f"{cell.folder} was made with another {first}; choose another --output, or remove it")
 
 
 def cell_provenance(trial: SweepSetup, cell: SweepCell) -> dict[str, Any]:
@@ -99,34 +98,19 @@ def cell_provenance(trial: SweepSetup, cell: SweepCell) -> dict[str, Any]:
     }
 
 
+def _whole(trial: SweepSetup, cell: SweepCell) -> WholeFolder:
+    return WholeFolder(cell.folder, cell_provenance(trial, cell), CELL)
+
+
 def _fill(trial: SweepSetup, cell: SweepCell) -> None:
-    draft, wanted = cell.folder.with_name(f".{cell.folder.name}.partial"), cell_provenance(trial, cell)
-    if draft.exists() and not ((draft / CELL).exists() and read_json(draft / CELL) == wanted):
-        shutil.rmtree(draft)  # cut off before, and since asked for otherwise
-    write_json(draft / CELL, wanted)
     prompts = trial.panel.held_out.prompts
     requests = [ClipRequest(f"{i:04d}", prompt, trial.seed + i) for i, prompt in enumerate(prompts)]
-    try:
-        clips = generate_clips(cell.load(), requests, cell.sampling, draft / "clips", trial.execution)
-        trial.panel.evaluate(clips, trial.sets).save(draft)
-    except AudioError as error:  # a model that has collapsed may well be silent
-        write_json(draft / FAILURES, {"reason": str(error)})
-    for torn in [path for path in draft.rglob(".*") if path.is_file()]:  # what a kill left half written
-        torn.unlink()
-    os.replace(draft, cell.folder)
-
-
-def _first_difference(there: Any, wanted: dict[str, Any], prefix: str = "") -> str:
-    """The name of the first thing that two descriptions don't share; "" where they are the same."""
-    if not isinstance(there, dict):
-        return prefix or "version"
-    for name in [*wanted, *there]:
-        own, other = wanted.get(name), there.get(name)
-        if own != other:
-            if isinstance(own, dict) and isinstance(other, dict):
-                return _first_difference(other, own, f"{prefix}{name}.")
-            return f"{prefix}{name}"
-    return ""
+    with _whole(trial, cell).draft(resume=True) as draft:
+        try:
+            clips = generate_clips(cell.load(), requests, cell.sampling, draft / "clips", trial.execution)
+            trial.panel.evaluate(clips, trial.sets).save(draft)
+        except AudioError as error:  # a model that has collapsed may well be silent
+            write_json(draft / FAILURES, {"reason": str(error)})
 
 
 def swept_models(named: Sequence[str]) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -19,8 +20,10 @@ from plaudit.errors import ModelError
 from plaudit.storage import (
     DIGEST,
     SHIPPED_WEIGHTS,
+    WholeFolder,
     cache_dir,
     checkpoint_damage,
+    differences,
     fill_module,
     load_tensors,
     models_dir,
@@ -35,11 +38,11 @@ from plaudit.storage import (
 NO_ROOM = """
 import resource, sys, torch
 from pathlib import Path
-from plaudit import assets
+from plaudit import storage
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))  # as a full disk does, it ends a file in the middle
 try:
-    getattr(assets, sys.argv[1])(Path(sys.argv[2]), {"weights": torch.ones(100_000)})
+    getattr(storage, sys.argv[1])(Path(sys.argv[2]), {"weights": torch.ones(100_000)})
 except OSError as error:
     print(error.strerror, error.filename)
 """
@@ -169,3 +172,75 @@ def test_without_a_home_the_folders_are_an_error_of_one_line(monkeypatch: pytest
             folder()
     monkeypatch.setenv("PLAUDIT_MODELS", "/models")
     assert models_dir() == Path("/models")
+
+
+def test_a_folder_is_replaced_whole_and_its_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "old").write_text("old")
+    (tmp_path / "link").symlink_to("there")
+    with pytest.raises(ZeroDivisionError), WholeFolder(tmp_path / "link").draft() as draft:
+        (draft / "new").write_text("half")
+        raise ZeroDivisionError
+    assert os.listdir(tmp_path / "there") == ["old"]
+    with WholeFolder(tmp_path / "link").draft() as draft:
+        (draft / "new").write_text("new")
+    assert (tmp_path / "link").is_symlink() and os.listdir(tmp_path / "there") == ["new"]
+    assert sorted(os.listdir(tmp_path)) == ["link", "there"]
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "old").write_text("old")
+    real = os.replace
+
+    def not_the_draft(source: Path, target: Path) -> None:
+        if Path(target).name == "there" and not Path(source).name.endswith(".before"):
+            raise OSError(errno.EIO, "no")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", not_the_draft)
+    with pytest.raises(OSError), WholeFolder(tmp_path / "there").draft() as draft:
+        (draft / "new").write_text("new")
+    assert os.listdir(tmp_path) == ["there"] and os.listdir(tmp_path / "there") == ["old"]
+    with pytest.raises(NotADirectoryError), WholeFolder(tmp_path / "there" / "old").draft():
+        pass
+    assert (tmp_path / "there" / "old").read_text() == "old"
+
+
+def test_a_draft_that_was_cut_off_is_continued_by_the_same_origin_alone(tmp_path: Path) -> None:
+    def fill(origin: dict[str, object], name: str, fail: bool = False) -> None:
+        with WholeFolder(tmp_path / "cell", origin).draft(resume=True) as draft:
+            (draft / name).write_text(name)
+            (draft / f".{name}.torn.partial").touch()
+            if fail:
+                raise ZeroDivisionError
+
+    def files() -> list[str]:
+        return sorted(path.name for path in (tmp_path / "cell").iterdir())
+
+    with pytest.raises(ZeroDivisionError):
+        fill({"steps": 1}, "a", fail=True)
+    assert not (tmp_path / "cell").exists()
+    fill({"steps": 1}, "b")
+    assert files() == ["a", "b", "origin.json"] and os.listdir(tmp_path) == ["cell"]
+    with pytest.raises(ZeroDivisionError):
+        fill({"steps": 1}, "c", fail=True)
+    fill({"steps": 2}, "d")
+    assert files() == ["d", "origin.json"] and os.listdir(tmp_path) == ["cell"]
+
+
+def test_a_folder_says_in_what_it_was_made_from_something_else(tmp_path: Path) -> None:
+    origin = {"sampling": {"steps": 1, "weight": 3.0}, "prompts": ("a", "b")}
+    with WholeFolder(tmp_path / "cell", origin).draft():
+        pass
+    assert WholeFolder(tmp_path / "cell", origin).differences() == {}
+    other = {"sampling": {"steps": 1, "weight": 4.0}, "seed": 1}
+    assert WholeFolder(tmp_path / "cell", other).differences() == {
+        "sampling.weight": (3.0, 4.0),
+        "seed": (None, 1),
+        "prompts": (["a", "b"], None),
+    }
+    (tmp_path / "cell" / "origin.json").write_text("[]")
+    with pytest.raises(ModelError, match="is damaged"):
+        WholeFolder(tmp_path / "cell", other).differences()
+    assert differences({"a": {"b": 1}}, {"a": 1}) == {"a": ({"b": 1}, 1)}
