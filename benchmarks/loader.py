@@ -23,9 +23,9 @@ import torch
 from plaudit.backbone.config import PRESETS, BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.corpus.shards import ShardSet, encode_corpus
+from plaudit.prefetch import prefetch
 from plaudit.stages.sft import SftObjective
 from plaudit.training.data import Source, TrainingSet
-from plaudit.training.loop import prefetch_batches
 from plaudit.training.settings import TrainSettings
 from tests.stages.noise import NoiseCodec, NoiseCorpus, NoiseText
 
@@ -53,7 +53,7 @@ def forget(folder: Path) -> None:
 def measure(draw: Callable[[int], Any], batches: range, loader_threads: int) -> tuple[float, float]:
     """Clips a second, and clips a second of processor time, all threads together."""
     began, busy = time.perf_counter(), time.process_time()
-    for _ in prefetch_batches(draw, batches, 2 * loader_threads, loader_threads):
+    for _ in prefetch(draw, batches, depth=2 * loader_threads, threads=loader_threads):
         pass
     clips = len(batches) * BATCH
     return clips / (time.perf_counter() - began), clips / (time.process_time() - busy)

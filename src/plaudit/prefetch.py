@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -14,28 +15,29 @@ R = TypeVar("R")
 
 
 def prefetch(
-    pool: ThreadPoolExecutor,
     function: Callable[[T], R],
     items: Iterable[T],
+    *,
     depth: int,
+    threads: int,
     weight: Callable[[R], float] = lambda result: 0.0,
-    limit: float = 0.0,
+    limit: float = math.inf,
 ) -> Generator[R]:
-    """function(item) of each item in their order, at most `depth` of them begun before the one that is taken.
+    """function(item) of each item, in their order; threads begin at most `depth` of them before the one that is taken.
 
-    weight: of a result, in any unit. An item is begun only if it fits within `limit` beside the results that wait to be
-    taken and those in the making, were all of them as heavy as the heaviest so far; the one that is needed next always
-    is. What function raises is raised where its result would be. Close the generator before the pool.
+    weight: of a result, in any unit. An item is begun only if it fits within `limit` beside the results that wait and
+    those in the making, were all of them as heavy as the heaviest so far; the one that is needed next always is. What
+    function raises is raised where its result would be. Close the generator to stop the threads.
     """
     queue = _Queue(limit)
+    pool = ThreadPoolExecutor(threads, "prefetch")
+    waiting: deque[Future[R]] = deque()
 
     def work(number: int, item: T) -> R:
         with queue.place(number) as weigh:
             result = function(item)
             weigh(weight(result))
         return result
-
-    waiting: deque[Future[R]] = deque()
 
     def take() -> R:
         result = waiting.popleft().result()
@@ -51,6 +53,7 @@ def prefetch(
             yield take()
     finally:
         queue.close()
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 class _Queue:

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from plaudit.errors import ModelError, Preempted, RunError
 from plaudit.training.data import generator_for
-from plaudit.training.loop import Callback, Inputs, learning_rate, prefetch_batches, replay, train
+from plaudit.training.loop import Callback, Inputs, learning_rate, replay, train
 from plaudit.training.settings import LoopSettings, TrainSettings
 
 
@@ -263,24 +262,3 @@ def test_a_tracker_that_is_missing_names_its_extra(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(RunError, match=r"pip install 'plaudit\[track\]'"):
         run(tmp_path, settings(), trackers=("wandb",))
-
-
-def test_batches_come_in_order_from_any_number_of_readers() -> None:
-    def draw(index: int) -> Inputs:
-        time.sleep(0.002 * (index % 3))
-        return {"x": torch.tensor([index])}
-
-    assert [(i, int(b["x"])) for i, b in prefetch_batches(draw, range(20), 4, 3)] == [(i, i) for i in range(20)]
-
-
-def test_readers_stop_with_whoever_reads() -> None:
-    drawn: list[int] = []
-
-    def draw(index: int) -> Inputs:
-        drawn.append(index)
-        return {}
-
-    batches = prefetch_batches(draw, range(1000), 2, 1)
-    next(batches)
-    batches.close()
-    assert len(drawn) <= 3

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -68,10 +67,10 @@ def measure_durations(
     """How many seconds each recording has, or what is wrong with it (plaudit.audio.audio_seconds)."""
     paths = list(dict.fromkeys(entry.path for entry in entries if entry.path is not None))
     found: dict[Path, float | str] = {}
-    with ThreadPoolExecutor(PROBE_THREADS, "survey") as pool:
-        for path, told in zip(paths, prefetch(pool, _seconds, paths, 4 * PROBE_THREADS), strict=True):
-            found[path] = told
-            progress(len(found), len(paths))
+    durations = prefetch(_seconds, paths, depth=4 * PROBE_THREADS, threads=PROBE_THREADS)
+    for path, seconds in zip(paths, durations, strict=True):
+        found[path] = seconds
+        progress(len(found), len(paths))
     return found
 
 

@@ -137,14 +137,11 @@ class ShardEncoder:
         workers = self.decoders or torch.get_num_threads()
         clips = sum(map(len, runs))
         batches_ahead = 2 * self.batch_size * len(runs) / max(1, clips)  # in recordings
-        pool = ThreadPoolExecutor(workers, "decode")
-        try:
-            depth, limit = 2 * workers + math.ceil(batches_ahead), max(4 * self.batch_size, 20 * workers)
-            with closing(prefetch(pool, self.hear, runs, depth, weight=len, limit=limit)) as heard:
-                for job in jobs:
-                    yield self._captions(job, advance) if job.captions else self._clips(job, heard, advance)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        depth, limit = 2 * workers + math.ceil(batches_ahead), max(4 * self.batch_size, 20 * workers)
+        loaded = prefetch(self.hear, runs, depth=depth, threads=workers, weight=len, limit=limit)
+        with closing(loaded):
+            for job in jobs:
+                yield self._captions(job, advance) if job.captions else self._clips(job, loaded, advance)
 
     def hear(self, run: Sequence[Entry]) -> list[Heard]:
         """The clips of one recording."""

@@ -211,12 +211,11 @@ def score_clips(
         return _read(index, clips[index], reward, identity, cache)
 
     with _workers(len(clips)) as workers:
-        decoders = ThreadPoolExecutor(workers, "decode")
         judges = ThreadPoolExecutor(workers, "judge")
         try:
             running: set[Future[list[tuple[_Decoded, ScoredClip]]]] = set()
-            depth = 2 * BATCH * workers
-            queue = prefetch(decoders, read, range(len(clips)), depth, weight=_seconds, limit=AHEAD_SECONDS)
+            indices, depth = range(len(clips)), 2 * BATCH * workers
+            queue = prefetch(read, indices, depth=depth, threads=workers, weight=_seconds, limit=AHEAD_SECONDS)
             with closing(queue) as decoded:
                 for batch in _batches(decoded, rows, progress, len(clips)):
                     running.add(judges.submit(_judged, batch, reward))
@@ -229,8 +228,7 @@ def score_clips(
             for future in running:
                 keep(future.result())
         finally:
-            for pool in (decoders, judges):
-                pool.shutdown(wait=True, cancel_futures=True)
+            judges.shutdown(wait=True, cancel_futures=True)
     return [rows[index] for index in range(len(clips))]
 
 

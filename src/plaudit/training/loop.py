@@ -17,7 +17,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -37,6 +37,7 @@ from torch.utils.checkpoint import checkpoint
 from plaudit.backbone.ema import PostHocEMA, copy_into, full_tensor, load_parameters, local_tensor, shared_as, snapshot
 from plaudit.errors import ModelError, Preempted, RunError
 from plaudit.machine import device_memory, peak_tflops
+from plaudit.prefetch import prefetch
 from plaudit.storage import (
     checkpoint_damage,
     load_tensors,
@@ -64,28 +65,6 @@ class Objective(Protocol):
 
     def loss(self, network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
         """Named scalars, "loss" among them, each the mean over the clips; `inputs` are where the network is."""
-
-
-def prefetch_batches(
-    draw: Callable[[int], Inputs], indices: Iterable[int], ahead: int, loader_threads: int
-) -> Generator[tuple[int, Inputs]]:
-    """(index, batch) for each index, in order, of which `ahead` are being drawn by other threads meanwhile.
-
-    Close the generator to stop those threads.
-    """
-    pool = ThreadPoolExecutor(loader_threads, thread_name_prefix="loader")
-    waiting: deque[tuple[int, Future[Inputs]]] = deque()
-    try:
-        for index in indices:
-            waiting.append((index, pool.submit(draw, index)))
-            if len(waiting) > ahead:
-                number, future = waiting.popleft()
-                yield number, future.result()
-        while waiting:
-            number, future = waiting.popleft()
-            yield number, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def accelerator_for(precision: str) -> Accelerator:
@@ -653,12 +632,13 @@ def _batches(
     indices = (s * settings.accumulate + part for s in range(start, settings.steps) for part in share.parts)
     pinned = device.type == "cuda"
 
-    def draw(index: int) -> Inputs:
+    def draw(index: int) -> tuple[int, Inputs]:
         inputs = objective.draw(index, share.rows)
-        return {name: value.pin_memory() for name, value in inputs.items()} if pinned else inputs
+        return index, {name: value.pin_memory() for name, value in inputs.items()} if pinned else inputs
 
-    with closing(prefetch_batches(draw, indices, loop.prefetch, loop.loader_threads)) as drawn:
-        for index, inputs in drawn:
+    batches = prefetch(draw, indices, depth=loop.prefetch, threads=loop.loader_threads)
+    with closing(batches):
+        for index, inputs in batches:
             yield index, {name: value.to(device, non_blocking=True) for name, value in inputs.items()}
 
 

@@ -1,11 +1,10 @@
-"""Work ahead of its use keeps its order and its distance."""
+"""Prefetching: results in order, never more ahead than allowed."""
 
 from __future__ import annotations
 
 import random
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -21,20 +20,18 @@ def test_order_is_kept_and_the_lead_bounded() -> None:
             begun.append(item)
         return item * item
 
-    with ThreadPoolExecutor(3) as pool:
-        for place, result in enumerate(prefetch(pool, work, range(50), 4)):
-            assert result == place**2
-            with lock:
-                assert max(begun) <= place + 4
+    for place, result in enumerate(prefetch(work, range(50), depth=4, threads=3)):
+        assert result == place**2
+        with lock:
+            assert max(begun) <= place + 4
     assert sorted(begun) == list(range(50))
 
 
 def test_an_error_is_raised_where_its_result_would_be() -> None:
-    with ThreadPoolExecutor(2) as pool:
-        results = prefetch(pool, lambda item: 1 // item, [1, 2, 0, 3], 3)
-        assert [next(results), next(results)] == [1, 0]
-        with pytest.raises(ZeroDivisionError):
-            next(results)
+    results = prefetch(lambda item: 1 // item, [1, 2, 0, 3], depth=3, threads=2)
+    assert [next(results), next(results)] == [1, 0]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
 
 
 def test_results_that_wait_never_weigh_more_than_the_limit_and_two_results() -> None:
@@ -49,7 +46,7 @@ def test_results_that_wait_never_weigh_more_than_the_limit_and_two_results() -> 
             heaviest = max(heaviest, held)
         return size
 
-    with ThreadPoolExecutor(4) as pool, closing(prefetch(pool, work, sizes, 30, weight=float, limit=25)) as results:
+    with closing(prefetch(work, sizes, depth=30, threads=4, weight=float, limit=25)) as results:
         for taken, expected in zip(results, sizes, strict=True):
             time.sleep(0.002)
             assert taken == expected
@@ -65,26 +62,29 @@ def test_one_heavier_than_the_limit_goes_alone_and_nothing_is_begun_before_a_wei
         begun.append(item)
         return item
 
-    with (
-        ThreadPoolExecutor(4) as pool,
-        closing(prefetch(pool, work, range(8), 8, weight=lambda _: 100.0, limit=10)) as r,
-    ):
+    with closing(prefetch(work, range(8), depth=8, threads=4, weight=lambda _: 100.0, limit=10)) as results:
         for item in range(8):
-            assert next(r) == item
+            assert next(results) == item
             time.sleep(0.01)
             assert len(begun) <= item + 2
 
 
 def test_closing_frees_the_threads_that_wait() -> None:
-    with ThreadPoolExecutor(3) as pool:
-        results = prefetch(pool, lambda item: item, range(50), 20, weight=lambda _: 10.0, limit=10)
-        assert next(results) == 0
-        results.close()
-        pool.shutdown(wait=True, cancel_futures=True)  # would wait for ever
+    results = prefetch(lambda item: item, range(50), depth=20, threads=3, weight=lambda _: 10.0, limit=10)
+    assert next(results) == 0
+    results.close()  # would wait for ever
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+def test_closing_begins_no_more() -> None:
+    begun: list[int] = []
+    results = prefetch(begun.append, range(1000), depth=2, threads=1)
+    next(results)
+    results.close()
+    assert len(begun) <= 3
 
 
 def test_an_error_does_not_block_the_rest() -> None:
-    with ThreadPoolExecutor(3) as pool:
-        results = prefetch(pool, lambda item: 1 / (item - 3), range(9), 9, weight=lambda _: 1.0, limit=1)
-        with pytest.raises(ZeroDivisionError):
-            list(results)
+    results = prefetch(lambda item: 1 / (item - 3), range(9), depth=9, threads=3, weight=lambda _: 1.0, limit=1)
+    with pytest.raises(ZeroDivisionError):
+        list(results)
