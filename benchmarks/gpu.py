@@ -31,8 +31,9 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from plaudit.backbone.base import Conditions
     from plaudit.backbone.config import BackboneConfig
-    from plaudit.backbone.fluxaudio import Conditions, FluxAudio
+    from plaudit.backbone.fluxaudio import FluxAudio
     from plaudit.generate.sampling import Pass, Sampler
     from plaudit.generate.settings import SamplingSettings
     from plaudit.stages.sft import SftObjective
@@ -73,11 +74,11 @@ class Scale:
 
     def backbone(self) -> BackboneConfig:
         """FluxAudio-S with the paper's score injection, or a tiny network with all of its parts."""
-        from plaudit.backbone.config import PRESETS, BackboneConfig
+        from plaudit.backbone.config import PRESETS, FluxAudioConfig
 
         if not self.tiny:
             return replace(PRESETS["fluxaudio-s-44k"], injection="global_adaln")
-        return BackboneConfig(
+        return FluxAudioConfig(
             latent_dim=40,
             text_dim=16,
             text_c_dim=16,
@@ -246,7 +247,8 @@ class Bench:
     @cached_property
     def model(self) -> FluxAudio:
         """The backbone with random weights; nothing is left at the zero where training starts it."""
-        from plaudit.backbone.fluxaudio import FluxAudio, initialize
+        from plaudit.backbone.base import initialize
+        from plaudit.backbone.fluxaudio import FluxAudio
 
         model = FluxAudio(self.scale.backbone())
         initialize(model, 0)
@@ -302,7 +304,8 @@ def sampling_settings(steps: int, guided: bool) -> SamplingSettings:
 
 def sampler_of(bench: Bench, batch: int, steps: int, guided: bool, compile: str = "no") -> Sampler:
     """The sampler that `plaudit generate` would use."""
-    from plaudit.generate.sampling import Execution, Sampler
+    from plaudit.generate.sampling import Sampler
+    from plaudit.generate.settings import Execution
 
     execution = Execution.model_validate({"batch": batch, "compile": compile})
     return Sampler.build(bench.model, sampling_settings(steps, guided), bench.scale.frames, execution)
@@ -310,7 +313,6 @@ def sampler_of(bench: Bench, batch: int, steps: int, guided: bool, compile: str 
 
 def sampling_row(bench: Bench, sampler: Sampler, way: str, seconds: float | None = None) -> Row:
     """Clips a second of full batches of random text features, from features to latents."""
-    from plaudit.backbone.fluxaudio import forward_flops
     from plaudit.types import TextFeatures
 
     config, batch, steps = bench.model.config, sampler.batch, sampler.settings.steps
@@ -321,7 +323,7 @@ def sampling_row(bench: Bench, sampler: Sampler, way: str, seconds: float | None
     negative, seeds = bench.model.empty_text(1), list(range(batch))
     guided = sampler.settings.guidance.weight > 1
     first, median = bench.measure(lambda: sampler.latents(text, negative, seeds).cpu(), seconds)
-    operations = batch * steps * (2 if guided else 1) * forward_flops(config, bench.scale.frames)
+    operations = batch * steps * (2 if guided else 1) * bench.model.forward_flops(bench.scale.frames)
     return {
         "way": way,
         "evaluations": steps,
@@ -373,7 +375,7 @@ def sampling_graphs(bench: Bench) -> None:
 
 def graph_of(velocity: Pass) -> Pass:
     """`velocity`, recorded as a CUDA graph at its first call and replayed from then on, for inputs of one shape."""
-    from plaudit.backbone.fluxaudio import Conditions
+    from plaudit.backbone.base import Conditions
 
     recorded: list[tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...], Tensor]] = []
 
@@ -472,7 +474,7 @@ class _Enough(Exception):
 
 def training_row(bench: Bench, objective: Any, batch: int, way: str, loop: LoopSettings) -> Row:
     """Clips a second of the project's own loop: autocast, backward, clipping, AdamW, both running averages, metrics."""
-    from plaudit.backbone.fluxaudio import FORWARD_AND_BACKWARD, forward_flops
+    from plaudit.backbone.base import FORWARD_AND_BACKWARD
     from plaudit.training.loop import train
     from plaudit.training.settings import TrainSettings
 
@@ -499,7 +501,7 @@ def training_row(bench: Bench, objective: Any, batch: int, way: str, loop: LoopS
     if not updates:
         raise Unavailable("the time was spent before the second update")
     median = statistics.median(updates[settled - 1 :] or updates)
-    operations = batch * FORWARD_AND_BACKWARD * forward_flops(bench.model.config, bench.scale.frames)
+    operations = batch * FORWARD_AND_BACKWARD * bench.model.forward_flops(bench.scale.frames)
     return {
         "way": way,
         "batch": batch,

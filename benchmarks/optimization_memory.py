@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from transformers import ClapAudioConfig, ClapConfig, ClapModel, ClapTextConfig, HubertConfig, HubertModel
 
+from plaudit.backbone.base import initialize
 from plaudit.backbone.config import PRESETS
-from plaudit.backbone.fluxaudio import FluxAudio, initialize
+from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.codec.bigvgan import BigVGAN, BigVGANConfig
 from plaudit.codec.mel import MEL_44K
 from plaudit.codec.mel_codec import MelCodec

@@ -26,9 +26,10 @@ import torch
 import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
-from plaudit.backbone.config import BackboneConfig
+from plaudit.backbone.base import FORWARD_AND_BACKWARD, initialize
+from plaudit.backbone.config import FluxAudioConfig
 from plaudit.backbone.ema import PostHocEMA, load_parameters
-from plaudit.backbone.fluxaudio import FORWARD_AND_BACKWARD, FluxAudio, forward_flops, initialize
+from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.encoders.words import WordBatch, batch_words, words
 from plaudit.flow import flow_loss, interpolate, velocity
 from plaudit.generate.model import ModelConfig
@@ -45,7 +46,7 @@ FRAMES = int(SECONDS * RATE) // HOP
 CORPUS_SEED, VALIDATION_SEED = 41, 42
 """Corpora of different seeds share no clip; no recipe uses these."""
 
-BACKBONE = BackboneConfig(
+BACKBONE = FluxAudioConfig(
     latent_dim=40, text_dim=128, text_c_dim=128, text_length=32,
     hidden_dim=160, num_heads=5, depth=6, fused_depth=4, mlp_multiple=8,
 )  # fmt: skip
@@ -262,7 +263,7 @@ def train(settings: Settings, device: torch.device, output: Path, scratch: Path)
         del ready
     compute = torch.compile(loss_of, dynamic=False, fullgraph=True) if settings.compile else loss_of
     generator = torch.Generator(device).manual_seed(settings.seed + state.step)
-    flops = FORWARD_AND_BACKWARD * forward_flops(BACKBONE, FRAMES)
+    flops = FORWARD_AND_BACKWARD * model.forward_flops(FRAMES)
     total, last, last_saved = 60 * settings.minutes, time.monotonic(), time.monotonic()
     reported, running = state.clips, torch.zeros((), device=device)
     early_done = state.seconds > settings.early * total

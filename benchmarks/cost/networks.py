@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from plaudit.backbone.base import initialize
 from plaudit.backbone.config import PRESETS, RATES
-from plaudit.backbone.fluxaudio import FluxAudio, initialize
+from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.loading import MODELS, load
 
 SECONDS = 9.975

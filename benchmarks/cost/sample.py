@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from plaudit.backbone.fluxaudio import FluxAudio, forward_flops
+from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.flow import Guidance
 from plaudit.generate.sampling import Sampler, initial_noise
 from plaudit.generate.settings import Execution, SamplingSettings
@@ -78,7 +78,7 @@ def bench_sample(
         "batch": batch,
         "warm-up seconds (compiling)": warm_up,
         "first clip, seconds": seconds_of(lambda: sampler.latents(text.rows(torch.tensor([0])), negative, [0])),
-        **_arithmetic(2 * steps * forward_flops(config, frames), seconds, device),
+        **_arithmetic(2 * steps * model.forward_flops(frames), seconds, device),
         "relative RMS difference of latents to float32": relative_rms(made["plaudit"], made["naive float32"]),
         "the same of naive bfloat16": relative_rms(made["naive bfloat16"], made["naive float32"]),
         **({"peak memory, GiB": torch.cuda.max_memory_allocated() / 2**30} if device.type == "cuda" else {}),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from plaudit.backbone.base import FORWARD_AND_BACKWARD
 from plaudit.backbone.ema import PostHocEMA
-from plaudit.backbone.fluxaudio import FORWARD_AND_BACKWARD, FluxAudio, forward_flops
+from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.flow import flow_loss, interpolate, logit_normal_time, velocity
 from plaudit.measure import Advance, Section, in_turns, matrix_peak
 from plaudit.types import TextFeatures
@@ -61,7 +62,7 @@ def bench_train(model: FluxAudio, frames: int, batch: int, repeats: int, advance
             "batch": batch,
             "clips a second": 1 / seconds["plaudit"],
             "matrix peak in bf16, TFLOP/s": peak / 1e12,
-            "share of the bf16 peak": FORWARD_AND_BACKWARD * forward_flops(config, frames) / seconds["plaudit"] / peak,
+            "share of the bf16 peak": FORWARD_AND_BACKWARD * model.forward_flops(frames) / seconds["plaudit"] / peak,
             **({"peak memory, GiB": torch.cuda.max_memory_allocated() / 2**30} if device.type == "cuda" else {}),
         },
     )

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from plaudit.backbone.base import Backbone, build_backbone
 from plaudit.backbone.config import BackboneConfig
-from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.code_digest import outside_digest
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic, read_model_config
@@ -132,10 +132,10 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_backbone(folder: Path, config: BackboneConfig) -> FluxAudio:
+def load_backbone(folder: Path, config: BackboneConfig) -> Backbone:
     """The network of a model folder, in evaluation mode."""
     with torch.device("meta"):
-        backbone = FluxAudio(config)
+        backbone = build_backbone(config)
     fill_module(backbone, load_tensors(folder / "model.safetensors"), folder)
     return backbone.eval()
 

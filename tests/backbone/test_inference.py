@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from plaudit.backbone import INJECTIONS, Injection
-from plaudit.backbone.fluxaudio import UnfoldedConv, for_inference
+from plaudit.backbone import INJECTIONS
+from plaudit.backbone.fluxaudio import UnfoldedConv
 from plaudit.backbone.layers import SequenceConv
 from tests.backbone.tiny import inputs, tiny_model, wake
 
@@ -17,12 +17,12 @@ def test_an_unfolded_convolution_is_the_convolution(kernel: int, bias: bool) -> 
     torch.testing.assert_close(UnfoldedConv(conv, torch.float32)(x), conv(x))
 
 
-@pytest.mark.parametrize("injection", INJECTIONS)
-def test_the_copy_computes_what_the_network_does_under_autocast(injection: Injection) -> None:
+@pytest.mark.parametrize("injection", INJECTIONS.builtin)
+def test_the_copy_computes_what_the_network_does_under_autocast(injection: str) -> None:
     model = wake(tiny_model(injection)).eval()
     latents, text, t = inputs()
     score = None if injection == "none" else torch.tensor([0.5, torch.nan, -1.0])
-    copied = for_inference(model, torch.bfloat16)
+    copied = model.for_inference(torch.bfloat16)
     with torch.inference_mode():
         exact = model(latents, text, t, score)
         with torch.autocast("cpu", torch.bfloat16):
@@ -36,7 +36,7 @@ def test_the_copy_shares_what_it_does_not_cast_and_leaves_the_network_alone() ->
     model = wake(tiny_model("input_add"))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for dtype in (torch.float32, torch.bfloat16):
-        copied = for_inference(model, dtype)
+        copied = model.for_inference(dtype)
         assert copied.latent_mean.data_ptr() == model.latent_mean.data_ptr()
         assert not copied.training and not any(p.requires_grad for p in copied.parameters())
     matrices = {name for name, p in copied.named_parameters() if p.dtype == torch.bfloat16}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from plaudit.backbone import BackboneConfig, FluxAudio, initialize
+from plaudit.backbone import FluxAudio, FluxAudioConfig, initialize
 from plaudit.backbone.published import from_published, to_published
 from plaudit.errors import ModelError
 from tests.backbone.tiny import wake
@@ -12,7 +12,7 @@ from tests.backbone.tiny import wake
 
 def published() -> dict[str, Tensor]:
     """A published state dict of a small network (widths rounded to 256 as published)."""
-    config = BackboneConfig(
+    config = FluxAudioConfig(
         latent_dim=5, text_dim=12, text_c_dim=10, hidden_dim=16, depth=3, fused_depth=1, num_heads=2, text_length=7
     )
     model = FluxAudio(config)

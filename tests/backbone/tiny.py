@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from plaudit.backbone import BackboneConfig, FluxAudio, Injection, initialize
+from plaudit.backbone import BackboneConfig, FluxAudio, FluxAudioConfig, initialize
 from plaudit.types import TextFeatures
 
 
-def tiny_config(injection: Injection = "none") -> BackboneConfig:
-    return BackboneConfig(
+def tiny_config(injection: str = "none") -> BackboneConfig:
+    return FluxAudioConfig(
         latent_dim=5,
         text_dim=12,
         text_c_dim=10,
@@ -25,7 +25,7 @@ def tiny_config(injection: Injection = "none") -> BackboneConfig:
     )
 
 
-def tiny_model(injection: Injection = "none", seed: int = 0) -> FluxAudio:
+def tiny_model(injection: str = "none", seed: int = 0) -> FluxAudio:
     model = FluxAudio(tiny_config(injection))
     initialize(model, seed)
     return model

@@ -14,7 +14,8 @@ import torch
 
 from benchmarks import gpu
 from benchmarks.gpu_tables import tables
-from plaudit.backbone.fluxaudio import FORWARD_AND_BACKWARD, forward_flops
+from plaudit.backbone.base import FORWARD_AND_BACKWARD
+from plaudit.backbone.fluxaudio import FluxAudio
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -44,9 +45,9 @@ def test_every_eager_section_is_measured_but_graphs_which_need_a_gpu(results: di
 
 
 def test_shares_are_of_the_arithmetic_and_the_measured_peak(results: dict[str, Any]) -> None:
-    sections, config = results["sections"], gpu.SMALL.backbone()
+    sections = results["sections"]
     peak = sections["peak"]["rows"][0]["tflops"] * 1e12
-    forward = forward_flops(config, gpu.SMALL.frames)
+    forward = FluxAudio(gpu.SMALL.backbone()).forward_flops(gpu.SMALL.frames)
     guided, unguided = sections["sampling"]["rows"][0], sections["sampling"]["rows"][-1]
     assert guided["guidance"] and not unguided["guidance"]
     for row, passes in ((guided, 2 * gpu.SMALL.steps), (unguided, gpu.SMALL.few_steps)):

@@ -6,28 +6,28 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from plaudit.backbone import PRESETS, BackboneConfig, FluxAudio
-from plaudit.backbone.fluxaudio import for_inference
+from plaudit.backbone import PRESETS, FluxAudio, FluxAudioConfig
 from plaudit.errors import PromptError
 from plaudit.flow import Guidance
-from plaudit.generate.sampling import batch_size, row_bytes
+from plaudit.generate.sampling import batch_size
 from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.types import TextFeatures
 from tests.generate.tiny import tiny_music
 
 CPU = torch.device("cpu")
-SMALL = PRESETS["fluxaudio-s-44k"]
+with torch.device("meta"):
+    SMALL = FluxAudio(PRESETS["fluxaudio-s-44k"])
 
 
-def most_memory(config: BackboneConfig, frames: int, rows: int, precision: str) -> int:
+def most_memory(model: FluxAudio, frames: int, rows: int, precision: str) -> int:
     """The highest sum of what PyTorch allocated and had not freed during one pass."""
-    model = FluxAudio(config)
-    network = for_inference(model, torch.bfloat16 if precision == "bf16" else torch.float32)
+    config = model.config
+    network = model.for_inference(torch.bfloat16 if precision == "bf16" else torch.float32)
     text = TextFeatures(torch.zeros(rows, config.text_length, config.text_dim), torch.zeros(rows, config.text_c_dim))
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        told, x, t = network.conditions(text), torch.zeros(rows, frames, config.latent_dim), torch.zeros(1)
+        conditions, x, t = network.conditions(text), torch.zeros(rows, frames, config.latent_dim), torch.zeros(1)
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-            network.velocity(x, told, t)
+            network.velocity(x, conditions, t)
     held = most = 0
     for event in recorded.profiler.kineto_results.events():  # type: ignore[union-attr]
         if event.name() == "[memory]":
@@ -38,11 +38,11 @@ def most_memory(config: BackboneConfig, frames: int, rows: int, precision: str) 
 
 @pytest.mark.parametrize("precision", ["bf16", "no"])
 def test_the_estimate_of_memory_holds_and_is_not_far_off(precision: str) -> None:
-    config = BackboneConfig(40, 64, 64, hidden_dim=224, depth=3, fused_depth=2, num_heads=7)
+    model = FluxAudio(FluxAudioConfig(40, 64, 64, hidden_dim=224, depth=3, fused_depth=2, num_heads=7))
     for frames, rows in ((430, 2), (100, 4)):
-        taken = most_memory(config, frames, rows, precision)
-        assert 0.4 * rows * row_bytes(config, frames, precision, precision == "bf16") < taken
-        assert taken < rows * row_bytes(config, frames, precision, precision == "bf16")
+        taken = most_memory(model, frames, rows, precision)
+        estimate = rows * model.row_bytes(frames, precision, CPU)
+        assert 0.4 * estimate < taken < estimate
 
 
 def test_batches_follow_the_budget() -> None:
@@ -51,7 +51,7 @@ def test_batches_follow_the_budget() -> None:
     assert batch_size(SMALL, 430, joint, Execution(batch=11), CPU) == 11
     two, one = (batch_size(SMALL, 430, settings, Execution(memory=8.0), CPU) for settings in (joint, alone))
     assert 1 < two < one
-    clip = 2 * row_bytes(SMALL, 430, "bf16", True) / 2**30
+    clip = 2 * SMALL.row_bytes(430, "bf16", CPU) / 2**30
     assert batch_size(SMALL, 430, joint, Execution(memory=2.5 * clip), CPU) == 2
     with pytest.raises(PromptError, match="one clip of 430 latents takes"):
         batch_size(SMALL, 430, joint, Execution(memory=0.9 * clip), CPU)

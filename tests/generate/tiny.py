@@ -7,7 +7,6 @@ import zlib
 import torch
 from torch import Tensor
 
-from plaudit.backbone import Injection
 from plaudit.generate.model import ModelConfig, TextToMusic
 from plaudit.types import Posterior, TextFeatures
 from tests.backbone.tiny import tiny_model, wake
@@ -50,7 +49,7 @@ class HashedText:
 
 
 @torch.no_grad()
-def tiny_music(injection: Injection = "input_add") -> TextToMusic:
+def tiny_music(injection: str = "input_add") -> TextToMusic:
     """An untrained model of 1.3 seconds at 1000 Hz that heeds its text and, where it takes one, its score."""
     backbone = wake(tiny_model(injection)).eval()
     generator = torch.Generator().manual_seed(4)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from plaudit import loading
-from plaudit.backbone.config import BackboneConfig
+from plaudit.backbone.config import FluxAudioConfig
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.backbone.published import from_published, to_published
 from plaudit.cli import models
@@ -123,7 +123,9 @@ def test_the_16k_codec_has_the_files_of_its_own_release(tmp_path: Path) -> None:
 
 
 def test_a_model_of_ours_with_a_score_comes_back(tmp_path: Path) -> None:
-    sizes = BackboneConfig(5, 6, 4, hidden_dim=16, depth=2, fused_depth=1, num_heads=2, text_length=3, injection="film")
+    sizes = FluxAudioConfig(
+        5, 6, 4, hidden_dim=16, depth=2, fused_depth=1, num_heads=2, text_length=3, injection="film"
+    )
     model = wake(FluxAudio(sizes))
     config = ModelConfig(model.config, "synthetic", "synthetic", 5.0, "Apache-2.0", {"stage": "sft"})
     save_module(tmp_path / "ours", model, config.to_dict())

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from plaudit import loading
+from plaudit.backbone.injections import INJECTIONS
 from plaudit.backbone.published import from_published
 from plaudit.errors import ModelError
 from plaudit.models.fetch import fetch_folder
-from plaudit.models.importing import Choices, files_in, import_release, injection_called
+from plaudit.models.importing import Choices, files_in, import_release
 from plaudit.models.inspecting import inspect_folder
 from plaudit.models.releases import RELEASES, Release, find
 from tests.backbone.test_published import published as fluxaudio_state
@@ -107,8 +108,8 @@ def test_a_name_map_gives_unknown_weights_their_place(tmp_path: Path, home: Path
         import_release(release, files, home / release.id)
     with pytest.raises(ModelError, match=r"unknown ours \(3,\)"):
         import_release(release, files, home / release.id, Choices(names={"score_from_elsewhere.bias": "ours"}))
-    with pytest.raises(ModelError, match="no injection 'sideways'; known are none, global_adaln"):
-        injection_called("sideways")
+    with pytest.raises(ModelError, match="no injection 'sideways': give one of cross_attention, film, global_adaln"):
+        INJECTIONS.load("sideways")
 
 
 def test_what_fails_leaves_the_old_folder_and_nothing_else(tmp_path: Path, home: Path) -> None:

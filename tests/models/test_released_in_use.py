@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from plaudit import loading
-from plaudit.backbone.config import BackboneConfig
+from plaudit.backbone.config import FluxAudioConfig
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.backbone.published import to_published
 from plaudit.cli.main import app
@@ -39,7 +39,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         release = "codec-44k" if identifier == "codec-16k" else identifier
         imported(release, files / identifier, home / identifier)
     torch.manual_seed(0)
-    sizes = BackboneConfig(3, 16, 512, hidden_dim=16, depth=2, fused_depth=1, num_heads=2)
+    sizes = FluxAudioConfig(3, 16, 512, hidden_dim=16, depth=2, fused_depth=1, num_heads=2)
     torch.save({"state_dict": to_published(FluxAudio(sizes))}, files / "fluxaudio_s_full.pth")
     imported("fluxaudio-s", files / "fluxaudio_s_full.pth", home / "fluxaudio-s")
     torch.save(released_form(TuneJuryHead(512 + 16 + 512, (8, 4)), "net."), files / "tunejury.pt")

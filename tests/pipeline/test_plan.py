@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from plaudit.backbone.fluxaudio import FluxAudio, forward_flops
+from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.cli.main import app
 from plaudit.errors import RecipeError
 from plaudit.pipeline.estimate import (
@@ -36,7 +36,7 @@ def no_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_papers_work_without_its_data_or_models() -> None:
     plan = checked_estimate(CostEstimate(load_recipe("paper")))
     assert plan.frames == 430 and plan.clips is None
-    forward, works = forward_flops(plan.backbone, 430), plan.works()
+    forward, works = plan.network.forward_flops(430), plan.works()
     assert works["sft"].training == 3 * 200_000 * 64 * forward
     experts = works["expert_iteration"]
     assert experts.training == 3 * 35_000 * 64 * forward

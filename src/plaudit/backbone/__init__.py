@@ -1,15 +1,32 @@
-"""The generator's network: FluxAudio, its sizes and score injections, averaged weights, published checkpoints."""
+"""The generator's network: FluxAudio and others like it, score injections, averaged weights, published checkpoints."""
 
-from plaudit.backbone.config import INJECTIONS, PRESETS, BackboneConfig, Injection
-from plaudit.backbone.fluxaudio import CrossLoadReport, FluxAudio, cross_load, initialize
+from plaudit.backbone.base import (
+    BACKBONES,
+    Backbone,
+    Conditions,
+    CrossLoadReport,
+    build_backbone,
+    build_injection,
+    cross_load,
+    initialize,
+)
+from plaudit.backbone.config import PRESETS, BackboneConfig, FluxAudioConfig
+from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.backbone.injections import INJECTIONS, ScoreInjection
 
 __all__ = [
+    "BACKBONES",
     "INJECTIONS",
     "PRESETS",
+    "Backbone",
     "BackboneConfig",
+    "Conditions",
     "CrossLoadReport",
     "FluxAudio",
-    "Injection",
+    "FluxAudioConfig",
+    "ScoreInjection",
+    "build_backbone",
+    "build_injection",
     "cross_load",
     "initialize",
 ]

@@ -120,9 +120,7 @@ class PostHocEMA:
         self.sigma_rels = tuple(sigma_rels)
         self.step = 0
         self._powers = [ema_exponent(sigma_rel) for sigma_rel in self.sigma_rels]
-        self._averages = [
-            {name: p.detach().float().clone() for name, p in _trainable(model)} for _ in self.sigma_rels
-        ]
+        self._averages = [{name: p.detach().float().clone() for name, p in _trainable(model)} for _ in self.sigma_rels]
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:

@@ -1,33 +1,39 @@
 """Score conditioning: one embedder of the scalar, and five places where its embedding enters the network.
 
-Every injection holds the same `embedder` (and the same parameter names), so a checkpoint trained under one can be
-run under another. At initialization each leaves the network exactly as it is without a score: the embedder's last
-layer and its null embedding start at zero, and what an injection adds of its own starts with a zero output. Those
-outputs read inputs that are not zero, or nothing would ever move.
+Every injection has the same `embedder` (and the same parameter names), so a checkpoint trained under one can be run
+under another. At initialization each leaves the network exactly as it is without a score: the embedder's last layer and
+its null embedding start at zero, and layers that an injection adds start with a zero output. Those layers read inputs
+that are not zero, or they would never get a gradient.
 
-`global_adaln` and `input_add` are published (arXiv 2606.21670); the details of the other three are ours.
+`global_adaln` and `input_add` are published (arXiv 2606.21670); the details of the other three are ours. Another one is
+a subclass of ScoreInjection, named in a config by entry point (plaudit.injections) or as `path/to/file.py:Class`.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plaudit.backbone.config import BackboneConfig
-from plaudit.backbone.layers import attend
+from plaudit.backbone.layers import Stream, attend, attention_flops, linear_flops
 from plaudit.errors import ModelError
+from plaudit.registry import Registry
+
+if TYPE_CHECKING:
+    from plaudit.backbone.config import BackboneConfig, FluxAudioConfig
 
 SLOWEST, FASTEST = 1 / 32, 1 / 2
 """Range of the Fourier features, in cycles per standard deviation of the score (ours).
 
-Scores asked for at generation lie well beyond those seen in training; the slow features keep the embedding
-changing steadily there, and nothing is faster than the reward's own noise.
+Target scores at generation lie well beyond those seen in training: the slow features keep the embedding changing
+steadily there, and none is faster than the reward's own noise.
 """
 
 GATE_SPEED = 10.0
-"""Factor inside the score token's tanh gates (ours). Adam moves a parameter by about its learning rate an update,
-whatever the gradient: at 1e-4 a gate without this factor would stay shut for thousands of updates.
+"""Factor inside the score token's tanh gates (ours). Adam moves a parameter by about its learning rate per update,
+whatever the gradient: at 1e-4 a gate without this factor would stay closed for thousands of updates.
 """
 
 
@@ -54,8 +60,18 @@ class ScoreEmbedder(nn.Module):
         return torch.where(dropped[:, None], self.null.to(embedded.dtype), embedded)
 
 
-class NoScore(nn.Module):
-    """The hooks by which a score's embedding e [B, D] may enter; here all pass through. Subclasses override one."""
+class NoInjection(nn.Module):
+    """The hooks by which a score embedding e [B, D] may enter; here all pass through. Subclasses override one.
+
+    zero_init, normal_init: patterns that match the beginning of the names of its parameters that start at zero, and of
+    those that start as standard normals; the others start as the network's.
+    """
+
+    zero_init: ClassVar[str] = r"$^"
+    normal_init: ClassVar[str] = r"$^"
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
 
     def embed(self, score: Tensor | None, batch: int) -> Tensor:
         """Standardized scores [B] (NaN where dropped; None drops all) -> e."""
@@ -80,19 +96,31 @@ class NoScore(nn.Module):
         return None
 
     def token_gate(self, index: int) -> Tensor | None:
-        """How much joint block `index` heeds the token: [D], or None where there is no token."""
+        """How much joint block `index` uses the token: [D], or None where there is no token."""
         return None
 
+    def flops(self, frames: int, words: int) -> int:
+        """Operations that the injection adds to one clip's forward pass."""
+        return 0
 
-class ScoreInjection(NoScore):
+
+class ScoreInjection(NoInjection):
     """Base of the injections: they share the embedder and differ in where they add e."""
 
+    zero_init: ClassVar[str] = r"embedder\.(mlp\.2|null)"
+
     def __init__(self, config: BackboneConfig) -> None:
-        super().__init__()
+        super().__init__(config)
+        self.config = config
         self.embedder = ScoreEmbedder(config.score_features, config.score_hidden, config.hidden_dim)
 
     def embed(self, score: Tensor | None, batch: int) -> Tensor:
         return self.embedder.null.expand(batch, -1) if score is None else self.embedder(score)
+
+    def flops(self, frames: int, words: int) -> int:
+        config = self.config
+        hidden = linear_flops(1, config.score_features, config.score_hidden)
+        return hidden + linear_flops(1, config.score_hidden, config.hidden_dim)
 
 
 class GlobalAdaLN(ScoreInjection):
@@ -113,7 +141,11 @@ class ScoreToken(ScoreInjection):
     """e plus a learned offset is one more token of the text stream (ours), behind a tanh gate per joint block and head
     that starts at zero."""
 
-    def __init__(self, config: BackboneConfig) -> None:
+    zero_init = ScoreInjection.zero_init + r"|gates"
+    normal_init = r"offset"
+    config: FluxAudioConfig
+
+    def __init__(self, config: FluxAudioConfig) -> None:
         super().__init__(config)
         self.offset = nn.Parameter(torch.zeros(config.hidden_dim))
         self.gates = nn.Parameter(torch.zeros(config.depth - config.fused_depth, config.num_heads))
@@ -125,11 +157,23 @@ class ScoreToken(ScoreInjection):
     def token_gate(self, index: int) -> Tensor | None:
         return (GATE_SPEED * self.gates[index]).tanh().repeat_interleave(self.head_dim)
 
+    def flops(self, frames: int, words: int) -> int:
+        # Attention is computed a second time, with the token; the last text stream is pre-only.
+        config, length = self.config, frames + words + 1
+        dim, joint = config.hidden_dim, config.depth - config.fused_depth
+        streams = (joint - 1) * Stream.flops(1, dim, config.mlp_dim, modulated=False)
+        streams += Stream.flops(1, dim, config.mlp_dim, pre_only=True, modulated=False)
+        return super().flops(frames, words) + streams + joint * attention_flops(dim, length, length)
+
 
 class CrossAttention(ScoreInjection):
-    """In every block the audio attends to a few tokens made from e (ours); the output projections start at zero."""
+    """In every block the audio attends to a few tokens projected from e (ours); output projections start at zero."""
 
-    def __init__(self, config: BackboneConfig) -> None:
+    zero_init = ScoreInjection.zero_init + r"|blocks\.\d+\.out\."
+    normal_init = r"tokens\.bias"
+    config: FluxAudioConfig
+
+    def __init__(self, config: FluxAudioConfig) -> None:
         super().__init__(config)
         self.tokens = nn.Linear(config.hidden_dim, config.score_tokens * config.hidden_dim)
         self.blocks = nn.ModuleList(_TokenAttention(config.hidden_dim, config.num_heads) for _ in range(config.depth))
@@ -137,6 +181,12 @@ class CrossAttention(ScoreInjection):
     def before_block(self, index: int, audio: Tensor, e: Tensor) -> Tensor:
         tokens = self.tokens(e).unflatten(-1, (-1, audio.shape[-1]))  # [B, K, D]
         return audio + self.blocks[index](audio, tokens)
+
+    def flops(self, frames: int, words: int) -> int:
+        dim, tokens = self.config.hidden_dim, self.config.score_tokens
+        projections = 2 * linear_flops(frames, dim, dim) + linear_flops(tokens, dim, 2 * dim)
+        block = linear_flops(1, dim, tokens * dim) + projections + attention_flops(dim, frames, tokens)
+        return super().flops(frames, words) + self.config.depth * block
 
 
 class _TokenAttention(nn.Module):
@@ -159,7 +209,11 @@ class _TokenAttention(nn.Module):
 class FiLM(ScoreInjection):
     """A scale and shift of the audio stream per block, from e plus a learned offset, starting at identity (ours)."""
 
-    def __init__(self, config: BackboneConfig) -> None:
+    zero_init = ScoreInjection.zero_init + r"|blocks\."
+    normal_init = r"offset"
+    config: FluxAudioConfig
+
+    def __init__(self, config: FluxAudioConfig) -> None:
         super().__init__(config)
         self.offset = nn.Parameter(torch.zeros(config.hidden_dim))
         self.blocks = nn.ModuleList(nn.Linear(config.hidden_dim, 2 * config.hidden_dim) for _ in range(config.depth))
@@ -168,16 +222,22 @@ class FiLM(ScoreInjection):
         scale, shift = self.blocks[index](F.silu(e + self.offset))[:, None].chunk(2, dim=-1)  # each [B, 1, D]
         return audio * (1 + scale) + shift
 
-
-_CLASSES: dict[str, type[ScoreInjection]] = {
-    "global_adaln": GlobalAdaLN,
-    "input_add": InputAdd,
-    "score_token": ScoreToken,
-    "cross_attention": CrossAttention,
-    "film": FiLM,
-}
+    def flops(self, frames: int, words: int) -> int:
+        dim = self.config.hidden_dim
+        return super().flops(frames, words) + self.config.depth * linear_flops(1, dim, 2 * dim)
 
 
-def build_injection(config: BackboneConfig) -> NoScore:
-    """The injection that a config names."""
-    return NoScore() if config.injection == "none" else _CLASSES[config.injection](config)
+INJECTIONS: Registry[type[NoInjection]] = Registry(
+    "injection",
+    "plaudit.injections",
+    {
+        "none": NoInjection,
+        "global_adaln": GlobalAdaLN,
+        "input_add": InputAdd,
+        "score_token": ScoreToken,
+        "cross_attention": CrossAttention,
+        "film": FiLM,
+    },
+    requires=("embed", "condition", "audio_input", "before_block", "text_token", "token_gate", "flops"),
+)
+"""Classes of injections, each called with the backbone's config: subclasses of ScoreInjection."""

@@ -1,4 +1,4 @@
-"""FluxAudio's layers and blocks."""
+"""FluxAudio's layers and blocks, and what each costs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def linear_flops(rows: int, inputs: int, outputs: int) -> int:
+    """Operations of a matrix product; a convolution is one with kernel x channels as its inputs."""
+    return 2 * rows * inputs * outputs
+
+
+def attention_flops(dim: int, queries: int, keys: int) -> int:
+    """Operations of both products of attention, over all heads."""
+    return 2 * linear_flops(queries, dim, keys)
 
 
 class SequenceConv(nn.Conv1d):
@@ -42,6 +52,11 @@ class GatedMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)
         return self.down(F.silu(gate) * up)
+
+    @staticmethod
+    def flops(rows: int, dim: int, inner: int, kernel: int = 1) -> int:
+        """Operations for so many rows."""
+        return linear_flops(rows, kernel * dim, 2 * inner) + linear_flops(rows, kernel * inner, dim)
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-5) -> Tensor:
@@ -156,6 +171,16 @@ class Stream(nn.Module):
         _, _, attention_gate, shift, scale, mlp_gate = modulations
         x = torch.addcmul(x, self.out(attended), attention_gate)
         return torch.addcmul(x, self.mlp(modulate(x, shift, scale)), mlp_gate)
+
+    @staticmethod
+    def flops(rows: int, dim: int, inner: int, kernel: int = 1, pre_only: bool = False, modulated: bool = True) -> int:
+        """Operations for so many rows, without the attention; `modulated`: with the modulations, which are one row."""
+        total = linear_flops(rows, dim, 3 * dim)
+        if modulated:
+            total += linear_flops(1, dim, (2 if pre_only else 6) * dim)
+        if not pre_only:
+            total += linear_flops(rows, kernel * dim, dim) + GatedMLP.flops(rows, dim, inner, kernel)
+        return total
 
 
 class FusedBlock(nn.Module):

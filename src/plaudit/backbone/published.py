@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plaudit.backbone.config import BackboneConfig, Injection
+from plaudit.backbone.config import FluxAudioConfig
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.published import renamed, require, require_sizes, unwrap
 
@@ -53,7 +53,7 @@ def published_names(ours: str) -> tuple[str, ...]:
 
 
 def from_published(
-    checkpoint: Mapping[str, Any], injection: Injection = "none", names: Mapping[str, str] | None = None
+    checkpoint: Mapping[str, Any], injection: str = "none", names: Mapping[str, str] | None = None
 ) -> FluxAudio:
     """The model in a published checkpoint (the content of its file); its sizes are read from the weights.
 
@@ -85,7 +85,7 @@ def to_published(model: FluxAudio) -> dict[str, Tensor]:
     return state
 
 
-def infer_config(state: Mapping[str, Tensor], injection: Injection = "none") -> BackboneConfig:
+def infer_config(state: Mapping[str, Tensor], injection: str = "none") -> FluxAudioConfig:
     """The sizes of a bare published state dict; ModelError where it is not a FluxAudio."""
     query_norm = "joint_blocks.0.latent_block.attn.q_norm.weight"
     ranks = {"audio_input_proj.0.weight": 3, "empty_string_feat": 2, "empty_string_feat_c": 1, query_norm: 1}
@@ -94,7 +94,7 @@ def infer_config(state: Mapping[str, Tensor], injection: Injection = "none") -> 
     text_length, text_dim = state["empty_string_feat"].shape
     (text_c_dim,), (head_dim,) = state["empty_string_feat_c"].shape, state[query_norm].shape
     joint, fused = (len({n.split(".")[1] for n in state if n.startswith(f"{k}_blocks.")}) for k in ("joint", "fused"))
-    return BackboneConfig(
+    return FluxAudioConfig(
         latent_dim=latent_dim,
         text_dim=text_dim,
         text_c_dim=text_c_dim,
@@ -111,14 +111,14 @@ def _is_extra(name: str) -> bool:
     return name in EXTRAS or name.endswith("._extra_state")
 
 
-def _to_our_layout(name: str, tensors: list[Tensor], config: BackboneConfig) -> Tensor:
+def _to_our_layout(name: str, tensors: list[Tensor], config: FluxAudioConfig) -> Tensor:
     value = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
     if ".qkv." in name:  # rows (head, channel, 3) -> (3, head, channel)
         return value.unflatten(0, (config.num_heads, config.head_dim, 3)).movedim(2, 0).flatten(0, 2)
     return value.flatten() if name in ("latent_mean", "latent_std") else value
 
 
-def _to_published_layout(name: str, value: Tensor, config: BackboneConfig) -> tuple[Tensor, ...]:
+def _to_published_layout(name: str, value: Tensor, config: FluxAudioConfig) -> tuple[Tensor, ...]:
     if ".qkv." in name:
         return (value.unflatten(0, (3, config.num_heads, config.head_dim)).movedim(0, 2).flatten(0, 2),)
     if ".gate_up." in name:

@@ -246,7 +246,8 @@ def _warn_of_unread(encoder: TextEncoder, settings: SamplingSettings, requests: 
 
 def _optimizer(reward: str | None, iterations: int, learning_rate: float) -> Optimizer | None:
     from plaudit import loading
-    from plaudit.generate.optimize import NoiseOptimization, Optimizer
+    from plaudit.generate.optimize import Optimizer
+    from plaudit.generate.settings import NoiseOptimization
     from plaudit.settings import validated
 
     if reward is None:

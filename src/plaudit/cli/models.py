@@ -259,12 +259,14 @@ def _import(
     names: Path | None,
     verified: bool,
 ) -> dict[str, Any]:
-    from plaudit.models.importing import Choices, import_release, injection_called
+    from plaudit.backbone.injections import INJECTIONS
+    from plaudit.models.importing import Choices, import_release
     from plaudit.storage import models_dir, read_json
 
     folder = output or models_dir() / release.id
-    chosen = None if injection is None else injection_called(injection)
-    facts = import_release(release, files, folder, Choices(chosen, read_json(names) if names else {}, verified))
+    if injection is not None:
+        INJECTIONS.load(injection)  # before files are read
+    facts = import_release(release, files, folder, Choices(injection, read_json(names) if names else {}, verified))
     return {"model": release.id, "folder": str(folder.resolve()), **facts}
 
 

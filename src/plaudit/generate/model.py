@@ -14,8 +14,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from plaudit.backbone.base import Backbone, read_config
 from plaudit.backbone.config import BackboneConfig
-from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.codec.chunks import decode_piece
 from plaudit.encoders.unread import unread
 from plaudit.errors import ModelError, PromptError, RecipeError
@@ -67,7 +67,7 @@ class TextToMusic:
     second: a model of the same latent space that shares every trajectory, as settings.trajectory says.
     """
 
-    backbone: FluxAudio
+    backbone: Backbone
     codec: Codec
     text_encoder: TextEncoder
     config: ModelConfig
@@ -208,7 +208,7 @@ def read_model_config(folder: Path) -> ModelConfig:
         raise ModelError(f"{path} does not describe a text-to-music model: {differing} missing or unknown")
     try:
         told = validated(_ModelFile, values, str(path))
-        backbone = BackboneConfig.from_dict(told.backbone)
+        backbone = read_config(told.backbone)
     except RecipeError as error:
         raise ModelError(str(error)) from None
     except ModelError as error:

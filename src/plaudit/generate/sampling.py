@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from plaudit.backbone.config import BackboneConfig
-from plaudit.backbone.fluxaudio import Conditions, FluxAudio, for_inference
+from plaudit.backbone.base import Backbone, Conditions
 from plaudit.errors import PromptError, RecipeError
 from plaudit.flow import (
     Branch,
@@ -48,7 +47,7 @@ free now, so that the same machine always cuts the same batches."""
 
 
 def batch_size(
-    config: BackboneConfig, frames: int, settings: SamplingSettings, execution: Execution, device: torch.device
+    network: Backbone, frames: int, settings: SamplingSettings, execution: Execution, device: torch.device
 ) -> int:
     """How many clips of `frames` latents to sample at once.
 
@@ -57,31 +56,17 @@ def batch_size(
     if execution.batch is not None:
         return execution.batch
     rows = len(branches(settings.guidance, scored=settings.score is not None))
-    clip = rows * row_bytes(config, frames, settings.precision, device.type == "cpu" and settings.precision == "bf16")
+    clip = rows * network.row_bytes(frames, settings.precision, device)
     total = execution.memory * GIB if execution.memory is not None else MEMORY_FRACTION[_kind(device)] * _whole(device)
     if total < clip:
         raise PromptError(
             f"one clip of {frames} latents takes {clip / GIB:.2f} GiB and {total / GIB:.2f} are allowed; "
             "allow more memory or make shorter clips"
         )
-    sensible = (
-        MAX_BATCH if device.type != "cpu" else max(1, int(CPU_CACHE_BYTES / (4 * frames * config.hidden_dim * rows)))
-    )
-    return min(sensible, int(total / clip))
-
-
-def row_bytes(config: BackboneConfig, frames: int, precision: str, matrix: bool) -> int:
-    """The most memory that one row of a pass takes besides the weights, for `frames` latents, roughly.
-
-    matrix: whether attention writes its weights out (`plaudit.backbone.fluxaudio`).
-    """
-    size, width, inner = (2 if precision == "bf16" else 4), config.hidden_dim, config.mlp_dim
-    length = frames + config.text_length
-    streams = 6 * 4 * width * length  # the streams, their norms and what is added to them, in float32
-    # A gated MLP holds both halves, their product and its windows of three or, at the input, seven frames.
-    mlp = (2 + 1 + 1 + 7) * inner * size * frames
-    attention = 4 * 3 * width * size * length + (2 * config.num_heads * size * length**2 if matrix else 0)
-    return streams + max(mlp, attention)
+    useful = MAX_BATCH
+    if device.type == "cpu":
+        useful = max(1, int(CPU_CACHE_BYTES / (4 * frames * network.config.hidden_dim * rows)))
+    return min(useful, int(total / clip))
 
 
 def _kind(device: torch.device) -> str:
@@ -103,7 +88,7 @@ class SamplingPlan:
     """
 
     windows: Windows | None = None
-    second: FluxAudio | None = None
+    second: Backbone | None = None
     at_once: int | None = None
 
     @property
@@ -130,7 +115,7 @@ def piece_frames(settings: SamplingSettings, seconds: float, codec: Codec) -> in
 
 
 def plan_piece(
-    settings: SamplingSettings, seconds: float, codec: Codec, second: FluxAudio | None = None
+    settings: SamplingSettings, seconds: float, codec: Codec, second: Backbone | None = None
 ) -> SamplingPlan:
     """The plan of clips under `settings`, from a model trained on clips of `seconds`.
 
@@ -174,7 +159,7 @@ def initial_noise(seeds: Sequence[int], frames: int, latent_dim: int) -> Tensor:
 
 @torch.inference_mode()
 def sample_latents(
-    model: FluxAudio,
+    model: Backbone,
     text: TextFeatures,
     negative: TextFeatures,
     scores: Tensor | None,
@@ -193,7 +178,7 @@ def sample_latents(
 
 
 def differentiable_latents(
-    model: FluxAudio,
+    model: Backbone,
     text: TextFeatures,
     negative: TextFeatures,
     scores: Tensor | None,
@@ -215,13 +200,13 @@ def differentiable_latents(
     return _integrated(model, checkpointed, noise, settings)
 
 
-def _integrated(model: FluxAudio, velocity: Velocity, noise: Tensor, settings: SamplingSettings) -> Tensor:
+def _integrated(model: Backbone, velocity: Velocity, noise: Tensor, settings: SamplingSettings) -> Tensor:
     jumps = velocity_jumps(settings)
     return model.unstandardize(integrate(velocity, noise, settings.steps, settings.solver, settings.shift, jumps))
 
 
 def _velocity(
-    model: FluxAudio,
+    model: Backbone,
     text: TextFeatures,
     negative: TextFeatures,
     scores: Tensor | None,
@@ -240,7 +225,7 @@ def _velocity(
 
 
 def guided_velocity(
-    model: FluxAudio,
+    model: Backbone,
     text: TextFeatures,
     negative: TextFeatures,
     scores: Tensor | None,
@@ -291,7 +276,7 @@ Pass = Callable[[Tensor, Conditions, Tensor], Tensor]
 class Sampler:
     """Text features and seeds -> latents, at most `batch` clips of `frames` at once; made by `Sampler.build`."""
 
-    network: FluxAudio
+    network: Backbone
     settings: SamplingSettings
     frames: int
     batch: int
@@ -301,7 +286,7 @@ class Sampler:
     @classmethod
     def build(
         cls,
-        model: FluxAudio,
+        model: Backbone,
         settings: SamplingSettings,
         frames: int,
         execution: Execution,
@@ -315,7 +300,7 @@ class Sampler:
         length = frames if plan.windows is None else plan.windows.length
         networks = [model] if plan.second is None else [model, plan.second]
         device = model.latent_mean.device
-        at_once = min(batch_size(network.config, length, settings, execution, device) for network in networks)
+        at_once = min(batch_size(network, length, settings, execution, device) for network in networks)
         batch = max(1, at_once // plan.count)
         first, *others = (_prepared(network, settings, execution) for network in networks)
         plan = replace(plan, second=others[0] if others else None, at_once=max(1, at_once // batch))
@@ -341,11 +326,11 @@ class Sampler:
         return time.perf_counter() - began
 
 
-def _prepared(model: FluxAudio, settings: SamplingSettings, execution: Execution) -> FluxAudio:
+def _prepared(model: Backbone, settings: SamplingSettings, execution: Execution) -> Backbone:
     compiled = execution.compile != "no"
     network = model
     if compiled or settings.precision == "bf16":
-        network = for_inference(model, torch.bfloat16 if settings.precision == "bf16" else torch.float32)
+        network = model.for_inference(torch.bfloat16 if settings.precision == "bf16" else torch.float32)
     if compiled:
         graphs = execution.compile == "graphs"
         network.velocity = _compiled(network.velocity, graphs)  # type: ignore[method-assign,assignment]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from plaudit import __version__
-from plaudit.backbone.config import INJECTIONS, Injection
 from plaudit.backbone.published import from_published
 from plaudit.codec.bigvgan import BigVGANConfig
 from plaudit.codec.mel import MEL_16K
@@ -50,7 +49,7 @@ class Choices:
     converted, or are one's own, are taken too, and the folder says so.
     """
 
-    injection: Injection | None = None
+    injection: str | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     verified: bool = True
 
@@ -85,14 +84,6 @@ def import_release(
     with WholeFolder(folder).draft() as draft:
         IMPORTERS[release.kind](Import(release, files, facts, choices, draft))
     return facts
-
-
-def injection_called(name: str) -> Injection:
-    """The injection called `name`; ModelError naming those that there are."""
-    for known in INJECTIONS:
-        if name == known:
-            return known
-    raise ModelError(f"no injection {name!r}; known are {', '.join(INJECTIONS)}")
 
 
 def files_in(folder: Path, release: Release) -> dict[str, Path]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Literal
 
-from plaudit.backbone.config import Injection
 from plaudit.errors import ModelError
 from plaudit.reward.features import PUBLISHED_BLOCKS
 
@@ -61,7 +60,7 @@ class Release:
     files: tuple[ReleasedFile, ...]
     needs: tuple[str, ...] = ()
     gated: bool = False
-    injection: Injection = "none"
+    injection: str = "none"
     blocks: tuple[str, ...] = ()
 
     @property

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from plaudit import loading
+from plaudit.backbone.base import FORWARD_AND_BACKWARD, Backbone, build_backbone, initialize
 from plaudit.backbone.config import PRESETS, RATES, BackboneConfig
-from plaudit.backbone.fluxaudio import FORWARD_AND_BACKWARD, FluxAudio, forward_flops, initialize
 from plaudit.corpus.shard_set import LEDGER, ShardSet
 from plaudit.errors import CorpusError, ModelError, PlauditError, RecipeError, RunError
 from plaudit.flow import branches, flow_loss
@@ -203,13 +203,13 @@ class CostEstimate:
     @cached_property
     def forward(self) -> int:
         """Operations of one clip's pass."""
-        return forward_flops(self.backbone, self.frames)
+        return self.network.forward_flops(self.frames)
 
     @cached_property
-    def network(self) -> FluxAudio:
+    def network(self) -> Backbone:
         """The network without any weights, to be counted."""
         with torch.device("meta"):
-            return FluxAudio(self.backbone)
+            return build_backbone(self.backbone)
 
     @cached_property
     def clips(self) -> int | None:
@@ -381,7 +381,7 @@ def calibrate(plan: CostEstimate, device: torch.device) -> UnitCosts:
 
 def _network(plan: CostEstimate, precision: torch.dtype, device: torch.device) -> tuple[float, float, float, float]:
     """Operations a second in training and in sampling, and bytes kept for the backward pass of one clip and of two."""
-    clips, network = _clips(plan, plan.recipe.stages.sft.train.batch, device), FluxAudio(plan.backbone)
+    clips, network = _clips(plan, plan.recipe.stages.sft.train.batch, device), build_backbone(plan.backbone)
     initialize(network, 0)
     network.to(device)
     step = _TrainingPass(network, plan.frames, precision, plan.recipe.training_loop.activation_checkpointing)
@@ -399,7 +399,7 @@ def _clips(plan: CostEstimate, batch: int, device: torch.device) -> int:
 class _TrainingPass:
     """Forward and backward of random clips, with blocks computed twice where the recipe wants that."""
 
-    def __init__(self, network: FluxAudio, frames: int, precision: torch.dtype, twice: bool) -> None:
+    def __init__(self, network: Backbone, frames: int, precision: torch.dtype, twice: bool) -> None:
         self.network, self.frames, self.precision = network.train(), frames, precision
         self.device = network.latent_mean.device
         blocks = blocks_of(network) if twice else []
@@ -443,7 +443,7 @@ def random_text(length: int, width: int, pooled: int, clips: int, device: torch.
     return TextFeatures(torch.randn(clips, length, width, device=device), torch.randn(clips, pooled, device=device))
 
 
-def _sampling(plan: CostEstimate, network: FluxAudio) -> float:
+def _sampling(plan: CostEstimate, network: Backbone) -> float:
     """Operations a second of sampling: a step of the recipe's solver, guided, in its precision."""
     settings = plan.recipe.sampling.model_copy(update={"steps": 1, "score": 0.0})
     device = network.latent_mean.device

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from plaudit import loading
-from plaudit.backbone.config import INJECTIONS, Injection
-from plaudit.backbone.fluxaudio import cross_load
+from plaudit.backbone.base import cross_load
+from plaudit.backbone.injections import INJECTIONS
 from plaudit.errors import RecipeError
 from plaudit.evaluate.pages.sweep import CrossCell, CrossTable, cross_table
 from plaudit.generate.model import TextToMusic, read_model_config
@@ -24,7 +24,7 @@ from plaudit.pipeline.steps import required_steps, steps
 from plaudit.pipeline.sweeps import Progress, SweepCell, SweepSetup, check_cell, fill_cells, read_cell, takes_score
 from plaudit.recipe import Recipe, StageSettings
 
-SCORED: tuple[Injection, ...] = tuple(name for name in INJECTIONS if name != "none")
+SCORED = tuple(name for name in INJECTIONS.builtin if name != "none")
 """The injections that a score enters by."""
 
 TABLE_STEP = "table"
@@ -46,7 +46,7 @@ def check_injections(names: Sequence[str]) -> None:
 def cross_load_models(
     trial: SweepSetup,
     models: dict[str, Path],
-    injections: Sequence[Injection],
+    injections: Sequence[str],
     folder: Path,
     *,
     sampling: Mapping[str, SamplingSettings],
@@ -67,7 +67,7 @@ def cross_load_models(
     return read_table(natives, injections, folder)
 
 
-def read_table(natives: Mapping[str, str], injections: Sequence[Injection], folder: Path) -> CrossTable:
+def read_table(natives: Mapping[str, str], injections: Sequence[str], folder: Path) -> CrossTable:
     """The table of cells that are there. natives: by label, the injection that the model was trained under."""
     return cross_table(
         [
@@ -83,7 +83,7 @@ def _fill_row(trial: SweepSetup, row: list[SweepCell], before: int, total: int, 
 
 
 def _row(
-    label: str, model: Path, injections: Sequence[Injection], folder: Path, settings: SamplingSettings, device: str
+    label: str, model: Path, injections: Sequence[str], folder: Path, settings: SamplingSettings, device: str
 ) -> list[SweepCell]:
     takes_score(model, label)
     digest = loading.model_digest(model)
@@ -95,7 +95,7 @@ def _row(
     ]
 
 
-def _in_forward(folder: Path, injection: Injection, device: str) -> TextToMusic:
+def _in_forward(folder: Path, injection: str, device: str) -> TextToMusic:
     """A model whose weights run in the forward pass of another injection, or of their own."""
     model = loading.load(str(folder), device)
     if model.config.backbone.injection == injection:
@@ -108,7 +108,7 @@ def _in_forward(folder: Path, injection: Injection, device: str) -> TextToMusic:
 
 def sweep_recipe(
     recipe: Recipe,
-    injections: Sequence[Injection],
+    injections: Sequence[str],
     folder: Path,
     reporter: Reporter,
     sets: tuple[str, ...] = (),
@@ -141,7 +141,7 @@ def sweep_recipe(
     return read_table({name: name for name in injections}, injections, folder / TABLE_STEP)
 
 
-def _fill(context: Context, folder: Path, injections: Sequence[Injection], sets: tuple[str, ...]) -> None:
+def _fill(context: Context, folder: Path, injections: Sequence[str], sets: tuple[str, ...]) -> None:
     recipe = context.recipe
     panel, execution = evaluators_for(context, recipe.evaluate.prompts), Execution(batch=recipe.sampling_batch)
     models: dict[str, Path] = {name: context.path(f"sft-{name}") for name in injections}
@@ -153,13 +153,13 @@ def _fill(context: Context, folder: Path, injections: Sequence[Injection], sets:
         )  # fmt: skip
 
 
-def _under(recipe: Recipe, injection: Injection) -> Recipe:
+def _under(recipe: Recipe, injection: str) -> Recipe:
     """The recipe with its SFT under an injection, and no later stage."""
     sft = recipe.stages.sft.model_copy(update={"injection": injection})
     return recipe.model_copy(update={"stages": StageSettings(sft=sft)})
 
 
-def _renamed(step: Step, recipe: Recipe, injection: Injection) -> Step:
+def _renamed(step: Step, recipe: Recipe, injection: str) -> Step:
     """The SFT step of a recipe under a name of its own, so that several lie in one run."""
 
     def make(context: Context, folder: Path) -> None:

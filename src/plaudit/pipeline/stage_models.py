@@ -11,8 +11,8 @@ import torch
 
 import plaudit
 from plaudit import loading
-from plaudit.backbone.config import PRESETS, BackboneConfig, Injection
-from plaudit.backbone.fluxaudio import FluxAudio, cross_load, initialize
+from plaudit.backbone.base import Backbone, build_backbone, cross_load, initialize
+from plaudit.backbone.config import PRESETS, BackboneConfig
 from plaudit.errors import RecipeError
 from plaudit.generate.model import ModelConfig, TextToMusic, read_model_config, save_model
 from plaudit.pipeline.runner import Context
@@ -21,7 +21,7 @@ from plaudit.training.data import Source
 from plaudit.training.loop import CHECKPOINTS
 from plaudit.types import Codec, TextEncoder
 
-FIRST_INJECTION: Injection = "global_adaln"
+FIRST_INJECTION = "global_adaln"
 """Where SFT takes the score unless told otherwise, as in the paper."""
 
 
@@ -31,7 +31,7 @@ def starting_model(context: Context, data: Source) -> TextToMusic:
         return _started_from(context, context.recipe.backbone.start_from, data)
     recipe = context.recipe
     config = backbone_config(recipe, context.codec, context.text_encoder)
-    backbone = FluxAudio(config)
+    backbone = build_backbone(config)
     initialize(backbone, recipe.backbone.seed)
     backbone.set_statistics(
         torch.as_tensor(data.shards.latent_mean),
@@ -63,7 +63,7 @@ def _started_from(context: Context, name: str, data: Source) -> TextToMusic:
     return _whole(context, backbone, known.licence)
 
 
-def _whole(context: Context, backbone: FluxAudio, licence: str) -> TextToMusic:
+def _whole(context: Context, backbone: Backbone, licence: str) -> TextToMusic:
     recipe = context.recipe
     config = ModelConfig(
         backbone=backbone.config,

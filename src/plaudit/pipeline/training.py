@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from plaudit import loading
-from plaudit.backbone.fluxaudio import FORWARD_AND_BACKWARD, cross_load, forward_flops
+from plaudit.backbone.base import FORWARD_AND_BACKWARD, cross_load
 from plaudit.errors import RecipeError
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import TextToMusic
@@ -171,7 +171,7 @@ def fit(
     adapters = add_adapters(model.backbone, settings.lora, settings.seed) if settings.lora is not None else None
     # The gradients of frozen weights, a third of the products, are not computed.
     passes = trained * (FORWARD_AND_BACKWARD if adapters is None else FORWARD_AND_BACKWARD - 1) + frozen
-    flops = passes * forward_flops(model.backbone.config, model.frames)
+    flops = passes * model.backbone.forward_flops(model.frames)
     with context.reporter.progress(f"training {work.name}") as advance:
         ema = train(model.backbone, objective, settings, work, context.accelerator, advance, loop, events, flops)
     if settings.steps:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.backbone.base import Backbone
 from plaudit.flow import flow_loss, interpolate, logit_normal_time, velocity
 from plaudit.training.data import Source, TrainingSet, draw_latents, generator_for
 from plaudit.training.loop import Inputs
@@ -43,8 +43,8 @@ class CrpoObjective:
     sampled with, so that only what CLAP preferred differs between them (ours: the paper does not say).
     """
 
-    model: FluxAudio
-    reference: FluxAudio
+    model: Backbone
+    reference: Backbone
     winners: Source
     losers: Source
     settings: CrpoSettings

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.backbone.base import Backbone
 from plaudit.corpus.shard_set import ShardSet
 from plaudit.errors import CorpusError
 from plaudit.flow import flow_loss, interpolate, logit_normal_time, velocity
@@ -95,8 +95,8 @@ class NftObjective:
     Old and new model see the same noise, the same t and the same condition: the score that the clip was asked for.
     """
 
-    model: FluxAudio
-    old: FluxAudio
+    model: Backbone
+    old: Backbone
     clips: Source
     good: np.ndarray
     settings: NftSettings

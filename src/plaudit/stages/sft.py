@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.backbone.base import Backbone
 from plaudit.flow import flow_loss, interpolate, logit_normal_time, velocity
 from plaudit.training.data import TrainingSet, draw_latents, generator_for
 from plaudit.training.loop import Inputs
@@ -23,7 +23,7 @@ class SftObjective:
     and, independently, both text features with probability `text_dropout`.
     """
 
-    model: FluxAudio
+    model: Backbone
     data: TrainingSet
     settings: TrainSettings
 
@@ -57,7 +57,7 @@ class SftObjective:
         return {"loss": flow_loss(predicted, velocity(latents, noise)).mean()}
 
 
-def drop_text(model: FluxAudio, text: TextFeatures, dropped: Tensor) -> TextFeatures:
+def drop_text(model: Backbone, text: TextFeatures, dropped: Tensor) -> TextFeatures:
     """Text features, where `dropped` [B] replaced by the encoding of the empty string."""
     empty = model.empty_text(len(text))
     return TextFeatures(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.backbone.base import Backbone
 from plaudit.corpus.shards import ShardSet
 from plaudit.flow import flow_loss, interpolate, velocity
 from plaudit.types import Posterior, TextFeatures
@@ -118,7 +118,7 @@ def generator_for(seed: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
 
 
-def draw_latents(model: FluxAudio, mean: Tensor, std: Tensor, noise: Tensor) -> Tensor:
+def draw_latents(model: Backbone, mean: Tensor, std: Tensor, noise: Tensor) -> Tensor:
     """Standardized latents [B, N, C] from a posterior as stored and standard normal noise."""
     return model.standardize(mean.float() + std.float() * noise)
 
@@ -131,7 +131,7 @@ SEED = 20260
 
 
 @torch.inference_mode()
-def validation_losses(model: FluxAudio, source: Source, clips: int, batch: int) -> dict[str, float]:
+def validation_losses(model: Backbone, source: Source, clips: int, batch: int) -> dict[str, float]:
     """Flow loss of the first `clips` of `source` with their scores and texts, and its mean in each bin of time.
 
     Clip i is asked at one time, evenly spread within bin i mod `BINS`, with noise of its own, so that two calls

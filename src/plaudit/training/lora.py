@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.backbone.base import Backbone
 from plaudit.errors import RecipeError, RunError
 from plaudit.training.loop import blocks_of
 from plaudit.training.settings import LoraSettings
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
-def add_adapters(network: FluxAudio, settings: LoraSettings, seed: int) -> PeftModel:
+def add_adapters(network: Backbone, settings: LoraSettings, seed: int) -> PeftModel:
     """Put adapters into `network`, in place, and freeze everything else; they change nothing before they are trained.
 
     What injects the score is small, new to models that never knew one, and trained whole (ours).
@@ -54,7 +54,7 @@ def _last(name: str) -> str:
 
 
 @torch.no_grad()
-def without_adapters(network: FluxAudio) -> FluxAudio:
+def without_adapters(network: Backbone) -> Backbone:
     """A plain network that computes what `network` does now, adapters included; `network` is left as it is."""
     state = {name.replace(".base_layer.", "."): v for name, v in network.state_dict().items() if ".lora_" not in name}
     for name, module in network.named_modules():
@@ -62,7 +62,7 @@ def without_adapters(network: FluxAudio) -> FluxAudio:
             weight = f"{name}.weight"
             state[weight] = state[weight] + module.get_delta_weight("default")
     with torch.device("meta"):
-        plain = FluxAudio(network.config)
+        plain = type(network)(network.config)
     plain.load_state_dict(state, assign=True)
     return plain.eval()
 

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from plaudit.backbone.config import Injection
 from plaudit.settings import MOST, Count, CountOrZero, Fraction, NotNegative, Positive, Score, Seed, Settings
 
 
@@ -79,7 +78,7 @@ class SftSettings(Settings):
     injection: by default "global_adaln", the paper's; of a model that training starts from, its own.
     """
 
-    injection: Injection | None = None
+    injection: str | None = None
     train: TrainSettings
 
 
@@ -110,7 +109,7 @@ class ExpertIterationSettings(Settings):
 class CrossLoadSettings(Settings):
     """Stage 3: the same weights in another injection's forward."""
 
-    injection: Injection = "input_add"
+    injection: str = "input_add"
 
 
 class PairSettings(Settings):

@@ -15,7 +15,6 @@ from benchmarks.cost.decode import bench_clips, bench_decode
 from benchmarks.cost.networks import network
 from benchmarks.cost.sample import bench_sample, naive_latents
 from benchmarks.cost.train import bench_train
-from plaudit.backbone.fluxaudio import forward_flops
 from plaudit.errors import ModelError
 from plaudit.flow import Guidance
 from plaudit.generate.sampling import initial_noise, sample_latents
@@ -58,7 +57,7 @@ def test_sampling_says_what_was_done_and_what_the_arithmetic_allows() -> None:
     assert set(section.seconds) == {"naive float32", "naive bfloat16", "plaudit"}
     assert section.ratio(section.reference) == 1
     facts = section.facts
-    assert facts["operations a clip, in units of 1e12"] == pytest.approx(4 * forward_flops(model.config, 6) / 1e12)
+    assert facts["operations a clip, in units of 1e12"] == pytest.approx(4 * model.forward_flops(6) / 1e12)
     assert 0 < facts["relative RMS difference of latents to float32"] < 0.05
     share = facts["limit of bf16 arithmetic, seconds a clip"] / section.seconds["plaudit"]
     assert facts["share of the bf16 peak"] == pytest.approx(share)
