@@ -103,7 +103,7 @@ def reward_of_few_votes(world: World, clips: list[SyntheticClip], votes: int, se
     for group, count in (("train", votes), ("stop", max(20, votes // 10)), ("test", 200)):
         parts.append(world.votes(sample_vote_pairs(clips, count, seed, group=group), seed))
     settings = replace(SYNTHETIC_REWARD, batch_size=few_votes_batch(SYNTHETIC_REWARD.batch_size, votes))
-    return fit_reward(*parts, world.store, settings).jury
+    return fit_reward(*parts, world.store, settings).reward
 
 
 def draw(found: list[BestOf], divergence: Divergence | None, path: Path) -> None:

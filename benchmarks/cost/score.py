@@ -88,7 +88,7 @@ def _decoding(clips: list[Clip]) -> float:
         wave, rate = read_audio(clip.file)
         recording = Recording(torch.from_numpy(wave), rate, str(clip.file))
         for view in (View(16000, 10.0), View(16000)):
-            recording.heard(view)
+            recording.view(view)
     return (time.process_time() - began) / len(clips)
 
 

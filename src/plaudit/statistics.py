@@ -420,3 +420,27 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
     if np.ptp(first) == 0.0 or np.ptp(second) == 0.0:
         return 0.0
     return float(stats.spearmanr(first, second).statistic)
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Predictions of similar confidence: how many, their mean confidence, and the fraction that is correct."""
+
+    count: int
+    confidence: float
+    accuracy: float
+
+
+def reliability_bins(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> list[ReliabilityBin]:
+    """Bins of equal count, least confident first, of predictions [N] with their confidence and correctness, 0 to 1."""
+    sure, right = (np.asarray(values, dtype=np.float64) for values in (confidence, correct))
+    parts = np.array_split(np.argsort(sure, kind="stable"), bins)
+    return [
+        ReliabilityBin(len(part), float(sure[part].mean()), float(right[part].mean())) for part in parts if len(part)
+    ]
+
+
+def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> float:
+    """Mean over predictions of their bin's |accuracy - confidence|, with the bins of `reliability_bins`."""
+    table = reliability_bins(confidence, correct, bins)
+    return sum(b.count * abs(b.accuracy - b.confidence) for b in table) / sum(b.count for b in table)

@@ -51,7 +51,7 @@ def test_train_then_evaluate_then_probe(work: Path) -> None:
     small = ("--max-epochs", "3", "--features", work / "features", "--save-anyway")
     made = plaudit("reward", "train", *inputs(work), "-o", work / "reward", "--seeds", "0,1", *small, "--json")
     assert made.exit_code == 0, made.exception
-    assert "1 clip is missing (gone); 3 votes that name them are left out" in made.stderr
+    assert "1 clip is missing (gone); 3 votes are left out for it" in made.stderr
     figures = json.loads(made.stdout)
     assert figures["saved"]
     assert set(figures["seeds"]) == {"0", "1"} and figures["best_seed"] in (0, 1)

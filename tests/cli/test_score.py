@@ -66,7 +66,7 @@ def test_a_reference_gives_percentiles_and_is_of_one_reward(plaudit: Plaudit, cl
     assert [row["percentile"] for row in by_folder] == [row["percentile"] for row in by_file]
     assert by_file[0]["percentile_definition"].startswith("mid-rank among 4 scores")
     refused = plaudit("score", clips, "--reference", saved, "--reward", "synthetic-clap")
-    assert refused.returncode == 1 and "made with another reward" in refused.stderr
+    assert refused.returncode == 1 and "is of another reward" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
 
 

@@ -100,7 +100,7 @@ def test_a_bad_table_is_named_by_line_and_column(tmp_path: Path, text: str, said
 def test_scores_of_votes_have_the_metrics_of_the_fit(tmp_path: Path) -> None:
     heard, test = store(tmp_path), votes(200, 2)
     fitted = fit_reward(votes(300, 0), votes(100, 1), test, heard, replace(FAST, blocks=("audio", "clap_text")))
-    found = evaluate_votes(score_votes(test, fitted.jury, heard))
+    found = evaluate_votes(score_votes(test, fitted.reward, heard))
     assert found.overall.accuracy == fitted.metrics.accuracy
     assert found.overall.calibration_error == pytest.approx(fitted.metrics.calibration_error, abs=1e-6)
 

@@ -41,14 +41,14 @@ def planted(count: int, biases: dict[str, float], seed: int = 0) -> list[ScoredV
 
 
 def test_planted_biases_come_back_within_their_errors() -> None:
-    biases = {"pinned": 0.0, "loud": 1.2, "new": -0.8, "other": 0.3}
-    found = fit_calibration(planted(4000, biases), "pinned", penalty=1e-3)
+    biases = {"anchor": 0.0, "loud": 1.2, "new": -0.8, "other": 0.3}
+    found = fit_calibration(planted(4000, biases), "anchor", penalty=1e-3)
     for system, bias in biases.items():
         assert abs(found.biases[system].value - bias) <= 3 * found.biases[system].error + 1e-12
         assert found.apply(2.0, system) == pytest.approx(2.0 - found.biases[system].value)
-    assert found.biases["pinned"].error == 0 and 0.05 < found.biases["loud"].error < 0.15
+    assert found.biases["anchor"].error == 0 and 0.05 < found.biases["loud"].error < 0.15
     assert found.temperature == pytest.approx(1.0, abs=0.1)
-    assert found.unknown(["pinned", "nobody", "nobody"]) == ["nobody"] and found.apply(2.0, "nobody") == 2.0
+    assert found.unknown(["anchor", "nobody", "nobody"]) == ["nobody"] and found.apply(2.0, "nobody") == 2.0
 
 
 def test_errors_are_the_spread_of_fits_to_other_votes() -> None:
@@ -123,7 +123,7 @@ def test_a_saved_calibration_comes_back_and_other_files_are_refused(tmp_path: Pa
         whole | {"kind": "other"},
         whole | {"biases": {"a": 1}},
         whole | {"temperature": float("nan")},
-        {key: value for key, value in whole.items() if key != "pinned"},
+        {key: value for key, value in whole.items() if key != "anchor"},
     ]
     for damaged in damages:
         (tmp_path / "d.json").write_text(json.dumps(damaged))

@@ -7,8 +7,14 @@ from hypothesis import strategies as st
 from plaudit.audio import write_wav
 from plaudit.errors import CorpusError, VoteError
 from plaudit.reward.features import RewardFeatures
-from plaudit.reward.training import extract_vote_features, hear_training_votes
-from plaudit.reward.votes import clip_files, named_files, present_votes, write_votes
+from plaudit.reward.votes import (
+    clip_files,
+    extract_vote_features,
+    load_training_votes,
+    named_files,
+    votes_with_audio,
+    write_votes,
+)
 from plaudit.types import Vote
 from tests.reward.taste import CLAP, MERT, votes, wave
 
@@ -70,19 +76,19 @@ def test_votes_are_kept_exactly_where_both_clips_are_there(there: set[int]) -> N
     kept = [vote for vote in given_votes if {vote.a, vote.b} <= files.keys()]
     if not kept:
         with pytest.raises(VoteError, match="none of 30 votes"):
-            present_votes([given_votes], files)
+            votes_with_audio([given_votes], files)
         return
-    present = present_votes([given_votes], files)
+    present = votes_with_audio([given_votes], files)
     assert present.parts == [kept] and present.left_out == 30 - len(kept)
     assert not set(present.missing) & files.keys()
-    assert present.told.count("\n") == 0 and bool(present.told) == (len(kept) < 30)
-    assert f"{len(present.missing)} clips are missing" in present.told or not present.missing
+    assert present.note.count("\n") == 0 and bool(present.note) == (len(kept) < 30)
+    assert f"{len(present.missing)} clips are missing" in present.note or not present.missing
 
 
-def test_missing_clips_are_told_in_one_line_with_their_number(tmp_path: Path) -> None:
+def test_missing_clips_are_noted_in_one_line_with_their_number(tmp_path: Path) -> None:
     files = {str(n): Path() for n in range(15)}
-    told = present_votes([votes(200, 0), votes(9, 1)], files).told
-    assert told.startswith("25 clips are missing (") and " and 5 more); " in told and told.count(",") == 19
+    note = votes_with_audio([votes(200, 0), votes(9, 1)], files).note
+    assert note.startswith("25 clips are missing (") and " and 5 more); " in note and note.count(",") == 19
 
 
 def test_votes_may_name_clips_by_their_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,25 +105,29 @@ def test_votes_whose_clips_are_gone_leave_no_part_empty(tmp_path: Path) -> None:
     audio = folder_of(tmp_path / "audio", [str(n) for n in range(9)])
     made = [Vote(f"{n}", f"p{n}", f"{n % 12}", f"{(n * 5 + 1) % 12}", "a", "", "", "", "") for n in range(12)]
     write_votes(tmp_path / "votes.csv", made)
-    heard = hear_training_votes([tmp_path / "votes.csv"], audio, RewardFeatures(CLAP, MERT), tmp_path / "features")
-    kept = {vote.id for part in heard.votes for vote in part}
-    assert all(heard.votes) and kept == {v.id for v in made if int(v.a) < 9 and int(v.b) < 9}
-    assert heard.told[0].startswith("3 clips are missing (")
+    features = load_training_votes([tmp_path / "votes.csv"], audio, RewardFeatures(CLAP, MERT), tmp_path / "features")
+    kept = {vote.id for part in features.votes for vote in part}
+    assert all(features.votes) and kept == {v.id for v in made if int(v.a) < 9 and int(v.b) < 9}
+    assert features.notes[0].startswith("3 clips are missing (")
 
 
-def test_every_clip_is_heard_once_and_bad_audio_is_told(tmp_path: Path) -> None:
+def test_every_clip_is_encoded_once_and_bad_audio_is_noted(tmp_path: Path) -> None:
     audio = folder_of(tmp_path / "audio", [str(n) for n in range(38)])
     (audio / "39.wav").write_bytes(b"")
     parts = [votes(60, 0), votes(60, 1)]
-    encoders, features = RewardFeatures(CLAP, MERT, ("audio",)), tmp_path / "features"
-    heard = extract_vote_features(parts, audio, encoders, features)
-    named = {clip for part in heard.votes for vote in part for clip in (vote.a, vote.b)}
-    assert len(heard.store) == len(named) - 1 and heard.store.features.blocks == ("clap_audio", "audio", "clap_text")
-    assert "1 clip is missing (38)" in heard.told[0] and "1 clips could not be heard" in heard.told[-1]
-    shards = {path: path.stat().st_mtime_ns for path in features.glob("*.safetensors")}
-    again = extract_vote_features(parts, audio, RewardFeatures(CLAP, MERT), features)
-    assert again.votes == heard.votes
-    assert {path: path.stat().st_mtime_ns for path in features.glob("*.safetensors")} == shards
+    encoders, folder = RewardFeatures(CLAP, MERT, ("audio",)), tmp_path / "features"
+    features = extract_vote_features(parts, audio, encoders, folder)
+    named = {clip for part in features.votes for vote in part for clip in (vote.a, vote.b)}
+    assert len(features.store) == len(named) - 1 and features.store.features.blocks == (
+        "clap_audio",
+        "audio",
+        "clap_text",
+    )
+    assert "1 clip is missing (38)" in features.notes[0] and "1 clips cannot be encoded" in features.notes[-1]
+    shards = {path: path.stat().st_mtime_ns for path in folder.glob("*.safetensors")}
+    again = extract_vote_features(parts, audio, RewardFeatures(CLAP, MERT), folder)
+    assert again.votes == features.votes
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*.safetensors")} == shards
 
 
 def test_one_file_is_split_and_three_are_taken_as_they_are(tmp_path: Path) -> None:
@@ -125,9 +135,9 @@ def test_one_file_is_split_and_three_are_taken_as_they_are(tmp_path: Path) -> No
     files = [tmp_path / f"{name}.jsonl" for name in "abc"]
     for number, file in enumerate(files):
         write_votes(file, votes(10 + number, number))
-    heard = hear_training_votes(files, audio, encoders, tmp_path / "features")
-    assert [len(part) for part in heard.votes] == [10, 11, 12] and heard.told == []
-    split = hear_training_votes(files[:1], audio, encoders, tmp_path / "features")
+    features = load_training_votes(files, audio, encoders, tmp_path / "features")
+    assert [len(part) for part in features.votes] == [10, 11, 12] and features.notes == []
+    split = load_training_votes(files[:1], audio, encoders, tmp_path / "features")
     assert all(split.votes) and sum(map(len, split.votes)) == 10
     with pytest.raises(VoteError, match="2 files of votes; give one"):
-        hear_training_votes(files[:2], audio, encoders, tmp_path / "features")
+        load_training_votes(files[:2], audio, encoders, tmp_path / "features")

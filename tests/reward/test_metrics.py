@@ -4,21 +4,19 @@ import pytest
 import torch
 
 from plaudit.errors import VoteError
-from plaudit.reward.training import (
-    bootstrap_interval,
-    calibrate_temperature,
-    expected_calibration_error,
-    pairwise_accuracy,
-    reliability_table,
-    reward_metrics,
-)
+from plaudit.reward.training import calibrate_temperature, confidence, correct, reward_metrics
+from plaudit.statistics import expected_calibration_error, reliability_bins
+
+
+def calibration_error(margins: torch.Tensor, targets: torch.Tensor, bins: int = 10) -> float:
+    return expected_calibration_error(confidence(margins, targets), correct(margins, targets), bins)
 
 
 def test_accuracy_leaves_ties_out_and_counts_equal_scores_as_half() -> None:
     margins = torch.tensor([1.0, -1.0, 2.0, 0.0, 5.0])
-    assert pairwise_accuracy(margins, torch.tensor([1.0, 1.0, 0.0, 1.0, 0.5])) == (1 + 0 + 0 + 0.5) / 4
+    assert correct(margins, torch.tensor([1.0, 1.0, 0.0, 1.0, 0.5])).tolist() == [1, 0, 0, 0.5]
     with pytest.raises(VoteError, match="all of the 2 votes are ties"):
-        pairwise_accuracy(margins[:2], torch.tensor([0.5, 0.5]))
+        correct(margins[:2], torch.tensor([0.5, 0.5]))
 
 
 def test_calibration_error_of_two_bins_by_hand() -> None:
@@ -26,16 +24,16 @@ def test_calibration_error_of_two_bins_by_hand() -> None:
     low, high = math.log(0.6 / 0.4), math.log(0.9 / 0.1)
     margins = torch.tensor([low, -low, high, -high])
     targets = torch.tensor([1.0, 1.0, 1.0, 0.0])
-    assert expected_calibration_error(margins, targets, bins=2) == pytest.approx(0.1, abs=1e-6)
-    table = reliability_table(margins, targets, bins=2)
-    assert [b.votes for b in table] == [2, 2]
+    assert calibration_error(margins, targets, bins=2) == pytest.approx(0.1, abs=1e-6)
+    table = reliability_bins(confidence(margins, targets), correct(margins, targets), bins=2)
+    assert [b.count for b in table] == [2, 2]
     assert [b.accuracy for b in table] == [0.5, 1.0]
     assert [b.confidence for b in table] == pytest.approx([0.6, 0.9])
 
 
 def test_bins_hold_equal_counts() -> None:
     margins = torch.randn(105, generator=torch.Generator().manual_seed(0))
-    counts = [b.votes for b in reliability_table(margins, torch.ones(105))]
+    counts = [b.count for b in reliability_bins(confidence(margins, torch.ones(105)), torch.ones(105))]
     assert sum(counts) == 105 and max(counts) - min(counts) <= 1 and len(counts) == 10
 
 
@@ -47,8 +45,8 @@ def simulated(votes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_true_log_odds_are_calibrated_and_overconfident_ones_are_not() -> None:
     margins, targets = simulated(20_000)
-    assert expected_calibration_error(margins, targets) < 0.015
-    assert expected_calibration_error(3 * margins, targets) > 0.1
+    assert calibration_error(margins, targets) < 0.015
+    assert calibration_error(3 * margins, targets) > 0.1
 
 
 @pytest.mark.parametrize("factor", [0.3, 1.0, 4.0])
@@ -63,19 +61,12 @@ def test_the_temperature_stays_bounded_where_margins_say_nothing_or_everything()
     assert calibrate_temperature(-margins, targets) == pytest.approx(20, rel=0.01)
 
 
-def test_the_bootstrap_interval_of_a_mean_matches_its_standard_error() -> None:
-    values = torch.randn(400, generator=torch.Generator().manual_seed(3))
-    low, high = bootstrap_interval(lambda r: values[r].mean().item(), 400, torch.Generator().manual_seed(4))
-    assert low < values.mean().item() < high
-    assert high - low == pytest.approx(2 * 1.96 * values.std().item() / 20, rel=0.15)
-
-
 def test_all_figures_together_agree_with_their_parts() -> None:
     margins, targets = simulated(1000)
     targets[:100] = 0.5
     figures = reward_metrics(margins, targets)
     assert (figures.votes, figures.decided) == (1000, 900)
-    assert figures.accuracy == pairwise_accuracy(margins, targets)
+    assert figures.accuracy == correct(margins, targets).mean()
     assert figures.accuracy_interval[0] < figures.accuracy < figures.accuracy_interval[1]
-    assert figures.calibration_error == expected_calibration_error(margins, targets)
+    assert figures.calibration_error == calibration_error(margins, targets)
     assert figures == reward_metrics(margins, targets)

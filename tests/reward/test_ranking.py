@@ -90,7 +90,7 @@ def test_a_reference_is_of_one_reward(tmp_path: Path) -> None:
     save_reference(tmp_path / "ref.json", score_reference("ref", "a reward", scored("p", 2.0, None, 1.0)))
     assert load_reference(tmp_path / "ref.json", "a reward").scores == [1.0, 2.0]
     for other in ("another", None):
-        with pytest.raises(ModelError, match="was made with another reward"):
+        with pytest.raises(ModelError, match="is of another reward"):
             load_reference(tmp_path / "ref.json", other)
     (tmp_path / "ref.json").write_text("[]")
     with pytest.raises(ModelError, match="is not a reference"):

@@ -112,10 +112,10 @@ def test_from_votes_to_a_reward_that_ranks_clips(tmp_path: Path) -> None:
     settings = replace(SYNTHETIC_REWARD, blocks=store.features.blocks, hidden=(32, 16), batch_size=64, max_epochs=20)
     fitted = fit_reward(noisy_votes(1500, 0), noisy_votes(300, 1), noisy_votes(500, 2), store, settings)
     assert fitted.metrics.accuracy > 0.8 and fitted.metrics.votes == 500
-    assert fitted.jury.facts["train_scores"]["mean"] == pytest.approx(0, abs=1e-4)
-    scores = fitted.jury.score([quality_clip(str(n))[0] for n in (0, 12, 24)], 8000, [""] * 3)
+    assert fitted.reward.facts["train_scores"]["mean"] == pytest.approx(0, abs=1e-4)
+    scores = fitted.reward.score([quality_clip(str(n))[0] for n in (0, 12, 24)], 8000, [""] * 3)
     assert scores[0] < scores[1] < scores[2]
-    save_reward(fitted.jury, tmp_path / "reward")
+    save_reward(fitted.reward, tmp_path / "reward")
     again = load_tunejury(tmp_path / "reward", FOUND)
     assert again.facts["best_epoch"] == fitted.history.best_epoch
 

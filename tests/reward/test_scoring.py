@@ -95,10 +95,10 @@ def test_scores_are_those_of_one_file_after_the_other(tmp_path: Path, reward: Re
 
 def test_a_recording_is_resampled_once_per_rate_and_length() -> None:
     recording = Recording(clip(0, 1.0, 16000), 16000, "it")
-    whole, cut = recording.heard(View(8000)), recording.heard(View(8000, 0.5))
-    assert recording.heard(View(8000, 10.0)) is whole and recording.heard(View(8000, 0.5)) is cut
+    whole, cut = recording.view(View(8000)), recording.view(View(8000, 0.5))
+    assert recording.view(View(8000, 10.0)) is whole and recording.view(View(8000, 0.5)) is cut
     assert (len(whole), len(cut)) == (8000, 4000)
-    assert recording.heard(View(16000)).data_ptr() == recording.wave.data_ptr()
+    assert recording.view(View(16000)).data_ptr() == recording.wave.data_ptr()
 
 
 def test_the_lot_of_bad_files_have_their_errors_and_the_good_ones_their_scores(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_the_audio_that_is_held_depends_on_no_number_of_files(tmp_path: Path, mo
 
         def score_recordings(self, recordings: Sequence[Recording], prompts: Sequence[str]) -> torch.Tensor:
             time.sleep(0.01)
-            return torch.tensor([recording.heard(View(2000)).std() for recording in recordings])
+            return torch.tensor([recording.view(View(2000)).std() for recording in recordings])
 
     monkeypatch.setattr("plaudit.reward.scoring.Recording", Counted)
     clips = [Clip(write(tmp_path / f"{n}.wav", 200 + n, 1000, seed=n)) for n in range(24)]

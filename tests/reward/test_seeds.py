@@ -40,8 +40,8 @@ def test_the_best_seed_has_the_least_validation_loss_and_is_what_it_is_alone(tmp
 def test_a_subset_of_what_was_heard_trains_a_reward_that_scores_waveforms(tmp_path: Path) -> None:
     settings = replace(FAST, blocks=("audio",))
     fitted = fit_reward(votes(800, 0), votes(200, 1), votes(300, 2), store(tmp_path), settings)
-    assert fitted.metrics.accuracy > 0.75 and fitted.jury.features.blocks == ("audio",)
-    low, high = fitted.jury.score([wave("0")[0], wave("25")[0]], 8000, ["", ""])
+    assert fitted.metrics.accuracy > 0.75 and fitted.reward.features.blocks == ("audio",)
+    low, high = fitted.reward.score([wave("0")[0], wave("25")[0]], 8000, ["", ""])
     assert low < high
 
 
@@ -73,5 +73,5 @@ def test_prompts_of_ten_thousand_characters_and_none_are_prompts(tmp_path: Path)
         for n in range(3)
     ]
     fitted = fit_reward(*parts, store(tmp_path), replace(FAST, max_epochs=1))
-    scores = fitted.jury.score([wave("3")[0]] * 2, 8000, ["piano " * 1700, ""])
+    scores = fitted.reward.score([wave("3")[0]] * 2, 8000, ["piano " * 1700, ""])
     assert torch.isfinite(scores).all() and CLAP.text(["piano " * 1700]).shape == (1, 6)

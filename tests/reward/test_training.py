@@ -9,12 +9,13 @@ from plaudit.errors import VoteError
 from plaudit.reward.training import (
     Comparisons,
     RewardSettings,
-    expected_calibration_error,
+    confidence,
+    correct,
     margins,
-    pairwise_accuracy,
     preference_loss,
     train_reward,
 )
+from plaudit.statistics import expected_calibration_error
 
 FAST = RewardSettings(
     hidden=(64, 32), dropout=0.1, learning_rate=2e-3, batch_size=128, patience=4, max_epochs=25, standardize=True
@@ -32,7 +33,7 @@ def simulated(votes: int, seed: int) -> tuple[Comparisons, float]:
     a, b = torch.randn(2, votes, 8, generator=generator)
     truth = taste(a) - taste(b)
     target = torch.bernoulli(torch.sigmoid(truth), generator=generator)
-    return Comparisons(a, b, target), pairwise_accuracy(truth, target)
+    return Comparisons(a, b, target), float(correct(truth, target).mean())
 
 
 def test_the_loss_of_known_scores() -> None:
@@ -47,8 +48,8 @@ def test_a_known_taste_is_learned_to_near_the_noise_ceiling_and_calibrated() -> 
     (train, _), (validation, _), (test, ceiling) = simulated(6000, 0), simulated(1000, 1), simulated(3000, 2)
     head, history = train_reward(train, validation, replace(FAST, calibrate=True))
     predicted = margins(head, test)
-    assert pairwise_accuracy(predicted, test.target) > ceiling - 0.03
-    assert expected_calibration_error(predicted, test.target) < 0.06
+    assert correct(predicted, test.target).mean() > ceiling - 0.03
+    assert expected_calibration_error(confidence(predicted, test.target), correct(predicted, test.target)) < 0.06
     assert len(history.epochs) <= history.best_epoch + FAST.patience
     assert history.epochs[history.best_epoch - 1].validation_loss == min(e.validation_loss for e in history.epochs)
 

@@ -106,7 +106,9 @@ def disjoint(sets: list[set[str]]) -> bool:
 @given(
     st.lists(
         st.tuples(st.integers(0, 30), st.integers(0, 40), st.integers(41, 80)),
-        min_size=3, max_size=60, unique_by=lambda row: row[1:],
+        min_size=3,
+        max_size=60,
+        unique_by=lambda row: row[1:],
     ),
     st.integers(0, 1000),
 )
@@ -147,8 +149,8 @@ def test_one_prompt_for_all_votes_leaves_clips_apart_only() -> None:
     assert all(parts(ring)) and (ring.prompts_apart, ring.clips_apart) == (False, False)
 
 
-def test_too_few_votes_or_shares_without_sense_are_refused() -> None:
+def test_too_few_votes_or_invalid_fractions_are_refused() -> None:
     with pytest.raises(VoteError, match="2 votes on 1 pair of clips leave none for test; give votes on at least 3"):
         split_votes([vote(0), vote(1)])
-    with pytest.raises(VoteError, match="must be shares"):
+    with pytest.raises(VoteError, match="must be fractions"):
         split_votes([vote(0)], 0.5, 0.5)

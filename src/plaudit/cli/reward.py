@@ -54,7 +54,7 @@ def calibrate(
     calibration = fit_calibration(used, pin)
     systems = [system for vote in used for system in (vote.system_a, vote.system_b)]
     if pin is not None and pin not in systems:
-        progress_console.print(f"no vote is of {pin}, so nothing is pinned", highlight=False)
+        progress_console.print(f"no vote is of {pin}, so no system is the anchor", highlight=False)
     for doubt in vote_warnings(used):
         progress_console.print(doubt, highlight=False, soft_wrap=True)
     if output is not None:

@@ -119,15 +119,14 @@ def _scored(reward: str, votes: Path, audio: Path, folder: Path) -> list[ScoredV
     """The votes with the reward's scores: of a TuneJury from stored features, of any other reward from the audio."""
     from plaudit import loading
     from plaudit.reward.scored_votes import score_audio_of_votes, score_votes
-    from plaudit.reward.training import extract_vote_features
     from plaudit.reward.tunejury import TuneJury
-    from plaudit.reward.votes import read_votes
+    from plaudit.reward.votes import extract_vote_features, read_votes
 
     loaded, read = loading.load_reward(reward), read_votes(votes)
     if isinstance(loaded, TuneJury):
         with ConsoleReporter().progress("encoding clips") as advance:
-            heard = extract_vote_features([read], audio, loaded.features, folder, advance)
-        scored, notes = score_votes(heard.votes[0], loaded, heard.store), heard.told
+            features = extract_vote_features([read], audio, loaded.features, folder, advance)
+        scored, notes = score_votes(features.votes[0], loaded, features.store), features.notes
     else:
         with ConsoleReporter().progress("scoring clips") as advance:
             scored, notes = score_audio_of_votes(read, loaded, audio, advance)

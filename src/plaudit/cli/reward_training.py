@@ -13,7 +13,8 @@ from plaudit.cli.console import ConsoleReporter, complain, say, show_json, show_
 
 if TYPE_CHECKING:
     from plaudit.reward.features import RewardFeatures
-    from plaudit.reward.training import ExtractedVotes, RewardSettings, SeededRewards
+    from plaudit.reward.training import RewardSettings, SeededRewards
+    from plaudit.reward.votes import VoteFeatures
     from plaudit.types import Vote
 
 
@@ -85,12 +86,12 @@ def train(
 
     settings, numbers = _settings(preset, clap, audio_embedder, blocks, max_epochs), _numbers(seeds)
     encoders = _encoders(clap, audio_embedder, settings.blocks)
-    heard = _hear_training(votes, audio, encoders, features or output / "features")
+    data = _vote_features(votes, audio, encoders, features or output / "features")
     with ConsoleReporter().progress("training") as advance:
         total = len(numbers) * settings.max_epochs
         made = fit_seeds(
-            *_three(heard),
-            heard.store,
+            *_three(data),
+            data.store,
             settings,
             numbers,
             lambda seed, epoch: advance(numbers.index(seed) * settings.max_epochs + epoch.epoch, total),
@@ -102,7 +103,7 @@ def train(
         "saved": save_anyway or not signs,
         "accuracy": asdict(made.accuracy),
         "calibration_error": asdict(made.calibration_error),
-        "left_out": heard.told,
+        "left_out": data.notes,
         "seeds": {
             str(seed): {
                 "validation_loss": fitted.validation_loss,
@@ -115,9 +116,9 @@ def train(
     }
     if figures["saved"]:
         shown = ("best_seed", "accuracy", "calibration_error", "better_than_chance")
-        made.best.jury.facts["seeds"] = {key: figures[key] for key in shown}
+        made.best.reward.facts["seeds"] = {key: figures[key] for key in shown}
         write_json(output / "training.json", figures)
-        save_reward(made.best.jury, output)
+        save_reward(made.best.reward, output)
     if json:
         show_json(figures)
     else:
@@ -164,11 +165,11 @@ def ablate(
 
     settings, numbers = _settings(preset, clap, audio_embedder, None, max_epochs), _numbers(seeds)
     encoders = _encoders(clap, audio_embedder, settings.blocks)
-    heard = _hear_training(votes, audio, encoders, features or output / "features")
+    data = _vote_features(votes, audio, encoders, features or output / "features")
     with ConsoleReporter().progress("training") as advance:
-        made = train_all(*_three(heard), heard.store, settings, numbers, output, advance)
+        made = train_all(*_three(data), data.store, settings, numbers, output, advance)
     rows = [asdict(row) for row in made]
-    write_json(output / "ablation.json", {"seeds": numbers, "left_out": heard.told, "rows": rows})
+    write_json(output / "ablation.json", {"seeds": numbers, "left_out": data.notes, "rows": rows})
     if json:
         return show_json(rows)
     table = [
@@ -234,16 +235,16 @@ def _encoders(clap: str, audio_embedder: str, blocks: tuple[str, ...]) -> Reward
     )
 
 
-def _hear_training(files: list[Path], audio: Path, encoders: RewardFeatures, folder: Path) -> ExtractedVotes:
-    from plaudit.reward.training import hear_training_votes
+def _vote_features(files: list[Path], audio: Path, encoders: RewardFeatures, folder: Path) -> VoteFeatures:
+    from plaudit.reward.votes import load_training_votes
 
     with ConsoleReporter().progress("encoding clips") as advance:
-        heard = hear_training_votes(files, audio, encoders, folder, advance)
-    for line in heard.told:
+        data = load_training_votes(files, audio, encoders, folder, advance)
+    for line in data.notes:
         complain(line)
-    return heard
+    return data
 
 
-def _three(heard: ExtractedVotes) -> tuple[list[Vote], list[Vote], list[Vote]]:
-    training, validation, test = heard.votes
+def _three(data: VoteFeatures) -> tuple[list[Vote], list[Vote], list[Vote]]:
+    training, validation, test = data.votes
     return training, validation, test

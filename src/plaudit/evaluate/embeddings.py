@@ -75,7 +75,7 @@ class CachedClip:
 
     def wave(self, rate: int) -> torch.Tensor:
         """The waveform [1, T] at `rate` Hz."""
-        return self.recording.heard(View(rate))[None]
+        return self.recording.view(View(rate))[None]
 
     def embedding(self, listener: AudioEncoder) -> Array:
         """What `listener` hears, [E]; AudioError where it can't hear the clip or gives no finite numbers."""

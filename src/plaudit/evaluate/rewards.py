@@ -101,7 +101,7 @@ def evaluate_votes(votes: Sequence[ScoredVote], seed: int = 0) -> RewardEvaluati
 def save_evaluation(evaluation: RewardEvaluation, folder: Path) -> None:
     """Write `evaluation.json` and the reliability diagram: `reliability.svg`, `reliability-dark.svg` and, on a light
     card of its own, `reliability.png`."""
-    bins = [ReportReliabilityBin(b.confidence, b.accuracy, b.votes) for b in evaluation.overall.reliability]
+    bins = [ReportReliabilityBin(b.confidence, b.accuracy, b.count) for b in evaluation.overall.reliability]
     for suffix in (".svg", ".png"):
         save_chart(reliability(bins), folder / f"reliability{suffix}")
     write_json(folder / "evaluation.json", asdict(evaluation))
@@ -117,7 +117,7 @@ def _groups(votes: Sequence[ScoredVote], named: Callable[[ScoredVote], str], see
         margins = torch.tensor([vote.score_a - vote.score_b for vote in own], dtype=torch.float64)
         targets = torch.tensor([vote.target for vote in own])
         decided = sum(vote.target != TIE for vote in own)
-        accuracy = bootstrap_mean(correct(margins, targets).numpy(), seed) if decided else None
+        accuracy = bootstrap_mean(correct(margins, targets), seed) if decided else None
         found.append(GroupAccuracy(name, len(own), decided, accuracy))
     return found
 
@@ -327,7 +327,7 @@ class StudyRow:
 
 def calibration_study(
     votes: Sequence[ScoredVote],
-    pinned: str | None,
+    anchor: str | None,
     sizes: Sequence[int],
     seeds: Sequence[int],
     test: int,
@@ -350,7 +350,7 @@ def calibration_study(
         random.Random(number).shuffle(order)
         held_out = order[fitting : fitting + test]
         for row, size in enumerate(wanted):
-            calibration = fit_calibration([votes[i] for i in order[:size]], pinned)
+            calibration = fit_calibration([votes[i] for i in order[:size]], anchor)
             right[row, split, held_out] = [_right(calibration, votes[i]) for i in held_out]
     raw = [_calibration_study_row(right, row, np.random.default_rng(seed)) for row in range(len(wanted))]
     corrected = [1.0, *holm([p for _, _, p in raw[1:]])] if len(raw) > 1 else [1.0]

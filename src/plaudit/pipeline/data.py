@@ -249,9 +249,9 @@ def train_reward_step(context: Context, folder: Path) -> None:
         fitted = fit_reward(
             train, validation, test, store, settings, lambda epoch: advance(epoch.epoch, settings.max_epochs)
         )
-    fitted.jury.facts["noise_ceiling"] = read_json(context.path("votes") / "truth.json")["test"]["ceiling"]
+    fitted.reward.facts["noise_ceiling"] = read_json(context.path("votes") / "truth.json")["test"]["ceiling"]
     write_json(folder / "history.json", [asdict(epoch) for epoch in fitted.history.epochs])
-    save_reward(fitted.jury, folder)
+    save_reward(fitted.reward, folder)
 
 
 def compute_rewards(context: Context, folder: Path) -> None:

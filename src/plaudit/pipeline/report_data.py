@@ -151,7 +151,7 @@ def _reward_quality(context: RunFiles) -> RewardQuality:
         accuracy_high=metrics["accuracy_interval"][1],
         ece=metrics["calibration_error"],
         votes=metrics["decided"],
-        bins=[ReportReliabilityBin(b["confidence"], b["accuracy"], b["votes"]) for b in metrics["reliability"]],
+        bins=[ReportReliabilityBin(b["confidence"], b["accuracy"], b["count"]) for b in metrics["reliability"]],
         ceiling=facts["noise_ceiling"],
         source="simulated listeners",
     )

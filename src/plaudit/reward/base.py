@@ -27,7 +27,7 @@ from plaudit.types import AudioEmbedder, Embedder, Reward
 
 
 def identity_of(*parts: Any) -> str:
-    """A digest of what a reward is made of; the package's version stands for its code."""
+    """A digest of what a reward depends on; the package's version stands for its code."""
     return hashlib.sha256(repr((__version__, *parts)).encode()).hexdigest()
 
 
@@ -51,7 +51,7 @@ Waves = Sequence[Tensor | np.ndarray] | Tensor | np.ndarray
 
 @dataclass(frozen=True)
 class View:
-    """A form in which an encoder hears a recording: its rate in Hz, and the seconds around the centre, or all."""
+    """The part of a recording that an encoder takes: the rate in Hz, and the seconds around the centre, or all."""
 
     rate: int
     seconds: float | None = None
@@ -65,35 +65,35 @@ class Recording:
 
     def __init__(self, wave: Tensor | np.ndarray, rate: int, name: str) -> None:
         self.wave, self.rate = waveform(wave, name), rate
-        self._embed: dict[tuple[int, int], Tensor] = {}
+        self._views: dict[tuple[int, int], Tensor] = {}
 
     @property
     def seconds(self) -> float:
         """How long it is."""
         return self.wave.shape[-1] / self.rate
 
-    def heard(self, view: View) -> Tensor:
-        """The waveform [T'] at the view's rate; encoders that ask for the same samples get the same tensor."""
+    def view(self, view: View) -> Tensor:
+        """The waveform [T'] of a view, computed once for all encoders that take the same samples."""
         samples = self.wave.shape[-1]
         if view.seconds is not None:
             samples = min(samples, round(view.seconds * self.rate))
         if view.rate == self.rate:
             return centre(self.wave, samples)
-        if (view.rate, samples) not in self._embed:
+        if (view.rate, samples) not in self._views:
             cut = centre(self.wave, samples)
             if cut.requires_grad:
-                self._embed[view.rate, samples] = resample_tensor(cut[None], self.rate, view.rate)[0]
+                self._views[view.rate, samples] = resample_tensor(cut[None], self.rate, view.rate)[0]
             else:
-                heard = resample(cut.cpu().numpy(), self.rate, view.rate)
-                self._embed[view.rate, samples] = torch.from_numpy(heard)
-        return self._embed[view.rate, samples]
+                resampled = resample(cut.cpu().numpy(), self.rate, view.rate)
+                self._views[view.rate, samples] = torch.from_numpy(resampled)
+        return self._views[view.rate, samples]
 
 
 @runtime_checkable
 class RecordingReward(Reward, Protocol):
-    """A reward that takes recordings at any rates; scoring files is faster with one, and can be cached.
+    """A reward that also takes recordings at any rates, which is faster for files, and whose scores can be cached.
 
-    views: the forms in which it hears them. identity: a digest of all that its scores depend on.
+    views: the parts of a recording that it takes. identity: a digest of all that its scores depend on.
     """
 
     views: tuple[View, ...]
@@ -104,7 +104,7 @@ class RecordingReward(Reward, Protocol):
 
 
 def waveform(wave: Tensor | np.ndarray, name: str) -> Tensor:
-    """A tensor or an array [T] as a float waveform [T]; integers are brought to -1..1 as those of an audio file are.
+    """A tensor or an array [T] as a float waveform [T]; integers are scaled to -1..1 as those of an audio file are.
 
     AudioError where it cannot be scored: the wrong shape, empty, not finite, or silent.
     """

@@ -1,7 +1,7 @@
-"""Anchor calibration: one bias per system, fitted on a few votes, for rewards of systems that training has not seen.
+"""Anchor calibration: one bias per system, fitted on a few votes, for rewards of systems that were not in training.
 
 Frozen scores are the offset of a Bradley-Terry model (TuneJury, arXiv 2606.17006):
-P(a beats b) = sigmoid((r_a - beta_a) - (r_b - beta_b)), with one familiar system held at 0.
+P(a beats b) = sigmoid((r_a - beta_a) - (r_b - beta_b)), with one system, the anchor, held at 0.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PENALTY = 1.0
 
 @dataclass(frozen=True)
 class Bias:
-    """How much too high a system's scores are, its standard error, and how many votes it was in.
+    """How much too high a system's scores are, the standard error of that, and the number of its votes.
 
     The error is from the inverse Hessian of the penalized loss (ours): with few votes the penalty, not the data, keeps
     it small.
@@ -40,15 +40,15 @@ class Bias:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Biases by system. `temperature` makes probabilities of margins: sigmoid(margin / temperature)."""
+    """Biases by system. sigmoid(margin / temperature) is the probability that a margin stands for."""
 
-    pinned: str | None
+    anchor: str | None
     biases: dict[str, Bias] = field(default_factory=dict)
     temperature: float = 1.0
     penalty: float = PENALTY
 
     def apply(self, score: float, system: str) -> float:
-        """The score less the system's bias; as it is for a system that no vote was of."""
+        """The score minus the system's bias; unchanged for a system without votes."""
         return score - self.biases[system].value if system in self.biases else score
 
     def margin(self, vote: ScoredVote) -> float:
@@ -56,21 +56,21 @@ class Calibration:
         return self.apply(vote.score_a, vote.system_a) - self.apply(vote.score_b, vote.system_b)
 
     def unknown(self, systems: Sequence[str]) -> list[str]:
-        """Those of the systems that have no bias here, each once."""
+        """The systems that have no bias here, each once."""
         return sorted({system for system in systems if system not in self.biases})
 
 
-def fit_calibration(votes: Sequence[ScoredVote], pinned: str | None = None, penalty: float = PENALTY) -> Calibration:
-    """The biases that explain the votes best; the loss is convex, so they are the only ones. Ties are left out.
+def fit_calibration(votes: Sequence[ScoredVote], anchor: str | None = None, penalty: float = PENALTY) -> Calibration:
+    """The biases that explain the votes best; the loss is convex, so they are unique. Ties are left out.
 
-    pinned: a system whose scores are trusted; it has the bias 0. Without one, or where no vote is of it, the penalty
-    alone fixes the level. VoteError where no vote decides between two systems.
+    anchor: a system whose scores are trusted; its bias is 0. Without one, or where it has no votes, the penalty alone
+    fixes the level. VoteError where no vote decides between two systems.
     """
     decided = [vote for vote in votes if vote.target != 0.5 and vote.system_a != vote.system_b]
     if votes and not decided:
         raise VoteError(f"none of {len(votes)} votes decides between two systems; calibration needs some that do")
-    seen = Counter(system for vote in decided for system in (vote.system_a, vote.system_b))
-    free = sorted(seen.keys() - {pinned})
+    counts = Counter(system for vote in decided for system in (vote.system_a, vote.system_b))
+    free = sorted(counts.keys() - {anchor})
     column = {system: index for index, system in enumerate(free)}
     design = np.zeros((len(decided), len(free)))
     for row, vote in enumerate(decided):
@@ -93,11 +93,11 @@ def fit_calibration(votes: Sequence[ScoredVote], pinned: str | None = None, pena
     if free:
         beta = minimize(loss, beta, jac=True, hess=hessian, method="trust-exact", options={"gtol": 1e-10}).x
     errors = np.sqrt(np.diag(np.linalg.inv(hessian(beta)))) if free else beta
-    biases = {s: Bias(float(b), float(e), seen[s]) for s, b, e in zip(free, beta, errors, strict=True)}
-    if pinned is not None and pinned in seen:
-        biases[pinned] = Bias(0.0, 0.0, seen[pinned])
-    fitted = Calibration(pinned, biases, 1.0, penalty)
-    return Calibration(pinned, biases, _temperature(fitted, decided), penalty)
+    biases = {s: Bias(float(b), float(e), counts[s]) for s, b, e in zip(free, beta, errors, strict=True)}
+    if anchor is not None and anchor in counts:
+        biases[anchor] = Bias(0.0, 0.0, counts[anchor])
+    fitted = Calibration(anchor, biases, 1.0, penalty)
+    return Calibration(anchor, biases, _temperature(fitted, decided), penalty)
 
 
 def _temperature(calibration: Calibration, votes: Sequence[ScoredVote]) -> float:
@@ -113,16 +113,20 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
 
 
 def load_calibration(path: Path) -> Calibration:
-    """Read what save_calibration wrote; ModelError in one line where it is something else."""
+    """Read a file of save_calibration; ModelError where it is something else."""
     values = read_json(path)
     try:
         if values.pop("kind") != "calibration":
             raise KeyError("kind")
         biases = {system: Bias(**bias) for system, bias in values.pop("biases").items()}
-        found = Calibration(biases=biases, **values)
-        numbers = [found.temperature, found.penalty, *(n for b in biases.values() for n in (b.value, b.error))]
+        calibration = Calibration(biases=biases, **values)
+        numbers = [
+            calibration.temperature,
+            calibration.penalty,
+            *(n for b in biases.values() for n in (b.value, b.error)),
+        ]
         if not np.isfinite(np.array(numbers, dtype=float)).all():
             raise ValueError("a number is not finite")
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ModelError(f"{path} is no calibration ({error}); make one with plaudit reward calibrate") from None
-    return found
+        raise ModelError(f"{path} is no calibration ({error}); write one with plaudit reward calibrate") from None
+    return calibration

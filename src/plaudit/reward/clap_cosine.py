@@ -1,4 +1,4 @@
-"""The CLAP cosine as a reward: how well a clip fits its prompt, whatever people would think of it."""
+"""The CLAP cosine as a reward: how well a clip fits its prompt."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class CLAPCosine:
     def score_recordings(self, recordings: Sequence[Recording], prompts: Sequence[str]) -> Tensor:
         """The same of recordings [B] at any rates."""
         scores = torch.zeros(len(recordings))
-        asked = [row for row, prompt in enumerate(prompts) if prompt]
-        if asked:
+        rows = [row for row, prompt in enumerate(prompts) if prompt]
+        if rows:
             with torch.inference_mode():
-                heard = embed_batched(self.clap, [recordings[row].heard(self.views[0]) for row in asked])
-                scores[asked] = (heard * self.clap.text([prompts[row] for row in asked])).sum(1).float().cpu()
+                audio = embed_batched(self.clap, [recordings[row].view(self.views[0]) for row in rows])
+                scores[rows] = (audio * self.clap.text([prompts[row] for row in rows])).sum(1).float().cpu()
         return scores
 
 
@@ -52,5 +52,5 @@ def load_clap_cosine(folder: Path, sources: EncoderLoaders) -> CLAPCosine:
     """Read such a folder; ModelError where it names no CLAP."""
     name = read_json(folder / "config.json").get("clap")
     if not isinstance(name, str):
-        raise ModelError(f"{folder}/config.json must name a CLAP under \"clap\", e.g. \"synthetic\"")
+        raise ModelError(f'{folder}/config.json must name a CLAP under "clap", e.g. "synthetic"')
     return CLAPCosine(sources.clap(name))

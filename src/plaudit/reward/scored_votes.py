@@ -14,9 +14,9 @@ import torch
 from plaudit.errors import VoteError
 from plaudit.reward.features import FeatureStore
 from plaudit.reward.scoring import Clip, score_clips
-from plaudit.reward.training import TARGETS, usable_votes
+from plaudit.reward.training import TARGETS
 from plaudit.reward.tunejury import TuneJury
-from plaudit.reward.votes import named_files, present_votes
+from plaudit.reward.votes import named_files, usable_votes, votes_with_audio
 from plaudit.storage import write_atomically
 from plaudit.tables import delimiter_of
 from plaudit.types import Reward, Vote
@@ -43,23 +43,23 @@ class ScoredVote:
 
     @property
     def winner(self) -> str:
-        """As a vote says it."""
+        """The winner in a vote's words."""
         return {1.0: "a", 0.0: "b"}.get(self.target, "tie")
 
 
-def score_votes(votes: Sequence[Vote], jury: TuneJury, store: FeatureStore) -> list[ScoredVote]:
-    """The votes between clips that could be heard, each clip scored for the vote's prompt.
+def score_votes(votes: Sequence[Vote], reward: TuneJury, store: FeatureStore) -> list[ScoredVote]:
+    """The votes between clips that are not quarantined, each clip scored for the vote's prompt.
 
-    `store` holds the features of all clips. VoteError where no clip of any vote could be heard.
+    `store` holds the features of all clips. VoteError where there is no such vote.
     """
     usable = usable_votes(votes, store)
-    columns = jury.features.columns_of(store.features)
+    columns = reward.features.columns_of(store.features)
     prompts = [vote.prompt for vote in usable]
     with torch.inference_mode():
         a, b = (
             torch.cat(
                 [
-                    jury.score_features(store.rows(side[i : i + 4096])[:, columns], prompts[i : i + 4096])
+                    reward.score_features(store.rows(side[i : i + 4096])[:, columns], prompts[i : i + 4096])
                     for i in range(0, len(side), 4096)
                 ]
             ).tolist()
@@ -79,15 +79,15 @@ def score_audio_of_votes(
     audio: as plaudit.reward.votes.named_files takes it. VoteError where no vote is left.
     """
     files = named_files(audio, [clip for vote in votes for clip in (vote.a, vote.b)])
-    present = present_votes([votes], files)
+    present = votes_with_audio([votes], files)
     kept = present.parts[0]
-    wanted = list(dict.fromkeys((clip, vote.prompt) for vote in kept for clip in (vote.a, vote.b)))
+    pairs = list(dict.fromkeys((clip, vote.prompt) for vote in kept for clip in (vote.a, vote.b)))
     rows = score_clips(
-        [Clip(files[clip], prompt) for clip, prompt in wanted], reward, progress=progress or (lambda done, total: None)
+        [Clip(files[clip], prompt) for clip, prompt in pairs], reward, progress=progress or (lambda done, total: None)
     )
-    scores = {key: row.score for key, row in zip(wanted, rows, strict=True) if row.score is not None}
+    scores = {key: row.score for key, row in zip(pairs, rows, strict=True) if row.score is not None}
     errors = [row.error for row in rows if row.error is not None]
-    notes = [present.told] if present.missing else []
+    notes = [present.note] if present.missing else []
     if errors:
         notes.append(f"{len(errors)} clips cannot be scored; their votes are left out (the first: {errors[0]})")
     scored = [
@@ -111,8 +111,7 @@ def read_scored_votes(path: Path, id_column: str = "id") -> list[ScoredVote]:
         text = path.read_text(encoding="utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter_of(text, COLUMNS), strict=True)
         header = reader.fieldnames or ()
-        wanted = (_WINNER, *_SCORES, ("system_a",), ("system_b",))
-        names = _columns(path, header, wanted)
+        names = _columns(path, header, (_WINNER, *_SCORES, ("system_a",), ("system_b",)))
         votes = [_scored(f"{path} line {reader.line_num}", row, names, id_column) for row in reader]
     except FileNotFoundError:
         raise VoteError(f"{path} does not exist; check the file name") from None
@@ -134,21 +133,21 @@ def write_scored_votes(path: Path, votes: Sequence[ScoredVote]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def _columns(path: Path, header: Sequence[str], wanted: Sequence[Sequence[str]]) -> dict[str, str]:
-    """The header's name for each wanted column, by the first of its names."""
-    found = {names[0]: next((name for name in names if name in header), "") for names in wanted}
-    if missing := [" or ".join(names) for names in wanted if not found[names[0]]]:
+def _columns(path: Path, header: Sequence[str], required: Sequence[Sequence[str]]) -> dict[str, str]:
+    """The header's name for each required column, by the first of its names."""
+    columns = {names[0]: next((name for name in names if name in header), "") for names in required}
+    if missing := [" or ".join(names) for names in required if not columns[names[0]]]:
         raise VoteError(f"{path} has no column {', '.join(missing)}; its columns are {', '.join(header) or 'none'}")
-    return found
+    return columns
 
 
 def _scored(where: str, row: dict[str, str], names: dict[str, str], id_column: str) -> ScoredVote:
-    said = (row[names["winner"]] or "").strip().lower()
-    if said not in TARGETS:
-        raise VoteError(f"{where}: column {names['winner']!r} must be a, b or tie, not {said!r}")
+    winner = (row[names["winner"]] or "").strip().lower()
+    if winner not in TARGETS:
+        raise VoteError(f"{where}: column {names['winner']!r} must be a, b or tie, not {winner!r}")
     score_a, score_b = (_number(where, names[side], row[names[side]] or "") for side in ("score_a", "score_b"))
     source, id = row.get("source") or "", row.get(id_column) or ""
-    return ScoredVote(row["system_a"] or "", row["system_b"] or "", source, score_a, score_b, TARGETS[said], id)
+    return ScoredVote(row["system_a"] or "", row["system_b"] or "", source, score_a, score_b, TARGETS[winner], id)
 
 
 def _number(where: str, column: str, text: str) -> float:
@@ -175,7 +174,7 @@ class VoteSummary:
 
 
 def summarize_votes(votes: Sequence[Vote]) -> VoteSummary:
-    """Counts of votes; an empty prompt, system or listener is one that is not known and counts as none."""
+    """Counts of votes; an empty prompt, system or listener is missing and not counted."""
     return VoteSummary(
         votes=len(votes),
         ties=sum(vote.winner == "tie" for vote in votes),
@@ -188,22 +187,23 @@ def summarize_votes(votes: Sequence[Vote]) -> VoteSummary:
 
 
 def vote_warnings(votes: Sequence[Vote] | Sequence[ScoredVote]) -> list[str]:
-    """Why these votes teach less than their number says, one line each; none where there is nothing to say."""
+    """Reasons why these votes are worth less than their number suggests, one line each."""
     decided = [vote for vote in votes if vote.winner != "tie"]
     if not decided:
         return [f"all {len(votes)} votes are ties; nothing can be learned from them"]
-    found = []
+    warnings = []
     if len(decided) > 1 and len({vote.winner for vote in decided}) == 1:
-        found.append(f"every decided vote is for {decided[0].winner}; check the column that says who won")
-    if own := sum(vote.system_a == vote.system_b != "" for vote in votes):
-        found.append(f"{own} votes compare a system with itself and say nothing about systems")
+        warnings.append(f"every decided vote is for {decided[0].winner}; check the column that says who won")
+    if within := sum(vote.system_a == vote.system_b != "" for vote in votes):
+        warnings.append(f"{within} votes compare a system with itself and say nothing about systems")
     if len(decided) < len(_systems(votes)):
-        found.append(f"{len(decided)} decided votes for {len(_systems(votes))} systems are too few to tell them apart")
-    return found
+        systems = len(_systems(votes))
+        warnings.append(f"{len(decided)} decided votes for {systems} systems are too few to tell them apart")
+    return warnings
 
 
 def missing_clips(votes: Sequence[Vote], present: Collection[str]) -> list[str]:
-    """The clips that votes name and `present` lacks, in the order in which they are first named."""
+    """The clips that votes name and `present` lacks, in order of first mention."""
     named = dict.fromkeys(clip for vote in votes for clip in (vote.a, vote.b))
     return [clip for clip in named if clip not in present]
 

@@ -36,12 +36,12 @@ LOCK_TIMEOUT_SECONDS = 30.0
 class ContentCache:
     """An SQLite file of values by key; any number of threads and processes may read and write it at once.
 
-    It never stands in the way: where the file can't be used (no permission, full disk, damage), `complain` hears of it
-    once, in one line, and from then on nothing is found and nothing is kept.
+    Where the file can't be used (no permission, full disk, damage), `complain` is called once, with one line, and from
+    then on nothing is cached.
     """
 
     what = "values"
-    """What is kept, which is the name of the table too; `column` is the name and the type of its values."""
+    """The name of the table and of its folder; `column` is the name and the type of its values."""
     column = "value BLOB"
 
     def __init__(self, path: Path, complain: Callable[[str], None]) -> None:
@@ -60,7 +60,7 @@ class ContentCache:
 
     @classmethod
     def of_user(cls, complain: Callable[[str], None]) -> Self | None:
-        """The file in the user's cache folder; None, and `complain` hears why, where that is unknown."""
+        """The file in the user's cache folder; None, after a call of `complain`, where there is no such folder."""
         try:
             return cls(cache_dir() / cls.what / f"{cls.what}.sqlite", complain)
         except ModelError as error:
@@ -68,14 +68,14 @@ class ContentCache:
             return None
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
 
-    def _found(self, key: bytes) -> Any:
-        """The value kept under `key`, or None."""
+    def _get(self, key: bytes) -> Any:
+        """The value of `key`, or None."""
         with self._lock:
             if self._connection is None:
                 return None
@@ -86,8 +86,8 @@ class ContentCache:
                 return None
         return None if row is None else row[1]
 
-    def _keep(self, values: Iterable[tuple[bytes, Any]]) -> None:
-        """Keep values by key; what was kept survives a kill."""
+    def _put(self, values: Iterable[tuple[bytes, Any]]) -> None:
+        """Store values by key; they survive a kill."""
         with self._lock:
             if self._connection is None:
                 return
@@ -101,8 +101,9 @@ class ContentCache:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        told = f"{self.what} are not cached: {self._path} cannot be used ({error}); free space, or delete the file"
-        self._complain(told)
+        self._complain(
+            f"{self.what} are not cached: {self._path} cannot be used ({error}); free space, or delete the file"
+        )
 
 
 class ScoreCache(ContentCache):
@@ -111,17 +112,17 @@ class ScoreCache(ContentCache):
     what, column = "scores", "score REAL"
 
     def get(self, key: bytes) -> float | None:
-        """The score kept under `key`, or None."""
-        found = self._found(key)
-        return None if found is None else float(found)
+        """The score of `key`, or None."""
+        score = self._get(key)
+        return None if score is None else float(score)
 
     def put(self, scores: Iterable[tuple[bytes, float]]) -> None:
-        """Keep scores by key; what was kept survives a kill."""
-        self._keep(scores)
+        """Store scores by key; they survive a kill."""
+        self._put(scores)
 
 
 def score_key(path: Path, prompt: str, identity: str) -> bytes:
-    """What a score depends on, as 32 bytes: the file's bytes, the prompt, and the reward's identity."""
+    """32 bytes for all that a score depends on: the file's content, the prompt, and the reward's identity."""
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").digest()
     digest = hashlib.sha256(content)
@@ -131,7 +132,7 @@ def score_key(path: Path, prompt: str, identity: str) -> bytes:
 
 
 BATCH = 4
-"""Clips judged at once (ours): with more, what the encoders work on no longer fits a processor's cache."""
+"""Clips scored at once (ours): activations of more no longer fit a processor's cache."""
 
 BATCH_SECONDS = 120.0
 """Seconds of audio after which a batch is full whatever the number of its clips (ours)."""
@@ -148,7 +149,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Clip:
-    """An audio file, what was asked for ("" for nothing), and the system that made it, where that is known."""
+    """An audio file, its prompt ("" for none), and the system that generated it, where it is given."""
 
     file: Path
     prompt: str = ""
@@ -157,7 +158,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class ScoredClip:
-    """A clip with its score, or with the error that it has none."""
+    """A clip with its score, or with the error in place of one."""
 
     clip: Clip
     score: float | None = None
@@ -165,7 +166,9 @@ class ScoredClip:
 
 
 @dataclass(frozen=True)
-class _Known:
+class _Finished:
+    """A clip whose score was cached, or that cannot be read."""
+
     scored: ScoredClip
 
 
@@ -183,7 +186,7 @@ class _Decoded:
 
 
 def identity_of_reward(reward: Reward) -> str | None:
-    """The text that stands for a reward's weights, or None where it says nothing of them (a user's own may not)."""
+    """The digest that a reward gives of itself, or None where it has no attribute identity."""
     return getattr(reward, "identity", None)
 
 
@@ -201,24 +204,24 @@ def score_clips(
     rows: dict[int, ScoredClip] = {}
     identity = identity_of_reward(reward)
 
-    def keep(judged: list[tuple[_Decoded, ScoredClip]]) -> None:
+    def keep(scored: list[tuple[_Decoded, ScoredClip]]) -> None:
         if cache is not None:
-            cache.put((d.key, row.score) for d, row in judged if d.key is not None and row.score is not None)
-        rows.update({decoded.index: row for decoded, row in judged})
+            cache.put((d.key, row.score) for d, row in scored if d.key is not None and row.score is not None)
+        rows.update({decoded.index: row for decoded, row in scored})
         progress(len(rows), len(clips))
 
-    def read(index: int) -> _Known | _Decoded:
+    def read(index: int) -> _Finished | _Decoded:
         return _read(index, clips[index], reward, identity, cache)
 
     with _workers(len(clips)) as workers:
-        judges = ThreadPoolExecutor(workers, "judge")
+        scorers = ThreadPoolExecutor(workers, "score")
         try:
             running: set[Future[list[tuple[_Decoded, ScoredClip]]]] = set()
             indices, depth = range(len(clips)), 2 * BATCH * workers
             queue = prefetch(read, indices, depth=depth, threads=workers, weight=_seconds, limit=AHEAD_SECONDS)
             with closing(queue) as decoded:
                 for batch in _batches(decoded, rows, progress, len(clips)):
-                    running.add(judges.submit(_judged, batch, reward))
+                    running.add(scorers.submit(_score_batch, batch, reward))
                     del batch  # so that its audio is freed with the worker's reference
                     if len(running) >= workers:  # so that memory stays bounded
                         done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -228,7 +231,7 @@ def score_clips(
             for future in running:
                 keep(future.result())
         finally:
-            judges.shutdown(wait=True, cancel_futures=True)
+            scorers.shutdown(wait=True, cancel_futures=True)
     return [rows[index] for index in range(len(clips))]
 
 
@@ -246,12 +249,12 @@ def _workers(clips: int) -> Iterator[int]:
 
 
 def _batches(
-    items: Iterator[_Known | _Decoded], rows: dict[int, ScoredClip], progress: Progress, total: int
+    items: Iterator[_Finished | _Decoded], rows: dict[int, ScoredClip], progress: Progress, total: int
 ) -> Iterator[list[_Decoded]]:
-    """Decoded clips in batches of one length where possible; rows that are known already go straight to `rows`."""
+    """Decoded clips in batches of one length where possible; rows finished ones go straight to `rows`."""
     by_length: dict[tuple[int, ...], list[_Decoded]] = {}
     for index, item in enumerate(items):
-        if isinstance(item, _Known):
+        if isinstance(item, _Finished):
             rows[index] = item.scored
             progress(len(rows), total)
             continue
@@ -267,7 +270,7 @@ def _batches(
         yield _oldest(by_length)
 
 
-def _seconds(item: _Known | _Decoded) -> float:
+def _seconds(item: _Finished | _Decoded) -> float:
     return item.seconds if isinstance(item, _Decoded) else 0.0
 
 
@@ -288,34 +291,34 @@ def _oldest(by_length: dict[tuple[int, ...], list[_Decoded]]) -> list[_Decoded]:
 
 def _read(
     index: int, clip: Clip, reward: Reward, identity: str | None, cache: ScoreCache | None
-) -> _Known | _Decoded:
+) -> _Finished | _Decoded:
     try:
         key = None
         if cache is not None and identity is not None and clip.file.is_file():
             key = score_key(clip.file, clip.prompt, identity)
-            found = cache.get(key)
-            if found is not None:
-                return _Known(ScoredClip(clip, found))
+            score = cache.get(key)
+            if score is not None:
+                return _Finished(ScoredClip(clip, score))
         wave, rate = read_audio(clip.file)
         recording = Recording(torch.from_numpy(wave), rate, str(clip.file))
         views = reward.views if isinstance(reward, RecordingReward) else (View(rate),)
-        lengths = tuple(recording.heard(view).shape[-1] for view in views)  # resampled here, beside the encoders' work
+        lengths = tuple(recording.view(view).shape[-1] for view in views)  # resampled here, beside the encoders' work
     except AudioError as error:
-        return _Known(ScoredClip(clip, error=str(error)))
+        return _Finished(ScoredClip(clip, error=str(error)))
     except (OSError, MemoryError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it does not fit into memory"
-        return _Known(ScoredClip(clip, error=f"{clip.file} cannot be read ({reason}); check the file"))
+        return _Finished(ScoredClip(clip, error=f"{clip.file} cannot be read ({reason}); check the file"))
     return _Decoded(index, clip, recording, key, lengths)
 
 
-def _judged(batch: list[_Decoded], reward: Reward) -> list[tuple[_Decoded, ScoredClip]]:
+def _score_batch(batch: list[_Decoded], reward: Reward) -> list[tuple[_Decoded, ScoredClip]]:
     """The batch with its rows; where it is refused as a whole, each clip is tried alone to find the ones at fault."""
     try:
         scores = _scores(batch, reward)
     except AudioError as error:
         if len(batch) == 1:
             return [(batch[0], ScoredClip(batch[0].clip, error=f"{batch[0].clip.file}: {error}"))]
-        return [judged for decoded in batch for judged in _judged([decoded], reward)]
+        return [row for decoded in batch for row in _score_batch([decoded], reward)]
     return [(d, _row(d.clip, score)) for d, score in zip(batch, scores, strict=True)]
 
 
@@ -327,7 +330,8 @@ def _scores(batch: list[_Decoded], reward: Reward) -> list[float]:
         else:
             scores = _scores_by_rate(recordings, prompts, reward)
     if scores.shape != (len(batch),):
-        raise ModelError(f"the reward gave scores of shape {list(scores.shape)} for {len(batch)} clips; mend it")
+        shape = list(scores.shape)
+        raise ModelError(f"the reward gave scores of shape {shape} for {len(batch)} clips; correct its code")
     return [float(score) for score in scores]
 
 
@@ -343,12 +347,12 @@ def _scores_by_rate(recordings: list[Recording], prompts: list[str], reward: Rew
 
 
 def _numbers(reward: Reward, waves: list[torch.Tensor], rate: int, prompts: list[str]) -> torch.Tensor:
-    """What somebody's own reward returns, an array or a list too; ModelError where its code fails."""
+    """The scores of a reward that may return an array or a list; ModelError where its code fails."""
     try:
         return torch.as_tensor(reward.score(waves, rate, prompts))
     except PlauditError:
         raise
-    except Exception as error:  # whatever foreign code raises is for the user to correct there
+    except Exception as error:  # of code that is not this package's
         raise ModelError(f"{type(reward).__name__}.score fails: {error!r}; correct the reward's code") from error
 
 
@@ -359,7 +363,7 @@ def _row(clip: Clip, score: float) -> ScoredClip:
 
 
 LISTED = Path("-")
-"""Among paths: the list of paths that is given apart."""
+"""Among paths: stands for a list of paths."""
 
 
 def clips_at(paths: Sequence[Path], prompt: str | None, listed: Iterable[str]) -> list[Clip]:
@@ -392,11 +396,11 @@ def clips_in_table(table: Path, prompt: str | None) -> list[Clip]:
         if not file:
             raise CorpusError(f"{table} line {line}: column 'file' is empty; name the audio file")
         if "prompt" in row and "caption" in row:
-            raise CorpusError(f"{table} has both columns 'prompt' and 'caption'; rename the one that was not asked for")
-        asked = row.get("prompt", row.get("caption", "")).strip()
+            raise CorpusError(f"{table} has both columns 'prompt' and 'caption'; rename the one that is not the prompt")
+        text = row.get("prompt", row.get("caption", "")).strip()
         system = row.get("system", "").strip() or None
         place = find_file(file, table.parent, Path()) or Path(file)
-        clips.append(Clip(place, asked or _prompt(place, prompt), system))
+        clips.append(Clip(place, text or _prompt(place, prompt), system))
     if not clips:
         raise CorpusError(f"{table} has no rows under its header; add at least one clip")
     return clips
@@ -408,7 +412,7 @@ def _prompt(file: Path, prompt: str | None) -> str:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A candidate's place among those of its prompt (1 is best, of `candidates`), and its lead over the next.
+    """A candidate's rank among those of its prompt (1 is best, of `candidates`), and its lead over the next.
 
     margin: score minus that of the next candidate, kept or not; None for the last.
     """
@@ -474,7 +478,7 @@ def _same(source: Path, target: Path) -> bool:
 
 
 class ScoreReference:
-    """The scores of a set of clips by one reward, known by `identity`; `name` says what was compared with."""
+    """The scores of a set of clips, called `name`, by the reward of an `identity`."""
 
     def __init__(self, name: str, identity: str, scores: Sequence[float]) -> None:
         if not scores:
@@ -483,19 +487,19 @@ class ScoreReference:
 
     @property
     def definition(self) -> str:
-        """What a percentile against this reference means."""
+        """The definition of a percentile in this reference."""
         return f"mid-rank among {len(self.scores)} scores of {self.name}: % below, equal ones counted half"
 
     def percentile(self, score: float) -> float:
-        """In 0..100: the share of reference scores below `score`, equal ones counted half."""
+        """In 0..100: the percentage of reference scores below `score`, equal ones counted half."""
         below, not_above = bisect_left(self.scores, score), bisect_right(self.scores, score)
         return 100 * (below + not_above) / 2 / len(self.scores)
 
 
 def score_reference(name: str, identity: str | None, scored: Sequence[ScoredClip]) -> ScoreReference:
-    """The reference that scored clips make; ModelError for a reward that cannot say what its weights are."""
+    """The reference of scored clips; ModelError for a reward without an identity."""
     if identity is None:
-        raise ModelError("this reward has no attribute identity, so no reference can be told to be of it; give it one")
+        raise ModelError("this reward has no attribute identity, which a reference needs; give it one")
     return ScoreReference(name, identity, [row.score for row in scored if row.score is not None])
 
 
@@ -508,11 +512,11 @@ def load_reference(path: Path, identity: str | None) -> ScoreReference:
     """Read a reference for the reward with `identity`; ModelError where it is damaged or of another reward."""
     content = read_json(path)
     try:
-        made_with, scores = content["reward"], [float(score) for score in content["scores"]]
+        identity_of_file, scores = content["reward"], [float(score) for score in content["scores"]]
         if content["kind"] != "reference" or not all(map(math.isfinite, scores)):
             raise ValueError("not finite scores")
     except (KeyError, TypeError, ValueError, OverflowError):
         raise ModelError(f"{path} is not a reference; write one with plaudit score --save-reference") from None
-    if made_with != identity:
-        raise ModelError(f"{path} was made with another reward; make it again with --save-reference and this one")
-    return ScoreReference(str(path), made_with, scores)
+    if identity_of_file != identity:
+        raise ModelError(f"{path} is of another reward; write it again with --save-reference and this one")
+    return ScoreReference(str(path), identity_of_file, scores)

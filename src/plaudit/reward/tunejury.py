@@ -29,7 +29,7 @@ class TuneJuryHead(nn.Module):
     """Linear-BatchNorm-ReLU-Dropout per hidden width, then a linear to one score (TuneJury, arXiv 2606.17006).
 
     Weights start Kaiming normal (fan out), biases at zero. Four buffers around the published network are ours, and
-    at their initial values change nothing: inputs are standardized by `input_mean` and `input_std` [D], and the
+    change nothing at their initial values: inputs are standardized by `input_mean` and `input_std` [D], and the
     network's output becomes (output - offset) * scale, so that scores are centred and their margins calibrated.
     """
 
@@ -76,8 +76,8 @@ HEAD_PREFIXES = ("score.", "net.")
 def head_from_published(checkpoint: Mapping[str, Any]) -> TuneJuryHead:
     """The head in the content of a released file, ready for scoring; its widths are read from the weights.
 
-    The layers of one sequence are counted as ours are: 0 linear, 1 batch norm, 4 linear and so on. ModelError lists,
-    with shapes, what is missing, unknown or does not fit.
+    Layers are numbered as ours are: 0 linear, 1 batch norm, 4 linear and so on. ModelError lists, with shapes, tensors
+    that are missing, unknown or do not fit.
     """
     state = unwrap(checkpoint)
     prefix = next((p for p in HEAD_PREFIXES if any(name.startswith(p) for name in state)), HEAD_PREFIXES[0])
@@ -86,21 +86,24 @@ def head_from_published(checkpoint: Mapping[str, Any]) -> TuneJuryHead:
     linears = [f"{prefix}{4 * index}.weight" for index in range(math.ceil(last / 4) + 1)]
     require_sizes(state, DESCRIPTION, dict.fromkeys(linears, 2))
     head = TuneJuryHead(state[linears[0]].shape[1], [state[name].shape[0] for name in linears[:-1]])
-    own = head.state_dict()
-    theirs = {ours: ours.replace("layers.", prefix, 1) for ours in own if ours.startswith("layers.")}
-    require(state, DESCRIPTION, {published: tuple(own[ours].shape) for ours, published in theirs.items()})
-    head.load_state_dict(own | {ours: state[published].to(own[ours].dtype) for ours, published in theirs.items()})
+    initial = head.state_dict()
+    theirs = {ours: ours.replace("layers.", prefix, 1) for ours in initial if ours.startswith("layers.")}
+    require(state, DESCRIPTION, {published: tuple(initial[ours].shape) for ours, published in theirs.items()})
+    head.load_state_dict(
+        initial | {ours: state[published].to(initial[ours].dtype) for ours, published in theirs.items()}
+    )
     return head.eval()
 
 
 def head_to_published(head: TuneJuryHead, blocks: Sequence[str]) -> dict[str, Tensor]:
     """The head's tensors under the names of heads over CLAP and MERT: scores are the same but for rounding.
 
-    What the head does to its inputs and its output goes into its first and last layers. ModelError where it hears
-    blocks, or in an order, that no released head does.
+    Scaling of inputs and output is folded into the first and last layers. ModelError for blocks, or an order of them,
+    that no released head has.
     """
     if tuple(blocks) != tuple(block for block in PUBLISHED_BLOCKS if block in blocks):
-        raise ModelError(f"the reward hears {', '.join(blocks)}; released heads hear {', '.join(PUBLISHED_BLOCKS)}")
+        released = ", ".join(PUBLISHED_BLOCKS)
+        raise ModelError(f"the reward has the blocks {', '.join(blocks)}; released heads have {released}")
     state = {name: value.detach().clone() for name, value in head.state_dict().items() if name.startswith("layers.")}
     first, last = "layers.0.", f"layers.{4 * len(head.hidden)}."
     state[first + "weight"] /= head.input_std
@@ -117,8 +120,8 @@ Width = Annotated[int, Field(ge=1, le=MOST_WIDTH)]
 class TuneJury:
     """A trained head over frozen encoders; implements plaudit.types.Reward.
 
-    `facts` is kept in the model folder beside what rebuilds it: figures on held-out votes, the mean and standard
-    deviation of training clips' scores, where the votes came from.
+    `facts` are kept in its config.json: metrics on held-out votes, mean and standard deviation of the training clips'
+    scores, the source of the votes.
     """
 
     def __init__(self, head: TuneJuryHead, features: RewardFeatures, facts: dict[str, Any] | None = None) -> None:
@@ -145,11 +148,11 @@ class TuneJury:
 
     @property
     def views(self) -> tuple[View, ...]:
-        """The forms in which the encoders hear a recording."""
+        """The parts of a recording that the encoders take."""
         return self.features.views
 
     def score_recordings(self, recordings: Sequence[Recording], prompts: Sequence[str]) -> Tensor:
-        """One score per recording [B], whatever their rates; they are heard in one batch per length."""
+        """One score per recording [B], at any rates, encoded in one batch per length."""
         _check_counts(len(recordings), len(prompts))
         with torch.inference_mode():
             return self.score_features(self.features.recording_features(recordings), prompts).clone()
@@ -157,7 +160,7 @@ class TuneJury:
     @cached_property
     def identity(self) -> str:
         """A digest of head, blocks and encoders: rewards that share it give the same scores."""
-        encoders = (identity_of_model(self.features.clap), identity_of_model(self.features.listener))
+        encoders = (identity_of_model(self.features.clap), identity_of_model(self.features.audio_encoder))
         return identity_of("tunejury", self.features.blocks, identity_of_model(self.head), *encoders)
 
     def score_tensors(self, waves: Tensor, rate: int, prompts: Sequence[str]) -> Tensor:
@@ -177,16 +180,16 @@ def _check_counts(clips: int, prompts: int) -> None:
         raise PromptError(f'{clips} clips and {prompts} prompts; give one prompt per clip ("" for none)')
 
 
-def save_reward(jury: TuneJury, folder: Path) -> None:
-    """Write `config.json` and `model.safetensors`: the head, and the names of the encoders it goes with."""
-    encoders = {"clap": jury.features.clap.name, "audio": jury.features.listener.name}
-    save_head(folder, jury.head, jury.features.blocks, encoders, jury.facts)
+def save_reward(reward: TuneJury, folder: Path) -> None:
+    """Write `config.json` and `model.safetensors`: the head, and the names of its encoders."""
+    encoders = {"clap": reward.features.clap.name, "audio": reward.features.audio_encoder.name}
+    save_head(folder, reward.head, reward.features.blocks, encoders, reward.facts)
 
 
 def save_head(
     folder: Path, head: TuneJuryHead, blocks: Sequence[str], encoders: dict[str, str], facts: dict[str, Any]
 ) -> None:
-    """Write a reward folder of a head and the names of its encoders, `clap` and `audio`, which need not be here."""
+    """Write a reward folder of a head and the names of its encoders, `clap` and `audio`, which are not loaded."""
     shape = {"input_dim": head.input_dim, "hidden": list(head.hidden), "dropout": head.dropout}
     save_module(
         folder, head, {"kind": TUNEJURY_KIND, "head": shape, "blocks": list(blocks), "encoders": encoders, **facts}
@@ -202,28 +205,28 @@ def load_tunejury(folder: Path, sources: EncoderLoaders) -> TuneJury:
 
 
 def read_head(folder: Path) -> tuple[TuneJuryHead, tuple[str, ...]]:
-    """The head in a reward folder and the blocks that it hears, without its encoders; ModelError where damaged."""
+    """The head in a reward folder and its blocks, without the encoders; ModelError where damaged."""
     head, config = _read(folder)
     return head, tuple(config["blocks"])
 
 
 def _read(folder: Path) -> tuple[TuneJuryHead, dict[str, Any]]:
-    """The head and the rest of the configuration."""
+    """The head and the other values of the configuration."""
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
         raise ModelError(f"{folder}/config.json does not describe a reward; check the folder")
     if config.get("kind") != TUNEJURY_KIND:
         raise ModelError(f"{folder} is of kind {shortened(repr(config.get('kind')))}, not a reward; check the folder")
-    known = {name: config[name] for name in _RewardFile.model_fields if name in config}
+    values = {name: config[name] for name in _RewardFile.model_fields if name in config}
     try:
-        told = validated(_RewardFile, known, f"{folder}/config.json does not describe a reward")
+        file = validated(_RewardFile, values, f"{folder}/config.json does not describe a reward")
     except RecipeError as error:
         raise ModelError(str(error)) from None
     with torch.device("meta"):
-        head = TuneJuryHead(told.head.input_dim, told.head.hidden, told.head.dropout)
+        head = TuneJuryHead(file.head.input_dim, file.head.hidden, file.head.dropout)
     load_module(folder, head)
-    rest = {name: value for name, value in config.items() if name not in ("kind", "head")}
-    return head, rest | {"encoders": told.encoders, "blocks": told.blocks}
+    others = {name: value for name, value in config.items() if name not in ("kind", "head")}
+    return head, others | {"encoders": file.encoders, "blocks": file.blocks}
 
 
 class _HeadFile(Settings):
@@ -242,7 +245,7 @@ class _EncodersFile(Settings):
 
 
 class _RewardFile(Settings):
-    """What config.json must say of a reward; it may say more."""
+    """The required values of config.json; there may be others."""
 
     head: _HeadFile
     encoders: _EncodersFile

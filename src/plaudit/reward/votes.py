@@ -1,4 +1,4 @@
-"""Votes as files, the clips that they name, and their split."""
+"""Votes: reading and writing them, splitting them, their clips' audio, and the features that a reward trains on."""
 
 from __future__ import annotations
 
@@ -8,20 +8,93 @@ import io
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from scipy.cluster.hierarchy import DisjointSet
 from torch import Tensor
 
 from plaudit.audio import audio_under, read_audio
+from plaudit.corpus.manifest import SPLITS
 from plaudit.errors import CorpusError, VoteError, listed
 from plaudit.files import find_file
+from plaudit.reward.features import FeatureStore, RewardFeatures
 from plaudit.storage import to_json, write_atomically
 from plaudit.tables import table_rows
 from plaudit.types import Vote
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class VoteFeatures:
+    """Lists of votes whose clips are in `store`, or in its quarantine; `notes` say what was left out."""
+
+    votes: list[list[Vote]]
+    store: FeatureStore
+    notes: list[str]
+
+
+def load_training_votes(
+    files: Sequence[Path], audio: Path, encoders: RewardFeatures, folder: Path, progress: Progress | None = None
+) -> VoteFeatures:
+    """Training, validation and test votes, from one file that is split or from three files, and their features.
+
+    Only votes whose clips can be used are split, so that the split does not depend on missing clips. Votes may prefer
+    the same side throughout: the head does not see which side a clip is on. VoteError for another number of files.
+    """
+    if len(files) not in (1, len(SPLITS)):
+        raise VoteError(f"{len(files)} files of votes; give one, which is split, or one each for {', '.join(SPLITS)}")
+    parts = [read_votes(file) for file in files]
+    if len(parts) > 1:
+        return extract_vote_features(parts, audio, encoders, folder, progress)
+    split_votes(parts[0])  # too few votes are refused before their audio is encoded
+    features = extract_vote_features(parts, audio, encoders, folder, progress)
+    split = split_votes(usable_votes(features.votes[0], features.store))
+    notes = [*features.notes, split.note] if split.note else features.notes
+    return VoteFeatures([split.train, split.validation, split.test], features.store, notes)
+
+
+def extract_vote_features(
+    parts: Sequence[list[Vote]],
+    audio: Path,
+    encoders: RewardFeatures,
+    folder: Path,
+    progress: Progress | None = None,
+) -> VoteFeatures:
+    """Encode every clip that the votes of all `parts` name, once; features that `folder` already holds are kept.
+
+    audio: as `named_files` takes it. All clip features of the two encoders are extracted, so that any blocks can be
+    trained on later. Votes that name missing clips are left out; VoteError where a part has none left.
+    """
+    files = named_files(audio, [clip for votes in parts for vote in votes for clip in (vote.a, vote.b)])
+    present = votes_with_audio(parts, files)
+    store = FeatureStore(folder, RewardFeatures(encoders.clap, encoders.audio_encoder))
+    clips = list(dict.fromkeys(clip for votes in present.parts for vote in votes for clip in (vote.a, vote.b)))
+
+    def load(clip: str) -> tuple[Tensor, int]:
+        wave, rate = read_audio(files[clip])
+        return torch.from_numpy(wave), rate
+
+    store.extract(clips, load, progress=progress)
+    unusable = [store.quarantine[clip] for clip in clips if clip in store.quarantine]
+    notes = [present.note] if present.missing else []
+    if unusable:
+        notes.append(f"{len(unusable)} clips cannot be encoded; their votes are left out (the first: {unusable[0]})")
+    return VoteFeatures(present.parts, store, notes)
+
+
+def usable_votes(votes: Sequence[Vote], store: FeatureStore) -> list[Vote]:
+    """The votes that name no quarantined clip, in their order; VoteError where none is left."""
+    unusable = store.quarantine
+    usable = [vote for vote in votes if vote.a not in unusable and vote.b not in unusable]
+    if not usable:
+        raise VoteError(f"none of {len(votes)} votes compares two usable clips; check their audio")
+    return usable
+
 
 VOTE_FIELDS = tuple(field.name for field in fields(Vote))
 REQUIRED = ("prompt", "a", "b", "winner")
@@ -47,8 +120,8 @@ def _outcome(name: str) -> Literal["a", "b", "tie"] | None:
     return _OUTCOMES.get(name.strip().lower().replace(" ", "_"))
 
 
-def winner_called(name: str, where: str) -> Literal["a", "b", "tie"]:
-    """The winner by any of the names that votes are published with, whatever their case.
+def parse_winner(name: str, where: str) -> Literal["a", "b", "tie"]:
+    """The winner, from any of the names that votes are published with, in any case.
 
     "Both good" and "both bad" prefer neither clip: a tie. VoteError, which begins with `where`, for another name.
     """
@@ -62,7 +135,7 @@ def read_votes(path: Path) -> list[Vote]:
     """Votes of a `.jsonl` or `.csv` file (UTF-8, one vote a line).
 
     Every vote has `prompt`, `a`, `b` and `winner`; the prompt may be empty. `id`, `system_a`, `system_b`, `source` and
-    `listener` are optional: a vote without an id is called by its place in the file. Other fields are ignored.
+    `listener` are optional: the id defaults to the place in the file. Other fields are ignored.
     VoteError, in one line, lists everything that is wrong: missing columns, malformed lines, ids that repeat.
     """
     if not path.exists():
@@ -123,7 +196,7 @@ def _json_records(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _problems(record: Any) -> list[str]:
-    """Everything that keeps a record from being a vote."""
+    """What is wrong with a record of a vote."""
     if not isinstance(record, dict):
         return [f"a vote is an object with the fields {', '.join(REQUIRED)}"]
     missing = [repr(name) for name in REQUIRED if record.get(name) is None]
@@ -131,21 +204,21 @@ def _problems(record: Any) -> list[str]:
     if missing:
         fields = "field" if len(missing) == 1 else "fields"
         problems.append(f"{fields} {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
-    given = {name: record[name] for name in VOTE_FIELDS if record.get(name) is not None}
-    problems += [f"field {k!r} must be text, not {v!r}" for k, v in given.items() if not isinstance(v, str)]
-    problems += [f"field {name!r} is empty" for name in ("a", "b", "winner") if given.get(name) == ""]
-    winner = given.get("winner")
+    values = {name: record[name] for name in VOTE_FIELDS if record.get(name) is not None}
+    problems += [f"field {k!r} must be text, not {v!r}" for k, v in values.items() if not isinstance(v, str)]
+    problems += [f"field {name!r} is empty" for name in ("a", "b", "winner") if values.get(name) == ""]
+    winner = values.get("winner")
     if isinstance(winner, str) and winner and _outcome(winner) is None:
         problems.append(f"field 'winner' must be a, b or tie, not {winner!r}")
-    if given.get("a") and given.get("a") == given.get("b"):
-        problems.append(f"fields 'a' and 'b' name the same clip, {given['a']!r}")
+    if values.get("a") and values.get("a") == values.get("b"):
+        problems.append(f"fields 'a' and 'b' name the same clip, {values['a']!r}")
     return problems
 
 
 def _vote(record: dict[str, str], place: int) -> Vote:
-    """The vote in a sound record; `place` in the file names one that has no id."""
-    given = {name: record.get(name) or "" for name in VOTE_FIELDS}
-    return Vote(**given | {"id": given["id"] or str(place), "winner": _outcome(record["winner"])})  # type: ignore[arg-type]
+    """The vote in a valid record; its id defaults to its `place` in the file."""
+    values = {name: record.get(name) or "" for name in VOTE_FIELDS}
+    return Vote(**values | {"id": values["id"] or str(place), "winner": _outcome(record["winner"])})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -163,7 +236,7 @@ class VoteSplit:
 
     @property
     def note(self) -> str:
-        """What the parts share, for whoever reads figures on held-out votes; empty where they share nothing."""
+        """What the parts share, which makes held-out figures optimistic; empty where they share nothing."""
         shared = [what for what, apart in (("prompts", self.prompts_apart), ("clips", self.clips_apart)) if not apart]
         if not shared:
             return ""
@@ -173,33 +246,34 @@ class VoteSplit:
 def split_votes(votes: list[Vote], validation: float = 0.1, test: float = 0.1, seed: int = 0) -> VoteSplit:
     """Split votes so that votes which share a prompt or a clip stay together (ours).
 
-    `validation` and `test` are expected shares of the votes. Votes are grouped by what they share, and a group's place
-    follows from a hash of its name: it does not depend on the votes' order. A part that would be empty gets the group
-    whose hash comes next. Where that ties more than half of all votes into one group, or leaves fewer groups than
-    parts, only prompts are kept apart; failing that only clips; failing that only pairs of clips. VoteError where there
-    are fewer pairs than parts.
+    `validation` and `test` are expected fractions of the votes. Votes are grouped by what they share, and a group's
+    part follows from a hash of its name, so that it does not depend on the votes' order. A part that would be empty
+    gets the group whose hash comes next. Where that links more than half of all votes into one group, or leaves fewer
+    groups than parts, only prompts are kept apart; failing that only clips; failing that only pairs of clips. VoteError
+    where there are fewer pairs than parts.
     """
     if validation < 0 or test < 0 or validation + test >= 1:
-        raise VoteError(f"validation {validation} and test {test} must be shares that leave votes to train on")
-    shares = {"test": test, "validation": validation, "train": 1 - test - validation}
-    wanted = [name for name, share in shares.items() if share > 0]
-    groups, prompts_apart, clips_apart = _grouped(votes, len(wanted))
-    if votes and len(set(groups)) < len(wanted):
-        pairs = len(set(groups))
-        told = f"{len(votes)} votes on {pairs} {'pair' if pairs == 1 else 'pairs'} of clips leave none for"
-        raise VoteError(f"{told} {wanted[0]}; give votes on at least {len(wanted)} pairs")
-    part_of = _parts({group: _uniform(f"{seed}:{group!r}") for group in groups}, shares)
-    parts: dict[str, list[Vote]] = {"train": [], "validation": [], "test": []}
+        raise VoteError(f"validation {validation} and test {test} must be fractions that leave votes to train on")
+    fractions = {"test": test, "validation": validation, "train": 1 - test - validation}
+    fractions = {name: fraction for name, fraction in fractions.items() if fraction > 0}
+    groups, prompts_apart, clips_apart = _grouped(votes, len(fractions))
+    if votes and (pairs := len(set(groups))) < len(fractions):
+        raise VoteError(
+            f"{len(votes)} votes on {pairs} {'pair' if pairs == 1 else 'pairs'} of clips leave none for "
+            f"{next(iter(fractions))}; give votes on at least {len(fractions)} pairs"
+        )
+    part_of = _parts({group: _uniform(f"{seed}:{group!r}") for group in groups}, fractions)
+    parts: dict[str, list[Vote]] = {name: [] for name in SPLITS}
     for vote, group in zip(votes, groups, strict=True):
         parts[part_of[group]].append(vote)
-    return VoteSplit(parts["train"], parts["validation"], parts["test"], prompts_apart, clips_apart)
+    return VoteSplit(*parts.values(), prompts_apart, clips_apart)
 
 
 def _grouped(votes: list[Vote], parts: int) -> tuple[list[Any], bool, bool]:
     """The group of each vote, and whether groups share no prompt and no clip."""
     clips = [[("clip", vote.a), ("clip", vote.b)] for vote in votes]
     pairs = [[("pair", *sorted((vote.a, vote.b)))] for vote in votes]
-    prompts = [_prompt_key(vote) for vote in votes]
+    prompts = [[("prompt", vote.prompt)] if vote.prompt else [] for vote in votes]
     ways: list[tuple[list[list[Any]], bool, bool]] = [
         ([both + prompt for both, prompt in zip(clips, prompts, strict=True)], True, True),
         ([prompt or pair for prompt, pair in zip(prompts, pairs, strict=True)], True, False),
@@ -213,42 +287,29 @@ def _grouped(votes: list[Vote], parts: int) -> tuple[list[Any], bool, bool]:
     return _linked(pairs), False, False
 
 
-def _parts(positions: dict[Any, float], shares: dict[str, float]) -> dict[Any, str]:
-    """The part of each group by its position in [0, 1): parts lie side by side there, each as long as its share, and
-    give way so that none is empty."""
+def _parts(positions: dict[Any, float], fractions: dict[str, float]) -> dict[Any, str]:
+    """The part of each group by its position in [0, 1), where parts lie side by side, each as long as its fraction;
+    their limits move so that none is empty."""
     order = sorted(positions, key=lambda group: (positions[group], repr(group)))
-    wanted = {name: share for name, share in shares.items() if share > 0}
-    found: dict[Any, str] = {}
-    start, edge = 0, 0.0
-    for left, (name, share) in zip(range(len(wanted) - 1, -1, -1), wanted.items(), strict=True):
-        edge += share
-        reach = sum(positions[group] < edge for group in order) if left else len(order)
-        end = min(max(reach, start + 1), len(order) - left)
-        found |= dict.fromkeys(order[start:end], name)
+    part_of: dict[Any, str] = {}
+    start, limit = 0, 0.0
+    for following, (name, fraction) in zip(range(len(fractions) - 1, -1, -1), fractions.items(), strict=True):
+        limit += fraction
+        below = sum(positions[group] < limit for group in order) if following else len(order)
+        end = min(max(below, start + 1), len(order) - following)
+        part_of |= dict.fromkeys(order[start:end], name)
         start = end
-    return found
-
-
-def _prompt_key(vote: Vote) -> list[Hashable]:
-    return [("prompt", vote.prompt)] if vote.prompt else []
+    return part_of
 
 
 def _linked(keys: list[list[Any]]) -> list[Any]:
-    """For every list of keys, the smallest key of all lists that it is linked to, directly or through others."""
-    parent: dict[Any, Any] = {}
-
-    def root(key: Any) -> Any:
-        parent.setdefault(key, key)
-        while parent[key] != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
+    """For every list of keys, the smallest key of its connected component (lists are connected by common keys)."""
+    components = DisjointSet({key for group in keys for key in group})
     for group in keys:
-        roots = sorted({root(key) for key in group})
-        for other in roots[1:]:
-            parent[other] = roots[0]
-    return [root(group[0]) for group in keys]
+        for key in group[1:]:
+            components.merge(group[0], key)
+    smallest = {key: min(component) for component in components.subsets() for key in component}
+    return [smallest[group[0]] for group in keys]
 
 
 def _uniform(name: str) -> float:
@@ -259,9 +320,9 @@ def _uniform(name: str) -> float:
 def clip_files(source: Path) -> dict[str, Path]:
     """The file of each clip id.
 
-    source: a folder, whose clips are called by their paths in it, with or without the suffix; or a CSV (UTF-8) with a
-    column `file`, relative to the table, whose clips are called by a column `id` or, without one, like those of a
-    folder. CorpusError in one line where it cannot be read, holds nothing, or two files have the same id.
+    source: a folder, where a clip's id is its path in it, with or without the suffix; or a CSV (UTF-8) with a column
+    `file`, relative to the table, where it is in the column `id` or, without one, the path. CorpusError in one line
+    where it cannot be read, is empty, or two files have the same id.
     """
     files = _table_files(source) if source.is_file() else _folder_files(source)
     spellings = [(unicodedata.normalize(form, id), path) for form in ("NFC", "NFD") for id, path in files.items()]
@@ -284,49 +345,38 @@ def named_files(source: Path, names: Iterable[str]) -> dict[str, Path]:
     return files
 
 
-def audio_loader(files: dict[str, Path]) -> Callable[[str], tuple[Tensor, int]]:
-    """What FeatureStore.extract asks for a clip's waveform [T] and its rate."""
-
-    def load(id: str) -> tuple[Tensor, int]:
-        wave, rate = read_audio(files[id])
-        return torch.from_numpy(wave), rate
-
-    return load
-
-
 @dataclass(frozen=True)
-class PresentVotes:
-    """Lists of votes both of whose clips are there, the ids of missing clips, and how many votes were left out."""
+class VotesWithAudio:
+    """Lists of votes whose clips both have audio, the ids of missing clips, and how many votes were left out."""
 
     parts: list[list[Vote]]
     missing: list[str]
     left_out: int
 
     @property
-    def told(self) -> str:
+    def note(self) -> str:
         """One line about what is missing; empty where nothing is."""
         if not self.missing:
             return ""
         what = "1 clip is missing" if len(self.missing) == 1 else f"{len(self.missing)} clips are missing"
-        votes = "1 vote that names" if self.left_out == 1 else f"{self.left_out} votes that name"
-        is_out = "is" if self.left_out == 1 else "are"
-        return f"{what} ({listed(self.missing)}); {votes} them {is_out} left out"
+        votes = "1 vote is" if self.left_out == 1 else f"{self.left_out} votes are"
+        return f"{what} ({listed(self.missing)}); {votes} left out for it"
 
 
-def present_votes(parts: Sequence[Sequence[Vote]], files: dict[str, Path]) -> PresentVotes:
-    """Leave out the votes that name a clip which is not among `files`; VoteError where a part has none left."""
+def votes_with_audio(parts: Sequence[Sequence[Vote]], files: dict[str, Path]) -> VotesWithAudio:
+    """Leave out votes that name a clip which is not among `files`; VoteError where a part has none left."""
     everything = [vote for votes in parts for vote in votes]
     missing = list(dict.fromkeys(clip for vote in everything for clip in (vote.a, vote.b) if clip not in files))
     kept = [[vote for vote in votes if vote.a in files and vote.b in files] for votes in parts]
     for votes, left in zip(parts, kept, strict=True):
         if not left:
             first_names = {file: name for name, file in reversed(files.items())}
-            there = listed([first_names[file] for file in dict.fromkeys(files.values())], 3)
+            examples = listed([first_names[file] for file in dict.fromkeys(files.values())], 3)
             raise VoteError(
-                f"none of {len(votes)} votes names two clips of the audio, which are called {there}; missing are "
+                f"none of {len(votes)} votes names two clips of the audio, which are called {examples}; missing are "
                 f"{listed(missing)}"
             )
-    return PresentVotes(kept, missing, len(everything) - sum(map(len, kept)))
+    return VotesWithAudio(kept, missing, len(everything) - sum(map(len, kept)))
 
 
 def _folder_files(folder: Path) -> dict[str, Path]:
@@ -351,8 +401,8 @@ def _table_files(table: Path) -> dict[str, Path]:
         file = row["file"].strip()
         if not file:
             raise CorpusError(f"{table} line {line}: column 'file' is empty; name the audio file")
-        own = row.get("id", "").strip()
-        for id in (own,) if own else (Path(file).as_posix(), Path(file).with_suffix("").as_posix()):
+        given = row.get("id", "").strip()
+        for id in (given,) if given else (Path(file).as_posix(), Path(file).with_suffix("").as_posix()):
             if id in files:
                 raise CorpusError(f"{table} line {line}: id {id!r} appears twice; give each clip one line")
             if (path := find_file(file, table.parent)) is not None:

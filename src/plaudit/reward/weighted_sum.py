@@ -1,4 +1,4 @@
-"""Several rewards as one: a weighted sum of their z-scores, so that none counts for more by its scale alone (ours)."""
+"""Several rewards as one: a weighted sum of their z-scores, which does not depend on their scales (ours)."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class WeightedSum:
 
     @property
     def views(self) -> tuple[View, ...]:
-        """The forms in which the parts hear a recording, each once."""
+        """The parts of a recording that the rewards take, each once."""
         return tuple(dict.fromkeys(view for reward in self.rewards for view in reward.views))
 
     @cached_property
     def identity(self) -> str:
-        """A digest of the parts; the names they are found under play no role."""
+        """A digest of the parts, whatever their names."""
         return identity_of("sum", [(part.weight, part.mean, part.std, part.identity) for part in self.parts])
 
     def score(self, waves: Waves, rate: int, prompts: Sequence[str]) -> Tensor:
@@ -89,10 +89,10 @@ def load_weighted_sum(folder: Path, sources: EncoderLoaders) -> WeightedSum:
     """Read such a folder; ModelError where it is malformed or a part is not the one that was measured."""
     try:
         config = read_json(folder / "config.json")
-        told = validated(_SumFile, config, f"{folder}/config.json does not describe a sum of rewards; combine again")
+        file = validated(_SumFile, config, f"{folder}/config.json does not describe a sum of rewards; combine again")
     except RecipeError as error:
         raise ModelError(str(error)) from None
-    parts = [WeightedReward(**part.model_dump()) for part in told.parts]
+    parts = [WeightedReward(**part.model_dump()) for part in file.parts]
     _check(parts, folder)
     rewards = []
     for part in parts:
@@ -116,7 +116,7 @@ class _PartFile(Settings):
 
 
 class _SumFile(Settings):
-    """All that config.json says."""
+    """The values of config.json."""
 
     kind: str
     parts: tuple[_PartFile, ...]

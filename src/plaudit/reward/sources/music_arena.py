@@ -24,7 +24,7 @@ from plaudit.reward.sources.layout import (
     struct_columns,
     unrecognized,
 )
-from plaudit.reward.votes import winner_called
+from plaudit.reward.votes import parse_winner
 from plaudit.types import Vote
 
 _REQUIRED = ("battle_uuid", "prompt", "preference", "system_a", "system_b", "audio_a", "audio_b")
@@ -59,7 +59,7 @@ def read(folder: Path) -> SourceVotes:
                 prompt=row.text("prompt", ""),
                 a=f"{identifier}_a",
                 b=f"{identifier}_b",
-                winner=winner_called(row.text("preference"), f"{row.where}: column 'preference'"),
+                winner=parse_winner(row.text("preference"), f"{row.where}: column 'preference'"),
                 system_a=row.text("system_a"),
                 system_b=row.text("system_b"),
                 source="music-arena",

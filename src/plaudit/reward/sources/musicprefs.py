@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from plaudit.errors import VoteError
 from plaudit.reward.sources.layout import SourceClip, SourceVotes, csv_rows, need_folder, parquet_rows, unrecognized
-from plaudit.reward.votes import winner_called
+from plaudit.reward.votes import parse_winner
 from plaudit.types import Vote
 
 MUSICPREFS_TABLE = "human_preference.csv"
@@ -43,7 +43,7 @@ def read(folder: Path) -> SourceVotes:
                 prompt=row.text("prompt"),
                 a=a,
                 b=b,
-                winner=winner_called(row.text("musicality"), f"{row.where}: column 'musicality'"),
+                winner=parse_winner(row.text("musicality"), f"{row.where}: column 'musicality'"),
                 system_a=row.text("system_a"),
                 system_b=row.text("system_b"),
                 source="musicprefs",
