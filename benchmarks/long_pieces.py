@@ -12,8 +12,8 @@ import sys
 import time
 
 from plaudit import loading
+from plaudit.corpus.sources import synthetic_source
 from plaudit.evaluate.evaluator import embed_audio
-from plaudit.pipeline.evaluators import synthetic_prompts
 from plaudit.statistics import bootstrap_mean, paired_difference
 
 WAYS = {
@@ -32,7 +32,7 @@ def main(prompts: int, times: int) -> None:
         loading.CLAPS.load("synthetic"),
     )
     seconds, rate = music.config.seconds, music.codec.sample_rate
-    captions = synthetic_prompts(prompts, seconds).prompts
+    captions = synthetic_source(seconds).held_out(prompts).prompts
     texts = clap.text(captions).detach().numpy()
     rewards, claps, seeds = {}, {}, list(range(prompts))
     for way, piece in WAYS.items():

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from plaudit import loading
+from plaudit.corpus.sources import synthetic_source
 from plaudit.generate.optimize import Optimizer, optimize_noise
 from plaudit.generate.settings import NoiseOptimization
-from plaudit.pipeline.evaluators import synthetic_prompts
 from plaudit.statistics import paired_difference
 from plaudit.synthetic.listeners import utility
 from plaudit.synthetic.probes import load_probes, measure
@@ -27,7 +27,7 @@ BATCH = 4
 def main(prompts: int, iterations: int = 5, steps: int = 8) -> None:
     """Makes the clips of all four ways and prints the table."""
     music, reward, probes = loading.load("synthetic"), loading.load_reward("synthetic"), load_probes()
-    found = synthetic_prompts(prompts, music.config.seconds)
+    found = synthetic_source(music.config.seconds).held_out(prompts)
     captions, truths = found.prompts, found.truths
     settings = music.config.sampling.changed(steps=steps, precision="no")
     optimizer = Optimizer("synthetic", reward, NoiseOptimization(iterations=iterations))

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.jamendo_folder import write_jamendo
 from plaudit import loading
 from plaudit.corpus.clips import ClipSettings, cut_clips, measure_durations
-from plaudit.corpus.layouts import ScoreTable, list_jamendo
+from plaudit.corpus.layouts import list_jamendo
 from plaudit.corpus.manifest import ListedCorpus
 from plaudit.corpus.shards import Clock, encode_corpus
 from plaudit.machine import peak_memory
@@ -33,7 +33,7 @@ def main(clips: int) -> None:
         made = write_jamendo(Path(place), clips // PER_TRACK, PER_TRACK * SECONDS)
         before = peak_memory()
         clock, began, worked = Clock(), time.perf_counter(), time.process_time()
-        listing = list_jamendo(made.audio, made.captions, ScoreTable(made.scores))
+        listing = list_jamendo(made.audio, made.captions, made.scores)
         entries = cut_clips(
             listing.entries, measure_durations(listing.entries), ClipSettings(per_track=PER_TRACK, seconds=SECONDS)
         )

@@ -11,15 +11,13 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, model_validator
 
-from plaudit.corpus.layouts import ID_COLUMN
+from plaudit.corpus.sources import CorpusSettings, corpus_source
 from plaudit.errors import RecipeError
 from plaudit.generate.settings import PostSettings, SamplingSettings
 from plaudit.plain_yaml import read_yaml
 from plaudit.settings import (
     MOST,
     Count,
-    CountOrZero,
-    Fraction,
     Precision,
     Score,
     Seed,
@@ -28,7 +26,6 @@ from plaudit.settings import (
     validated,
     with_changes,
 )
-from plaudit.synthetic.probes import SHORTEST_PROBE_SECONDS
 from plaudit.training.settings import (
     CrossLoadSettings,
     CrpoSettings,
@@ -44,54 +41,6 @@ MODEL_STAGES = ("sft", "expert_iteration", "cross_load", "crpo", "nft")
 
 SHIPPED_RECIPES = Path(__file__).parent / "recipes"
 """Recipes that come with the package, so that `plaudit run demo` works without a checkout."""
-
-
-class CorpusSettings(Settings):
-    """Where clips come from. `synthetic` renders `size` synthetic clips; `folder` reads `table` (CSV) beside audio;
-    `shards` takes the shard set in `folder`, encoded before with the recipe's codec and text encoder.
-
-    Files of a folder that are longer than `seconds` are cut to clips as `plaudit prepare` does: at most
-    `clips_per_track` of each (0: as many as fit), from where `place` says.
-
-    Rewards stand in `reward_column` of `table`, or, by track, in a CSV of scores, `score_table`; a shard set has its
-    own.
-    """
-
-    kind: Literal["synthetic", "folder", "shards"] = "synthetic"
-    seconds: Annotated[float, Field(ge=1, le=300)] = 10.0
-    size: Count = 2000
-    seed: Seed = 0
-    flawed_fraction: Fraction = 0.5
-    miscaptioned_fraction: Fraction = 0.1
-    folder: Path | None = None
-    table: Path | None = None
-    file_column: str = "file"
-    caption_column: str = "caption"
-    clips_per_track: CountOrZero = 10
-    place: Literal["spread", "start", "random"] = "spread"
-    reward_column: str | None = None
-    score_table: Path | None = None
-    score_id_column: str = ID_COLUMN
-    validation_fraction: Fraction = 0.05
-    test_fraction: Fraction = 0.05
-    shard_size: Count = 512
-
-    @property
-    def has_rewards(self) -> bool:
-        """Whether the clips' rewards come with them."""
-        return self.kind == "shards" or self.reward_column is not None or self.score_table is not None
-
-    @model_validator(mode="after")
-    def _clips_can_be_had(self) -> CorpusSettings:
-        if self.kind == "folder" and (self.folder is None or self.table is None):
-            raise ValueError("corpus.kind folder needs corpus.folder and corpus.table (a CSV of files and captions)")
-        if self.kind == "shards" and self.folder is None:
-            raise ValueError("corpus.kind shards needs corpus.folder, a shard set")
-        if self.kind == "synthetic" and self.seconds < SHORTEST_PROBE_SECONDS:
-            raise ValueError(
-                f"listeners of the synthetic corpus need {SHORTEST_PROBE_SECONDS} seconds; raise corpus.seconds"
-            )
-        return self
 
 
 class ModelNames(Settings):
@@ -200,11 +149,12 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Recipe:
-        if self.corpus.kind != "synthetic" and self.reward.kind == "train":
+        corpus = corpus_source(self.corpus)
+        if not corpus.truth_known and self.reward.kind == "train":
             raise ValueError("reward.kind train needs votes, which only the synthetic corpus has; use load or table")
-        if self.corpus.kind == "shards" and self.reward.kind != "table":
+        if not corpus.has_audio and self.reward.kind != "table":
             raise ValueError("a shard set has no audio to reward, but its own rewards: set reward.kind table")
-        if self.reward.kind == "table" and (self.corpus.kind == "synthetic" or not self.corpus.has_rewards):
+        if self.reward.kind == "table" and not corpus.has_rewards:
             raise ValueError(
                 "reward.kind table needs corpus.kind shards, or folder with corpus.reward_column or corpus.score_table"
             )

@@ -217,6 +217,12 @@ def weights_digest(*names: str) -> str:
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
 
 
+def absolute_name(name: str) -> str:
+    """A name with its Python file's path absolute; other names as they are."""
+    match = FILE.fullmatch(name)
+    return f"{Path(match[1]).absolute()}:{match[2]}" if match else name
+
+
 def _located(path: str, base: Path | None) -> Path:
     within = None if base is None else base / path
     return within if within is not None and within.exists() else Path(path)

@@ -154,4 +154,4 @@ def test_a_name_that_no_system_takes_costs_its_own_row_alone(tmp_path: Path) -> 
             found.load([entry], 1.0)
         with pytest.raises(AudioError, match="cannot be read"):
             audio_seconds(entry.path)
-    assert list_folder(found).notes == []
+    assert list_folder(tmp_path, "clips.csv").notes == []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from plaudit.corpus.layouts import ScoreTable, list_jamendo
+from plaudit.corpus.layouts import list_jamendo
 from plaudit.corpus.manifest import split_of
 from plaudit.errors import AudioError, CorpusError
 
@@ -36,7 +36,7 @@ def test_files_captions_scores_and_splits(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text(
         "track_id,reward_score\ntrack_0000214,0.5\nsong_214,9\njamendo_0000315,0.25\nother_315,9\n"
     )
-    listing = list_jamendo(audio, file, ScoreTable(tmp_path / "scores.csv"), 0.3, 0.3)
+    listing = list_jamendo(audio, file, tmp_path / "scores.csv", 0.3, 0.3)
     low, calm, gone = sorted(listing.entries, key=lambda entry: (entry.reward is None, entry.reward))
     assert (calm.id, calm.caption, calm.reward) == ("14/214", "calm", 0.5)
     assert calm.path == audio / "14/214_instrumental.mp3" and low.path == audio / "15/315.low.mp3"

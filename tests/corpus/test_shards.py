@@ -26,7 +26,7 @@ from plaudit.corpus.manifest import Entry, ListedCorpus
 from plaudit.corpus.shard_set import Provenance, locked_ledger
 from plaudit.corpus.shards import Advance, EncodedShard, Engine, Job, Preprocessing, ShardSet, encode_corpus
 from plaudit.errors import AudioError, CorpusError
-from plaudit.synthetic.corpus import SyntheticCorpus, SyntheticSource
+from plaudit.synthetic.corpus import SyntheticCorpus
 
 from .toy import TOY, BandCodec, HashEncoder, encode, maker, write_folder
 
@@ -420,15 +420,14 @@ def test_two_writers_do_not_meet(source: FolderCorpus, tmp_path: Path) -> None:
 
 
 def test_the_synthetic_corpus_is_a_corpus_like_any_other(tmp_path: Path) -> None:
-    world = SyntheticCorpus(4, 1.0, seed=3)
-    corpus = SyntheticSource(world)
+    corpus = SyntheticCorpus(4, 1.0, seed=3)
     shards = encode_corpus(corpus, BandCodec(sample_rate=16000), HashEncoder(), tmp_path, 1.0)
-    assert shards.ids == [clip.id for clip in world.clips] and shards.splits == [clip.split for clip in world.clips]
-    expected = BandCodec().encode(torch.from_numpy(world.render(world.clips[2]))[None]).mean
+    assert shards.ids == [clip.id for clip in corpus.clips] and shards.splits == [clip.split for clip in corpus.clips]
+    expected = BandCodec().encode(torch.from_numpy(corpus.render(corpus.clips[2]))[None]).mean
     assert torch.allclose(shards.posterior(np.array([2])).mean, expected, atol=5e-3)
     assert np.isnan(shards.rewards).all()
-    longer, other = SyntheticSource(SyntheticCorpus(4, 2.0, seed=3)), SyntheticSource(SyntheticCorpus(4, 1.0, 3, 0.0))
-    flawed = [i for i, clip in enumerate(world.clips) if clip.flaws]
+    longer, other = SyntheticCorpus(4, 2.0, seed=3), SyntheticCorpus(4, 1.0, 3, 0.0)
+    flawed = [i for i, clip in enumerate(corpus.clips) if clip.flaws]
     assert all(a.origin != b.origin for a, b in zip(corpus.entries(), longer.entries(), strict=True))
     assert all((corpus.entries()[i].origin != other.entries()[i].origin) == (i in flawed) for i in range(4))
     with pytest.raises(CorpusError, match="not in this synthetic corpus"):

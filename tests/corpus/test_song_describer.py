@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.corpus.layouts import ScoreTable, list_song_describer
+from plaudit.corpus.layouts import list_song_describer
 from plaudit.errors import CorpusError
 
 HEADER = "caption_id,track_id,caption,is_valid_subset,familiarity,artist_id,album_id,path,duration\n"
@@ -27,7 +27,7 @@ def test_captions_of_a_track_stand_side_by_side_in_the_test_split(tmp_path: Path
         "11,404,gone,True,1,a,b,04/404.mp3,1\n"
     )
     (tmp_path / "scores.csv").write_text("track_id,reward_score\ntrack_0000100,0.5\n")
-    listing = list_song_describer(write(tmp_path, rows), scores=ScoreTable(tmp_path / "scores.csv"))
+    listing = list_song_describer(write(tmp_path, rows), rewards=tmp_path / "scores.csv")
     found = {entry.id: entry for entry in listing.entries}
     assert len(found) == 4
     assert [id for id in found if id.startswith("100")] == ["100-7", "100-9"]

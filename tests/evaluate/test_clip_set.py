@@ -16,7 +16,6 @@ from plaudit import loading
 from plaudit.audio import write_wav
 from plaudit.errors import AudioError, EvaluationError
 from plaudit.evaluate.clip_set import METRICS, Evaluators, evaluate_clips_and_set
-from plaudit.evaluate.concepts.detectors import ProbeDetector
 from plaudit.evaluate.concepts.vocabulary import load_vocabulary
 from plaudit.evaluate.distances import frechet_distance
 from plaudit.evaluate.embeddings import (
@@ -31,6 +30,7 @@ from plaudit.evaluate.prompt_matching import PromptClip
 from plaudit.evaluate.results_table import Evaluation, MetricResult
 from plaudit.statistics import bootstrap_mean
 from plaudit.synthetic.corpus import SyntheticCorpus
+from plaudit.synthetic.evaluators import ProbeDetector
 from plaudit.synthetic.probes import load_probes
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from plaudit.corpus.shards import ShardSet
+from plaudit.corpus.sources import CorpusSettings, corpus_source
 from plaudit.errors import RunError
 from plaudit.loading import MODELS
 from plaudit.pipeline import data
-from plaudit.pipeline.data import MANIFEST, corpus_digest
+from plaudit.pipeline.data import MANIFEST
 from plaudit.pipeline.settings import leaves, located, picked
 from plaudit.pipeline.steps import run_recipe, steps
-from plaudit.recipe import CorpusSettings, Recipe, load_recipe
+from plaudit.recipe import Recipe, load_recipe
 from plaudit.storage import read_json, write_json
 from tests.corpus.toy import write_folder
 from tests.pipeline.test_outlook import Told
@@ -48,18 +49,18 @@ def louder(path: Path) -> None:
 
 
 def test_a_corpus_goes_by_contents_wherever_it_lies(music: Path, tmp_path: Path) -> None:
-    before = corpus_digest(settings(music))
+    before = corpus_source(settings(music)).digest()
     shutil.copytree(music, tmp_path / "moved", copy_function=shutil.copyfile)
-    assert corpus_digest(settings(tmp_path / "moved")) == before
+    assert corpus_source(settings(tmp_path / "moved")).digest() == before
     os.utime(music / "003.wav", ns=(1, 1))
-    assert corpus_digest(settings(music)) == before
+    assert corpus_source(settings(music)).digest() == before
     louder(music / "003.wav")
-    assert corpus_digest(settings(music)) != before
+    assert corpus_source(settings(music)).digest() != before
     (music / "003.wav").unlink()
-    assert corpus_digest(settings(music)) not in (before, "none")
+    assert corpus_source(settings(music)).digest() not in (before, "none")
     table = music / "clips.csv"
     table.write_text(table.read_text().replace("caption 0", "another caption", 1))
-    assert corpus_digest(settings(tmp_path / "nowhere")) == "none"
+    assert corpus_source(settings(tmp_path / "nowhere")).digest() == "none"
 
 
 def test_files_that_did_not_change_are_not_read_again(music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +71,7 @@ def test_files_that_did_not_change_are_not_read_again(music: Path, monkeypatch: 
     read: list[str] = []
     real = data.file_digest
     monkeypatch.setattr(data, "file_digest", lambda path: read.append(path.name) or real(path))
-    assert corpus_digest(settings(music), manifest) == corpus_digest(settings(music))
+    assert corpus_source(settings(music)).digest(manifest) == corpus_source(settings(music)).digest()
     assert read == ["003.wav", *(f"{n:03d}.wav" for n in range(6))]
 
 

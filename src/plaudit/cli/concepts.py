@@ -13,6 +13,8 @@ from plaudit.cli.console import ConsoleReporter, show_json, show_table
 if TYPE_CHECKING:
     from plaudit.evaluate.concepts.detectors import Detector, ErrorRates, Rate
     from plaudit.evaluate.concepts.vocabulary import Vocabulary
+    from plaudit.evaluate.embeddings import AudioEncoder
+    from plaudit.types import Embedder
 
 
 class DetectorKind(StrEnum):
@@ -57,13 +59,14 @@ def concepts(
     Example: plaudit concepts --detector clap --clap laion-music -o errors.json
     """
     from plaudit import loading
-    from plaudit.evaluate.concepts.detectors import measure_errors, save_rates
+    from plaudit.corpus.sources import synthetic_source
+    from plaudit.evaluate.concepts.detectors import save_rates
 
     words = vocabulary_of(vocabulary)
     judge = detector_of(detector, clap, words)
     through = None if codec is None else loading.CODECS.load(codec)
     with ConsoleReporter().progress("measuring") as advance:
-        rates = measure_errors(judge, words, clips, seconds, advance, through)
+        rates = synthetic_source(seconds).measure_detector(judge, words, clips, advance, through)
     if output is not None:
         save_rates(output, rates)
     if json:
@@ -80,16 +83,16 @@ def vocabulary_of(path: Path | None) -> Vocabulary:
 
 
 def detector_of(kind: DetectorKind, clap: str, vocabulary: Vocabulary) -> Detector:
-    """Whoever is to hear concepts."""
+    """The concept detector of a kind; `clap` names the model of a zero-shot one."""
     from plaudit import loading
-    from plaudit.evaluate.concepts.detectors import ProbeDetector, ZeroShotDetector
-    from plaudit.evaluate.embeddings import AudioEncoder
-    from plaudit.synthetic.probes import load_probes
+    from plaudit.evaluate.concepts.detectors import DETECTORS
+    from plaudit.evaluate.embeddings import AudioEncoder as Encoder
 
-    if kind is DetectorKind.probes:
-        return ProbeDetector(load_probes(), loading.weights_digest("probes"))
-    model = loading.CLAPS.load(clap)
-    return ZeroShotDetector(AudioEncoder(clap, loading.CLAPS.identity(clap), model), model, vocabulary)
+    def load_clap() -> tuple[AudioEncoder, Embedder]:
+        model = loading.CLAPS.load(clap)
+        return Encoder(clap, loading.CLAPS.identity(clap), model), model
+
+    return DETECTORS.load(kind)(load_clap, vocabulary)
 
 
 def show_rates(rates: ErrorRates) -> None:

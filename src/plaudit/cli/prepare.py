@@ -28,7 +28,7 @@ from plaudit.cli.options import App
 
 if TYPE_CHECKING:
     from plaudit.corpus.estimate import PreparationEstimate
-    from plaudit.corpus.layouts import Listing, ScoreTable
+    from plaudit.corpus.layouts import Listing
     from plaudit.corpus.manifest import ListedCorpus
     from plaudit.corpus.shard_set import Provenance
     from plaudit.corpus.shards import ShardEncoder
@@ -109,7 +109,7 @@ def jamendo(
     """
     from plaudit.corpus.layouts import list_jamendo
 
-    listing = list_jamendo(audio.absolute(), captions, _scores(rewards), validation, test)
+    listing = list_jamendo(audio.absolute(), captions, rewards, validation, test)
     _prepare(listing, options, _source("jamendo", audio, captions))
 
 
@@ -127,7 +127,7 @@ def song_describer(
     """
     from plaudit.corpus.layouts import list_song_describer
 
-    listing = list_song_describer(audio.absolute(), captions, _scores(rewards))
+    listing = list_song_describer(audio.absolute(), captions, rewards)
     _prepare(listing, options, _source("song-describer", audio, captions), clips_per_track=1)
 
 
@@ -148,12 +148,34 @@ def folder(
 
     Example: plaudit prepare folder music/ --captions music/captions.csv -o shards
     """
-    from plaudit.corpus.layouts import FolderCorpus, list_folder
+    from plaudit.corpus.layouts import list_folder
 
-    columns = (file_column, caption_column, reward_column)
+    columns = {"file_column": file_column, "caption_column": caption_column, "reward_column": reward_column}
     table = captions.absolute() if captions.is_file() else captions  # else a name inside the folder
-    corpus = FolderCorpus(audio.absolute(), table, *columns, score_table=rewards, validation=validation, test=test)
-    _prepare(list_folder(corpus), options, _source("folder", audio, table))
+    listing = list_folder(audio.absolute(), table, score_table=rewards, validation=validation, test=test, **columns)
+    _prepare(listing, options, _source("folder", audio, table))
+
+
+@app.command()
+@_with_options
+def layout(
+    name: Annotated[str, typer.Argument(help="An installed layout, or path/to/file.py:NAME.")],
+    audio: Audio,
+    options: Options,
+    set: Annotated[list[str] | None, typer.Option("--set", help="An argument of the layout, as key=value.")] = None,
+) -> None:
+    """A data set whose files a layout lists: a Python function of the folder that returns a Listing.
+
+    Example: plaudit prepare layout examples/corpus_layout.py:list_albums music/ --set test=0.1 -o shards
+    """
+    from plaudit.corpus.sources import LayoutOptions, list_layout
+    from plaudit.registry import absolute_name
+    from plaudit.settings import validated, with_changes
+
+    changes = with_changes({}, [f"options.{change}" for change in set or []], name)
+    arguments = validated(LayoutOptions, {"options": {}, **changes}, name).options
+    source = {**_source(absolute_name(name), audio, None), **{key: str(value) for key, value in arguments.items()}}
+    _prepare(list_layout(name, audio.absolute(), arguments), options, source)
 
 
 def _source(data_set: str, audio: Path, captions: Path | None) -> dict[str, str]:
@@ -162,12 +184,6 @@ def _source(data_set: str, audio: Path, captions: Path | None) -> dict[str, str]
     if captions is not None and not captions.exists():  # a name inside the folder
         files["captions"] = (audio / captions).resolve()
     return {"data set": data_set, **{name: str(path) for name, path in files.items() if path is not None}}
-
-
-def _scores(file: Path | None) -> ScoreTable | None:
-    from plaudit.corpus.layouts import ScoreTable
-
-    return None if file is None else ScoreTable(file)
 
 
 def _prepare(listing: Listing, options: Options, source: dict[str, str], clips_per_track: int = 10) -> None:

@@ -11,9 +11,10 @@ from plaudit.cli.console import ConsoleReporter
 from plaudit.cli.evaluate import references_at
 
 if TYPE_CHECKING:
+    from plaudit.corpus.sources import HeldOut
     from plaudit.evaluate.embeddings import AudioEncoder, Reference
     from plaudit.generate.settings import SamplingSettings
-    from plaudit.pipeline.evaluators import EvaluatorPanel, HeldOut
+    from plaudit.pipeline.evaluators import EvaluatorPanel
     from plaudit.pipeline.sweeps import SweepSetup
 
 REFERENCE_SECONDS = 10.0
@@ -48,13 +49,15 @@ def trial_of(panel: EvaluatorPanel, seed: int, batch: int | None, metrics: list[
 
 def held_out_prompts(prompts: Path | None, count: int, model: Path) -> HeldOut:
     """The prompts of a file, or held-out ones of the synthetic world as long as the model's clips; at least two."""
+    from plaudit.corpus.sources import HeldOut, synthetic_source
     from plaudit.errors import PromptError
     from plaudit.generate.model import read_model_config
     from plaudit.generate.requests import prompts_in
-    from plaudit.pipeline.evaluators import HeldOut, synthetic_prompts
 
-    found = synthetic_prompts(count, read_model_config(model).seconds) if prompts is None else prompts_in(prompts)
-    held = found if isinstance(found, HeldOut) else HeldOut(found[:count])
+    if prompts is None:
+        held = synthetic_source(read_model_config(model).seconds).held_out(count)
+    else:
+        held = HeldOut(prompts_in(prompts)[:count])
     if len(held.prompts) < 2:
         raise PromptError("a sweep over one prompt has no intervals; give at least two prompts")
     return held
@@ -66,10 +69,10 @@ def panel_of_options(
 ) -> EvaluatorPanel:  # fmt: skip
     """Who judges: the truth is known of the synthetic world's prompts alone."""
     from plaudit import loading
+    from plaudit.corpus.sources import synthetic_source
     from plaudit.evaluate.concepts.detectors import coverage_by
     from plaudit.evaluate.embeddings import AudioEncoder
-    from plaudit.pipeline.evaluators import EvaluatorPanel, synthetic_listeners
-    from plaudit.synthetic.probes import load_probes
+    from plaudit.pipeline.evaluators import EvaluatorPanel
 
     check_sets(metrics)
     known = held_out.truths is not None
@@ -89,7 +92,7 @@ def panel_of_options(
         jury,
         listener.embedder,  # type: ignore[arg-type]  # built as a CLAP, which reads too
         compared,
-        synthetic_listeners(load_probes()) if known else None,
+        synthetic_source(REFERENCE_SECONDS).true_utility() if known else None,
         None if judge is None else coverage_by(judge, words),
         identity,
     )
@@ -99,23 +102,25 @@ def _reference(output: Path, place: Path | None, clips: int, listener: AudioEnco
     """The reference, and what it is by content."""
     import numpy as np
 
+    from plaudit.corpus.sources import synthetic_source
     from plaudit.evaluate.embeddings import content_digest, reference_of
-    from plaudit.pipeline.evaluators import REFERENCE_SEED, synthetic_reference
+    from plaudit.pipeline.evaluators import embed_clips
     from plaudit.pipeline.run_folder import fingerprint
     from plaudit.storage import write_atomically
 
     if place is not None:
         heard_there, _, contents = references_at(place, [listener], None)
         return heard_there[0], fingerprint(contents=sorted(contents)) if contents else content_digest(place)
+    corpus = synthetic_source(REFERENCE_SECONDS)
     kept = output / f"reference-{clips}-{listener.digest}.npy"
     if not kept.exists():
         with ConsoleReporter().progress("reference") as advance:
-            heard = synthetic_reference(listener.embedder, clips, REFERENCE_SECONDS, advance)  # type: ignore[arg-type]
+            heard = embed_clips(listener.embedder, *corpus.reference(clips), advance)  # type: ignore[arg-type]
         packed = io.BytesIO()
         np.save(packed, heard)
         write_atomically(kept, packed.getvalue())
     found = reference_of(listener, np.load(kept), str(kept))
-    return found, f"{clips} clean synthetic clips, seed {REFERENCE_SEED}"
+    return found, corpus.reference_label(clips)
 
 
 def settings_of(trial: SweepSetup, models: dict[str, Path], sampling: dict[str, SamplingSettings]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,6 +27,7 @@ from plaudit.audio import audio_under
 from plaudit.corpus.manifest import Entry, load_clips, split_of
 from plaudit.errors import CorpusError
 from plaudit.files import composed, find_file
+from plaudit.registry import Registry
 from plaudit.tables import table_rows
 from plaudit.writing import is_utf8
 
@@ -42,9 +43,8 @@ class ScoreTable:
     the line of what is malformed.
     """
 
-    def __init__(self, path: Path, id_column: str = ID_COLUMN, score_column: str = SCORE_COLUMN) -> None:
-        self.path = path
-        self.scores = _read_scores(path, id_column, score_column)
+    def __init__(self, path: str | Path, id_column: str = ID_COLUMN, score_column: str = SCORE_COLUMN) -> None:
+        self.scores = _read_scores(Path(path), id_column, score_column)
         numbers = Counter(_number(id) for id in self.scores)
         self._by_number = {_number(id): score for id, score in self.scores.items() if numbers[_number(id)] == 1}
         self._by_number.pop(None, None)
@@ -192,8 +192,9 @@ class Listing:
     notes: list[str] = field(default_factory=list)
 
 
-def list_folder(corpus: FolderCorpus) -> Listing:
-    """The files that a folder's table names; CorpusError in one line where the table is malformed."""
+def list_folder(folder: Path, captions: str | Path, **columns: Any) -> Listing:
+    """The files that a CSV of captions names, with the columns of FolderCorpus; CorpusError where it is malformed."""
+    corpus = FolderCorpus(folder, Path(captions), **columns)
     entries = corpus.entries()
     return Listing(corpus.name, entries, uncaptioned(audio_under(corpus.folder), entries))
 
@@ -219,19 +220,24 @@ ENDINGS = (INSTRUMENTAL, "", LOW_QUALITY)
 
 
 def list_jamendo(
-    folder: Path, captions: Path, scores: ScoreTable | None = None, validation: float = 0.05, test: float = 0.05
+    folder: Path,
+    captions: str | Path,
+    rewards: str | Path | None = None,
+    validation: float = 0.05,
+    test: float = 0.05,
 ) -> Listing:
-    """One entry per captioned track, by folder and number; its split hangs on its number.
+    """One entry per captioned track, by folder and number; its split hangs on its number. rewards: see ScoreTable.
 
     A track that is captioned twice in the same words counts once. A caption whose file is not there is an entry all
     the same, for the quarantine. CorpusError in one line where the captions are malformed or contradict each other.
     """
+    scores = None if rewards is None else ScoreTable(rewards)
     best: dict[str, Path] = {}
     for path in sorted(audio_under(folder), key=lambda path: ENDINGS.index(_named(path)[1])):
         best.setdefault(_named(path)[0], path)
     entries: dict[str, Entry] = {}
     repeated, unscored = [], []
-    for number, (given, caption) in enumerate(_captions(captions), start=1):
+    for number, (given, caption) in enumerate(_captions(Path(captions)), start=1):
         track = _named(PurePosixPath(given))[0]
         if track in entries:
             if entries[track].caption != caption:
@@ -297,14 +303,15 @@ def _captions(file: Path) -> list[tuple[str, str]]:
 SONG_DESCRIBER_TABLE = "song_describer.csv"
 
 
-def list_song_describer(folder: Path, table: Path | None = None, scores: ScoreTable | None = None) -> Listing:
+def list_song_describer(folder: Path, captions: str | Path | None = None, rewards: str | Path | None = None) -> Listing:
     """One entry per caption, those of a track side by side. The table lies in the folder unless given.
 
     CorpusError in one line where the table is malformed.
     """
     files = audio_under(folder)
     present = {composed(str(file)): file for file in files}
-    table = table or folder / SONG_DESCRIBER_TABLE
+    scores = None if rewards is None else ScoreTable(rewards)
+    table = folder / SONG_DESCRIBER_TABLE if captions is None else Path(captions)
     entries: dict[str, Entry] = {}
     said: set[tuple[Path, str]] = set()
     repeated = []
@@ -328,3 +335,12 @@ def _places(folder: Path, given: str) -> list[str]:
     stem, dot, suffix = given.rpartition(".")
     names = (f"{stem}.2min{dot}{suffix}", given)
     return [composed(str(place / name)) for place in (folder / "audio", folder) for name in names]
+
+
+LAYOUTS: Registry[Callable[..., Listing]] = Registry(
+    "corpus layout",
+    "plaudit.layouts",
+    {"folder": list_folder, "jamendo": list_jamendo, "song-describer": list_song_describer},
+    error=CorpusError,
+)
+"""Functions of a folder and further options, as plain values, that list its recordings."""

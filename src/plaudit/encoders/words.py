@@ -28,13 +28,16 @@ GRAMS = 24
 START = "^"
 """The first word of every text, so that an empty text still has a word."""
 
+KEYS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+MODES = ("major", "minor")
+"""What a key is written as, after tonic and mode."""
+
 _WORD = re.compile(r"[a-z]+#?|\d+")
 _KEY = re.compile(
     r"(?:(?<=\bin )|(?<=\bkey of ))(?P<any>[A-Ga-g])(?P<sign_any>#|b| sharp| flat|)(?= (?:major|minor)\b(?! key))"
     r"|\b(?P<upper>[A-G])(?P<sign_upper>#|b| sharp| flat|)(?= (?:major|minor)\b(?! key))"
 )
 _NOTES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
-_NAMES = ("c", "c#", "d", "d#", "e", "f", "f#", "g", "g#", "a", "a#", "b")
 
 
 @dataclass(frozen=True)
@@ -90,4 +93,4 @@ def _key_word(match: re.Match[str]) -> str:
     note = (match["any"] or match["upper"]).lower()
     sign = (match["sign_any"] or match["sign_upper"] or "").strip()
     step = {"#": 1, "sharp": 1, "b": -1, "flat": -1, "": 0}[sign]
-    return f" key{_NAMES[(_NOTES[note] + step) % 12]}"
+    return f" key{KEYS[(_NOTES[note] + step) % 12].lower()}"

@@ -13,6 +13,7 @@ from plaudit import __version__
 from plaudit.backbone.published import from_published, to_published
 from plaudit.codec.mel_codec import MEL_CODEC_KIND as MEL_CODEC
 from plaudit.codec.mel_codec import published_config, read_mel_codec
+from plaudit.corpus.sources import corpus_source
 from plaudit.errors import ModelError
 from plaudit.generate.model import read_model_config
 from plaudit.loading import SHIPPED_LICENCES, load_backbone, model_folder
@@ -121,25 +122,10 @@ def _of_the_run(folder: Path, stage: str | None, report: Path | None) -> list[st
     run, sections = folder.resolve().parent, []
     if (run / "recipe.yaml").is_file() and stage in STAGE_DESCRIPTIONS:
         recipe = load_recipe(str(run / "recipe.yaml"))
-        sections += [f"## Data\n\n{_data(recipe)}", f"## Method\n\n{_method(recipe, stage)}"]
+        sections += [f"## Data\n\n{corpus_source(recipe.corpus).card()}", f"## Method\n\n{_method(recipe, stage)}"]
     own = run / "report" / "report.json"
     place = report or (own if sections and own.is_file() else None)
     return sections if place is None else [*sections, f"## Figures\n\n{_figures(place, stage)}"]
-
-
-def _data(recipe: Recipe) -> str:
-    corpus = recipe.corpus
-    if corpus.kind == "synthetic":
-        return (
-            f"{corpus.size:,} clips of {corpus.seconds:g} s of Plaudit's synthetic musical world (seed {corpus.seed}), "
-            f"of which {corpus.flawed_fraction:.0%} have flaws and {corpus.miscaptioned_fraction:.0%} wrong captions. "
-            "No recordings and no works of others are in it."
-        )
-    table = corpus.table.name if corpus.table else ""
-    return (
-        f"Captioned audio of whoever trained it, listed in `{table}`, as clips of {corpus.seconds:g} s; its rights "
-        "are not known to this card."
-    )
 
 
 def _method(recipe: Recipe, stage: str) -> str:

@@ -20,11 +20,11 @@ from torch import Tensor
 from plaudit import loading
 from plaudit.audio import resample
 from plaudit.backbone.ema import Snapshot, load_parameters, reconstruct
+from plaudit.corpus.sources import synthetic_source
 from plaudit.encoders.spectrum import log_bands, mel_filters, power
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic, read_model_config
 from plaudit.storage import read_json, save_module
-from plaudit.synthetic.corpus import SyntheticCorpus
 from plaudit.training.loop import SNAPSHOTS
 from plaudit.types import Codec
 
@@ -164,8 +164,9 @@ def require_fit(music: TextToMusic) -> None:
 
 def known_clips(codec: Codec) -> Tensor:
     """Clean pieces of the synthetic composer at the codec's rate, in whole latent frames: [B, T]."""
-    corpus = SyntheticCorpus(FIT_CLIPS, FIT_SECONDS, flawed_fraction=0.0, miscaptioned_fraction=0.0)
-    waves = [resample(corpus.render(clip), corpus.rate, codec.sample_rate) for clip in corpus.clips]
+    source = synthetic_source(FIT_SECONDS, size=FIT_CLIPS, flawed_fraction=0.0, miscaptioned_fraction=0.0)
+    waves, rate = source.open().load(source.listing().entries, FIT_SECONDS)
+    waves = [resample(wave, rate, codec.sample_rate) for wave in waves]
     batch = torch.stack([torch.from_numpy(wave).float() for wave in waves])
     return batch[:, : batch.shape[1] // codec.hop * codec.hop]
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from plaudit import loading
 from plaudit.backbone.base import FORWARD_AND_BACKWARD, Backbone, build_backbone, initialize
 from plaudit.backbone.config import PRESETS, RATES, BackboneConfig
-from plaudit.corpus.shard_set import LEDGER, ShardSet
+from plaudit.corpus.sources import CorpusSource, corpus_source
 from plaudit.errors import CorpusError, ModelError, PlauditError, RecipeError, RunError
 from plaudit.flow import branches, flow_loss
 from plaudit.generate.model import read_model_config
@@ -27,7 +27,6 @@ from plaudit.generate.sampling import Sampler
 from plaudit.generate.settings import Execution
 from plaudit.measure import matrix_peak, seconds_of
 from plaudit.models.releases import RELEASES
-from plaudit.pipeline.data import list_clips
 from plaudit.pipeline.results import stages_of
 from plaudit.pipeline.stage_models import FIRST_INJECTION
 from plaudit.recipe import Recipe
@@ -55,18 +54,7 @@ def requirements_of(recipe: Recipe) -> list[Requirement]:
 
 
 def _data(recipe: Recipe) -> list[Requirement]:
-    corpus, found = recipe.corpus, []
-    if corpus.kind == "shards":
-        assert corpus.folder is not None  # validated with the recipe
-        here = (corpus.folder / LEDGER).is_file()
-        found.append(
-            Requirement("shard set", str(corpus.folder), here, "plaudit prepare makes one; set corpus.folder to it")
-        )
-    elif corpus.kind == "folder":
-        for what, path in (("audio", corpus.folder), ("captions", corpus.table), ("scores", corpus.score_table)):
-            if path is not None:
-                inside = corpus.folder is not None and (corpus.folder / path).is_file()
-                found.append(Requirement(what, str(path), path.exists() or inside, "set corpus.* to yours"))
+    found = [Requirement(*row) for row in corpus_source(recipe.corpus).requirements()]
     if recipe.stages.pairs is not None and recipe.stages.pairs.read_from is not None:
         found.append(_pairs(recipe.stages.pairs.read_from))
     return found
@@ -212,14 +200,15 @@ class CostEstimate:
             return build_backbone(self.backbone)
 
     @cached_property
+    def source(self) -> CorpusSource:
+        """The corpus."""
+        return corpus_source(self.recipe.corpus)
+
+    @cached_property
     def clips(self) -> int | None:
         """Clips of the corpus; None where it isn't here."""
-        corpus = self.recipe.corpus
         try:
-            if corpus.kind == "shards":
-                assert corpus.folder is not None  # validated with the recipe
-                return len(ShardSet(corpus.folder, verify=False))
-            return corpus.size if corpus.kind == "synthetic" else sum(not e.problem for e in list_clips(corpus).entries)
+            return self.source.count()
         except CorpusError:
             return None
 
@@ -265,7 +254,7 @@ class CostEstimate:
         return clips * passes * self.forward
 
     def _of_data(self) -> dict[str, StepCost]:
-        if self.recipe.corpus.kind == "shards":
+        if not self.source.has_audio:
             return {"shards": StepCost("prepared before")}
         if self.clips is None:
             missing = StepCost("encoding", unknown="the corpus is not here")
@@ -313,7 +302,7 @@ class CostEstimate:
         found = {"reference": StepCost(f"{count or 'all':,} clips heard" if count else "clips heard", heard=count or 0)}
         if count is None:
             found["reference"] = replace(found["reference"], unknown="the corpus is not here")
-        elif self.recipe.corpus.kind == "shards":
+        elif not self.source.has_audio:
             found["reference"] = replace(found["reference"], decoded=count)
         for stage in shown:
             sampling = self.generated(evaluate.prompts, scored=stage != "baseline")
@@ -331,7 +320,7 @@ class CostEstimate:
     def reference(self) -> int | None:
         """Clips that generated ones are compared with; None where that hangs on data that is not here."""
         recipe = self.recipe
-        if recipe.corpus.kind == "folder":
+        if self.source.has_audio and not self.source.truth_known:
             return self.clips
         return recipe.evaluate.reference_clips
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from plaudit.corpus.sources import CorpusSource
 from plaudit.evaluate.concepts.detectors import SHIPPED_ERROR_RATES as RATES
 from plaudit.evaluate.concepts.detectors import load_rates, rates_of
 from plaudit.evaluate.concepts.vocabulary import SHIPPED_VOCABULARY as VOCABULARY
@@ -31,15 +32,11 @@ from plaudit.evaluate.pages.report import (
 )
 from plaudit.evaluate.pages.sweep import Sweep
 from plaudit.generate.model import read_model_config
-from plaudit.pipeline.evaluators import probe_detector
 from plaudit.pipeline.results import held_out
 from plaudit.pipeline.runner import RunFiles
 from plaudit.pipeline.sweeps import cell_name, read_cell, swept
 from plaudit.stages.preference_data import read_candidates
 from plaudit.storage import read_json
-from plaudit.synthetic.flaws import FLAWS
-from plaudit.synthetic.probes import load_probes
-from plaudit.synthetic.truth import Truth
 
 TITLES = {
     "baseline": "Baseline",
@@ -69,7 +66,7 @@ def write_page(context: RunFiles, folder: Path, shown: list[str], swept: list[st
         samples=_samples(context, shown, len(stages[0].scores)),
         choice=_choice(context),
         utility_name="true utility",
-        coverage_scale=_coverage_scale() if recipe.corpus.kind == "synthetic" else None,
+        coverage_scale=_coverage_scale(context.source),
     )
     write_report(data, folder)
 
@@ -103,7 +100,7 @@ def _run_facts(context: RunFiles, made: Sequence[str]) -> RunFacts:
         recipe=context.recipe.to_yaml(),
         finished=ended.strftime("%Y-%m-%d %H:%M UTC"),
         seconds=sum(step.seconds for step in steps.values()),
-        description=_DESCRIPTION[context.recipe.corpus.kind],
+        description=context.source.description,
         peak_memory=max(one["peak_memory"] for one in environments),
         machine=_joined([one["machine"] for one in environments]),
         versions=_joined([one["versions"] for one in environments]),
@@ -118,28 +115,14 @@ def _joined(facts: Sequence[dict[str, str]]) -> dict[str, str]:
     return {name: "; ".join(dict.fromkeys(one[name] for one in facts if name in one)) for name in names}
 
 
-_DESCRIPTION = {
-    "synthetic": "The whole chain in the synthetic world: music and simulated listeners whose taste is known, and "
-    "small models. It is a test bench and a first experience, not a claim about real music.",
-    "folder": "The whole chain on a folder of audio. What listeners truly prefer is not known; the reward predicts it.",
-    "shards": "The whole chain on a prepared shard set. What listeners truly prefer is not known; the reward predicts "
-    "it. The reference of distances is what the codec gives back of the test split.",
-}
-
-
 def _corpus_facts(context: RunFiles) -> CorpusFacts:
     settings, found = context.recipe.corpus, context.shards
     quarantine = found.folder / "quarantine.jsonl"
     lines = quarantine.read_text(encoding="utf-8").split("\n") if quarantine.exists() else []
     reasons = [json.loads(line)["reason"] for line in lines if line]
-    flaws: dict[str, float] = {}
-    if settings.kind == "synthetic":
-        lines = (context.path("corpus") / "truth.jsonl").read_text(encoding="utf-8").split("\n")
-        truths = [json.loads(line) for line in lines if line]
-        flaws = {name: sum(name in t["flaws"] for t in truths) / len(truths) for name in FLAWS}
-        flaws["miscaptioned"] = read_json(context.path("corpus") / "facts.json")["miscaptioned"] / len(truths)
-    kind = "synthetic pieces of the synthetic world" if settings.kind == "synthetic" else f"clips of {settings.folder}"
-    return CorpusFacts(kind, dict(Counter(found.splits)), settings.seconds, dict(Counter(reasons)), flaws)
+    source = context.source
+    flaws = source.flaws(context.path("corpus"))
+    return CorpusFacts(source.label, dict(Counter(found.splits)), settings.seconds, dict(Counter(reasons)), flaws)
 
 
 def _reward_quality(context: RunFiles) -> RewardQuality:
@@ -184,9 +167,10 @@ def _choice(context: RunFiles) -> BestOfN | None:
     return BestOfN("the candidates of preference tuning", rows["reward"], {"clap": rows["clap"]})
 
 
-def _coverage_scale() -> tuple[float, float] | None:
-    """What the probes' concept coverage is of right clips, and of other prompts' clips, where that was measured."""
-    rates = rates_of(probe_detector(load_probes()), load_vocabulary(VOCABULARY), load_rates(RATES))
+def _coverage_scale(source: CorpusSource) -> tuple[float, float] | None:
+    """The detector's concept coverage of right clips, and of other prompts' clips, where that was measured."""
+    detector = source.detector()
+    rates = None if detector is None else rates_of(detector, load_vocabulary(VOCABULARY), load_rates(RATES))
     return None if rates is None else (rates.right.mean, rates.other.mean)
 
 
@@ -198,18 +182,7 @@ def _samples(context: RunFiles, shown: list[str], count: int) -> list[Sample]:
         Sample(
             row,
             {stage: context.path(f"clips-{stage}") / f"{row:04d}.wav" for stage in shown},
-            {} if truths is None else _described(truths[row]),
+            {} if truths is None else truths[row].describe(),
         )
         for row in rows
     ]
-
-
-def _described(truth: Truth) -> dict[str, str]:
-    """The piece that a prompt describes."""
-    return {
-        "genre": truth.genre,
-        "mood": truth.mood,
-        "instruments": ", ".join(truth.instruments),
-        "tempo": f"{truth.tempo} bpm",
-        "key": f"{truth.key} {truth.mode}",
-    }

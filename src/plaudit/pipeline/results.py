@@ -5,28 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from plaudit import loading
-from plaudit.audio import read_audio, resample, write_file
+from plaudit.audio import read_audio, write_file
 from plaudit.audio_format import AudioFormat
-from plaudit.errors import CorpusError
+from plaudit.corpus.sources import HeldOut
 from plaudit.evaluate.embeddings import AudioEncoder, reference_of
-from plaudit.evaluate.evaluator import embed_audio
 from plaudit.evaluate.set_metrics import SET_METRICS
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.postprocess import PostProcessor
 from plaudit.generate.settings import Execution
 from plaudit.pipeline.candidates import sampling_settings
 from plaudit.pipeline.data import reference_clips, reward_model
-from plaudit.pipeline.evaluators import (
-    EvaluatorPanel,
-    HeldOut,
-    synthetic_coverage,
-    synthetic_listeners,
-    synthetic_prompts,
-    synthetic_reference,
-)
+from plaudit.pipeline.evaluators import EvaluatorPanel, coverage_of, embed_clips
 from plaudit.pipeline.runner import Context, RunFiles
 from plaudit.pipeline.stage_models import load_stage
 from plaudit.pipeline.sweeps import SweepSetup, sweep_scores
@@ -45,49 +36,28 @@ def stages_of(recipe: Recipe) -> list[str]:
 
 
 def held_out(context: RunFiles, count: int) -> HeldOut:
-    """Prompts of clean synthetic pieces outside the corpus, or captions of a folder's test split."""
-    settings = context.recipe.corpus
-    if settings.kind == "synthetic":
-        return synthetic_prompts(count, settings.seconds)
-    found = context.shards
-    rows = [i for i, split in enumerate(found.splits) if split == "test"]
-    prompts = list(dict.fromkeys(found.captions[row] for row in rows))
-    if len(prompts) < 2:
-        raise CorpusError(
-            f"the test split has {len(prompts)} captions, evaluation needs 2; raise corpus.test_fraction or add clips"
-        )
-    return HeldOut(prompts[:count])
+    """Prompts that no stage was trained on."""
+    return context.source.held_out(count, None if context.source.truth_known else context.shards)
 
 
 def embed_reference(context: Context, folder: Path) -> None:
-    """CLAP embeddings of audio as it should sound: clean synthetic clips, or clips of the corpus."""
-    settings = context.recipe.corpus
+    """CLAP embeddings of the corpus's reference clips."""
     with context.reporter.progress("reference") as advance:
-        if settings.kind == "synthetic":
-            count = context.recipe.evaluate.reference_clips
-            found = synthetic_reference(context.clap, count, settings.seconds, advance)
-        else:
-            rate, parts = context.clap.sample_rate, []
-            total, clips = reference_clips(context)
-            for done, (heard, own_rate) in enumerate(clips, start=1):
-                parts.append(embed_audio(context.clap, [torch.from_numpy(resample(heard, own_rate, rate))], rate))
-                advance(done, total)
-            found = np.concatenate(parts)
-    np.save(folder / "embeddings.npy", found)
+        np.save(folder / "embeddings.npy", embed_clips(context.clap, *reference_clips(context), advance))
 
 
 def evaluators_for(context: Context, count: int) -> EvaluatorPanel:
-    """Who judges this run's clips of `count` held-out prompts; in the synthetic world also those who know the truth."""
-    name, found = context.recipe.models.clap, held_out(context, count)
-    listener = AudioEncoder(name, loading.CLAPS.identity(name), context.clap)
-    heard, known = np.load(context.path("reference") / "embeddings.npy"), found.truths is not None
+    """Evaluators of this run's clips of `count` held-out prompts; with true utility where the truth is known."""
+    name, source = context.recipe.models.clap, context.source
+    encoder = AudioEncoder(name, loading.CLAPS.identity(name), context.clap)
+    embeddings = np.load(context.path("reference") / "embeddings.npy")
     return EvaluatorPanel(
-        found,
+        held_out(context, count),
         reward_model(context),
         context.clap,
-        reference_of(listener, heard, "the run's reference"),
-        synthetic_listeners(context.probes) if known else None,
-        synthetic_coverage(context.probes) if known else None,
+        reference_of(encoder, embeddings, "the run's reference"),
+        source.true_utility(),
+        coverage_of(source),
     )
 
 

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 
 from plaudit import loading
 from plaudit.corpus.shards import ShardSet
+from plaudit.corpus.sources import CorpusSource, corpus_source
 from plaudit.machine import environment_of
 from plaudit.pipeline.outlook import Approve, Outlook, nothing_replaced, outlook, require_approval, shareable
 from plaudit.pipeline.run_folder import Lineage, Run, check_folder, open_run
@@ -24,7 +25,6 @@ from plaudit.recipe import Recipe
 from plaudit.reward.features import RewardFeatures
 from plaudit.reward.training import SYNTHETIC_REWARD
 from plaudit.storage import write_atomically
-from plaudit.synthetic.probes import Probes, load_probes
 from plaudit.training.loop import accelerator_for
 from plaudit.types import AudioEmbedder, Codec, Embedder, TextEncoder
 
@@ -106,10 +106,14 @@ class RunFiles:
         return self.run.folder / step
 
     @cached_property
+    def source(self) -> CorpusSource:
+        """Where the recipe's clips come from."""
+        return corpus_source(self.recipe.corpus)
+
+    @cached_property
     def shards(self) -> ShardSet:
         """The encoded corpus: that of the step before, or a prepared one."""
-        corpus = self.recipe.corpus
-        prepared = corpus.folder if corpus.kind == "shards" else None
+        prepared = None if self.source.has_audio else self.recipe.corpus.folder
         return ShardSet(prepared or self.path("shards"), verify=self._verifies)
 
     @property
@@ -155,10 +159,6 @@ class Context(RunFiles):
         """What a reward trained in this run sees."""
         return RewardFeatures(self.clap, self.audio_embedder, SYNTHETIC_REWARD.blocks)
 
-    @cached_property
-    def probes(self) -> Probes:
-        """What the simulated listeners hear with; no reward ever sees it."""
-        return load_probes()
 
 
 def run_chain(

@@ -8,6 +8,7 @@ from typing import Any
 
 from plaudit import loading
 from plaudit.recipe import Recipe
+from plaudit.registry import absolute_name
 
 SHELVES = (loading.CODECS, loading.TEXT_ENCODERS, loading.CLAPS, loading.AUDIO_ENCODERS)
 KNOWN = {*loading.MODELS, *loading.REWARDS, *(name for shelf in SHELVES for name in shelf.builtin)}
@@ -17,7 +18,8 @@ KNOWN = {*loading.MODELS, *loading.REWARDS, *(name for shelf in SHELVES for name
 def located(recipe: Recipe) -> Recipe:
     """The recipe with every path in it absolute, so that its run folder can be used from any other folder."""
     corpus, models, pairs = recipe.corpus, recipe.models, recipe.stages.pairs
-    found = {name: _absolute(getattr(corpus, name)) for name in ("folder", "score_table")}
+    found: dict[str, Any] = {name: _absolute(getattr(corpus, name)) for name in ("folder", "score_table")}
+    found["kind"] = absolute_name(corpus.kind)
     if corpus.table is not None and corpus.table.exists():  # else it is a name inside the folder
         found["table"] = corpus.table.absolute()
     changed: dict[str, Any] = {

@@ -13,6 +13,7 @@ import plaudit
 from plaudit import loading
 from plaudit.backbone.base import Backbone, build_backbone, cross_load, initialize
 from plaudit.backbone.config import PRESETS, BackboneConfig
+from plaudit.corpus.sources import corpus_source
 from plaudit.errors import RecipeError
 from plaudit.generate.model import ModelConfig, TextToMusic, read_model_config, save_model
 from plaudit.pipeline.runner import Context
@@ -93,10 +94,10 @@ def backbone_config(recipe: Recipe, codec: Codec, text: TextEncoder) -> Backbone
 
 
 def _licence(recipe: Recipe) -> str:
-    """Of weights trained on the synthetic world alone it is known; elsewhere the data's owner decides."""
+    """Known where those of the corpus and of the frozen models are; elsewhere the data's owner decides."""
     parts = {recipe.models.codec, recipe.models.text_encoder}
-    own = recipe.corpus.kind == "synthetic" and parts <= loading.SHIPPED_LICENCES.keys()
-    return "Apache-2.0" if own else "not stated; those of the data, the reward and the parts named here apply"
+    licence = corpus_source(recipe.corpus).licence if parts <= loading.SHIPPED_LICENCES.keys() else None
+    return licence or "not stated; those of the data, the reward and the parts named here apply"
 
 
 def load_stage(context: Context, stage: str) -> TextToMusic:

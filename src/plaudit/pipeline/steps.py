@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from plaudit import loading
+from plaudit.corpus.sources import corpus_source
 from plaudit.errors import RunError
 from plaudit.evaluate.concepts.detectors import SHIPPED_ERROR_RATES as RATES
 from plaudit.evaluate.concepts.vocabulary import SHIPPED_VOCABULARY as VOCABULARY
@@ -101,7 +102,8 @@ class _Chain:
         self.recipe = recipe
         self._manifest = None if folder is None else folder / "corpus" / data.MANIFEST
         self._leaves = leaves(recipe)
-        self._synthetic = recipe.corpus.kind == "synthetic"
+        self._source = corpus_source(recipe.corpus)
+        self._synthetic = self._source.truth_known
         self._own_reward = ("reward",) if recipe.reward.kind == "train" else ()
         models = recipe.models
         self._digests = {
@@ -118,11 +120,11 @@ class _Chain:
 
     def of_data(self) -> list[Step]:
         recipe = self.recipe
-        digest = cache(partial(data.corpus_digest, recipe.corpus, self._manifest))
+        digest = cache(partial(self._source.digest, self._manifest))
         corpus: Given = {} if self._synthetic else {"corpus.folder": digest}
         source = self._settings("corpus", without=(*PATHS, "corpus.shard_size"))
         encoders = self._given("models.codec", "models.text_encoder")
-        if recipe.corpus.kind == "shards":
+        if not self._source.has_audio:
             needed: tuple[str, ...] = ("shards",)
             found = [Step("shards", self._settings("corpus.kind", "corpus.seconds"), (), data.accept_shards,
                           encoders | corpus, ("facts.json",))]  # fmt: skip
@@ -194,8 +196,8 @@ class _Chain:
         sampling = self._settings("sampling", "sampling_batch")
         prompts = () if self._synthetic else ("shards",)
         compared = self._settings("evaluate.reference_clips") | world
-        heard = () if self._synthetic else ("shards",) if self.recipe.corpus.kind == "shards" else ("corpus", "shards")
-        listener = self._given("models.clap", *(["models.codec"] if self.recipe.corpus.kind == "shards" else []))
+        heard = () if self._synthetic else ("shards",) if not self._source.has_audio else ("corpus", "shards")
+        listener = self._given("models.clap", *(["models.codec"] if not self._source.has_audio else []))
         found = [Step("reference", compared, heard, results.embed_reference, listener)]
         shown = results.stages_of(self.recipe)
         asked = self._settings("evaluate.prompts", "evaluate.seed") | sampling | world

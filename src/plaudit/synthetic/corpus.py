@@ -39,13 +39,15 @@ class SyntheticClip:
 
 
 class SyntheticCorpus:
-    """``size`` clips of ``seconds`` each. Corpora of different ``seed`` share no clip; a larger one extends a smaller.
+    """A corpus of ``size`` clips of ``seconds`` each, rendered when they are loaded.
+
+    Corpora of different ``seed`` share no clip; a larger one extends a smaller.
 
     ``flawed_fraction`` of the clips have one or two flaws (severity 0.3 to 1, a few below), ``miscaptioned_fraction``
     the caption of another piece; both 0 make the clean reference. Raises CorpusError for values out of range.
     """
 
-    rate = SAMPLE_RATE
+    name, rate = "synthetic", SAMPLE_RATE
 
     def __init__(
         self,
@@ -62,6 +64,25 @@ class SyntheticCorpus:
                 raise CorpusError(f"{name} must lie in 0 to 1, got {share}")
         self.size, self.seconds, self.seed = size, seconds, seed
         self.clips = [describe(seed, index, flawed_fraction, miscaptioned_fraction) for index in range(size)]
+        self._by_id = {clip.id: clip for clip in self.clips}
+
+    def entries(self) -> list[Entry]:
+        """One entry per clip, in the corpus's order: captions as written, no rewards."""
+        return [Entry(clip.id, clip.caption, clip.split, self.name, origin=self._origin(clip)) for clip in self.clips]
+
+    def load(self, clips: Sequence[Entry], seconds: float) -> tuple[list[np.ndarray], int]:
+        """The first `seconds` of each clip, rendered anew; CorpusError for one of another corpus."""
+        waves = []
+        for clip in clips:
+            if clip.id not in self._by_id:
+                raise CorpusError(f"clip {clip.id!r} is not in this synthetic corpus of {self.size} clips")
+            waves.append(self.render(self._by_id[clip.id])[: math.floor(seconds * self.rate)])
+        return waves, self.rate
+
+    def _origin(self, clip: SyntheticClip) -> str:
+        """Changes whenever the clip's sound does."""
+        sound = f"{clip.seed} {self.seconds:g} {clip.truth} {sorted(clip.flaws.items())}"
+        return hashlib.blake2b(sound.encode(), digest_size=8).hexdigest()
 
     def render(self, clip: SyntheticClip) -> np.ndarray:
         """The clip's waveform, float32 [seconds * 16000], mono; the same bits on every machine."""
@@ -113,32 +134,3 @@ def _split(corpus_seed: int, index: int) -> str:
     """Train, validation or test (90 / 5 / 5), by the identity of the clip alone."""
     drawn = ExactRandom(clip_seed(corpus_seed, index), "split").random()
     return "train" if drawn < 0.9 else "validation" if drawn < 0.95 else "test"
-
-
-class SyntheticSource:
-    """An SyntheticCorpus seen as a Corpus: captions as written, no rewards, sound rendered when loaded."""
-
-    name = "synthetic"
-
-    def __init__(self, corpus: SyntheticCorpus) -> None:
-        self.corpus = corpus
-        self._clips = {clip.id: clip for clip in corpus.clips}
-
-    def entries(self) -> list[Entry]:
-        """One entry per clip, in the corpus's order."""
-        return [
-            Entry(clip.id, clip.caption, clip.split, self.name, origin=self._origin(clip)) for clip in self.corpus.clips
-        ]
-
-    def load(self, clips: Sequence[Entry], seconds: float) -> tuple[list[np.ndarray], int]:
-        """The first `seconds` of each clip, rendered anew; CorpusError for one of another corpus."""
-        waves = []
-        for clip in clips:
-            if clip.id not in self._clips:
-                raise CorpusError(f"clip {clip.id!r} is not in this synthetic corpus of {self.corpus.size} clips")
-            waves.append(self.corpus.render(self._clips[clip.id])[: math.floor(seconds * self.corpus.rate)])
-        return waves, self.corpus.rate
-
-    def _origin(self, clip: SyntheticClip) -> str:
-        played = f"{clip.seed} {self.corpus.seconds:g} {clip.truth} {sorted(clip.flaws.items())}"
-        return hashlib.blake2b(played.encode(), digest_size=8).hexdigest()

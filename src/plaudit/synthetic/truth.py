@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from plaudit.encoders.words import KEYS, MODES
 from plaudit.errors import CorpusError
 
 GENRES = (
@@ -19,8 +20,6 @@ LEADS_AND_CHORDS = (
 BASSES = ("upright bass", "electric bass", "synth bass")
 DRUMS = ("acoustic drums", "drum machine", "hand percussion")
 INSTRUMENTS = LEADS_AND_CHORDS + BASSES + DRUMS
-KEYS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-MODES = ("major", "minor")
 TEMPO_RANGE = (60, 180)
 
 
@@ -52,6 +51,16 @@ class Truth:
             raise CorpusError(f"instruments must be one or more different names, got {self.instruments}")
         if not TEMPO_RANGE[0] <= self.tempo <= TEMPO_RANGE[1]:
             raise CorpusError(f"tempo must lie in {TEMPO_RANGE[0]} to {TEMPO_RANGE[1]} bpm, got {self.tempo}")
+
+    def describe(self) -> dict[str, str]:
+        """The facts by name, for people."""
+        return {
+            "genre": self.genre,
+            "mood": self.mood,
+            "instruments": ", ".join(self.instruments),
+            "tempo": f"{self.tempo} bpm",
+            "key": f"{self.key} {self.mode}",
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

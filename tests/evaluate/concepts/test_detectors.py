@@ -10,17 +10,15 @@ import torch
 from torch import Tensor
 
 from plaudit import loading
+from plaudit.corpus.sources import synthetic_source
 from plaudit.errors import AudioError, EvaluationError
 from plaudit.evaluate.concepts.detectors import (
     Detector,
     ErrorRates,
-    ProbeDetector,
     Rate,
     ZeroShotDetector,
     concept_coverage,
-    holds,
     load_rates,
-    measure_errors,
     rates_of,
     save_rates,
     tempo_fits,
@@ -29,6 +27,7 @@ from plaudit.evaluate.concepts.vocabulary import Concept, concepts_in, key_conce
 from plaudit.evaluate.embeddings import AudioEncoder, clip_from_wave
 from plaudit.statistics import Interval
 from plaudit.synthetic.corpus import SyntheticCorpus
+from plaudit.synthetic.evaluators import ProbeDetector, holds
 from plaudit.synthetic.probes import load_probes
 from plaudit.synthetic.truth import Truth
 
@@ -72,7 +71,7 @@ def test_their_errors_are_as_the_package_says(detector: object) -> None:
     judge: Detector = detector()  # type: ignore[operator]
     known = rates_of(judge, VOCABULARY, load_rates())
     assert known is not None, "measure it again: plaudit concepts -o src/plaudit/evaluate/concepts/error_rates.json"
-    found = measure_errors(judge, VOCABULARY, 24, 10.0, lambda done, total: None, seed=812)
+    found = synthetic_source(10.0).measure_detector(judge, VOCABULARY, 24, lambda done, total: None, seed=812)
     assert found.right.low - 0.05 < known.right.mean < found.right.high + 0.05
     assert found.right.mean > found.other.mean + 0.3
     for kind in ("missed", "false"):

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.concepts.detectors import holds
 from plaudit.evaluate.concepts.vocabulary import concepts_in, load_vocabulary
 from plaudit.synthetic.corpus import SyntheticCorpus
+from plaudit.synthetic.evaluators import holds
 
 VOCABULARY = load_vocabulary()
 

@@ -1,9 +1,4 @@
-"""Concept detectors, the coverage of a prompt's concepts, and the detectors' error rates.
-
-Clips of the synthetic world, clean and captioned rightly, are asked for what their own caption names, which is there,
-and for what the caption of another clip names and they have not. So the figures are of the very questions that concept
-coverage asks. Ours.
-"""
+"""Concept detectors, the coverage of a prompt's concepts, and the detectors' error rates."""
 
 from __future__ import annotations
 
@@ -20,12 +15,10 @@ from torch import Tensor
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.concepts.vocabulary import ALL_KEYS, Concept, Vocabulary, concepts_in
 from plaudit.evaluate.embeddings import AudioEncoder, CachedClip, clip_from_wave
-from plaudit.statistics import Interval, bootstrap_mean
+from plaudit.registry import Registry
+from plaudit.statistics import Interval
 from plaudit.storage import write_json
-from plaudit.synthetic.corpus import SyntheticClip, SyntheticCorpus
-from plaudit.synthetic.probes import RATE, TEMPI, Measurement, Probes, measure, round_trip
-from plaudit.synthetic.truth import GENRES, INSTRUMENTS, KEYS, MODES, MOODS, Truth
-from plaudit.types import Codec, Embedder
+from plaudit.types import Embedder
 
 TEMPO_TOLERANCE = 0.04
 """A tempo within this share of the one asked for is it; as in the probes' own figures."""
@@ -41,42 +34,6 @@ class Detector(Protocol):
 
     def found(self, clip: CachedClip, concepts: Sequence[Concept]) -> list[bool]:
         """Whether each concept, all of which it knows, is there. AudioError where the clip can't be heard."""
-
-
-class ProbeDetector:
-    """The synthetic world's probes: the likeliest genre, mood, tempo and key, and each instrument more likely than not.
-
-    They know the synthetic world's words alone, and were trained on its sound alone.
-    """
-
-    def __init__(self, probes: Probes, digest: str) -> None:
-        self._probes, self.identity = probes, f"probes {digest}"
-
-    def knows(self, concept: Concept) -> bool:
-        """Whether all its parts are facts of the synthetic world."""
-        named = {"genre": GENRES, "mood": MOODS, "instrument": INSTRUMENTS, "key": MODES}
-        if concept.category == "tempo":
-            return concept.bpm is not None
-        return concept.category in named and all(part in named[concept.category] for part in concept.parts)
-
-    def found(self, clip: CachedClip, concepts: Sequence[Concept]) -> list[bool]:
-        """See Detector; the probes need clips of 2.5 s."""
-        heard = measure(self._probes, clip.wave(RATE))
-        return [self._found(heard, concept) for concept in concepts]
-
-    def _found(self, heard: Measurement, concept: Concept) -> bool:
-        if concept.category == "genre":
-            return GENRES[int(heard.genre[0].argmax())] in concept.parts
-        if concept.category == "mood":
-            return MOODS[int(heard.mood[0].argmax())] in concept.parts
-        if concept.category == "instrument":
-            return any(float(heard.instruments[0, INSTRUMENTS.index(part)]) > 0.5 for part in concept.parts)
-        if concept.category == "tempo":
-            return tempo_fits(TEMPI[int(heard.tempo[0].argmax())], concept)
-        if concept.tonic is None:
-            return MODES[int(heard.key[0].sum(0).argmax())] in concept.parts
-        place = KEYS.index(concept.tonic) * len(MODES) + MODES.index(concept.parts[0])
-        return int(heard.key[0].flatten().argmax()) == place
 
 
 class ZeroShotDetector:
@@ -135,6 +92,23 @@ class ZeroShotDetector:
             self._texts[category] = embedded.float().cpu().numpy().astype(np.float64)
 
 
+def zero_shot_detector(clap: Callable[[], tuple[AudioEncoder, Embedder]], vocabulary: Vocabulary) -> ZeroShotDetector:
+    """A CLAP as a detector of the vocabulary's concepts."""
+    return ZeroShotDetector(*clap(), vocabulary)
+
+
+DETECTORS: Registry[Callable[[Callable[[], tuple[AudioEncoder, Embedder]], Vocabulary], Detector]] = Registry(
+    "concept detector",
+    "plaudit.detectors",
+    {
+        "probes": "plaudit.synthetic.evaluators:probe_detector",
+        "clap": "plaudit.evaluate.concepts.detectors:zero_shot_detector",
+    },
+    error=EvaluationError,
+)
+"""Functions of a loader of the chosen CLAP and a vocabulary, which return a detector."""
+
+
 def tempo_fits(bpm: float, concept: Concept) -> bool:
     """Whether a tempo is the one, or in the range, that was asked for, within the tolerance."""
     assert concept.bpm is not None
@@ -183,11 +157,6 @@ def coverage_by(detector: Detector, vocabulary: Vocabulary) -> Callable[[Tensor,
 
 
 SHIPPED_ERROR_RATES = Path(__file__).with_name("error_rates.json")
-ERROR_RATE_SEED = 811
-"""The corpus that detectors are measured on; no model of the package was trained on it."""
-
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
 class Rate:
@@ -223,68 +192,6 @@ class ErrorRates:
         return asdict(self)
 
 
-def measure_errors(
-    detector: Detector,
-    vocabulary: Vocabulary,
-    clips: int,
-    seconds: float,
-    progress: Progress,
-    codec: Codec | None = None,
-    seed: int = ERROR_RATE_SEED,
-) -> ErrorRates:
-    """Ask `detector` about `clips` synthetic clips of `seconds` each; at least two.
-
-    With a codec the clips are heard as it returns them, which is how generated clips sound.
-    """
-    if clips < 2:
-        raise EvaluationError(f"{clips} clips are too few to measure a detector on; take at least 2")
-    corpus = SyntheticCorpus(clips, seconds, seed, flawed_fraction=0.0, miscaptioned_fraction=0.0)
-    missed: dict[str, list[bool]] = {}
-    false: dict[str, list[bool]] = {}
-    right, other, generator = [], [], torch.Generator().manual_seed(seed)
-    for number, clip in enumerate(corpus.clips):
-        wave = torch.from_numpy(corpus.render(clip))
-        if codec is not None:
-            with torch.inference_mode():
-                wave = round_trip(wave[None], codec, generator)[0]
-        heard = clip_from_wave(wave, corpus.rate, clip.id)
-        own = [c for c in concepts_in(clip.caption, vocabulary) if holds(c, clip.truth)]
-        foreign = concepts_in(_other(corpus.clips, number).caption, vocabulary)
-        of_own, of_foreign = concept_coverage(heard, own, detector), concept_coverage(heard, foreign, detector)
-        for concept in (*of_own.detected, *of_own.missed):
-            missed.setdefault(concept.category, []).append(concept in of_own.missed)
-        for concept in (*of_foreign.detected, *of_foreign.missed):
-            if not holds(concept, clip.truth):
-                false.setdefault(concept.category, []).append(concept in of_foreign.detected)
-        right += [of_own.share] if of_own.share is not None else []
-        other += [of_foreign.share] if of_foreign.share is not None else []
-        progress(number + 1, clips)
-    if not right or not other:
-        raise EvaluationError(
-            "the vocabulary finds nothing in the captions of the synthetic world; measure another way"
-        )
-    return ErrorRates(
-        detector=detector.identity,
-        vocabulary=vocabulary.digest,
-        measured_on=f"{clips} clean synthetic clips of {seconds:g} s, corpus {seed}"
-        + ("" if codec is None else f", as the codec {codec.name} returns them"),
-        missed={category: Rate(len(wrong), sum(wrong)) for category, wrong in missed.items()},
-        false={category: Rate(len(wrong), sum(wrong)) for category, wrong in false.items()},
-        right=bootstrap_mean(right, seed=0),
-        other=bootstrap_mean(other, seed=0),
-    )
-
-
-def holds(concept: Concept, truth: Truth) -> bool:
-    """Whether a piece is what the concept says."""
-    if concept.category == "tempo":
-        return tempo_fits(truth.tempo, concept)
-    if concept.category == "key":
-        return truth.mode in concept.parts and concept.tonic in (None, truth.key)
-    has = {"genre": (truth.genre,), "mood": (truth.mood,), "instrument": truth.instruments}
-    return any(part in has.get(concept.category, ()) for part in concept.parts)
-
-
 def save_rates(path: Path, rates: ErrorRates) -> None:
     """Write error rates as JSON, beside those of other detectors and vocabularies that the file holds."""
     held = load_rates(path) if path.is_file() and path.stat().st_size else []
@@ -304,10 +211,6 @@ def rates_of(detector: Detector, vocabulary: Vocabulary, known: Sequence[ErrorRa
     """Those of this very detector and vocabulary, or None where they were not measured."""
     asked = (detector.identity, vocabulary.digest)
     return next((rates for rates in known if (rates.detector, rates.vocabulary) == asked), None)
-
-
-def _other(clips: Sequence[SyntheticClip], number: int) -> SyntheticClip:
-    return clips[(number + 1) % len(clips)]
 
 
 def _rates(told: dict[str, Any]) -> ErrorRates:

@@ -12,11 +12,10 @@ from pathlib import Path
 import yaml
 from pydantic import Field, RootModel, ValidationError, model_validator
 
-from plaudit.encoders.words import words
+from plaudit.encoders.words import KEYS, MODES, words
 from plaudit.errors import EvaluationError
 from plaudit.plain_yaml import read_yaml
 from plaudit.settings import Count, Settings
-from plaudit.synthetic.truth import KEYS, MODES
 
 SHIPPED_VOCABULARY = Path(__file__).with_name("vocabulary.yaml")
 
