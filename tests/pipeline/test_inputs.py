@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from plaudit.corpus import sources
 from plaudit.corpus.shards import ShardSet
 from plaudit.corpus.sources import CorpusSettings, corpus_source
 from plaudit.errors import RunError
 from plaudit.loading import MODELS
-from plaudit.pipeline import data
 from plaudit.pipeline.data import MANIFEST
 from plaudit.pipeline.settings import leaves, located, picked
 from plaudit.pipeline.steps import run_recipe, steps
@@ -69,8 +69,8 @@ def test_files_that_did_not_change_are_not_read_again(music: Path, monkeypatch: 
     manifest = music.parent / "run" / "corpus" / MANIFEST
     os.utime(music / "003.wav", ns=(1, 1))
     read: list[str] = []
-    real = data.file_digest
-    monkeypatch.setattr(data, "file_digest", lambda path: read.append(path.name) or real(path))
+    real = sources.file_digest
+    monkeypatch.setattr(sources, "file_digest", lambda path: read.append(path.name) or real(path))
     assert corpus_source(settings(music)).digest(manifest) == corpus_source(settings(music)).digest()
     assert read == ["003.wav", *(f"{n:03d}.wav" for n in range(6))]
 

@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.stats import binomtest
 
 from plaudit.evaluate.overoptimization import Divergence
-from plaudit.evaluate.pages.html import data_address
+from plaudit.evaluate.pages.html import DARK, LIGHT, data_address
 from plaudit.evaluate.pages.text import IN_SENTENCES, better, heading, known_metrics, number, p_value, percent, span
 from plaudit.statistics import LEVEL, Interval
 from plaudit.storage import write_atomically
@@ -31,30 +31,6 @@ if TYPE_CHECKING:
     from plaudit.evaluate.pages.sweep import SweepRow
 
 
-@dataclass(frozen=True)
-class Theme:
-    """Colours of one appearance: card behind the chart, ink, faint ink, grid, and one per stage."""
-
-    card: str
-    ink: str
-    faint: str
-    grid: str
-    stages: tuple[str, ...]
-
-    @property
-    def colours(self) -> tuple[str, ...]:
-        """All of them, in the order that pairs two themes."""
-        return (self.card, self.ink, self.faint, self.grid, *self.stages)
-
-
-LIGHT = Theme(
-    "#ffffff", "#1c2430", "#5d6878", "#e4e8ee",
-    ("#6b7788", "#2563b8", "#0f8a6c", "#b86e00", "#a8327f", "#5b47b5"),
-)  # fmt: skip
-DARK = Theme(
-    "#171c24", "#e6eaf0", "#98a4b5", "#2b333f",
-    ("#9aa7b8", "#6ea8f5", "#4cc9a4", "#eeb04f", "#ec85c4", "#a99cf2"),
-)  # fmt: skip
 Draw = Callable[[Axes], None]
 WIDE, SMALL = (4.9, 3.2), (4.6, 2.6)
 """Inches: of a chart alone in its card, and of one of several side by side."""

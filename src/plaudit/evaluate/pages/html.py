@@ -1,4 +1,4 @@
-"""Pages for people: templates with numbers as people write them, in folders of their own."""
+"""HTML pages: templates with formatted numbers, and folders in which a page replaces an earlier one."""
 
 from __future__ import annotations
 
@@ -9,24 +9,52 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from plaudit import __version__
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.pages import text as wording
+from plaudit.evaluate.pages import text
 from plaudit.storage import STEP, read_json, write_json
 from plaudit.writing import draft_beside
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 WRITTEN = ".written.json"
-"""The list of what was written into a folder for a page."""
+"""The list of the files of a page, in its folder."""
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of one appearance: card behind the chart, ink, faint ink, grid, and one per stage."""
+
+    card: str
+    ink: str
+    faint: str
+    grid: str
+    stages: tuple[str, ...]
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        """All of them, in the order that pairs two themes."""
+        return (self.card, self.ink, self.faint, self.grid, *self.stages)
+
+
+LIGHT = Theme(
+    "#ffffff", "#1c2430", "#5d6878", "#e4e8ee",
+    ("#6b7788", "#2563b8", "#0f8a6c", "#b86e00", "#a8327f", "#5b47b5"),
+)  # fmt: skip
+DARK = Theme(
+    "#171c24", "#e6eaf0", "#98a4b5", "#2b333f",
+    ("#9aa7b8", "#6ea8f5", "#4cc9a4", "#eeb04f", "#ec85c4", "#a99cf2"),
+)  # fmt: skip
 
 
 def rendered(template: str, **values: Any) -> str:
-    """A page from a template of this package; what it names must all be given."""
+    """A page from a template of this package; a name in it without a value is an error."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -34,50 +62,42 @@ def rendered(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        number=wording.number,
-        percent=wording.percent,
-        duration=wording.duration,
-        memory=wording.memory,
-        p_value=wording.p_value,
-        signed=wording.signed,
-        span=wording.span,
-        paid_for=wording.regressed_metrics,
-    )
+    environment.globals.update(light=LIGHT, dark=DARK, version=__version__)
+    filters = (text.number, text.percent, text.duration, text.memory, text.p_value, text.signed, text.span)
+    environment.filters.update({one.__name__: one for one in (*filters, text.regressed_metrics)})
     return environment.get_template(template).render(**values)
 
 
 def data_address(kind: str, content: bytes | str) -> str:
-    """Content as an address that a page can hold itself."""
-    plain = content.encode() if isinstance(content, str) else content
-    return f"data:{kind};base64,{base64.b64encode(plain).decode()}"
+    """Content as a data URL."""
+    data = content.encode() if isinstance(content, str) else content
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of the same columns as CSV with a header line; "" where there are none."""
-    if not rows:
-        return ""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    buffer = io.StringIO(newline="")
+    if rows:
+        writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return buffer.getvalue()
 
 
 def flatten_row(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested values as columns: {"difference": {"low": 1}} becomes {"difference_low": 1}."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in row.items():
-        found |= flatten_row(value, f"{prefix}{name}_") if isinstance(value, Mapping) else {prefix + name: value}
-    return found
+        flat |= flatten_row(value, f"{prefix}{name}_") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
 
 
 @contextmanager
 def replaced_page(folder: Path) -> Iterator[Path]:
-    """A draft to write a page and its files into, which take the place of an earlier page's once they are complete.
+    """A draft folder for a page and its files, which replace an earlier page in `folder` once they are complete.
 
     Other files in the folder stay. EvaluationError where one has the name of a file to be written, and where the folder
-    holds files but neither a page nor the marker of a run's step.
+    has files but neither a page nor the record of a run's step.
     """
     folder = Path(os.path.realpath(folder))
     _check_page(folder)
@@ -88,11 +108,11 @@ def replaced_page(folder: Path) -> Iterator[Path]:
 
 def _check_page(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).is_file() for name in (WRITTEN, STEP)):
-        raise EvaluationError(f"{folder} holds files that are no report of plaudit's; choose another folder with -o")
+        raise EvaluationError(f"{folder} has files but no report of plaudit; choose another folder with -o")
 
 
 def _move_page(draft: Path, folder: Path) -> None:
-    """Put what was written into its place, and remove what an earlier page had more."""
+    """Move a draft's files into place, and remove those of an earlier page that it lacks."""
     new = sorted(path.name for path in draft.iterdir())
     old = read_json(folder / WRITTEN)["files"] if (folder / WRITTEN).exists() else []
     if foreign := [name for name in new if name not in old and os.path.lexists(folder / name)]:
@@ -103,10 +123,10 @@ def _move_page(draft: Path, folder: Path) -> None:
         return
     write_json(folder / WRITTEN, {"files": sorted({*old, *new})})
     for name in {*old, *new}:
-        there = folder / name
-        if there.is_dir() and not there.is_symlink():
-            shutil.rmtree(there)
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
         elif name not in new or (draft / name).is_dir():
-            there.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
     for name in (*new, WRITTEN):
         os.replace(draft / name, folder / name)
