@@ -115,7 +115,7 @@ def test_every_shipped_recipe_can_be_planned() -> None:
 
 def test_sizes_that_nobody_knows_are_one_line() -> None:
     recipe = load_recipe("smoke", ["models.codec=nowhere"])
-    with pytest.raises(RecipeError, match="can't be told without its codec: no model 'nowhere'"):
+    with pytest.raises(RecipeError, match="can't be told without its codec: no codec 'nowhere'"):
         checked_estimate(CostEstimate(recipe))
 
 
