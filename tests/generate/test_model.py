@@ -102,6 +102,8 @@ def test_a_damaged_or_foreign_config_is_one_clear_line(tmp_path: Path) -> None:
         ("{", "not valid JSON"),
         ("[1]", "does not describe"),
         (json.dumps({**good, "vocoder": "x"}), "vocoder"),
+        (json.dumps({**good, "made": {}}), "'made' is now 'provenance'"),
+        (json.dumps({**good, "codec": "embedded"}), "'embedded' are now 'synthetic'"),
         (json.dumps({k: v for k, v in good.items() if k != "codec"}), "codec"),
         (json.dumps({**good, "backbone": {**good["backbone"], "depth": 0}}), "depth"),
         (json.dumps({**good, "sampling": {**good["sampling"], "steps": 0}}), "sampling"),

@@ -203,6 +203,11 @@ def read_model_config(folder: Path) -> ModelConfig:
     values = read_json(path)
     if not isinstance(values, dict):
         raise ModelError(f"{path} does not describe a text-to-music model; check the folder name")
+    if "made" in values or "embedded" in (values.get("codec"), values.get("text_encoder")):
+        raise ModelError(
+            f"{path} is of an older version: its key 'made' is now 'provenance', and the codec and text encoder "
+            "'embedded' are now 'synthetic'; change it, or train or import the model again"
+        )
     if values.keys() != _ModelFile.model_fields.keys():
         differing = ", ".join(sorted(values.keys() ^ _ModelFile.model_fields.keys()))
         raise ModelError(f"{path} does not describe a text-to-music model: {differing} missing or unknown")

@@ -1,0 +1,64 @@
+"""The example of a backbone goes through config, training, loading and generation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from plaudit.backbone import build_backbone, cross_load, initialize
+from plaudit.backbone.base import read_config
+from plaudit.errors import ModelError
+from plaudit.generate.settings import Execution, PieceSettings
+from tests.backbone.tiny import inputs
+from tests.examples.small import EXAMPLES, SETTINGS, saved_and_loaded, train
+
+NAME = f"{EXAMPLES / 'backbone.py'}:ConvNet"
+VALUES = {
+    "kind": NAME, "latent_dim": 5, "text_dim": 12, "text_c_dim": 10, "text_length": 7, "hidden_dim": 24, "layers": 3,
+    "injection": "input_add", "score_hidden": 16,
+}  # fmt: skip
+
+
+def test_its_config_survives_being_written_and_bad_values_are_named() -> None:
+    config = read_config(VALUES)
+    assert read_config(config.to_dict()) == config and config.to_dict()["kind"] == NAME
+    for changes, says in (({"layers": 0}, "layers"), ({"depth": 3}, "unknown settings depth"), ({"kind": 3}, "kind")):
+        with pytest.raises(ModelError, match=says):
+            read_config(VALUES | changes)
+
+
+def test_it_trains_and_the_loaded_model_generates(tmp_path: Path) -> None:
+    model = build_backbone(read_config(VALUES))
+    initialize(model, 0)
+    losses = train(model)
+    assert losses[-1] < 0.8 * losses[0]
+    music = saved_and_loaded(tmp_path / "model", model)
+    assert music.config.backbone == model.config
+    pair = music.generate(["a", "b"], [1, 2], SETTINGS)
+    assert pair.shape == (2, 1300) and torch.isfinite(pair).all()
+    torch.testing.assert_close(music.generate(["b"], [2], SETTINGS, Execution(batch=1)), pair[1:], atol=1e-5, rtol=0)
+    longer = SETTINGS.changed(piece=PieceSettings(seconds=3.0), precision="bf16")
+    assert music.generate("a", 1, longer, Execution(memory=0.1)).shape == (1, 3000)
+
+
+def test_it_takes_the_score_by_any_injection_that_fits() -> None:
+    model = build_backbone(read_config(VALUES))
+    initialize(model, 0)
+    other, report = cross_load(model.state_dict(), replace(model.config, injection="global_adaln"))
+    assert report.new == report.unused == []
+    latents, text, t = inputs(2)
+    assert torch.equal(other(latents, text, t, torch.tensor([1.0, torch.nan])), model(latents, text, t))
+
+
+def test_latents_shared_by_several_conditions_give_the_same_velocity() -> None:
+    model = build_backbone(read_config(VALUES))
+    train(model, steps=3)
+    latents, text, t = inputs(2)
+    rows = torch.tensor([0, 1, 1, 0])
+    with torch.no_grad():
+        together = model.velocity(latents, model.conditions(text.rows(rows)), t[:1])
+        apart = model(latents.repeat(2, 1, 1), text.rows(rows), t[:1].expand(4))
+    torch.testing.assert_close(together, apart)
