@@ -77,8 +77,8 @@ def test_a_folder_against_music_and_then_against_its_statistics(plaudit: Plaudit
     assert first.returncode == 0, first.stderr
     told = json.loads(first.stdout)
     assert told == json.loads((saved / "summary.json").read_text())
-    values = {(m["name"], m["embedding"]): m["value"] for m in told["metrics"]}
-    assert {("frechet", "synthetic"), ("frechet", "statistics"), ("reward", None)} <= set(values)
+    values = {(m["metric"], m["embedding"]): m["value"] for m in told["metrics"]}
+    assert {("frechet", "synthetic"), ("frechet", "statistics"), ("reward", "")} <= set(values)
     assert told["settings"]["detector_errors"]["missed"]["genre"]["asked"] > 100
     with (saved / "clips.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -140,7 +140,7 @@ def test_a_reference_of_another_encoder_is_refused(plaudit: Plaudit, world: Path
     ("arguments", "code", "said"),
     [
         (("--metric", "fad"), 1, "no metric 'fad'"),
-        (("--embedding", "nowhere"), 1, "no model 'nowhere'"),
+        (("--embedding", "nowhere"), 1, "no audio encoder 'nowhere'"),
         (("--embedding", "synthetic", "--embedding", "synthetic"), 1, "named twice"),
         (("--vocabulary", "nowhere.yaml"), 1, "nowhere.yaml does not exist"),
         (("--concept-errors", "nowhere.json"), 1, "holds no error rates"),

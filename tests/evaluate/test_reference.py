@@ -108,7 +108,7 @@ def test_what_cannot_be_heard_is_told_every_time(music: Path, tmp_path: Path) ->
         assert found.clips == 5 and "bad.wav" in note
     for number in range(4):
         (music / f"{number}.wav").unlink()
-    with pytest.raises(EvaluationError, match="holds 1 clips that can be heard; a reference needs 2"):
+    with pytest.raises(EvaluationError, match="holds 1 clips that can be read; a reference needs 2"):
         hear(music, listener(), None)
 
 

@@ -14,16 +14,17 @@ from plaudit.cli.console import ConsoleReporter, complain, show_csv, show_json, 
 from plaudit.cli.score import Csv, NoCache, RewardName, score_cache
 
 if TYPE_CHECKING:
-    from plaudit.evaluate.clip_set import Evaluators
     from plaudit.evaluate.concepts.detectors import ErrorRates
     from plaudit.evaluate.embeddings import AudioEncoder, EmbeddingCache, Reference
-    from plaudit.evaluate.results_table import Evaluation, MetricResult
+    from plaudit.evaluate.evaluation import Evaluation, Evaluators
 
 Prompts = Annotated[
     Path | None, typer.Option(help="What a folder's clips were asked for: CSV with id or file, and prompt; or a list.")
 ]
 ReferenceAt = Annotated[Path | None, typer.Option(help="Folder of audio as it should sound, or an exported reference.")]
-Metrics = Annotated[list[str] | None, typer.Option("--metric", help="A metric, as frechet; repeat it. Default: all.")]
+Metrics = Annotated[
+    list[str] | None, typer.Option("--metric", help="A metric, as frechet or FILE.py:NAME; repeat it. Default: all.")
+]
 Embeddings = Annotated[
     list[str] | None, typer.Option("--embedding", help="An encoder for distances; repeat it. Default: that of --clap.")
 ]
@@ -32,7 +33,9 @@ Export = Annotated[Path | None, typer.Option("--export-reference", help="Write t
 WithEmbeddings = Annotated[
     bool, typer.Option("--with-embeddings", help="Export the embeddings too; all but Frechet distances need them.")
 ]
-Output = Annotated[Path | None, typer.Option("-o", "--output", help="Folder for clips.csv and summary.json.")]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Folder for values.parquet, clips.csv and summary.json.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -65,71 +68,72 @@ def evaluate(
 
     Example: plaudit evaluate out --prompts prompts.csv --reference music/ -o evaluation
     """
-    from plaudit.evaluate.clip_set import check_metrics, evaluate_clips_and_set
     from plaudit.evaluate.concepts.detectors import SHIPPED_ERROR_RATES, load_rates, rates_of
     from plaudit.evaluate.embeddings import export_references
+    from plaudit.evaluate.evaluation import evaluate_clips
+    from plaudit.evaluate.metrics import metrics_named
     from plaudit.evaluate.prompt_matching import match_prompts
 
-    check_metrics(metric or ())
+    metrics = metrics_named(metric) if metric else None
     if reference is None and export_reference is not None:
         raise typer.BadParameter("--export-reference needs a --reference to export")
-    asked, notes = match_prompts(clips, prompts)
-    if failed := [entry for entry in asked if entry.error is not None]:  # said before a reference is listened to
-        complain(f"{len(failed)} of {len(asked)} clips cannot be evaluated; the first: {failed[0].error}")
-    judges = _judges(reward, clap, detector, vocabulary, embedding)
-    rates = rates_of(judges.detector, judges.vocabulary, load_rates(concept_errors or SHIPPED_ERROR_RATES))
+    entries, notes = match_prompts(clips, prompts)
+    if failed := [entry for entry in entries if entry.error is not None]:  # said before a reference is embedded
+        complain(f"{len(failed)} of {len(entries)} clips cannot be evaluated; the first: {failed[0].error}")
+    evaluators = _evaluators(reward, clap, detector, vocabulary, embedding)
+    assert evaluators.detector is not None and evaluators.vocabulary is not None
+    rates = rates_of(evaluators.detector, evaluators.vocabulary, load_rates(concept_errors or SHIPPED_ERROR_RATES))
     with score_cache(not no_cache) as scores, _embedding_cache(not no_cache) as kept:
-        references, told, contents = references_at(reference, judges.listeners, kept)
+        references, reference_notes, contents = references_at(reference, evaluators.encoders, kept)
         if export_reference is not None:
             export_references(export_reference, references, with_embeddings)
-        settings = _settings(judges, {"reward": reward, "clap": clap, "clips": str(clips.resolve())}, references, rates)
+        names = {"reward": reward, "clap": clap, "clips": str(clips.resolve())}
         with ConsoleReporter().progress("evaluating") as advance:
-            found = evaluate_clips_and_set(
-                asked, judges, references, settings, wanted=metric, scores=scores, embeddings=kept, progress=advance
-            )
-    found.notes[:0] = [*notes, *told, *_shared([entry.file for entry in asked], contents)]
-    _show(found, rates, output, csv, json)
-    if len(found.scored) < len(found.rows):
+            evaluation = evaluate_clips(
+                entries, evaluators, references, metrics, system=clips.resolve().stem, scores=scores, embeddings=kept,
+                settings=_settings(evaluators, names, references, rates), progress=advance,
+            )  # fmt: skip
+    evaluation.notes[:0] = [*notes, *reference_notes, *_shared([entry.file for entry in entries], contents)]
+    _show(evaluation, rates, output, csv, json)
+    if evaluation.failed:
         raise typer.Exit(1)
 
 
-def _judges(
+def _evaluators(
     reward: str, clap: str, detector: DetectorKind, vocabulary: Path | None, embeddings: list[str] | None
 ) -> Evaluators:
     from plaudit import loading
     from plaudit.errors import EvaluationError
-    from plaudit.evaluate.clip_set import Evaluators
     from plaudit.evaluate.embeddings import AudioEncoder
+    from plaudit.evaluate.evaluation import Evaluators
 
     names = embeddings or [clap]
     if len(set(names)) < len(names):
         raise EvaluationError("an --embedding is named twice; name each once")
-    words, reader = vocabulary_of(vocabulary), loading.CLAPS.load(clap)
-    listener = AudioEncoder(clap, loading.CLAPS.identity(clap), reader)
+    words = vocabulary_of(vocabulary)
+    of_clap = AudioEncoder(clap, loading.CLAPS.identity(clap), loading.CLAPS.load(clap))
     others = {
         n: AudioEncoder(n, loading.AUDIO_ENCODERS.identity(n), loading.AUDIO_ENCODERS.load(n))
         for n in names
         if n != clap
     }
-    return Evaluators(
-        loading.load_reward(reward), listener, reader, detector_of(detector, clap, words), words,
-        [others.get(name, listener) for name in names],
-    )  # fmt: skip
+    encoders = tuple(others.get(name, of_clap) for name in names)
+    return Evaluators(loading.load_reward(reward), of_clap, encoders, detector_of(detector, clap, words), words)
 
 
 def references_at(
-    place: Path | None, listeners: Sequence[AudioEncoder], cache: EmbeddingCache | None
+    place: Path | None, encoders: Sequence[AudioEncoder], cache: EmbeddingCache | None
 ) -> tuple[list[Reference], list[str], set[str]]:
-    """One reference per listener, or none; notes on its files; and the digests of these."""
+    """One reference per encoder, or none; notes on its files; and the digests of these."""
     from plaudit.evaluate.embeddings import embed_reference_folder, load_references, reference_for
 
     if place is None:
         return [], [], set()
     if not place.is_dir():
         known = load_references(place)
-        return [reference_for(known, listener) for listener in listeners], [], set()
+        return [reference_for(known, encoder) for encoder in encoders], [], set()
     with ConsoleReporter().progress("reference") as advance:
-        return embed_reference_folder(place, listeners, cache, advance)
+        return embed_reference_folder(place, encoders, cache, advance)
 
 
 @contextmanager
@@ -153,19 +157,19 @@ def _shared(files: Sequence[Path | None], reference: set[str]) -> list[str]:
 
 
 def _settings(
-    judges: Evaluators, named: dict[str, str], references: Sequence[Reference], rates: ErrorRates | None
+    evaluators: Evaluators, named: dict[str, str], references: Sequence[Reference], rates: ErrorRates | None
 ) -> dict[str, Any]:
     from plaudit import __version__
 
     return {
         "plaudit": __version__,
         **named,
-        "reward_identity": getattr(judges.reward, "identity", None),
-        "clap_digest": judges.clap.digest,
-        "embeddings": {one.name: one.digest for one in judges.listeners},
+        "reward_identity": getattr(evaluators.reward, "identity", None),
+        "clap_digest": evaluators.clap.digest,
+        "embeddings": {one.name: one.digest for one in evaluators.encoders},
         "reference": [{"embedding": r.embedding, "clips": r.clips, "source": _absolute(r.source)} for r in references],
-        "detector": judges.detector.identity,
-        "vocabulary": judges.vocabulary.digest,
+        "detector": evaluators.detector and evaluators.detector.identity,
+        "vocabulary": evaluators.vocabulary and evaluators.vocabulary.digest,
         "detector_errors": None if rates is None else rates.to_dict(),
     }
 
@@ -175,29 +179,32 @@ def _absolute(source: str) -> str:
     return str(Path(source).resolve()) if Path(source).exists() else source
 
 
-def _show(found: Evaluation, rates: ErrorRates | None, output: Path | None, csv: Path | None, json: bool) -> None:
-    for note in found.notes:
+def _show(evaluation: Evaluation, rates: ErrorRates | None, output: Path | None, csv: Path | None, json: bool) -> None:
+    from plaudit.evaluate.metrics import metric_called
+
+    for note in evaluation.notes:
         complain(note)
     if output is not None:
-        found.save(output)
+        evaluation.save(output)
     if csv is not None:
-        show_csv(csv, *found.table())
+        show_csv(csv, *evaluation.table())
     if json:
-        show_json(found.summary())
+        show_json(evaluation.summary())
     elif csv != Path("-"):
-        rows = [(m.key, _value(m), _interval(m), m.better, m.clips, m.note) for m in found.metrics]
+        rows = [
+            (m["key"], "-" if m["value"] is None else m["value"], _interval(m), metric_called(m["metric"]).better,
+             m["clips"], m["note"])
+            for m in evaluation.sets
+        ]  # fmt: skip
         columns = ("metric", "value", "95 % interval", "better", "clips", "note")
-        show_table(f"{len(found.scored)} of {len(found.rows)} clips", columns, rows)
-        if any(m.name == "concepts" for m in found.metrics):
+        total = len(evaluation.clips)
+        show_table(f"{total - len(evaluation.failed)} of {total} clips", columns, rows)
+        if any(m["metric"] == "concepts" for m in evaluation.sets):
             print(_trust(rates))
 
 
-def _value(metric: MetricResult) -> float | str:
-    return "-" if metric.value is None else metric.value
-
-
-def _interval(metric: MetricResult) -> str:
-    return "-" if metric.low is None else f"{metric.low:.3f} to {metric.high:.3f}"
+def _interval(row: dict[str, Any]) -> str:
+    return "-" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
 
 
 def _trust(rates: ErrorRates | None) -> str:

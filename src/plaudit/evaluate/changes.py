@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from plaudit.evaluate.directions import lower_is_better
 from plaudit.evaluate.evaluator import StageScores, frechet_difference
+from plaudit.evaluate.metrics import lower_is_better
 from plaudit.statistics import (
     EffectSize,
     Interval,

@@ -1,9 +1,9 @@
 """Embeddings of clips by frozen encoders, cached by content, and the statistics of reference music.
 
 A reference file is a safetensors file with, for each encoder, the mean and a factor of the covariance of the embeddings
-(plaudit.evaluate.distances) and, where they were asked for, the embeddings themselves. Its metadata say which
-encoder, by name and by a digest of its weights, and how many clips. So others can compare without the audio, and never
-against another encoder's numbers.
+(plaudit.evaluate.distances) and, if exported with them, the embeddings themselves. Its metadata hold the name of each
+encoder, a digest of its weights, and the number of clips. So others can compare without the audio, and never against
+another encoder's numbers.
 """
 
 from __future__ import annotations
@@ -23,16 +23,24 @@ from safetensors import SafetensorError, safe_open
 from plaudit import __version__
 from plaudit.audio import list_audio_files, read_audio
 from plaudit.errors import AudioError, EvaluationError
-from plaudit.evaluate.distances import Array, Balls, Gaussian, gaussian
+from plaudit.evaluate.distances import Balls, Gaussian, gaussian
 from plaudit.reward.base import Recording, View
 from plaudit.reward.scoring import ContentCache
-from plaudit.storage import load_tensors, save_tensors
+from plaudit.statistics import Array
+from plaudit.storage import file_digest, load_tensors, save_tensors
 from plaudit.types import AudioEmbedder
+
+Progress = Callable[[int, int], None]
+
+EMBEDDING_BATCH = 16
+"""Clips of one length that are encoded at once (ours)."""
+
+TEXT_BATCH = 256
 
 
 @dataclass(frozen=True)
 class AudioEncoder:
-    """A frozen encoder under the name that it was asked for by; `digest` is of its weights and configuration."""
+    """A frozen encoder by its name; `digest` is of its weights and configuration."""
 
     name: str
     digest: str
@@ -44,58 +52,79 @@ class EmbeddingCache(ContentCache):
 
     what, column = "embeddings", "embedding BLOB"
 
-    def get(self, content: str, listener: AudioEncoder) -> Array | None:
-        """What `listener` heard in a file of this content, or None."""
-        found = self._found(_key(content, listener))
-        return None if found is None else np.frombuffer(found, dtype="<f4").astype(np.float64)
+    def get(self, content: str, encoder: AudioEncoder) -> Array | None:
+        """The embedding [E] of a file of this content, or None."""
+        value = self._found(_key(content, encoder))
+        return None if value is None else np.frombuffer(value, dtype="<f4").astype(np.float64)
 
-    def put(self, content: str, listener: AudioEncoder, embedding: Array) -> None:
-        """Keep what was heard; it survives a kill."""
-        self._keep([(_key(content, listener), embedding.astype("<f4").tobytes())])
+    def put(self, content: str, encoder: AudioEncoder, embedding: Array) -> None:
+        """Keep an embedding; it survives a kill."""
+        self._keep([(_key(content, encoder), embedding.astype("<f4").tobytes())])
 
 
 class CachedClip:
-    """A clip and what was heard in it so far, so that no metric has it decoded or heard again.
+    """A clip, decoded when a metric needs it, and its embeddings, computed once.
 
-    read: what gives the recording, once it is needed. content: the digest of its file under which `cache` keeps what
-    is heard; "" where nothing is to be kept.
+    file: of the clip; None for one in memory. cache: of embeddings, by the file's content. keep: whether a decoded
+    recording stays in memory, for the next metric.
     """
 
-    def __init__(self, read: Callable[[], Recording], content: str = "", cache: EmbeddingCache | None = None) -> None:
-        self._read, self._content, self._cache = read, content, cache if content else None
+    def __init__(
+        self, read: Callable[[], Recording], file: Path | None = None, cache: EmbeddingCache | None = None,
+        keep: bool = True,
+    ) -> None:  # fmt: skip
+        self._read, self._file, self._cache, self._keep = read, file, cache, keep
         self._recording: Recording | None = None
         self._embeddings: dict[str, Array] = {}
 
     @property
+    def file(self) -> Path:
+        """The clip's file; AudioError for a clip in memory."""
+        if self._file is None:
+            raise AudioError("a clip in memory has no file; write it first")
+        return self._file
+
+    @property
     def recording(self) -> Recording:
         """The decoded clip; AudioError where it can't be read."""
-        if self._recording is None:
-            self._recording = self._read()
-        return self._recording
+        recording = self._read() if self._recording is None else self._recording
+        if self._keep:
+            self._recording = recording
+        return recording
 
     def wave(self, rate: int) -> torch.Tensor:
         """The waveform [1, T] at `rate` Hz."""
         return self.recording.view(View(rate))[None]
 
-    def embedding(self, listener: AudioEncoder) -> Array:
-        """What `listener` hears, [E]; AudioError where it can't hear the clip or gives no finite numbers."""
-        if listener.digest not in self._embeddings:
-            kept = self._cache.get(self._content, listener) if self._cache else None
-            self._embeddings[listener.digest] = self._embed(listener) if kept is None else kept
-        return self._embeddings[listener.digest]
+    @cached_property
+    def _content(self) -> str:
+        return content_digest(self._file) if self._cache is not None and self._file is not None else ""
 
-    def _embed(self, listener: AudioEncoder) -> Array:
-        with torch.inference_mode():
-            heard = listener.embedder.audio(self.wave(listener.embedder.sample_rate))[0]
-        found = heard.float().cpu().numpy().astype(np.float64)
-        if not np.isfinite(found).all():
-            raise AudioError(f"its embedding by {listener.name} is not finite; check the audio")
-        if self._cache:
-            self._cache.put(self._content, listener, found)
-        return found
+    def known_embedding(self, encoder: AudioEncoder) -> Array | None:
+        """The embedding [E] where it was computed before."""
+        if encoder.digest not in self._embeddings and self._cache is not None and self._content:
+            cached = self._cache.get(self._content, encoder)
+            if cached is not None:
+                self._embeddings[encoder.digest] = cached
+        return self._embeddings.get(encoder.digest)
+
+    def set_embedding(self, encoder: AudioEncoder, embedding: Array) -> None:
+        """Keep an embedding; AudioError where it is not finite."""
+        if not np.isfinite(embedding).all():
+            raise AudioError(f"its embedding by {encoder.name} is not finite; check the audio")
+        self._embeddings[encoder.digest] = embedding
+        if self._cache is not None and self._content:
+            self._cache.put(self._content, encoder, embedding)
+
+    def embedding(self, encoder: AudioEncoder) -> Array:
+        """The embedding [E]; AudioError where the clip can't be read or the embedding is not finite."""
+        known = self.known_embedding(encoder)
+        if known is None:
+            self.set_embedding(encoder, _encode(encoder, self.wave(encoder.embedder.sample_rate))[0])
+        return self._embeddings[encoder.digest]
 
 
-def clip_from_file(file: Path, cache: EmbeddingCache | None = None) -> CachedClip:
+def clip_from_file(file: Path, cache: EmbeddingCache | None = None, keep: bool = True) -> CachedClip:
     """The clip in an audio file, decoded once it is needed."""
 
     def read() -> Recording:
@@ -105,7 +134,7 @@ def clip_from_file(file: Path, cache: EmbeddingCache | None = None) -> CachedCli
             raise AudioError(f"{file} cannot be read ({error.strerror}); check the file") from None
         return Recording(torch.from_numpy(wave), rate, str(file))
 
-    return CachedClip(read, content_digest(file) if cache else "", cache)
+    return CachedClip(read, file, cache, keep)
 
 
 def clip_from_wave(wave: torch.Tensor, rate: int, name: str) -> CachedClip:
@@ -114,40 +143,85 @@ def clip_from_wave(wave: torch.Tensor, rate: int, name: str) -> CachedClip:
     return CachedClip(lambda: recording)
 
 
-def embed_with_all(clip: CachedClip, listeners: Sequence[AudioEncoder]) -> dict[str, Array]:
-    """What each listener hears in a clip, by the listener's digest."""
-    return {listener.digest: clip.embedding(listener) for listener in listeners}
+def embed_clips(
+    clips: Sequence[CachedClip],
+    encoder: AudioEncoder,
+    failures: dict[int, str],
+    progress: Progress = lambda done, total: None,
+) -> Array:
+    """Embeddings [n, E] of clips, those of one length in batches; a clip without one has NaN and is in `failures`."""
+    waiting: dict[int, list[tuple[int, torch.Tensor]]] = {}  # by length
+
+    def encode(batch: list[tuple[int, torch.Tensor]]) -> None:
+        rows = _encode(encoder, torch.cat([wave for _, wave in batch]))
+        for (place, _), embedding in zip(batch, rows, strict=True):
+            try:
+                clips[place].set_embedding(encoder, embedding)
+            except AudioError as error:
+                failures[place] = str(error)
+
+    for place, clip in enumerate(clips):
+        if clip.known_embedding(encoder) is None:
+            try:
+                wave = clip.wave(encoder.embedder.sample_rate)
+            except AudioError as error:
+                failures[place] = str(error)
+            else:
+                waiting.setdefault(wave.shape[1], []).append((place, wave))
+                if len(waiting[wave.shape[1]]) == EMBEDDING_BATCH:
+                    encode(waiting.pop(wave.shape[1]))
+                elif len(waiting) > EMBEDDING_BATCH:  # of many lengths, not all wait in memory
+                    encode(waiting.pop(next(iter(waiting))))
+        progress(place + 1, len(clips))
+    for batch in waiting.values():
+        encode(batch)
+    rows = [clip.known_embedding(encoder) for clip in clips]
+    width = next((len(row) for row in rows if row is not None), 0)
+    return np.stack([np.full(width, np.nan) if row is None else row for row in rows])
+
+
+def embed_prompts(clap: AudioEncoder, prompts: Sequence[str]) -> Array:
+    """Text embeddings [n, E] by a CLAP."""
+    batches = [list(prompts[start : start + TEXT_BATCH]) for start in range(0, len(prompts), TEXT_BATCH)]
+    with torch.inference_mode():
+        return np.concatenate([_array(clap.embedder.text(batch)) for batch in batches])  # type: ignore[attr-defined]
+
+
+def _encode(encoder: AudioEncoder, waves: torch.Tensor) -> Array:
+    with torch.inference_mode():
+        return _array(encoder.embedder.audio(waves))
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    return tensor.detach().float().cpu().numpy().astype(np.float64)
 
 
 def content_digest(file: Path) -> str:
     """A digest of a file's bytes; "" where it can't be read."""
     try:
-        with file.open("rb") as open_run:
-            return hashlib.file_digest(open_run, "sha256").hexdigest()
+        return file_digest(file)
     except OSError:
         return ""
 
 
-def with_file_name(file: Path, error: AudioError) -> str:
+def with_file_name(file: Path, message: str) -> str:
     """An error about a file in one line that names it."""
-    told = str(error)
-    return told if str(file) in told else f"{file}: {told}"
+    return message if str(file) in message else f"{file}: {message}"
 
 
-def _key(content: str, listener: AudioEncoder) -> bytes:
-    return hashlib.sha256(" ".join((__version__, content, listener.digest)).encode()).digest()
+def _key(content: str, encoder: AudioEncoder) -> bytes:
+    return hashlib.sha256(" ".join((__version__, content, encoder.digest)).encode()).digest()
 
 
 REFERENCE_KIND = "plaudit.reference"
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Reference music as one encoder hears it.
+    """The embeddings of reference music by one encoder.
 
-    embedding, digest: the encoder. clips: how many the statistics are of. embeddings: [clips, E], or None where only
-    the Gaussian was passed on. source: the folder or file that it comes from, for messages.
+    embedding, digest: the encoder's. clips: how many the statistics are of. embeddings: [clips, E], or None where only
+    the Gaussian was exported. source: the folder or file that it comes from, for messages.
     """
 
     embedding: str
@@ -165,24 +239,24 @@ class Reference:
         return Balls(self.embeddings)
 
 
-def reference_of(listener: AudioEncoder, embeddings: Array, source: str) -> Reference:
-    """The reference that embeddings [M, E] make; EvaluationError where there are fewer than two."""
-    return Reference(listener.name, listener.digest, len(embeddings), gaussian(embeddings), embeddings, source)
+def reference_of(encoder: AudioEncoder, embeddings: Array, source: str) -> Reference:
+    """The reference with embeddings [M, E]; EvaluationError where there are fewer than two."""
+    return Reference(encoder.name, encoder.digest, len(embeddings), gaussian(embeddings), embeddings, source)
 
 
 def export_references(path: Path, references: Sequence[Reference], with_embeddings: bool) -> None:
-    """Write references into one file, whole or not at all; EvaluationError where embeddings are wanted but unknown."""
+    """Write references into one file, whole or not at all; EvaluationError where embeddings to export are missing."""
     tensors: dict[str, torch.Tensor] = {}
-    told = []
+    about = []
     for number, one in enumerate(references):
         parts: dict[str, Array] = {"mean": one.gaussian.mean, "factor": one.gaussian.factor}
         if with_embeddings:
             if one.embeddings is None:
-                raise EvaluationError(f"{one.source} holds no embeddings of {one.embedding} to export; hear the audio")
+                raise EvaluationError(f"{one.source} holds no embeddings of {one.embedding} to export; embed the audio")
             parts["embeddings"] = one.embeddings
         tensors |= {f"{number}.{name}": torch.from_numpy(np.ascontiguousarray(part)) for name, part in parts.items()}
-        told.append({"embedding": one.embedding, "digest": one.digest, "clips": one.clips})
-    save_tensors(path, tensors, {"kind": REFERENCE_KIND, "version": __version__, "references": json.dumps(told)})
+        about.append({"embedding": one.embedding, "digest": one.digest, "clips": one.clips})
+    save_tensors(path, tensors, {"kind": REFERENCE_KIND, "version": __version__, "references": json.dumps(about)})
 
 
 def load_references(path: Path) -> list[Reference]:
@@ -193,60 +267,62 @@ def load_references(path: Path) -> list[Reference]:
             metadata = file.metadata() or {}
         if metadata.get("kind") != REFERENCE_KIND:
             raise ValueError("no such kind")
-        told = json.loads(metadata["references"])
-        found = [_reference(path, one, tensors, number) for number, one in enumerate(told)]
+        return [_reference(path, one, tensors, n) for n, one in enumerate(json.loads(metadata["references"]))]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise EvaluationError(
             f"{path} is no reference ({error}); write one with plaudit evaluate --export-reference"
         ) from None
-    return found
 
 
-def reference_for(references: Sequence[Reference], listener: AudioEncoder) -> Reference:
-    """The one that `listener` heard; EvaluationError where the references are of other encoders or other weights."""
+def reference_for(references: Sequence[Reference], encoder: AudioEncoder) -> Reference:
+    """The reference by `encoder`; EvaluationError where they are by other encoders or other weights."""
     for one in references:
-        if one.digest == listener.digest:
-            return replace(one, embedding=listener.name)
+        if one.digest == encoder.digest:
+            return replace(one, embedding=encoder.name)
     source = references[0].source if references else "the reference"
-    if any(one.embedding == listener.name for one in references):
+    if any(one.embedding == encoder.name for one in references):
         raise EvaluationError(
-            f"{source} was made with other weights of {listener.name!r} than those here; make it again from the audio"
+            f"{source} was made with other weights of {encoder.name!r} than those here; make it again from the audio"
         )
-    held = ", ".join(repr(one.embedding) for one in references)
-    raise EvaluationError(f"{source} is of the embedding {held}, not of {listener.name!r}; use that with --embedding")
+    names = ", ".join(repr(one.embedding) for one in references)
+    raise EvaluationError(f"{source} is of the embedding {names}, not of {encoder.name!r}; use that with --embedding")
 
 
 def embed_reference_folder(
-    folder: Path, listeners: Sequence[AudioEncoder], cache: EmbeddingCache | None, progress: Progress
+    folder: Path, encoders: Sequence[AudioEncoder], cache: EmbeddingCache | None, progress: Progress
 ) -> tuple[list[Reference], list[str], set[str]]:
-    """The audio under `folder` as each listener hears it, a note on each file that can't be heard, and the contents.
+    """(one reference per encoder of the audio under `folder`, a note on each unreadable file, digests of the files).
 
-    A file that one listener can't hear is part of no reference. EvaluationError where fewer than two can be heard.
+    A file that one encoder can't read is part of no reference. EvaluationError where fewer than two can be read.
     """
     files = list_audio_files([folder])
-    heard, notes = [], []
+    rows, notes = list[list[Array]](), list[str]()
     for number, file in enumerate(files, start=1):
+        clip = clip_from_file(file, cache)
         try:
-            heard.append(embed_with_all(clip_from_file(file, cache), listeners))
+            rows.append([clip.embedding(encoder) for encoder in encoders])
         except AudioError as error:
-            notes.append(f"reference: {with_file_name(file, error)}")
+            notes.append(f"reference: {with_file_name(file, str(error))}")
         progress(number, len(files))
-    if len(heard) < 2:
-        raise EvaluationError(f"{folder} holds {len(heard)} clips that can be heard; a reference needs 2")
-    made = [reference_of(one, np.stack([clip[one.digest] for clip in heard]), str(folder)) for one in listeners]
-    return made, notes, {content for file in files if (content := content_digest(file))}
+    if len(rows) < 2:
+        raise EvaluationError(f"{folder} holds {len(rows)} clips that can be read; a reference needs 2")
+    columns = zip(*rows, strict=True)
+    references = [reference_of(e, np.stack(column), str(folder)) for e, column in zip(encoders, columns, strict=True)]
+    return references, notes, {content for file in files if (content := content_digest(file))}
 
 
-def _reference(path: Path, told: dict[str, Any], tensors: dict[str, torch.Tensor], number: int) -> Reference:
+def _reference(path: Path, about: dict[str, Any], tensors: dict[str, torch.Tensor], number: int) -> Reference:
     """ValueError or KeyError where a part is missing or does not fit the others."""
     mean, factor = (tensors[f"{number}.{part}"].double().numpy() for part in ("mean", "factor"))
-    held = tensors.get(f"{number}.embeddings")
-    embeddings = None if held is None else held.double().numpy()
-    clips = int(told["clips"])
+    exported = tensors.get(f"{number}.embeddings")
+    embeddings = None if exported is None else exported.double().numpy()
+    clips = int(about["clips"])
     if mean.ndim != 1 or factor.ndim != 2 or factor.shape[1] != len(mean) or clips < 2:
         raise ValueError("mean and factor do not fit")
     if embeddings is not None and embeddings.shape != (clips, len(mean)):
         raise ValueError("the embeddings do not fit the mean")
     if not all(np.isfinite(part).all() for part in (mean, factor, *([] if embeddings is None else [embeddings]))):
         raise ValueError("not finite")
-    return Reference(str(told["embedding"]), str(told["digest"]), clips, Gaussian(mean, factor), embeddings, str(path))
+    return Reference(
+        str(about["embedding"]), str(about["digest"]), clips, Gaussian(mean, factor), embeddings, str(path)
+    )

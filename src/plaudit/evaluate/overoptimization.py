@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import gammaln
 
-from plaudit.evaluate.directions import lower_is_better
+from plaudit.evaluate.metrics import lower_is_better
 from plaudit.statistics import LEVEL, Array, Interval, bca_mean, without_spread
 
 DIVERGENCE_RESAMPLES = 2000

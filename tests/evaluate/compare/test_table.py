@@ -8,12 +8,11 @@ import pytest
 from scipy import stats
 
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.clip_set import CLIP_METRICS
 from plaudit.evaluate.compare.pairing import Pairing, pair
 from plaudit.evaluate.compare.series import track_series
 from plaudit.evaluate.compare.systems import read_systems
 from plaudit.evaluate.compare.table import Comparison, ComparisonTable, compare
-from plaudit.evaluate.directions import lower_is_better
+from plaudit.evaluate.metrics import METRICS, NAMES, lower_is_better
 from plaudit.evaluate.pages.comparison import comparison_finding, comparison_summary, results
 from plaudit.evaluate.pages.html import csv_of
 from plaudit.evaluate.results_table import ClipRow, Evaluation
@@ -106,7 +105,7 @@ def test_what_an_evaluation_leaves_is_a_system(tmp_path: Path) -> None:
     assert [(r.metric, r.first, r.second, r.prompts) for r in table.rows] == [
         ("reward", "base", "tuned", 20), ("clip-frechet", "base", "tuned", 20)
     ]  # fmt: skip
-    assert all(lower_is_better(name) == (better == "lower") for name, better in CLIP_METRICS.items())
+    assert all(lower_is_better(name) == (METRICS.load(name).better == "lower") for name in NAMES)
 
 
 def test_three_systems_are_three_pairs_corrected_together(tmp_path: Path) -> None:

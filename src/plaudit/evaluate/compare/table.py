@@ -12,7 +12,7 @@ from scipy import stats
 
 from plaudit.errors import EvaluationError, listed
 from plaudit.evaluate.compare.pairing import Pairing
-from plaudit.evaluate.directions import lower_is_better
+from plaudit.evaluate.metrics import lower_is_better
 from plaudit.evaluate.pages.html import flatten_row
 from plaudit.statistics import (
     LEVEL,

@@ -13,7 +13,7 @@ from plaudit.errors import EvaluationError
 from plaudit.evaluate.compare.pairing import PromptClips
 from plaudit.evaluate.compare.series import TrackedMetric
 from plaudit.evaluate.compare.table import Comparison, ComparisonTable
-from plaudit.evaluate.directions import lower_is_better
+from plaudit.evaluate.metrics import lower_is_better
 from plaudit.evaluate.overoptimization import Regression, regression_sentence, regressions_under_reward, reward_among
 from plaudit.evaluate.pages.charts import (
     DARK,

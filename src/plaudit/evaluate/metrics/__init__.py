@@ -1,0 +1,203 @@
+"""Metrics: each is one object in a file of its own, with its name, heading, direction, requirements and interval.
+
+Another metric is a `Metric` in an installed package (entry point group `plaudit.metrics`) or in a Python file, named as
+`path/to/file.py:NAME`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from plaudit.errors import AudioError, EvaluationError
+from plaudit.evaluate.embeddings import CachedClip, Reference
+from plaudit.evaluate.values import SetValue
+from plaudit.registry import Registry
+from plaudit.statistics import Array, Interval, bootstrap_mean
+
+if TYPE_CHECKING:
+    from plaudit.evaluate.evaluation import Evaluators
+    from plaudit.reward.scoring import ScoreCache
+
+METRIC_SEED = 0
+"""One seed for every evaluation: equal clips have equal intervals."""
+
+Direction = Literal["higher", "lower"]
+Need = Literal["detector", "truth", "reference", "reference_embeddings"]
+"""detector: of concepts. truth: of the prompts, and the true utility. reference: music to compare with, of which
+reference_embeddings keeps the embeddings of single clips."""
+
+MISSING: dict[Need, str] = {
+    "detector": "{name} needs a concept detector",
+    "truth": "{name} needs prompts whose truth is known, as those of the synthetic corpus",
+    "reference": "{name} compares with reference music; give --reference",
+    "reference_embeddings": "{name} needs the reference's embeddings, and {source} holds their mean and covariance "
+    "alone; export it --with-embeddings",
+}
+
+
+@dataclass(frozen=True)
+class ClipValues:
+    """A metric of n clips: values [n], NaN where a clip has none, with a note on each clip.
+
+    summary: a note on the clips of a selection of rows, for that of the mean.
+    """
+
+    values: Array
+    notes: Sequence[str] = ()
+    summary: Callable[[Sequence[int]], str] = lambda rows: ""
+
+
+@dataclass(frozen=True)
+class MetricInputs:
+    """n clips and what metrics measure them by.
+
+    truths: what each prompt describes, where that is known. embeddings: [n, E], for metrics that are `per_embedding`;
+    compared_with: the reference by the same encoder. failures: why clips cannot be measured, by their place.
+    """
+
+    clips: Sequence[CachedClip]
+    prompts: Sequence[str]
+    evaluators: Evaluators
+    truths: Sequence[Any] | None = None
+    embeddings: Array = field(default_factory=lambda: np.empty((0, 0)))
+    compared_with: Reference | None = None
+    scores: ScoreCache | None = None
+    progress: Callable[[int, int], None] = lambda done, total: None
+    failures: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def reference(self) -> Reference:
+        """The reference, for metrics that need one."""
+        assert self.compared_with is not None
+        return self.compared_with
+
+    @property
+    def reference_embeddings(self) -> Array:
+        """The embeddings [M, E] of the reference, for metrics that need them."""
+        assert self.reference.embeddings is not None
+        return self.reference.embeddings
+
+    def each(self, measure: Callable[[CachedClip, str], float | None]) -> Array:
+        """`measure` of every clip and its prompt [n]. A clip for which it raises AudioError is one of `failures`."""
+        values = np.full(len(self.clips), np.nan)
+        for place, (clip, prompt) in enumerate(zip(self.clips, self.prompts, strict=True)):
+            try:
+                value = measure(clip, prompt)
+            except AudioError as error:
+                self.failures[place] = str(error)
+            else:
+                values[place] = np.nan if value is None else value
+            self.progress(place + 1, len(self.clips))
+        return values
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of clips, or of a set of clips.
+
+    heading: at the head of a column or a chart. unit: behind its values; "" for plain numbers.
+    compute: of inputs, the values of clips [n], or with scope "set" the value of all n; its EvaluationError says why
+    there is none.
+    interval: of the mean over clips, from their values and a seed.
+    per_embedding: it is measured once for each encoder.
+    """
+
+    name: str
+    heading: str
+    compute: Callable[[MetricInputs], Array | ClipValues | SetValue]
+    better: Direction = "higher"
+    unit: str = ""
+    scope: Literal["clip", "set"] = "clip"
+    needs: frozenset[Need] = frozenset()
+    per_embedding: bool = False
+    interval: Callable[[Array, int], Interval] = bootstrap_mean
+
+    @property
+    def in_sentence(self) -> str:
+        """The heading within a sentence: "concept coverage", "Fréchet distance"."""
+        first = self.heading.split()[0]
+        keeps = first != first.capitalize() or first in CAPITALIZED
+        return self.heading if keeps else self.heading[:1].lower() + self.heading[1:]
+
+    def missing(self, evaluators: Evaluators, reference: Reference | None, truths: Sequence[Any] | None) -> str:
+        """Why it cannot be measured with these, in one line; "" where it can."""
+        lacking: dict[Need, bool] = {
+            "detector": evaluators.detector is None,
+            "truth": truths is None or evaluators.utility is None,
+            "reference": reference is None,
+            "reference_embeddings": reference is not None and reference.embeddings is None,
+        }
+        need = next((need for need in MISSING if need in self.needs and lacking[need]), None)
+        return "" if need is None else MISSING[need].format(name=self.name, source=reference and reference.source)
+
+
+CAPITALIZED = ("Fréchet", "Vendi")
+"""First words of headings that keep their capital within a sentence."""
+
+NAMES = (
+    *("reward", "clap", "concepts", "utility", "clip-frechet"),
+    *("frechet", "frechet-infinity", "kernel", "mauve", "precision", "recall", "density", "coverage", "vendi"),
+)
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    "plaudit.metrics",
+    {name: f"plaudit.evaluate.metrics.{name.replace('-', '_')}:METRIC" for name in NAMES},
+    requires=("name", "heading", "compute"),
+    error=EvaluationError,
+)
+"""Every metric by name; the built-in ones in the order of tables."""
+
+
+def metrics_named(names: Sequence[str], base: Path | None = None) -> list[Metric]:
+    """The metrics of these names, each once and in the order of tables; relative paths are looked for in `base` first.
+
+    Those of files are registered under their own names, by which reports and comparisons look them up.
+    """
+    found: dict[str, Metric] = {}
+    for name in names:
+        metric = METRICS.load(name, base)
+        if name not in METRICS.builtin:
+            if metric.name in NAMES:
+                raise EvaluationError(f"metric {name!r} is called {metric.name!r}, as a built-in one is; rename it")
+            METRICS.builtin[metric.name] = metric  # type: ignore[assignment]  # an object, as load returns it
+        found[metric.name] = metric
+    order = list(METRICS.builtin)
+    return sorted(found.values(), key=lambda metric: order.index(metric.name))
+
+
+def describe(metrics: Sequence[Metric]) -> dict[str, dict[str, str]]:
+    """What readers of a table must know of metrics that are not built in, by name."""
+    return {m.name: {"heading": m.heading, "better": m.better, "unit": m.unit} for m in metrics if m.name not in NAMES}
+
+
+def metric_called(name: str, described: Mapping[str, Mapping[str, str]] | None = None) -> Metric:
+    """The metric of a column, which may be one of another program's table.
+
+    `frechet-synthetic` goes by the metric before the encoder. One that is neither known nor `described` has its name
+    as heading, and is better where it is lower if its name is that of a distance.
+    """
+    matches = [known for known in METRICS.builtin if name == known or name.startswith(f"{known}-")]
+    if matches:
+        return METRICS.load(max(matches, key=len))
+    about = dict((described or {}).get(name, {}))
+    distance = any(word in name.lower() for word in DISTANCE_WORDS)
+    better: Any = about.get("better", "lower" if distance else "higher")
+    return Metric(name, about.get("heading", name), _not_here, better, about.get("unit", ""))
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric, by its name or that of a column, is better where it is lower."""
+    return metric_called(metric).better == "lower"
+
+
+DISTANCE_WORDS = ("frechet", "fad", "distance", "kernel", "kad", "mauve")
+"""Words in the names of other programs' metrics that are better where they are lower (ours)."""
+
+
+def _not_here(inputs: MetricInputs) -> Array:
+    raise EvaluationError("this metric is known by its values alone; name the file that defines it")

@@ -1,0 +1,237 @@
+"""The long table of metric values, `values.parquet`: one row per clip and metric, and one per metric of a set of clips.
+
+Columns: system (a stage of a run, an evaluated folder, a model of a sweep), condition (of a sweep, as "score=1.5"),
+prompt_id, prompt, seed, file (relative to the table's folder), metric, embedding (the encoder, for metrics of
+embeddings), value, low, high, clips and note. A row of a set has no prompt_id, but `clips`, the number of clips it is
+over, and where the metric has one a 95 % interval. A value that could not be measured is null, and `note` says why.
+The bootstrap replicates of sets, which paired differences need, are in `replicates.npz` beside the table.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from plaudit.errors import EvaluationError
+from plaudit.statistics import Array, Interval
+from plaudit.storage import write_atomically
+
+VALUES, REPLICATES = "values.parquet", "replicates.npz"
+DESCRIBED = b"plaudit.metrics"
+"""The key of the table's metadata."""
+
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("system", "condition", "prompt_id", "prompt")),
+        ("seed", pa.int64()),
+        *((name, pa.string()) for name in ("file", "metric", "embedding")),
+        *((name, pa.float64()) for name in ("value", "low", "high")),
+        ("clips", pa.int64()),
+        ("note", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class SetValue:
+    """A metric of a set of clips with its 95 % interval; where value or interval is None, `note` says why.
+
+    replicates: [R], the metric of resampled clips. Sets of as many clips are resampled alike, so that differences of
+    replicates are paired.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    replicates: Array | None = field(default=None, compare=False)
+    note: str = ""
+    clips: int = 0
+
+    @classmethod
+    def of(cls, interval: Interval, note: str = "") -> SetValue:
+        """A value with its interval."""
+        return cls(interval.mean, interval.low, interval.high, note=note)
+
+    @property
+    def interval(self) -> Interval | None:
+        """Value and ends of the interval, where it has one."""
+        if self.value is None or self.low is None or self.high is None:
+            return None
+        return Interval(self.value, self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Values:
+    """Rows of the long table, with the replicates of sets by `replicates_key`.
+
+    described: heading, direction and unit of metrics that are not built in, by name (plaudit.evaluate.metrics).
+    """
+
+    table: pa.Table
+    replicates: Mapping[str, Array] = field(default_factory=dict)
+    described: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def of_rows(
+        cls,
+        rows: Iterable[Mapping[str, Any]],
+        replicates: Mapping[str, Array] | None = None,
+        described: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> Values:
+        """A table of rows; strings that a row lacks are empty, numbers null."""
+        defaults = {name: "" if SCHEMA.field(name).type == pa.string() else None for name in SCHEMA.names}
+        return cls(
+            pa.Table.from_pylist([{**defaults, **row} for row in rows], SCHEMA), replicates or {}, described or {}
+        )
+
+    @classmethod
+    def concat(cls, parts: Iterable[Values]) -> Values:
+        """The rows of all parts."""
+        parts = list(parts)
+        replicates = {key: array for part in parts for key, array in part.replicates.items()}
+        described = {name: about for part in parts for name, about in part.described.items()}
+        return cls(pa.concat_tables([part.table for part in parts] or [SCHEMA.empty_table()]), replicates, described)
+
+    @classmethod
+    def read(cls, path: Path) -> Values:
+        """The table at `path`, or `values.parquet` in a folder; EvaluationError in one line where it is damaged."""
+        path = path / VALUES if path.is_dir() else path
+        try:
+            table = pyarrow.parquet.read_table(path)
+            described = json.loads((table.schema.metadata or {}).get(DESCRIBED, b"{}"))
+            table = table.select(SCHEMA.names).cast(SCHEMA)
+            replicates = {}
+            if (beside := path.with_name(REPLICATES)).is_file():
+                with np.load(beside, allow_pickle=False) as arrays:
+                    replicates = {key: arrays[key] for key in arrays.files}
+        except FileNotFoundError:
+            raise EvaluationError(f"{path} does not exist; check the folder, or evaluate again") from None
+        except (OSError, pa.ArrowException, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise EvaluationError(f"{path} is damaged ({reason}); delete its folder and evaluate again") from None
+        return cls(table, replicates, described)
+
+    def write(self, path: Path) -> None:
+        """Write the replicates and then the table, each whole or not at all; as CSV, without replicates, to a .csv."""
+        buffer = io.BytesIO()
+        if path.suffix == ".csv":
+            pyarrow.csv.write_csv(self.table, buffer)
+        else:
+            if self.replicates:
+                arrays = io.BytesIO()
+                np.savez(arrays, **dict(self.replicates))  # type: ignore[arg-type]
+                write_atomically(path.with_name(REPLICATES), arrays.getvalue())
+            table = self.table.replace_schema_metadata({DESCRIBED: json.dumps(self.described)})
+            pyarrow.parquet.write_table(table, buffer)
+        write_atomically(path, buffer.getvalue())
+
+    def with_files(self, rename: Callable[[str], str]) -> Values:
+        """The same rows with other names of files."""
+        files = [file and rename(file) for file in self.table["file"].to_pylist()]
+        place = SCHEMA.get_field_index("file")
+        return replace(self, table=self.table.set_column(place, SCHEMA.field("file"), pa.array(files, pa.string())))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every row as plain values."""
+        rows: list[dict[str, Any]] = self.table.to_pylist()
+        return rows
+
+    def select(self, **columns: Any) -> Values:
+        """The rows whose columns have these values, or one of them where a list is given."""
+        mask = None
+        for name, value in columns.items():
+            options = value if isinstance(value, list | tuple | set) else [value]
+            match = pc.is_in(self.table[name], pa.array(list(options), SCHEMA.field(name).type))
+            mask = match if mask is None else pc.and_(mask, match)
+        return self if mask is None else replace(self, table=self.table.filter(mask))
+
+    def _distinct(self, column: str) -> list[Any]:
+        return list(dict.fromkeys(self.table[column].to_pylist()))
+
+    @property
+    def systems(self) -> list[str]:
+        """Systems in the order of the table."""
+        return self._distinct("system")
+
+    @property
+    def conditions(self) -> list[str]:
+        """Conditions in the order of the table."""
+        return self._distinct("condition")
+
+    @property
+    def metrics(self) -> list[str]:
+        """Metrics in the order of the table."""
+        return self._distinct("metric")
+
+    @property
+    def clip_metrics(self) -> list[str]:
+        """The metrics that clips have values of."""
+        return replace(self, table=self.table.filter(pc.not_equal(self.table["prompt_id"], "")))._distinct("metric")
+
+    @property
+    def embeddings(self) -> list[str]:
+        """The encoders whose embeddings metrics are of."""
+        return [name for name in self._distinct("embedding") if name]
+
+    def clips(self, system: str | None = None) -> list[dict[str, Any]]:
+        """The clips of a system: prompt_id, prompt, seed and file of each, in the order of the table."""
+        part = self if system is None else self.select(system=system)
+        columns = ["prompt_id", "prompt", "seed", "file"]
+        rows = part.table.filter(pc.not_equal(part.table["prompt_id"], "")).select(columns).to_pylist()
+        return [dict(zip(columns, key, strict=True)) for key in dict.fromkeys(tuple(row.values()) for row in rows)]
+
+    def prompts(self, system: str | None = None) -> list[str]:
+        """The prompt of each clip of a system, in the order of `clip`."""
+        return [clip["prompt"] for clip in self.clips(system)]
+
+    def clip(self, metric: str, system: str | None = None, embedding: str | None = None) -> Array:
+        """A metric of every clip [n] of a system, NaN where a clip has none; empty where it was not measured."""
+        part = self._metric(metric, system, embedding)
+        values = part.table.filter(pc.not_equal(part.table["prompt_id"], ""))["value"]
+        return np.array(values.to_pylist(), dtype=np.float64)
+
+    def set(self, metric: str, system: str | None = None, embedding: str | None = None) -> SetValue | None:
+        """A metric of a system's clips as a set; None where it was not measured."""
+        part = self._metric(metric, system, embedding)
+        rows = part.table.filter(pc.equal(part.table["prompt_id"], "")).to_pylist()
+        if not rows:
+            return None
+        row = rows[0]
+        key = replicates_key(row["system"], row["condition"], row["metric"], row["embedding"])
+        replicates = self.replicates.get(key)
+        return SetValue(row["value"], row["low"], row["high"], replicates, row["note"], row["clips"] or 0)
+
+    def _metric(self, metric: str, system: str | None, embedding: str | None) -> Values:
+        part = self.select(metric=metric, **({} if system is None else {"system": system}))
+        first = embedding if embedding is not None else next(iter(part._distinct("embedding")), "")
+        return part.select(embedding=first)
+
+
+def replicates_key(system: str, condition: str, metric: str, embedding: str) -> str:
+    """The name of a set's replicates in `replicates.npz`."""
+    return f"{system}/{condition}/{metric_key(metric, embedding)}"
+
+
+def metric_key(metric: str, embedding: str | None) -> str:
+    """A metric's name in wide tables: `frechet-synthetic`."""
+    return f"{metric}-{embedding}" if embedding else metric
+
+
+def common_prompts(values: Values, systems: Sequence[str]) -> list[str]:
+    """The prompts of the systems' clips; EvaluationError where they are not the same for all."""
+    prompts = values.prompts(systems[0])
+    for system in systems[1:]:
+        if values.prompts(system) != prompts:
+            raise EvaluationError(f"{system} was evaluated on other prompts than {systems[0]}; evaluate it again")
+    return prompts
