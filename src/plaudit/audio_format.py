@@ -13,9 +13,8 @@ import soundfile
 from pydantic import Field, model_validator
 
 from plaudit import __version__
-from plaudit.audio import check_finite
 from plaudit.errors import AudioError
-from plaudit.settings import Settings
+from plaudit.settings import Settings, option
 from plaudit.sidecars import read_sidecar
 from plaudit.writing import is_utf8
 
@@ -36,8 +35,10 @@ class AudioFormat(Settings):
     music. quality: of mp3 and ogg, variable bit rate.
     """
 
-    container: Container = "wav"
-    bits: Literal[16, 24, 32] = 16
+    container: Container = option("wav", "--format", help="File format.", panel="Files")
+    bits: Literal[16, 24, 32] = option(
+        16, "--bits", help="Bits a sample: 16, 24, or 32 for floating point.", panel="Files"
+    )
     dither: bool = True
     quality: Annotated[float, Field(gt=0, le=1)] = 1.0
 
@@ -79,6 +80,8 @@ def encode_audio(
     where the format has integers, and digital silence is not dithered. AudioError for what is not finite, and for a
     format or rate that cannot be written.
     """
+    from plaudit.audio import check_finite
+
     check_finite(wave, "the waveform to be encoded")
     audio_format.check_writable()
     samples = np.asarray(wave, dtype=np.float32)

@@ -12,14 +12,16 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-import torch
 from pydantic import model_validator
-from torch import Tensor
 
 from plaudit.errors import RecipeError
-from plaudit.settings import Fraction, NotNegative, Settings
+from plaudit.settings import Fraction, NotNegative, Settings, option
+
+if TYPE_CHECKING:  # a command's options are settings of this module, and torch takes a second to import
+    import torch
+    from torch import Tensor
 
 
 def interpolate(data: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -35,6 +37,8 @@ def velocity(data: Tensor, noise: Tensor) -> Tensor:
 
 def logit_normal_time(n: int, generator: torch.Generator) -> Tensor:
     """n training times in (0, 1): the sigmoid of standard normals, most of them mid-way."""
+    import torch
+
     return torch.randn(n, generator=generator).sigmoid()
 
 
@@ -61,7 +65,7 @@ class Guidance(Settings):
     0 not at all, 1 wholly (Lin et al., arXiv 2305.08891).
     """
 
-    weight: NotNegative = 4.0
+    weight: NotNegative = option(4.0, "--guidance", help="Guidance weight.", panel="Sampling")
     mode: Literal["joint", "separate"] = "joint"
     text_weight: NotNegative = 4.0
     reward_weight: NotNegative = 4.0
@@ -138,7 +142,7 @@ def _guided(guidance: Guidance, velocities: Mapping[Branch, Tensor]) -> Tensor:
 Solver = Literal["euler", "heun", "midpoint", "ab2"]
 SOLVERS: tuple[Solver, ...] = get_args(Solver)
 
-Velocity = Callable[[Tensor, float, int], Tensor]
+Velocity = Callable[["Tensor", float, int], "Tensor"]
 """velocity(x, t, step): dx/dt at x and time t, evaluated within the step of that index from 0."""
 
 
@@ -201,8 +205,12 @@ class Trajectory(Settings):
     mode "average": both move it at every step, the second with weight `weight`, the first with the remainder.
     """
 
-    mode: Literal["switch", "average"] = "switch"
-    at: Fraction = 0.5
+    mode: Literal["switch", "average"] = option(
+        "switch", "--average", value="average", help="Average the velocities of both models.", panel="Sampling"
+    )
+    at: Fraction = option(
+        0.5, "--switch-at", help="Progress at which --second-model takes over. Default: 0.5.", panel="Sampling"
+    )
     weight: Fraction = 0.5
 
 
@@ -271,6 +279,8 @@ def plan_windows(total: int, length: int, overlap: int, loop: bool = False) -> W
     In a loop the last window's neighbour is the first, and there are at least two: the ends of one lie inside another.
     Windows are no longer than the piece. RecipeError for an overlap that is not from 1 to below a window's length.
     """
+    import torch
+
     if not 1 <= overlap < max(2, length):
         raise RecipeError(f"windows of {length} frames must overlap by 1 to {length - 1} of them, not {overlap}")
     length = min(length, total)
@@ -294,6 +304,8 @@ def _ramps(starts: Sequence[int], total: int, length: int, loop: bool) -> Tensor
 
     Where two windows overlap, the ramps sum to one; the ends of a piece have none.
     """
+    import torch
+
     weights = torch.ones(len(starts), length, dtype=torch.float64)
     for i, start in enumerate(starts):
         before = starts[i - 1] - (total if i == 0 else 0)
@@ -307,6 +319,8 @@ def _ramps(starts: Sequence[int], total: int, length: int, loop: bool) -> Tensor
 
 def _rise(length: int, ramp: int) -> Tensor:
     """From zero to one over the first `ramp` of `length` places, at their centres."""
+    import torch
+
     place = (torch.arange(length, dtype=torch.float64) + 0.5) / max(ramp, 1)
     return (math.pi / 2 * place.clamp(max=1)).sin().square()
 
@@ -316,6 +330,8 @@ def windowed(velocity: Velocity, windows: Windows, at_once: int | None = None) -
 
     at_once: the largest W that `velocity` is given, None for all windows.
     """
+
+    import torch
 
     def blended(x: Tensor, t: float, step: int) -> Tensor:
         parts = windows.cut(x).split((at_once or len(windows)) * len(x))

@@ -60,6 +60,16 @@ class Settings(BaseModel):
         }
 
 
+def option(default: Any, *flags: str, help: str, panel: str | None = None, value: Any = None, **bounds: Any) -> Any:
+    """A field that is an option of a command too: its flags, its help and the heading it stands under there.
+
+    value: what a flag without a value stands for, where that isn't True. bounds: as of pydantic's Field.
+    """
+    return Field(
+        default, description=help, json_schema_extra={"flags": [*flags], "panel": panel, "value": value}, **bounds
+    )
+
+
 Section = TypeVar("Section", bound=Settings)
 
 
@@ -70,15 +80,20 @@ def validated(kind: type[Section], values: Mapping[Any, Any], source: str) -> Se
     except RecursionError:
         raise RecipeError(f"{source}: the settings are nested too deep") from None
     except ValidationError as error:
-        # A misspelt key also leaves the right one missing; the misspelling is the better news.
-        unknown = ("extra_forbidden", "unexpected_keyword_argument")
-        first = next((e for e in error.errors() if e["type"] in unknown), error.errors()[0])
-        where = ".".join(str(part) for part in first["loc"])
-        if first["type"] in unknown:
-            raise RecipeError(f"{source}: unknown key {where}{_suggestion(kind, first['loc'])}") from None
-        got = "" if isinstance(first["input"], dict) else f" (got {shortened(repr(first['input']))})"
-        message = " ".join(first["msg"].removeprefix("Value error, ").split())
-        raise RecipeError(f"{source}: {where + ': ' if where else ''}{message}{got}") from None
+        where, message = first_problem(kind, error)
+        raise RecipeError(f"{source}: {where + ': ' if where else ''}{message}") from None
+
+
+def first_problem(kind: type[Section], error: ValidationError) -> tuple[str, str]:
+    """The path of the setting that is wrong, "" where several don't fit together, and what is wrong with it."""
+    # A misspelt key also leaves the right one missing; the misspelling is the better news.
+    unknown = ("extra_forbidden", "unexpected_keyword_argument")
+    first = next((e for e in error.errors() if e["type"] in unknown), error.errors()[0])
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] in unknown:
+        return "", f"unknown key {where}{_suggestion(kind, first['loc'])}"
+    got = "" if isinstance(first["input"], (dict, BaseModel)) else f" (got {shortened(repr(first['input']))})"
+    return where, " ".join(first["msg"].removeprefix("Value error, ").split()) + got
 
 
 def with_changes(values: Mapping[Any, Any], changes: Sequence[str], source: str) -> dict[Any, Any]:
@@ -97,7 +112,7 @@ def with_changes(values: Mapping[Any, Any], changes: Sequence[str], source: str)
             if not isinstance(place.get(name), dict):
                 place[name] = {}
             place = place[name]
-        _merge(place, {names[-1]: given(text)})
+        merge(place, {names[-1]: given(text)})
     return found
 
 
@@ -116,11 +131,12 @@ def _copied(values: Mapping[Any, Any]) -> dict[Any, Any]:
     return {name: _copied(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
 
-def _merge(place: dict[Any, Any], values: Mapping[Any, Any]) -> None:
+def merge(place: dict[Any, Any], values: Mapping[Any, Any]) -> None:
+    """Put values into a mapping; mappings into those that are there."""
     for name, value in values.items():
         inner = value.value if isinstance(value, Given) else value
         if isinstance(inner, Mapping) and isinstance(place.get(name), dict):
-            _merge(place[name], inner)
+            merge(place[name], inner)
         else:
             place[name] = value
 

@@ -51,6 +51,9 @@ Address = Annotated[str | None, typer.Option("--ray-address", help="A Ray cluste
 
 Yes = Annotated[bool, typer.Option("--yes", help="Replace what was made from something else, without asking.")]
 
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Csv = Annotated[Path | None, typer.Option("--csv", help="Write the result as CSV to this file; - prints it.")]
+
 FILE_COLUMNS = ("file", "copy")
 """Columns of tables that hold paths."""
 
@@ -183,6 +186,14 @@ class ConsoleReporter:
                 yield advance
         else:
             yield _lines(label)
+
+
+class CommandReporter(ConsoleReporter):
+    """As ConsoleReporter, for a command without steps: its notes are not indented."""
+
+    def note(self, line: str) -> None:
+        """A line of its own."""
+        complain(line)
 
 
 def lossless_streams() -> None:

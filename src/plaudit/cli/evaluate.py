@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from plaudit.api import score_cache
 from plaudit.cli.concepts import ClapName, DetectorKind, DetectorName, Json, VocabularyFile, detector_of, vocabulary_of
-from plaudit.cli.console import ConsoleReporter, complain, show_csv, show_json, show_table
-from plaudit.cli.score import Csv, NoCache, RewardName, score_cache
+from plaudit.cli.console import CommandReporter, ConsoleReporter, Csv, complain, show_csv, show_json, show_table
 
 if TYPE_CHECKING:
     from plaudit.evaluate.concepts.detectors import ErrorRates
     from plaudit.evaluate.embeddings import AudioEncoder, EmbeddingCache, Reference
     from plaudit.evaluate.evaluation import Evaluation, Evaluators
 
+RewardName = Annotated[
+    str, typer.Option("--reward", help="A known or installed reward, a reward folder, or FILE.py:CLASS.")
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither use nor keep values in the user's cache folder.")]
 Prompts = Annotated[
     Path | None, typer.Option(help="What a folder's clips were asked for: CSV with id or file, and prompt; or a list.")
 ]
@@ -83,7 +87,7 @@ def evaluate(
     evaluators = _evaluators(reward, clap, detector, vocabulary, embedding)
     assert evaluators.detector is not None and evaluators.vocabulary is not None
     rates = rates_of(evaluators.detector, evaluators.vocabulary, load_rates(concept_errors or SHIPPED_ERROR_RATES))
-    with score_cache(not no_cache) as scores, _embedding_cache(not no_cache) as kept:
+    with score_cache(not no_cache, CommandReporter()) as scores, _embedding_cache(not no_cache) as kept:
         references, reference_notes, contents = references_at(reference, evaluators.encoders, kept)
         if export_reference is not None:
             export_references(export_reference, references, with_embeddings)

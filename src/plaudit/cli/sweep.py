@@ -9,8 +9,8 @@ import typer
 
 from plaudit.cli.concepts import ClapName, DetectorKind, DetectorName, VocabularyFile
 from plaudit.cli.console import ConsoleReporter, Yes, approval, result_console, show_json, show_table
+from plaudit.cli.evaluate import RewardName
 from plaudit.cli.options import App
-from plaudit.cli.score import RewardName
 from plaudit.cli.sweep_panel import check_sets, held_out_prompts, panel_of_options, sets_of, settings_of, trial_of
 
 if TYPE_CHECKING:

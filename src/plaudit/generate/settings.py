@@ -20,6 +20,7 @@ from plaudit.settings import (
     Seconds,
     Settings,
     nearest,
+    option,
     validated,
     with_changes,
 )
@@ -29,37 +30,49 @@ Steps = Annotated[int, Field(ge=1, le=MOST_STEPS)]
 """Solver steps of a clip; more of them give no other sound (ours)."""
 
 
+SAMPLING, POST, FILES, OPTIMIZATION = "Sampling", "Post-processing", "Files", "Noise optimization"
+"""Headings of the options in a command's help."""
+
+
 class PieceSettings(Settings):
     """How long a clip is, and how the network goes over one that is longer than what it was trained on.
 
-    seconds: None is the model's own length. loop: the end goes on at the start; the length is then whole latent frames.
+    seconds: None is the model's own length. The length of a loop is a whole number of latent frames.
     window: seconds that the network sees at once, None what it was trained on; a longer window than the clip is one
-    pass. overlap: the share of a window that its neighbour shares at least, see plaudit.flow.
+    pass. overlap: the fraction of a window that its neighbour shares at least, see plaudit.flow.
     """
 
-    seconds: Seconds | None = None
-    loop: bool = False
+    seconds: Seconds | None = option(
+        None, "--seconds", help="Length of a clip; a longer one than the model's own is made in windows.",
+        panel=SAMPLING,
+    )  # fmt: skip
+    loop: bool = option(
+        False, "--loop", help="Make a clip whose end continues at its start, without a seam.", panel=SAMPLING
+    )
     window: Seconds | None = None
     overlap: float = Field(default=0.25, gt=0, lt=1)
 
 
 class SamplingSettings(Settings):
-    """Solver, guidance, the score asked for, and what is said besides the prompt.
+    """Solver, guidance, conditioning score, and the texts besides the prompt.
 
-    score: in the reward's own units; None asks for no score (the null embedding, or a model that takes none).
-    prefix: put before every prompt. negative_prompt: what the negative pass is told; "" is the empty string's encoding.
+    score: in the reward's units; None for the null embedding, or a model that is not conditioned on scores.
+    prefix: put before every prompt. negative_prompt: of the negative pass; "" is encoded as the empty string.
     shift: of the time grid, see plaudit.flow.time_grid. precision: "bf16" runs the network under bfloat16
     autocast, "no" in float32. trajectory: how a second checkpoint takes part, where there is one.
     """
 
-    steps: Steps = 25
-    solver: Solver = "euler"
+    steps: Steps = option(25, "--steps", help="Solver steps.", panel=SAMPLING)
+    solver: Solver = option("euler", "--solver", help="Solver of the flow's differential equation.", panel=SAMPLING)
     shift: Positive = 1.0
     guidance: Guidance = Guidance()
-    score: Score | None = None
+    score: Score | None = option(None, "--score", help="Conditioning score, in units of the reward.", panel=SAMPLING)
     prefix: str = ""
-    negative_prompt: str = "noise, distortion, low quality, static, hum, hiss, clipping, muffled, amateur recording"
-    precision: Precision = "bf16"
+    negative_prompt: str = option(
+        "noise, distortion, low quality, static, hum, hiss, clipping, muffled, amateur recording",
+        "--negative", help="Negative prompt: what the music should not be like.", panel=SAMPLING,
+    )  # fmt: skip
+    precision: Precision = option("bf16", "--precision", help="bf16, or no for float32.", panel=SAMPLING)
     piece: PieceSettings = PieceSettings()
     trajectory: Trajectory | None = None
 
@@ -84,9 +97,14 @@ class Execution(Settings):
     the first clip, worth it for many clips.
     """
 
-    batch: Count | None = None
-    memory: Positive | None = None
-    compile: Literal["no", "default", "graphs"] = "no"
+    batch: Count | None = option(
+        None, "--batch", help="Clips sampled at once. Default: what memory and device allow.", panel=SAMPLING
+    )
+    memory: Positive | None = option(None, "--memory", help="GiB for sampling, besides the weights.", panel=SAMPLING)
+    compile: Literal["no", "default", "graphs"] = option(
+        "no", "--compile", help="Compile the network, with CUDA graphs too: slow to start, for many clips.",
+        panel=SAMPLING,
+    )  # fmt: skip
 
 
 class NoiseOptimization(Settings):
@@ -96,8 +114,8 @@ class NoiseOptimization(Settings):
     been trained on noise of about that norm.
     """
 
-    iterations: Count = 5
-    learning_rate: Positive = 0.05
+    iterations: Count = option(5, "--iterations", help="Steps of --optimize.", panel=OPTIMIZATION)
+    learning_rate: Positive = option(0.05, "--learning-rate", help="Learning rate of --optimize.", panel=OPTIMIZATION)
     keep_norm: bool = True
 
 
@@ -111,8 +129,10 @@ class SeparationSettings(Settings):
     overlap: the share of a segment that the next one shares.
     """
 
-    passes: CountOrZero = 0
-    model: Annotated[str, Field(min_length=1)] = "mdx_extra"
+    passes: CountOrZero = option(0, "--separate", help="Passes of source separation, which remove vocals.", panel=POST)
+    model: Annotated[str, Field(min_length=1)] = option(
+        "mdx_extra", "--separator", help="A demucs model or a folder of one.", panel=POST
+    )
     keep: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     stop_below: Annotated[float, Field(ge=-MOST, le=0)] | None = None
     segment: Positive | None = None
@@ -127,13 +147,17 @@ class PostSettings(Settings):
     leaves it alone. ceiling of the true peak in dBTP.
     """
 
-    rate: Annotated[int, Field(ge=8000, le=192000)] | None = None
+    rate: Annotated[int, Field(ge=8000, le=192000)] | None = option(
+        None, "--rate", help="Sample rate in Hz. Default: the model's own.", panel=FILES
+    )
     separate: SeparationSettings = SeparationSettings()
     remove_dc: bool = True
     seconds: Seconds | None = None
     fade_ms: Annotated[float, Field(ge=0, le=MOST_SECONDS * 1000)] = 10.0
-    loudness: Annotated[float, Field(ge=-40, le=-5)] | None = -16.5
-    ceiling: Annotated[float, Field(ge=-20, le=0)] = -1.0
+    loudness: Annotated[float, Field(ge=-40, le=-5)] | None = option(
+        -16.5, "--loudness", help="Integrated loudness in LUFS; null leaves it as it is.", panel=POST
+    )
+    ceiling: Annotated[float, Field(ge=-20, le=0)] = option(-1.0, "--ceiling", help="True peak in dBTP.", panel=POST)
 
 
 class GenerationSettings(Settings):

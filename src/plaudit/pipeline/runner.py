@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch.distributed as dist
 from accelerate import Accelerator
@@ -22,6 +22,7 @@ from plaudit.pipeline.outlook import Approve, Outlook, nothing_replaced, outlook
 from plaudit.pipeline.run_folder import Lineage, Run, check_folder, open_run
 from plaudit.pipeline.step import Step
 from plaudit.recipe import Recipe
+from plaudit.reporting import Reporter, Silent
 from plaudit.reward.features import RewardFeatures
 from plaudit.reward.training import SYNTHETIC_REWARD
 from plaudit.storage import write_atomically
@@ -76,22 +77,6 @@ class ProcessGroup:
     def __exit__(self, *_: object) -> None:
         if self._many:
             dist.destroy_process_group()
-
-
-Progress = Callable[[int, int], None]
-
-
-class Reporter(Protocol):
-    """Where a run tells a person what it does."""
-
-    def step(self, name: str, state: str) -> None:
-        """A step is "started", "resumed" or found "done"."""
-
-    def note(self, line: str) -> None:
-        """Something about the data or the run that the user should know of."""
-
-    def progress(self, label: str) -> AbstractContextManager[Progress]:
-        """A bar for work that takes a while: with reporter.progress("encoding") as advance: advance(done, total)."""
 
 
 @dataclass
@@ -238,18 +223,3 @@ class _Upkeep:
                 require_approval(run, [lost], self._approve)
                 self._replaceable.add(name)
         return run.begin(name, origin, lineage, replace=name in self._replaceable)
-
-
-class Silent:
-    """The reporter of processes that don't lead."""
-
-    def step(self, name: str, state: str) -> None:
-        """Say nothing."""
-
-    def note(self, line: str) -> None:
-        """Say nothing."""
-
-    @contextmanager
-    def progress(self, label: str) -> Iterator[Progress]:
-        """Show nothing."""
-        yield lambda done, total: None

@@ -1,0 +1,469 @@
+"""Plaudit from Python: what the commands of the same names do, each in one call with the settings of its options.
+
+    plaudit.generate("slow sad piano in a minor key", count=4, best_of=8, output="out")
+
+Settings are given as an object, by name, or both: what is named changes the object's. Sections are mappings, as in
+`sampling={"steps": 10}`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, model_validator
+
+from plaudit.audio_format import AudioFormat
+from plaudit.generate.settings import (
+    FILES,
+    OPTIMIZATION,
+    SAMPLING,
+    Execution,
+    GenerationSettings,
+    NoiseOptimization,
+    PostSettings,
+    SamplingSettings,
+)
+from plaudit.reporting import Reporter, WarningReporter
+from plaudit.settings import Count, Seed, Settings, merge, nearest, option, validated
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from plaudit.generate.clips import ClipRequest
+    from plaudit.generate.model import TextToMusic
+    from plaudit.generate.optimize import Optimizer
+    from plaudit.reward.calibration import Calibration
+    from plaudit.reward.scoring import Clip, Ranked, ScoreCache, ScoredClip, ScoreReference
+    from plaudit.types import Reward
+
+Kind = TypeVar("Kind", bound=Settings)
+
+CLIPS = "Clips"
+"""Heading of the options that say which clips are made."""
+
+_UNREAD_NOTES = 5
+"""Prompts about which a note each is made."""
+
+RewardName = Annotated[
+    str, option("synthetic", "--reward", help="A known or installed reward, a reward folder, or FILE.py:CLASS.")
+]
+Device = Annotated[str, option("auto", "--device", help="auto, cpu, cuda or mps.", panel=SAMPLING)]
+Engine = Annotated[
+    Literal["local", "ray"],
+    option("local", "--engine", help="local: this process. ray: many, here or on a cluster."),
+]
+RayAddress = Annotated[
+    str | None, option(None, "--ray-address", help="Address of a Ray cluster. Default: one is started here.")
+]
+UseCache = Annotated[
+    bool, option(True, "--no-cache", value=False, help="Neither use nor keep values in the user's cache folder.")
+]
+
+
+class GenerateSettings(Settings):
+    """Settings of `generate`.
+
+    sampling: what is set here replaces the model's own settings; the rest stays the model's. A setting of sampling may
+    also be given without its section.
+    """
+
+    count: Count = option(1, "-n", "--count", help="Clips of each prompt.", panel=CLIPS)
+    best_of: Count = option(
+        1, "--best-of", help="Candidates for each clip, of which the reward keeps the best.", panel=CLIPS
+    )
+    reward: str = option("synthetic", "--reward", help="The reward of --best-of.", panel=CLIPS)
+    seed: Seed = option(0, "--seed", help="Seed of the first clip; clip i of all prompts has seed + i.", panel=CLIPS)
+    model: str = option("synthetic", "--model", help="A known model or a model folder.", panel=SAMPLING)
+    sampling: SamplingSettings = Field(SamplingSettings(), json_schema_extra={"default_of": "model"})
+    second_model: str | None = option(
+        None, "--second-model", help="A checkpoint of the same latents that shares every trajectory.", panel=SAMPLING
+    )
+    execution: Execution = Execution()
+    device: Device = "auto"
+    post: PostSettings = PostSettings()
+    output: Path | None = option(None, "-o", "--output", help="Folder for the clips.", panel=FILES)
+    file: AudioFormat = AudioFormat()
+    optimize: str | None = option(
+        None, "--optimize", help="A reward that the initial noise is optimized for, by gradient; slow.",
+        panel=OPTIMIZATION,
+    )  # fmt: skip
+    optimization: NoiseOptimization = NoiseOptimization()
+    engine: Engine = "local"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sampling_without_its_section(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        sampling = values.get("sampling", {})
+        inner = sampling.model_dump(exclude_unset=True) if isinstance(sampling, Settings) else dict(sampling)
+        names = [*cls.model_fields, *SamplingSettings.model_fields]
+        moved = {
+            name: value
+            for name, value in values.items()
+            if name not in cls.model_fields and nearest(str(name), names) in SamplingSettings.model_fields
+        }
+        merge(inner, moved)
+        return {**{name: value for name, value in values.items() if name not in moved}, "sampling": inner}
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> GenerateSettings:
+        if self.sampling.trajectory is not None and self.second_model is None:
+            raise ValueError("--switch-at and --average (sampling.trajectory) need --second-model")
+        if self.engine == "ray" and self.optimize is not None:
+            raise ValueError("--optimize works with --engine local only")
+        return self
+
+
+@dataclass(frozen=True)
+class GeneratedClip:
+    """A clip of `generate`. details: its settings and measurements, as in the JSON file beside it.
+
+    file: where it was written; None for a clip in memory.
+    """
+
+    prompt: str
+    seed: int
+    file: Path | None
+    details: dict[str, Any]
+    in_memory: tuple[np.ndarray, int] | None = None
+
+    @cached_property
+    def _audio(self) -> tuple[np.ndarray, int]:
+        from plaudit.audio import read_audio
+
+        return self.in_memory or read_audio(self.file)  # type: ignore[arg-type]
+
+    @property
+    def waveform(self) -> np.ndarray:
+        """[T], float32, read from the file where there is one."""
+        return self._audio[0]
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        return self._audio[1]
+
+
+def generate(
+    prompts: str | Sequence[str],
+    settings: GenerateSettings | None = None,
+    *,
+    reporter: Reporter | None = None,
+    **changes: Any,
+) -> list[GeneratedClip]:
+    """Clips for prompts: files in `output`, or waveforms in memory where it is None.
+
+    A folder that was left incomplete is continued; clips of other prompts or settings in it are never replaced.
+    Errors are PlauditError, in one line.
+    """
+    return list(stream_generate(prompts, settings, reporter=reporter, **changes))
+
+
+def stream_generate(
+    prompts: str | Sequence[str],
+    settings: GenerateSettings | None = None,
+    *,
+    reporter: Reporter | None = None,
+    **changes: Any,
+) -> Iterator[GeneratedClip]:
+    """The clips of `generate`, each as soon as it is finished; with best_of, as soon as its candidates are scored."""
+    settings = _settings(GenerateSettings, settings, changes)
+    reporter = reporter or WarningReporter()
+    if settings.output is not None:
+        yield from _generate(prompts, settings, settings.output, reporter)
+        return
+    in_memory = settings.model_copy(update={"file": AudioFormat(container="wav", bits=32)})
+    with TemporaryDirectory() as folder:
+        for clip in _generate(prompts, in_memory, Path(folder), reporter):
+            yield replace(clip, file=None, in_memory=(clip.waveform, clip.sample_rate))
+
+
+def _generate(
+    prompts: str | Sequence[str], settings: GenerateSettings, output: Path, reporter: Reporter
+) -> Iterator[GeneratedClip]:
+    from plaudit import loading
+    from plaudit.generate.clips import clip_requests, stream_best_of, stream_clips
+    from plaudit.generate.postprocess import PostProcessor
+    from plaudit.generate.requests import checked_prompt
+    from plaudit.ray_engine import Cluster, stream_clips_on_ray
+    from plaudit.sidecars import CANDIDATES, mark_candidates, read_sidecar
+
+    texts = [checked_prompt(text, "PROMPT") for text in ([prompts] if isinstance(prompts, str) else prompts)]
+    groups = clip_requests(texts, settings.count, settings.seed, settings.best_of)
+    requests = [request for group in groups for request in group]
+    music = loading.load(settings.model, settings.device)
+    if settings.second_model is not None:
+        music = replace(music, second=loading.load(settings.second_model, settings.device))
+    generation = _generation_settings(settings, music)
+    sampling, execution = generation.sampling, settings.execution
+    postprocessor = PostProcessor.load(generation.post, generation.file, loading.resolve_device(settings.device))
+    reward = None if settings.best_of == 1 else loading.load_reward(settings.reward)
+    _note_unread(music, sampling, requests, reporter)
+    folder = output if reward is None else output / CANDIDATES
+    if reward is not None:
+        mark_candidates(folder)
+    with reporter.progress("generating") as advance:
+        if settings.engine == "ray":
+            models, cluster = (settings.model, settings.second_model), Cluster(device=settings.device)
+            files = stream_clips_on_ray(
+                models, music, requests, sampling, folder, cluster, execution, postprocessor, keep_others=True
+            )
+        else:
+            optimizer = _optimizer(settings)
+            files = stream_clips(
+                music, requests, sampling, folder, execution, postprocessor, optimizer, keep_others=True
+            )
+        files = _advancing(files, len(requests), advance)
+        for file in files if reward is None else stream_best_of(groups, files, reward, settings.reward, output):
+            details = read_sidecar(file)
+            yield GeneratedClip(details["prompt"], details["seed"], file, details)
+
+
+def _generation_settings(settings: GenerateSettings, music: TextToMusic) -> GenerationSettings:
+    """The model's settings of sampling with those that were set, and the length of what is delivered."""
+    values = music.config.sampling.model_dump()
+    merge(values, settings.sampling.model_dump(exclude_unset=True))
+    if settings.second_model is not None:
+        values["trajectory"] = values["trajectory"] or {}
+    sampling = validated(SamplingSettings, values, "sampling")
+    return GenerationSettings(sampling=sampling, post=settings.post, file=settings.file).fitted(music.config.seconds)
+
+
+def _optimizer(settings: GenerateSettings) -> Optimizer | None:
+    from plaudit import loading
+    from plaudit.generate.optimize import Optimizer
+
+    name = settings.optimize
+    return None if name is None else Optimizer(name, loading.load_tunejury(name), settings.optimization)
+
+
+def _note_unread(
+    music: TextToMusic, sampling: SamplingSettings, requests: Sequence[ClipRequest], reporter: Reporter
+) -> None:
+    """A note on each of the first prompts that the text encoder truncates, and on how many more there are."""
+    from plaudit.encoders.unread import unread
+
+    prompts = list(dict.fromkeys(request.prompt for request in requests))
+    names = [f"prompt {number}" for number in range(1, len(prompts) + 1)] if len(prompts) > 1 else ["prompt"]
+    lines = [
+        f"{name}: {reason}"
+        for name, prompt in zip(names, prompts, strict=True)
+        if (reason := unread(music.text_encoder, sampling.prefix + prompt))
+    ]
+    if len(lines) > _UNREAD_NOTES:
+        more = f"{len(lines) - _UNREAD_NOTES} more prompts are not read in full; the sidecars say which (unread)"
+        lines[_UNREAD_NOTES:] = [more]
+    if reason := unread(music.text_encoder, sampling.negative_prompt):
+        lines.append(f"negative prompt: {reason}")
+    for line in lines:
+        reporter.note(line)
+
+
+def _advancing(files: Iterator[Path], total: int, advance: Any) -> Iterator[Path]:
+    for done, file in enumerate(files, start=1):
+        advance(done, total)
+        yield file
+
+
+class ScoreSettings(Settings):
+    """Settings of `score`.
+
+    prompt: of all clips; "" for none, None for each clip's own, as plaudit generate recorded it.
+    """
+
+    prompt: str | None = option(
+        None, "--prompt", help="The prompt of the clips; empty for none. Default: what a clip of plaudit generate was "
+        "generated from, by the JSON file beside it or its tags.",
+    )  # fmt: skip
+    table: Path | None = option(
+        None, "--table", help="CSV with columns file, and optionally prompt or caption, and system."
+    )
+    reward: RewardName = "synthetic"
+    reference: Path | None = option(
+        None, "--reference", help="Folder or saved reference: each score's percentile among its scores."
+    )
+    save_reference: Path | None = option(None, "--save-reference", help="Write the scores as a reference (JSON).")
+    calibration: Path | None = option(
+        None, "--calibration",
+        help="Biases of systems (plaudit reward calibrate) to subtract, by the system in --table.",
+    )  # fmt: skip
+    cache: UseCache = True
+    engine: Engine = "local"
+    ray_address: RayAddress = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """A clip's reward, or the error that kept it from being scored.
+
+    calibrated: minus its system's bias. percentile: among the scores of a reference, as percentile_definition says.
+    """
+
+    file: Path
+    prompt: str
+    system: str | None
+    reward: float | None
+    error: str | None
+    calibrated: float | None = None
+    percentile: float | None = None
+    percentile_definition: str | None = None
+
+
+Paths = str | Path | Sequence[str | Path]
+
+
+def score(
+    clips: Paths = (), settings: ScoreSettings | None = None, *, reporter: Reporter | None = None, **changes: Any
+) -> list[Score]:
+    """Scores of audio files, of those in folders and in a table, by a reward. Only differences between scores mean
+    anything.
+
+    Files that cannot be scored have an error instead. The candidates of best_of in a folder of `generate` are left out.
+    """
+    from plaudit import loading
+    from plaudit.ray_engine import Cluster, score_clips_on_ray
+    from plaudit.reward.calibration import load_calibration
+    from plaudit.reward.scoring import identity_of_reward, save_reference, score_reference
+
+    settings = _settings(ScoreSettings, settings, changes)
+    reporter = reporter or WarningReporter()
+    calibration = None if settings.calibration is None else load_calibration(settings.calibration)
+    found, reward = _clips(clips, settings, reporter), loading.load_reward(settings.reward)
+    with score_cache(settings.cache, reporter) as cache:
+        reference = None
+        if settings.reference is not None:
+            reference = _score_reference(settings.reference, settings.prompt, reward, cache, reporter)
+        if settings.engine == "ray":
+            with reporter.progress("scoring") as advance:
+                cluster = Cluster(settings.ray_address)
+                rows = score_clips_on_ray(found, settings.reward, cluster, settings.cache, advance)
+        else:
+            rows = _scored("scoring", found, reward, cache, reporter)
+    if settings.save_reference is not None:
+        name = str(settings.save_reference)
+        save_reference(settings.save_reference, score_reference(name, identity_of_reward(reward), rows))
+    if calibration is not None and (unknown := calibration.unknown([row.clip.system or "(none)" for row in rows])):
+        reporter.note(f"{settings.calibration} has no bias of {', '.join(unknown)}: their scores are not calibrated")
+    return [_score(row, reference, calibration) for row in rows]
+
+
+class RankSettings(Settings):
+    """Settings of `rank`; see ScoreSettings."""
+
+    prompt: str | None = ScoreSettings.model_fields["prompt"]  # type: ignore[assignment]
+    table: Path | None = ScoreSettings.model_fields["table"]  # type: ignore[assignment]
+    keep: Count = option(1, "-n", "--keep", help="How many to keep of each prompt.")
+    reward: RewardName = "synthetic"
+    copy_to: Path | None = option(None, "--copy", help="Copy what is kept into this folder, the rank in the name.")
+    cache: UseCache = True
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best clips of each prompt, their copies (None where none were made), and the errors of other clips."""
+
+    best: list[Ranked]
+    copies: list[Path | None]
+    errors: list[str]
+
+
+def rank(
+    clips: Paths = (), settings: RankSettings | None = None, *, reporter: Reporter | None = None, **changes: Any
+) -> Ranking:
+    """The best clips of each prompt, with their lead over the next; copied to a folder where one is given."""
+    from plaudit import loading
+    from plaudit.errors import AudioError
+    from plaudit.reward.scoring import copy_ranked, rank_clips
+
+    settings = _settings(RankSettings, settings, changes)
+    reporter = reporter or WarningReporter()
+    found, folder = _clips(clips, settings, reporter), settings.copy_to
+    if folder is not None:  # copies of an earlier ranking are not ranked
+        found = [clip for clip in found if not clip.file.resolve().is_relative_to(folder.resolve())]
+        if not found:
+            raise AudioError(f"--copy {folder} holds all that is ranked; copy into another folder")
+    reward = loading.load_reward(settings.reward)
+    with score_cache(settings.cache, reporter) as cache:
+        rows = _scored("ranking", found, reward, cache, reporter)
+    best = rank_clips(rows, settings.keep)
+    copies: list[Path | None] = [None] * len(best) if folder is None else [*copy_ranked(best, folder)]
+    return Ranking(best, copies, [row.error for row in rows if row.error is not None])
+
+
+def _clips(clips: Paths, settings: ScoreSettings | RankSettings, reporter: Reporter) -> list[Clip]:
+    from plaudit.errors import AudioError
+    from plaudit.generate.requests import check_text
+    from plaudit.reward.scoring import clips_at, clips_in_table
+    from plaudit.sidecars import candidates_note
+
+    paths = [Path(clips)] if isinstance(clips, (str, Path)) else [Path(path) for path in clips]
+    if not paths and settings.table is None:
+        raise AudioError("no files: give audio files or folders, - for a list on standard input, or --table")
+    if settings.prompt is not None:
+        check_text(settings.prompt, "--prompt")
+    if note := candidates_note(paths):
+        reporter.note(note)
+    found = [] if settings.table is None else clips_in_table(settings.table, settings.prompt)
+    return found + (clips_at(paths, settings.prompt, sys.stdin) if paths else [])
+
+
+@contextmanager
+def score_cache(used: bool, reporter: Reporter) -> Iterator[ScoreCache | None]:
+    """The user's cache of scores, closed at the end; None where it is not used."""
+    from plaudit.reward.scoring import ScoreCache
+
+    cache = ScoreCache.of_user(reporter.note) if used else None
+    try:
+        yield cache
+    finally:
+        if cache is not None:
+            cache.close()
+
+
+def _scored(
+    label: str, clips: list[Clip], reward: Reward, cache: ScoreCache | None, reporter: Reporter
+) -> list[ScoredClip]:
+    from plaudit.reward.scoring import score_clips
+
+    with reporter.progress(label) as advance:
+        return score_clips(clips, reward, cache, advance)
+
+
+def _score_reference(
+    path: Path, prompt: str | None, reward: Reward, cache: ScoreCache | None, reporter: Reporter
+) -> ScoreReference:
+    """A saved reference, or the scores of a folder's clips with the prompt of those compared with it."""
+    from plaudit.reward.scoring import clips_at, identity_of_reward, load_reference, score_reference
+
+    identity = identity_of_reward(reward)
+    if not path.is_dir():
+        return load_reference(path, identity)
+    rows = _scored("reference", clips_at([path], prompt, []), reward, cache, reporter)
+    return score_reference(str(path), identity, rows)
+
+
+def _score(row: ScoredClip, reference: ScoreReference | None, calibration: Calibration | None) -> Score:
+    clip, value = row.clip, row.score
+    return Score(
+        clip.file, clip.prompt, clip.system, value, row.error,
+        None if calibration is None or value is None else calibration.apply(value, clip.system or ""),
+        None if reference is None or value is None else reference.percentile(value),
+        None if reference is None else reference.definition,
+    )  # fmt: skip
+
+
+def _settings(kind: type[Kind], settings: Kind | None, changes: Mapping[str, Any]) -> Kind:
+    """The settings with changes by name; RecipeError in one line where one is unknown or does not fit."""
+    if settings is not None and not changes:
+        return settings
+    values = {} if settings is None else settings.model_dump(exclude_unset=True)
+    merge(values, changes)
+    return validated(kind, values, kind.__name__)
