@@ -29,6 +29,7 @@ ORDER = (
     ("recipe", "loading", "models"),
     ("ray_engine",),
     ("pipeline",),
+    ("api",),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}

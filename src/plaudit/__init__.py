@@ -1,26 +1,44 @@
-"""Plaudit: improve text-to-music models by what people prefer."""
+"""Plaudit: improve text-to-music models by what people prefer.
+
+The commands as functions, each with its settings (plaudit.api), and models by name (plaudit.loading). All of it is
+imported when it is first used.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "load_reward"]
+
+_MODULES = {
+    "plaudit.api": ("generate", "score", "rank", "GenerateSettings", "ScoreSettings", "RankSettings"),
+    "plaudit.errors": ("PlauditError",),
+    "plaudit.loading": ("load", "load_reward"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+__all__ = ["__version__", *_MODULE_OF]
 
 if TYPE_CHECKING:
-    from plaudit.generate.model import TextToMusic
-    from plaudit.types import Reward
+    from plaudit.api import GenerateSettings, RankSettings, ScoreSettings, generate, rank, score  # noqa: F401
+    from plaudit.errors import PlauditError  # noqa: F401
+    from plaudit.loading import load, load_reward  # noqa: F401
 
 
-def load(name: str = "synthetic", device: str = "auto") -> TextToMusic:
-    """A ready text-to-music model: `synthetic`, or a model folder. ModelError where there is none."""
-    from plaudit import loading
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'plaudit' has no attribute {name!r}")
+    return getattr(import_module(_MODULE_OF[name]), name)
 
-    return loading.load(name, device)
+
+class _Package(ModuleType):
+    """The package, in which functions are not replaced by subpackages of the same name when these are imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _MODULE_OF or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
 
 
-def load_reward(name: str = "synthetic") -> Reward:
-    """A ready reward: `synthetic`, a reward folder, or an installed one's name. ModelError where there is none."""
-    from plaudit import loading
-
-    return loading.load_reward(name)
+sys.modules[__name__].__class__ = _Package

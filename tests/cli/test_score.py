@@ -70,7 +70,7 @@ def test_a_reference_gives_percentiles_and_is_of_one_reward(plaudit: Plaudit, cl
     assert len(refused.stderr.splitlines()) == 1
 
 
-def test_biases_of_systems_are_taken_off_and_unknown_ones_told(plaudit: Plaudit, clips: Path, tmp_path: Path) -> None:
+def test_biases_of_systems_are_subtracted_and_unknown_systems_named(plaudit: Plaudit, clips: Path, tmp_path: Path) -> None:
     table, biases = tmp_path / "table.csv", tmp_path / "c.json"
     table.write_text(f"file,system\n{clips}/a.wav,ours\n{clips}/b.wav,theirs\n{clips}/c.wav,\n")
     save_calibration(biases, Calibration("theirs", {"ours": Bias(0.75, 0.1, 9), "theirs": Bias(0.0, 0.0, 9)}))
@@ -79,7 +79,7 @@ def test_biases_of_systems_are_taken_off_and_unknown_ones_told(plaudit: Plaudit,
     ours, theirs, nobodys = json.loads(done.stdout)
     assert ours["calibrated"] == pytest.approx(ours["reward"] - 0.75)
     assert theirs["calibrated"] == theirs["reward"] and nobodys["calibrated"] == nobodys["reward"]
-    assert done.stderr.count("knows nothing of (none): their scores are as they were") == 1
+    assert done.stderr.count("has no bias of (none): their scores are not calibrated") == 1
     biases.write_text("{}")
     wrong = plaudit("score", "--table", table, "--calibration", biases)
     assert wrong.returncode == 1 and "is no calibration" in wrong.stderr

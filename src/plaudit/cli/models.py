@@ -19,9 +19,7 @@ app = App(help="Published models: what there is, and turning it into model folde
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Identifier = Annotated[str, typer.Argument(metavar="MODEL", help="A released model; `plaudit models list` names them.")]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Model folder. Default: MODEL among your models.")
-]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Model folder. Default: MODEL among your models.")]
 InjectionName = Annotated[
     str | None, typer.Option("--injection", help="Where a backbone takes its score, if not as it was released.")
 ]

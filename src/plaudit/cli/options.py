@@ -197,7 +197,8 @@ _CHANGES = inspect.Parameter(
     inspect.Parameter.KEYWORD_ONLY,
     default=None,
     annotation=Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change any setting, as post.seconds=5. Repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Change any setting, as post.seconds=5. Repeatable."),
     ],
 )
 

@@ -230,9 +230,7 @@ def _encoders(clap: str, audio_embedder: str, blocks: tuple[str, ...]) -> Reward
     from plaudit import loading
     from plaudit.reward.features import RewardFeatures
 
-    return RewardFeatures(
-        loading.CLAPS.load(clap), loading.AUDIO_ENCODERS.load(audio_embedder), blocks
-    )
+    return RewardFeatures(loading.CLAPS.load(clap), loading.AUDIO_ENCODERS.load(audio_embedder), blocks)
 
 
 def _vote_features(files: list[Path], audio: Path, encoders: RewardFeatures, folder: Path) -> VoteFeatures:

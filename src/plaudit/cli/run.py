@@ -28,9 +28,7 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="Run folder.
 Changes = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting, e.g. --set stages.crpo.beta=500. Repeatable.")
 ]
-Only = Annotated[
-    str | None, typer.Option(help="Make only this step, e.g. sft, and what it needs.", metavar="STEP")
-]
+Only = Annotated[str | None, typer.Option(help="Make only this step, e.g. sft, and what it needs.", metavar="STEP")]
 Source = Annotated[
     Path | None,
     typer.Option("--from", help="A run to start from: what is made from the same is shared. Needs -o.", metavar="RUN"),
@@ -102,9 +100,7 @@ def run_recipe(
         _say(made, json)
 
 
-def report(
-    folder: Annotated[Path, typer.Argument(help="A run folder.")], json: Json = False
-) -> None:
+def report(folder: Annotated[Path, typer.Argument(help="A run folder.")], json: Json = False) -> None:
     """Write the report of a finished run again, from what the run left and recorded; nothing else is made or changed.
 
     Example: plaudit report runs/demo

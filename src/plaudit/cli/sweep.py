@@ -91,9 +91,7 @@ def score(
     folders = swept_models(models)
     for label, folder in folders.items():
         takes_score(folder, label)
-    own = {
-        label: read_model_config(f).sampling.changed(steps=steps, weight=guidance) for label, f in folders.items()
-    }
+    own = {label: read_model_config(f).sampling.changed(steps=steps, weight=guidance) for label, f in folders.items()}
     with open_run(output, "a sweep over scores"):
         held_out = held_out_prompts(prompts, count, next(iter(folders.values())))
         panel = panel_of_options(

@@ -1,0 +1,70 @@
+"""Plaudit in one call from Python: the commands' results, with the settings of their options."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import plaudit
+from plaudit.errors import PlauditError, PromptError, RecipeError
+
+FAST = {"sampling": {"steps": 1, "guidance": {"weight": 1}}, "device": "cpu"}
+
+
+def test_the_package_is_quick_to_import_and_complete() -> None:
+    code = (
+        "import sys, plaudit; print('torch' in sys.modules); import plaudit.generate.settings;"
+        "print(*[callable(getattr(plaudit, name)) for name in plaudit.__all__[1:]])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", *["True"] * (len(plaudit.__all__) - 1)]
+    with pytest.raises(AttributeError, match="nothing"):
+        plaudit.nothing  # noqa: B018
+
+
+def test_clips_in_memory_are_those_in_a_folder(tmp_path: Path) -> None:
+    (there,) = plaudit.generate("calm harp", output=tmp_path, **FAST)
+    assert there.file == tmp_path / "calm-harp-0.wav" and there.file.is_file()
+    (here,) = plaudit.generate(["calm harp"], plaudit.GenerateSettings(**FAST))
+    assert here.file is None and (here.prompt, here.seed) == ("calm harp", 0)
+    assert here.sample_rate == there.sample_rate and here.waveform.dtype == np.float32
+    assert np.allclose(here.waveform, there.waveform, atol=2**-14)
+    assert here.details["sampling"] == there.details["sampling"] and here.details["sampling"]["steps"] == 1
+
+
+def test_settings_of_sampling_are_changes_to_those_of_the_model() -> None:
+    own = plaudit.load("synthetic", "cpu").config.sampling
+    (clip,) = plaudit.generate("calm harp", plaudit.GenerateSettings(**FAST), guidance={"rescale": 0.5}, seed=3)
+    expected = own.model_dump(mode="json")
+    expected |= {"steps": 1, "guidance": expected["guidance"] | {"weight": 1, "rescale": 0.5}}
+    assert clip.details["sampling"] == expected and clip.seed == 3
+
+
+def test_scores_of_the_best_are_the_highest(tmp_path: Path) -> None:
+    plaudit.generate("calm harp", best_of=3, output=tmp_path, **FAST)
+    with pytest.warns(UserWarning, match="candidates of --best-of"):
+        (best,) = plaudit.score(tmp_path, cache=False)
+    others = plaudit.score(tmp_path / "candidates", cache=False)
+    assert best.error is None and len(others) == 3
+    assert best.reward == pytest.approx(max(one.reward for one in others), abs=1e-5)  # another batch
+    ranking = plaudit.rank(tmp_path / "candidates", keep=2, copy_to=tmp_path / "two", cache=False)
+    assert [entry.scored.score for entry in ranking.best] == sorted((o.reward for o in others), reverse=True)[:2]
+    assert len(list((tmp_path / "two").glob("*.wav"))) == 2 and ranking.errors == []
+
+
+def test_what_is_wrong_is_one_line() -> None:
+    wrong: list[tuple[type[PlauditError], str, dict]] = [
+        (RecipeError, "did you mean count", {"coutn": 2}),
+        (RecipeError, "did you mean steps", {"stesp": 2}),
+        (RecipeError, "sampling.steps", {"steps": 0}),
+        (RecipeError, "need --second-model", {"trajectory": {"at": 0.3}}),
+        (PromptError, "the prompt is empty", {}),
+    ]
+    for kind, said, changes in wrong:
+        with pytest.raises(kind, match=said) as caught:
+            plaudit.generate("calm" if changes else " ", **changes)
+        assert "\n" not in str(caught.value)
