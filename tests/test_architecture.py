@@ -13,7 +13,7 @@ ORDER = (
     (
         *("errors", "settings", "plain_yaml", "types", "writing", "files", "storage", "machine", "measure", "tables"),
         *("published", "statistics", "prefetch", "sidecars", "containers", "decoding", "audio", "audio_format"),
-        *("code_reading", "code_digest", "registry"),
+        *("code_reading", "code_digest", "registry", "reporting"),
     ),
     ("corpus",),
     ("codec",),
