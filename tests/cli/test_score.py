@@ -70,7 +70,7 @@ def test_a_reference_gives_percentiles_and_is_of_one_reward(plaudit: Plaudit, cl
     assert len(refused.stderr.splitlines()) == 1
 
 
-def test_biases_of_systems_are_subtracted_and_unknown_systems_named(plaudit: Plaudit, clips: Path, tmp_path: Path) -> None:
+def test_biases_of_systems_are_subtracted(plaudit: Plaudit, clips: Path, tmp_path: Path) -> None:
     table, biases = tmp_path / "table.csv", tmp_path / "c.json"
     table.write_text(f"file,system\n{clips}/a.wav,ours\n{clips}/b.wav,theirs\n{clips}/c.wav,\n")
     save_calibration(biases, Calibration("theirs", {"ours": Bias(0.75, 0.1, 9), "theirs": Bias(0.0, 0.0, 9)}))
