@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from benchmarks.synthetic_world import CORPUS_SEED, World, few_votes_batch, heard, synthetic_features
 from plaudit import loading
 from plaudit.evaluate.overoptimization import Divergence, best_of_n, find_divergence
-from plaudit.evaluate.pages.charts import LIGHT, Series, divergence_sentence, lines, save_chart
+from plaudit.evaluate.pages.charts import Series, lines, save_chart
+from plaudit.evaluate.pages.html import LIGHT
+from plaudit.evaluate.pages.text import divergence_sentence
 from plaudit.reward.training import SYNTHETIC_REWARD, fit_reward
 from plaudit.reward.tunejury import TuneJury
 from plaudit.statistics import Interval, bootstrap_mean

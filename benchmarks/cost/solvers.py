@@ -22,7 +22,8 @@ from torch import Tensor
 from plaudit.codec.chunks import decode_piece
 from plaudit.errors import PromptError, RecipeError
 from plaudit.evaluate.evaluator import embed_audio
-from plaudit.evaluate.pages.charts import LIGHT, Series, lines, save_chart
+from plaudit.evaluate.pages.charts import Series, lines, save_chart
+from plaudit.evaluate.pages.html import LIGHT
 from plaudit.flow import SOLVERS, Solver, branches, integrate
 from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic
 from plaudit.generate.settings import Execution, SamplingSettings, Steps

@@ -1,4 +1,4 @@
-"""What `plaudit run` and `plaudit report` say at the end."""
+"""The last lines of `plaudit run` and `plaudit report`."""
 
 import json
 from pathlib import Path
@@ -11,20 +11,20 @@ from plaudit.evaluate.pages.report import write_report
 from tests.evaluate.report_example import example
 
 
-def test_the_model_to_use_and_then_the_watch_over_the_reward(
+def test_the_recommended_model_and_then_regressions_under_reward(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "clips").mkdir()
     folder = write_report(example(tmp_path / "clips", prompts=8, players=0), tmp_path / "report").parent
     numbers = json.loads((folder / "report.json").read_text())
-    watch, use = numbers["watch"], numbers["recommended"]
+    regression, use = numbers["regression_finding"], numbers["recommended"]
     _say(folder, json=False)
     report, model, last = capsys.readouterr().out.splitlines()
-    assert (report, last) == (f"Report: {folder / 'index.html'}", watch)
+    assert (report, last) == (f"Report: {folder / 'index.html'}", regression)
     assert model == f"Use the model of {use['title']}: {as_invoked(use['command'])}"
     _say(folder, json=True)
     assert json.loads(capsys.readouterr().out) == {
-        "report": str(folder / "index.html"), "watch": watch, "model": use["key"], "command": use["command"],
+        "report": str(folder / "index.html"), "regression": regression, "model": use["key"], "command": use["command"],
     }  # fmt: skip
-    _say(tmp_path / "sft", json=False)  # of a single step there is nothing to watch
+    _say(tmp_path / "sft", json=False)  # a single step has no findings
     assert capsys.readouterr().out.splitlines() == [f"Sft: {tmp_path / 'sft'}"]

@@ -1,4 +1,4 @@
-"""A made-up run with everything a report can show, for the tests of the report."""
+"""Data of a run with everything that a report can show, for tests."""
 
 from pathlib import Path
 
@@ -69,18 +69,18 @@ def clip(seed: int, seconds: float = 2.0) -> np.ndarray:
     return wave.astype(np.float32)
 
 
-def choice(rng: np.random.Generator, prompts: int, utility: bool) -> BestOfN:
-    """64 candidates each, a few of which please the reward by an error that CLAP hears."""
+def candidates(rng: np.random.Generator, prompts: int, utility: bool) -> BestOfN:
+    """64 candidates each, a few of which exploit an error of the reward at the cost of the CLAP score."""
     fit = rng.normal(size=(prompts, 64))
-    fooled = rng.random((prompts, 64)) < 0.03
-    others = {"clap": 0.2 + 0.05 * (fit - 4.0 * fooled)} | ({"utility": fit} if utility else {})
-    return BestOfN("candidates of the last model", fit + 4.0 * fooled, others)
+    exploits = rng.random((prompts, 64)) < 0.03
+    others = {"clap": 0.2 + 0.05 * (fit - 4.0 * exploits)} | ({"utility": fit} if utility else {})
+    return BestOfN("candidates of the last model", fit + 4.0 * exploits, others)
 
 
 def example(
     folder: Path, prompts: int = 24, players: int = 3, utility: bool = True, seconds: float = 0.5
 ) -> ReportData:
-    """A whole run's worth of report data, with its clips written into `folder`."""
+    """Report data of a whole run, with its clips written into `folder`."""
     rng = np.random.default_rng(0)
     lifts = [0.0, 0.3, 0.6, 0.58, 1.1]
     stages = [
@@ -106,7 +106,7 @@ def example(
         Curve("Expert iteration", "loss", steps.tolist(), (0.5 * loss + 0.3).tolist()),
         Curve("CRPO", "implicit_accuracy", steps.tolist(), accuracy.tolist()),
     ]
-    asked = [-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5]
+    conditions = [-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5]
     confidence = np.linspace(0.52, 0.95, 10)
     return ReportData(
         run=RunFacts(
@@ -127,7 +127,7 @@ def example(
             clips={"train": 1800, "validation": 100, "test": 98},
             seconds=5.0,
             quarantined={"silent": 2},
-            flaw_shares={"noise": 0.11, "detuned": 0.09, "clipped": 0.1, "out_of_time": 0.08, "wrong_caption": 0.1},
+            flaw_fractions={"noise": 0.11, "detuned": 0.09, "clipped": 0.1, "out_of_time": 0.08, "wrong_caption": 0.1},
         ),
         reward=RewardQuality(
             accuracy=0.741, accuracy_low=0.721, accuracy_high=0.76, ceiling=0.772, ece=0.021, votes=1830,
@@ -136,10 +136,13 @@ def example(
         ),
         curves=curves,
         sweeps=[
-            Sweep(title, asked, [scores(np.random.default_rng(9), prompts, lift + slope * s, utility) for s in asked])
+            Sweep(
+                title, conditions,
+                [scores(np.random.default_rng(9), prompts, lift + slope * s, utility) for s in conditions],
+            )
             for title, lift, slope in [("SFT", 0.3, 0.3), ("CRPO", 1.0, 0.05)]
         ],
         samples=samples,
-        choice=choice(np.random.default_rng(4), prompts, utility),
+        best_of_n=candidates(np.random.default_rng(4), prompts, utility),
         coverage_scale=(0.894, 0.217) if utility else None,
     )  # fmt: skip

@@ -14,8 +14,8 @@ from plaudit.evaluate.overoptimization import (
     regressions_under_reward,
     reward_among,
 )
-from plaudit.evaluate.pages.charts import divergence_sentence
 from plaudit.evaluate.pages.report import Change
+from plaudit.evaluate.pages.text import divergence_sentence
 from plaudit.statistics import Interval
 
 POINTS, PROMPTS = 8, 60
@@ -109,10 +109,9 @@ def test_flags_and_partings_are_told_in_a_sentence() -> None:
         "CRPO raised reward while CLAP score got worse."
     )
     labels = [f"step {n}" for n in range(POINTS)]
-    told = divergence_sentence(find_divergence("clap", *series(2)), labels, "CLAP score")
-    assert told.startswith("Reward and CLAP score part at step 2 (95 % interval: step 2")
-    assert "not beyond chance" not in told
-    assert "do not part" in divergence_sentence(None, labels, "CLAP score")
+    sentence = divergence_sentence(find_divergence("clap", *series(2)), labels, "CLAP score")
+    assert "from step 2 on (95 % interval: step 2" in sentence and "not significant" not in sentence
+    assert "do not diverge" in divergence_sentence(None, labels, "CLAP score")
 
 
 def test_the_reward_is_known_by_its_name() -> None:

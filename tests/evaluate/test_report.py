@@ -16,8 +16,8 @@ from plaudit.audio import write_wav
 from plaudit.errors import EvaluationError, RunError
 from plaudit.evaluate.compare.pairing import pair
 from plaudit.evaluate.compare.systems import read_systems
-from plaudit.evaluate.pages.charts import DARK, LIGHT, darkened, name_points, running_mean
-from plaudit.evaluate.pages.html import replaced_page
+from plaudit.evaluate.pages.charts import darkened, name_points, running_mean
+from plaudit.evaluate.pages.html import DARK, LIGHT, replaced_page
 from plaudit.evaluate.pages.report import (
     Recommendation,
     ReportData,
@@ -146,7 +146,7 @@ def test_a_page_takes_the_place_of_a_page_and_of_nothing_else(tmp_path: Path) ->
         (draft / "index").write_text(str(1 / 0))
     assert contents(folder) == before
     (folder / ".written.json").unlink()
-    with pytest.raises(EvaluationError, match="holds files that are no report"):
+    with pytest.raises(EvaluationError, match="no report of plaudit"):
         write(index="3")
     assert contents(folder).items() < before.items()
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
@@ -172,37 +172,37 @@ def test_the_table_on_the_page_states_the_results(report: Path, page: Page) -> N
     results = json.loads((report / "report.json").read_text())
     for stage in results["stages"]:
         for metric in ("reward", "clap", "concepts", "frechet", "utility"):
-            value = stage[metric]
+            value = stage["means"][metric]
             expected = f"{number(value['mean'])}[{number(value['low'])}, {number(value['high'])}]"
             assert page.cells[stage["key"], metric] == expected
         for metric in ("wins_previous", "wins_baseline"):
             shown = page.cells[stage["key"], metric]
             assert shown.startswith(percent(stage[metric]["mean"]) if stage[metric] else "\N{EN DASH}")
-    assert len(page.cells) == 7 * len(results["stages"]) == 35
     table = (report / "table.md").read_text()
-    assert all(number(stage["reward"]["mean"]) in table for stage in results["stages"])
+    assert all(number(stage["means"]["reward"]["mean"]) in table for stage in results["stages"])
 
 
 def test_results_are_those_of_the_clips(report: Path, data: ReportData) -> None:
     results = json.loads((report / "report.json").read_text())
     for row, stage in zip(results["stages"], data.stages, strict=True):
-        assert row["reward"]["mean"] == pytest.approx(stage.scores.reward.mean())
-        assert row["frechet"]["mean"] == stage.scores.frechet
+        assert row["means"]["reward"]["mean"] == pytest.approx(stage.scores.reward.mean())
+        assert row["means"]["frechet"]["mean"] == stage.scores.frechet
     gains = [c for c in results["stages"][1]["changes"] if c["metric"] == "reward"]
     assert gains[0]["difference"]["mean"] == pytest.approx(
         (data.stages[1].scores.reward - data.stages[0].scores.reward).mean()
     )
     assert results["tests"] == 16  # four stages after the first, four paired metrics
     assert gains[0]["p_holm"] >= gains[0]["p_t"]
-    assert results["sweeps"][0]["follows"]["mean"] == pytest.approx(1.0)
+    assert results["sweeps"][0]["reward_correlation"]["mean"] == pytest.approx(1.0)
     assert results["run"]["peak_memory"] == 3_120_000_000
 
 
-def test_what_was_run_and_on_what_is_said(page: Page) -> None:
+def test_facts_of_the_run_the_corpus_and_the_reward_are_on_the_page(page: Page) -> None:
     text = plain(page.text)
-    for fact in ("15 min of work", "3.1 GB at most", "2.12.0+cpu", "x86_64", "2 more were skipped", "out of time"):
+    for fact in ("15 min", "3.1 GB", "2.12.0+cpu", "x86_64", "2 more were skipped", "out of time"):
         assert fact in text
-    assert "The reward predicts 74.1 % [72.1 %, 76.0 %] of 1830 held-out votes, 3.1 points below the 77.2 %" in text
+    for fact in ("74.1 % [72.1 %, 76.0 %]", "1830 held-out votes", "3.1 points", "77.2 %", "0.021"):
+        assert fact in text
 
 
 def test_charts_have_the_colours_of_the_page_and_can_be_kept(report: Path, page: Page) -> None:
@@ -210,7 +210,7 @@ def test_charts_have_the_colours_of_the_page_and_can_be_kept(report: Path, page:
     drawn = text[text.index("<main>") :]
     assert not [colour for colour in (*LIGHT.colours, *DARK.colours) if colour in re.sub(r'"data:[^"]*"', "", drawn)]
     charts = [name for name in page.files if name.endswith(".svg")]
-    assert len(charts) == drawn.count('role="img"') == 27
+    assert len(charts) == drawn.count('role="img"')
     for name in charts:
         svg = held(page, name)
         assert svg.startswith("<?xml") and LIGHT.card in svg and 'href="http' not in svg
@@ -223,11 +223,11 @@ def test_tables_can_be_kept_as_csv(report: Path, page: Page, data: ReportData) -
     results = json.loads((report / "report.json").read_text())
     tables = {name: list(csv.DictReader(held(page, name).splitlines())) for name in page.files if name.endswith("csv")}
     assert set(tables) == {f"{n}.csv" for n in ("stages", "changes", "sweeps", "reliability", "corpus", "run")}
-    told = {(row["stage"], row["metric"]): float(row["value"]) for row in tables["stages.csv"] if row["value"]}
+    values = {(row["stage"], row["metric"]): float(row["value"]) for row in tables["stages.csv"] if row["value"]}
     changed = {(row["stage"], row["metric"]): row for row in tables["changes.csv"]}
     for stage in results["stages"]:
-        assert told[stage["key"], "reward"] == stage["reward"]["mean"]
-        assert told[stage["key"], "kernel"] == stage["sets"][0]["value"]
+        assert values[stage["key"], "reward"] == stage["means"]["reward"]["mean"]
+        assert values[stage["key"], "kernel"] == stage["sets"][0]["value"]
         for change in stage["changes"]:
             row = changed[stage["key"], change["metric"]]
             assert float(row["low"]) == change["difference"]["low"]
@@ -236,7 +236,8 @@ def test_tables_can_be_kept_as_csv(report: Path, page: Page, data: ReportData) -
         clips = {(row["system"], row["id"]): row for row in csv.DictReader(file)}
     assert float(clips["sft", "0003"]["reward"]) == data.stages[1].scores.reward[3]
     assert clips["sft", "0005"]["concepts"] == ""  # a prompt that names none
-    assert len(tables["sweeps.csv"]) == 2 * 7 * 7
+    points = {(row["model"], row["score"]) for row in tables["sweeps.csv"] if row["metric"] == "reward"}
+    assert len(points) == sum(len(sweep.scores) for sweep in data.sweeps)
 
 
 def test_the_comparison_of_systems_reads_the_clips_and_finds_their_files(data: ReportData, tmp_path: Path) -> None:
@@ -263,15 +264,15 @@ def test_the_stage_of_the_highest_truth_is_recommended_with_commands(page: Page,
     means = {stage.key: stage.scores.utility.mean() for stage in data.stages}
     best = max(means, key=means.__getitem__)
     use = recommended(data, data.stages)
-    assert use.key == best and f"Use this model: {use.title}" in text and use.reason in text
+    assert use.key == best and use.title in text and use.reason in text
     command = f"plaudit generate 'slow sad piano in a minor key' --model '/my runs/demo/{best}' -o clips"
     assert command == use.command and command in text
     assert "plaudit compare '/my runs/demo' OTHER-RUN" in text and f"backbone.start_from=/my runs/demo/{best}'" in text
-    assert page.text.count("recommended") == 2  # of each prompt, one player
-    assert "highest mean true utility" in use.reason and "against Baseline" in use.reason
+    assert page.text.count("recommended") == len(data.samples)  # one player of each prompt
+    assert "true utility" in use.reason and "Baseline" in use.reason
 
 
-def test_a_lead_within_chance_is_said_and_the_baseline_is_asked_for_no_score(data: ReportData) -> None:
+def test_an_insignificant_lead_is_stated_and_the_baseline_has_no_conditioning_score(data: ReportData) -> None:
     rng = np.random.default_rng(1)
     utilities = {"baseline": 0.0, "sft": 0.0, "expert": -9.0, "cross": -9.0, "crpo": 9.0}
     stages = []
@@ -279,13 +280,13 @@ def test_a_lead_within_chance_is_said_and_the_baseline_is_asked_for_no_score(dat
         utility = utilities[stage.key] + rng.normal(0.0, 1.0, 24)
         utility += {"baseline": 0.05, "sft": 0.0}.get(stage.key, 0.0) - utility.mean() + utilities[stage.key]
         stages.append(replace(stage, scores=replace(stage.scores, utility=utility)))
-    stages[-1] = replace(stages[-1], model=None)  # clips of no model's own
+    stages[-1] = replace(stages[-1], model=None)  # post-processed clips
     use = recommended(data, stages)
     assert use.key == "baseline" and "--set sampling.score=null" in use.command
-    assert "Its lead over SFT is +0.050" in use.reason and use.reason.endswith("which is within chance.")
+    assert "SFT is +0.050" in use.reason and "not significant" in use.reason
 
 
-def test_without_a_truth_a_reward_that_cost_something_is_passed_over(data: ReportData) -> None:
+def test_without_true_utility_a_stage_where_a_metric_regressed_is_passed_over(data: ReportData) -> None:
     rng = np.random.default_rng(2)
 
     def stage(place: int, reward: float, clap: float) -> StageResult:
@@ -296,8 +297,7 @@ def test_without_a_truth_a_reward_that_cost_something_is_passed_over(data: Repor
 
     stages = [stage(0, 0.0, 0.3), stage(1, 0.5, 0.3), stage(2, 2.0, 0.1)]
     use = recommended(data, stages)
-    assert use.key == "sft" and "Expert iteration has more reward, but its CLAP score got worse." in use.reason
-    assert "listen before you rely on it" in use.reason
+    assert use.key == "sft" and "Expert iteration" in use.reason and "CLAP score" in use.reason
     assert recommended(data, [stages[0], stages[2]]).key == "baseline"
     assert recommended(data, [replace(stages[0], model=None), stages[2]]).key == "expert"  # nothing else is left
 
@@ -308,28 +308,28 @@ def test_listening_and_use_come_first_and_everything_can_be_reached(report: Path
     assert order[:3] == ["use", "listen", "stages"]
     assert [reference for reference in page.references if reference.startswith("#")] == [f"#{key}" for key in order]
     assert "genre house" in plain(page.text) and "true utility" in plain(page.text)
-    shares = [float(share) for share in re.findall(r'style="--share: ([0-9.]+)"', text)]
-    assert shares == [0.11, 0.09, 0.1, 0.08, 0.1]
+    fractions = [float(fraction) for fraction in re.findall(r'style="--fraction: ([0-9.]+)"', text)]
+    assert fractions == [0.11, 0.09, 0.1, 0.08, 0.1]
     with chromium(tmp_path / "profile") as browser:
         browser.open(report / "index.html", 1280, 800)
         bottom = browser.evaluate("document.querySelector('audio').getBoundingClientRect().bottom")
         bars = "[...document.querySelectorAll('.track span')].map(e => e.offsetWidth / e.parentElement.offsetWidth)"
         widths = browser.evaluate(bars)
         assert 0 < bottom < 800
-        assert widths == pytest.approx(shares, abs=0.01)
+        assert widths == pytest.approx(fractions, abs=0.01)
 
 
 def test_more_prompts_than_a_screen_holds_are_folded_away(data: ReportData, tmp_path: Path) -> None:
     many = replace(data, samples=[*data.samples, *data.samples, data.samples[0]])
     html = write_report(many, tmp_path / "report").read_text()
-    assert "2 more prompts" in html and html.count("<article") == 5
+    assert html.count("<article") == 5
     assert html.index('<details class="more">') > [m.start() for m in re.finditer("<article", html)][2]
 
 
-def test_a_reward_like_a_coin_is_said_to_be_one(data: ReportData) -> None:
+def test_a_reward_at_chance_is_called_one(data: ReportData) -> None:
     assert data.reward is not None
-    coin = replace(data, reward=replace(data.reward, accuracy_low=0.49))
-    assert "no better than chance" in reward_finding(summarize(coin))
+    weak = replace(data, reward=replace(data.reward, accuracy_low=0.49))
+    assert "chance" in reward_finding(summarize(weak))
     assert "chance" not in reward_finding(summarize(data))
 
 
@@ -368,66 +368,54 @@ def test_the_same_data_make_the_same_report(report: Path, data: ReportData, tmp_
         assert (again / path.relative_to(report)).read_bytes() == path.read_bytes(), path.name
 
 
-def test_the_watch_is_told_and_drawn(report: Path, page: Page) -> None:
+def test_divergence_from_the_reward_is_stated_and_drawn(report: Path, page: Page) -> None:
     results, text = json.loads((report / "report.json").read_text()), plain(page.text)
-    assert results["watch"] == "No stage raised reward while another metric got worse beyond chance."
-    assert results["watch"] in text and results["watch"] in (report / "table.md").read_text()
-    divergence = results["choice"]["divergences"]["clap"]
-    assert results["choice"]["counts"] == [1, 2, 4, 8, 16, 32, 64]
+    assert results["regression_finding"] in text and results["regression_finding"] in (report / "table.md").read_text()
+    assert not any(stage["regressions_under_reward"] for stage in results["stages"])
+    divergence = results["best_of_n"]["divergences"]["clap"]
+    assert results["best_of_n"]["counts"] == [1, 2, 4, 8, 16, 32, 64]
     assert divergence["end"] == 6 and 0 < divergence["place"] < 6
-    assert f"Reward and CLAP score part at best of {2 ** divergence['place']}" in text
-    assert "they part here" in held(page, "choice-clap.svg")
-    assert "they part here" not in held(page, "reward-clap.svg")
+    assert f"Reward and CLAP score diverge from best of {2 ** divergence['place']}" in text
+    ring = "<!-- divergence -->"
+    assert ring in held(page, "best-of-n-clap.svg") and ring not in held(page, "reward-clap.svg")
 
 
-def test_a_stage_that_pays_for_reward_is_flagged(data: ReportData, tmp_path: Path) -> None:
+def test_a_stage_where_a_metric_regresses_under_reward_is_flagged(data: ReportData, tmp_path: Path) -> None:
     first = data.stages[0]
     noise = 0.01 * np.random.default_rng(0).normal(size=len(first.scores))
     gamed = replace(first.scores, reward=first.scores.reward + 1 + noise, clap=first.scores.clap - 0.1 + noise)
     stages = [first, replace(data.stages[1], scores=gamed)]
     index = write_report(ReportData(run=data.run, stages=stages), tmp_path / "report")
-    told = "Over-optimization: SFT raised reward while CLAP score got worse."
     results = json.loads((index.parent / "report.json").read_text())
-    assert results["watch"] == told and results["stages"][1]["regressions_under_reward"] == ["clap"]
+    assert results["stages"][1]["regressions_under_reward"] == ["clap"]
+    assert "SFT raised reward while CLAP score got worse" in results["regression_finding"]
     page = plain(Page(index.read_text()).text)
-    assert told in page and "reward paid for with CLAP score" in page
-    assert "SFT (reward paid for with CLAP score)" in (index.parent / "table.md").read_text()
+    assert results["regression_finding"] in page and "regressed: CLAP score" in page
+    assert "SFT (regressed: CLAP score)" in (index.parent / "table.md").read_text()
 
 
-def test_a_run_without_truth_votes_sweep_or_clips_has_a_report(data: ReportData, tmp_path: Path) -> None:
+def test_a_run_without_utility_votes_sweep_or_clips_has_a_report(data: ReportData, tmp_path: Path) -> None:
     stage = replace(data.stages[0], title="only <i>one</i> $x$", scores=scores(np.random.default_rng(0), 5, 0.0, False))
     index = write_report(ReportData(run=data.run, stages=[stage]), tmp_path / "report")
     page = Page(index.read_text())
-    text = plain(page.text)
-    for sentence in (
-        "true utility is not known in this run",
-        "no sweep over the score",
-        "No clips were kept",
-        "The reward was not tested",
-        "No training was recorded",
-        "Nothing was recorded about the corpus",
-        "nothing to compare it with",
-        "only <i>one</i> $x$",
-    ):
-        assert sentence in text
+    assert "only <i>one</i> $x$" in plain(page.text)
     assert {metric for _, metric in page.cells} == {"reward", "clap", "frechet", "wins_previous", "wins_baseline"}
-    assert "audio" not in page.elements
-    assert json.loads((tmp_path / "report" / "report.json").read_text())["stages"][0]["utility"] is None
+    assert "audio" not in page.elements and not [name for name in page.files if name.startswith(("sweep", "curve"))]
+    assert "utility" not in json.loads((tmp_path / "report" / "report.json").read_text())["stages"][0]["means"]
 
 
-def test_a_sweep_that_nobody_can_judge_is_told_and_the_rest_is_reported(data: ReportData, tmp_path: Path) -> None:
+def test_a_sweep_that_cannot_be_evaluated_is_explained(data: ReportData, tmp_path: Path) -> None:
     silent = Sweep("CRPO", [0.0], [data.stages[0].scores], {1.5: "clip 3 is silent"})
     index = write_report(ReportData(run=data.run, stages=data.stages[:1], sweeps=[silent]), tmp_path / "report")
-    text = plain(Page(index.read_text()).text)
-    assert "CRPO: too few of its clips can be judged to say" in text and "asked for 1.5, clip 3 is silent" in text
+    assert "score 1.5: clip 3 is silent" in plain(Page(index.read_text()).text)
 
 
-def test_real_audio_wins_by_reward_and_the_page_says_what_that_is_worth(data: ReportData, tmp_path: Path) -> None:
+def test_without_true_utility_wins_are_by_reward(data: ReportData, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    blind = [replace(stage, scores=scores(rng, 8, lift, False)) for lift, stage in enumerate(data.stages[:2])]
-    index = write_report(ReportData(run=data.run, stages=blind), tmp_path / "report")
+    stages = [replace(stage, scores=scores(rng, 8, lift, False)) for lift, stage in enumerate(data.stages[:2])]
+    index = write_report(ReportData(run=data.run, stages=stages), tmp_path / "report")
     assert json.loads((index.parent / "report.json").read_text())["wins_by"] == "reward"
-    assert "no evidence from outside it" in plain(Page(index.read_text()).text)
+    assert "not independent evidence" in plain(Page(index.read_text()).text)
 
 
 def test_a_silent_clip_is_played_but_not_drawn(data: ReportData, tmp_path: Path) -> None:
@@ -479,7 +467,7 @@ def test_names_of_points_that_lie_close_keep_apart() -> None:
     points = [(0.0, 0.0), (0.05, 0.02), (0.1, 0.0), (0.5, 1.0), (0.52, 1.0)]
     axes.plot(*zip(*points, strict=True), "o")
     axes.margins(0.12)
-    name_points(axes, points, ["SFT", "Expert iteration", "CRPO", "they part here", "Cross-load"], ["#000000"] * 5)
+    name_points(axes, points, ["SFT", "Expert iteration", "CRPO", "divergence", "Cross-load"], ["#000000"] * 5)
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in axes.texts]
     assert len(boxes) == 5

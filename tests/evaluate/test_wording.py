@@ -2,13 +2,15 @@ from dataclasses import replace
 
 import pytest
 
-from plaudit.evaluate.pages.report import Change, Results, StageRow
+from plaudit.evaluate.changes import Change
+from plaudit.evaluate.pages.report import Results, StageRow
 from plaudit.evaluate.pages.text import (
     duration,
-    exploitation_finding,
+    in_sentence,
     number,
     overall_finding,
     percent,
+    reward_hacking_finding,
     signed,
     stage_findings,
 )
@@ -18,10 +20,8 @@ ANY = Interval(0.0, -0.1, 0.1)
 
 
 def row(title: str, changes: list[Change]) -> StageRow:
-    return StageRow(
-        key=title.lower(), title=title, note="", clips=64, reward=ANY, clap=ANY, frechet=ANY, utility=ANY,
-        agreement=ANY, wins_previous=None, wins_baseline=Interval(0.8, 0.7, 0.9), changes=changes,
-    )  # fmt: skip
+    means = dict.fromkeys(("reward", "clap", "frechet", "utility"), ANY)
+    return StageRow(title.lower(), title, "", 64, means, ANY, None, Interval(0.8, 0.7, 0.9), changes)
 
 
 def results(*changes: Change) -> Results:
@@ -37,41 +37,42 @@ FELL = Change("utility", Interval(-0.3, -0.5, -0.1), 0.002, 0.002, 0.01)
 ROSE = Change("utility", Interval(0.3, 0.1, 0.5), 0.002, 0.002, 0.01)
 
 
-def test_findings_say_what_changed_by_how_much_and_what_is_open() -> None:
-    (title, sentences), = stage_findings(results(RAISED, UNSURE, CLOSER), "true utility")
+def position(text: str, *parts: str) -> list[int]:
+    """Where the parts stand in a text; each must be in it."""
+    return [text.index(part) for part in parts]
+
+
+def test_findings_have_the_size_of_each_significant_change_and_the_others_apart() -> None:
+    ((title, text),) = stage_findings(results(RAISED, UNSURE, CLOSER))
     assert title == "Expert iteration"
-    assert sentences == (
-        "raised mean reward by 0.120 [0.050, 0.190] and lowered Fréchet distance by 0.200 [0.100, 0.300]. "
-        "No change in CLAP score (-0.010 [-0.040, 0.020]) can be told from chance: the interval includes zero."
-    ).replace("-", "\N{MINUS SIGN}")
+    order = position(text, "raised", "0.120 [0.050, 0.190]", "lowered", "0.200 [0.100, 0.300]", ". ")
+    assert order == sorted(order)
+    minus = "\N{MINUS SIGN}"
+    assert text.index(f"{minus}0.010 [{minus}0.040, 0.020]") > order[-1]
 
 
-def test_an_interval_above_zero_is_no_finding_where_the_corrected_test_says_otherwise() -> None:
-    (_, sentences), = stage_findings(results(UNCORRECTED), "true utility")
-    assert sentences == (
-        "made no established difference. A change in CLAP score of +0.020 [0.001, 0.040] does not survive the "
-        "correction for many tests (p = 0.090)."
-    )
+def test_an_interval_above_zero_is_not_significant_where_the_corrected_test_is_not() -> None:
+    ((_, text),) = stage_findings(results(UNCORRECTED))
+    assert "raised" not in text and "+0.020 [0.001, 0.040]" in text and "p = 0.090" in text
 
 
-@pytest.mark.parametrize(("truth", "exploited"), [(FELL, True), (ROSE, False)])
-def test_exploitation_is_reward_up_and_truth_down(truth: Change, exploited: bool) -> None:
-    sentence = exploitation_finding(results(RAISED, truth), "true utility")
-    assert ("at Expert iteration: there the reward was exploited" in sentence) == exploited
-    assert ("No stage raised reward while lowering" in sentence) != exploited
+@pytest.mark.parametrize(("utility", "hacked"), [(FELL, True), (ROSE, False)])
+def test_reward_hacking_is_reward_up_and_true_utility_down(utility: Change, hacked: bool) -> None:
+    text = reward_hacking_finding(results(RAISED, utility))
+    assert ("exploited" in text) == hacked and ("No stage" in text) != hacked
 
 
-def test_the_whole_chain_is_summed_up() -> None:
-    whole = replace(results(RAISED), overall=[Change("reward", Interval(0.5, 0.4, 0.6))])
-    assert overall_finding(whole, "true utility") == (
-        "From SFT to Expert iteration, the chain raised mean reward by 0.500 [0.400, 0.600]. "
-        "Expert iteration wins 80 % [70 %, 90 %] of prompts against SFT, by true utility."
-    )
-    assert overall_finding(results(RAISED), "true utility") == ""
+def test_the_overall_change_is_that_from_the_first_to_the_last_stage() -> None:
+    overall = replace(results(RAISED), overall=[Change("reward", Interval(0.5, 0.4, 0.6))])
+    order = position(overall_finding(overall), "SFT", "Expert iteration", "0.500 [0.400, 0.600]", "80 % [70 %, 90 %]")
+    assert order == sorted(order)
+    assert overall_finding(results(RAISED)) == ""
 
 
-def test_numbers_are_written_as_people_write_them() -> None:
+def test_numbers_are_formatted_for_readers() -> None:
     assert number(-0.5, 2) == "\N{MINUS SIGN}0.50" and number(-0.0001) == "0.000"
     assert signed(0.25, 2) == "+0.25" and signed(0.0) == "0.000"
     assert percent(0.625, 1) == "62.5 %"
     assert [duration(s) for s in (48, 840, 7500)] == ["48 s", "14 min", "2 h 05 min"]
+    names = {"utility": "true utility", "clap": "CLAP score", "frechet": "Fréchet distance"}
+    assert {metric: in_sentence(metric) for metric in names} == names

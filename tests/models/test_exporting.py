@@ -187,7 +187,7 @@ def run_of_one_stage(folder: Path) -> Path:
     )
     value = {"mean": 0.5, "low": 0.25, "high": 0.75}
     rows = [
-        {"key": key, "title": key, "clips": 8, "reward": value, "clap": value, "frechet": value, "utility": None}
+        {"key": key, "title": key, "clips": 8, "means": {"reward": value, "clap": value, "frechet": value}}
         for key in ("baseline", "sft", "crpo")
     ]
     write_json(folder / "report" / "report.json", {"stages": rows})

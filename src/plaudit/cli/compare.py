@@ -80,8 +80,8 @@ def compare(
     from plaudit.evaluate.compare.series import track_series
     from plaudit.evaluate.compare.systems import read_systems
     from plaudit.evaluate.compare.table import compare as compared
-    from plaudit.evaluate.pages.charts import divergence_sentence
     from plaudit.evaluate.pages.comparison import comparison_summary, results, write_comparison
+    from plaudit.evaluate.pages.text import divergence_sentence
     from plaudit.pipeline.compared import systems_at
 
     margins = _margins(margin or [])

@@ -111,23 +111,23 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder.")], json: 
 
 
 def _say(made: Path, json: bool) -> None:
-    """Where the step is that was asked for; of the report, its page, its watch over the reward, and how to go on."""
+    """Where the step is; of the report, its page, the recommended stage and regressions under reward."""
     from plaudit.storage import read_json
 
     if made.name != "report":
         show_json({made.name: str(made.resolve())}) if json else say(f"{made.name.capitalize()}: {made.resolve()}")
         return
     page, numbers = (made / "index.html").resolve(), read_json(made / "report.json")
-    watch, use = numbers["watch"], numbers.get("recommended")
+    regression, use = numbers["regression_finding"], numbers.get("recommended")
     if json:
         command = {} if use is None else {"model": use["key"], "command": use["command"]}
-        show_json({"report": str(page)} | ({"watch": watch} if watch else {}) | command)
+        show_json({"report": str(page)} | ({"regression": regression} if regression else {}) | command)
         return
     say(f"Report: {page}")
     if use is not None:
         say(f"Use the model of {use['title']}: {as_invoked(use['command'])}")
-    if watch:
-        say(watch)
+    if regression:
+        say(regression)
 
 
 def _show_estimate(recipe: Recipe, folder: Path, last: str, json: bool, source: Path | None = None) -> None:

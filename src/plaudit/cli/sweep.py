@@ -207,14 +207,14 @@ def _say_scores(rows: list[Any], page: Path, json: bool) -> None:
     shown = [
         (
             row.stage,
-            f"{asked:g}",
-            *(f"{number(v[place].mean)} {span(v[place])}" for v in (row.reward, row.clap, row.frechet)),
+            f"{score:g}",
+            *(f"{number(row.means[m][place].mean)} {span(row.means[m][place])}" for m in ("reward", "clap", "frechet")),
         )
         for row in rows
-        for place, asked in enumerate(row.asked)
+        for place, score in enumerate(row.scores)
     ]
     show_table(f"{rows[0].clips} prompts", ("model", "score", "reward", "CLAP score", "Frechet distance"), shown)
-    for line in [*(sweep_finding(row, "true utility") for row in rows), f"Page: {page.resolve()}"]:
+    for line in [*(sweep_finding(row) for row in rows), f"Page: {page.resolve()}"]:
         result_console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -229,7 +229,7 @@ def _say_injections(table: CrossTable, page: Path, json: bool) -> None:
     for metric, title in (("reward", "reward"), ("clap", "CLAP score"), ("frechet", "Frechet distance")):
         rows = []
         for model in table.models:
-            cells = [getattr(table.cell(model, run), metric) for run in table.injections]
+            cells = [cell.means.get(metric) for cell in table.row(model)]
             rows.append((model, *("-" if c is None else f"{number(c.mean)}\n{span(c, 2)}" for c in cells)))
         show_table(f"{title}, trained by run, {table.clips} prompts", ("trained", *table.injections), rows)
     for line in [*injection_findings(table), f"Page: {page.resolve()}"]:

@@ -154,10 +154,10 @@ def _figures(report: Path, stage: str | None) -> str:
     results = read_json(report)
     try:
         rows = [row for row in results["stages"] if row["key"] in ("baseline", stage)]
-        measured = [key for key in CARD_METRICS if all(row[key] is not None for row in rows)]
+        measured = [key for key in CARD_METRICS if all(key in row["means"] for row in rows)]
         if not rows:
             raise KeyError(stage)
-        table = [(row["title"], *(_interval(row[key]) for key in measured)) for row in rows]
+        table = [(row["title"], *(_interval(row["means"][key]) for key in measured)) for row in rows]
         prompts = rows[0]["clips"]
     except (KeyError, TypeError) as error:
         raise ModelError(f"{report} is no report with figures of stage {stage!r} ({error!r})") from None

@@ -1,4 +1,4 @@
-"""From a finished run folder to the report's data, and the report."""
+"""The data of a run's report, from its finished steps."""
 
 from __future__ import annotations
 
@@ -51,28 +51,26 @@ TITLES = {
 CURVES = ("loss", "preference_loss", "winner_flow_loss", "implicit_accuracy")
 
 
-def write_page(context: RunFiles, folder: Path, shown: list[str], swept: list[str], made: Sequence[str]) -> None:
-    """Write the report of a run whose other steps, those in `made`, are done."""
+def write_page(context: RunFiles, folder: Path, stages: list[str], swept: list[str], finished: Sequence[str]) -> None:
+    """Write the report of a run whose other steps are `finished`: of these stages, and the sweeps of those `swept`."""
     recipe = context.recipe
-    scores = {stage: StageScores.load(context.path(f"scores-{stage}")) for stage in shown}
-    stages = [_stage_result(context, stage, scores[stage]) for stage in shown]
     data = ReportData(
-        run=_run_facts(context, made),
-        stages=stages,
+        run=_run_facts(context, finished),
+        stages=[_stage_result(context, stage) for stage in stages],
         corpus=_corpus_facts(context),
         reward=_reward_quality(context) if recipe.reward.kind == "train" else None,
-        curves=_curves(context, shown),
+        curves=_curves(context, stages),
         sweeps=[_sweep(context, stage) for stage in swept],
-        samples=_samples(context, shown, len(stages[0].scores)),
-        choice=_choice(context),
-        utility_name="true utility",
+        samples=_samples(context, stages),
+        best_of_n=_best_of_n(context),
         coverage_scale=_coverage_scale(context.source),
     )
     write_report(data, folder)
 
 
-def _stage_result(context: RunFiles, stage: str, scores: StageScores) -> StageResult:
-    model = None  # of the finished clips, which are the last stage's
+def _stage_result(context: RunFiles, stage: str) -> StageResult:
+    scores = StageScores.load(context.path(f"scores-{stage}"))
+    model = None  # post-processed clips are those of the last stage
     if stage != "finished":
         model = context.path("sft" if stage == "baseline" else stage).resolve()
     options = ("--set", "sampling.score=null") if stage == "baseline" else ()
@@ -83,16 +81,16 @@ def _stage_result(context: RunFiles, stage: str, scores: StageScores) -> StageRe
 def _note(context: RunFiles, stage: str) -> str:
     sampling = context.recipe.sampling
     if stage == "baseline":
-        return f"the SFT model asked for no score, guidance {sampling.guidance.weight:g}"
+        return f"the SFT model without a conditioning score, guidance {sampling.guidance.weight:g}"
     if stage == "finished":
-        return "the last stage's clips after loudness and true-peak control"
+        return "the last stage's clips after loudness and true-peak normalization"
     injection = read_model_config(context.path(stage)).backbone.injection
     return f"{injection}, score {sampling.score}, guidance {sampling.guidance.weight:g}"
 
 
-def _run_facts(context: RunFiles, made: Sequence[str]) -> RunFacts:
-    """What the steps recorded when they were made, whoever writes the report and whenever."""
-    steps = {name: context.run.finished(name) for name in made}
+def _run_facts(context: RunFiles, finished: Sequence[str]) -> RunFacts:
+    """The records of the finished steps."""
+    steps = {name: context.run.finished(name) for name in finished}
     environments = [step.environment for step in steps.values()]
     ended = datetime.datetime.fromisoformat(max(step.ended for step in steps.values()))
     return RunFacts(
@@ -110,19 +108,19 @@ def _run_facts(context: RunFiles, made: Sequence[str]) -> RunFacts:
 
 
 def _joined(facts: Sequence[dict[str, str]]) -> dict[str, str]:
-    """Facts of several steps as one: values that differ stand beside each other."""
+    """Facts of several steps as one; values that differ are listed."""
     names = dict.fromkeys(name for one in facts for name in one)
     return {name: "; ".join(dict.fromkeys(one[name] for one in facts if name in one)) for name in names}
 
 
 def _corpus_facts(context: RunFiles) -> CorpusFacts:
-    settings, found = context.recipe.corpus, context.shards
-    quarantine = found.folder / "quarantine.jsonl"
+    settings, shards = context.recipe.corpus, context.shards
+    quarantine = shards.folder / "quarantine.jsonl"
     lines = quarantine.read_text(encoding="utf-8").split("\n") if quarantine.exists() else []
     reasons = [json.loads(line)["reason"] for line in lines if line]
     source = context.source
     flaws = source.flaws(context.path("corpus"))
-    return CorpusFacts(source.label, dict(Counter(found.splits)), settings.seconds, dict(Counter(reasons)), flaws)
+    return CorpusFacts(source.label, dict(Counter(shards.splits)), settings.seconds, dict(Counter(reasons)), flaws)
 
 
 def _reward_quality(context: RunFiles) -> RewardQuality:
@@ -140,9 +138,9 @@ def _reward_quality(context: RunFiles) -> RewardQuality:
     )
 
 
-def _curves(context: RunFiles, shown: list[str]) -> list[Curve]:
+def _curves(context: RunFiles, stages: list[str]) -> list[Curve]:
     curves = []
-    for stage in shown:
+    for stage in stages:
         if stage not in ("baseline", "finished"):
             for metrics in sorted(context.path(stage).rglob("metrics.jsonl")):
                 inner = metrics.parent.relative_to(context.path(stage)).parts
@@ -151,38 +149,38 @@ def _curves(context: RunFiles, shown: list[str]) -> list[Curve]:
 
 
 def _sweep(context: RunFiles, stage: str) -> Sweep:
-    asked = list(context.recipe.evaluate.sweep_scores)
+    scores = list(context.recipe.evaluate.sweep_scores)
     folder = context.path(f"sweep-{stage}")
-    return swept(TITLES[stage], asked, [read_cell(folder / cell_name(score)) for score in asked])
+    return swept(TITLES[stage], scores, [read_cell(folder / cell_name(score)) for score in scores])
 
 
-def _choice(context: RunFiles) -> BestOfN | None:
-    """The candidates of preference tuning, which are several per caption, as a choice by reward; CLAP looks on."""
+def _best_of_n(context: RunFiles) -> BestOfN | None:
+    """The candidates of preference pairs, where every caption has several."""
     settings = context.recipe.stages.pairs
-    made = [] if settings is None else read_candidates(context.path("pairs"))
-    if settings is None or not made or settings.captions < 2:
+    candidates = [] if settings is None else read_candidates(context.path("pairs"))
+    if settings is None or not candidates or settings.captions < 2:
         return None
     grid = (settings.captions, settings.candidates)
-    rows = {name: np.array([getattr(one, name) for one in made]).reshape(grid) for name in ("reward", "clap")}
-    return BestOfN("the candidates of preference tuning", rows["reward"], {"clap": rows["clap"]})
+    values = {name: np.array([getattr(one, name) for one in candidates]).reshape(grid) for name in ("reward", "clap")}
+    return BestOfN("candidates for preference pairs", values["reward"], {"clap": values["clap"]})
 
 
 def _coverage_scale(source: CorpusSource) -> tuple[float, float] | None:
-    """The detector's concept coverage of right clips, and of other prompts' clips, where that was measured."""
+    """The detector's concept coverage of matching clips and of clips of other prompts, where it was measured."""
     detector = source.detector()
     rates = None if detector is None else rates_of(detector, load_vocabulary(VOCABULARY), load_rates(RATES))
     return None if rates is None else (rates.right.mean, rates.other.mean)
 
 
-def _samples(context: RunFiles, shown: list[str], count: int) -> list[Sample]:
-    """Clips to listen to: the first prompts, which were drawn at random."""
-    rows = range(min(context.recipe.evaluate.audio_players, count))
-    truths = held_out(context, context.recipe.evaluate.prompts).truths
+def _samples(context: RunFiles, stages: list[str]) -> list[Sample]:
+    """The first held-out prompts, which are in random order, with the clips of every stage."""
+    evaluate = context.recipe.evaluate
+    prompts = held_out(context, evaluate.prompts)
     return [
         Sample(
             row,
-            {stage: context.path(f"clips-{stage}") / f"{row:04d}.wav" for stage in shown},
-            {} if truths is None else truths[row].describe(),
+            {stage: context.path(f"clips-{stage}") / f"{row:04d}.wav" for stage in stages},
+            {} if prompts.truths is None else prompts.truths[row].describe(),
         )
-        for row in rows
+        for row in range(min(evaluate.audio_players, len(prompts.prompts)))
     ]

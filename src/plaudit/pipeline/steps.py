@@ -228,7 +228,7 @@ class _Chain:
         names = [step.name for step in others]
         shown, swept = ([name.removeprefix(prefix) for name in names if name.startswith(prefix)]
                         for prefix in ("scores-", "sweep-"))  # fmt: skip
-        page = partial(write_page, shown=shown, swept=swept, made=names)
+        page = partial(write_page, stages=shown, swept=swept, finished=names)
         everything = {name: value for name, value in self._leaves.items() if not name.startswith("training_loop.")}
         given = self._given("report templates", *(["probes", "vocabulary"] if self._synthetic else []))
         return Step("report", everything, tuple(names), page, given, read_later=())

@@ -15,7 +15,7 @@ from plaudit.evaluate.compare.pairing import pair
 from plaudit.evaluate.compare.series import track_series
 from plaudit.evaluate.compare.systems import read_systems
 from plaudit.evaluate.compare.table import ComparisonTable, compare
-from plaudit.evaluate.pages import comparison as page
+from plaudit.evaluate.pages import comparison
 from plaudit.evaluate.pages.comparison import write_comparison
 from tests.browser import chromium
 from tests.evaluate.compare.tables import clips, write_table
@@ -43,7 +43,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> ComparisonTable:
 
 @pytest.fixture(scope="module")
 def index(table: ComparisonTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("provenance") / "comparison"
+    folder = tmp_path_factory.mktemp("comparison") / "comparison"
     return write_comparison(table, folder, series=track_series(table.pairing))
 
 
@@ -72,7 +72,7 @@ def test_the_worst_and_the_best_come_first(table: ComparisonTable, tmp_path: Pat
 def test_large_clips_lie_beside_the_page(
     table: ComparisonTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "INLINE", 1000)
+    monkeypatch.setattr(comparison, "INLINE", 1000)
     index = write_comparison(table, tmp_path / "page", players=2)
     references = re.findall(r'<audio [^>]*src="([^"]*)"', index.read_text())
     assert references == [f"audio/{number:04d}.wav" for number in range(1, 7)]
@@ -86,13 +86,13 @@ def test_a_missing_clip_leaves_the_page_before(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r"2\.wav is gone, so it cannot be played; .* --players 0"):
         write_comparison(made, tmp_path / "page")
     assert (tmp_path / "page" / "index.html").read_bytes() == before
-    assert "No clips were asked for" in write_comparison(made, tmp_path / "page", players=0).read_text()
+    assert "<audio" not in write_comparison(made, tmp_path / "page", players=0).read_text()
 
 
 def test_tables_without_files_have_nothing_to_play(tmp_path: Path) -> None:
     paths = [write_table(tmp_path / f"{n}.csv", clips(n)) for n in range(2)]
     text = write_comparison(compare(pair(read_systems(paths))), tmp_path / "page").read_text()
-    assert "name no audio files" in text and "<audio" not in text
+    assert "<audio" not in text
 
 
 def test_in_a_browser_everything_loads_and_fits(index: Path, tmp_path: Path) -> None:

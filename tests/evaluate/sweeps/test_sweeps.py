@@ -1,4 +1,4 @@
-"""What sweeps state, on scores whose answers are known; and the pages that they leave."""
+"""The numbers of sweeps, on scores with known answers, and their pages."""
 
 import base64
 import csv
@@ -21,46 +21,48 @@ from plaudit.evaluate.pages.sweep import (
     write_injections,
     write_scores,
 )
+from plaudit.statistics import Interval
 from tests.browser import chromium
 from tests.evaluate.report_example import scores
 
-ASKED = [0.0, 1.0, 2.0, 3.0]
+SCORES = [0.0, 1.0, 2.0, 3.0]
 
 
 def sweep(slope: float, label: str = "SFT", noise: float = 0.0) -> Sweep:
-    points = [scores(np.random.default_rng(3), 24, slope * s) for s in ASKED]
+    points = [scores(np.random.default_rng(3), 24, slope * s) for s in SCORES]
     if noise:
         rng = np.random.default_rng(5)
         points = [replace(point, reward=rng.normal(0, noise, 24)) for point in points]
-    return Sweep(label, ASKED, points)
+    return Sweep(label, SCORES, points)
 
 
-def test_a_reward_that_follows_has_a_rank_correlation_of_one() -> None:
+def test_a_reward_that_follows_the_score_has_a_rank_correlation_of_one() -> None:
     row = sweep_row(sweep(0.4))
-    assert (row.follows.mean, row.follows.low, row.follows.high) == (1.0, 1.0, 1.0)
-    assert row.spread == pytest.approx(3 * 0.4)
-    assert sweep_row(sweep(-0.4)).follows.mean == -1.0
-    unsure = sweep_row(sweep(0.0, noise=1.0)).follows
+    assert row.reward_correlation == Interval(1.0, 1.0, 1.0)
+    assert row.reward_range == pytest.approx(3 * 0.4)
+    assert sweep_row(sweep(-0.4)).reward_correlation.mean == -1.0
+    unsure = sweep_row(sweep(0.0, noise=1.0)).reward_correlation
     assert unsure.low < 0.0 < unsure.high
 
 
 def test_each_point_has_the_interval_of_its_own_clips() -> None:
     row, points = sweep_row(sweep(0.4)), sweep(0.4).points
     for place, point in enumerate(points):
-        assert row.reward[place].mean == pytest.approx(point.reward.mean())
-        assert row.frechet[place].mean == point.frechet
-        assert row.concepts is not None and row.concepts[place].mean == pytest.approx(np.nanmean(point.concepts))
+        assert row.means["reward"][place].mean == pytest.approx(point.reward.mean())
+        assert row.means["frechet"][place].mean == point.frechet
+        assert row.means["concepts"][place].mean == pytest.approx(np.nanmean(point.concepts))
         assert row.sets["kernel"][place] == point.sets[0]
-    assert row.reward[0].low < row.reward[0].mean < row.reward[0].high
+    first = row.means["reward"][0]
+    assert first.low < first.mean < first.high
 
 
-def test_points_that_nobody_can_judge_are_told_and_in_no_number() -> None:
+def test_points_that_cannot_be_evaluated_are_listed_and_in_no_number() -> None:
     whole = sweep(0.4)
-    part = Sweep("SFT", ASKED[:3], whole.points[:3], {3.0: "0001.wav is silent"})
+    part = Sweep("SFT", SCORES[:3], whole.points[:3], {3.0: "0001.wav is silent"})
     row = sweep_row(part)
-    assert len(row.reward) == 3 and row.failed == {3.0: "0001.wav is silent"}
+    assert len(row.means["reward"]) == 3 and row.failed == {3.0: "0001.wav is silent"}
     with pytest.raises(RunError, match=r"has 1 points.*at 3: 0001\.wav is silent"):
-        sweep_row(Sweep("SFT", ASKED[:1], whole.points[:1], {3.0: "0001.wav is silent"}))
+        sweep_row(Sweep("SFT", SCORES[:1], whole.points[:1], {3.0: "0001.wav is silent"}))
 
 
 def cells(silent: bool = False) -> list[CrossCell]:
@@ -77,7 +79,7 @@ def cells(silent: bool = False) -> list[CrossCell]:
     ]
 
 
-def test_every_cell_is_held_against_its_own_injection() -> None:
+def test_every_cell_is_compared_with_the_native_injection() -> None:
     table = cross_table(cells())
     assert (table.models, table.injections) == (["adaln", "add"], ["global_adaln", "input_add"])
     fell = {change.metric: change for change in table.cell("add", "global_adaln").changes}
@@ -90,12 +92,12 @@ def test_every_cell_is_held_against_its_own_injection() -> None:
     assert table.tests == sum(c.p_t is not None for cell in table.cells for c in cell.changes)
 
 
-def test_a_cell_that_cannot_be_judged_has_a_reason_and_no_numbers() -> None:
+def test_a_cell_that_cannot_be_evaluated_has_a_reason_and_no_numbers() -> None:
     table = cross_table(cells(silent=True))
     cell = table.cell("add", "global_adaln")
-    assert (cell.reward, cell.frechet, cell.changes, cell.failed) == (None, None, [], "clip 3 is silent")
+    assert (cell.means, cell.changes, cell.failed) == ({}, [], "clip 3 is silent")
     assert table.clips == 24
-    with pytest.raises(RunError, match="no cell of the table can be judged; the first: clip 3 is silent"):
+    with pytest.raises(RunError, match="no cell of the table could be evaluated; the first: clip 3 is silent"):
         cross_table([replace(one, scores="clip 3 is silent") for one in cells()])
 
 
@@ -107,14 +109,14 @@ def held(page: str, name: str) -> str:
 
 def test_the_files_of_a_sweep_over_scores(tmp_path: Path) -> None:
     rows = [sweep_row(sweep(0.4)), sweep_row(sweep(0.1, "CRPO <b>"))]
-    page = write_scores(rows, {"seed": 42}, tmp_path, "score asked for").read_text()
+    page = write_scores(rows, {"seed": 42}, tmp_path, "conditioning score").read_text()
     numbers = json.loads((tmp_path / "sweep.json").read_text())
     assert [model["stage"] for model in numbers["models"]] == ["SFT", "CRPO <b>"]
-    assert numbers["models"][0]["follows"]["mean"] == 1.0 and numbers["settings"] == {"seed": 42}
+    assert numbers["models"][0]["reward_correlation"]["mean"] == 1.0 and numbers["settings"] == {"seed": 42}
     table = list(csv.DictReader((tmp_path / "sweep.csv").open()))
     assert {row["metric"] for row in table} == {"reward", "clap", "concepts", "utility", "frechet", "kernel", "recall"}
     first = next(row for row in table if row["metric"] == "reward" and row["score"] == "2.0")
-    assert float(first["low"]) == rows[0].reward[2].low
+    assert float(first["low"]) == rows[0].means["reward"][2].low
     assert held(page, "sweep.csv") == (tmp_path / "sweep.csv").read_text()
     assert "<b>" not in page and "CRPO &lt;b&gt;" in page
     figure = (tmp_path / "sweep.svg").read_text()
@@ -124,9 +126,9 @@ def test_the_files_of_a_sweep_over_scores(tmp_path: Path) -> None:
 def test_the_files_of_a_cross_load_table(tmp_path: Path) -> None:
     table = cross_table(cells(silent=True))
     page = write_injections(table, {}, tmp_path).read_text()
-    assert "in global_adaln the clips cannot be judged (clip 3 is silent)" in page
+    assert "clip 3 is silent" in page
     drawn = held(page, "injections-reward.svg")
-    assert drawn.count("<!-- not measurable -->") == 1
+    assert drawn.count("<!-- not measured -->") == 1
     assert drawn.count("stroke: #1c2430") == 2  # the frames of the diagonal
     rows = list(csv.DictReader((tmp_path / "sweep.csv").open()))
     assert [row["note"] for row in rows if row["note"]] == ["clip 3 is silent"]
@@ -137,7 +139,7 @@ def test_the_files_of_a_cross_load_table(tmp_path: Path) -> None:
 
 def test_in_a_browser_both_pages_load_and_fit(tmp_path: Path) -> None:
     pages = [
-        write_scores([sweep_row(sweep(0.4))], {"prompts": ["a" * 300]}, tmp_path / "score", "score asked for"),
+        write_scores([sweep_row(sweep(0.4))], {"prompts": ["a" * 300]}, tmp_path / "score", "conditioning score"),
         write_injections(_five(), {}, tmp_path / "injections"),
     ]
     with chromium(tmp_path / "profile") as browser:

@@ -1,4 +1,4 @@
-"""Every chart: drawing, themes, and the charts of reports, comparisons and sweeps."""
+"""Every chart: themes, drawing, and the charts of reports, comparisons and sweeps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from scipy.stats import binomtest
 
 from plaudit.evaluate.overoptimization import Divergence
 from plaudit.evaluate.pages.html import DARK, LIGHT, data_address
-from plaudit.evaluate.pages.text import IN_SENTENCES, better, heading, known_metrics, number, p_value, percent, span
+from plaudit.evaluate.pages.text import better, directed_heading, headline_metrics, in_sentence, number, span
 from plaudit.statistics import LEVEL, Interval
 from plaudit.storage import write_atomically
 
@@ -38,7 +38,7 @@ WIDE, SMALL = (4.9, 3.2), (4.6, 2.6)
 
 @dataclass(frozen=True)
 class Series:
-    """One line with its band: a label, which stage's colour it wears, x [N], and y with intervals [N]."""
+    """One line with its band: a label, the number of its colour, x [N], and y with intervals [N]."""
 
     label: str
     colour: int
@@ -47,10 +47,7 @@ class Series:
 
 
 def save_chart(draw: Draw, path: Path, size: tuple[float, float] = WIDE) -> None:
-    """Draw a chart in light colours as `path`, and the same in dark ones beside it as `<stem>-dark.svg`.
-
-    A `.png` has one appearance: its card is opaque, so that it can be read on a page of any colour.
-    """
+    """Draw a chart in light colours as `path`, and in dark ones beside it as `<stem>-dark.svg`; a `.png` is light."""
     save_panels({"": draw}, path, size)
 
 
@@ -59,7 +56,7 @@ def save_panels(panels: Mapping[str, Draw], path: Path, size: tuple[float, float
     if path.suffix == ".png":
         with _style(path.stem):
             picture = io.BytesIO()
-            _drawn(panels, size).savefig(picture, format="png", dpi=200, metadata={"Software": None})
+            _figure(panels, size).savefig(picture, format="png", dpi=200, metadata={"Software": None})
         return write_atomically(path, picture.getvalue())
     light = panels_svg(panels, path.stem, size)
     write_atomically(path, light)
@@ -70,16 +67,16 @@ def panels_svg(panels: Mapping[str, Draw], name: str, size: tuple[float, float] 
     """A figure in light colours as SVG; the same drawing under the same name is the same text."""
     with _style(name):
         buffer = io.StringIO()
-        _drawn(panels, size).savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        _figure(panels, size).savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 
 def _style(salt: str) -> AbstractContextManager[None]:
-    # A stage's title may hold a dollar sign, and a fixed salt makes the same chart the same file.
+    # A stage's title may contain a dollar sign, and a fixed salt makes files reproducible.
     return matplotlib.rc_context({"svg.hashsalt": salt, "font.size": 10.0, "text.parse_math": False})
 
 
-def _drawn(panels: Mapping[str, Draw], size: tuple[float, float]) -> Figure:
+def _figure(panels: Mapping[str, Draw], size: tuple[float, float]) -> Figure:
     figure = Figure(figsize=(size[0] * len(panels), size[1]), layout="constrained", facecolor=LIGHT.card)
     for axes, (title, draw) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         _dress(axes)
@@ -92,11 +89,11 @@ def _drawn(panels: Mapping[str, Draw], size: tuple[float, float]) -> Figure:
 def darkened(svg: str) -> str:
     """A chart drawn in the light theme's colours, in the dark theme's."""
     swap = dict(zip(LIGHT.colours, DARK.colours, strict=True))
-    return re.sub("|".join(swap), lambda found: swap[found[0]], svg)
+    return re.sub("|".join(swap), lambda match: swap[match[0]], svg)
 
 
 def stage_points(rows: Sequence[StageRow], values: Sequence[Interval]) -> Draw:
-    """One metric by stage: a dot and its interval each, the mean written beside it."""
+    """One metric by stage: dots with intervals, each mean written beside its dot."""
 
     def draw(axes: Axes) -> None:
         for place, value in enumerate(values):
@@ -115,7 +112,7 @@ def stage_points(rows: Sequence[StageRow], values: Sequence[Interval]) -> Draw:
 
 
 def lines(series: Sequence[Series], x_label: str) -> Draw:
-    """Lines with their intervals as bands, each named at its right end."""
+    """Lines with their intervals as bands, labelled at the right end."""
 
     def draw(axes: Axes) -> None:
         for one in series:
@@ -131,7 +128,7 @@ def lines(series: Sequence[Series], x_label: str) -> Draw:
 
 
 def training_curve(curve: Curve, colour: int) -> Draw:
-    """A quantity over training steps: every value faintly, their running mean on top."""
+    """A quantity over training updates: every value faintly, and the running mean on top."""
 
     def draw(axes: Axes) -> None:
         steps, values = np.array(curve.steps), np.array(curve.values)
@@ -151,21 +148,18 @@ def training_curve(curve: Curve, colour: int) -> Draw:
 
 
 def reliability(bins: Sequence[ReportReliabilityBin]) -> Draw:
-    """How often the reward is right against how sure it is; on the diagonal it is as right as it says.
-
-    The bars are Wilson's 95 % intervals of the shares.
-    """
+    """A reliability diagram: accuracy against confidence, with Wilson's 95 % intervals; the diagonal is calibrated."""
 
     def draw(axes: Axes) -> None:
         axes.plot([0.5, 1.0], [0.5, 1.0], color=LIGHT.faint, linewidth=1.0, linestyle=(0, (4, 3)))
-        axes.annotate("dashed: as right as it says", (1.0, 0.0), (-6, 8), xycoords="axes fraction",
+        axes.annotate("dashed: perfect calibration", (1.0, 0.0), (-6, 8), xycoords="axes fraction",
                       textcoords="offset points", ha="right", color=LIGHT.faint, fontsize=9)  # fmt: skip
         for one in bins:
             right = binomtest(round(one.accuracy * one.count), max(one.count, 1)).proportion_ci(LEVEL, "wilson")
             axes.plot([one.confidence] * 2, [right.low, right.high], color=LIGHT.stages[1], linewidth=1.4, alpha=0.6)
         axes.plot([b.confidence for b in bins], [b.accuracy for b in bins], "o", color=LIGHT.stages[1], markersize=5.5)
         axes.set_xlabel("confidence")
-        axes.set_ylabel("share right")
+        axes.set_ylabel("accuracy")
 
     return draw
 
@@ -179,7 +173,7 @@ def running_mean(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def save_spectrogram(path: Path, wave: np.ndarray, rate: int, width: int = 320, height: int = 96) -> None:
-    """Write a clip [T] as a small picture: time to the right, 50 Hz to 8 kHz upwards by octaves, 70 dB of range."""
+    """Write the spectrogram of a clip [T]: 50 Hz to 8 kHz on a logarithmic axis, 70 dB of range."""
     window = min(2048, len(wave))
     hop = max(1, (len(wave) - window) // max(1, width - 1))
     frames = np.lib.stride_tricks.sliding_window_view(wave, window)[::hop][:width] * np.hanning(window)
@@ -187,8 +181,8 @@ def save_spectrogram(path: Path, wave: np.ndarray, rate: int, width: int = 320, 
     frequencies = np.geomspace(50.0, min(8000.0, 0.499 * rate), height)
     bins = frequencies * window / rate
     below = np.minimum(bins.astype(int), power.shape[1] - 2)
-    share = bins - below
-    rows = power[:, below] * (1 - share) + power[:, below + 1] * share  # [W, H]
+    weight = bins - below
+    rows = power[:, below] * (1 - weight) + power[:, below + 1] * weight  # [W, H]
     level = 10.0 * np.log10(rows + 1e-12)
     shade = np.clip((level - level.max()) / 70.0 + 1.0, 0.0, 1.0)
     buffer = io.BytesIO()
@@ -197,7 +191,6 @@ def save_spectrogram(path: Path, wave: np.ndarray, rate: int, width: int = 320, 
 
 
 def _dress(axes: Axes) -> None:
-    """Grid, ticks and spines in faint colours; no box."""
     axes.set_facecolor(LIGHT.card)
     axes.grid(color=LIGHT.grid, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -212,10 +205,7 @@ def _dress(axes: Axes) -> None:
 def name_points(
     axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str], colours: Sequence[str]
 ) -> None:
-    """Write a name beside each point, on the side where it covers least of other names and points.
-
-    To be called last: the axes' limits must be those that stay.
-    """
+    """Label points where labels overlap each other and points least; to be called last, since it fixes the limits."""
     axes.autoscale_view()
     inverse, to_axes = axes.transAxes.inverted(), axes.transData
     places = [tuple(inverse.transform(to_axes.transform(point))) for point in points]
@@ -238,18 +228,18 @@ Box = tuple[float, float, float, float]
 
 
 def _overlap(one: Box, other: Box) -> float:
-    """The area that two boxes (left, low, right, high) share."""
+    """The area of the intersection of two boxes (left, low, right, high)."""
     width, height = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
     return max(0.0, width) * max(0.0, height)
 
 
 def _outside(box: Box) -> float:
-    """How much of a box lies outside the axes."""
+    """The area of a box outside the axes."""
     return (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, (0.0, 0.0, 1.0, 1.0))
 
 
 def _name_ends(axes: Axes, series: Sequence[Series]) -> None:
-    """Write each line's name at its right end, moved apart where two would overlap."""
+    """Label each line at its right end, spread apart where two labels would overlap."""
     low, high = axes.get_ylim()
     gap = 0.09 * (high - low)
     height = -np.inf
@@ -262,9 +252,9 @@ def _name_ends(axes: Axes, series: Sequence[Series]) -> None:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart on a page. svg: to stand in the page; file, name: the same for downloading, in light colours.
+    """A chart on a page. svg: the inline drawing; file, name: the same in light colours for downloading.
 
-    wide: it has small print, and keeps its width on a narrow screen, where it can be scrolled.
+    wide: it keeps its width on a narrow screen, where it can be scrolled.
     """
 
     title: str
@@ -276,44 +266,40 @@ class Chart:
 
 
 def chart(draw: Draw, name: str, title: str, alt: str, size: tuple[float, float] = WIDE, wide: bool = False) -> Chart:
-    """Draw a chart for a page; `name` is its file's, without suffix, and unique on the page."""
+    """Draw a chart for a page; `name` is unique on the page and the stem of the file."""
     svg = panels_svg({"": draw}, name, size)
     return Chart(title, alt, Markup(inline(svg, name, alt)), data_address("image/svg+xml", svg), f"{name}.svg", wide)
 
 
 def inline(svg: str, name: str, alt: str) -> str:
-    """A drawing as an element of a page: its colours those of the page, its ids unlike those of other drawings."""
+    """An SVG as an element of a page, with the page's colour variables and unique ids."""
     names = ("card", "ink", "faint", "grid", *(f"stage-{place}" for place in range(len(LIGHT.stages))))
     variables = dict(zip(LIGHT.colours, names, strict=True))
     element = svg[svg.index("<svg") :].rstrip()
     element = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", element, flags=re.DOTALL)
-    element = re.sub("|".join(variables), lambda found: f"var(--{variables[found[0]]})", element)
+    element = re.sub("|".join(variables), lambda match: f"var(--{variables[match[0]]})", element)
     element = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", element)
     head, rest = element.split(">", 1)
     head = re.sub(r'\s(width|height)="[^"]*"', "", head)
-    # What a page holds as Markup is not escaped again, so this is.
     return f'{head} role="img" aria-label="{Markup.escape(alt)}">{rest}'
 
 
 STRONGEST = 0.55
-"""Opacity of the most coloured cell: its number stays readable on light and on dark pages (ours)."""
+"""Opacity of the strongest cell, at which its number is readable on light and dark pages (ours)."""
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A line of a forest plot: what differs, by how much, and whether that is established."""
+class ForestRow:
+    """A row of a forest plot: a difference, and whether it is significant."""
 
     label: str
-    gap: Interval
+    difference: Interval
     colour: int
     established: bool = True
 
 
-def forest(rows: Sequence[Difference], margin: float | None = None) -> Draw:
-    """Differences with their intervals, one below the other; hollow where nothing is established.
-
-    margin: differences within it count as none, which a grey band shows.
-    """
+def forest(rows: Sequence[ForestRow], margin: float | None = None) -> Draw:
+    """Differences with intervals, hollow where not significant; the margin of equivalence is a grey band."""
 
     def draw(axes: Axes) -> None:
         if margin is not None:
@@ -321,9 +307,9 @@ def forest(rows: Sequence[Difference], margin: float | None = None) -> Draw:
         axes.axvline(0.0, color=LIGHT.faint, linewidth=1.0)
         for place, row in enumerate(rows):
             colour = LIGHT.stages[row.colour % len(LIGHT.stages)]
-            axes.plot([row.gap.low, row.gap.high], [place, place], color=colour, linewidth=2.2, solid_capstyle="round")
-            face = colour if row.established else LIGHT.card
-            axes.plot(row.gap.mean, place, "o", color=colour, markersize=6.5, markerfacecolor=face, markeredgewidth=1.6)
+            gap, face = row.difference, colour if row.established else LIGHT.card
+            axes.plot([gap.low, gap.high], [place, place], color=colour, linewidth=2.2, solid_capstyle="round")
+            axes.plot(gap.mean, place, "o", color=colour, markersize=6.5, markerfacecolor=face, markeredgewidth=1.6)
         axes.set_yticks(range(len(rows)), [row.label for row in rows], color=LIGHT.ink)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.margins(x=0.12)
@@ -335,7 +321,7 @@ def forest(rows: Sequence[Difference], margin: float | None = None) -> Draw:
 
 
 def forest_size(rows: int) -> tuple[float, float]:
-    """Inches of a forest plot of so many lines."""
+    """Inches of a forest plot."""
     return (4.6, 0.9 + 0.42 * rows)
 
 
@@ -347,22 +333,22 @@ def heat_map(
     low_is_better: bool,
     labels: tuple[str, str],
 ) -> Draw:
-    """A table [R, C] whose cells are the stronger the better, each with its number and interval; `marked` have a frame.
+    """A table [R, C] with stronger colours for better values, None where not measured; `marked` cells are framed.
 
-    labels: what the rows are and what the columns are. A cell that is None could not be measured.
+    labels: of the rows and of the columns.
     """
     means = np.array([[np.nan if cell is None else cell.mean for cell in row] for row in cells])
-    worth = -means if low_is_better else means
-    low, high = (np.nanmin(worth), np.nanmax(worth)) if np.isfinite(worth).any() else (0.0, 0.0)
+    quality = -means if low_is_better else means
+    low, high = (np.nanmin(quality), np.nanmax(quality)) if np.isfinite(quality).any() else (0.0, 0.0)
 
     def draw(axes: Axes) -> None:
-        for (i, j), value in np.ndenumerate(worth):
-            cell, share = cells[i][j], 0.5 if high == low else (value - low) / (high - low)
+        for (i, j), value in np.ndenumerate(quality):
+            cell, rank = cells[i][j], 0.5 if high == low else (value - low) / (high - low)
             if cell is not None:
-                strength = 0.04 + (STRONGEST - 0.04) * share
+                strength = 0.04 + (STRONGEST - 0.04) * rank
                 axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, color=LIGHT.stages[1], alpha=strength, linewidth=0))
-            told = "not measurable" if cell is None else f"{number(cell.mean)}\n{span(cell, 2)}"
-            axes.text(j, i, told, ha="center", va="center", color=LIGHT.ink, fontsize=7.5, linespacing=1.4)
+            text = "not measured" if cell is None else f"{number(cell.mean)}\n{span(cell, 2)}"
+            axes.text(j, i, text, ha="center", va="center", color=LIGHT.ink, fontsize=7.5, linespacing=1.4)
             if marked[i][j]:
                 axes.add_patch(
                     Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor=LIGHT.ink, linewidth=1.6)
@@ -381,28 +367,8 @@ def heat_map(
 
 
 def heat_map_size(rows: int, columns: int) -> tuple[float, float]:
-    """Inches of a heat map of so many cells."""
+    """Inches of a heat map."""
     return (1.6 + 1.0 * columns, 1.1 + 0.62 * rows)
-
-
-def divergence_sentence(divergence: Divergence | None, labels: Sequence[str], name: str) -> str:
-    """Where along a series the reward and a metric called `name` part, and how sure that is."""
-    if divergence is None:
-        return f"Reward and {name} do not part: nowhere does the one rise on while the other falls."
-    where = labels[divergence.place]
-    reach = (
-        f"{labels[divergence.low]} to {labels[divergence.high]}"
-        if divergence.low != divergence.high
-        else labels[divergence.low]
-    )
-    gained = f"{number(divergence.rise.mean)} {span(divergence.rise)} up to {labels[divergence.end]}"
-    lost = f"{number(divergence.loss.mean)} {span(divergence.loss)}"
-    sure = "" if divergence.established else ", which is not beyond chance"
-    return (
-        f"Reward and {name} part at {where} (95 % interval: {reach}; they part in {percent(divergence.share)} of "
-        f"resampled sets of prompts): from there reward rises by {gained} and {name} gets worse by {lost} "
-        f"({p_value(divergence.p)}, corrected for choosing the points){sure}."
-    )
 
 
 def plot_against_reward(
@@ -412,7 +378,7 @@ def plot_against_reward(
     name: str,
     divergence: Divergence | None,
 ) -> Draw:
-    """The path of a series through mean reward and the mean of another metric; a ring where the two part."""
+    """The path of a series through mean reward and the mean of another metric; a ring where the two diverge."""
 
     def draw(axes: Axes) -> None:
         points = [(x.mean, y.mean) for x, y in zip(reward, other, strict=True)]
@@ -430,108 +396,93 @@ def plot_against_reward(
             return
         ring = points[divergence.place]
         axes.plot(*ring, "o", markersize=14, markerfacecolor="none", markeredgecolor=LIGHT.ink, zorder=4)
-        name_points(axes, [ring, *points], ["they part here", *labels], [LIGHT.ink, *colours])
+        name_points(axes, [ring, *points], ["divergence", *labels], [LIGHT.ink, *colours])
 
     return draw
 
 
-def stage_charts(results: Results, utility_name: str) -> list[Chart]:
+def stage_charts(results: Results) -> list[Chart]:
     """Each metric by stage."""
     rows, charts = results.stages, []
-    for key in known_metrics(results):
-        title = heading(key, utility_name) + (" (lower is closer)" if better(key) == "lower" else "")
+    for key in headline_metrics(results):
+        title = directed_heading(key)
         alt = f"{title} by stage with 95 % intervals; the numbers are in the table."
-        draw = stage_points(rows, [getattr(row, key) for row in rows])
-        charts.append(chart(draw, f"stages-{key}", title, alt, SMALL))
+        charts.append(chart(stage_points(rows, [row.means[key] for row in rows]), f"stages-{key}", title, alt, SMALL))
     return charts
 
 
-def change_charts(results: Results, utility_name: str) -> list[Chart]:
+def change_charts(results: Results) -> list[Chart]:
     """Each metric's change from stage to stage, as a forest plot."""
     charts = []
-    for key in known_metrics(results):
-        found = [
-            Difference(row.title, change.difference, place, change.established)
+    for key in headline_metrics(results):
+        rows = [
+            ForestRow(row.title, change.difference, place, change.established)
             for place, row in enumerate(results.stages)
             for change in row.changes
             if change.metric == key
         ]
-        if found:
-            title = f"Change in {name_of(key, utility_name)}"
-            title += " (left is better)" if better(key) == "lower" else " (right is better)"
+        if rows:
+            side = "left" if better(key) == "lower" else "right"
+            title = f"Change in {in_sentence(key)} ({side} is better)"
             alt = f"{title} by stage with 95 % intervals; the numbers are in the table of changes."
-            charts.append(chart(forest(found), f"changes-{key}", title, alt, forest_size(len(found))))
+            charts.append(chart(forest(rows), f"changes-{key}", title, alt, forest_size(len(rows))))
     return charts
 
 
-def name_of(metric: str, utility_name: str) -> str:
-    """A metric in a sentence."""
-    return utility_name if metric == "utility" else IN_SENTENCES.get(metric, metric)
-
-
-def watched(results: Results) -> list[str]:
-    """The metrics that are held against the reward along the stages."""
-    return [key for key in known_metrics(results) if key != "reward"] if len(results.stages) > 1 else []
-
-
-def divergence_charts(results: Results, utility_name: str) -> list[Chart]:
-    """The path of the stages through mean reward and each other metric."""
+def divergence_charts(results: Results) -> list[Chart]:
+    """The path of the stages through mean reward and each other metric; empty for a single stage."""
     rows, charts = results.stages, []
-    for key in watched(results):
-        name, reward, other = name_of(key, utility_name), [r.reward for r in rows], [getattr(r, key) for r in rows]
-        draw = plot_against_reward([r.title for r in rows], reward, other, name, results.divergences.get(key))
-        alt = "The path of the stages; the numbers are in the table."
-        charts.append(chart(draw, f"reward-{key}", f"Mean reward against {name}", alt))
+    for key in headline_metrics(results) if len(rows) > 1 else []:
+        if key != "reward":
+            name, reward, other = in_sentence(key), [r.means["reward"] for r in rows], [r.means[key] for r in rows]
+            draw = plot_against_reward([r.title for r in rows], reward, other, name, results.divergences.get(key))
+            alt = "The path of the stages; the numbers are in the table."
+            charts.append(chart(draw, f"reward-{key}", f"Mean reward against {name}", alt))
     return charts
 
 
-def choice_charts(results: Results, utility_name: str) -> list[Chart]:
-    """What choosing the best of N does to each other metric."""
-    choice, charts = results.choice, []
-    if choice is None:
+def best_of_n_charts(results: Results) -> list[Chart]:
+    """How each other metric changes as the best of more candidates is chosen by reward."""
+    best, charts = results.best_of_n, []
+    if best is None:
         return []
-    for key, values in choice.others.items():
-        name = name_of(key, utility_name)
-        draw = plot_against_reward(
-            [str(n) for n in choice.counts], choice.reward, values, name, choice.divergences[key]
-        )
+    for key, values in best.others.items():
+        name, labels = in_sentence(key), [str(n) for n in best.counts]
+        draw = plot_against_reward(labels, best.reward, values, name, best.divergences[key])
         alt = f"Mean reward and {name} of the best of N; the numbers are in report.json."
-        charts.append(chart(draw, f"choice-{key}", f"Best of N by reward, against {name}", alt))
+        charts.append(chart(draw, f"best-of-n-{key}", f"Best of N by reward: {name}", alt))
     return charts
 
 
 def sweep_charts(
-    sweeps: Sequence[SweepRow], colours: dict[str, int], utility_name: str, x_label: str = "score asked for"
+    sweeps: Sequence[SweepRow], colours: Mapping[str, int], x_label: str = "conditioning score"
 ) -> list[Chart]:
-    """Each metric against the score asked for, all models in one chart; `colours` of those that have one elsewhere."""
+    """Each metric against the conditioning score, with a line per model; `colours` by model where they are given."""
     charts = []
-    others = dict.fromkeys(name for sweep in sweeps for name in sweep.sets)
-    for key in ("reward", "utility", "clap", "concepts", "frechet", *others):
+    for key in dict.fromkeys(name for sweep in sweeps for name in (*sweep.means, *sweep.sets)):
         if series := sweep_series(sweeps, key, colours):
-            title = heading(key, utility_name) + (" (lower is closer)" if better(key) == "lower" else "")
-            alt = f"{title} by score asked for, with 95 % intervals; the numbers are in the table for download."
+            title = directed_heading(key)
+            alt = f"{title} by conditioning score with 95 % intervals; the numbers are in the table for download."
             charts.append(chart(lines(series, x_label), f"sweep-{key}", title, alt, SMALL))
     return charts
 
 
-def sweep_series(sweeps: Sequence[SweepRow], metric: str, colours: dict[str, int]) -> list[Series]:
-    """One line per model that has the metric at every score, with intervals."""
-    found = []
+def sweep_series(sweeps: Sequence[SweepRow], metric: str, colours: Mapping[str, int]) -> list[Series]:
+    """A line for each model that has the metric at every score."""
+    series = []
     for place, sweep in enumerate(sweeps):
-        values: list[Interval] | None = getattr(sweep, metric, None)
-        if metric in sweep.sets:
-            values = [
-                Interval(v.value, v.value if v.low is None else v.low, v.value if v.high is None else v.high)
-                for v in sweep.sets[metric]
-                if v.value is not None
-            ]
-        if values and len(values) == len(sweep.asked):
-            found.append(Series(sweep.stage, colours.get(sweep.stage, place + 1), sweep.asked, values))
-    return found
+        values = sweep.means.get(metric) or [
+            Interval(v.value, v.value if v.low is None else v.low, v.value if v.high is None else v.high)
+            for v in sweep.sets.get(metric, [])
+            if v.value is not None
+        ]
+        if values and len(values) == len(sweep.scores):
+            series.append(Series(sweep.stage, colours.get(sweep.stage, place + 1), sweep.scores, values))
+    return series
 
 
 def curve_charts(data: ReportData) -> list[Chart]:
-    """How each quantity went during training."""
+    """Training curves."""
     colours = {stage.title: place for place, stage in enumerate(data.stages)}
     charts = []
     for place, curve in enumerate(curve for curve in data.curves if curve.steps):
@@ -543,8 +494,8 @@ def curve_charts(data: ReportData) -> list[Chart]:
 
 
 def reliability_chart(data: ReportData) -> Chart | None:
-    """How right the reward is against how sure it is."""
+    """The reward's calibration on held-out votes, where it was tested."""
     if data.reward is None or not data.reward.bins:
         return None
-    alt = "Share of votes predicted against confidence, in bins of held-out votes."
-    return chart(reliability(data.reward.bins), "reliability", "Is the reward as right as it is sure?", alt)
+    alt = "Accuracy against confidence, in bins of held-out votes."
+    return chart(reliability(data.reward.bins), "reliability", "Calibration of the reward", alt)

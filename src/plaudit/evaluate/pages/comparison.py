@@ -15,73 +15,62 @@ from plaudit.evaluate.compare.series import TrackedMetric
 from plaudit.evaluate.compare.table import Comparison, ComparisonTable
 from plaudit.evaluate.metrics import lower_is_better
 from plaudit.evaluate.overoptimization import Regression, regression_sentence, regressions_under_reward, reward_among
-from plaudit.evaluate.pages.charts import (
-    DARK,
-    LIGHT,
-    Chart,
-    Difference,
-    chart,
-    divergence_sentence,
-    forest,
-    forest_size,
-    plot_against_reward,
-)
+from plaudit.evaluate.pages.charts import Chart, ForestRow, chart, forest, forest_size, plot_against_reward
 from plaudit.evaluate.pages.html import csv_of, data_address, rendered, replaced_page
-from plaudit.evaluate.pages.text import number, p_value, signed, span
+from plaudit.evaluate.pages.text import difference, divergence_sentence, number, p_value
 from plaudit.generate.clips import slug
 from plaudit.storage import write_atomically, write_json
 
 
 def comparison_finding(row: Comparison) -> str:
-    """One row of the table: what differs by how much, how sure that is, and what more prompts would tell."""
-    gap = f"{signed(row.difference.mean)} {span(row.difference)}"
+    """One row of the table in words: the difference, how certain it is, and what more prompts could show."""
     tested = f"{p_value(row.p_holm)} corrected, {row.method}"
-    start = f"{row.metric}, {row.second} against {row.first}: {gap} ({tested})"
+    start = f"{row.metric}, {row.second} vs {row.first}: {difference(row.difference)} ({tested})"
     margin = f"±{number(row.equivalence.margin)}"
     if row.established:
-        small = f"; it lies within {margin}, so it hardly matters" if row.equivalent else ""
-        return f"{start}: {row.verdict.split()[0]}, beyond chance{small}."
+        small = f", but negligible (within {margin})" if row.equivalent else ""
+        return f"{start}: significantly {row.verdict.split()[0]}{small}."
     if row.equivalent:
-        return f"{start}: equivalent, the difference is smaller than {margin} ({p_value(row.equivalence_p_holm)})."
-    needed = "more prompts than anyone has" if row.prompts_needed is None else f"{row.prompts_needed} prompts"
+        return f"{start}: equivalent within {margin} ({p_value(row.equivalence_p_holm)})."
+    needed = "no number" if row.prompts_needed is None else row.prompts_needed
     return (
-        f"{start}: undecided. It may be nothing and it may exceed {margin}: these prompts find differences from "
-        f"{number(row.detectable)} on, one as small as this needs {needed}."
+        f"{start}: undecided; the difference may be zero and may exceed {margin}. These prompts detect differences of "
+        f"{number(row.detectable)} or more; one this small takes {needed} prompts."
     )
 
 
 def regressions_of(table: ComparisonTable) -> list[Regression]:
-    """The pairs whose second system has more reward and is worse in another metric, both beyond chance."""
-    reward = reward_among(table.pairing.metrics)
-    found = []
-    for first, second in dict.fromkeys((row.first, row.second) for row in table.rows):
-        metrics = regressions_under_reward(table.of_pair(first, second), reward or "")
-        if metrics:
-            found.append(Regression(f"{second} (against {first})", metrics))
-    return found
+    """The pairs whose second system has a higher reward and is worse in another metric, both significantly."""
+    reward = reward_among(table.pairing.metrics) or ""
+    pairs = dict.fromkeys((row.first, row.second) for row in table.rows)
+    regressions = [
+        Regression(f"{second} (vs {first})", regressions_under_reward(table.of_pair(first, second), reward))
+        for first, second in pairs
+    ]
+    return [one for one in regressions if one.metrics]
 
 
 def comparison_summary(table: ComparisonTable) -> str:
-    """The last line of the command: how many differences are established, and the watch over the reward."""
+    """How many differences are significant, and which systems raised the reward at the cost of another metric."""
     rows = table.rows
-    found = sum(row.established for row in rows)
-    same = sum(row.equivalent and not row.established for row in rows)
-    open_ = len(rows) - found - same
-    line = f"Of {len(rows)} differences {found} are beyond chance, {same} equivalent, {open_} undecided."
+    significant = sum(row.established for row in rows)
+    equivalent = sum(row.equivalent and not row.established for row in rows)
+    undecided = len(rows) - significant - equivalent
+    line = f"Of {len(rows)} differences, {significant} are significant, {equivalent} equivalent, {undecided} undecided."
     if reward_among(table.pairing.metrics) is None or len(table.pairing.metrics) < 2:
         return line
     return f"{line} {regression_sentence(regressions_of(table), 'system')}"
 
 
 INLINE = 6_000_000
-"""Bytes of audio up to which the page holds its clips itself and can be passed on as one file (ours)."""
+"""Bytes of audio up to which clips are embedded in the page, which is then a single file (ours)."""
 
 mimetypes.add_type("audio/flac", ".flac")
 
 
 @dataclass(frozen=True)
 class Player:
-    """One clip: whose it is, the address of its audio, and its values in words."""
+    """One clip: its system, the address of its audio, and its values as text."""
 
     system: str
     colour: int
@@ -92,7 +81,7 @@ class Player:
 
 @dataclass(frozen=True)
 class PromptRow:
-    """A prompt to listen to: by how much the systems differ there, and the clips."""
+    """A prompt to listen to: the difference of the systems there, and the clips."""
 
     key: str
     prompt: str
@@ -104,15 +93,15 @@ def write_comparison(
     table: ComparisonTable, folder: Path, *, sort: str | None = None, players: int = 20,
     series: Sequence[TrackedMetric] = (),
 ) -> Path:  # fmt: skip
-    """Write the page, `comparison.json` and `.csv`, and where clips are large `audio/` into `folder`; the page's path.
+    """Write the page, `comparison.json` and `.csv`, and `audio/` where clips are large, into `folder`; the page's path.
 
-    An earlier comparison there is replaced; files of others stay. sort: the metric whose difference between first and
-    last system orders the prompts; the first where not given. players: how many prompts to listen to, half of them the
-    worst. EvaluationError where a clip to play is missing.
+    An earlier comparison is replaced; other files stay. sort: the metric whose difference between first and last system
+    orders the prompts; by default the first. players: how many prompts to listen to, half of them the worst.
+    EvaluationError where a clip to play is missing.
     """
     pairing, sort = table.pairing, sort or table.metrics[0]
     if sort not in pairing.metrics:
-        raise EvaluationError(f"--sort {sort}: no such metric; compared are {', '.join(pairing.metrics)}")
+        raise EvaluationError(f"--sort {sort}: no such metric; there are {', '.join(pairing.metrics)}")
     with replaced_page(Path(folder)) as draft:
         worst, best = _ends(table, sort, players)
         address = _addresses([*worst, *best], draft)
@@ -126,54 +115,53 @@ def write_comparison(
             sort=sort,
             summary=comparison_summary(table),
             findings=[comparison_finding(row) for row in table.rows],
-            paid={one.title: ", ".join(one.metrics) for one in regressions_of(table)},
+            regressed={one.title: ", ".join(one.metrics) for one in regressions_of(table)},
             reward=reward_among(pairing.metrics),
             csv=data_address("text/csv", csv_text),
             json=data_address("application/json", (draft / "comparison.json").read_bytes()),
             charts=[_forest_chart(table, metric) for metric in table.metrics],
-            series_charts=[_tracking_chart(table, watched) for watched in series],
-            divergences=[divergence_sentence(w.divergence, pairing.systems, w.metric) for w in series],
-            worst=[_listened(table, sort, p, address) for p in worst],
-            best=[_listened(table, sort, p, address) for p in best],
+            series_charts=[_series_chart(table, one) for one in series],
+            divergences=[divergence_sentence(one.divergence, pairing.systems, one.metric) for one in series],
+            worst=[_prompt_row(table, sort, p, address) for p in worst],
+            best=[_prompt_row(table, sort, p, address) for p in best],
             with_audio=any(_files(p) for p in pairing.prompts),
-            version=__version__,
-            light=LIGHT,
-            dark=DARK,
         )
         write_atomically(draft / "index.html", page)
     return Path(folder) / "index.html"
 
 
 def results(table: ComparisonTable, series: Sequence[TrackedMetric] = ()) -> dict[str, object]:
-    """Everything found, as plain values for JSON."""
-    watch = {
+    """Every result as plain values for JSON."""
+    return {
+        "plaudit": __version__,
+        **table.to_json(),
         "regressions_under_reward": [asdict(one) for one in regressions_of(table)],
         "series": [asdict(one) for one in series],
+        "summary": comparison_summary(table),
     }
-    return {"plaudit": __version__, **table.to_json(), "watch": watch, "summary": comparison_summary(table)}
 
 
 def _gap(table: ComparisonTable, sort: str, prompt: PromptClips) -> float:
-    """By how much the last system's mean over seeds exceeds the first's."""
+    """The mean over seeds of the last system minus that of the first."""
     first, last = (prompt.clips[name] for name in (table.pairing.systems[0], table.pairing.systems[-1]))
     return sum(c.values[sort] for c in last) / len(last) - sum(c.values[sort] for c in first) / len(first)
 
 
 def _ends(table: ComparisonTable, sort: str, players: int) -> tuple[list[PromptClips], list[PromptClips]]:
-    """The prompts where the last system compares worst, worst first, and best, best first; none is in both."""
-    heard = [p for p in table.pairing.having(sort) if _files(p)]
-    order = sorted(heard, key=lambda p: _gap(table, sort, p), reverse=lower_is_better(sort))
+    """The prompts on which the last system compares worst, worst first, and best, best first, without overlap."""
+    playable = [p for p in table.pairing.having(sort) if _files(p)]
+    order = sorted(playable, key=lambda p: _gap(table, sort, p), reverse=lower_is_better(sort))
     low = min((players + 1) // 2, (len(order) + 1) // 2)
     high = min(players - low, len(order) - low)
     return order[:low], order[len(order) - high :][::-1]
 
 
 def _files(prompt: PromptClips) -> list[Path]:
-    return [clip.file for own in prompt.clips.values() for clip in own if clip.file is not None]
+    return [clip.file for clips in prompt.clips.values() for clip in clips if clip.file is not None]
 
 
 def _addresses(prompts: Sequence[PromptClips], folder: Path) -> dict[Path, str]:
-    """Where the page finds each file: inside itself where all are small, else copied beside it."""
+    """The address of each file on the page: a data URL where all are small, else a copy beside the page."""
     files = list(dict.fromkeys(file for prompt in prompts for file in _files(prompt)))
     for file in files:
         if not file.is_file():
@@ -181,16 +169,16 @@ def _addresses(prompts: Sequence[PromptClips], folder: Path) -> dict[Path, str]:
     if sum(file.stat().st_size for file in files) <= INLINE:
         kinds = {file: mimetypes.guess_type(file.name)[0] or "audio/wav" for file in files}
         return {file: data_address(kind, file.read_bytes()) for file, kind in kinds.items()}
-    found = {}
+    addresses = {}
     for place, file in enumerate(files, start=1):
         target = folder / "audio" / f"{place:04d}{file.suffix}"
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(file, target)
-        found[file] = f"audio/{target.name}"
-    return found
+        addresses[file] = f"audio/{target.name}"
+    return addresses
 
 
-def _listened(table: ComparisonTable, sort: str, prompt: PromptClips, address: dict[Path, str]) -> PromptRow:
+def _prompt_row(table: ComparisonTable, sort: str, prompt: PromptClips, address: dict[Path, str]) -> PromptRow:
     players = [
         Player(
             system=system,
@@ -210,14 +198,15 @@ def _forest_chart(table: ComparisonTable, metric: str) -> Chart:
     rows = [row for row in table.rows if row.metric == metric]
     alt = f"Differences of {metric} with 95 % intervals; the numbers are in the table."
     lines = [
-        Difference(f"{row.second}\n\N{MINUS SIGN} {row.first}", row.difference, 1 + place % 5, row.established)
+        ForestRow(f"{row.second}\n\N{MINUS SIGN} {row.first}", row.difference, 1 + place % 5, row.established)
         for place, row in enumerate(rows)
     ]
     draw = forest(lines, max(row.equivalence.margin for row in rows))
     return chart(draw, f"difference-{slug(metric)}", f"Difference of {metric}", alt, forest_size(len(rows)))
 
 
-def _tracking_chart(table: ComparisonTable, watched: TrackedMetric) -> Chart:
-    draw = plot_against_reward(table.pairing.systems, watched.reward, watched.other, watched.metric, watched.divergence)
-    alt = f"The path of the systems through mean reward and mean {watched.metric}."
-    return chart(draw, f"reward-{slug(watched.metric)}", f"Reward against {watched.metric}", alt)
+def _series_chart(table: ComparisonTable, series: TrackedMetric) -> Chart:
+    metric = series.metric
+    draw = plot_against_reward(table.pairing.systems, series.reward, series.other, metric, series.divergence)
+    alt = f"The path of the systems through mean reward and mean {metric}."
+    return chart(draw, f"reward-{slug(metric)}", f"Reward against {metric}", alt)

@@ -1,4 +1,4 @@
-"""The report of a run: its data, the numbers on it, the stage it recommends, and the page with its clips and files."""
+"""The report of a run: its data, its numbers, the recommended stage, and the page with its clips and files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,6 @@ from plaudit.evaluate.overoptimization import Divergence, best_of_n, find_diverg
 from plaudit.evaluate.pages import charts, text
 from plaudit.evaluate.pages.html import csv_of, data_address, rendered, replaced_page
 from plaudit.evaluate.pages.sweep import Sweep, SweepRow, sweep_row
-from plaudit.evaluate.pages.text import (
-    IN_SENTENCES,
-    change_rows,
-    clip_rows,
-    markdown_table,
-    number,
-    signed,
-    span,
-    stage_rows,
-    sweep_rows,
-    table_cells,
-)
 from plaudit.evaluate.results_table import CLIPS, MetricResult
 from plaudit.statistics import Array, Interval, bootstrap_mean, bootstrap_statistic, spearman, win_rate
 from plaudit.storage import write_atomically, write_json
@@ -43,16 +31,10 @@ from plaudit.storage import write_atomically, write_json
 class RunFacts:
     """What was run, and on what.
 
-    name: of the run, the page's title.
-    description: one or two sentences for people who did not start it; may be empty.
-    recipe: the resolved recipe as YAML.
-    finished: when, as text ("2025-05-01 14:03 UTC").
-    seconds: of wall-clock time, all stages together, sessions added up.
-    peak_memory: bytes, the most that the run held at once; None where it was not measured.
-    machine: what it ran on, in the order shown ({"processor": ..., "cores": ..., "memory": ...}).
-    versions: of the software ({"plaudit": ..., "python": ..., "torch": ...}).
-    step_seconds: wall-clock seconds by step of the run, in the order done; may be empty.
-    folder: the run folder's absolute path; empty where there is none.
+    name: the page's title. recipe: as resolved, YAML. finished: date and time as text. seconds: wall-clock time of all
+    steps. description: one or two sentences for readers; may be empty. peak_memory: bytes, None where not measured.
+    machine, versions: facts as text by name, in the order shown. step_seconds: by step, in order. folder: the run's
+    absolute path; empty where there is none.
     """
 
     name: str
@@ -69,14 +51,11 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class StageResult:
-    """One row of the table: a model and the scores of what it made of the held-out prompts.
+    """A stage of the table and the scores of its clips, on the same prompts and seeds as every other stage.
 
-    key: short, unique and safe in a file name ("sft"); title: for people ("SFT").
-    scores: on the same prompts and seeds as every other stage.
-    note: one sentence on how the clips were sampled ("score 1.5, guidance 4"); may be empty.
-    clips: the folder of its clips, `0000.wav` for the first prompt and so on; None where they were not kept.
-    model: the absolute path of the model folder that generates such clips; None for a row that is no model's own.
-    options: what `plaudit generate` needs besides the model to generate such clips.
+    key: unique and safe in a file name ("sft"); title: for people ("SFT"). note: how the clips were sampled; may be
+    empty. clips: the folder of its clips `0000.wav`, ...; None where they were not kept. model: the absolute path
+    of the model folder; None for clips that are no model's output. options: further ones of `plaudit generate`.
     """
 
     key: str
@@ -90,7 +69,7 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Curve:
-    """How one quantity went during the training of one stage: steps [N] and values [N]."""
+    """A quantity logged during the training of a stage: steps [N] and values [N]."""
 
     stage: str
     quantity: str
@@ -100,10 +79,8 @@ class Curve:
 
 @dataclass(frozen=True)
 class Sample:
-    """A held-out prompt to listen to: its row in every stage's scores, and the clip of each stage by stage key.
-
-    truth: what the prompt describes, by kind ({"genre": "house"}); empty where that is not known.
-    """
+    """A held-out prompt to listen to: its row in the scores, the clip of each stage by key, and what it describes by
+    kind ({"genre": "house"}), where that is recorded."""
 
     row: int
     audio: dict[str, Path]
@@ -112,10 +89,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class BestOfN:
-    """Candidates [P, M] of the same prompts: their rewards, and what other metrics say of them, by name.
-
-    source: one phrase on where they come from ("candidates of preference tuning").
-    """
+    """Candidates [P, M] of the same prompts: their rewards, and other metrics by name. source: where they are from."""
 
     source: str
     reward: Array
@@ -124,7 +98,7 @@ class BestOfN:
 
 @dataclass(frozen=True)
 class ReportReliabilityBin:
-    """Pairs whose margins are alike: how sure the reward was of them on average, how often right, and how many."""
+    """Held-out votes with similar margins: the reward's mean confidence, its accuracy, and how many they are."""
 
     confidence: float
     accuracy: float
@@ -133,12 +107,10 @@ class ReportReliabilityBin:
 
 @dataclass(frozen=True)
 class RewardQuality:
-    """How well the reward predicts held-out votes.
+    """How well the reward predicts held-out votes, ties left out.
 
-    accuracy, accuracy_low, accuracy_high: share of votes (ties left out) predicted, with its 95 % interval.
-    ceiling: what knowing the true utility would reach on the same votes; None where that is unknown.
-    ece: expected calibration error over `bins`; votes: how many held-out votes without ties.
-    source: one phrase on where the votes come from ("simulated listeners").
+    accuracy: with its 95 % interval. ece: expected calibration error over `bins`. ceiling: the accuracy of the true
+    utility on the same votes, where it is recorded. source: where the votes are from ("simulated listeners").
     """
 
     accuracy: float
@@ -153,27 +125,21 @@ class RewardQuality:
 
 @dataclass(frozen=True)
 class CorpusFacts:
-    """What the models learned from.
-
-    kind: one phrase ("synthetic pieces of the synthetic world"); clips: how many were used, by split.
-    seconds: length of one clip; quarantined: how many were skipped, by reason.
-    flaw_shares: share of clips with each known flaw, in [0, 1]; empty where the truth is unknown.
-    """
+    """The training data: what it is, clips by split, seconds of a clip, skipped clips by reason, and the fraction of
+    clips with each flaw, where flaws are recorded."""
 
     kind: str
     clips: dict[str, int]
     seconds: float
     quarantined: dict[str, int] = field(default_factory=dict)
-    flaw_shares: dict[str, float] = field(default_factory=dict)
+    flaw_fractions: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything a report shows.
+    """Everything that a report shows. stages: at least one, in the order trained, the baseline first.
 
-    stages: in the order trained, the baseline first; at least one.
-    utility_name: what the true utility is called on the page.
-    coverage_scale: the concept coverage of right clips, and that of clips of other prompts, where they are known.
+    coverage_scale: the concept coverage of matching clips and of clips of other prompts, where they were measured.
     """
 
     run: RunFacts
@@ -183,19 +149,18 @@ class ReportData:
     curves: list[Curve] = field(default_factory=list)
     sweeps: list[Sweep] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
-    choice: BestOfN | None = None
-    utility_name: str = "true utility"
+    best_of_n: BestOfN | None = None
     coverage_scale: tuple[float, float] | None = None
 
 
 def read_curves(metrics: Path, stage: str, quantities: Sequence[str] = ("loss",)) -> list[Curve]:
-    """The curves of the named quantities in a `metrics.jsonl` of rows {"step": ..., "loss": ...}.
+    """The curves of the quantities that a `metrics.jsonl` of rows {"step": ..., "loss": ...} has.
 
-    A step written twice (a run that was killed and continued) counts as written last; a torn last line is left out;
-    a quantity that no row holds gives no curve. RunError where any other line is not a row.
+    Of a step that is there twice, from before and after a kill, the last row counts; a torn last line is ignored.
+    RunError where any other line is not a row.
     """
     lines = metrics.read_text(encoding="utf-8").splitlines()
-    found: dict[str, dict[int, float]] = {quantity: {} for quantity in quantities}
+    by_quantity: dict[str, dict[int, float]] = {quantity: {} for quantity in quantities}
     for place, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
@@ -204,13 +169,13 @@ def read_curves(metrics: Path, stage: str, quantities: Sequence[str] = ("loss",)
             if place == len(lines):
                 break
             raise RunError(f"{metrics}, line {place} is not a row of metrics; train the stage again") from None
-        for quantity, values in found.items():
+        for quantity, values in by_quantity.items():
             value = row.get(quantity)
             if value is not None and math.isfinite(value):
                 values[step] = float(value)
     return [
         Curve(stage, quantity, sorted(values), [values[step] for step in sorted(values)])
-        for quantity, values in found.items()
+        for quantity, values in by_quantity.items()
         if values
     ]
 
@@ -220,9 +185,9 @@ BEST_OF_N_SEED = 0
 
 @dataclass(frozen=True)
 class BestOfNRow:
-    """Means over prompts of the best of n, for each n of counts: of the reward that chooses, and of other metrics.
+    """Means over prompts of the best of n by reward, for each n of counts, of the reward and of other metrics.
 
-    partings: where reward and the metric part as n grows; None where they do not.
+    divergences: where reward and a metric diverge as n grows; None where they do not.
     """
 
     source: str
@@ -234,20 +199,19 @@ class BestOfNRow:
 
     @property
     def labels(self) -> list[str]:
-        """What each point is called."""
-        return [f"best of {n}" if n > 1 else "any one" for n in self.counts]
+        """A label for each point."""
+        return [f"best of {n}" if n > 1 else "a random candidate" for n in self.counts]
 
 
-def summarize_best_of_n(choice: BestOfN) -> BestOfNRow:
-    """Expected values over all ways to draw n of the candidates; n doubles up to all of them."""
-    candidates = choice.reward.shape[1]
-    counts = sorted({*(2**power for power in range(candidates.bit_length())), candidates})
-    counts = [n for n in counts if n <= candidates]
-    reward = best_of_n(choice.reward, choice.reward, counts)
-    others = {name: best_of_n(choice.reward, values, counts) for name, values in choice.others.items()}
+def summarize_best_of_n(candidates: BestOfN) -> BestOfNRow:
+    """Expected values over all draws of n of the candidates; n doubles up to all of them."""
+    total = candidates.reward.shape[1]
+    counts = sorted({n for power in range(total.bit_length()) if (n := 2**power) <= total} | {total})
+    reward = best_of_n(candidates.reward, candidates.reward, counts)
+    others = {name: best_of_n(candidates.reward, values, counts) for name, values in candidates.others.items()}
     return BestOfNRow(
-        source=choice.source,
-        prompts=len(choice.reward),
+        source=candidates.source,
+        prompts=len(candidates.reward),
         counts=counts,
         reward=[bootstrap_mean(point, BEST_OF_N_SEED) for point in reward],
         others={name: [bootstrap_mean(point, BEST_OF_N_SEED) for point in series] for name, series in others.items()},
@@ -257,27 +221,23 @@ def summarize_best_of_n(choice: BestOfN) -> BestOfNRow:
 
 @dataclass(frozen=True)
 class StageRow:
-    """The numbers of one stage. What has no value (no truth, no previous stage) is None or empty.
+    """The numbers of one stage; what does not apply is None or empty.
 
-    agreement: rank correlation over clips of reward and true utility; it falls where the reward is exploited.
-    concepts: share of the prompts' concepts that are heard. sets: further metrics of the clips as a set.
-    regressions_under_reward: the metrics that got worse while reward rose, both beyond chance.
+    means: of each metric of clips, and the Frechet distance, by name. sets: further set metrics. utility_correlation:
+    Spearman, of reward and true utility over clips. wins_previous, wins_baseline: win rates. changes: from the previous
+    stage. regressions_under_reward: metrics that got worse while the reward rose, both significantly.
     """
 
     key: str
     title: str
     note: str
     clips: int
-    reward: Interval
-    clap: Interval
-    frechet: Interval
-    utility: Interval | None
-    agreement: Interval | None
-    wins_previous: Interval | None
-    wins_baseline: Interval | None
-    changes: list[Change]
+    means: dict[str, Interval]
+    utility_correlation: Interval | None = None
+    wins_previous: Interval | None = None
+    wins_baseline: Interval | None = None
+    changes: list[Change] = field(default_factory=list)
     regressions_under_reward: list[str] = field(default_factory=list)
-    concepts: Interval | None = None
     sets: list[MetricResult] = field(default_factory=list)
 
 
@@ -285,11 +245,9 @@ class StageRow:
 class Results:
     """All numbers of a report.
 
-    overall: the last stage against the first; without tests, since those are for the questions asked stage by stage.
-    partings: where reward and another metric part along the stages, by metric; None where they do not.
-    choice: what choosing the best of N does; None where there are no candidates.
-    wins_by: the metric that decides which of two clips wins; tests: how many p-values were corrected together.
-    metrics: those that the clips of every stage have by themselves.
+    overall: changes from the first to the last stage, without tests, which are stage by stage. divergences: of reward
+    and another metric along the stages, by metric; None where they do not diverge. wins_by: the metric that decides a
+    win. tests: how many p-values were corrected together. metrics: those that the clips of every stage have.
     """
 
     stages: list[StageRow]
@@ -299,105 +257,76 @@ class Results:
     tests: int
     reward: RewardQuality | None
     divergences: dict[str, Divergence | None] = field(default_factory=dict)
-    choice: BestOfNRow | None = None
+    best_of_n: BestOfNRow | None = None
     metrics: tuple[str, ...] = CLIP_METRICS
-
-    def to_json(self) -> dict[str, Any]:
-        """The numbers as plain JSON values."""
-        return asdict(self)
 
 
 def summarize(data: ReportData) -> Results:
-    """Work out every number of a report; RunError where stages were not evaluated on the same prompts."""
+    """Compute every number of a report; RunError where stages were not evaluated on the same prompts."""
     if not data.stages:
         raise RunError("a report needs at least one evaluated stage; run an evaluation first")
-    prompts = data.stages[0].scores.prompts
     for stage in data.stages:
-        if stage.scores.prompts != prompts:
+        if stage.scores.prompts != data.stages[0].scores.prompts:
             raise RunError(f"stage {stage.title} was evaluated on other prompts than the first; evaluate it again")
     scores = [stage.scores for stage in data.stages]
-    known = [metric for metric in CLIP_METRICS if all(clip_values(one, metric) is not None for one in scores)]
-    rows = [_stage_row(stage, scores[0], known) for stage in data.stages]
-    groups, tests = corrected([changes_between(now, before, known) for before, now in pairwise(scores)])
-    for place, changes in enumerate(groups, start=1):
-        wins = _wins(scores[place], scores[place - 1], known)
-        rows[place] = replace(
-            rows[place], changes=changes, regressions_under_reward=regressions_under_reward(changes), wins_previous=wins
+    metrics = [metric for metric in CLIP_METRICS if all(clip_values(one, metric) is not None for one in scores)]
+    wins_by = "utility" if "utility" in metrics else "reward"
+    groups, tests = corrected([changes_between(now, before, metrics) for before, now in pairwise(scores)])
+    rows = []
+    for place, (stage, changes) in enumerate(zip(data.stages, [[], *groups], strict=True)):
+        now = stage.scores
+        values = {name: getattr(now, name) for name in metrics}
+        means = {name: bootstrap_mean(of[~np.isnan(of)], CHANGE_SEED) for name, of in values.items()}
+        previous, first = (
+            win_rate(values[wins_by], getattr(other, wins_by), CHANGE_SEED) if place else None
+            for other in (scores[place - 1], scores[0])
         )
-    overall = changes_between(scores[-1], scores[0], known) if len(scores) > 2 else []
+        rows.append(
+            StageRow(
+                stage.key, stage.title, stage.note, len(now), means | {"frechet": now.frechet_interval},
+                _correlation(now) if "utility" in metrics else None, previous, first, changes,
+                regressions_under_reward(changes), now.sets,
+            )
+        )  # fmt: skip
+    overall = changes_between(scores[-1], scores[0], metrics) if len(scores) > 2 else []
     return Results(
         stages=rows,
         overall=[Change(change.metric, change.difference) for change in overall],
-        sweeps=[sweep_row(sweep) for sweep in data.sweeps if sweep.judged],
-        wins_by="utility" if "utility" in known else "reward",
+        sweeps=[sweep_row(sweep) for sweep in data.sweeps if sweep.usable],
+        wins_by=wins_by,
         tests=tests,
         reward=data.reward,
-        divergences=_divergences(scores, known),
-        choice=None if data.choice is None else summarize_best_of_n(data.choice),
-        metrics=tuple(known),
+        divergences=_divergences(scores, metrics),
+        best_of_n=None if data.best_of_n is None else summarize_best_of_n(data.best_of_n),
+        metrics=tuple(metrics),
     )
 
 
-def _divergences(stages: list[StageScores], known: list[str]) -> dict[str, Divergence | None]:
-    """Along the stages, for metrics that every clip has; two points are no series."""
-    if len(stages) < 3:
-        return {}
-    found = {}
-    for metric in known:
-        if metric != "reward":
-            values = np.stack([getattr(stage, metric) for stage in stages])  # [S, B]
-            there = ~np.isnan(values).any(axis=0)
+def _divergences(stages: Sequence[StageScores], metrics: Sequence[str]) -> dict[str, Divergence | None]:
+    """Along at least three stages, over the prompts whose clips all have the metric."""
+    divergences = {}
+    for metric in metrics if len(stages) > 2 else []:
+        values = np.stack([getattr(stage, metric) for stage in stages])  # [S, B]
+        rows = ~np.isnan(values).any(axis=0)
+        if metric != "reward" and rows.sum() > 1:
             reward = np.stack([stage.reward for stage in stages])
-            if there.sum() > 1:
-                found[metric] = find_divergence(metric, reward[:, there], values[:, there], CHANGE_SEED)
-    return found
+            divergences[metric] = find_divergence(metric, reward[:, rows], values[:, rows], CHANGE_SEED)
+    return divergences
 
 
-def _stage_row(stage: StageResult, baseline: StageScores, known: list[str]) -> StageRow:
-    """A stage by itself and against the baseline; what came before it is not yet known."""
-    scores = stage.scores
-    values = {name: getattr(scores, name) for name in known}
-    means = {name: bootstrap_mean(found[~np.isnan(found)], CHANGE_SEED) for name, found in values.items()}
-    return StageRow(
-        key=stage.key,
-        title=stage.title,
-        note=stage.note,
-        clips=len(scores),
-        reward=means["reward"],
-        clap=means["clap"],
-        frechet=scores.frechet_interval,
-        utility=means.get("utility"),
-        agreement=_agreement(scores) if "utility" in known else None,
-        wins_previous=None,
-        wins_baseline=None if scores is baseline else _wins(scores, baseline, known),
-        changes=[],
-        concepts=means.get("concepts"),
-        sets=scores.sets,
-    )
-
-
-def _wins(scores: StageScores, other: StageScores, known: list[str]) -> Interval:
-    """By true utility where that is known, else by reward."""
-    metric = "utility" if "utility" in known else "reward"
-    return win_rate(getattr(scores, metric), getattr(other, metric), CHANGE_SEED)
-
-
-def _agreement(scores: StageScores) -> Interval:
+def _correlation(scores: StageScores) -> Interval:
     reward, utility = scores.reward, scores.utility
     assert utility is not None
     return bootstrap_statistic(lambda rows: spearman(reward[rows], utility[rows]), len(reward), CHANGE_SEED)
 
 
-PROMPT = "slow sad piano in a minor key"
-"""The prompt of the commands on the page."""
+EXAMPLE_PROMPT = "slow sad piano in a minor key"
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The stage whose model to use, and why, in sentences.
-
-    command: generates a clip with it. next_steps: (what for, command) of what to do afterwards.
-    """
+    """The stage whose model to use, with reasons in sentences, the command that generates a clip with it, and
+    (purpose, command) of what to do next."""
 
     key: str
     title: str
@@ -407,89 +336,73 @@ class Recommendation:
 
 
 def recommend(data: ReportData, results: Results) -> Recommendation | None:
-    """The stage of the highest mean true utility or, where that is not known, of the highest mean reward.
+    """The stage with the highest mean true utility or, where that is not measured, the highest mean reward.
 
-    Without a known truth, a stage whose reward came at the cost of another metric is passed over where another is left.
-    None where no stage has a model.
+    By reward, stages where another metric regressed are passed over if any other is left. None without any model.
     """
     pairs = [(s, row) for s, row in zip(data.stages, results.stages, strict=True) if s.model is not None]
     if not pairs:
         return None
-    metric = "utility" if "utility" in results.metrics else "reward"
-    paid = {} if metric == "utility" else _paid_since_the_first(data, results)
-    eligible = [pair for pair in pairs if pair[0].key not in paid] or pairs
-    order = sorted(eligible, key=lambda pair: -_mean(pair[1], metric))
+    metric = results.wins_by
+    regressed = {} if metric == "utility" else _regressed_since_first(data, results)
+    eligible = [pair for pair in pairs if pair[0].key not in regressed] or pairs
+    order = sorted(eligible, key=lambda pair: -pair[1].means[metric].mean)
     stage, row = order[0]
-    sentences = [_lead(metric, data.utility_name, row)]
-    first, runner = data.stages[0], order[1][0] if len(order) > 1 else None
+    best = row.means[metric]
+    name = text.in_sentence(metric)
+    sentences = [f"Its clips have the highest mean {name} of all stages: {text.number(best.mean)} {text.span(best)}."]
+    first, runner_up = data.stages[0], order[1][0] if len(order) > 1 else None
     if stage is not first:
-        sentences.append(f"That is {_gap(stage, first, metric)} against {first.title}{_doubt(stage, first, metric)}.")
-    if runner is not None and runner is not first and (doubt := _doubt(stage, runner, metric)):
-        sentences.append(f"Its lead over {runner.title} is {_gap(stage, runner, metric)}{doubt}.")
+        gap = _difference(stage, first, metric)
+        sentences.append(f"The difference from {first.title} is {text.difference(gap)}{_doubt(gap)}.")
+    if runner_up is not None and runner_up is not first:
+        gap = _difference(stage, runner_up, metric)
+        if not gap.excludes_zero:
+            sentences.append(f"Its lead over {runner_up.title} is {text.difference(gap)}{_doubt(gap)}.")
     for other, other_row in pairs:
-        if other.key in paid and _mean(other_row, metric) > _mean(row, metric):
-            names = " and ".join(IN_SENTENCES.get(name, name) for name in paid[other.key])
-            sentences.append(f"{other.title} has more reward, but its {names} got worse.")
+        if other.key in regressed and other_row.means[metric].mean > best.mean:
+            names = text.listed([text.in_sentence(name) for name in regressed[other.key]])
+            sentences.append(f"{other.title} has a higher reward, but its {names} got worse.")
     if metric == "reward":
-        sentences.append("The reward is a prediction of preference: listen before you rely on it.")
+        sentences.append("The reward only predicts preference: listen before you rely on it.")
     return Recommendation(stage.key, stage.title, " ".join(sentences), _generate(stage), _next_steps(data, stage))
 
 
-def _paid_since_the_first(data: ReportData, results: Results) -> dict[str, list[str]]:
-    """By stage, the metrics that got worse since the first stage while reward rose, both beyond chance."""
+def _regressed_since_first(data: ReportData, results: Results) -> dict[str, list[str]]:
+    """By stage, the metrics that got worse since the first stage while reward rose, both significantly."""
     first, *others = data.stages
     groups, _ = corrected([changes_between(one.scores, first.scores, results.metrics) for one in others])
-    found = {stage.key: regressions_under_reward(changes) for stage, changes in zip(others, groups, strict=True)}
-    return {key: metrics for key, metrics in found.items() if metrics}
+    by_stage = {stage.key: regressions_under_reward(changes) for stage, changes in zip(others, groups, strict=True)}
+    return {key: metrics for key, metrics in by_stage.items() if metrics}
 
 
-def _mean(row: StageRow, metric: str) -> float:
-    interval = row.utility if metric == "utility" else row.reward
-    assert interval is not None
-    return interval.mean
+def _difference(stage: StageResult, other: StageResult, metric: str) -> Interval:
+    return changes_between(stage.scores, other.scores, [metric])[0].difference
 
 
-def _lead(metric: str, utility_name: str, row: StageRow) -> str:
-    interval = row.utility if metric == "utility" else row.reward
-    assert interval is not None
-    name = utility_name if metric == "utility" else "reward"
-    return f"Its clips have the highest mean {name} of the stages, {number(interval.mean)} {span(interval)}."
-
-
-def _gap(stage: StageResult, other: StageResult, metric: str) -> str:
-    difference = changes_between(stage.scores, other.scores, [metric])[0].difference
-    return f"{signed(difference.mean)} {span(difference)}"
-
-
-def _doubt(stage: StageResult, other: StageResult, metric: str) -> str:
-    """What to add to a difference that may be chance."""
-    difference = changes_between(stage.scores, other.scores, [metric])[0].difference
-    return "" if difference.excludes_zero else ", which is within chance"
+def _doubt(difference: Interval) -> str:
+    return "" if difference.excludes_zero else ", which is not significant"
 
 
 def _generate(stage: StageResult, *more: str) -> str:
-    how = ["--model", str(stage.model), *stage.options, *more, "-o", "clips"]
-    return shlex.join(["plaudit", "generate", PROMPT, *how])
+    options = ["--model", str(stage.model), *stage.options, *more, "-o", "clips"]
+    return shlex.join(["plaudit", "generate", EXAMPLE_PROMPT, *options])
 
 
 def _next_steps(data: ReportData, stage: StageResult) -> list[tuple[str, str]]:
     model, run = str(stage.model), data.run.folder
-    steps = [
+    settings = ["corpus.folder=music", "corpus.table=music/captions.csv", f"backbone.start_from={model}"]
+    train = ["plaudit", "run", "folder", *(word for setting in settings for word in ("--set", setting))]
+    compare = [("Compare this run with another", f"{shlex.join(['plaudit', 'compare', run])} OTHER-RUN -o comparison")]
+    return [
         ("Keep the best of several candidates", _generate(stage, "--best-of", "8")),
-        ("Train it further on your own audio", shlex.join([
-            "plaudit", "run", "folder", "--set", "corpus.folder=music", "--set", "corpus.table=music/captions.csv",
-            "--set", f"backbone.start_from={model}",
-        ])),
-        ("Prepare it for others", shlex.join(["plaudit", "models", "export", model, "-o", "for-the-hub"])),
-    ]  # fmt: skip
-    if run:
-        compared = f"{shlex.join(['plaudit', 'compare', run])} OTHER-RUN -o comparison"
-        steps.insert(1, ("Compare this run with another", compared))
-    return steps
+        *(compare if run else []),
+        ("Train it further on your own audio", shlex.join(train)),
+        ("Export it for sharing", shlex.join(["plaudit", "models", "export", model, "-o", "for-the-hub"])),
+    ]
 
 
 REPORT_NUMBERS = "report.json"
-"""The file of every number of a report."""
 
 SHOWN = 3
 """Prompts whose players are visible at once; the others are folded away."""
@@ -497,10 +410,8 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class StagePlayer:
-    """One clip on the page; `picture` is None where the clip cannot be drawn, and `note` says why.
-
-    truth: its true utility in words; empty where that is not known. recommended: whether it is of the stage to use.
-    """
+    """One clip on the page. picture: None where it cannot be drawn, for the reason in `note`. truth: true utility as
+    text, where it was measured. recommended: whether its stage is the recommended one."""
 
     stage: str
     colour: int
@@ -514,7 +425,7 @@ class StagePlayer:
 
 @dataclass(frozen=True)
 class PromptPlayers:
-    """A prompt, what it describes where that is known, and the clip of each stage."""
+    """A prompt, what it describes where that is recorded, and the clip of each stage."""
 
     prompt: str
     truth: dict[str, str]
@@ -522,9 +433,9 @@ class PromptPlayers:
 
 
 def write_report(data: ReportData, folder: Path) -> Path:
-    """Write `index.html`, `report.json`, `clips.csv`, `table.md`, `audio/` and pictures of it into `folder`.
+    """Write `index.html`, `report.json`, `clips.csv`, `table.md`, `audio/` and spectrograms into `folder`; the page's
+    path. An earlier report is replaced once the new one is complete; other files stay.
 
-    Returns the page's path. A report that is there stays until the new one is complete; files of others stay.
     RunError where stages do not fit together or a clip to listen to is missing.
     """
     folder = Path(folder)
@@ -536,106 +447,84 @@ def write_report(data: ReportData, folder: Path) -> Path:
 
 def _write_into(draft: Path, folder: Path, data: ReportData, results: Results) -> None:
     """Write the report into `draft`, which takes the place of `folder`."""
-    utility, use = data.utility_name, recommend(data, results)
+    use = recommend(data, results)
     chosen = None if use is None else use.key
     prompts = [_prompt_players(draft, n, sample, data, chosen) for n, sample in enumerate(data.samples)]
-    flags, clips = text.divergence_finding(results, utility), clip_rows(data, folder)
-    write_json(draft / REPORT_NUMBERS, _numbers(data, results, flags, use) | {"clips": clips})
+    regression, clips = text.regression_finding(results), text.clip_rows(data, folder)
+    best = results.best_of_n
+    numbers = {
+        "run": asdict(data.run),
+        **asdict(results),
+        "recommended": None if use is None else asdict(use),
+        "regression_finding": regression,
+        "corpus": None if data.corpus is None else asdict(data.corpus),
+        "coverage_scale": data.coverage_scale,
+        "curves": [asdict(curve) for curve in data.curves],
+        "clips": clips,
+    }
+    write_json(draft / REPORT_NUMBERS, numbers)
     write_atomically(draft / CLIPS, csv_of(clips))
-    write_atomically(draft / "table.md", markdown_table(results, utility))
+    write_atomically(draft / "table.md", text.markdown_table(results))
     page = rendered(
         "report.html",
         data=data,
         results=results,
         use=use,
-        cells=table_cells(results, utility),
+        cells=text.table_cells(results),
         tables=_downloads(data, results),
-        summary=text.overall_finding(results, utility),
-        findings=text.stage_findings(results, utility),
-        flags=flags,
-        divergences=_divergence_sentences(results, utility),
-        choice_charts=charts.choice_charts(results, utility),
-        choice_partings=_choice_sentences(results, utility),
-        exploitation=text.exploitation_finding(results, utility),
-        agreement=text.agreement_finding(results, utility),
+        summary=text.overall_finding(results),
+        findings=text.stage_findings(results),
+        regression=regression,
+        divergences=_divergence_sentences(results.divergences, [row.title for row in results.stages]),
+        divergence_charts=charts.divergence_charts(results),
+        best_of_n_divergences=[] if best is None else _divergence_sentences(best.divergences, best.labels),
+        best_of_n_charts=charts.best_of_n_charts(results),
+        reward_hacking=text.reward_hacking_finding(results),
+        correlation=text.correlation_finding(results),
         coverage=text.coverage_finding(data.coverage_scale) if "concepts" in results.metrics else "",
         reward_finding=text.reward_finding(results),
-        sweep_findings=[text.sweep_finding(sweep, utility) for sweep in results.sweeps],
-        sweeps_unjudged=[text.failed_finding(sweep) for sweep in data.sweeps if not sweep.judged],
-        stage_charts=charts.stage_charts(results, utility),
-        change_charts=charts.change_charts(results, utility),
-        divergence_charts=charts.divergence_charts(results, utility),
-        sweep_charts=charts.sweep_charts(results.sweeps, {s.title: i for i, s in enumerate(data.stages)}, utility),
+        sweep_findings=[text.sweep_finding(sweep) for sweep in results.sweeps],
+        failed_sweeps=[text.failed_finding(sweep) for sweep in data.sweeps if not sweep.usable],
+        stage_charts=charts.stage_charts(results),
+        change_charts=charts.change_charts(results),
+        sweep_charts=charts.sweep_charts(results.sweeps, {s.title: i for i, s in enumerate(data.stages)}),
         curve_charts=charts.curve_charts(data),
         reliability_chart=charts.reliability_chart(data),
         prompts=prompts,
         shown=SHOWN,
-        light=charts.LIGHT,
-        dark=charts.DARK,
     )
     write_atomically(draft / "index.html", page)
 
 
-def _numbers(data: ReportData, results: Results, flags: str, use: Recommendation | None) -> dict[str, Any]:
-    """Every number of the report, and with what it was made."""
-    return {
-        "run": asdict(data.run),
-        **results.to_json(),
-        "recommended": None if use is None else asdict(use),
-        "watch": flags,
-        "corpus": None if data.corpus is None else asdict(data.corpus),
-        "coverage_scale": data.coverage_scale,
-        "curves": [asdict(curve) for curve in data.curves],
-    }
-
-
 def _downloads(data: ReportData, results: Results) -> dict[str, str]:
-    """Each table as CSV, in an address that the page holds; those without rows are left out."""
-    rows: dict[str, Sequence[Mapping[str, Any]]] = {
-        "stages": stage_rows(results),
-        "changes": change_rows(results),
-        "sweeps": sweep_rows(results.sweeps),
+    """Each table as CSV, in an address within the page; those without rows are left out."""
+    run, corpus = data.run, data.corpus
+    facts = [] if corpus is None else _fact_rows(
+        {"clips": corpus.clips, "flaw fraction": corpus.flaw_fractions, "skipped": corpus.quarantined}
+    )  # fmt: skip
+    tables: dict[str, Sequence[Mapping[str, Any]]] = {
+        "stages": text.stage_rows(results),
+        "changes": text.change_rows(results),
+        "sweeps": text.sweep_rows(results.sweeps),
         "reliability": [] if data.reward is None else [asdict(one) for one in data.reward.bins],
-        "corpus": [] if data.corpus is None else _corpus_rows(data.corpus),
-        "run": _run_rows(data.run),
+        "corpus": facts,
+        "run": _fact_rows({"machine": run.machine, "version": run.versions, "seconds": run.step_seconds}),
     }
-    return {name: data_address("text/csv", csv_of(found)) for name, found in rows.items() if found}
+    return {name: data_address("text/csv", csv_of(rows)) for name, rows in tables.items() if rows}
 
 
-def _corpus_rows(corpus: CorpusFacts) -> list[dict[str, Any]]:
-    told: dict[str, Mapping[str, Any]]
-    told = {"clips": corpus.clips, "flaw share": corpus.flaw_shares, "skipped": corpus.quarantined}
-    return [{"what": what, "name": name, "value": v} for what, found in told.items() for name, v in found.items()]
+def _fact_rows(facts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{"kind": kind, "name": name, "value": v} for kind, values in facts.items() for name, v in values.items()]
 
 
-def _run_rows(run: RunFacts) -> list[dict[str, Any]]:
-    told: dict[str, Mapping[str, Any]] = {"machine": run.machine, "version": run.versions, "seconds": run.step_seconds}
-    return [{"what": what, "name": name, "value": v} for what, found in told.items() for name, v in found.items()]
-
-
-def _divergence_sentences(results: Results, utility_name: str) -> list[str]:
-    titles = [row.title for row in results.stages]
-    divergences = results.divergences.items()
-    return [
-        charts.divergence_sentence(divergence, titles, charts.name_of(key, utility_name))
-        for key, divergence in divergences
-    ]
-
-
-def _choice_sentences(results: Results, utility_name: str) -> list[str]:
-    choice = results.choice
-    if choice is None:
-        return []
-    divergences = choice.divergences.items()
-    return [
-        charts.divergence_sentence(one, choice.labels, charts.name_of(key, utility_name)) for key, one in divergences
-    ]
+def _divergence_sentences(divergences: Mapping[str, Divergence | None], labels: Sequence[str]) -> list[str]:
+    return [text.divergence_sentence(one, labels, text.in_sentence(metric)) for metric, one in divergences.items()]
 
 
 def _prompt_players(
     folder: Path, number: int, sample: Sample, data: ReportData, recommended: str | None
 ) -> PromptPlayers:
-    """Copy the clips of one prompt beside the page and draw them."""
+    """Copy the clips of one prompt beside the page and draw their spectrograms."""
     players = []
     for colour, stage in enumerate(data.stages):
         source = sample.audio.get(stage.key)
@@ -653,15 +542,16 @@ def _prompt_players(
             charts.save_spectrogram(folder / "audio" / f"{name}.png", *read_audio(source))
         except AudioError:
             picture, note = None, "This clip is silent or cannot be read."
-        truth = "".join(_values(stage.scores, sample.row, {"utility": data.utility_name}))
-        scores = _values(stage.scores, sample.row, {"reward": "reward", "clap": "CLAP", "concepts": "concepts"})
+        truth, *scores = (_value(stage.scores, sample.row, name) for name in ("utility", "reward", "clap", "concepts"))
         chosen = stage.key == recommended
-        players.append(StagePlayer(stage.title, colour, f"audio/{target.name}", picture, note, truth, scores, chosen))
+        shown = list(filter(None, scores))
+        players.append(StagePlayer(stage.title, colour, f"audio/{target.name}", picture, note, truth, shown, chosen))
     return PromptPlayers(data.stages[0].scores.prompts[sample.row], sample.truth, players)
 
 
-def _values(scores: StageScores, row: int, named: Mapping[str, str]) -> list[str]:
-    """The values of one clip, each behind its name; those that are not known are left out."""
-    values = {told: getattr(scores, name) for name, told in named.items()}
-    known = {told: found[row] for told, found in values.items() if found is not None and found[row] == found[row]}
-    return [f"{told} {text.number(value, 2)}" for told, value in known.items()]
+def _value(scores: StageScores, row: int, metric: str) -> str:
+    """The value of one clip behind the metric's name; empty where it has none."""
+    values = getattr(scores, metric)
+    if values is None or np.isnan(values[row]):
+        return ""
+    return f"{text.in_sentence(metric)} {text.number(values[row], 2)}"

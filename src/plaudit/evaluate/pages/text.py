@@ -1,14 +1,14 @@
-"""Numbers and findings in words, and the tables of a report."""
+"""Numbers, findings and tables as the pages print them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plaudit.evaluate.changes import Change
-from plaudit.evaluate.overoptimization import Regression, regression_sentence
+from plaudit.evaluate.overoptimization import Divergence, Regression, regression_sentence
 from plaudit.evaluate.results_table import Better, MetricResult
 from plaudit.evaluate.set_metrics import SET_METRICS
 from plaudit.files import path_in
@@ -33,15 +33,23 @@ HEADINGS = {
     "coverage": "Coverage",
     "vendi": "Vendi score",
 }
-"""At the head of a column or a chart."""
 
-IN_SENTENCES = {
-    "reward": "mean reward",
-    "clap": "CLAP score",
-    "concepts": "concept coverage",
-    "frechet": "Fréchet distance",
-    "utility": "true utility",
-}
+HEADLINE_METRICS = ("reward", "clap", "concepts", "frechet", "utility")
+"""Columns of the main table, where they were measured. Other set metrics have a table of their own."""
+
+EMPTY = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+
+
+def heading(metric: str) -> str:
+    """A metric at the head of a column or a chart."""
+    return HEADINGS.get(metric, metric)
+
+
+def in_sentence(metric: str) -> str:
+    """A metric within a sentence: its heading, lower case unless it begins with a name or an abbreviation."""
+    text = heading(metric)
+    return text if text[:2].isupper() or not text.isascii() else text[0].lower() + text[1:]
 
 
 def better(metric: str) -> Better:
@@ -49,7 +57,9 @@ def better(metric: str) -> Better:
     return SET_METRICS[metric].better if metric in SET_METRICS else "higher"
 
 
-MINUS = "\N{MINUS SIGN}"
+def directed_heading(metric: str) -> str:
+    """The heading, with the direction of a metric that is better where it is lower."""
+    return heading(metric) + (" (lower is better)" if better(metric) == "lower" else "")
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -61,7 +71,7 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """A number that always shows its sign, for differences."""
+    """A difference: a number that always shows its sign."""
     text = number(value, digits)
     return text if text.startswith(MINUS) or float(text) == 0.0 else f"+{text}"
 
@@ -72,17 +82,17 @@ def span(interval: Interval, digits: int = 3) -> str:
 
 
 def percent(value: float, digits: int = 0) -> str:
-    """A share as a percentage."""
+    """A fraction as a percentage."""
     return f"{100 * value:.{digits}f} %"
 
 
 def percent_span(interval: Interval, digits: int = 0) -> str:
-    """The ends of an interval of a share: "[46 %, 61 %]"."""
+    """The ends of an interval of a fraction: "[46 %, 61 %]"."""
     return f"[{percent(interval.low, digits)}, {percent(interval.high, digits)}]"
 
 
 def p_value(p: float) -> str:
-    """ "p = 0.031", or "p < 0.001" below what anyone should read into."""
+    """ "p = 0.031" or "p < 0.001"."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
@@ -99,179 +109,187 @@ def memory(size: int) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
-def stage_findings(results: Results, utility_name: str) -> list[tuple[str, str]]:
-    """For each stage after the first, its title and what it did to every metric, compared with the stage before."""
-    return [(row.title, _changes_in_words(row.changes, utility_name)) for row in results.stages[1:]]
+def listed(names: Sequence[str], word: str = "and") -> str:
+    """ "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
 
 
-def overall_finding(results: Results, utility_name: str) -> str:
-    """What all stages together did; empty where there are fewer than three, which `stage_findings` says all about."""
+def difference(interval: Interval) -> str:
+    """A difference with its interval: "+0.120 [0.051, 0.193]"."""
+    return f"{signed(interval.mean)} {span(interval)}"
+
+
+def stage_findings(results: Results) -> list[tuple[str, str]]:
+    """For each stage after the first, its title and what changed from the previous stage."""
+    return [(row.title, _changes_in_words(row.changes)) for row in results.stages[1:]]
+
+
+def overall_finding(results: Results) -> str:
+    """The change from the first stage to the last; empty for fewer than three stages."""
     if not results.overall:
         return ""
     first, last = results.stages[0], results.stages[-1]
-    sentence = f"From {first.title} to {last.title}, the chain {_changes_in_words(results.overall, utility_name)}"
+    sentence = f"From {first.title} to {last.title}, the pipeline {_changes_in_words(results.overall)}"
     if last.wins_baseline is not None:
-        share = f"{percent(last.wins_baseline.mean)} {percent_span(last.wins_baseline)}"
-        sentence += f" {last.title} wins {share} of prompts against {first.title}, by "
-        sentence += f"{utility_name if results.wins_by == 'utility' else 'reward'}."
+        wins = f"{percent(last.wins_baseline.mean)} {percent_span(last.wins_baseline)}"
+        sentence += f" {last.title} wins on {wins} of prompts against {first.title}, by {in_sentence(results.wins_by)}."
     return sentence
 
 
-def _changes_in_words(changes: list[Change], utility_name: str) -> str:
-    """ "raised mean reward by 0.12 [0.05, 0.19]. No change in CLAP score (...) can be told from chance ..." """
-    names = IN_SENTENCES | {"utility": utility_name}
+def _changes_in_words(changes: Sequence[Change]) -> str:
+    """ "raised reward by 0.12 [0.05, 0.19]. No significant change in CLAP score (...)." """
     established = [change for change in changes if change.established]
-    verdicts = {
-        "raised": [f"{names[c.metric]} by {_amount(c.difference)}" for c in established if c.difference.mean > 0],
-        "lowered": [f"{names[c.metric]} by {_amount(c.difference)}" for c in established if c.difference.mean < 0],
-    }
-    uncorrected = [c for c in changes if c.difference.excludes_zero and not c.established]
-    within = [c for c in changes if not c.difference.excludes_zero]
-    parts = [f"{verb} {_listed(what)}" for verb, what in verdicts.items() if what]
-    sentences = [" and ".join(parts) or "made no established difference"]
-    for change in uncorrected:
-        sentences.append(
-            f"A change in {names[change.metric]} of {_gap(change)} does not survive the correction for many tests"
-            f" ({p_value(change.p_holm or 0.0)})"
-        )
-    if within:
-        what = _listed([f"{names[c.metric]} ({_gap(c)})" for c in within], "or")
-        includes = "the interval includes" if len(within) == 1 else "the intervals include"
-        sentences.append(f"No change in {what} can be told from chance: {includes} zero")
+    parts = []
+    for verb, sign in (("raised", 1), ("lowered", -1)):
+        moved = [c for c in established if c.difference.mean * sign > 0]
+        if moved:
+            parts.append(f"{verb} {listed([f'{in_sentence(c.metric)} by {_amount(c.difference)}' for c in moved])}")
+    sentences = [" and ".join(parts) or "made no significant difference"]
+    for change in changes:
+        if change.difference.excludes_zero and not change.established:
+            sentences.append(
+                f"The change in {in_sentence(change.metric)} of {difference(change.difference)} is not significant "
+                f"after correction for multiple tests ({p_value(change.p_holm or 0.0)})"
+            )
+    open_ = [c for c in changes if not c.difference.excludes_zero]
+    if open_:
+        within = [f"{in_sentence(c.metric)} ({difference(c.difference)})" for c in open_]
+        sentences.append(f"No significant change in {listed(within, 'or')}")
     return ". ".join(sentences) + "."
 
 
-def _gap(change: Change) -> str:
-    return f"{signed(change.difference.mean)} {span(change.difference)}"
-
-
 def _amount(gap: Interval) -> str:
-    """The size of a change and its interval, both positive when the change is what the verb says."""
+    """The size of a difference and its interval, both positive where it goes the way that the verb says."""
     low, high = sorted((abs(gap.low), abs(gap.high)))
     return f"{number(abs(gap.mean))} [{number(low)}, {number(high)}]"
 
 
-def divergence_finding(results: Results, utility_name: str) -> str:
-    """One line on all stages: which raised reward at the cost of another metric; empty for a single stage."""
+def regression_finding(results: Results) -> str:
+    """One sentence on which stages raised reward at the cost of another metric; empty for a single stage."""
     if len(results.stages) < 2:
         return ""
     return regression_sentence(
-        [Regression(r.title, regressed_metrics(r, utility_name)) for r in results.stages if r.regressions_under_reward]
+        [Regression(row.title, regressed_metrics(row)) for row in results.stages if row.regressions_under_reward]
     )
 
 
-def regressed_metrics(row: StageRow, utility_name: str) -> list[str]:
-    """What a stage's reward was paid for with, by the names that people read."""
-    names = IN_SENTENCES | {"utility": utility_name}
-    return [names[metric] for metric in row.regressions_under_reward]
+def regressed_metrics(row: StageRow) -> list[str]:
+    """The metrics that got worse while a stage raised the reward, as text."""
+    return [in_sentence(metric) for metric in row.regressions_under_reward]
 
 
-def exploitation_finding(results: Results, utility_name: str) -> str:
-    """Where reward rose and the truth fell, stage by stage; empty where no truth is known."""
-    if any(row.utility is None for row in results.stages) or len(results.stages) < 2:
+def divergence_sentence(divergence: Divergence | None, labels: Sequence[str], name: str) -> str:
+    """Where along a series the reward and a metric called `name` diverge, and how certain that is."""
+    if divergence is None:
+        return f"Reward and {name} do not diverge: {name} gets no worse at any point from which reward still rises."
+    place, low, high = (labels[at] for at in (divergence.place, divergence.low, divergence.high))
+    return (
+        f"Reward and {name} diverge from {place} on (95 % interval: {low if low == high else f'{low} to {high}'}; in "
+        f"{percent(divergence.share)} of bootstrap samples): up to {labels[divergence.end]}, reward rises by "
+        f"{number(divergence.rise.mean)} {span(divergence.rise)} while {name} gets worse by "
+        f"{number(divergence.loss.mean)} {span(divergence.loss)} ({p_value(divergence.p)}, corrected for the choice of "
+        f"points){'' if divergence.established else ', which is not significant'}."
+    )
+
+
+def reward_hacking_finding(results: Results) -> str:
+    """The stages where reward rose and true utility fell; empty where true utility is not measured."""
+    first, last = results.stages[0], results.stages[-1]
+    if first is last or any("utility" not in row.means for row in results.stages):
         return ""
-    exploited = []
+    hacked = []
     for row in results.stages[1:]:
-        changes = {change.metric: change for change in row.changes}
-        if changes["reward"].established and changes["reward"].difference.mean > 0:
-            if changes["utility"].established and changes["utility"].difference.mean < 0:
-                exploited.append(row.title)
-    first, last = results.stages[0], results.stages[-1]
-    if exploited:
-        return f"Reward rose while {utility_name} fell at {_listed(exploited)}: there the reward was exploited."
-    moved = (last.reward.mean - first.reward.mean, last.utility.mean - first.utility.mean)  # type: ignore[union-attr]
+        changes = {change.metric: change for change in row.changes if change.established}
+        if {"reward", "utility"} <= changes.keys():
+            if changes["reward"].difference.mean > 0 > changes["utility"].difference.mean:
+                hacked.append(row.title)
+    if hacked:
+        return f"Reward rose while true utility fell at {listed(hacked)}: the reward was exploited there."
+    moved = [signed(last.means[name].mean - first.means[name].mean) for name in ("reward", "utility")]
     return (
-        f"No stage raised reward while lowering {utility_name} beyond chance. From {first.title} to {last.title}, "
-        f"reward moved by {signed(moved[0])} and {utility_name} by {signed(moved[1])}."
+        f"No stage raised reward while significantly lowering true utility. From {first.title} to {last.title}, mean "
+        f"reward changed by {moved[0]} and mean true utility by {moved[1]}."
     )
 
 
-def agreement_finding(results: Results, utility_name: str) -> str:
-    """How well the reward ranks clips within the first and the last stage; empty where no truth is known."""
-    first, last = results.stages[0], results.stages[-1]
-    if first.agreement is None or last.agreement is None or first is last:
+def correlation_finding(results: Results) -> str:
+    """How well the reward ranks clips within the first and the last stage; empty where true utility is not measured."""
+    first, last = (results.stages[place].utility_correlation for place in (0, -1))
+    if first is None or last is None or len(results.stages) < 2:
         return ""
+    values = [
+        f"{number(value.mean, 2)} {span(value, 2)} for {row.title}"
+        for value, row in ((first, results.stages[0]), (last, results.stages[-1]))
+    ]
     return (
-        f"Between clips of one stage, reward and {utility_name} rank alike with Spearman "
-        f"{number(first.agreement.mean, 2)} {span(first.agreement, 2)} for {first.title} and "
-        f"{number(last.agreement.mean, 2)} {span(last.agreement, 2)} for {last.title}; a fall means that the reward "
-        f"is running out of what it knows."
+        f"Across the clips of one stage, reward and true utility have a Spearman correlation of {listed(values)}. "
+        "A falling correlation means that the reward model predicts preferences less well on that stage's clips."
     )
 
 
-def sweep_finding(sweep: SweepRow, utility_name: str) -> str:
-    """Whether the model does what the score asks of it."""
-    follows = sweep.follows
-    if follows.low > 0.0:
-        verdict = "mean reward rises with the score asked for"
-    elif follows.high < 0.0:
-        verdict = "mean reward falls as the score asked for rises"
+def sweep_finding(sweep: SweepRow) -> str:
+    """Whether the reward of a model's clips follows the conditioning score."""
+    correlation = sweep.reward_correlation
+    if correlation.low > 0.0:
+        verdict = "mean reward rises with the conditioning score"
+    elif correlation.high < 0.0:
+        verdict = "mean reward falls as the conditioning score rises"
     else:
-        verdict = "mean reward does not clearly follow the score asked for"
+        verdict = "mean reward does not clearly follow the conditioning score"
     sentence = (
-        f"{sweep.stage}: {verdict} (Spearman {number(follows.mean, 2)} {span(follows, 2)} over {len(sweep.asked)} "
-        f"scores, {sweep.clips} prompts), over a range of {number(sweep.spread)}."
+        f"{sweep.stage}: {verdict} (Spearman {number(correlation.mean, 2)} {span(correlation, 2)} over "
+        f"{len(sweep.scores)} scores and {sweep.clips} prompts), over a range of {number(sweep.reward_range)}."
     )
-    if sweep.truth_follows is not None:
-        truth = sweep.truth_follows
-        sentence += f" For {utility_name} that Spearman is {number(truth.mean, 2)} {span(truth, 2)}."
+    if sweep.utility_correlation is not None:
+        truth = sweep.utility_correlation
+        sentence += f" For true utility, the correlation is {number(truth.mean, 2)} {span(truth, 2)}."
     for score, reason in sweep.failed.items():
-        sentence += f" The clips asked for {score:g} are in none of this: {reason}."
+        sentence += f" Score {score:g} is left out: {reason}."
     return sentence
 
 
 def failed_finding(sweep: Sweep) -> str:
-    """Why there is nothing to say of a sweep."""
-    reasons = "; ".join(f"asked for {score:g}, {reason}" for score, reason in sweep.failed.items())
-    return f"{sweep.stage}: too few of its clips can be judged to say whether it follows the score ({reasons})."
+    """Why a sweep has no numbers."""
+    reasons = "; ".join(f"score {score:g}: {reason}" for score, reason in sweep.failed.items())
+    return f"{sweep.stage}: fewer than two conditioning scores could be evaluated ({reasons})."
 
 
 def coverage_finding(scale: tuple[float, float] | None) -> str:
-    """What concept coverages are to be held against: those of right clips, and of clips of other prompts."""
+    """The concept coverage of matching clips and of clips of other prompts, as a scale for the table's."""
     if scale is None:
         return ""
     right, other = scale
     return (
-        f"Whoever hears concepts is wrong at times: clips that have all they were asked for reach {number(right, 2)}, "
-        f"and clips of other prompts {number(other, 2)}."
+        f"The concept detector is imperfect: it finds a coverage of {number(right, 2)} in clips that have every "
+        f"concept of their prompt, and of {number(other, 2)} in clips of other prompts."
     )
 
 
 def reward_finding(results: Results) -> str:
-    """How good the reward is at its one task; empty where it was not tested."""
+    """How well the reward predicts held-out votes; empty where it was not tested."""
     quality = results.reward
     if quality is None:
         return ""
-    reached = Interval(quality.accuracy, quality.accuracy_low, quality.accuracy_high)
-    share = f"{percent(quality.accuracy, 1)} {percent_span(reached, 1)}"
-    sentence = f"The reward predicts {share} of {quality.votes} held-out votes"
+    interval = Interval(quality.accuracy, quality.accuracy_low, quality.accuracy_high)
+    sentence = (
+        f"The reward predicts {percent(quality.accuracy, 1)} {percent_span(interval, 1)} of {quality.votes} held-out "
+        "votes"
+    )
     if quality.ceiling is not None:
-        sentence += (
-            f", {number(100 * (quality.ceiling - quality.accuracy), 1)} points below the {percent(quality.ceiling, 1)} "
-            f"that the listeners' own noise allows"
-        )
-    sentence += f". Its confidence is off by {number(quality.ece)} on average (ECE)."
+        gap = number(100 * (quality.ceiling - quality.accuracy), 1)
+        sentence += f", {gap} points below the ceiling of {percent(quality.ceiling, 1)} that listener noise sets"
+    sentence += f". Its expected calibration error (ECE) is {number(quality.ece)}."
     if quality.accuracy_low > 0.5:
         return sentence
-    return f"{sentence} The interval includes 50 %: it may be no better than chance, and so all that was trained on it."
-
-
-def _listed(names: list[str], word: str = "and") -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
-
-
-HEADLINE_METRICS = ("reward", "clap", "concepts", "frechet", "utility")
-"""The metrics of the main table; those that are not known are left out. Others of a set have a table of their own."""
-
-EMPTY = "\N{EN DASH}"
+    return f"{sentence} The interval includes 50 %, so the reward may be no better than chance."
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number with its interval. `verdict` is "better", "worse" or "" where nothing is established."""
+    """One number with its interval. verdict: "better", "worse", or "" where nothing is significant."""
 
     value: str
-    interval: str
+    interval: str = ""
     note: str = ""
     verdict: str = ""
 
@@ -280,8 +298,8 @@ class Cell:
 class TableCells:
     """The tables as text: headings [C], then per stage its cells [C].
 
-    set_rows: of further metrics of the set, a row per metric: its name, which way is better, and a cell per stage.
-    set_notes: what a reader of these must know.
+    set_rows: a row per further set metric: its heading, which way is better, and a cell per stage. set_notes: how to
+    read them.
     """
 
     headings: list[str]
@@ -292,137 +310,129 @@ class TableCells:
     set_notes: list[str]
 
 
-def known_metrics(results: Results) -> list[str]:
-    """The metrics of the main table that are known of this run."""
-    return [key for key in HEADLINE_METRICS if key == "frechet" or key in results.metrics]
+def headline_metrics(results: Results) -> list[str]:
+    """The columns of the main table that every stage has."""
+    return [key for key in HEADLINE_METRICS if all(key in row.means for row in results.stages)]
 
 
-def heading(metric: str, utility_name: str) -> str:
-    """What a metric is called at the head of a column."""
-    return utility_name.capitalize() if metric == "utility" else HEADINGS[metric]
-
-
-def table_cells(results: Results, utility_name: str) -> TableCells:
-    """The cells of all tables, in the same order of metrics."""
-    keys = known_metrics(results)
+def table_cells(results: Results) -> TableCells:
+    """The cells of all tables, with the same order of metrics."""
+    keys = headline_metrics(results)
+    rows = [
+        (row, [*(level_cell(row.means[key]) for key in keys), *map(_fraction, (row.wins_previous, row.wins_baseline))])
+        for row in results.stages
+    ]
+    change_rows = []
+    for row in results.stages[1:]:
+        changes = {change.metric: change for change in row.changes}
+        change_rows.append((row, [_change(changes.get(key)) for key in keys]))
     set_rows, set_notes = _set_cells([row.sets for row in results.stages])
-    return TableCells(
-        headings=[heading(key, utility_name) for key in keys],
-        keys=keys,
-        rows=[
-            (row, [_level(getattr(row, key)) for key in keys] + [_share(row.wins_previous), _share(row.wins_baseline)])
-            for row in results.stages
-        ],
-        change_rows=[(row, [_change(_of(row.changes, key)) for key in keys]) for row in results.stages[1:]],
-        set_rows=set_rows,
-        set_notes=set_notes,
-    )
+    return TableCells([heading(key) for key in keys], keys, rows, change_rows, set_rows, set_notes)
 
 
 def _set_cells(stages: Sequence[Sequence[MetricResult]]) -> tuple[list[tuple[str, str, list[Cell]]], list[str]]:
     """Rows of the metrics that every stage has, and the distinct notes on them."""
-    names = [one.name for one in stages[0] if all(any(o.name == one.name for o in other) for other in stages)]
-    rows, notes = [], list[str]()
-    for name in names:
-        found = [next(one for one in stage if one.name == name) for stage in stages]
-        rows.append((HEADINGS[name], f"{found[0].better} is better", [_set_cell(one) for one in found]))
-        notes += [f"{HEADINGS[name]}: {one.note}." for one in found if one.note]
-    return rows, list(dict.fromkeys(notes))
+    by_name = [{one.name: one for one in stage} for stage in stages]
+    rows, notes = [], dict[str, None]()
+    for name in by_name[0]:
+        if all(name in stage for stage in by_name):
+            row = [stage[name] for stage in by_name]
+            rows.append((heading(name), f"{row[0].better} is better", [set_cell(one) for one in row]))
+            notes |= dict.fromkeys(f"{heading(name)}: {one.note}." for one in row if one.note)
+    return rows, list(notes)
 
 
-def _set_cell(result: MetricResult) -> Cell:
+def set_cell(result: MetricResult) -> Cell:
+    """A metric of a set of clips."""
     if result.value is None:
-        return Cell(EMPTY, "")
+        return Cell(EMPTY, result.note)
     if result.low is None or result.high is None:
-        return Cell(number(result.value), "")
-    return Cell(number(result.value), span(Interval(result.value, result.low, result.high)))
+        return Cell(number(result.value))
+    return level_cell(Interval(result.value, result.low, result.high))
 
 
-def markdown_table(results: Results, utility_name: str) -> str:
+def markdown_table(results: Results) -> str:
     """The tables of stages in Markdown, for pasting into documents."""
-    cells = table_cells(results, utility_name)
-    headings = ["Stage", *cells.headings, "Wins against previous", "Wins against baseline"]
-    lines = [f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
-    for row, numbers in cells.rows:
-        lines.append(f"| {' | '.join([row.title.replace('|', '/'), *map(_text, numbers)])} |")
-    lines += ["", "| Change against previous | " + " | ".join(cells.headings) + " |"]
-    lines.append(f"|{'---|' * (len(cells.headings) + 1)}")
-    for row, numbers in cells.change_rows:
-        flag = (
-            f" (reward paid for with {', '.join(regressed_metrics(row, utility_name))})"
-            if row.regressions_under_reward
-            else ""
-        )
-        lines.append(f"| {' | '.join([row.title.replace('|', '/') + flag, *map(_text, numbers)])} |")
+    cells, lines = table_cells(results), list[str]()
+
+    def add(headings: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]]) -> None:
+        lines.extend(["", f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"])
+        lines.extend(f"| {' | '.join([name.replace('|', '/'), *map(_text, row)])} |" for name, row in rows)
+
+    def title(row: StageRow) -> str:
+        regressed = regressed_metrics(row)
+        return row.title + (f" (regressed: {', '.join(regressed)})" if regressed else "")
+
+    add(["Stage", *cells.headings, "Win rate vs previous", "Win rate vs baseline"],
+        [(row.title, numbers) for row, numbers in cells.rows])  # fmt: skip
+    add(["Change from previous", *cells.headings], [(title(row), numbers) for row, numbers in cells.change_rows])
     if cells.set_rows:
         titles = [row.title.replace("|", "/") for row in results.stages]
-        lines += ["", f"| Metric of the set | {' | '.join(titles)} |", f"|{'---|' * (len(titles) + 1)}"]
-        lines += [f"| {name}, {way} | {' | '.join(map(_text, row))} |" for name, way, row in cells.set_rows]
-    if flags := divergence_finding(results, utility_name):
-        lines += ["", flags]
+        add(["Set metric", *titles], [(f"{name}, {way}", row) for name, way, row in cells.set_rows])
+    if finding := regression_finding(results):
+        lines += ["", finding]
     lines += [
         "",
-        f"Mean and 95 % bootstrap interval over {results.stages[0].clips} held-out prompts; wins are decided by "
-        f"{results.wins_by}; changes are paired by prompt with BCa intervals, g is Hedges' effect size, p-values are "
-        f"of paired t-tests, corrected together (Holm, {results.tests} tests).",
+        f"Mean and 95 % bootstrap interval over {results.stages[0].clips} held-out prompts. Wins are decided by "
+        f"{in_sentence(results.wins_by)}. Changes are paired by prompt, with BCa intervals, Hedges' g and p-values of "
+        f"paired t-tests (Holm-corrected over {results.tests} tests).",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines[1:]) + "\n"
 
 
 def _text(cell: Cell) -> str:
     return " ".join(filter(None, [cell.value, cell.interval, f"({cell.note})" if cell.note else ""]))
 
 
-def _level(interval: Interval) -> Cell:
+def level_cell(interval: Interval) -> Cell:
+    """A mean with its interval."""
     return Cell(number(interval.mean), span(interval))
 
 
-def _share(interval: Interval | None) -> Cell:
-    return Cell(EMPTY, "") if interval is None else Cell(percent(interval.mean), percent_span(interval))
-
-
-def _of(changes: Sequence[Change], metric: str) -> Change | None:
-    return next((change for change in changes if change.metric == metric), None)
+def _fraction(interval: Interval | None) -> Cell:
+    return Cell(EMPTY) if interval is None else Cell(percent(interval.mean), percent_span(interval))
 
 
 def _change(change: Change | None) -> Cell:
     if change is None:
-        return Cell(EMPTY, "")
+        return Cell(EMPTY)
     effect = "" if change.effect is None else f"g {signed(change.effect.g, 2)}"
     test = "" if change.p_holm is None else p_value(change.p_holm)
-    return Cell(
-        value=signed(change.difference.mean),
-        interval=span(change.difference),
-        note=", ".join(filter(None, [effect, test])),
-        verdict=change.verdict,
-    )
+    note = ", ".join(filter(None, [effect, test]))
+    return Cell(signed(change.difference.mean), span(change.difference), note, change.verdict)
 
 
-def stage_rows(results: Results) -> list[dict[str, Any]]:
+Rows = list[dict[str, Any]]
+
+
+def value_columns(value: Interval | MetricResult) -> dict[str, Any]:
+    """A value and the ends of its interval."""
+    mean = value.mean if isinstance(value, Interval) else value.value
+    return {"value": mean, "low": value.low, "high": value.high}
+
+
+def stage_rows(results: Results) -> Rows:
     """Every metric of every stage, a row each."""
     rows = []
     for row in results.stages:
-        means = {key: getattr(row, key) for key in known_metrics(results)}
-        means |= {"wins-previous": row.wins_previous, "wins-baseline": row.wins_baseline, "agreement": row.agreement}
-        for metric, value in means.items():
+        values: dict[str, Interval | MetricResult | None] = {
+            **row.means, "wins_previous": row.wins_previous, "wins_baseline": row.wins_baseline,
+            "utility_correlation": row.utility_correlation, **{one.name: one for one in row.sets},
+        }  # fmt: skip
+        for metric, value in values.items():
             if value is not None:
-                rows.append(_row(row.key, metric, value.mean, value.low, value.high, better(metric), row.clips, ""))
-        for one in row.sets:
-            rows.append(_row(row.key, one.name, one.value, one.low, one.high, one.better, one.clips, one.note))
+                note = value.note if isinstance(value, MetricResult) else ""
+                facts = {"better": better(metric), "clips": row.clips, "note": note}
+                rows.append({"stage": row.key, "metric": metric} | value_columns(value) | facts)
     return rows
 
 
-def _row(stage: str, metric: str, *rest: Any) -> dict[str, Any]:
-    columns = ("value", "low", "high", "better", "clips", "note")
-    return {"stage": stage, "metric": metric, **dict(zip(columns, rest, strict=True))}
-
-
-def change_rows(results: Results) -> list[dict[str, Any]]:
-    """Every change against the stage before, a row each."""
+def change_rows(results: Results) -> Rows:
+    """Every change from the previous stage, a row each."""
     return [
         {
             "stage": row.key,
-            "against": results.stages[place].key,
+            "previous": results.stages[place].key,
             "metric": change.metric,
             "difference": change.difference.mean,
             "low": change.difference.low,
@@ -440,35 +450,29 @@ def change_rows(results: Results) -> list[dict[str, Any]]:
     ]
 
 
-def sweep_rows(sweeps: Sequence[SweepRow]) -> list[dict[str, Any]]:
-    """Every metric of every point of every sweep, a row each."""
+def sweep_rows(sweeps: Sequence[SweepRow]) -> Rows:
+    """Every metric at every score of every sweep, a row each."""
     rows = []
     for sweep in sweeps:
-        for metric in ("reward", "clap", "concepts", "utility", "frechet"):
-            for score, value in zip(sweep.asked, getattr(sweep, metric) or [], strict=False):
-                rows.append(_point(sweep, score, metric, value.mean, value.low, value.high))
-        for metric, values in sweep.sets.items():
-            for score, one in zip(sweep.asked, values, strict=True):
-                rows.append(_point(sweep, score, metric, one.value, one.low, one.high))
+        values: Mapping[str, Sequence[Interval | MetricResult]] = {**sweep.means, **sweep.sets}
+        for metric, points in values.items():
+            for score, value in zip(sweep.scores, points, strict=True):
+                where = {"model": sweep.stage, "score": score, "metric": metric}
+                rows.append(where | value_columns(value) | {"clips": sweep.clips})
     return rows
 
 
-def _point(sweep: SweepRow, score: float, metric: str, *value: float | None) -> dict[str, Any]:
-    numbers = dict(zip(("value", "low", "high"), value, strict=True))
-    return {"model": sweep.stage, "score": score, "metric": metric, **numbers, "clips": sweep.clips}
-
-
-def clip_rows(data: ReportData, folder: Path) -> list[dict[str, Any]]:
-    """Every clip's file and values, as `plaudit compare` reads them from a table in `folder`."""
+def clip_rows(data: ReportData, folder: Path) -> Rows:
+    """Every clip's file and values, in the columns of a table that `plaudit compare` reads in `folder`."""
     rows = []
     with_files = any(stage.clips is not None for stage in data.stages)
     for stage in data.stages:
         scores = stage.scores
-        values = {name: getattr(scores, name) for name in ("reward", "clap", "concepts", "utility")}
+        metrics = {name: getattr(scores, name) for name in ("reward", "clap", "concepts", "utility")}
         for place, prompt in enumerate(scores.prompts):
-            told = {name: None if v is None or v[place] != v[place] else float(v[place]) for name, v in values.items()}
+            values = {k: None if v is None or v[place] != v[place] else float(v[place]) for k, v in metrics.items()}
             id = f"{place:04d}"
             file = "" if stage.clips is None else path_in(folder, stage.clips / f"{id}.wav")
             files = {"file": file} if with_files else {}
-            rows.append({"system": stage.key, "id": id, "prompt": prompt, **files, **told})
+            rows.append({"system": stage.key, "id": id, "prompt": prompt, **files, **values})
     return rows
