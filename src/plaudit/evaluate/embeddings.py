@@ -54,12 +54,12 @@ class EmbeddingCache(ContentCache):
 
     def get(self, content: str, encoder: AudioEncoder) -> Array | None:
         """The embedding [E] of a file of this content, or None."""
-        value = self._found(_key(content, encoder))
+        value = self._get(_key(content, encoder))
         return None if value is None else np.frombuffer(value, dtype="<f4").astype(np.float64)
 
     def put(self, content: str, encoder: AudioEncoder, embedding: Array) -> None:
         """Keep an embedding; it survives a kill."""
-        self._keep([(_key(content, encoder), embedding.astype("<f4").tobytes())])
+        self._put([(_key(content, encoder), embedding.astype("<f4").tobytes())])
 
 
 class CachedClip:
