@@ -13,29 +13,19 @@ import torch
 
 from plaudit.backbone.base import Backbone, build_backbone
 from plaudit.backbone.config import BackboneConfig
-from plaudit.code_digest import outside_digest
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic, read_model_config
 from plaudit.models.releases import FETCHED_ONLY, RELEASES
-from plaudit.registry import Registry, damage_in, weights_digest
-from plaudit.reward.base import (
-    EncoderLoaders,
-    installed_rewards,
-    is_in_module,
-    load_from_module,
-    load_installed,
-    module_digest,
-    read_reward,
-)
-from plaudit.reward.tunejury import TuneJury
+from plaudit.registry import Registry
+from plaudit.reward.clap_cosine import read_clap_cosine
+from plaudit.reward.tunejury import TuneJury, read_tunejury
+from plaudit.reward.weighted_sum import read_weighted_sum
 from plaudit.storage import (
     SHIPPED_WEIGHTS,
     content_digest,
     fill_module,
-    folder_digest,
     is_model_folder,
     load_tensors,
-    read_json,
     user_model,
 )
 from plaudit.types import AudioEmbedder, Codec, Embedder, Reward, TextEncoder
@@ -97,11 +87,26 @@ AUDIO_ENCODERS: Registry[AudioEmbedder] = Registry(
 )
 """Every CLAP is one too."""
 
+REWARDS: Registry[Reward] = Registry(
+    "reward",
+    "plaudit.rewards",
+    {"synthetic": SHIPPED_WEIGHTS / "reward", "synthetic-clap": SHIPPED_WEIGHTS / "clap-reward"},
+    folder_kinds={
+        "tunejury": lambda folder: read_tunejury(folder, CLAPS.load, AUDIO_ENCODERS.load),
+        "clap": lambda folder: read_clap_cosine(folder, CLAPS.load),
+        "sum": lambda folder: read_weighted_sum(folder, load_reward),
+    },
+    requires=("score",),
+    references={"clap": CLAPS, "encoders.clap": CLAPS, "encoders.audio": AUDIO_ENCODERS},
+    **CALLED,
+)
+"""A reward predicts what people prefer: score(waves, rate, prompts), see plaudit.types.Reward. Code that is named by
+entry point or as FILE.py:NAME is called without arguments and returns one."""
+
 SHIPPED_LICENCES = {"synthetic": "Apache-2.0", "statistics": "Apache-2.0"}
 """Models that come with the package, and their licence."""
 
 MODELS = {"synthetic": SHIPPED_WEIGHTS / "model", "synthetic-base": SHIPPED_WEIGHTS / "base"}
-REWARDS = {"synthetic": SHIPPED_WEIGHTS / "reward", "synthetic-clap": SHIPPED_WEIGHTS / "clap-reward"}
 
 
 def load(name: str, device: str = "auto") -> TextToMusic:
@@ -141,19 +146,8 @@ def load_backbone(folder: Path, config: BackboneConfig) -> Backbone:
 
 
 def load_reward(name: str) -> Reward:
-    """A reward from a known name, a reward folder of any kind, an installed package, or Python code (MODULE:CLASS).
-
-    plaudit.reward.base says how a package or a module brings one.
-    """
-    if is_in_module(name) and not Path(name).exists():
-        return load_from_module(name)
-    installed = installed_rewards()
-    if name in installed and name not in REWARDS:
-        return load_installed(installed[name])
-    folder = REWARDS[name] if name in REWARDS else find_folder(name, [*REWARDS, *installed])
-    sources = EncoderLoaders(CLAPS.load, AUDIO_ENCODERS.load, load_reward)
-    with damage_in(folder):
-        return read_reward(folder, sources)
+    """The reward called `name` in REWARDS: built in, installed, FILE.py:NAME, package.module:NAME or a model folder."""
+    return REWARDS.load(name)
 
 
 def load_tunejury(name: str) -> TuneJury:
@@ -183,25 +177,8 @@ def find_folder(name: str, known: Collection[str]) -> Path:
     )
 
 
-def reward_digest(name: str) -> str:
-    """The same of a reward: its head and its encoders."""
-    if name in REWARDS:
-        return weights_digest("reward", "clap", "statistics")
-    if name in (installed := installed_rewards()):
-        return f"{installed[name].value} {outside_digest(installed[name].value)}"
-    if is_in_module(name) and not os.path.exists(name):
-        return module_digest(name)
-    try:
-        folder = find_folder(name, REWARDS)
-        encoders = read_json(folder / "config.json")["encoders"]
-        heard = (CLAPS.identity(encoders["clap"]), AUDIO_ENCODERS.identity(encoders["audio"]))
-    except (ModelError, KeyError, TypeError):
-        return "none"
-    return " ".join((folder_digest(folder), *heard))
-
-
 def start_digest(name: str | None) -> str:
-    """The same of a text-to-music model that training begins with."""
+    """A digest of a text-to-music model that training begins with; "none" where there is none."""
     try:
         return "none" if name is None else model_digest(model_folder(name, MODELS))
     except ModelError:

@@ -15,12 +15,12 @@ import plaudit
 from plaudit import code_digest, code_reading, loading
 from plaudit.cli.main import app
 from plaudit.errors import AudioError, ModelError
-from plaudit.reward.base import EncoderLoaders, RecordingReward, read_reward
+from plaudit.reward.base import RecordingReward
 from plaudit.reward.clap_cosine import CLAPCosine, save_clap_cosine
 from plaudit.reward.scoring import Clip, score_clips
-from plaudit.reward.weighted_sum import combined
+from plaudit.reward.weighted_sum import combined, read_weighted_sum
 from plaudit.types import Reward
-from tests.reward.test_scorer import CLAP, MERT, PROMPTS, WAVES, a_jury
+from tests.reward.test_scorer import CLAP, PROMPTS, WAVES, a_jury
 from tests.reward.test_scoring import Loudness, a_folder
 
 PACKAGE = """
@@ -57,9 +57,6 @@ def named(name: str) -> Reward:
     return rewards[name]
 
 
-SOURCES = EncoderLoaders(lambda _: CLAP, lambda _: MERT, named)
-
-
 def test_a_cosine_is_between_what_clap_hears_and_reads() -> None:
     scores = CLAPCosine(CLAP).score(WAVES, 8000, PROMPTS)
     expected = [
@@ -79,7 +76,7 @@ def test_a_cosine_is_read_from_its_folder(tmp_path: Path) -> None:
 
 
 def test_every_shipped_reward_is_found_and_can_be_batched() -> None:
-    for name in loading.REWARDS:
+    for name in loading.REWARDS.builtin:
         reward = plaudit.load_reward(name)
         assert isinstance(reward, RecordingReward) and len(reward.identity) == 64
     assert loading.load_reward("synthetic").identity == loading.load_reward("synthetic").identity  # type: ignore[attr-defined]
@@ -93,7 +90,7 @@ def test_a_sum_is_of_z_scores(tmp_path: Path) -> None:
     z = {name: torch.tensor(scores, dtype=torch.float64) for name, scores in parts.items()}
     z = {name: (s - s.mean()) / s.std() for name, s in z.items()}
     expected = (2.0 * z["jury"] - 0.5 * z["cosine"]).tolist()
-    again = read_reward(tmp_path / "sum", SOURCES)
+    again = read_weighted_sum(tmp_path / "sum", named)
     for each in (reward, again):
         assert [row.score for row in score_clips(clips, each)] == pytest.approx(expected, abs=1e-4)
     assert again.identity == reward.identity != named("jury").identity  # type: ignore[attr-defined]
@@ -114,10 +111,10 @@ def test_a_sum_that_cannot_be_trusted_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "sum").exists()
     combined(tmp_path / "sum", {"jury": 1.0}, clips, named)
     with pytest.raises(ModelError, match=r"not the one that .* was measured with"):
-        read_reward(tmp_path / "sum", EncoderLoaders(SOURCES.clap, SOURCES.audio, lambda _: named("cosine")))
+        read_weighted_sum(tmp_path / "sum", lambda _: named("cosine"))
     (tmp_path / "sum" / "config.json").write_text(json.dumps({"kind": "sum", "parts": [{"reward": "jury"}]}))
     with pytest.raises(ModelError, match="does not describe a sum"):
-        read_reward(tmp_path / "sum", SOURCES)
+        read_weighted_sum(tmp_path / "sum", named)
 
 
 @pytest.mark.usefixtures("installed")
@@ -127,9 +124,9 @@ def test_an_installed_reward_is_found_by_its_name(tmp_path: Path) -> None:
     assert all(row.score is not None for row in score_clips(a_folder(tmp_path, 6), reward))
     with pytest.raises(ModelError, match=r"'broken' \(peaky_rewards:broken\) fails: .*no weights here"):
         loading.load_reward("broken")
-    with pytest.raises(ModelError, match=r"'nothing' .* has no method score"):
+    with pytest.raises(ModelError, match=r"'nothing' .* has no score; a reward needs score"):
         loading.load_reward("nothing")
-    with pytest.raises(ModelError, match=r"no model 'taste': .* broken, nothing, peak, synthetic, synthetic-clap"):
+    with pytest.raises(ModelError, match=r"no reward 'taste': .* broken, nothing, peak, synthetic, synthetic-clap"):
         loading.load_reward("taste")
 
 
@@ -145,20 +142,39 @@ def test_a_reward_in_code_of_the_working_folder_is_named_by_module_and_class(
     assert sys.path == path
     for name, said in {
         "my_peak:broken": "'my_peak:broken' fails: .*no weights here",
-        "my_peak:nothing": "has no method score",
+        "my_peak:nothing": "has no score",
         "my_peak:Absent": "'my_peak:Absent' fails: AttributeError",
         "not_here:Peak": "No module named 'not_here'",
     }.items():
         with pytest.raises(ModelError, match=said):
             loading.load_reward(name)
-    before = loading.reward_digest("my_peak:Peak")
+    before = loading.REWARDS.identity("my_peak:Peak")
     (tmp_path / "my_peak.py").write_text(PACKAGE.replace(".abs().max()", ".max()"))
     for kept in (code_digest._digests, code_reading.read_module):  # a process reads code once
         kept.cache_clear()
     assert (
-        before not in ("none", loading.reward_digest("my_peak:Peak"))
-        and loading.reward_digest("not_here:Peak") == "none"
+        before not in ("none", loading.REWARDS.identity("my_peak:Peak"))
+        and loading.REWARDS.identity("not_here:Peak") == "none"
     )
+
+
+def test_a_reward_in_a_python_file_is_named_by_path_and_class(tmp_path: Path) -> None:
+    file = tmp_path / "rewards" / "loud peak.py"
+    file.parent.mkdir()
+    file.write_text(PACKAGE)
+    reward = loading.load_reward(f"{file}:Peak")
+    assert reward.score(WAVES[:1], 8000, [""]).tolist() == [WAVES[0].abs().max().item()]
+    for name, message in {
+        f"{file}:broken": r"fails at .*loud peak\.py, line 9: RuntimeError: no weights here",
+        f"{file}:nothing": "has no score; a reward needs score",
+        f"{file}:Pak": "defines no Pak; did you mean Peak",
+        f"{tmp_path}/none.py:Peak": "there is no file .*none.py",
+    }.items():
+        with pytest.raises(ModelError, match=message):
+            loading.load_reward(name)
+    before = loading.REWARDS.identity(f"{file}:Peak")
+    file.write_text(PACKAGE.replace(".abs().max()", ".max()"))
+    assert before != loading.REWARDS.identity(f"{file}:Peak") and "none" not in before
 
 
 def test_every_command_takes_a_reward_in_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

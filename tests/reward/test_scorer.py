@@ -5,17 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-import plaudit
 from plaudit.errors import AudioError, ModelError, PromptError, VoteError
-from plaudit.reward.base import EncoderLoaders, read_reward
 from plaudit.reward.features import FeatureStore, RewardFeatures
 from plaudit.reward.training import SYNTHETIC_REWARD, comparisons, fit_reward
-from plaudit.reward.tunejury import TuneJury, TuneJuryHead, load_tunejury, save_reward
+from plaudit.reward.tunejury import TuneJury, TuneJuryHead, read_tunejury, save_reward
 from plaudit.types import Reward, Vote
 from tests.reward.listeners import SpectrumEmbedder, clip
 
 CLAP, MERT = SpectrumEmbedder("clap", 6, seed=0), SpectrumEmbedder("mert", 4, seed=1)
-FOUND = EncoderLoaders(lambda _: CLAP, lambda _: MERT, plaudit.load_reward)
+ENCODERS = (lambda _: CLAP, lambda _: MERT)
 WAVES = [clip(n, 0.3 + 0.1 * (n % 3)) for n in range(7)]
 PROMPTS = ["piano", "", "drums", "piano", "", "a bass", "drums"]
 
@@ -62,8 +60,7 @@ def test_bad_clips_and_counts_are_refused() -> None:
 def test_a_saved_reward_scores_the_same(tmp_path: Path) -> None:
     jury = a_jury()
     save_reward(jury, tmp_path)
-    sources = EncoderLoaders({"clap": CLAP}.__getitem__, {"mert": MERT}.__getitem__, plaudit.load_reward)
-    again = load_tunejury(tmp_path, sources)
+    again = read_tunejury(tmp_path, {"clap": CLAP}.__getitem__, {"mert": MERT}.__getitem__)
     assert torch.equal(again.score(WAVES, 8000, PROMPTS), jury.score(WAVES, 8000, PROMPTS))
     assert again.facts == jury.facts and again.features.blocks == jury.features.blocks
     save_reward(again, tmp_path / "again")
@@ -73,18 +70,16 @@ def test_a_saved_reward_scores_the_same(tmp_path: Path) -> None:
 def test_a_reward_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     save_reward(a_jury(), tmp_path)
     with pytest.raises(ModelError, match="takes 22 features, its encoders give 25"):
-        load_tunejury(
-            tmp_path, EncoderLoaders(lambda _: CLAP, lambda _: SpectrumEmbedder("mert", 7, 1), plaudit.load_reward)
-        )
+        read_tunejury(tmp_path, lambda _: CLAP, lambda _: SpectrumEmbedder("mert", 7, 1))
     config = json.loads((tmp_path / "config.json").read_text())
     del config["head"]["hidden"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="does not describe a reward"):
-        load_tunejury(tmp_path, FOUND)
+        read_tunejury(tmp_path, *ENCODERS)
     config["kind"], config["head"]["hidden"] = "codec", [16, 8]
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="is of kind 'codec', not a reward"):
-        read_reward(tmp_path, FOUND)
+        read_tunejury(tmp_path, *ENCODERS)
 
 
 def noisy_votes(count: int, seed: int) -> list[Vote]:
@@ -116,7 +111,7 @@ def test_from_votes_to_a_reward_that_ranks_clips(tmp_path: Path) -> None:
     scores = fitted.reward.score([quality_clip(str(n))[0] for n in (0, 12, 24)], 8000, [""] * 3)
     assert scores[0] < scores[1] < scores[2]
     save_reward(fitted.reward, tmp_path / "reward")
-    again = load_tunejury(tmp_path / "reward", FOUND)
+    again = read_tunejury(tmp_path / "reward", *ENCODERS)
     assert again.facts["best_epoch"] == fitted.history.best_epoch
 
 

@@ -205,7 +205,7 @@ def export(
     from plaudit import loading
     from plaudit.models.exporting import export_folder, export_released
 
-    folder = loading.model_folder(model, loading.MODELS | loading.REWARDS)
+    folder = loading.model_folder(model, {**loading.MODELS, **loading.REWARDS.builtin})
     if released:
         export_released(folder, output)
     else:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from plaudit.reward.scored_votes import ScoredVote
     from plaudit.statistics import Interval
 
-RewardName = Annotated[str, typer.Argument(help="A known reward, a reward folder, or MODULE:CLASS of your own.")]
+RewardName = Annotated[str, typer.Argument(help="A built-in or installed reward, a reward folder, or FILE.py:NAME.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
 def evaluate(
     reward: Annotated[
         str | None,
-        typer.Argument(help="A known reward, a reward folder, or MODULE:CLASS of your own; not with --scores."),
+        typer.Argument(help="A built-in or installed reward, a reward folder, or FILE.py:NAME; not with --scores."),
     ] = None,
     votes: Annotated[Path | None, typer.Option(help="Votes to be predicted (.jsonl, .csv).")] = None,
     audio: Annotated[Path | None, typer.Option(help="Folder of clips, or a CSV with columns id and file.")] = None,

@@ -30,7 +30,6 @@ from plaudit.models.releases import RELEASES
 from plaudit.pipeline.results import stages_of
 from plaudit.pipeline.stage_models import FIRST_INJECTION
 from plaudit.recipe import Recipe
-from plaudit.reward.base import installed_rewards
 from plaudit.stages.preference_data import pairs_file, read_pairs
 from plaudit.training.loop import blocks_of, checkpoint_blocks, restore_blocks
 from plaudit.training.lora import adapted_layers
@@ -77,9 +76,9 @@ def _required_models(recipe: Recipe) -> list[Requirement]:
     )
     found = [Requirement(what, name, shelf.identity(name) != "none", _fetching(name))
              for what, name, shelf in shelves if name not in shelf.builtin]  # fmt: skip
-    if recipe.reward.kind != "train" and recipe.reward.name not in {*loading.REWARDS, *installed_rewards()}:
+    if recipe.reward.kind != "train" and recipe.reward.name not in loading.REWARDS.names():
         name = recipe.reward.name
-        found.append(Requirement("reward", name, loading.reward_digest(name) != "none", _fetching(name)))
+        found.append(Requirement("reward", name, loading.REWARDS.identity(name) != "none", _fetching(name)))
     start = recipe.backbone.start_from
     if start is not None and start not in loading.MODELS:
         found.append(Requirement("model to start from", start, loading.start_digest(start) != "none", _fetching(start)))

@@ -11,7 +11,7 @@ from plaudit.recipe import Recipe
 from plaudit.registry import absolute_name
 
 SHELVES = (loading.CODECS, loading.TEXT_ENCODERS, loading.CLAPS, loading.AUDIO_ENCODERS)
-KNOWN = {*loading.MODELS, *loading.REWARDS, *(name for shelf in SHELVES for name in shelf.builtin)}
+KNOWN = {*loading.MODELS, *loading.REWARDS.builtin, *(name for shelf in SHELVES for name in shelf.builtin)}
 """Names that are never a folder's."""
 
 

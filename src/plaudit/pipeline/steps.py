@@ -20,6 +20,7 @@ from plaudit.pipeline.runner import Context, Reporter, run_chain
 from plaudit.pipeline.settings import leaves, located, picked
 from plaudit.pipeline.step import Given, Maker, Step
 from plaudit.recipe import Recipe
+from plaudit.registry import weights_digest
 from plaudit.settings import Settings
 from plaudit.stages import pairs
 from plaudit.storage import file_digest
@@ -112,8 +113,8 @@ class _Chain:
             "models.clap": loading.CLAPS.identity(models.clap),
             "models.audio_embedder": loading.AUDIO_ENCODERS.identity(models.audio_embedder),
             "backbone.start_from": loading.start_digest(recipe.backbone.start_from),
-            "reward.name": "none" if recipe.reward.kind == "train" else loading.reward_digest(recipe.reward.name),
-            "probes": loading.weights_digest("probes"),
+            "reward.name": "none" if recipe.reward.kind == "train" else loading.REWARDS.identity(recipe.reward.name),
+            "probes": weights_digest("probes"),
             "vocabulary": _files_digest(VOCABULARY, RATES),
             "report templates": _files_digest(*sorted(TEMPLATES.iterdir())),
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from plaudit.errors import ModelError
-from plaudit.reward.base import EncoderLoaders, Recording, View, Waves, identity_of, identity_of_model
+from plaudit.reward.base import Recording, View, Waves, identity_of, identity_of_model
 from plaudit.reward.features import CLAP_SECONDS, embed_batched
 from plaudit.storage import read_json, write_json
 from plaudit.types import Embedder
@@ -48,9 +48,9 @@ def save_clap_cosine(folder: Path, clap: str) -> None:
     write_json(folder / "config.json", {"kind": "clap", "clap": clap})
 
 
-def load_clap_cosine(folder: Path, sources: EncoderLoaders) -> CLAPCosine:
-    """Read such a folder; ModelError where it names no CLAP."""
+def read_clap_cosine(folder: Path, clap: Callable[[str], Embedder]) -> CLAPCosine:
+    """The reward in a folder; clap loads its encoder by name. ModelError where it names none."""
     name = read_json(folder / "config.json").get("clap")
     if not isinstance(name, str):
         raise ModelError(f'{folder}/config.json must name a CLAP under "clap", e.g. "synthetic"')
-    return CLAPCosine(sources.clap(name))
+    return CLAPCosine(clap(name))

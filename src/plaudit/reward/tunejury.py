@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from plaudit.backbone.config import MOST_WIDTH
 from plaudit.errors import ModelError, PromptError, RecipeError
 from plaudit.published import require, require_sizes, unwrap
-from plaudit.reward.base import EncoderLoaders, Recording, View, Waves, identity_of, identity_of_model, waveform
+from plaudit.reward.base import Recording, View, Waves, identity_of, identity_of_model, waveform
 from plaudit.reward.features import PUBLISHED_BLOCKS, RewardFeatures
 from plaudit.settings import Settings, shortened, validated
 from plaudit.storage import load_module, read_json, save_module
+from plaudit.types import AudioEmbedder, Embedder
 
 PUBLISHED_HIDDEN = (1024, 512, 256, 128)
 
@@ -196,11 +197,11 @@ def save_head(
     )
 
 
-def load_tunejury(folder: Path, sources: EncoderLoaders) -> TuneJury:
-    """Read a reward with the encoders it was trained on. ModelError where it is damaged."""
+def read_tunejury(folder: Path, clap: Callable[[str], Embedder], audio: Callable[[str], AudioEmbedder]) -> TuneJury:
+    """The reward in a folder; clap and audio load its encoders by name. ModelError where it is damaged."""
     head, config = _read(folder)
     encoders, blocks = config.pop("encoders"), config.pop("blocks")
-    features = RewardFeatures(sources.clap(encoders.clap), sources.audio(encoders.audio), blocks)
+    features = RewardFeatures(clap(encoders.clap), audio(encoders.audio), blocks)
     return TuneJury(head, features, config)
 
 

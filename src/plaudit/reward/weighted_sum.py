@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from plaudit.errors import ModelError, RecipeError
-from plaudit.reward.base import EncoderLoaders, Recording, RecordingReward, View, Waves, identity_of
+from plaudit.reward.base import Recording, RecordingReward, View, Waves, identity_of
 from plaudit.reward.scoring import Clip, score_clips
 from plaudit.settings import Positive, Settings, validated
 from plaudit.storage import read_json, write_json
@@ -85,8 +85,11 @@ def combined(
     return WeightedSum(parts, rewards)
 
 
-def load_weighted_sum(folder: Path, sources: EncoderLoaders) -> WeightedSum:
-    """Read such a folder; ModelError where it is malformed or a part is not the one that was measured."""
+def read_weighted_sum(folder: Path, load: Callable[[str], Reward]) -> WeightedSum:
+    """The reward in a folder; load(name) gives its parts.
+
+    ModelError where it is malformed or a part is not the one that was measured.
+    """
     try:
         config = read_json(folder / "config.json")
         file = validated(_SumFile, config, f"{folder}/config.json does not describe a sum of rewards; combine again")
@@ -98,7 +101,7 @@ def load_weighted_sum(folder: Path, sources: EncoderLoaders) -> WeightedSum:
     for part in parts:
         if Path(part.reward).resolve() == folder.resolve():
             raise ModelError(f"{folder} is a part of itself; combine again from other rewards")
-        reward = _part_reward(part.reward, sources.reward)
+        reward = _part_reward(part.reward, load)
         if reward.identity != part.identity:
             raise ModelError(f"reward {part.reward!r} is not the one that {folder} was measured with; combine again")
         rewards.append(reward)

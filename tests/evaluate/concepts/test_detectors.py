@@ -25,6 +25,7 @@ from plaudit.evaluate.concepts.detectors import (
 )
 from plaudit.evaluate.concepts.vocabulary import Concept, concepts_in, key_concept, load_vocabulary, tempo_concept
 from plaudit.evaluate.embeddings import AudioEncoder, clip_from_wave
+from plaudit.registry import weights_digest
 from plaudit.statistics import Interval
 from plaudit.synthetic.corpus import SyntheticCorpus
 from plaudit.synthetic.evaluators import ProbeDetector, holds
@@ -37,7 +38,7 @@ PIECE = Truth("jazz", "calm", ("piano", "upright bass"), 100, "A", "minor")
 
 @cache
 def probes() -> ProbeDetector:
-    return ProbeDetector(load_probes(), loading.weights_digest("probes"))
+    return ProbeDetector(load_probes(), weights_digest("probes"))
 
 
 @cache
