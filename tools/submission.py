@@ -35,7 +35,7 @@ from plaudit.generate.model import TextToMusic
 from plaudit.generate.postprocess import PostProcessor
 from plaudit.generate.settings import Execution, GenerationSettings
 from plaudit.storage import write_atomically, write_json
-from plaudit.tables import table_rows
+from plaudit.tables import read_table
 from plaudit.writing import is_stream
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -77,16 +77,16 @@ def read_prompt_ids(table: Path) -> dict[str, str]:
     empty.
     """
     found: dict[str, str] = {}
-    for line, row in table_rows(table, ["id"]):
+    for row in read_table(table, ["id"]):
         if "prompt" not in row and "caption" not in row:
             raise CorpusError(f"{table} has no column 'prompt' or 'caption'; its columns are {', '.join(row)}")
         name, prompt = row["id"].strip(), row.get("prompt", row.get("caption", "")).strip()
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            raise PromptError(f"{table} line {line}: id {name!r} is no file name; use letters, digits, - and _")
+            raise PromptError(f"{row.where}: id {name!r} is no file name; use letters, digits, - and _")
         if name.lower() in (known.lower() for known in found):
-            raise PromptError(f"{table} line {line}: id {name} is there twice; give each prompt one id")
+            raise PromptError(f"{row.where}: id {name} is there twice; give each prompt one id")
         if not prompt:
-            raise PromptError(f"{table} line {line}: the prompt is empty; say what the music should be like")
+            raise PromptError(f"{row.where}: the prompt is empty; say what the music should be like")
         found[name] = prompt
     return found
 

@@ -111,16 +111,16 @@ def solvers(
     from benchmarks.cost.solvers import COLUMNS, Evaluators, SolverGrid, bench_solvers, save_charts, table
     from plaudit import loading
     from plaudit.corpus.sources import synthetic_source
-    from plaudit.generate.requests import prompts_in
     from plaudit.generate.settings import Execution
     from plaudit.storage import write_json
+    from plaudit.tables import read_prompts
 
     grid = SolverGrid.chosen(solvers=solver, steps=steps, shifts=shift, reference_steps=reference_steps, seed=seed)
     music = loading.load(model, device)
     if prompts is None:
         asked = synthetic_source(music.config.seconds).held_out(count).prompts
     else:
-        asked = prompts_in(prompts)[:count]
+        asked = read_prompts(prompts)[:count]
     judges = Evaluators(loading.CLAPS.load(clap), loading.load_reward(reward))
     with ConsoleReporter().progress("sampling") as advance:
         compared = bench_solvers(music, asked, judges, grid, Execution(batch=batch), advance)

@@ -192,9 +192,9 @@ def _generate(
     from plaudit import loading
     from plaudit.generate.clips import clip_requests, stream_best_of, stream_clips
     from plaudit.generate.postprocess import PostProcessor
-    from plaudit.generate.requests import checked_prompt
     from plaudit.ray_engine import Cluster, stream_clips_on_ray
     from plaudit.sidecars import CANDIDATES, mark_candidates, read_sidecar
+    from plaudit.tables import checked_prompt
 
     texts = [checked_prompt(text, "PROMPT") for text in ([prompts] if isinstance(prompts, str) else prompts)]
     groups = clip_requests(texts, settings.count, settings.seed, settings.best_of)
@@ -400,9 +400,9 @@ def rank(
 
 def _clips(clips: Paths, settings: ScoreSettings | RankSettings, reporter: Reporter) -> list[Clip]:
     from plaudit.errors import AudioError
-    from plaudit.generate.requests import check_text
     from plaudit.reward.scoring import clips_at, clips_in_table
     from plaudit.sidecars import candidates_note
+    from plaudit.tables import check_text
 
     paths = [Path(clips)] if isinstance(clips, (str, Path)) else [Path(path) for path in clips]
     if not paths and settings.table is None:

@@ -1,23 +1,64 @@
-"""Tables that people bring: UTF-8, a header line, one clip a row, columns set apart by commas, semicolons or tabs."""
+"""Tables of clips and lists of prompts, as people and spreadsheets write them; the readers of both, and one writer.
+
+A table is UTF-8 with a header line, one record a row, its columns separated by commas, semicolons or tabs.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from plaudit.errors import CorpusError
+from plaudit.errors import CorpusError, PlauditError, PromptError
+from plaudit.writing import is_utf8, write_atomically
 
 KNOWN = ("file", "prompt", "caption", "id", "system")
-"""Columns that tables of this package have, wanted or not."""
+"""Columns of this package's tables, by which the delimiter is recognized."""
 
 SUFFIXES = (".csv", ".tsv", ".tab")
-"""Of files that are tables by their names."""
-
 DELIMITERS = ",;\t"
-"""What separates the columns of tables: programs write semicolons where the comma is for decimals."""
+"""Programs write semicolons where the comma is the decimal mark."""
+
+
+class Row(dict[str, str]):
+    """The values of a row by column. line: of its end in the file; where: table and line, for messages."""
+
+    def __init__(self, values: Mapping[str, str], table: Path, line: int, error: type[PlauditError]) -> None:
+        super().__init__(values)
+        self.line, self.where, self._table, self._error = line, f"{table} line {line}", table, error
+
+    def filled(self, column: str, hint: str) -> str:
+        """The value without spaces around it; an error that ends with `hint` where it is empty."""
+        value = self[column].strip()
+        if not value:
+            raise self._error(f"{self.where}: column {column!r} is empty; {hint}")
+        return value
+
+    def prompt(self) -> str | None:
+        """The value of the column prompt, or caption; None where there is neither, an error where there are both."""
+        if "prompt" in self and "caption" in self:
+            raise self._error(f"{self._table} has both columns 'prompt' and 'caption'; rename the one to be ignored")
+        value = self.get("prompt", self.get("caption"))
+        return None if value is None else value.strip()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in memory."""
+
+    columns: list[str]
+    rows: list[Row]
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 def is_table(file: Path) -> bool:
@@ -26,77 +67,157 @@ def is_table(file: Path) -> bool:
         return True
     if not os.path.isfile(file):
         return False
-    with file.open("rb") as open_run:
-        header = open_run.readline(4096).decode("utf-8-sig", errors="replace")
+    with file.open("rb") as stream:
+        header = stream.readline(4096).decode("utf-8-sig", errors="replace")
     return "\t" in header and any(name.strip() in ("prompt", "caption") for name in header.split("\t"))
 
 
-def table_rows(table: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, values by column) of each row; blank lines are skipped, and so are empty columns at the end.
+def read_table(path: Path, required: Sequence[str] = (), error: type[PlauditError] = CorpusError) -> Table:
+    """The table in a file; blank lines are skipped, and so are nameless empty columns at the end.
 
-    CorpusError in one line where the file is missing or malformed, or a `wanted` column is not there.
+    `error`, in one line, where the file is missing or malformed or lacks a `required` column.
     """
-    text = _decoded(table)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text, wanted), strict=True)
+    text = read_text(path, error)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, required), strict=True)
+    rows = []
     try:
-        header = _without_empty_end([name.strip() for name in next(reader, [])])
-        _check_header(table, header, wanted)
+        columns = [name.strip() for name in next(reader, [])]
+        while columns and not columns[-1]:  # spreadsheets write columns that were once used, without names
+            del columns[-1]
+        if problem := _header_problem(columns, required):
+            raise error(f"{path} {problem}")
         for values in reader:
             if not any(value.strip() for value in values):
                 continue
-            if len(values) < len(header) or any(value.strip() for value in values[len(header) :]):
-                raise CorpusError(
-                    f"{table} line {reader.line_num}: {len(values)} values for {len(header)} columns; "
+            if len(values) < len(columns) or any(value.strip() for value in values[len(columns) :]):
+                raise error(
+                    f"{path} line {reader.line_num}: {len(values)} values for {len(columns)} columns; "
                     "quote captions that contain commas"
                 )
-            yield reader.line_num, dict(zip(header, values, strict=False))
-    except csv.Error as error:
-        raise CorpusError(f"{table} line {reader.line_num} is not CSV ({error}); check its quotes") from None
+            rows.append(Row(dict(zip(columns, values, strict=False)), path, reader.line_num, error))
+    except csv.Error as problem:
+        raise error(f"{path} line {reader.line_num} is not CSV ({problem}); check its quotes") from None
+    return Table(columns, rows)
 
 
-def delimiter_of(text: str, wanted: Sequence[str]) -> str:
-    """What separates the columns of a table: the delimiter that gives most of the wanted ones, then most at all."""
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any] | Sequence[Any]]) -> None:
+    """Write a CSV, whole or not at all; a row is a mapping from columns or a sequence."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([row.get(name) for name in columns] if isinstance(row, Mapping) else row for row in rows)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_json_lines(path: Path, error: type[PlauditError] = CorpusError) -> Iterator[tuple[int, Any]]:
+    """(line number, value) of each line of a file that is not blank; `error` where one is not JSON.
+
+    Only a line feed ends a line: texts may hold U+2028 and the like, at which str.splitlines would cut.
+    """
+    for number, line in enumerate(read_text(path, error).split("\n"), start=1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (json.JSONDecodeError, RecursionError) as problem:
+                reason = problem.msg if isinstance(problem, json.JSONDecodeError) else "nested too deep"
+                raise error(f"{path} line {number}: not valid JSON ({reason})") from None
+
+
+def read_text(path: Path, error: type[PlauditError] = CorpusError) -> str:
+    """A file's text, without a byte order mark; `error` where it is missing or is not UTF-8."""
+    if not path.is_file():
+        raise error(_no_file(path))
+    return _decoded(path.read_bytes(), str(path), error)
+
+
+def read_prompts(file: Path) -> list[str]:
+    """The prompts of a file: one a line, or the column prompt (or caption) of a table (`is_table`).
+
+    PromptError or CorpusError, in one line, where it cannot be read or a prompt is empty.
+    """
+    if not is_table(file):
+        if not file.is_file():
+            raise PromptError(_no_file(file))
+        return parse_prompts(file.read_bytes(), str(file))
+    table = read_table(file)
+    column = next((name for name in ("prompt", "caption") if name in table.columns), None)
+    if column is None:
+        raise CorpusError(f"{file} has no column 'prompt' or 'caption'; its columns are {', '.join(table.columns)}")
+    return _checked([(row.line, row[column]) for row in table], str(file))
+
+
+def parse_prompts(content: bytes, source: str) -> list[str]:
+    """One prompt a line of UTF-8 text, blank lines left out; PromptError where there is none, or a line has tabs."""
+    lines = enumerate(_decoded(content, source, PromptError, zeros=True).split("\n"), start=1)
+    prompts = [(number, text) for number, text in lines if text.strip()]
+    for number, text in prompts:
+        if "\t" in text.strip():
+            raise PromptError(
+                f"{source} line {number} holds tabs; give a table as a file (--prompts) whose header line names a "
+                "column 'prompt', or put spaces for the tabs"
+            )
+    return _checked(prompts, source)
+
+
+def checked_prompt(prompt: str, source: str) -> str:
+    """A prompt without spaces around it; PromptError where it is empty or no text."""
+    prompt = prompt.strip()
+    if not prompt:
+        raise PromptError(f"{source}: the prompt is empty; say what the music should be like")
+    check_text(prompt, f"{source}: the prompt")
+    return prompt
+
+
+def check_text(text: str, what: str) -> None:
+    """PromptError where a text holds bytes that are not UTF-8, or zero bytes; the message begins with `what`."""
+    if not is_utf8(text):
+        raise PromptError(f"{what} is not UTF-8 text; set a UTF-8 locale, or give it in a file saved as UTF-8")
+    if "\0" in text:
+        raise PromptError(f"{what} holds zero bytes, so it is not UTF-8 text; save it as UTF-8")
+
+
+def _checked(prompts: list[tuple[int, str]], source: str) -> list[str]:
+    if not prompts:
+        raise PromptError(f"{source} holds no prompts; give one a line")
+    return [checked_prompt(prompt, f"{source} line {line}") for line, prompt in prompts]
+
+
+def _decoded(data: bytes, source: str, error: type[PlauditError], zeros: bool = False) -> str:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = data[: problem.start].count(b"\n") + 1
+        raise error(f"{source} is not UTF-8 text (line {line}); save it as UTF-8") from None
+    if "\0" in text and not zeros:
+        raise error(f"{source} holds zero bytes, so it is not UTF-8 text; save it as UTF-8")
+    return text
+
+
+def _no_file(path: Path) -> str:
+    return f"{path} is a folder; give a file" if path.is_dir() else f"{path} does not exist; check the file name"
+
+
+def _delimiter(text: str, required: Sequence[str]) -> str:
+    """The delimiter that gives most of the required and known columns, then most columns at all."""
 
     def fits(delimiter: str) -> tuple[int, int]:
         try:
             names = [name.strip() for name in next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])]
         except csv.Error:
             return 0, 0
-        return len(set(names) & {*wanted, *KNOWN}), len(names)
+        return len(set(names) & {*required, *KNOWN}), len(names)
 
     return max(DELIMITERS, key=fits)
 
 
-def _without_empty_end(names: list[str]) -> list[str]:
-    """Spreadsheets write columns that were once used, without names."""
-    while names and not names[-1]:
-        names = names[:-1]
-    return names
-
-
-def _check_header(table: Path, header: list[str], wanted: Sequence[str]) -> None:
-    if not any(header):
-        raise CorpusError(f"{table} is empty; it needs a header line and one row per clip")
-    missing = [column for column in wanted if column not in header]
-    if missing:
-        raise CorpusError(f"{table} has no column {_listed(missing)}; its columns are {_listed(header)}")
-    doubled = sorted({column for column in header if header.count(column) > 1})
-    if doubled:
-        raise CorpusError(f"{table} has column {_listed(doubled)} more than once; rename one of them")
-
-
-def _decoded(table: Path) -> str:
-    if not table.is_file():
-        raise CorpusError(f"table {table} does not exist; check the path")
-    data = table.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise CorpusError(f"{table} is not UTF-8 (line {line}); save it as UTF-8") from None
-    if "\0" in text:
-        raise CorpusError(f"{table} holds zero bytes, so it is not a UTF-8 text; save it as UTF-8")
-    return text
+def _header_problem(columns: list[str], required: Sequence[str]) -> str:
+    if not any(columns):
+        return "is empty; it needs a header line and one row per clip"
+    if missing := [column for column in required if column not in columns]:
+        return f"has no column {_listed(missing)}; its columns are {_listed(columns)}"
+    if doubled := sorted({column for column in columns if columns.count(column) > 1}):
+        return f"has column {_listed(doubled)} more than once; rename one of them"
+    return ""
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -86,7 +86,7 @@ def test_ids_from_a_column(tmp_path: Path) -> None:
         ("file,caption\n,x\n", "line 2: column 'file' is empty"),
         ('file,caption\na.wav,"x"y\n', "line 2 is not CSV"),
         ('file,caption\na.wav,"never closed\n', "is not CSV"),
-        ("file,caption\na.wav,Größe\n".encode("latin-1"), "not UTF-8 .line 2."),
+        ("file,caption\na.wav,Größe\n".encode("latin-1"), "not UTF-8 text .line 2."),
         ("file,caption\na.wav,x\n".encode("utf-16"), "not UTF-8"),
         ("file,caption\na.wav,x\n".encode("utf-16-le"), "UTF-8"),
         (b"file,caption\na.wav,\xed\xa0\x80\n", "not UTF-8"),

@@ -16,9 +16,9 @@ from plaudit.audio import write_wav
 from plaudit.cli.main import app
 from plaudit.errors import AudioError, PlauditError, PromptError
 from plaudit.generate.clips import ClipRequest, clip_requests, stream_best_of, stream_clips
-from plaudit.generate.requests import checked_prompt, prompts_in, prompts_of
 from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.sidecars import CANDIDATES
+from plaudit.tables import checked_prompt, parse_prompts, read_prompts
 from tests.generate.tiny import tiny_music
 
 
@@ -31,10 +31,10 @@ class Loud:
 
 def test_prompts_come_one_a_line_or_from_a_column(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("slow piano\n\n fast, drums \n", encoding="utf-8-sig")
-    assert prompts_in(tmp_path / "p.txt") == ["slow piano", "fast, drums"]
+    assert read_prompts(tmp_path / "p.txt") == ["slow piano", "fast, drums"]
     (tmp_path / "p.csv").write_text('id,caption\n1,"slow, piano"\n2,fast\n')
-    assert prompts_in(tmp_path / "p.csv") == ["slow, piano", "fast"]
-    assert prompts_of(b"x" * 10_000, "here") == ["x" * 10_000]
+    assert read_prompts(tmp_path / "p.csv") == ["slow, piano", "fast"]
+    assert parse_prompts(b"x" * 10_000, "here") == ["x" * 10_000]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_prompts_come_one_a_line_or_from_a_column(tmp_path: Path) -> None:
 )
 def test_tables_may_be_separated_by_tabs(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text.replace('"slow, sad" piano', "slow, sad piano"))
-    assert prompts_in(tmp_path / name) == ["slow, sad piano", "fast; drums"]
+    assert read_prompts(tmp_path / name) == ["slow, sad piano", "fast; drums"]
 
 
 @pytest.mark.parametrize(
@@ -68,17 +68,17 @@ def test_lists_without_prompts_are_refused(tmp_path: Path, name: str, text: str 
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(PlauditError, match=said) as error:
-        prompts_in(tmp_path / name)
+        read_prompts(tmp_path / name)
     assert "\n" not in str(error.value)
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PromptError, match=r"here is not UTF-8 text \(line 2\)"):
-        prompts_of(b"slow\ncaf\xe9\n", "here")
+        parse_prompts(b"slow\ncaf\xe9\n", "here")
     with pytest.raises(PromptError, match="PROMPT: the prompt is not UTF-8 text"):
         checked_prompt("caf\udce9", "PROMPT")
     with pytest.raises(PromptError, match="is a folder"):
-        prompts_in(tmp_path)
+        read_prompts(tmp_path)
 
 
 def test_every_candidate_has_a_seed_and_a_name_of_its_own() -> None:

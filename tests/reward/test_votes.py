@@ -86,7 +86,7 @@ def test_everything_that_is_wrong_is_in_one_line(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_votes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "votes.jsonl").write_bytes(b"\xff\xfe\x00bad")
-    with pytest.raises(VoteError, match="not a UTF-8 text file"):
+    with pytest.raises(VoteError, match="is not UTF-8 text"):
         read_votes(tmp_path / "votes.jsonl")
     with pytest.raises(VoteError, match="does not exist"):
         read_votes(tmp_path / "none.jsonl")

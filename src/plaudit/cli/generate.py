@@ -54,10 +54,10 @@ def generate(
 
 
 def _prompts(prompt: str | None, file: Path | None) -> list[str]:
-    from plaudit.generate.requests import prompts_in, prompts_of
+    from plaudit.tables import parse_prompts, read_prompts
 
     if (prompt is None) == (file is None):
         raise typer.BadParameter("give one of: a prompt, - for a list on standard input, or --prompts FILE")
     if file is not None:
-        return prompts_in(file)
-    return prompts_of(sys.stdin.buffer.read(), "standard input") if prompt == "-" else [str(prompt)]
+        return read_prompts(file)
+    return parse_prompts(sys.stdin.buffer.read(), "standard input") if prompt == "-" else [str(prompt)]

@@ -52,12 +52,12 @@ def held_out_prompts(prompts: Path | None, count: int, model: Path) -> HeldOut:
     from plaudit.corpus.sources import HeldOut, synthetic_source
     from plaudit.errors import PromptError
     from plaudit.generate.model import read_model_config
-    from plaudit.generate.requests import prompts_in
+    from plaudit.tables import read_prompts
 
     if prompts is None:
         held = synthetic_source(read_model_config(model).seconds).held_out(count)
     else:
-        held = HeldOut(prompts_in(prompts)[:count])
+        held = HeldOut(read_prompts(prompts)[:count])
     if len(held.prompts) < 2:
         raise PromptError("a sweep over one prompt has no intervals; give at least two prompts")
     return held

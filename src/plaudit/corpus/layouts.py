@@ -16,7 +16,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,7 +28,7 @@ from plaudit.corpus.manifest import Entry, load_clips, split_of
 from plaudit.errors import CorpusError
 from plaudit.files import composed, find_file
 from plaudit.registry import Registry
-from plaudit.tables import table_rows
+from plaudit.tables import Row, Table, read_table
 from plaudit.writing import is_utf8
 
 ID_COLUMN, SCORE_COLUMN = "track_id", "reward_score"
@@ -64,16 +64,16 @@ class ScoreTable:
 
 def _read_scores(path: Path, id_column: str, score_column: str) -> dict[str, float]:
     scores: dict[str, float] = {}
-    for line, row in table_rows(path, [id_column, score_column]):
+    for row in read_table(path, [id_column, score_column]):
         id, told = composed(row[id_column].strip()), row[score_column].strip()
         try:
             score = float(told)
         except ValueError:
             score = math.nan
         if not id or not math.isfinite(score):
-            raise CorpusError(f"{path} line {line}: needs an id and a finite score, got {id!r} and {told!r}")
+            raise CorpusError(f"{row.where}: needs an id and a finite score, got {id!r} and {told!r}")
         if scores.setdefault(id, score) != score:
-            raise CorpusError(f"{path} line {line}: {id!r} has two different scores; keep one")
+            raise CorpusError(f"{row.where}: {id!r} has two different scores; keep one")
     if not scores:
         raise CorpusError(f"{path} has no rows under its header; add scores")
     return scores
@@ -120,13 +120,13 @@ class FolderCorpus:
         """One entry per line of the table, in its order; CorpusError in one line where the table is malformed."""
         entries: list[Entry] = []
         seen: dict[str, int] = {}
-        for line, row in self._rows():
-            entry = self._entry(line, row)
+        for row in self._rows():
+            entry = self._entry(row)
             if entry.id in seen:
                 raise CorpusError(
-                    f"{self._table}: id {entry.id!r} stands on lines {seen[entry.id]} and {line}; make ids unique"
+                    f"{self._table}: id {entry.id!r} stands on lines {seen[entry.id]} and {row.line}; make ids unique"
                 )
-            seen[entry.id] = line
+            seen[entry.id] = row.line
             entries.append(entry)
         if not entries:
             raise CorpusError(f"{self._table} has no rows under its header; add at least one clip")
@@ -144,30 +144,27 @@ class FolderCorpus:
         given = Path(self.table)
         return given if os.path.isfile(given) else Path(self.folder) / given
 
-    def _rows(self) -> Iterator[tuple[int, dict[str, str]]]:
+    def _rows(self) -> Table:
         if not Path(self.folder).is_dir():
             raise CorpusError(f"{self.folder} is not a folder; check the path")
         own_reward = self.reward_column if self.score_table is None else None
         wanted = [self.file_column, self.caption_column, own_reward, self.id_column]
-        return table_rows(self._table, [column for column in wanted if column is not None])
+        return read_table(self._table, [column for column in wanted if column is not None])
 
-    def _entry(self, line: int, row: dict[str, str]) -> Entry:
-        file, caption = row[self.file_column].strip(), row[self.caption_column].strip()
-        if not file:
-            raise CorpusError(f"{self._table} line {line}: column {self.file_column!r} is empty; name the audio file")
-        id = row[self.id_column].strip() if self.id_column else str(PurePosixPath(file).with_suffix(""))
-        if not id:
-            raise CorpusError(f"{self._table} line {line}: column {self.id_column!r} is empty; give the clip an id")
+    def _entry(self, row: Row) -> Entry:
+        file, caption = row.filled(self.file_column, "name the audio file"), row[self.caption_column].strip()
+        given = row.filled(self.id_column, "give the clip an id") if self.id_column else None
+        id = given or str(PurePosixPath(file).with_suffix(""))
         return Entry(
             id=id,
             caption=caption,
             split=split_of(caption, self.validation, self.test),
             source=self.name,
-            reward=self._reward(line, row),
+            reward=self._reward(row),
             path=find_file(file, self._table.parent, Path(self.folder)) or Path(self.folder) / file,
         )
 
-    def _reward(self, line: int, row: dict[str, str]) -> float | None:
+    def _reward(self, row: Row) -> float | None:
         if self.score_table is not None or self.reward_column is None or not row[self.reward_column].strip():
             return None
         text = row[self.reward_column].strip()
@@ -177,7 +174,7 @@ class FolderCorpus:
             reward = math.nan
         if not math.isfinite(reward):
             raise CorpusError(
-                f"{self._table} line {line}: reward {text!r} in column {self.reward_column!r} is not a finite number; "
+                f"{row.where}: reward {text!r} in column {self.reward_column!r} is not a finite number; "
                 "leave it empty where it is unknown"
             )
         return reward
@@ -315,7 +312,7 @@ def list_song_describer(folder: Path, captions: str | Path | None = None, reward
     entries: dict[str, Entry] = {}
     said: set[tuple[Path, str]] = set()
     repeated = []
-    for _, row in table_rows(table, ["track_id", "caption", "path"]):
+    for row in read_table(table, ["track_id", "caption", "path"]):
         track, caption, given = (row[name].strip() for name in ("track_id", "caption", "path"))
         path = next((present[p] for p in _places(folder, given) if p in present), folder / given)
         id = f"{track}-{row['caption_id'].strip()}" if row.get("caption_id", "").strip() else f"{track}-{len(entries)}"

@@ -12,9 +12,8 @@ from plaudit.audio_format import recorded_prompt
 from plaudit.errors import CorpusError, EvaluationError, PromptError
 from plaudit.files import composed, find_file
 from plaudit.generate.clips import provenance_of, settings_digest
-from plaudit.generate.requests import prompts_in
 from plaudit.sidecars import candidates_note, read_sidecar, recorded_seed, sidecar_path
-from plaudit.tables import is_table, table_rows
+from plaudit.tables import Row, is_table, read_prompts, read_table
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,10 @@ def match_prompts(clips: Path, prompts: Path | None) -> tuple[list[PromptClip], 
     if prompts is None:
         return _with_notes([_by_record(clips, file) for file in files], notes)
     table = is_table(prompts)
-    if table and "file" in _columns(prompts):
+    if table and "file" in read_table(prompts).columns:
         entries = _unique(_in_table(prompts, clips), prompts)
     else:
-        wanted = _ids_in_table(prompts) if table else list(enumerate(prompts_in(prompts), start=1))
+        wanted = _ids_in_table(prompts) if table else list(enumerate(read_prompts(prompts), start=1))
         entries = _matched(clips, files, [(str(id), prompt) for id, prompt in wanted], prompts)
     used = {entry.file.resolve() for entry in entries if entry.file is not None}
     spare = [str(file.relative_to(clips)) for file in files if file.resolve() not in used]
@@ -85,39 +84,30 @@ def _with_notes(entries: list[PromptClip], notes: list[str]) -> tuple[list[Promp
 def _in_table(table: Path, folder: Path) -> list[PromptClip]:
     """Clips of a table whose files lie in `folder`, or where the table says."""
     found = []
-    for line, row in table_rows(table, ["file"]):
-        file = row["file"].strip()
-        if not file:
-            raise CorpusError(f"{table} line {line}: column 'file' is empty; name the audio file")
+    for row in read_table(table, ["file"]):
+        file = row.filled("file", "name the audio file")
         id = row.get("id", "").strip() or str(PurePosixPath(file).with_suffix(""))
         place = find_file(file, folder, table.parent, Path())
         missing = None if place else f"{folder / file} does not exist; check the path"
         seed = None if place is None else recorded_seed(place)
-        found.append(PromptClip(id, _prompt(table, line, row), place, missing, seed))
+        found.append(PromptClip(id, _prompt(table, row), place, missing, seed))
     return found
 
 
 def _ids_in_table(table: Path) -> list[tuple[str, str]]:
     found = []
-    for line, row in table_rows(table, ["id"]):
-        if not row["id"].strip():
-            raise CorpusError(f"{table} line {line}: column 'id' is empty; name the clip")
-        found.append((row["id"].strip(), _prompt(table, line, row)))
+    for row in read_table(table, ["id"]):
+        found.append((row.filled("id", "name the clip"), _prompt(table, row)))
     return found
 
 
-def _prompt(table: Path, line: int, row: dict[str, str]) -> str:
-    named = [column for column in ("prompt", "caption") if column in row]
-    if len(named) != 1:
-        what = "both columns 'prompt' and 'caption'" if named else "no column 'prompt' or 'caption'"
-        raise CorpusError(f"{table} has {what}; name the one that was asked for 'prompt'")
-    if not row[named[0]].strip():
-        raise PromptError(f"{table} line {line}: the prompt is empty; say what was asked for")
-    return row[named[0]].strip()
-
-
-def _columns(table: Path) -> list[str]:
-    return list(next(table_rows(table, []), (0, {}))[1])
+def _prompt(table: Path, row: Row) -> str:
+    prompt = row.prompt()
+    if prompt is None:
+        raise CorpusError(f"{table} has no column 'prompt' or 'caption'; name the column of prompts 'prompt'")
+    if not prompt:
+        raise PromptError(f"{row.where}: the prompt is empty; say what was asked for")
+    return prompt
 
 
 def _matched(folder: Path, files: Sequence[Path], wanted: Sequence[tuple[str, str]], prompts: Path) -> list[PromptClip]:

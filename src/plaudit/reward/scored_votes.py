@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -17,8 +15,7 @@ from plaudit.reward.scoring import Clip, score_clips
 from plaudit.reward.training import TARGETS
 from plaudit.reward.tunejury import TuneJury
 from plaudit.reward.votes import named_files, usable_votes, votes_with_audio
-from plaudit.storage import write_atomically
-from plaudit.tables import delimiter_of
+from plaudit.tables import read_table, write_table
 from plaudit.types import Reward, Vote
 
 COLUMNS = ("id", "system_a", "system_b", "winner", "score_a", "score_b", "source")
@@ -107,16 +104,9 @@ def read_scored_votes(path: Path, id_column: str = "id") -> list[ScoredVote]:
 
     VoteError in one line, naming the line and the column, where the file cannot be read that way.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter_of(text, COLUMNS), strict=True)
-        header = reader.fieldnames or ()
-        names = _columns(path, header, (_WINNER, *_SCORES, ("system_a",), ("system_b",)))
-        votes = [_scored(f"{path} line {reader.line_num}", row, names, id_column) for row in reader]
-    except FileNotFoundError:
-        raise VoteError(f"{path} does not exist; check the file name") from None
-    except (UnicodeDecodeError, IsADirectoryError, csv.Error) as error:
-        raise VoteError(f"{path} is not a UTF-8 CSV ({error}); save it as one") from None
+    table = read_table(path, error=VoteError)
+    names = _columns(path, table.columns, (_WINNER, *_SCORES, ("system_a",), ("system_b",)))
+    votes = [_scored(row.where, row, names, id_column) for row in table]
     if not votes:
         raise VoteError(f"{path} holds no votes")
     return votes
@@ -125,12 +115,10 @@ def read_scored_votes(path: Path, id_column: str = "id") -> list[ScoredVote]:
 def write_scored_votes(path: Path, votes: Sequence[ScoredVote]) -> None:
     """Write what read_scored_votes reads, whole or not at all."""
     winners = {target: winner for winner, target in TARGETS.items()}
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for v in votes:
-        writer.writerow([v.id, v.system_a, v.system_b, winners[v.target], repr(v.score_a), repr(v.score_b), v.source])
-    write_atomically(path, buffer.getvalue())
+    rows = [
+        [v.id, v.system_a, v.system_b, winners[v.target], repr(v.score_a), repr(v.score_b), v.source] for v in votes
+    ]
+    write_table(path, COLUMNS, rows)
 
 
 def _columns(path: Path, header: Sequence[str], required: Sequence[Sequence[str]]) -> dict[str, str]:

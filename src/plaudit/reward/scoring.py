@@ -25,7 +25,7 @@ from plaudit.prefetch import prefetch
 from plaudit.reward.base import Recording, RecordingReward, View
 from plaudit.sidecars import sidecar_path
 from plaudit.storage import cache_dir, read_json, write_json
-from plaudit.tables import table_rows
+from plaudit.tables import read_table
 from plaudit.types import Reward
 from plaudit.writing import create_file
 
@@ -391,16 +391,11 @@ def clips_in_table(table: Path, prompt: str | None) -> list[Clip]:
     CorpusError in one line where the table is malformed.
     """
     clips = []
-    for line, row in table_rows(table, ["file"]):
-        file = row["file"].strip()
-        if not file:
-            raise CorpusError(f"{table} line {line}: column 'file' is empty; name the audio file")
-        if "prompt" in row and "caption" in row:
-            raise CorpusError(f"{table} has both columns 'prompt' and 'caption'; rename the one that is not the prompt")
-        text = row.get("prompt", row.get("caption", "")).strip()
+    for row in read_table(table, ["file"]):
+        file = row.filled("file", "name the audio file")
         system = row.get("system", "").strip() or None
         place = find_file(file, table.parent, Path()) or Path(file)
-        clips.append(Clip(place, text or _prompt(place, prompt), system))
+        clips.append(Clip(place, row.prompt() or _prompt(place, prompt), system))
     if not clips:
         raise CorpusError(f"{table} has no rows under its header; add at least one clip")
     return clips

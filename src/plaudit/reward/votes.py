@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +20,7 @@ from plaudit.errors import CorpusError, VoteError, listed
 from plaudit.files import find_file
 from plaudit.reward.features import FeatureStore, RewardFeatures
 from plaudit.storage import to_json, write_atomically
-from plaudit.tables import table_rows
+from plaudit.tables import read_json_lines, read_table, write_table
 from plaudit.types import Vote
 
 Progress = Callable[[int, int], None]
@@ -143,7 +140,7 @@ def read_votes(path: Path) -> list[Vote]:
     votes: list[Vote] = []
     problems: list[str] = []
     lines_of_ids: dict[str, int] = {}
-    for place, (line, record) in enumerate(_csv_records(path) if _is_csv(path) else _json_records(path), start=1):
+    for place, (line, record) in enumerate(_records(path), start=1):
         wrong = _problems(record)
         if not wrong:
             votes.append(_vote(record, place))
@@ -161,11 +158,7 @@ def write_votes(path: Path, votes: Iterable[Vote]) -> None:
     """Write votes as `.jsonl` or `.csv`, by the name's suffix, whole or not at all."""
     rows = [asdict(vote) for vote in votes]
     if _is_csv(path):
-        buffer = io.StringIO(newline="")
-        writer = csv.DictWriter(buffer, VOTE_FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(path, buffer.getvalue())
+        write_table(path, VOTE_FIELDS, rows)
     else:
         write_atomically(path, "".join(to_json(row) + "\n" for row in rows))
 
@@ -176,23 +169,12 @@ def _is_csv(path: Path) -> bool:
     return path.suffix == ".csv"
 
 
-def _csv_records(path: Path) -> Iterator[tuple[int, Any]]:
-    for line, row in table_rows(path, REQUIRED):
-        yield line, row | {name: row[name].strip() for name in ("a", "b", "winner")}
-
-
-def _json_records(path: Path) -> Iterator[tuple[int, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise VoteError(f"{path} is not a UTF-8 text file ({error}); save it as UTF-8") from None
-    # Only "\n" ends a record: a prompt may hold U+2028 and the like, which str.splitlines would cut at.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                raise VoteError(f"{path} line {number}: not valid JSON ({error.msg}); one vote per line") from None
+def _records(path: Path) -> Iterator[tuple[int, Any]]:
+    if not _is_csv(path):
+        yield from read_json_lines(path, VoteError)
+        return
+    for row in read_table(path, REQUIRED):
+        yield row.line, row | {name: row[name].strip() for name in ("a", "b", "winner")}
 
 
 def _problems(record: Any) -> list[str]:
@@ -397,14 +379,12 @@ def _folder_files(folder: Path) -> dict[str, Path]:
 
 def _table_files(table: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for line, row in table_rows(table, ["file"]):
-        file = row["file"].strip()
-        if not file:
-            raise CorpusError(f"{table} line {line}: column 'file' is empty; name the audio file")
+    for row in read_table(table, ["file"]):
+        file = row.filled("file", "name the audio file")
         given = row.get("id", "").strip()
         for id in (given,) if given else (Path(file).as_posix(), Path(file).with_suffix("").as_posix()):
             if id in files:
-                raise CorpusError(f"{table} line {line}: id {id!r} appears twice; give each clip one line")
+                raise CorpusError(f"{row.where}: id {id!r} appears twice; give each clip one line")
             if (path := find_file(file, table.parent)) is not None:
                 files[id] = path
     if not files:

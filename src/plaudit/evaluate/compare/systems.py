@@ -16,7 +16,7 @@ from plaudit.errors import EvaluationError
 from plaudit.evaluate.results_table import CLIPS, SUMMARY
 from plaudit.files import find_file
 from plaudit.storage import read_json
-from plaudit.tables import table_rows
+from plaudit.tables import read_table
 
 ALIASES = {"prompt_id": "id", "caption": "prompt"}
 DESCRIBING = ("id", "prompt", "file", "seed", "system", "error")
@@ -84,11 +84,12 @@ def systems_in(name: str) -> list[System]:
     if path.is_dir() and not table.is_file():
         raise EvaluationError(f"{path} has no {CLIPS}; {_how_to_evaluate(path)}")
     models = models_behind(path) if path.is_dir() else {}
-    rows = [(line, {ALIASES.get(k, k): v.strip() for k, v in row.items()}) for line, row in table_rows(table, [])]
+    content = read_table(table)
+    rows = [(row.line, {ALIASES.get(k, k): v.strip() for k, v in row.items()}) for row in content]
     if not rows:
         raise EvaluationError(f"{table} has no rows under its header; it needs one per clip")
     columns = list(rows[0][1])
-    if len(columns) < len(list(next(table_rows(table, []))[1])):
+    if len(columns) < len(content.columns):
         raise EvaluationError(f"{table} has both names of one column, {' or '.join(map(str, ALIASES.items()))}")
     if "id" not in columns and "prompt" not in columns:
         raise EvaluationError(f"{table} has no column 'id' or 'prompt' to pair clips by; its columns are {columns}")

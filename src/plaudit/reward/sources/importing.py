@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -17,6 +15,7 @@ from plaudit.errors import AudioError, VoteError, is_no_room
 from plaudit.files import path_in
 from plaudit.reward.sources.layout import SourceClip
 from plaudit.storage import read_json, write_atomically
+from plaudit.tables import write_table
 from plaudit.types import Vote
 
 _PARTS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
@@ -71,13 +70,7 @@ def write_clips(
                     raise
                 wrong.append(f"{id[:80]}: {error.strerror}")
             progress(done, len(inside))
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("id", "file"))
-    for id in clips:
-        if id in files:
-            writer.writerow((id, path_in(folder, files[id])))
-    write_atomically(folder / "clips.csv", buffer.getvalue())
+    write_table(folder / "clips.csv", ("id", "file"), [(id, path_in(folder, files[id])) for id in clips if id in files])
     return len(files), wrong
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 
 from plaudit.errors import VoteError
-from plaudit.tables import delimiter_of
+from plaudit.tables import read_json_lines, read_table, read_text
 from plaudit.types import Vote
 
 
@@ -77,32 +75,24 @@ def need_folder(folder: Path) -> None:
 
 def csv_rows(path: Path, required: Sequence[str]) -> Iterator[Row]:
     """The records of a CSV in UTF-8; VoteError where it is none or lacks a column."""
-    text = _text(path)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter_of(text, required), strict=True)
-    try:
-        need_columns(path, reader.fieldnames or (), required)
-        for record in reader:
-            yield Row(f"{path} line {reader.line_num}", record)
-    except csv.Error as error:
-        raise VoteError(f"{path} line {reader.line_num}: not valid CSV ({error})") from None
+    for row in read_table(path, required, VoteError):
+        yield Row(row.where, row)
 
 
 def json_rows(path: Path) -> Iterator[Row]:
     """The records of a JSON file (one object, or a list of them) or a `.jsonl` file; VoteError where it is neither."""
-    text = _text(path)
-    lines = text.split("\n") if path.suffix == ".jsonl" else [text]
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path} line {number}" if path.suffix == ".jsonl" else str(path)
+    if path.suffix == ".jsonl":
+        records = ((f"{path} line {number}", record) for number, record in read_json_lines(path, VoteError))
+    else:
         try:
-            found = json.loads(line)
+            content = json.loads(read_text(path, VoteError))
         except json.JSONDecodeError as error:
-            raise VoteError(f"{where} is not valid JSON ({error.msg}); download it again") from None
-        for record in found if isinstance(found, list) else [found]:
-            if not isinstance(record, dict):
-                raise VoteError(f"{where}: a record is an object with fields, not {record!r}")
-            yield Row(where, record)
+            raise VoteError(f"{path} is not valid JSON ({error.msg}); download it again") from None
+        records = ((str(path), record) for record in (content if isinstance(content, list) else [content]))
+    for where, record in records:
+        if not isinstance(record, dict):
+            raise VoteError(f"{where}: a record is an object with fields, not {record!r}")
+        yield Row(where, record)
 
 
 def parquet_columns(path: Path) -> list[str]:
@@ -146,13 +136,6 @@ def need_columns(path: Path, present: Sequence[str], required: Sequence[str]) ->
 def unrecognized(folder: Path, wanted: str) -> VoteError:
     """The error for a folder in which nothing looks like the source."""
     return VoteError(f"{folder} does not hold {wanted}; give the folder that the data set was downloaded to")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise VoteError(f"{path} is not a text file in UTF-8 ({error})") from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plaudit.errors import CorpusError
-from plaudit.tables import table_rows
+from plaudit.tables import read_table
 
 PROMPTS = ["sad, slow; piano", "two\nlines", 'a "quoted" word', "tab\there", "Größe 大 [verse] :smile:", "007", "no"]
 
 
 def rows(path: Path, wanted: tuple[str, ...] = ("file", "prompt")) -> list[dict[str, str]]:
-    return [row for _, row in table_rows(path, wanted)]
+    return list(read_table(path, wanted))
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
