@@ -20,9 +20,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import binomtest
 
+from plaudit.evaluate.metrics import lower_is_better
 from plaudit.evaluate.overoptimization import Divergence
 from plaudit.evaluate.pages.html import DARK, LIGHT, data_address
-from plaudit.evaluate.pages.text import better, directed_heading, headline_metrics, in_sentence, number, span
+from plaudit.evaluate.pages.text import directed_heading, headline_metrics, in_sentence, number, span
 from plaudit.statistics import LEVEL, Interval
 from plaudit.storage import write_atomically
 
@@ -422,7 +423,7 @@ def change_charts(results: Results) -> list[Chart]:
             if change.metric == key
         ]
         if rows:
-            side = "left" if better(key) == "lower" else "right"
+            side = "left" if lower_is_better(key) else "right"
             title = f"Change in {in_sentence(key)} ({side} is better)"
             alt = f"{title} by stage with 95 % intervals; the numbers are in the table of changes."
             charts.append(chart(forest(rows), f"changes-{key}", title, alt, forest_size(len(rows))))

@@ -13,6 +13,7 @@ from plaudit import __version__
 from plaudit.errors import RunError
 from plaudit.evaluate.changes import CHANGE_SEED, CLIP_METRICS, Change, changes_between, clip_values, corrected
 from plaudit.evaluate.evaluator import StageScores
+from plaudit.evaluate.metrics import lower_is_better
 from plaudit.evaluate.pages.charts import (
     Chart,
     Draw,
@@ -28,7 +29,6 @@ from plaudit.evaluate.pages.html import csv_of, data_address, rendered
 from plaudit.evaluate.pages.text import (
     EMPTY,
     Cell,
-    better,
     difference,
     directed_heading,
     heading,
@@ -288,7 +288,7 @@ def _map(table: CrossTable, metric: str) -> Draw:
     means = [[cell.means.get(metric) for cell in row] for row in rows]
     native = [[cell.native for cell in row] for row in rows]
     labels = ("trained with", "sampled with")
-    return heat_map(table.models, table.injections, means, native, better(metric) == "lower", labels)
+    return heat_map(table.models, table.injections, means, native, lower_is_better(metric), labels)
 
 
 def injection_findings(table: CrossTable) -> list[str]:

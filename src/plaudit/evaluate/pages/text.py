@@ -8,31 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plaudit.evaluate.changes import Change
+from plaudit.evaluate.metrics import lower_is_better, metric_called
 from plaudit.evaluate.overoptimization import Divergence, Regression, regression_sentence
-from plaudit.evaluate.results_table import Better, MetricResult
-from plaudit.evaluate.set_metrics import SET_METRICS
+from plaudit.evaluate.results_table import MetricResult
 from plaudit.files import path_in
 from plaudit.statistics import Interval
 
 if TYPE_CHECKING:
     from plaudit.evaluate.pages.report import ReportData, Results, StageRow
     from plaudit.evaluate.pages.sweep import Sweep, SweepRow
-
-HEADINGS = {
-    "reward": "Reward",
-    "clap": "CLAP score",
-    "concepts": "Concept coverage",
-    "utility": "True utility",
-    "frechet": "Fréchet distance",
-    "frechet-infinity": "FAD-infinity",
-    "kernel": "Kernel distance (KAD)",
-    "mauve": "MAUVE divergence",
-    "precision": "Precision",
-    "recall": "Recall",
-    "density": "Density",
-    "coverage": "Coverage",
-    "vendi": "Vendi score",
-}
 
 HEADLINE_METRICS = ("reward", "clap", "concepts", "frechet", "utility")
 """Columns of the main table, where they were measured. Other set metrics have a table of their own."""
@@ -42,24 +26,18 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def heading(metric: str) -> str:
-    """A metric at the head of a column or a chart."""
-    return HEADINGS.get(metric, metric)
+    """A metric at the head of a column."""
+    return metric_called(metric).heading
 
 
 def in_sentence(metric: str) -> str:
-    """A metric within a sentence: its heading, lower case unless it begins with a name or an abbreviation."""
-    text = heading(metric)
-    return text if text[:2].isupper() or not text.isascii() else text[0].lower() + text[1:]
-
-
-def better(metric: str) -> Better:
-    """Which way a metric is better."""
-    return SET_METRICS[metric].better if metric in SET_METRICS else "higher"
+    """A metric within a sentence."""
+    return metric_called(metric).in_sentence
 
 
 def directed_heading(metric: str) -> str:
     """The heading, with the direction of a metric that is better where it is lower."""
-    return heading(metric) + (" (lower is better)" if better(metric) == "lower" else "")
+    return heading(metric) + (" (lower is better)" if lower_is_better(metric) else "")
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -422,7 +400,7 @@ def stage_rows(results: Results) -> Rows:
         for metric, value in values.items():
             if value is not None:
                 note = value.note if isinstance(value, MetricResult) else ""
-                facts = {"better": better(metric), "clips": row.clips, "note": note}
+                facts = {"better": metric_called(metric).better, "clips": row.clips, "note": note}
                 rows.append({"stage": row.key, "metric": metric} | value_columns(value) | facts)
     return rows
 
