@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from plaudit.audio import list_audio_files, read_audio
 from plaudit.audio_format import recorded_prompt
@@ -324,36 +325,35 @@ def _score_batch(batch: list[_Decoded], reward: Reward) -> list[tuple[_Decoded, 
 
 def _scores(batch: list[_Decoded], reward: Reward) -> list[float]:
     recordings, prompts = [d.recording for d in batch], [d.clip.prompt for d in batch]
+    if not isinstance(reward, RecordingReward):
+        scores = torch.zeros(len(batch), dtype=torch.float64)
+        for rate in dict.fromkeys(recording.rate for recording in recordings):
+            rows = [row for row, recording in enumerate(recordings) if recording.rate == rate]
+            scores[rows] = score_waves(reward, [recordings[r].wave for r in rows], rate, [prompts[r] for r in rows])
+        return scores.tolist()
     with torch.inference_mode():
-        if isinstance(reward, RecordingReward):
-            scores = reward.score_recordings(recordings, prompts)
-        else:
-            scores = _scores_by_rate(recordings, prompts, reward)
-    if scores.shape != (len(batch),):
-        shape = list(scores.shape)
-        raise ModelError(f"the reward gave scores of shape {shape} for {len(batch)} clips; correct its code")
-    return [float(score) for score in scores]
+        return _one_each(reward.score_recordings(recordings, prompts), len(batch)).tolist()
 
 
-def _scores_by_rate(recordings: list[Recording], prompts: list[str], reward: Reward) -> torch.Tensor:
-    scores = torch.zeros(len(recordings))
-    for rate in dict.fromkeys(recording.rate for recording in recordings):
-        rows = [row for row, recording in enumerate(recordings) if recording.rate == rate]
-        given = _numbers(reward, [recordings[row].wave for row in rows], rate, [prompts[row] for row in rows])
-        if given.shape != (len(rows),):
-            return given
-        scores[rows] = given.float().cpu()
-    return scores
+def score_waves(reward: Reward, waves: Sequence[Tensor], rate: int, prompts: Sequence[str]) -> Tensor:
+    """The scores [B] of waves [T] at one rate by a reward of any kind, which may return a list or an array.
 
-
-def _numbers(reward: Reward, waves: list[torch.Tensor], rate: int, prompts: list[str]) -> torch.Tensor:
-    """The scores of a reward that may return an array or a list; ModelError where its code fails."""
+    ModelError where its code fails or gives other than one number per clip.
+    """
     try:
-        return torch.as_tensor(reward.score(waves, rate, prompts))
+        with torch.inference_mode():
+            scores = torch.as_tensor(reward.score(list(waves), rate, list(prompts)))
     except PlauditError:
         raise
     except Exception as error:  # of code that is not this package's
         raise ModelError(f"{type(reward).__name__}.score fails: {error!r}; correct the reward's code") from error
+    return _one_each(scores, len(waves))
+
+
+def _one_each(scores: Tensor, clips: int) -> Tensor:
+    if scores.shape != (clips,):
+        raise ModelError(f"the reward gave scores of shape {list(scores.shape)} for {clips} clips; correct its code")
+    return scores.double().cpu()
 
 
 def _row(clip: Clip, score: float) -> ScoredClip:
