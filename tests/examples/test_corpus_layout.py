@@ -59,7 +59,7 @@ def test_a_recipe_takes_it_by_its_file(music: Path, tmp_path: Path) -> None:
         (["corpus.kind=list_albums"], "corpus.kind is synthetic, folder, shards or a layout: no corpus layout"),
         ([f"corpus.kind={EXAMPLE}s"], "defines no list_albumss; did you mean list_albums"),
         ([f"corpus.kind={EXAMPLE}"], "needs corpus.folder"),
-        ([f"corpus.kind={EXAMPLE}", "corpus.folder=.", "corpus.options.split=1"], "unexpected keyword argument 'split'"),
+        ([f"corpus.kind={EXAMPLE}", "corpus.folder=.", "corpus.options.split=1"], "unexpected .* argument 'split'"),
     ],
 )
 def test_a_recipe_that_names_it_wrongly_is_one_line(changes: list[str], message: str) -> None:

@@ -1,7 +1,6 @@
-"""
+"""Short-time spectra and log-mel spectrograms in which N frames stand for exactly N * hop samples.
 
-N frames stand for exactly N * hop samples, so that latents, mel frames and waveforms line up without an extra
-frame at the end. Everything in this package that looks at a spectrum cuts and joins its frames here.
+So latents, mel frames and waveforms line up, without an extra frame at the end.
 """
 
 from __future__ import annotations
@@ -89,36 +88,10 @@ def log_mel(wave: Tensor, settings: MelSettings) -> Tensor:
 
 @lru_cache(maxsize=8)
 def mel_filters(settings: MelSettings) -> Tensor:
-    """The filters of `settings`, as slaney_filters makes them: [bands, n_fft / 2 + 1]."""
+    """Triangles of unit area on Slaney's mel scale, as librosa's by default: [bands, n_fft / 2 + 1], float32."""
+    from transformers.audio_utils import mel_filter_bank  # transformers takes seconds to import
+
+    rate = settings.sample_rate
+    filters = mel_filter_bank(settings.n_fft // 2 + 1, settings.bands, 0, rate / 2, rate, "slaney", "slaney")
     with torch.inference_mode(False):  # training may use what evaluation has cached
-        return slaney_filters(settings.sample_rate, settings.n_fft, settings.bands, 0, settings.sample_rate / 2)
-
-
-def slaney_filters(sample_rate: int, n_fft: int, bands: int, low: float, high: float) -> Tensor:
-    """Triangles on Slaney's mel scale from `low` to `high` Hz, each of unit area: [bands, n_fft / 2 + 1], float32.
-
-    Slaney, Auditory Toolbox (1998); the same as librosa's default filter bank.
-    """
-    lowest, highest = (float(_hz_to_mel(torch.tensor(hz, dtype=torch.float64))) for hz in (low, high))
-    edges = _mel_to_hz(torch.linspace(lowest, highest, bands + 2, dtype=torch.float64))
-    centres = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
-    rising = (centres - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    falling = (edges[2:, None] - centres) / (edges[2:] - edges[1:-1])[:, None]
-    triangles = torch.minimum(rising, falling).clamp(min=0)
-    return (triangles * (2 / (edges[2:] - edges[:-2]))[:, None]).float()
-
-
-# Slaney's scale is linear below 1 kHz (15 mels there) and logarithmic above, 27 mels to each factor of 6.4.
-_LINEAR = 200 / 3
-_BREAK_HZ, _BREAK_MEL = 1000.0, 15.0
-_LOG_STEP = torch.log(torch.tensor(6.4, dtype=torch.float64)) / 27
-
-
-def _hz_to_mel(hz: Tensor) -> Tensor:
-    above = _BREAK_MEL + (hz.clamp(min=_BREAK_HZ) / _BREAK_HZ).log() / _LOG_STEP
-    return torch.where(hz < _BREAK_HZ, hz / _LINEAR, above)
-
-
-def _mel_to_hz(mel: Tensor) -> Tensor:
-    above = _BREAK_HZ * ((mel - _BREAK_MEL) * _LOG_STEP).exp()
-    return torch.where(mel < _BREAK_MEL, mel * _LINEAR, above)
+        return torch.from_numpy(filters.T).float()

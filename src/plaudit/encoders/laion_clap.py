@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ClapModel
+from transformers.audio_utils import mel_filter_bank
 
-from plaudit.codec.mel import slaney_filters
 from plaudit.encoders.pretrained import Tokenizer
 from plaudit.encoders.spectrum import checked
 
@@ -88,4 +88,5 @@ def clap_log_mel(wave: Tensor, bands: int) -> Tensor:
 @lru_cache(maxsize=2)
 def _filters(bands: int) -> Tensor:
     with torch.inference_mode(False):  # training may use what evaluation has cached
-        return slaney_filters(SAMPLE_RATE, N_FFT, bands, LOW_HZ, HIGH_HZ)
+        filters = mel_filter_bank(N_FFT // 2 + 1, bands, LOW_HZ, HIGH_HZ, SAMPLE_RATE, "slaney", "slaney")
+        return torch.from_numpy(filters.T).float()

@@ -41,14 +41,19 @@ def power(wave: Tensor, window: int, hop: int, bins: int | None = None) -> Tenso
     return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
 
 
-def mel_filters(rate: int, window: int, bands: int, low: float = 30.0, high: float | None = None) -> Tensor:
-    """Triangular filters of unit peak, spaced evenly on the HTK mel scale: [bands, window / 2 + 1]."""
-    high = rate / 2 if high is None else high
-    mel_low, mel_high = (2595 * math.log10(1 + f / 700) for f in (low, high))
-    edges = 700 * (10 ** (torch.linspace(mel_low, mel_high, bands + 2, dtype=torch.float64) / 2595) - 1)
-    bins = torch.linspace(0, rate / 2, window // 2 + 1, dtype=torch.float64)
-    # A triangle narrower than a bin could miss every bin; never let one be narrower than a bin on either side.
-    width = rate / window
+def mel_edges(low: float, high: float, bands: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Edges and centres in Hz of `bands` filters that lie evenly on HTK's mel scale: [bands + 2]."""
+    lowest, highest = (2595 * math.log10(1 + hertz / 700) for hertz in (low, high))
+    return 700 * (10 ** (torch.linspace(lowest, highest, bands + 2, dtype=dtype) / 2595) - 1)
+
+
+def mel_filters(rate: int, window: int, bands: int, low: float = 30.0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Triangles of unit peak on HTK's mel scale, from `low` Hz to half the rate: [bands, window / 2 + 1], float32.
+
+    None is narrower than a bin on either side, or it could miss every bin; this is why it is not transformers' bank.
+    """
+    edges, width = mel_edges(low, rate / 2, bands, dtype), rate / window
+    bins = torch.linspace(0, rate / 2, window // 2 + 1, dtype=dtype)
     rise = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2]).clamp(min=width)[:, None]
     fall = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1]).clamp(min=width)[:, None]
     return torch.minimum(rise, fall).clamp(0, 1).float()

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from plaudit.encoders.spectrum import mel_edges, mel_filters
 from plaudit.errors import AudioError
 from plaudit.storage import SHIPPED_WEIGHTS, load_module
 from plaudit.synthetic.flaws import FLAWS
@@ -95,7 +96,7 @@ def probe_magnitude(waves: Tensor, size: int, hop: int) -> Tensor:
 
 def probe_log_mel(waves: Tensor) -> Tensor:
     """Natural-log mel spectrogram, roughly in -2 .. 2: [B, T] -> [B, MEL_BANDS, T / MEL_HOP]."""
-    mel = torch.einsum("mf,bft->bmt", mel_filters(1024), probe_magnitude(waves, 1024, PROBE_MEL_HOP)[..., :-1])
+    mel = torch.einsum("mf,bft->bmt", probe_mel_filters(1024), probe_magnitude(waves, 1024, PROBE_MEL_HOP)[..., :-1])
     return (mel.clamp_min(1e-6).log() + 9.0) / 3.0
 
 
@@ -133,10 +134,10 @@ def tuning_histogram(spectrum: Tensor) -> Tensor:
 def onset_envelopes(waves: Tensor) -> Tensor:
     """How suddenly each frequency band gets louder: [B, T] -> [B, bands, T / RHYTHM_HOP]."""
     spectrum = probe_magnitude(waves, 512, RHYTHM_HOP)
-    power = torch.log1p(1000.0 * torch.einsum("mf,bft->bmt", mel_filters(512, 40), spectrum))
+    power = torch.log1p(1000.0 * torch.einsum("mf,bft->bmt", probe_mel_filters(512, 40), spectrum))
     # Two frames back: a window spans four hops, so a rise is spread over neighbouring frames.
     rise = (power[:, :, 2:] - power[:, :, :-2]).clamp_min(0)
-    centres = mel_frequencies(40)[1:-1]
+    centres = mel_edges(0.0, RATE / 2, 40, torch.float32)[1:-1]
     edges = list(pairwise(RHYTHM_BANDS))
     return torch.stack([rise[:, (centres >= low) & (centres < high)].mean(1) for low, high in edges], 1)
 
@@ -188,24 +189,10 @@ def level_statistics(waves: Tensor) -> Tensor:
 
 
 @cache
-def mel_frequencies(bands: int) -> Tensor:
-    """Edges and centres of `bands` mel filters up to half the rate, in Hz (HTK's scale): [bands + 2]."""
-    top = 2595 * math.log10(1 + RATE / 2 / 700)
-    return 700 * (10 ** (torch.linspace(0, top, bands + 2) / 2595) - 1)
-
-
-@cache
-def mel_filters(size: int, bands: int = PROBE_MEL_BANDS) -> Tensor:
-    """Triangles over the bins of an STFT of `size`, each summing to one: [bands, size / 2 + 1]."""
-    edges = mel_frequencies(bands)
-    bins = torch.linspace(0, RATE / 2, size // 2 + 1)
-    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    # At least one bin wide, or the lowest filters would fall between bins and hear nothing.
-    width = RATE / size
-    rising = (bins - low) / (centre - low).clamp_min(width)
-    falling = (high - bins) / (high - centre).clamp_min(width)
-    triangles = torch.minimum(rising, falling).clamp_min(0) + 1e-9
-    return triangles / triangles.sum(1, keepdim=True)
+def probe_mel_filters(size: int, bands: int = PROBE_MEL_BANDS) -> Tensor:
+    """mel_filters over the bins of an STFT of `size`, each summing to one: [bands, size / 2 + 1]."""
+    filters = mel_filters(RATE, size, bands, low=0.0, dtype=torch.float32) + 1e-9
+    return filters / filters.sum(1, keepdim=True)
 
 
 @cache
