@@ -27,7 +27,7 @@ from plaudit.audio_format import AudioFormat, encode_audio
 from plaudit.cli.console import ConsoleReporter, complain, progress_console, result_console, show_json
 from plaudit.cli.main import main
 from plaudit.cli.options import App
-from plaudit.encoders.unread import unread_note
+from plaudit.encoders.truncation import truncation_note
 from plaudit.errors import AudioError, CorpusError, PromptError
 from plaudit.files import is_hidden
 from plaudit.generate.clips import ClipRequest, check_names, clip_provenance, generate_clips
@@ -263,7 +263,7 @@ def _generate(
     flags = {"post.seconds": RULES.seconds, "post.rate": RULES.rate}
     settings = GenerationSettings(sampling=music.config.sampling).changed(flags, changes)
     texts = [settings.sampling.prefix + prompt for prompt in prompts.values()]
-    if note := unread_note(music.text_encoder, texts, "prompts"):
+    if note := truncation_note(music.text_encoder, texts, "prompts"):
         complain(note)
     execution = Execution(batch=batch)
     postprocessor = PostProcessor.load(settings.post, settings.file, loading.resolve_device(device))

@@ -48,7 +48,7 @@ Kind = TypeVar("Kind", bound=Settings)
 CLIPS = "Clips"
 """Heading of the options that say which clips are made."""
 
-_UNREAD_NOTES = 5
+_TRUNCATION_NOTES = 5
 """Prompts about which a note each is made."""
 
 RewardName = Annotated[
@@ -206,7 +206,7 @@ def _generate(
     sampling, execution = generation.sampling, settings.execution
     postprocessor = PostProcessor.load(generation.post, generation.file, loading.resolve_device(settings.device))
     reward = None if settings.best_of == 1 else loading.load_reward(settings.reward)
-    _note_unread(music, sampling, requests, reporter)
+    _note_truncation(music, sampling, requests, reporter)
     folder = output if reward is None else output / CANDIDATES
     if reward is not None:
         mark_candidates(folder)
@@ -245,23 +245,23 @@ def _optimizer(settings: GenerateSettings) -> Optimizer | None:
     return None if name is None else Optimizer(name, loading.load_tunejury(name), settings.optimization)
 
 
-def _note_unread(
+def _note_truncation(
     music: TextToMusic, sampling: SamplingSettings, requests: Sequence[ClipRequest], reporter: Reporter
 ) -> None:
     """A note on each of the first prompts that the text encoder truncates, and on how many more there are."""
-    from plaudit.encoders.unread import unread
+    from plaudit.encoders.truncation import truncation
 
     prompts = list(dict.fromkeys(request.prompt for request in requests))
     names = [f"prompt {number}" for number in range(1, len(prompts) + 1)] if len(prompts) > 1 else ["prompt"]
     lines = [
         f"{name}: {reason}"
         for name, prompt in zip(names, prompts, strict=True)
-        if (reason := unread(music.text_encoder, sampling.prefix + prompt))
+        if (reason := truncation(music.text_encoder, sampling.prefix + prompt))
     ]
-    if len(lines) > _UNREAD_NOTES:
-        more = f"{len(lines) - _UNREAD_NOTES} more prompts are not read in full; the sidecars say which (unread)"
-        lines[_UNREAD_NOTES:] = [more]
-    if reason := unread(music.text_encoder, sampling.negative_prompt):
+    if len(lines) > _TRUNCATION_NOTES:
+        more = f"{len(lines) - _TRUNCATION_NOTES} more prompts are not read in full; the sidecars say which"
+        lines[_TRUNCATION_NOTES:] = [more]
+    if reason := truncation(music.text_encoder, sampling.negative_prompt):
         lines.append(f"negative prompt: {reason}")
     for line in lines:
         reporter.note(line)

@@ -103,7 +103,7 @@ def test_what_is_not_read_of_a_prompt_is_said_and_kept(plaudit: Run, tmp_path: P
     done = ok(plaudit("generate", "--prompts", tmp_path / "p.txt", *FAST, "-o", tmp_path / "out"))
     assert 'prompt 1: only the first 31 words are read, not "slow piano"' in done.stderr
     assert 'prompt 2: only the first 31 words are read, not "drums"' in done.stderr
-    unread = {json.loads(path.read_text())["unread"] for path in (tmp_path / "out").glob("*.json")}
-    assert unread == {f'only the first 31 words are read, not "{end}"' for end in ("slow piano", "drums")}
+    truncation = {json.loads(path.read_text())["truncation"] for path in (tmp_path / "out").glob("*.json")}
+    assert truncation == {f'only the first 31 words are read, not "{end}"' for end in ("slow piano", "drums")}
     done = ok(plaudit("generate", "calm piano", *FAST, "-o", tmp_path / "out"))
-    assert done.stderr == "" and json.loads((tmp_path / "out" / "calm-piano-0.json").read_text())["unread"] == ""
+    assert done.stderr == "" and json.loads((tmp_path / "out" / "calm-piano-0.json").read_text())["truncation"] == ""

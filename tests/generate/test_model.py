@@ -71,7 +71,7 @@ def test_prompts_alone_are_enough() -> None:
 
 def test_what_is_not_read_of_a_prompt_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_music()
-    monkeypatch.setattr(HashedText, "unread", lambda self, prompt: prompt[9:], raising=False)
+    monkeypatch.setattr(HashedText, "truncation", lambda self, prompt: prompt[9:], raising=False)
     with pytest.warns(UserWarning, match="of prompt 'a prompt that is too long', that is too long"):
         model.generate("a prompt that is too long", settings=SETTINGS.model_copy(update={"prefix": ""}))
 

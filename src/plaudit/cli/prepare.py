@@ -192,7 +192,7 @@ def _prepare(listing: Listing, options: Options, source: dict[str, str], clips_p
     from plaudit.corpus.estimate import estimate_preparation
     from plaudit.corpus.manifest import ListedCorpus
     from plaudit.corpus.shard_set import Provenance, check_claim
-    from plaudit.encoders.unread import unread_note
+    from plaudit.encoders.truncation import truncation_note
     from plaudit.generate.settings import SeparationSettings
     from plaudit.ray_engine import build_shard_encoder, findable
     from plaudit.settings import validated
@@ -216,8 +216,8 @@ def _prepare(listing: Listing, options: Options, source: dict[str, str], clips_p
     separation = SeparationSettings(passes=options.separate, model=findable(options.separator))
     build = partial(build_shard_encoder, *names, options.seconds, options.batch, options.device, separation)
     maker = build()
-    if unread := unread_note(maker.text_encoder, (clip.caption for clip in corpus.listed), "captions"):
-        complain(unread)
+    if truncation := truncation_note(maker.text_encoder, (clip.caption for clip in corpus.listed), "captions"):
+        complain(truncation)
     if options.dry_run:
         _show_forecast(estimate_preparation(corpus.listed, maker, options.output), options.json)
     else:

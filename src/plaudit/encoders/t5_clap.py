@@ -12,7 +12,7 @@ from transformers import T5Config, T5EncoderModel
 from plaudit.encoders.laion_clap import LaionCLAP
 from plaudit.encoders.pretrained import Tokenizer, assembled, load_tokenizer, quiet, read_tokenizer, save_tokenizer
 from plaudit.encoders.published import load_clap
-from plaudit.encoders.unread import cut_end, shown
+from plaudit.encoders.truncation import quoted, truncated_end
 from plaudit.errors import ModelError
 from plaudit.storage import is_model_folder, load_tensors, read_json, save_tensors, user_model, write_json
 from plaudit.types import TextFeatures
@@ -46,7 +46,7 @@ class T5CLAPText(nn.Module):
         ).last_hidden_state
         return TextFeatures(tokens, self.clap.text(prompts))
 
-    def unread(self, prompt: str) -> str:
+    def truncation(self, prompt: str) -> str:
         """What of a prompt has no effect on the tokens, because it stands beyond the last of them."""
 
         def fits(text: str) -> bool:
@@ -55,8 +55,8 @@ class T5CLAPText(nn.Module):
             )
             return read["input_ids"].shape[1] <= TOKENS
 
-        cut = cut_end(prompt, fits)
-        return f"only the first {TOKENS} tokens are read, not {shown(cut)}" if cut else ""
+        cut = truncated_end(prompt, fits)
+        return f"only the first {TOKENS} tokens are read, not {quoted(cut)}" if cut else ""
 
 
 def t5_from_folder(folder: Path) -> tuple[T5EncoderModel, Tokenizer]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from plaudit.audio import SUFFIXES, encode_wav, write_file
-from plaudit.encoders.unread import unread
+from plaudit.encoders.truncation import truncation
 from plaudit.errors import AudioError, PromptError
 from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic
 from plaudit.generate.optimize import Optimizer, optimize_noise
@@ -37,7 +37,7 @@ SEEDS = 2**64
 Provenance = Mapping[str, Any]
 """What determines a clip, as its sidecar records it: prompt, seed, model and settings."""
 
-RESULTS = ("measured", "best_of", "unread")
+RESULTS = ("measured", "best_of", "truncation")
 """Keys of a sidecar that are results, not provenance."""
 
 
@@ -130,8 +130,8 @@ def stream_clips(
                 encoded = [file.content for file in files]
                 measured = [row | file.measured for row, file in zip(measured, files, strict=True)]
             for i, content, row in zip(group, encoded, measured, strict=True):
-                cut = unread(model.text_encoder, settings.prefix + requests[i].prompt)
-                sidecar = {**provenance[i], "unread": cut, "measured": row}
+                cut = truncation(model.text_encoder, settings.prefix + requests[i].prompt)
+                sidecar = {**provenance[i], "truncation": cut, "measured": row}
                 if keep_others:
                     paths[i] = publish_clip(paths[i], content, requests[i], sidecar)
                 else:

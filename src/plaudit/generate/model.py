@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from plaudit.backbone.base import Backbone, read_config
 from plaudit.backbone.config import BackboneConfig
 from plaudit.codec.chunks import decode_piece
-from plaudit.encoders.unread import unread
+from plaudit.encoders.truncation import truncation
 from plaudit.errors import ModelError, PromptError, RecipeError
 from plaudit.generate.sampling import Sampler, SamplingPlan, piece_frames, plan_piece
 from plaudit.generate.settings import Execution, SamplingSettings
@@ -134,7 +134,7 @@ class TextToMusic:
         seeds = [int(seed) for seed in seeds]
         settings = self.config.sampling if settings is None else settings
         for prompt in dict.fromkeys(prompts):
-            if reason := unread(self.text_encoder, settings.prefix + prompt):
+            if reason := truncation(self.text_encoder, settings.prefix + prompt):
                 warnings.warn(f"of prompt {prompt[:60]!r}, {reason}", stacklevel=2)
         clips = []
         for clip in self.stream(prompts, seeds, self.sampler(settings, execution)):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from plaudit.encoders.unread import cut_end, shown
+from plaudit.encoders.truncation import quoted, truncated_end
 from plaudit.encoders.words import LENGTH, WordBatch, batch_words, words
 from plaudit.errors import PromptError
 from plaudit.storage import SHIPPED_WEIGHTS, load_module, read_json
@@ -53,15 +53,15 @@ class SyntheticTextEncoder:
         features = TextFeatures(tokens, self.clap.text(list(distinct)))
         return features.rows(torch.tensor([distinct[prompt] for prompt in prompts]))
 
-    def unread(self, prompt: str) -> str:
+    def truncation(self, prompt: str) -> str:
         """What of a prompt has no effect: words beyond the 31st, and letters other than a to z."""
         most = LENGTH - 1  # the start mark is a word, too
         if prompt.strip() and not words(prompt):
             return "no word is read: the text encoder knows the letters a to z and digits alone"
-        if cut := cut_end(prompt, lambda text: len(words(text)) <= most):
-            return f"only the first {most} words are read, not {shown(cut)}"
+        if cut := truncated_end(prompt, lambda text: len(words(text)) <= most):
+            return f"only the first {most} words are read, not {quoted(cut)}"
         foreign = [word for word in prompt.split() if any(c.isalpha() and not words(c) for c in word)]
-        return f"letters other than a to z are not read, as in {shown(' '.join(foreign))}" if foreign else ""
+        return f"letters other than a to z are not read, as in {quoted(' '.join(foreign))}" if foreign else ""
 
 
 def load_synthetic_text(folder: Path = SHIPPED_WEIGHTS / "text") -> SyntheticText:
