@@ -447,9 +447,8 @@ class SameBatch:
 def same_batch(bench: Bench, batch: int) -> SameBatch:
     """A batch of noise as SftObjective draws it from a shard set."""
     from plaudit.flow import logit_normal_time
-    from plaudit.stages.sft import SftObjective
+    from plaudit.stages.sft import FlowTrainSettings, SftObjective
     from plaudit.training.data import TrainingSet
-    from plaudit.training.settings import TrainSettings
 
     config, shape = bench.model.config, (batch, bench.scale.frames, bench.scale.backbone().latent_dim)
     generator = torch.Generator().manual_seed(0)
@@ -464,7 +463,7 @@ def same_batch(bench: Bench, batch: int) -> SameBatch:
         "pooled": torch.randn(batch, config.text_c_dim, generator=generator).half(),
         "scores": torch.randn(batch, generator=generator),
     }
-    settings = TrainSettings(steps=1, learning_rate=1e-6, batch=batch)
+    settings = FlowTrainSettings(steps=1, learning_rate=1e-6, batch=batch)
     return SameBatch(SftObjective(bench.model, TrainingSet([], 0), settings), inputs)
 
 
@@ -475,10 +474,10 @@ class _Enough(Exception):
 def training_row(bench: Bench, objective: Any, batch: int, way: str, loop: LoopSettings) -> Row:
     """Clips a second of the project's own loop: autocast, backward, clipping, AdamW, both running averages, metrics."""
     from plaudit.backbone.base import FORWARD_AND_BACKWARD
+    from plaudit.stages.sft import FlowTrainSettings
     from plaudit.training.loop import train
-    from plaudit.training.settings import TrainSettings
 
-    settings = TrainSettings(steps=10**6, learning_rate=1e-6, batch=batch, checkpoint_every=10**9)
+    settings = FlowTrainSettings(steps=10**6, learning_rate=1e-6, batch=batch, checkpoint_every=10**9)
     settled, least = 3, 5
     ends: list[float] = []
 
@@ -708,10 +707,10 @@ def loader(bench: Bench) -> None:
     """Batches from a shard set to the device, as the training loop fetches them, and training on them."""
     from benchmarks.loader import make_shards
     from plaudit.corpus.shards import ShardSet
-    from plaudit.stages.sft import SftObjective
+    from plaudit.stages.sft import FlowTrainSettings, SftObjective
     from plaudit.training.data import Source, TrainingSet
     from plaudit.training.loop import _batches, rank_slice
-    from plaudit.training.settings import LoopSettings, TrainSettings
+    from plaudit.training.settings import LoopSettings
 
     scale, batch = bench.scale, bench.scale.loader_batch
     with tempfile.TemporaryDirectory() as name:
@@ -721,7 +720,7 @@ def loader(bench: Bench) -> None:
         shards = ShardSet(name, verify=False)
         rows = shards.rows("train")
         data = TrainingSet([Source(shards, rows, shards.rewards[rows])], seed=0)
-        settings = TrainSettings(steps=10**6, learning_rate=1e-6, batch=batch)
+        settings = FlowTrainSettings(steps=10**6, learning_rate=1e-6, batch=batch)
         objective = SftObjective(bench.model, data, settings)
         share = rank_slice(batch, 1, 0, 1)
 

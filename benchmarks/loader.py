@@ -24,9 +24,8 @@ from plaudit.backbone.config import PRESETS, BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.corpus.shards import ShardSet, encode_corpus
 from plaudit.prefetch import prefetch
-from plaudit.stages.sft import SftObjective
+from plaudit.stages.sft import FlowTrainSettings, SftObjective
 from plaudit.training.data import Source, TrainingSet
-from plaudit.training.settings import TrainSettings
 from tests.stages.noise import NoiseCodec, NoiseCorpus, NoiseText
 
 FRAMES, BATCH = 430, 64
@@ -66,7 +65,7 @@ def main(clips: int) -> None:
         print(f"{clips} clips, {size / 1e9:.2f} GB, batches of {BATCH}, {os.cpu_count()} cores")
         print(f"{'':6} {'threads':>8} {'':5} {'clips/s':>9} {'per core':>9}")
         model = FluxAudio(replace(PRESETS["fluxaudio-s-44k"], injection="global_adaln"))
-        settings = TrainSettings(steps=1, learning_rate=1, batch=BATCH)
+        settings = FlowTrainSettings(steps=1, learning_rate=1, batch=BATCH)
         for way in ("read", "draw"):
             for loader_threads in (1, 2):
                 forget(Path(name))

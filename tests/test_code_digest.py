@@ -9,7 +9,6 @@ import pytest
 
 from plaudit import code_digest, code_reading
 from plaudit.code_digest import code_digests, outside_digest
-from plaudit.pipeline import training
 from plaudit.pipeline.steps import steps
 from plaudit.recipe import load_recipe
 
@@ -164,24 +163,25 @@ def test_digests_do_not_depend_on_what_was_asked_before() -> None:
 
 
 def test_stages_are_told_apart() -> None:
-    modules = {make.__name__: set(code_digests(make)) for make in (training.sft, training.crpo, training.nft)}
-    for stage, own in (("sft", "sft"), ("crpo", "crpo"), ("nft", "nft")):
-        others = {f"plaudit.stages.{name}" for name in ("crpo", "nft")} - {f"plaudit.stages.{own}"}
-        assert f"plaudit.stages.{own}" in modules[stage] and not others & modules[stage]
+    chain = steps(load_recipe("smoke", ["stages.nft.train={steps: 1, learning_rate: 1e-3}"]))
+    modules = {step.name: set(step.code) for step in chain}
+    for stage, module in (("sft", "sft"), ("crpo", "crpo"), ("nft", "nft")):
+        others = {f"plaudit.stages.{name}" for name in {"crpo", "nft", "expert_iteration"} - {module}}
+        assert f"plaudit.stages.{module}" in modules[stage] and not others & modules[stage]
         assert {"plaudit.training.loop", "plaudit.backbone.fluxaudio", "plaudit.flow"} <= modules[stage]
 
 
 def test_a_recipes_settings_count_by_their_values() -> None:
     """A new setting, or another default, is nothing to a step that doesn't have the value of it changed."""
-    closure = code_digest._Closure((("plaudit.pipeline.training", "crpo"),))
-    source = code_reading.read_module("plaudit.training.settings")
+    crpo = next(step for step in steps(load_recipe("smoke")) if step.name == "crpo")
+    closure = code_digest._Closure(tuple(code_digest._roots(crpo.make)))
+    source = code_reading.read_module("plaudit.stages.crpo")
     assert source is not None
     (statement,) = source.definitions["CrpoSettings"]
-    assert ("plaudit.training.settings", "CrpoSettings") in closure.digests
-    assert code_reading.scan("plaudit.training.settings", statement).digest not in closure.digests[
-        "plaudit.training.settings", "CrpoSettings"
+    assert ("plaudit.stages.crpo", "CrpoSettings") in closure.digests
+    assert code_reading.scan("plaudit.stages.crpo", statement).digest not in closure.digests[
+        "plaudit.stages.crpo", "CrpoSettings"
     ]
-    assert ("plaudit.recipe", "StageSettings.before") in closure.digests
 
 
 def test_of_a_class_from_outside_what_it_inherits_and_what_is_called_of_it_counts(package: Path) -> None:

@@ -126,7 +126,7 @@ class _Closure:
             self._add(module, statement.name, statement)
             return
         methods = [s for s in statement.body if isinstance(s, ast.FunctionDef | ast.AsyncFunctionDef)]
-        fields = [s for s in statement.body if s not in methods]
+        fields = [s for s in statement.body if s not in methods and not _names_settings(s)]
         read_only = kind == "settings" and not as_value
         if kind == "settings":  # sections within it are read, or constructed, as it is
             self._waiting += [(symbol, as_value) for part in fields for symbol in scan(module, part).annotations]
@@ -140,6 +140,13 @@ class _Closure:
                 self._add(module, qualified, method)
             else:
                 self._unused[method.name].append((module, qualified, method))
+
+
+def _names_settings(statement: ast.stmt) -> bool:
+    """Whether a statement in a stage's class says which settings it has, which only count by their values."""
+    return isinstance(statement, ast.Assign) and any(
+        isinstance(target, ast.Name) and target.id == "Settings" for target in statement.targets
+    )
 
 
 @cache

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from plaudit.corpus.sources import CorpusSettings, corpus_source
 from plaudit.errors import RecipeError
 from plaudit.generate.settings import PostSettings, SamplingSettings
-from plaudit.plain_yaml import read_yaml
+from plaudit.plain_yaml import Given, read_yaml
 from plaudit.settings import (
     MOST,
     Count,
@@ -22,22 +24,17 @@ from plaudit.settings import (
     Score,
     Seed,
     Settings,
+    nearest,
     shortened,
     validated,
     with_changes,
 )
-from plaudit.training.settings import (
-    CrossLoadSettings,
-    CrpoSettings,
-    ExpertIterationSettings,
-    LoopSettings,
-    NftSettings,
-    PairSettings,
-    SftSettings,
-)
+from plaudit.stages import STAGES, InjectionName, Stage, StageSettings
+from plaudit.training.settings import LoopSettings
 
-MODEL_STAGES = ("sft", "expert_iteration", "cross_load", "crpo", "nft")
-"""Every stage that leaves a model, in the chain's order."""
+STEPS = ("corpus", "shards", "features", "votes", "reward", "labels", "reference", "report", "baseline", "finished")
+STEP_PREFIXES = ("clips", "scores", "values", "sweep")
+"""Names in a run folder that no stage may have."""
 
 SHIPPED_RECIPES = Path(__file__).parent / "recipes"
 """Recipes that come with the package, so that `plaudit run demo` works without a checkout."""
@@ -72,10 +69,14 @@ class RewardSourceSettings(Settings):
 
 
 class BackboneSettings(Settings):
-    """A preset, with any of its sizes replaced by `overrides`; or, with `start_from`, the network and the weights of a
-    model by its name or folder, which training then goes on from."""
+    """The network that the first stage trains: a preset, with any of its sizes replaced by `overrides`; or, with
+    `start_from`, network and weights of a model, by its name or folder.
+
+    injection: where the conditioning score enters; by default "global_adaln", the paper's, or that of `start_from`.
+    """
 
     preset: str = "synthetic"
+    injection: InjectionName | None = None
     overrides: dict[str, int] = Field(default_factory=dict)
     start_from: str | None = None
     seed: Seed = 0
@@ -85,38 +86,6 @@ class BackboneSettings(Settings):
         if self.start_from is not None and self.overrides:
             raise ValueError("backbone.overrides would change the network of backbone.start_from; leave them out")
         return self
-
-
-class StageSettings(Settings):
-    """The stages of the chain. Any but the first may be left out (null); each begins with what the one before left."""
-
-    sft: SftSettings
-    expert_iteration: ExpertIterationSettings | None = None
-    cross_load: CrossLoadSettings | None = None
-    pairs: PairSettings | None = None
-    crpo: CrpoSettings | None = None
-    nft: NftSettings | None = None
-
-    @model_validator(mode="after")
-    def _fit(self) -> StageSettings:
-        if self.crpo is not None and self.nft is not None:
-            raise ValueError("crpo and nft are two ways to do the same; leave one of them out")
-        for name in ("crpo", "nft"):
-            if getattr(self, name) is not None and self.pairs is None:
-                raise ValueError(f"stage {name} needs pairs before it; add stages.pairs")
-        if self.pairs is not None and self.crpo is None and self.nft is None:
-            raise ValueError("stages.pairs is for crpo or nft; add one of them or leave pairs out")
-        return self
-
-    @property
-    def models(self) -> list[str]:
-        """The stages that leave a model, in order."""
-        return [name for name in MODEL_STAGES if getattr(self, name) is not None]
-
-    def before(self, stage: str) -> str:
-        """The stage whose model `stage` (pairs too) begins with."""
-        earlier = MODEL_STAGES[: MODEL_STAGES.index("crpo" if stage in ("pairs", "nft") else stage)]
-        return [name for name in earlier if getattr(self, name) is not None][-1]
 
 
 class EvaluateSettings(Settings):
@@ -140,7 +109,7 @@ class Recipe(Settings):
     votes: VoteSettings = VoteSettings()
     reward: RewardSourceSettings = RewardSourceSettings()
     backbone: BackboneSettings = BackboneSettings()
-    stages: StageSettings
+    stages: tuple[SerializeAsAny[StageSettings], ...]
     training_loop: LoopSettings = LoopSettings()
     sampling: SamplingSettings = SamplingSettings()
     sampling_batch: Count = 32
@@ -160,6 +129,54 @@ class Recipe(Settings):
             )
         return self
 
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _of_their_kinds(cls, entries: Any) -> tuple[StageSettings, ...]:
+        return parse_stages(entries)
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Recipe:
+        names = [stage.name for stage in self.stages]
+        if doubled := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two stages are called {doubled[0]}; give one another name")
+        if taken := [name for name in names if name in STEPS or name.partition("-")[0] in STEP_PREFIXES]:
+            raise ValueError(f"stage {taken[0]} has the name of another step; give it another name")
+        if not self.model_stages:
+            raise ValueError("stages has none that leaves a model; add one, e.g. {kind: sft, train: ...}")
+        for place, stage in enumerate(self.stages):
+            earlier = self.stages[:place]
+            models = [one.name for one in earlier if stage_of(one).makes == "model"]
+            if stage.start_from is not None and stage.start_from not in models:
+                there = ", ".join(models) or "none"
+                raise ValueError(f"stages.{stage.name}.start_from is {stage.start_from}; models before it: {there}")
+            if "pairs" in stage_of(stage).uses and not any(stage_of(one).makes == "pairs" for one in earlier):
+                raise ValueError(f"stage {stage.name} needs pairs before it; add a stage {{kind: pairs}}")
+            if stage_of(stage).makes == "pairs" and not any(self.pairs_of(n) == stage.name for n in names[place:]):
+                raise ValueError(f"nothing uses the pairs of stage {stage.name}; add crpo or nft after it or remove it")
+        return self
+
+    @property
+    def model_stages(self) -> list[str]:
+        """The names of the stages that leave a model, in order."""
+        return [stage.name for stage in self.stages if stage_of(stage).makes == "model"]
+
+    def stage(self, name: str) -> StageSettings:
+        """The settings of the stage called `name`."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def start_of(self, name: str) -> str | None:
+        """The stage whose model the stage `name` starts from; None for the first, which starts from the backbone."""
+        earlier = self.stages[: self.stages.index(self.stage(name))]
+        models = [one.name for one in earlier if stage_of(one).makes == "model"]
+        return self.stage(name).start_from or (models[-1] if models else None)
+
+    def pairs_of(self, name: str) -> str | None:
+        """The pairs stage that the stage `name` uses: the last one before it."""
+        if "pairs" not in stage_of(self.stage(name)).uses:
+            return None
+        earlier = self.stages[: self.stages.index(self.stage(name))]
+        return next((one.name for one in reversed(earlier) if stage_of(one).makes == "pairs"), None)
+
     def to_yaml(self) -> str:
         """Every setting as resolved, as a recipe file that gives this recipe again."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -168,6 +185,117 @@ class Recipe(Settings):
         """A short hash of every setting but `training_loop`, which says how and not what."""
         text = json.dumps(self.model_dump(mode="json", exclude={"training_loop"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def stage_of(settings: StageSettings) -> Stage:
+    """The stage that settings are of."""
+    return STAGES.load(settings.kind)()
+
+
+def parse_stages(entries: Any, source: str = "", folder: Path | None = None) -> tuple[StageSettings, ...]:
+    """The entries of `stages`, each validated by the settings of its kind, with its default name.
+
+    folder: of the recipe, which stages in files are relative to. RecipeError, in one line that begins with `source`.
+    """
+    prefix = f"{source}: " if source else ""
+    stages: list[StageSettings] = []
+    for name, entry in _named_stages(entries, prefix).items():
+        if isinstance(entry, StageSettings):
+            stages.append(entry.model_copy(update={"name": name}))
+            continue
+        kind = str(entry["kind"])
+        if folder is not None and ":" in kind and (folder / kind.rpartition(":")[0]).is_file():
+            kind = str((folder / kind).absolute())
+        try:
+            settings = STAGES.load(kind).Settings
+        except RecipeError as error:
+            raise RecipeError(f"{prefix}stages.{name}: {error}") from None
+        stages.append(validated(settings, {**entry, "kind": kind, "name": name}, f"{prefix}stages.{name}"))
+    return tuple(stages)
+
+
+def _named_stages(entries: Any, prefix: str) -> dict[str, Any]:
+    """The entries of `stages` by name: their own, or their kind, with a number from the second of a kind on."""
+    entries = entries.value if isinstance(entries, Given) else entries
+    if isinstance(entries, Mapping):
+        raise RecipeError(f"{prefix}stages is a list now: - {{kind: sft, train: ...}}; docs/recipes.md has examples")
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        raise RecipeError(f"{prefix}stages must be a list of stages, each {{kind: ..., ...}}")
+    named: dict[str, Any] = {}
+    for number, entry in enumerate(entries):
+        entry = entry.value if isinstance(entry, Given) else entry
+        values = entry.__dict__ if isinstance(entry, StageSettings) else entry
+        if not (isinstance(values, Mapping) and values.get("kind")):
+            raise RecipeError(f"{prefix}stages.{number} has no kind; kinds of stages are {', '.join(STAGES.names())}")
+        name = values.get("name")
+        kind = default = str(values["kind"]).rpartition(":")[2]
+        while not name and default in named:
+            default = f"{kind}-{int(default[len(kind) + 1 :] or 1) + 1}"
+        if name in named:
+            raise RecipeError(f"{prefix}two stages are called {name}; give one another name")
+        named[str(name or default)] = entry
+    return named
+
+
+def _changed(tree: dict[Any, Any], change: str, source: str) -> dict[Any, Any]:
+    """`with_changes` for one change; of a stage by its name or number. A stage set to null is removed, and one that is
+    not there is added at the end."""
+    parts = change.partition("=")[0].strip().split(".")
+    if parts[0] != "stages" or len(parts) < 2 or not isinstance(tree.get("stages"), list):
+        return with_changes(tree, [change], source)
+    stages = _named_stages(tree["stages"], f"{source}: ")
+    name = parts[1]
+    if name.isdecimal():
+        if int(name) >= len(stages):
+            raise RecipeError(f"{source}: there is no stages.{name}; the recipe has {len(stages)} stages")
+        name = list(stages)[int(name)]
+        change = change.replace(f"stages.{parts[1]}", f"stages.{name}", 1)
+    changed = with_changes(tree | {"stages": stages}, [change], source)
+    entries = {key: one.value if isinstance(one, Given) else one for key, one in changed["stages"].items()}
+    if name not in stages and isinstance(entries[name], Mapping):
+        if name not in STAGES.names() and "kind" not in entries[name]:
+            near = nearest(name, [*stages, *STAGES.names()])
+            hint = f"did you mean {near}?" if near else f"kinds of stages are {', '.join(STAGES.names())}"
+            raise RecipeError(f"{source}: the recipe has no stage {name}; {hint}")
+        entries[name] = {"kind": name, **entries[name]}
+    return changed | {"stages": [one for one in entries.values() if one is not None]}
+
+
+RENAMED_KEYS = {
+    "loop": "training_loop",
+    "training_loop.explosion": "max_loss_ratio",
+    "training_loop.readers": "loader_threads",
+    "votes.held_out": "validation_pairs",
+    "evaluate.reference": "reference_clips",
+    "evaluate.players": "audio_players",
+    "generation_batch": "sampling_batch",
+    "corpus.flawed_share": "flawed_fraction",
+    "corpus.miscaptioned_share": "miscaptioned_fraction",
+    "corpus.validation_share": "validation_fraction",
+    "corpus.test_share": "test_fraction",
+    "sampling.trajectory.share": "weight",
+    "stages.sft.injection": "backbone.injection",
+    "stages.expert_iteration.polish": "fine_tune",
+    "stages.expert_iteration.corpus": "include_corpus",
+    "stages.pairs.by": "criterion",
+    "stages.nft.by": "criterion",
+    "stages.nft.advantages": "advantage",
+    "stages.nft.clip": "max_advantage",
+    "stages.*.train.clip": "max_grad_norm",
+}
+"""Keys of earlier recipes, with `*` for any stage, and what they are called now: for the message alone."""
+
+
+def _check_renamed(values: Any, source: str, prefix: str = "") -> None:
+    """RecipeError for the first key that has another name now."""
+    if isinstance(values, list) and prefix == "stages.":
+        values = _named_stages(values, f"{source}: ")
+    for name, value in values.items() if isinstance(values, Mapping) else ():
+        key = f"{prefix}{name}"
+        for old, new in RENAMED_KEYS.items():
+            if fnmatchcase(key, old) and key.count(".") == old.count("."):
+                raise RecipeError(f"{source}: {key} is called {new} now")
+        _check_renamed(value.value if isinstance(value, Given) else value, source, f"{key}.")
 
 
 def load_recipe(name_or_path: str, changes: list[str] | None = None) -> Recipe:
@@ -191,4 +319,9 @@ def load_recipe(name_or_path: str, changes: list[str] | None = None) -> Recipe:
         raise RecipeError(f"{path} is not readable as a recipe: {reason}") from None
     if not isinstance(tree, dict):
         raise RecipeError(f"{path} is not a recipe: it must be a mapping of settings")
-    return validated(Recipe, with_changes(tree, changes or [], str(path)), str(path))
+    for change in changes or []:
+        tree = _changed(tree, change, str(path))
+    _check_renamed(tree, str(path))
+    if "stages" in tree:
+        tree = tree | {"stages": parse_stages(tree["stages"], str(path), path.parent)}
+    return validated(Recipe, tree, str(path))

@@ -14,11 +14,11 @@ from plaudit.cli.main import app
 from plaudit.errors import ModelError
 from plaudit.generate.model import ModelConfig
 from plaudit.models.inspecting import average_folder
-from plaudit.stages.sft import SftObjective
+from plaudit.stages.sft import FlowTrainSettings, SftObjective
 from plaudit.storage import load_tensors, save_module
 from plaudit.training.data import Source, TrainingSet
 from plaudit.training.loop import accelerator_for, train
-from plaudit.training.settings import LoopSettings, TrainSettings
+from plaudit.training.settings import LoopSettings
 from tests.backbone.tiny import tiny_model
 from tests.stages.noise import tiny_shards
 
@@ -30,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, t
     model, folder = tiny_model("global_adaln"), place / "sft"
     data = tiny_shards(place / "shards")
     rows = data.rows("train")
-    settings = TrainSettings(steps=145, learning_rate=1e-3, batch=4, warmup=5)
+    settings = FlowTrainSettings(steps=145, learning_rate=1e-3, batch=4, warmup=5)
     objective = SftObjective(model, TrainingSet([Source(data, rows, data.rewards[rows])], 0), settings)
     direct = PostHocEMA(model, (0.08,))
 

@@ -77,6 +77,9 @@ def leaves_of(recipe: Recipe) -> dict[int, str]:
                 add(value, f"{prefix}{name}.")
 
     add(recipe, "")
+    for stage in recipe.stages:
+        found[id(stage)] = f"stages.{stage.name}."
+        add(stage, f"stages.{stage.name}.")
     return found
 
 

@@ -124,17 +124,18 @@ def test_a_known_name_is_never_a_folder(tmp_path: Path, monkeypatch: pytest.Monk
         write_json(tmp_path / name / "config.json", {})
     found = located(load_recipe("smoke", ["models.clap=mine", "stages.pairs.read_from=pairs.jsonl"]))
     assert (found.models.codec, found.models.clap) == ("synthetic", str(tmp_path / "mine"))
-    assert found.stages.pairs is not None and found.stages.pairs.read_from == tmp_path / "pairs.jsonl"
+    assert found.stage("pairs").model_dump()["read_from"] == tmp_path / "pairs.jsonl"
     inside = located(load_recipe("smoke", ["corpus.kind=folder", "corpus.folder=.", "corpus.table=c.csv",
                                            "reward.kind=load"]))  # fmt: skip
     assert inside.corpus.table == Path("c.csv")  # a name inside the folder, for all that is known
 
 
 def test_settings_by_name() -> None:
-    found = leaves(load_recipe("smoke", ["stages.nft=null"]))
-    assert found["stages.crpo.beta"] == 2000.0 and found["stages.nft"] is None
+    found = leaves(load_recipe("smoke"))
+    assert found["stages.crpo.beta"] == 2000.0 and found["models.codec"] == "synthetic"
     assert found["backbone.overrides.depth"] == 3 and found["stages.sft.train.decay_at"] == [0.8, 0.9]
-    assert list(picked(found, ["stages.cross_load", "precision"])) == ["precision", "stages.cross_load.injection"]
+    names = ["precision", "stages.cross_load.kind", "stages.cross_load.start_from", "stages.cross_load.injection"]
+    assert list(picked(found, ["stages.cross_load", "precision"])) == names
     assert "corpus.size" not in picked(found, ["corpus"], ["corpus.size"])
     assert picked(found, ["stages.c"]) == {}
 

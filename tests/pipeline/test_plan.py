@@ -41,7 +41,7 @@ def test_the_papers_work_without_its_data_or_models() -> None:
     experts = works["expert_iteration"]
     assert experts.training == 3 * 35_000 * 64 * forward
     assert experts.sampling == 630 * 25 * 2 * forward
-    assert (experts.decoded, experts.heard, experts.encoded) == (630, 630, 64)
+    assert (experts.to_decode, experts.to_embed, experts.to_encode) == (630, 630, 64)
     assert works["pairs"].sampling == 8_000 * 25 * 2 * forward
     # Winner and loser, each forward and back in the network and forward in the reference.
     assert works["crpo"].training == 8 * 5_000 * 8 * forward
@@ -57,7 +57,7 @@ def test_rounds_solvers_and_guidance_are_counted() -> None:
     changes = ["stages.expert_iteration.rounds=3", "sampling.solver=heun", "sampling.guidance.weight=1"]
     plain, changed = CostEstimate(load_recipe("smoke")), CostEstimate(load_recipe("smoke", changes))
     one, three = (plan.works()["expert_iteration"] for plan in (plain, changed))
-    assert three.training == 3 * one.training and three.decoded == 48
+    assert three.training == 3 * one.training and three.to_decode == 48
     assert three.sampling == 3 * one.sampling  # two evaluations a step, but one pass in each
 
 
@@ -75,7 +75,7 @@ def test_adapters_are_counted_as_they_are_made() -> None:
 
 def test_prices_add_up_and_what_has_none_is_named() -> None:
     unit_costs = UnitCosts(training=100.0, sampling=50.0, encode=2.0, decode=None, hear=0.5, activations=10.0, cast=7.0)
-    work = StepCost("", training=1000, sampling=500, encoded=3, decoded=4, heard=2, memory=100, clips=8)
+    work = StepCost("", training=1000, sampling=500, to_encode=3, to_decode=4, to_embed=2, memory=100, clips=8)
     assert unit_costs.seconds(work) == 10 + 10 + 6 + 1
     assert unit_costs.without_cost(work) == ["decoding"]
     assert unit_costs.memory(work) == 100 + 7 + 80

@@ -228,12 +228,12 @@ def test_sft_of_no_updates_is_the_model_as_it_was_and_keeps_its_injection(
 ) -> None:
     values = recipe(prepared, *OWN).model_dump(mode="json")
     values["backbone"] = {"start_from": str(own / "nft")}
-    values["stages"]["sft"] = {"train": {"steps": 0, "learning_rate": 1.0}}
+    values["stages"][0] = {"kind": "sft", "train": {"steps": 0, "learning_rate": 1.0}}
     (tmp_path / "r.yaml").write_text(json.dumps(values))
     run_recipe(load_recipe(str(tmp_path / "r.yaml")), tmp_path / "run", ConsoleReporter(), only="sft")
     before, after = (load_tensors(folder / "model.safetensors") for folder in (own / "nft", tmp_path / "run" / "sft"))
     assert before.keys() == after.keys() and all((before[name] == value).all() for name, value in after.items())
-    values["stages"]["sft"]["injection"] = "film"
+    values["backbone"]["injection"] = "film"
     (tmp_path / "r.yaml").write_text(json.dumps(values))
     run_recipe(load_recipe(str(tmp_path / "r.yaml")), tmp_path / "run", ConsoleReporter(), only="sft", approve=agreed)
     assert read_json(tmp_path / "run" / "sft" / "config.json")["backbone"]["injection"] == "film"

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from plaudit.corpus.shards import ShardSet
-from plaudit.stages.sft import SftObjective
+from plaudit.stages.sft import FlowTrainSettings, SftObjective
 from plaudit.training.data import Source, TrainingSet, generator_for, permutation, validation_losses
-from plaudit.training.settings import TrainSettings
 from tests.backbone.tiny import tiny_model, wake
 from tests.stages.noise import tiny_shards
 
@@ -75,7 +74,7 @@ def test_a_batch_holds_what_was_stored_uncast(shards: ShardSet) -> None:
 def test_parts_of_a_batch_are_cut_from_the_whole(shards: ShardSet) -> None:
     rows = shards.rows("train")
     data = TrainingSet([source(shards, rows[:30]), source(shards, rows[30:], 2)], 2)
-    settings = TrainSettings(steps=1, learning_rate=1, batch=12, score_dropout=0.5, text_dropout=0.5)
+    settings = FlowTrainSettings(steps=1, learning_rate=1, batch=12, score_dropout=0.5, text_dropout=0.5)
     objective = SftObjective(tiny_model("global_adaln"), data, settings)
     whole = objective.draw(5, slice(0, 12))
     parts = [objective.draw(5, slice(start, start + 4)) for start in (0, 4, 8)]

@@ -11,12 +11,12 @@ from accelerate import Accelerator
 
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.errors import RecipeError
-from plaudit.stages.sft import SftObjective
+from plaudit.stages.sft import FlowTrainSettings, SftObjective
 from plaudit.storage import load_tensors
 from plaudit.training.data import Source, TrainingSet
 from plaudit.training.loop import train
 from plaudit.training.lora import adapted_layers, add_adapters, merge_adapters, without_adapters
-from plaudit.training.settings import LoraSettings, TrainSettings
+from plaudit.training.settings import LoraSettings
 from plaudit.types import TextFeatures
 from tests.backbone.tiny import tiny_model, wake
 from tests.stages.noise import tiny_shards
@@ -76,7 +76,7 @@ def test_adapters_hang_on_the_seed_and_leave_the_global_generator_alone() -> Non
 def test_training_adapters_that_was_cut_off_ends_with_the_same_weights(tmp_path: Path) -> None:
     data = tiny_shards(tmp_path / "shards", clips=20)
     rows = data.rows("train")
-    settings = TrainSettings(steps=6, learning_rate=1e-2, batch=4, checkpoint_every=2, lora=LoraSettings(rank=2))
+    settings = FlowTrainSettings(steps=6, learning_rate=1e-2, batch=4, checkpoint_every=2, lora=LoraSettings(rank=2))
     assert settings.lora is not None
 
     def run(folder: Path, stop: int | None = None) -> dict[str, torch.Tensor]:

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.flow import flow_loss
-from plaudit.stages.crpo import crpo_objective
+from plaudit.stages.crpo import crpo_loss
 from plaudit.stages.expert_iteration import keep_best, standard_scores
-from plaudit.stages.nft import nft_objective, optimality
-from plaudit.training.settings import NftSettings, TrainSettings
+from plaudit.stages.nft import NftSettings, nft_loss, optimality
+from plaudit.training.settings import TrainSettings
 
 
 def test_crpo_is_ln_2_where_the_model_is_its_reference() -> None:
     winner, loser = torch.tensor([0.5, 0.7]), torch.tensor([0.6, 0.1])
-    found = crpo_objective(winner, loser, winner, loser, beta=2000, lambda_fm=1.0)
+    found = crpo_loss(winner, loser, winner, loser, beta=2000, lambda_fm=1.0)
     assert found["preference_loss"].item() == pytest.approx(math.log(2))
     assert found["loss"].item() == pytest.approx(math.log(2) + 0.6)
     assert found["implicit_accuracy"].item() == 0
@@ -28,7 +28,7 @@ def test_crpo_is_ln_2_where_the_model_is_its_reference() -> None:
 def test_crpo_by_hand_and_its_gradient() -> None:
     winner, loser = torch.tensor([0.5], requires_grad=True), torch.tensor([0.6], requires_grad=True)
     # bracket = (0.5 - 0.6) - (0.52 - 0.59) = -0.03; with beta 20 the logit is 0.3
-    found = crpo_objective(winner, loser, torch.tensor([0.52]), torch.tensor([0.59]), beta=20, lambda_fm=0.5)
+    found = crpo_loss(winner, loser, torch.tensor([0.52]), torch.tensor([0.59]), beta=20, lambda_fm=0.5)
     assert found["preference_loss"].item() == pytest.approx(-math.log(1 / (1 + math.exp(-0.3))), abs=1e-6)
     found["loss"].backward()
     slope = 10 * (1 - 1 / (1 + math.exp(-0.3)))
@@ -41,7 +41,7 @@ def test_crpo_by_hand_and_its_gradient() -> None:
 def test_at_first_crpo_lowers_the_winners_loss_and_raises_the_losers_by_a_quarter_of_beta(beta: float) -> None:
     winner = torch.tensor([0.5, 0.7, 1.1], requires_grad=True)
     loser = torch.tensor([0.6, 0.1, 0.9], requires_grad=True)
-    found = crpo_objective(winner, loser, winner.detach(), loser.detach(), beta, lambda_fm=1.0)
+    found = crpo_loss(winner, loser, winner.detach(), loser.detach(), beta, lambda_fm=1.0)
     found["preference_loss"].backward()
     # sigmoid(0) = 1/2, so each pair's slope is beta/2 x 1/2, and the loss is a mean over three.
     assert torch.allclose(winner.grad, torch.full((3,), beta / 4 / 3))
@@ -51,7 +51,7 @@ def test_at_first_crpo_lowers_the_winners_loss_and_raises_the_losers_by_a_quarte
 def test_nft_by_hand() -> None:
     # one value a clip: v_old 1, v_new 2, v 4; beta 0.2 -> v+ = 1.2, v- = 0.8, losses 7.84 and 10.24
     new, old, target = (torch.full((1, 1, 1), value) for value in (2.0, 1.0, 4.0))
-    found = nft_objective(new, old, target, torch.tensor([0.75]), beta=0.2)
+    found = nft_loss(new, old, target, torch.tensor([0.75]), beta=0.2)
     assert found["positive_loss"].item() == pytest.approx(7.84, rel=1e-6)
     assert found["negative_loss"].item() == pytest.approx(10.24, rel=1e-6)
     assert found["loss"].item() == pytest.approx(0.75 * 7.84 + 0.25 * 10.24, rel=1e-6)
@@ -62,7 +62,7 @@ def test_nft_at_first_is_the_flow_loss_and_pulls_by_how_good_a_clip_is() -> None
     torch.manual_seed(0)
     old, target = torch.randn(3, 4, 2), torch.randn(3, 4, 2)
     new, good = old.clone().requires_grad_(True), torch.tensor([1.0, 0.5, 0.0])
-    found = nft_objective(new, old, target, good, beta=0.2)
+    found = nft_loss(new, old, target, good, beta=0.2)
     assert found["loss"].item() == pytest.approx(flow_loss(old, target).mean().item(), rel=1e-6)
     found["loss"].backward()
     # d loss / d v_new = 2 beta (2 r - 1) (v_old - v) / (numbers in a clip x clips)
@@ -74,9 +74,9 @@ def test_nft_at_first_is_the_flow_loss_and_pulls_by_how_good_a_clip_is() -> None
 def test_nft_is_least_where_the_old_velocity_is_moved_by_2r_minus_1_over_beta(good: float, beta: float) -> None:
     old, target, r = torch.tensor([[[0.3]]]), torch.tensor([[[1.1]]]), torch.tensor([good])
     best = old + (2 * good - 1) / beta * (target - old)
-    least = nft_objective(best, old, target, r, beta)["loss"]
+    least = nft_loss(best, old, target, r, beta)["loss"]
     for step in (-0.1, 0.1):
-        assert nft_objective(best + step, old, target, r, beta)["loss"] > least
+        assert nft_loss(best + step, old, target, r, beta)["loss"] > least
 
 
 def test_how_good_a_candidate_is_compares_it_with_its_captions_others() -> None:

@@ -13,11 +13,11 @@ from accelerate import Accelerator
 from plaudit.corpus.shards import ShardSet
 from plaudit.errors import CorpusError
 from plaudit.flow import flow_loss, interpolate, velocity
-from plaudit.stages.nft import NftObjective, scored_source
-from plaudit.stages.preference_data import CANDIDATES, PAIRS, Candidate, Pair, write_lines
+from plaudit.stages.nft import NftObjective, NftSettings, scored_source
+from plaudit.stages.pairs import CANDIDATES, PAIRS, Candidate, Pair, write_lines
 from plaudit.training.data import draw_latents
 from plaudit.training.loop import train
-from plaudit.training.settings import NftSettings, TrainSettings
+from plaudit.training.settings import TrainSettings
 from plaudit.types import TextFeatures
 from tests.backbone.tiny import tiny_model, wake
 from tests.stages.noise import tiny_shards

@@ -8,8 +8,16 @@ from pathlib import Path
 import pytest
 
 from plaudit.errors import CorpusError
-from plaudit.stages.preference_data import Candidate, Pair, choose_pairs, clips_of, filtered, read_pairs, write_lines
-from plaudit.training.settings import PairSettings
+from plaudit.stages.pairs import (
+    Candidate,
+    Pair,
+    PairSettings,
+    choose_pairs,
+    clips_of,
+    filtered,
+    read_pairs,
+    write_lines,
+)
 
 
 def scored(captions: str, clap: list[float], reward: list[float] | None = None) -> list[Candidate]:

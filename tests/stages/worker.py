@@ -13,13 +13,13 @@ import torch.distributed as dist
 from accelerate import Accelerator
 
 from plaudit.corpus.shards import ShardSet
-from plaudit.stages.crpo import CrpoObjective
-from plaudit.stages.sft import SftObjective
+from plaudit.stages.crpo import CrpoObjective, CrpoSettings
+from plaudit.stages.sft import FlowTrainSettings, SftObjective
 from plaudit.storage import save_tensors
 from plaudit.training.data import Source, TrainingSet
 from plaudit.training.loop import Callback, Objective, accelerator_for, train
 from plaudit.training.lora import add_adapters
-from plaudit.training.settings import CrpoSettings, LoopSettings, TrainSettings
+from plaudit.training.settings import LoopSettings
 from tests.backbone.tiny import tiny_model, wake
 
 
@@ -40,7 +40,7 @@ def run_job(job: Job, accelerator: Accelerator) -> None:
     data = ShardSet(job.shards, verify=False)
     rows = data.rows("train")
     plain = {"steps": 12, "learning_rate": 1e-3, "batch": 8, "checkpoint_every": 5, "seed": 4}
-    settings = TrainSettings.model_validate(plain | (job.settings or {}))
+    settings = FlowTrainSettings.model_validate(plain | (job.settings or {}))
     if settings.lora is not None:
         add_adapters(model, settings.lora, settings.seed)
     objective: Objective

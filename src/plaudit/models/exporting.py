@@ -120,8 +120,8 @@ def _description(found: dict[str, Any]) -> str:
 def _of_the_run(folder: Path, stage: str | None, report: Path | None) -> list[str]:
     """Data and method of the run around the folder, and figures of its report or another."""
     run, sections = folder.resolve().parent, []
-    if (run / "recipe.yaml").is_file() and stage in STAGE_DESCRIPTIONS:
-        recipe = load_recipe(str(run / "recipe.yaml"))
+    recipe = load_recipe(str(run / "recipe.yaml")) if (run / "recipe.yaml").is_file() else None
+    if recipe is not None and stage in recipe.model_stages:
         sections += [f"## Data\n\n{corpus_source(recipe.corpus).card()}", f"## Method\n\n{_method(recipe, stage)}"]
     own = run / "report" / "report.json"
     place = report or (own if sections and own.is_file() else None)
@@ -135,12 +135,10 @@ def _method(recipe: Recipe, stage: str) -> str:
         "table": "rewards that came with the data",
     }[recipe.reward.kind]
     lines = [f"Clips were labelled by {reward}. Then, each from the weights of the one before:", ""]
-    for number, name in enumerate(STAGE_DESCRIPTIONS, start=1):
-        settings = getattr(recipe.stages, name)
-        told = ", ".join(f"{key} {value}" for key, value in _told(settings.model_dump()))
-        lines.append(f"{number}. {name}: {STAGE_DESCRIPTIONS[name]}; {told}")
-        if name == stage:
-            break
+    for number, name in enumerate(recipe.model_stages[: recipe.model_stages.index(stage) + 1], start=1):
+        settings = recipe.stage(name)
+        values = ", ".join(f"{key} {value}" for key, value in _told(settings.model_dump()))
+        lines.append(f"{number}. {name}: {STAGE_DESCRIPTIONS.get(settings.kind, settings.kind)}; {values}")
     return "\n".join(lines)
 
 

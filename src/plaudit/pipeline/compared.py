@@ -37,7 +37,7 @@ def run_system(run: Path, stage: str | None) -> System:
     """The clips of a run's stage, by default of its last one that leaves a model, with the scores that it gave them."""
     recipe = load_recipe(str(run / RECIPE))
     stages = [*stages_of(recipe), FINISHED]
-    stage = recipe.stages.models[-1] if stage is None else stage
+    stage = recipe.model_stages[-1] if stage is None else stage
     if stage not in stages:
         raise EvaluationError(f"{run} has no stage {stage!r}; it has {', '.join(stages)}")
     if not (run / f"scores-{stage}" / "scores.json").is_file():

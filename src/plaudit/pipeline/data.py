@@ -21,6 +21,7 @@ from plaudit.reward.training import SYNTHETIC_REWARD, fit_reward
 from plaudit.reward.tunejury import TuneJury, save_reward
 from plaudit.reward.votes import read_votes, write_votes
 from plaudit.storage import read_json, write_json
+from plaudit.training.data import Source
 
 MANIFEST = "manifest.jsonl"
 """The list of a run's clips."""
@@ -53,8 +54,8 @@ def encode(context: Context, folder: Path) -> None:
     with context.reporter.progress("encoding") as advance:
         encode_corpus(
             corpus_of(context),
-            context.codec,
-            context.text_encoder,
+            context.models.codec,
+            context.models.text_encoder,
             folder,
             settings.seconds,
             settings.shard_size,
@@ -64,7 +65,7 @@ def encode(context: Context, folder: Path) -> None:
 
 def accept_shards(context: Context, folder: Path) -> None:
     """See that a prepared shard set is whole and was encoded with the recipe's models; CorpusError where it was not."""
-    found, codec, text = shards(context), context.codec, context.text_encoder
+    found, codec, text = shards(context), context.models.codec, context.models.text_encoder
     frames = int(context.recipe.corpus.seconds * codec.sample_rate / codec.hop + 1e-9)
     for what, own, wanted in (
         ("codec", found.stats["codec"], codec.name),
@@ -139,7 +140,7 @@ def reference_clips(context: Context) -> tuple[int, Iterator[tuple[np.ndarray, i
     """How many clips, and (waveform, rate) of each, that generated ones are compared with."""
     source, manifest = context.source, context.path("corpus") / MANIFEST
     shards = None if source.truth_known else context.shards
-    codec = None if source.has_audio else context.codec
+    codec = None if source.has_audio else context.models.codec
     return source.reference(context.recipe.evaluate.reference_clips, shards, manifest, codec)
 
 
@@ -151,6 +152,13 @@ def shards(context: Context) -> ShardSet:
 def labels(context: Context) -> np.ndarray:
     """One reward per encoded clip, in the order of the shards."""
     return np.array(read_json(context.path("labels") / "rewards.json")["rewards"], dtype=np.float64)
+
+
+def labelled_rows(context: Context, split: str) -> Source:
+    """The clips of a split with their rewards."""
+    encoded = shards(context)
+    rows = encoded.rows(split)
+    return Source(encoded, rows, labels(context)[rows])
 
 
 def reward_model(context: Context) -> TuneJury:

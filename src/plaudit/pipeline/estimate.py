@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from plaudit import loading
 from plaudit.backbone.base import FORWARD_AND_BACKWARD, Backbone, build_backbone, initialize
 from plaudit.backbone.config import PRESETS, RATES, BackboneConfig
 from plaudit.corpus.sources import CorpusSource, corpus_source
-from plaudit.errors import CorpusError, ModelError, PlauditError, RecipeError, RunError
+from plaudit.errors import CorpusError, ModelError, RecipeError, RunError
 from plaudit.flow import branches, flow_loss
 from plaudit.generate.model import read_model_config
 from plaudit.generate.sampling import Sampler
@@ -29,8 +28,8 @@ from plaudit.measure import matrix_peak, seconds_of
 from plaudit.models.releases import RELEASES
 from plaudit.pipeline.results import stages_of
 from plaudit.pipeline.stage_models import FIRST_INJECTION
-from plaudit.recipe import Recipe
-from plaudit.stages.preference_data import pairs_file, read_pairs
+from plaudit.recipe import Recipe, stage_of
+from plaudit.stages import StepCost
 from plaudit.training.loop import blocks_of, checkpoint_blocks, restore_blocks
 from plaudit.training.lora import adapted_layers
 from plaudit.training.settings import TrainSettings
@@ -54,16 +53,11 @@ def requirements_of(recipe: Recipe) -> list[Requirement]:
 
 def _data(recipe: Recipe) -> list[Requirement]:
     found = [Requirement(*row) for row in corpus_source(recipe.corpus).requirements()]
-    if recipe.stages.pairs is not None and recipe.stages.pairs.read_from is not None:
-        found.append(_pairs(recipe.stages.pairs.read_from))
+    for stage in recipe.stages:
+        for name, digest in stage_of(stage).files(stage).items():
+            path, key = str(getattr(stage, name)), f"stages.{stage.name}.{name}"
+            found.append(Requirement(stage.kind, path, digest() != "none", f"set {key} to a file that is here"))
     return found
-
-
-def _pairs(place: Path) -> Requirement:
-    try:
-        return Requirement("pairs", str(pairs_file(place)), True, "")
-    except PlauditError as error:
-        return Requirement("pairs", str(place), False, str(error))
 
 
 def _required_models(recipe: Recipe) -> list[Requirement]:
@@ -93,10 +87,8 @@ def _required_models(recipe: Recipe) -> list[Requirement]:
 
 def _passes(recipe: Recipe) -> list[TrainSettings]:
     """The settings of every training pass."""
-    stages = recipe.stages
-    with_one = [stage.train for stage in (stages.sft, stages.expert_iteration, stages.crpo, stages.nft) if stage]
-    experts = stages.expert_iteration
-    return [*with_one, *([experts.fine_tune] if experts is not None and experts.fine_tune is not None else [])]
+    values = (value for stage in recipe.stages for value in stage.__dict__.values())
+    return [value for value in values if isinstance(value, TrainSettings)]
 
 
 def _fetching(name: str) -> str:
@@ -108,23 +100,6 @@ EVALUATIONS = {"euler": 1, "heun": 2, "midpoint": 2, "ab2": 1}
 
 FLOAT, AVERAGES, MOMENTS = 4, 2, 2
 """Bytes of a weight in training; running averages kept; moments of AdamW."""
-
-
-@dataclass(frozen=True)
-class StepCost:
-    """What a step does. training, sampling: floating-point operations; encoded, decoded, heard: clips through the
-    codec, and before reward and CLAP. unknown: what can't be told without the data. memory: bytes on the device but for
-    activations; clips: of which so many clips' are held at once."""
-
-    what: str
-    training: float = 0.0
-    sampling: float = 0.0
-    encoded: int = 0
-    decoded: int = 0
-    heard: int = 0
-    memory: int = 0
-    clips: int = 0
-    unknown: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,14 +119,14 @@ class UnitCosts:
 
     def seconds(self, work: StepCost) -> float:
         """How long `work` takes, as far as its prices are known."""
-        clips = ((work.encoded, self.encode), (work.decoded, self.decode), (work.heard, self.hear))
+        clips = ((work.to_encode, self.encode), (work.to_decode, self.decode), (work.to_embed, self.hear))
         known = sum(count * price for count, price in clips if price is not None)
         return work.training / self.training + work.sampling / self.sampling + known
 
     def without_cost(self, work: StepCost) -> list[str]:
         """What is not in `seconds` because it was not measured."""
-        names = {"encoding": (work.encoded, self.encode), "decoding": (work.decoded, self.decode)}
-        names["hearing"] = (work.heard, self.hear)
+        names = {"encoding": (work.to_encode, self.encode), "decoding": (work.to_decode, self.decode)}
+        names["hearing"] = (work.to_embed, self.hear)
         return [name for name, (count, price) in names.items() if count and price is None]
 
     def memory(self, work: StepCost) -> float:
@@ -168,7 +143,8 @@ class CostEstimate:
     @cached_property
     def backbone(self) -> BackboneConfig:
         """The network's sizes: of the model that training starts from, where it is here, or of the preset."""
-        settings, injection = self.recipe.backbone, self.recipe.stages.sft.injection or FIRST_INJECTION
+        settings = self.recipe.backbone
+        injection = settings.injection or FIRST_INJECTION
         try:
             if settings.start_from is not None:
                 return read_model_config(loading.model_folder(settings.start_from, loading.MODELS)).backbone
@@ -213,20 +189,10 @@ class CostEstimate:
 
     def works(self) -> dict[str, StepCost]:
         """The work of every step that is counted, by the step's name."""
-        stages = self.recipe.stages
-        found = self._of_data()
-        found["sft"] = self.trained(stages.sft.train)
-        if stages.expert_iteration is not None:
-            found["expert_iteration"] = self._of_experts()
-        if stages.pairs is not None:
-            found["pairs"] = self._of_pairs()
-        if stages.crpo is not None:
-            found["crpo"] = self.trained(stages.crpo.train, sides=2, frozen=2)
-        if stages.nft is not None:
-            found["nft"] = self.trained(stages.nft.train, frozen=1)
-        return found | self._of_results()
+        stages = {stage.name: stage_of(stage).cost(stage, self) for stage in self.recipe.stages}
+        return self._of_data() | stages | self._of_results()
 
-    def trained(self, settings: TrainSettings, sides: int = 1, frozen: int = 0) -> StepCost:
+    def training(self, settings: TrainSettings, sides: int = 1, frozen: int = 0) -> StepCost:
         """A training pass. sides: how many clips one of the batch is; frozen: passes of a frozen network for it."""
         every, trained = self._parameters(settings)
         passes = sides * (FORWARD_AND_BACKWARD if settings.lora is None else FORWARD_AND_BACKWARD - 1) + frozen
@@ -246,7 +212,7 @@ class CostEstimate:
         adapters = sum(settings.lora.rank * (rows + columns) for rows, columns in shapes)
         return every + adapters, adapters + sum(p.numel() for p in self.network.score.parameters())
 
-    def generated(self, clips: int, scored: bool = True) -> float:
+    def sampling(self, clips: int, scored: bool = True) -> float:
         """Operations of sampling so many clips."""
         sampling = self.recipe.sampling
         passes = len(branches(sampling.guidance, scored)) * EVALUATIONS[sampling.solver] * sampling.steps
@@ -258,61 +224,30 @@ class CostEstimate:
         if self.clips is None:
             missing = StepCost("encoding", unknown="the corpus is not here")
             return {"shards": missing} | ({"features": missing} if self.recipe.reward.kind != "table" else {})
-        found = {"shards": StepCost(f"{self.clips:,} clips encoded", encoded=self.clips)}
+        found = {"shards": StepCost(f"{self.clips:,} clips encoded", to_encode=self.clips)}
         if self.recipe.reward.kind != "table":
-            found["features"] = StepCost(f"{self.clips:,} clips heard", heard=self.clips)
+            found["features"] = StepCost(f"{self.clips:,} clips embedded", to_embed=self.clips)
         return found
-
-    def _of_experts(self) -> StepCost:
-        settings = self.recipe.stages.expert_iteration
-        assert settings is not None
-        made, kept = settings.rounds * settings.candidates, settings.rounds * settings.keep
-        mixed = self.trained(settings.train)
-        polish = self.trained(settings.fine_tune) if settings.fine_tune is not None else StepCost("")
-        updates = mixed.what + (f", {polish.what}" if polish.what else "")
-        return replace(
-            mixed,
-            what=f"{settings.rounds} x ({settings.candidates:,} clips made, {settings.keep:,} kept, {updates})",
-            training=settings.rounds * (mixed.training + polish.training),
-            sampling=self.generated(made),
-            encoded=kept,
-            decoded=made,
-            heard=made,
-            memory=max(mixed.memory, polish.memory),
-            clips=max(mixed.clips, polish.clips),
-        )
-
-    def _of_pairs(self) -> StepCost:
-        settings = self.recipe.stages.pairs
-        assert settings is not None
-        if settings.read_from is not None:
-            try:
-                given = min(len(read_pairs(settings.read_from)), settings.pairs)
-                return StepCost(f"{given:,} pairs read", encoded=2 * given)
-            except CorpusError:
-                return StepCost("pairs read", unknown="the pairs are not here")
-        made = settings.captions * settings.candidates
-        what = f"{made:,} clips made, at most {settings.pairs:,} pairs"
-        return StepCost(what, sampling=self.generated(made), encoded=made, decoded=made, heard=made)
 
     def _of_results(self) -> dict[str, StepCost]:
         evaluate, shown = self.recipe.evaluate, stages_of(self.recipe)
         count = self.reference
-        found = {"reference": StepCost(f"{count or 'all':,} clips heard" if count else "clips heard", heard=count or 0)}
+        what = f"{count:,} clips embedded" if count else "clips embedded"
+        found = {"reference": StepCost(what, to_embed=count or 0)}
         if count is None:
             found["reference"] = replace(found["reference"], unknown="the corpus is not here")
         elif not self.source.has_audio:
-            found["reference"] = replace(found["reference"], decoded=count)
+            found["reference"] = replace(found["reference"], to_decode=count)
         for stage in shown:
-            sampling = self.generated(evaluate.prompts, scored=stage != "baseline")
-            what = f"{evaluate.prompts} clips made"
-            found[f"clips-{stage}"] = StepCost(what, sampling=sampling, decoded=evaluate.prompts)
+            sampling = self.sampling(evaluate.prompts, scored=stage != "baseline")
+            what = f"{evaluate.prompts} clips sampled"
+            found[f"clips-{stage}"] = StepCost(what, sampling=sampling, to_decode=evaluate.prompts)
         for stage in (*shown, "finished"):
-            found[f"scores-{stage}"] = StepCost(f"{evaluate.prompts} clips heard", heard=evaluate.prompts)
+            found[f"scores-{stage}"] = StepCost(f"{evaluate.prompts} clips embedded", to_embed=evaluate.prompts)
         clips = len(evaluate.sweep_scores) * evaluate.sweep_prompts
-        for stage in dict.fromkeys(["sft", shown[-1]]):
-            what = f"{clips} clips made and heard"
-            found[f"sweep-{stage}"] = StepCost(what, sampling=self.generated(clips), decoded=clips, heard=clips)
+        for stage in dict.fromkeys([shown[1], shown[-1]]):
+            what = f"{clips} clips sampled and scored"
+            found[f"sweep-{stage}"] = StepCost(what, sampling=self.sampling(clips), to_decode=clips, to_embed=clips)
         return found
 
     @property
@@ -369,7 +304,7 @@ def calibrate(plan: CostEstimate, device: torch.device) -> UnitCosts:
 
 def _network(plan: CostEstimate, precision: torch.dtype, device: torch.device) -> tuple[float, float, float, float]:
     """Operations a second in training and in sampling, and bytes kept for the backward pass of one clip and of two."""
-    clips, network = _clips(plan, plan.recipe.stages.sft.train.batch, device), build_backbone(plan.backbone)
+    clips, network = _clips(plan, _batch(plan.recipe), device), build_backbone(plan.backbone)
     initialize(network, 0)
     network.to(device)
     step = _TrainingPass(network, plan.frames, precision, plan.recipe.training_loop.activation_checkpointing)
@@ -378,6 +313,11 @@ def _network(plan: CostEstimate, precision: torch.dtype, device: torch.device) -
     small, large = step.kept(1), step.kept(2)
     restore_blocks(blocks_of(network))
     return FORWARD_AND_BACKWARD * plan.forward * clips / seconds, _sampling(plan, network.eval()), small, large
+
+
+def _batch(recipe: Recipe) -> int:
+    """The batch of the first training pass."""
+    return next((settings.batch for settings in _passes(recipe)), 1)
 
 
 def _clips(plan: CostEstimate, batch: int, device: torch.device) -> int:
@@ -442,7 +382,7 @@ def _sampling(plan: CostEstimate, network: Backbone) -> float:
     negative, seeds = network.empty_text(1), list(range(clips))
     sampler.latents(text, negative, seeds)
     seconds = min(seconds_of(lambda: sampler.latents(text, negative, seeds)) for _ in range(2))
-    return plan.generated(clips) / plan.recipe.sampling.steps / seconds
+    return plan.sampling(clips) / plan.recipe.sampling.steps / seconds
 
 
 def _frozen(plan: CostEstimate) -> tuple[float | None, float | None, float | None]:

@@ -14,7 +14,6 @@ from plaudit.errors import RecipeError
 from plaudit.evaluate.pages.sweep import CrossCell, CrossTable, cross_table
 from plaudit.generate.model import TextToMusic, read_model_config
 from plaudit.generate.settings import Execution, SamplingSettings
-from plaudit.pipeline import training
 from plaudit.pipeline.outlook import Approve, nothing_replaced
 from plaudit.pipeline.results import evaluators_for
 from plaudit.pipeline.runner import Context, Reporter, run_chain
@@ -22,7 +21,7 @@ from plaudit.pipeline.settings import leaves, located, picked
 from plaudit.pipeline.step import Given, Step
 from plaudit.pipeline.steps import required_steps, steps
 from plaudit.pipeline.sweeps import Progress, SweepCell, SweepSetup, check_cell, fill_cells, read_cell, takes_score
-from plaudit.recipe import Recipe, StageSettings
+from plaudit.recipe import Recipe
 
 SCORED = tuple(name for name in INJECTIONS.builtin if name != "none")
 """The injections that a score enters by."""
@@ -127,9 +126,9 @@ def sweep_recipe(
     given: Given = {}
     for injection in injections:
         own = steps(_under(recipe, injection), folder)
-        *data, sft = required_steps("sft", own)
-        step = _renamed(sft, _under(recipe, injection), injection)
-        scores = next(one for one in own if one.name == "scores-sft")
+        name = _stage_name(recipe, injection)
+        *data, step = required_steps(name, own)
+        scores = next(one for one in own if one.name == f"scores-{name}")
         judges, given = tuple(need for need in scores.needs if not need.startswith("clips-")), scores.given
         chain |= {one.name: one for one in (*data, step)}
         trained.append(step.name)
@@ -144,7 +143,7 @@ def sweep_recipe(
 def _fill(context: Context, folder: Path, injections: Sequence[str], sets: tuple[str, ...]) -> None:
     recipe = context.recipe
     panel, execution = evaluators_for(context, recipe.evaluate.prompts), Execution(batch=recipe.sampling_batch)
-    models: dict[str, Path] = {name: context.path(f"sft-{name}") for name in injections}
+    models: dict[str, Path] = {name: context.path(_stage_name(recipe, name)) for name in injections}
     device = str(context.accelerator.device)
     with context.reporter.progress("cells") as advance:
         cross_load_models(
@@ -153,16 +152,12 @@ def _fill(context: Context, folder: Path, injections: Sequence[str], sets: tuple
         )  # fmt: skip
 
 
+def _stage_name(recipe: Recipe, injection: str) -> str:
+    return f"{recipe.model_stages[0]}-{injection}"
+
+
 def _under(recipe: Recipe, injection: str) -> Recipe:
-    """The recipe with its SFT under an injection, and no later stage."""
-    sft = recipe.stages.sft.model_copy(update={"injection": injection})
-    return recipe.model_copy(update={"stages": StageSettings(sft=sft)})
-
-
-def _renamed(step: Step, recipe: Recipe, injection: str) -> Step:
-    """The SFT step of a recipe under a name of its own, so that several lie in one run."""
-
-    def make(context: Context, folder: Path) -> None:
-        training.sft(replace(context, recipe=recipe), folder)
-
-    return replace(step, name=f"sft-{injection}", make=make)
+    """The recipe's first model stage alone, on a network with this injection, under a name of its own."""
+    first = recipe.stage(recipe.model_stages[0]).model_copy(update={"name": _stage_name(recipe, injection)})
+    backbone = recipe.backbone.model_copy(update={"injection": injection})
+    return recipe.model_copy(update={"stages": (first,), "backbone": backbone})

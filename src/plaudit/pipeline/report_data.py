@@ -35,7 +35,7 @@ from plaudit.generate.model import read_model_config
 from plaudit.pipeline.results import held_out
 from plaudit.pipeline.runner import RunFiles
 from plaudit.pipeline.sweeps import cell_name, read_cell, swept
-from plaudit.stages.preference_data import read_candidates
+from plaudit.stages.pairs import PairSettings, read_candidates
 from plaudit.storage import read_json
 
 TITLES = {
@@ -47,6 +47,16 @@ TITLES = {
     "nft": "NFT",
     "finished": "Post-processed",
 }
+
+
+
+def title_of(stage: str) -> str:
+    """A stage's heading: "Expert iteration 2" of `expert_iteration-2`."""
+    kind, dash, number = stage.rpartition("-")
+    if dash and number.isdecimal():
+        return f"{title_of(kind)} {number}"
+    return TITLES.get(stage, stage.replace("_", " ").capitalize())
+
 
 CURVES = ("loss", "preference_loss", "winner_flow_loss", "implicit_accuracy")
 
@@ -72,10 +82,10 @@ def _stage_result(context: RunFiles, stage: str) -> StageResult:
     scores = StageScores.load(context.path(f"scores-{stage}"))
     model = None  # post-processed clips are those of the last stage
     if stage != "finished":
-        model = context.path("sft" if stage == "baseline" else stage).resolve()
+        model = context.path(context.recipe.model_stages[0] if stage == "baseline" else stage).resolve()
     options = ("--set", "sampling.score=null") if stage == "baseline" else ()
     note, clips = _note(context, stage), context.path(f"clips-{stage}")
-    return StageResult(stage, TITLES[stage], scores, note, clips, model, options)
+    return StageResult(stage, title_of(stage), scores, note, clips, model, options)
 
 
 def _note(context: RunFiles, stage: str) -> str:
@@ -144,20 +154,20 @@ def _curves(context: RunFiles, stages: list[str]) -> list[Curve]:
         if stage not in ("baseline", "finished"):
             for metrics in sorted(context.path(stage).rglob("metrics.jsonl")):
                 inner = metrics.parent.relative_to(context.path(stage)).parts
-                curves += read_curves(metrics, " ".join((TITLES[stage], *inner)), CURVES)
+                curves += read_curves(metrics, " ".join((title_of(stage), *inner)), CURVES)
     return curves
 
 
 def _sweep(context: RunFiles, stage: str) -> Sweep:
     scores = list(context.recipe.evaluate.sweep_scores)
     folder = context.path(f"sweep-{stage}")
-    return swept(TITLES[stage], scores, [read_cell(folder / cell_name(score)) for score in scores])
+    return swept(title_of(stage), scores, [read_cell(folder / cell_name(score)) for score in scores])
 
 
 def _best_of_n(context: RunFiles) -> BestOfN | None:
-    """The candidates of preference pairs, where every caption has several."""
-    settings = context.recipe.stages.pairs
-    candidates = [] if settings is None else read_candidates(context.path("pairs"))
+    """The candidates of the last preference pairs, where every caption has several."""
+    settings = next((one for one in reversed(context.recipe.stages) if isinstance(one, PairSettings)), None)
+    candidates = [] if settings is None else read_candidates(context.path(settings.name))
     if settings is None or not candidates or settings.captions < 2:
         return None
     grid = (settings.captions, settings.candidates)

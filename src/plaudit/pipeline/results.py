@@ -15,7 +15,6 @@ from plaudit.evaluate.set_metrics import SET_METRICS
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.postprocess import PostProcessor
 from plaudit.generate.settings import Execution
-from plaudit.pipeline.candidates import sampling_settings
 from plaudit.pipeline.data import reference_clips, reward_model
 from plaudit.pipeline.evaluators import EvaluatorPanel, coverage_of, embed_clips
 from plaudit.pipeline.runner import Context, RunFiles
@@ -30,9 +29,9 @@ SETS = tuple(name for name in SET_METRICS if name != "frechet")
 def stages_of(recipe: Recipe) -> list[str]:
     """The rows of the stage table that are generated: the baseline, then each stage of the recipe.
 
-    The baseline is the SFT model asked for no score; it shares SFT's weights, so that what differs is the condition.
+    The baseline is the first stage's model without a conditioning score, so that only the condition differs.
     """
-    return ["baseline", *recipe.stages.models]
+    return ["baseline", *recipe.model_stages]
 
 
 def held_out(context: RunFiles, count: int) -> HeldOut:
@@ -43,18 +42,18 @@ def held_out(context: RunFiles, count: int) -> HeldOut:
 def embed_reference(context: Context, folder: Path) -> None:
     """CLAP embeddings of the corpus's reference clips."""
     with context.reporter.progress("reference") as advance:
-        np.save(folder / "embeddings.npy", embed_clips(context.clap, *reference_clips(context), advance))
+        np.save(folder / "embeddings.npy", embed_clips(context.models.clap, *reference_clips(context), advance))
 
 
 def evaluators_for(context: Context, count: int) -> EvaluatorPanel:
     """Evaluators of this run's clips of `count` held-out prompts; with true utility where the truth is known."""
     name, source = context.recipe.models.clap, context.source
-    encoder = AudioEncoder(name, loading.CLAPS.identity(name), context.clap)
+    encoder = AudioEncoder(name, loading.CLAPS.identity(name), context.models.clap)
     embeddings = np.load(context.path("reference") / "embeddings.npy")
     return EvaluatorPanel(
         held_out(context, count),
         reward_model(context),
-        context.clap,
+        context.models.clap,
         reference_of(encoder, embeddings, "the run's reference"),
         source.true_utility(),
         coverage_of(source),
@@ -65,8 +64,8 @@ def generate_stage(context: Context, folder: Path, stage: str) -> None:
     """The held-out prompts' clips of one stage, with the same seeds for every stage."""
     recipe = context.recipe
     found = held_out(context, recipe.evaluate.prompts)
-    model = load_stage(context, "sft" if stage == "baseline" else stage)
-    settings = sampling_settings(context, None if stage == "baseline" else recipe.sampling.score)
+    model = load_stage(context, recipe.model_stages[0] if stage == "baseline" else stage)
+    settings = recipe.sampling.model_copy(update={"score": None} if stage == "baseline" else {})
     requests = [ClipRequest(f"{i:04d}", p, recipe.evaluate.seed + i) for i, p in enumerate(found.prompts)]
     with context.reporter.progress(f"clips of {stage}") as advance:
         generate_clips(model, requests, settings, folder, Execution(batch=recipe.sampling_batch), progress=advance)

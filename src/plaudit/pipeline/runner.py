@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
-import torch.distributed as dist
 from accelerate import Accelerator
 
-from plaudit import loading
 from plaudit.corpus.shards import ShardSet
 from plaudit.corpus.sources import CorpusSource, corpus_source
 from plaudit.machine import environment_of
@@ -25,58 +20,9 @@ from plaudit.recipe import Recipe
 from plaudit.reporting import Reporter, Silent
 from plaudit.reward.features import RewardFeatures
 from plaudit.reward.training import SYNTHETIC_REWARD
+from plaudit.stages.inputs import FrozenModels
 from plaudit.storage import write_atomically
-from plaudit.training.loop import accelerator_for
-from plaudit.types import AudioEmbedder, Codec, Embedder, TextEncoder
-
-T = TypeVar("T")
-
-BARRIER_TIMEOUT = timedelta(days=60)
-"""How long the others wait for the leading process: it may encode or generate for days. Training keeps its own, short
-limit, so that a process that hangs is noticed."""
-
-
-class ProcessGroup:
-    """All processes of a run. Work that is not training is the leading one's; with one process there is nothing to it.
-
-    Use as a context: at the end it closes the process group, without which some processes abort on exit.
-    """
-
-    def __init__(self, accelerator: Accelerator) -> None:
-        self._many = accelerator.num_processes > 1
-        self.is_main = accelerator.is_main_process
-        # Waiting on gloo costs nothing; on a GPU's group it would be a kernel that spins.
-        self._waiting = dist.new_group(backend="gloo", timeout=BARRIER_TIMEOUT) if self._many else None
-
-    def barrier(self) -> None:
-        """Return once every process has come here."""
-        if self._many:
-            dist.barrier(group=self._waiting)
-
-    def broadcast(self, value: T) -> T:
-        """The leading process's value, on every process."""
-        if not self._many:
-            return value
-        values = [value]
-        dist.broadcast_object_list(values, src=0, group=self._waiting)
-        return values[0]
-
-    @contextmanager
-    def main_process_first(self) -> Iterator[None]:
-        """The block runs on the leading process, then on the others. Work that skips what it finds whole is thus done
-        once, and known to all."""
-        if not self.is_main:
-            self.barrier()
-        yield
-        if self.is_main:
-            self.barrier()
-
-    def __enter__(self) -> ProcessGroup:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._many:
-            dist.destroy_process_group()
+from plaudit.training.loop import ProcessGroup, accelerator_for
 
 
 @dataclass
@@ -120,29 +66,14 @@ class Context(RunFiles):
         return self.processes.is_main  # one process, once
 
     @cached_property
-    def codec(self) -> Codec:
-        """The codec named by the recipe."""
-        return loading.CODECS.load(self.recipe.models.codec)
-
-    @cached_property
-    def text_encoder(self) -> TextEncoder:
-        """The text encoder named by the recipe."""
-        return loading.TEXT_ENCODERS.load(self.recipe.models.text_encoder)
-
-    @cached_property
-    def clap(self) -> Embedder:
-        """The CLAP named by the recipe: part of the reward, and the judge of text-audio agreement."""
-        return loading.CLAPS.load(self.recipe.models.clap)
-
-    @cached_property
-    def audio_embedder(self) -> AudioEmbedder:
-        """The second listener of the reward (MERT's place)."""
-        return loading.AUDIO_ENCODERS.load(self.recipe.models.audio_embedder)
+    def models(self) -> FrozenModels:
+        """The frozen models that the recipe names."""
+        return FrozenModels(**self.recipe.models.model_dump())
 
     @cached_property
     def reward_features(self) -> RewardFeatures:
         """What a reward trained in this run sees."""
-        return RewardFeatures(self.clap, self.audio_embedder, SYNTHETIC_REWARD.blocks)
+        return RewardFeatures(self.models.clap, self.models.audio_embedder, SYNTHETIC_REWARD.blocks)
 
 
 

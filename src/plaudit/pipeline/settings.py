@@ -17,7 +17,7 @@ KNOWN = {*loading.MODELS, *loading.REWARDS.builtin, *(name for shelf in SHELVES 
 
 def located(recipe: Recipe) -> Recipe:
     """The recipe with every path in it absolute, so that its run folder can be used from any other folder."""
-    corpus, models, pairs = recipe.corpus, recipe.models, recipe.stages.pairs
+    corpus, models = recipe.corpus, recipe.models
     found: dict[str, Any] = {name: _absolute(getattr(corpus, name)) for name in ("folder", "score_table")}
     found["kind"] = absolute_name(corpus.kind)
     if corpus.table is not None and corpus.table.exists():  # else it is a name inside the folder
@@ -28,15 +28,17 @@ def located(recipe: Recipe) -> Recipe:
         "reward": recipe.reward.model_copy(update={"name": _named(recipe.reward.name)}),
         "backbone": recipe.backbone.model_copy(update={"start_from": _named(recipe.backbone.start_from)}),
     }
-    if pairs is not None:
-        moved = pairs.model_copy(update={"read_from": _absolute(pairs.read_from)})
-        changed["stages"] = recipe.stages.model_copy(update={"pairs": moved})
+    changed["stages"] = tuple(
+        stage.model_copy(update={n: v.absolute() for n, v in stage.__dict__.items() if isinstance(v, Path)})
+        for stage in recipe.stages
+    )
     return recipe.model_copy(update=changed)
 
 
 def leaves(recipe: Recipe) -> dict[str, Any]:
-    """Every setting by its dotted name, as in `--set`; a section that is left out is one setting, None."""
-    return _flat(recipe.model_dump(mode="json"), "")
+    """Every setting by its dotted name, as in `--set`, stages by theirs; a section that is left out is None."""
+    values = recipe.model_dump(mode="json")
+    return _flat(values | {"stages": {stage.pop("name"): stage for stage in values["stages"]}}, "")
 
 
 def picked(settings: dict[str, Any], names: Sequence[str], without: Sequence[str] = ()) -> dict[str, Any]:

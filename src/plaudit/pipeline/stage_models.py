@@ -1,9 +1,9 @@
-"""The models of a run: the one that training begins with, and the folder that each stage leaves for the next."""
+"""The stages of a run: the model that the first one starts from, and the step that runs each."""
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,56 +15,98 @@ from plaudit.backbone.base import Backbone, build_backbone, cross_load, initiali
 from plaudit.backbone.config import PRESETS, BackboneConfig
 from plaudit.corpus.sources import corpus_source
 from plaudit.errors import RecipeError
-from plaudit.generate.model import ModelConfig, TextToMusic, read_model_config, save_model
+from plaudit.generate.model import ModelConfig, TextToMusic, read_model_config
+from plaudit.pipeline.data import labelled_rows, reward_model
 from plaudit.pipeline.runner import Context
 from plaudit.recipe import Recipe
+from plaudit.stages import Stage, StageSettings
+from plaudit.stages.inputs import StageInputs
 from plaudit.training.data import Source
-from plaudit.training.loop import CHECKPOINTS
 from plaudit.types import Codec, TextEncoder
 
 FIRST_INJECTION = "global_adaln"
-"""Where SFT takes the score unless told otherwise, as in the paper."""
+"""Where the conditioning score enters by default, as in the paper."""
 
 
-def starting_model(context: Context, data: Source) -> TextToMusic:
-    """What SFT trains: a new network of the recipe's sizes, or the model of `backbone.start_from`."""
-    if context.recipe.backbone.start_from is not None:
-        return _started_from(context, context.recipe.backbone.start_from, data)
+def run_stage(
+    context: Context,
+    folder: Path,
+    stage: type[Stage],
+    settings: StageSettings,
+    start: str | None,
+    pairs: str | None,
+) -> None:
+    """Run a stage and save the model that it returns. start, pairs: the stages whose model and pairs it uses."""
     recipe = context.recipe
-    config = backbone_config(recipe, context.codec, context.text_encoder)
-    backbone = build_backbone(config)
+    if stage.makes == "model":
+        saved = (folder / "config.json").exists()  # by a process that was killed right after
+        if context.processes.broadcast(saved) if "training" in stage.uses else saved:
+            return
+    provenance: dict[str, Any] = {
+        "recipe": recipe.name,
+        "recipe_hash": recipe.fingerprint(),
+        "version": plaudit.__version__,
+    }
+    if recipe.backbone.start_from is not None:
+        provenance["started_from"] = recipe.backbone.start_from
+    inputs = StageInputs(
+        uses=stage.uses,
+        start=partial(starting_model, context) if start is None else partial(load_stage, context, start),
+        rows=partial(labelled_rows, context),
+        pairs_folder=None if pairs is None else context.path(pairs),
+        models=context.models,
+        reward=partial(reward_model, context),
+        sampling=recipe.sampling,
+        sampling_batch=recipe.sampling_batch,
+        seconds=recipe.corpus.seconds,
+        loop=recipe.training_loop,
+        provenance=provenance,
+        accelerator=context.accelerator,
+        processes=context.processes,
+        progress=context.reporter.progress,
+    )
+    model = stage().run(settings, inputs, folder)
+    if model is not None:
+        inputs.save(model, folder)
+
+
+def starting_model(context: Context) -> TextToMusic:
+    """What the first stage trains: a new network of the recipe's sizes, or the model of `backbone.start_from`."""
+    recipe, models, data = context.recipe, context.models, labelled_rows(context, "train")
+    if recipe.backbone.start_from is not None:
+        return _started_from(context, recipe.backbone.start_from, data)
+    backbone = build_backbone(backbone_config(recipe, models.codec, models.text_encoder))
     initialize(backbone, recipe.backbone.seed)
     backbone.set_statistics(
         torch.as_tensor(data.shards.latent_mean),
         torch.as_tensor(data.shards.latent_std),
         float(data.scores.mean()),
         float(data.scores.std()),
-        context.text_encoder.encode([""]),
+        models.text_encoder.encode([""]),
     )
-    return _whole(context, backbone, _licence(recipe))
+    return _assembled(context, backbone, _licence(recipe))
 
 
 def _started_from(context: Context, name: str, data: Source) -> TextToMusic:
-    """A model as it was, but for the injection that the recipe asks for.
+    """A model as it is, but for the injection that the recipe names.
 
-    It keeps the statistics that its weights were trained with; one that never knew a score takes those of `data`.
+    It keeps the statistics that its weights were trained with; one without a score takes those of `data`.
     """
-    recipe, known = context.recipe, read_model_config(loading.model_folder(name, loading.MODELS))
-    for what in ("codec", "text_encoder"):
-        wanted, named = getattr(known, what), getattr(recipe.models, what)
-        if wanted != named:
-            raise RecipeError(f"model {name} was trained with {what} {wanted!r}; set models.{what}={wanted}")
-    backbone, own = loading.load(name, str(context.accelerator.device)).backbone, known.backbone.injection
-    injection = recipe.stages.sft.injection or (own if own != "none" else FIRST_INJECTION)
+    recipe, config = context.recipe, read_model_config(loading.model_folder(name, loading.MODELS))
+    for part in ("codec", "text_encoder"):
+        if (trained := getattr(config, part)) != getattr(recipe.models, part):
+            raise RecipeError(f"model {name} was trained with {part} {trained!r}; set models.{part}={trained}")
+    backbone, native = loading.load(name, str(context.accelerator.device)).backbone, config.backbone.injection
+    injection = recipe.backbone.injection or (native if native != "none" else FIRST_INJECTION)
     if injection != backbone.config.injection:
         backbone, _ = cross_load(backbone.state_dict(), replace(backbone.config, injection=injection))
-    if own == "none":
+    if native == "none":
         backbone.score_mean.fill_(float(data.scores.mean()))
         backbone.score_std.fill_(float(data.scores.std()))
-    return _whole(context, backbone, known.licence)
+    return _assembled(context, backbone, config.licence)
 
 
-def _whole(context: Context, backbone: Backbone, licence: str) -> TextToMusic:
+def _assembled(context: Context, backbone: Backbone, licence: str) -> TextToMusic:
     recipe = context.recipe
     config = ModelConfig(
         backbone=backbone.config,
@@ -75,22 +117,22 @@ def _whole(context: Context, backbone: Backbone, licence: str) -> TextToMusic:
         provenance={},
         sampling=recipe.sampling,
     )
-    return TextToMusic(backbone, context.codec, context.text_encoder, config)
+    return TextToMusic(backbone, context.models.codec, context.models.text_encoder, config)
 
 
 def backbone_config(recipe: Recipe, codec: Codec, text: TextEncoder) -> BackboneConfig:
-    """The recipe's preset and overrides; what it takes in has the sizes of the codec and the text encoder."""
-    taken = {
+    """The recipe's preset and overrides, with the sizes that codec and text encoder have."""
+    inputs = {
         "latent_dim": codec.latent_dim,
         "text_dim": text.token_dim,
         "text_c_dim": text.pooled_dim,
         "text_length": text.length,
     }
-    for name, size in taken.items():
+    for name, size in inputs.items():
         if recipe.backbone.overrides.get(name, size) != size:
             raise RecipeError(f"backbone.overrides.{name} is {size} with this codec and text encoder; leave it out")
-    sizes = {**recipe.backbone.overrides, **taken}
-    return replace(PRESETS[recipe.backbone.preset], injection=recipe.stages.sft.injection or FIRST_INJECTION, **sizes)
+    sizes = {**recipe.backbone.overrides, **inputs}
+    return replace(PRESETS[recipe.backbone.preset], injection=recipe.backbone.injection or FIRST_INJECTION, **sizes)
 
 
 def _licence(recipe: Recipe) -> str:
@@ -103,19 +145,3 @@ def _licence(recipe: Recipe) -> str:
 def load_stage(context: Context, stage: str) -> TextToMusic:
     """The model that a stage of this run left."""
     return loading.load(str(context.path(stage)), str(context.accelerator.device))
-
-
-def save_stage(context: Context, model: TextToMusic, folder: Path) -> None:
-    """Leave the model folder of a stage, or of a pass within one, and drop what training would go on from."""
-    made: dict[str, Any] = {
-        "recipe": context.recipe.name,
-        "recipe_hash": context.recipe.fingerprint(),
-        "stage": folder.name,
-        "version": plaudit.__version__,
-    }
-    if context.recipe.backbone.start_from is not None:
-        made["started_from"] = context.recipe.backbone.start_from
-    model.config = replace(model.config, backbone=model.backbone.config, provenance=made)
-    if context.processes.is_main:
-        save_model(folder, model)
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

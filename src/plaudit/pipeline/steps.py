@@ -12,17 +12,17 @@ from plaudit.errors import RunError
 from plaudit.evaluate.concepts.detectors import SHIPPED_ERROR_RATES as RATES
 from plaudit.evaluate.concepts.vocabulary import SHIPPED_VOCABULARY as VOCABULARY
 from plaudit.evaluate.pages.html import TEMPLATES
-from plaudit.pipeline import data, results, training
+from plaudit.pipeline import data, results
 from plaudit.pipeline.outlook import Approve, nothing_replaced
 from plaudit.pipeline.report_data import write_page
 from plaudit.pipeline.run_folder import fingerprint, kind_of
 from plaudit.pipeline.runner import Context, Reporter, run_chain
 from plaudit.pipeline.settings import leaves, located, picked
-from plaudit.pipeline.step import Given, Maker, Step
-from plaudit.recipe import Recipe
+from plaudit.pipeline.stage_models import run_stage
+from plaudit.pipeline.step import Given, Step
+from plaudit.recipe import Recipe, stage_of
 from plaudit.registry import weights_digest
-from plaudit.settings import Settings
-from plaudit.stages import pairs
+from plaudit.stages import STAGES, StageSettings
 from plaudit.storage import file_digest
 
 FINISHED = "finished"
@@ -33,7 +33,9 @@ CLIP_FILES = ("*.wav",)
 CELL_FILES = ("*/scores.json", "*/embeddings.npz", "*/unjudged.json")
 SHARD_FILES = ("*.safetensors", "index.parquet", "stats.json")
 
-PATHS = ("corpus.folder", "corpus.table", "corpus.score_table", "stages.pairs.read_from")
+PAIR_FILES = ("pairs.jsonl", "candidates.jsonl", *(f"shards/{pattern}" for pattern in SHARD_FILES))
+
+PATHS = ("corpus.folder", "corpus.table", "corpus.score_table")
 """Settings that say where something lies: what counts is its content."""
 
 
@@ -52,9 +54,12 @@ def run_recipe(
     recipe doesn't have, for steps that would be replaced, and for a folder of anything else.
     """
     recipe = located(recipe)
-    given = None if recipe.stages.pairs is None else recipe.stages.pairs.read_from
-    if given is not None and given.resolve().is_relative_to((folder / "pairs").resolve()):
-        raise RunError(f"stages.pairs.read_from lies in this run's own {folder / 'pairs'}; copy it to another folder")
+    for stage in recipe.stages:
+        for name, value in stage.__dict__.items():
+            if isinstance(value, Path) and value.resolve().is_relative_to((folder / stage.name).resolve()):
+                raise RunError(
+                    f"stages.{stage.name}.{name} lies in this run's {folder / stage.name}; copy it to another folder"
+                )
     if source is not None:
         _check_source(source, folder)
     run_chain(
@@ -92,7 +97,7 @@ def steps(recipe: Recipe, folder: Path | None = None) -> list[Step]:
     folder: of its run, which may know the digests of audio files that have not changed.
     """
     chain = _Chain(recipe, folder)
-    found = [*chain.of_data(), *chain.of_training(), *chain.of_results()]
+    found = [*chain.of_data(), *chain.of_stages(), *chain.of_results()]
     return [*found, chain.report(found)]
 
 
@@ -150,47 +155,37 @@ class _Chain:
         given = self._reward() | ({} if recipe.reward.kind == "table" else judges)
         return [*found, Step("labels", settings, heard, data.compute_rewards, given)]
 
-    def of_training(self) -> list[Step]:
-        stages = self.recipe.stages
-        named = self._settings("models.codec", "models.text_encoder")  # written into config.json
-        sft = self._settings("precision", "backbone", "stages.sft", "corpus.kind", "corpus.seconds",
-                             without=("backbone.start_from",)) | named  # fmt: skip
-        parts = self._given("models.codec", "models.text_encoder")
-        start = self._given("backbone.start_from")
-        found = [Step("sft", sft, ("shards", "labels"), training.sft, parts | start, MODEL_FILES, together=True)]
-        candidates = self._settings(
-            "precision", "sampling", "sampling_batch", "corpus.kind", "corpus.seconds", "reward.kind")  # fmt: skip
-        makers = ("shards", "labels", *self._own_reward)
+    def of_stages(self) -> list[Step]:
+        return [self._stage_step(settings) for settings in self.recipe.stages]
 
-        def add(
-            name: str, section: Settings | None, make: Maker, needs: tuple[str, ...], more: dict[str, Any],
-            given: Given, read_later: tuple[str, ...] = MODEL_FILES, together: bool = True,
-        ) -> None:  # fmt: skip
-            if section is not None:
-                settings = self._settings(f"stages.{name}", without=PATHS) | more
-                needed = (stages.before(name), *needs)
-                found.append(Step(name, settings, needed, make, given, read_later, together))
-
-        judged = self._everyone()
-        precision = self._settings("precision")
-        add("expert_iteration", stages.expert_iteration, training.expert_iteration, makers, candidates, judged)
-        add("cross_load", stages.cross_load, training.cross_load_stage, (), {}, parts, together=False)
-        if stages.pairs is not None:
-            read_from: Given = {"stages.pairs.read_from": partial(pairs.pairs_digest, stages.pairs)}
-            files = ("pairs.jsonl", "candidates.jsonl", *(f"shards/{pattern}" for pattern in SHARD_FILES))
-            add(
-                "pairs",
-                stages.pairs,
-                pairs.make_pairs_step,
-                makers,
-                candidates,
-                judged | read_from,
-                files,
-                together=False,
-            )
-        add("crpo", stages.crpo, training.crpo, ("pairs",), precision, parts)
-        add("nft", stages.nft, training.nft, ("pairs",), precision, parts)
-        return found
+    def _stage_step(self, settings: StageSettings) -> Step:
+        recipe, name = self.recipe, settings.name
+        stage, start, pairs = stage_of(settings), recipe.start_of(settings.name), recipe.pairs_of(settings.name)
+        files = stage.files(settings)
+        paths = tuple(f"stages.{name}.{field}" for field in files)
+        values = self._settings(f"stages.{name}", without=(*paths, f"stages.{name}.start_from"))
+        values |= self._settings("precision")
+        given = self._given("models.codec", "models.text_encoder") | dict(zip(paths, files.values(), strict=True))
+        needs = [start or "shards"]
+        if settings.kind not in STAGES.builtin:
+            given[f"stages.{name}.kind"] = STAGES.identity(settings.kind)
+        if start is None:
+            # Names of models are in its config.json.
+            values |= self._settings("backbone", "corpus.kind", "corpus.seconds", "models.codec", "models.text_encoder",
+                                     without=("backbone.start_from",))  # fmt: skip
+            given |= self._given("backbone.start_from")
+        if start is None or {"corpus", "candidates"} & {*stage.uses}:
+            needs += ["shards", "labels"]
+            values |= self._settings("corpus.kind")
+        if "candidates" in stage.uses:
+            needs += self._own_reward
+            values |= self._settings("sampling", "sampling_batch", "corpus.seconds", "reward.kind")
+            given |= self._everyone()
+        if pairs is not None:
+            needs.append(pairs)
+        read_later = MODEL_FILES if stage.makes == "model" else PAIR_FILES
+        make = partial(run_stage, stage=type(stage), settings=settings, start=start, pairs=pairs)
+        return Step(name, values, tuple(dict.fromkeys(needs)), make, given, read_later, "training" in stage.uses)
 
     def of_results(self) -> list[Step]:
         world = self._settings("corpus.kind", "corpus.seconds")
@@ -205,7 +200,7 @@ class _Chain:
         parts = self._given("models.codec", "models.text_encoder")
         for stage in shown:
             make = partial(results.generate_stage, stage=stage)
-            made_by = "sft" if stage == "baseline" else stage
+            made_by = shown[1] if stage == "baseline" else stage
             found.append(Step(f"clips-{stage}", asked, (made_by, *prompts), make, parts, CLIP_FILES))
         last = f"clips-{shown[-1]}"
         finish = partial(_from_clips, results.finish_clips, last)
@@ -217,7 +212,7 @@ class _Chain:
             clips = f"clips-{stage}"
             score = partial(_from_clips, results.evaluate_stage, clips)
             found.append(Step(f"scores-{stage}", scored, (clips, *judges), score, self._everyone()))
-        swept = list(dict.fromkeys(["sft", shown[-1]]))
+        swept = list(dict.fromkeys([shown[1], shown[-1]]))
         swept_over = self._settings("evaluate.sweep_prompts", "evaluate.sweep_scores", "evaluate.seed", "reward.kind")
         sweep = sampling | world | swept_over
         for stage in swept:

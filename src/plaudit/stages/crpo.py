@@ -1,8 +1,9 @@
-"""CRPO (TangoFlux, arXiv 2412.21037): preference tuning on pairs, by default those that CLAP chose among own clips."""
+"""CRPO (TangoFlux, arXiv 2412.21037): preference tuning on pairs against a frozen reference."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +11,27 @@ from torch.nn import functional
 
 from plaudit.backbone.base import Backbone
 from plaudit.flow import flow_loss, interpolate, logit_normal_time, velocity
+from plaudit.generate.model import TextToMusic
+from plaudit.settings import NotNegative, Positive
+from plaudit.stages import Costs, Stage, StageSettings, StepCost
+from plaudit.stages.inputs import StageInputs
+from plaudit.stages.pairs import pair_sources
 from plaudit.training.data import Source, TrainingSet, draw_latents, generator_for
 from plaudit.training.loop import Inputs
-from plaudit.training.settings import CrpoSettings
+from plaudit.training.settings import TrainSettings
 from plaudit.types import TextFeatures
 
 
-def crpo_objective(
+class CrpoSettings(StageSettings):
+    """Preference tuning on (winner, loser) pairs. beta: sharpness of the preference; lambda_fm: weight of the winner's
+    flow loss."""
+
+    beta: Positive = 2000.0
+    lambda_fm: NotNegative = 1.0
+    train: TrainSettings
+
+
+def crpo_loss(
     winner: Tensor, loser: Tensor, reference_winner: Tensor, reference_loser: Tensor, beta: float, lambda_fm: float
 ) -> dict[str, Tensor]:
     """The CRPO loss from per-sample flow losses [B] of the trained model and of the frozen reference.
@@ -69,7 +84,7 @@ class CrpoObjective:
         }
 
     def loss(self, network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
-        """`crpo_objective` of the pairs, and its parts."""
+        """`crpo_loss` of the pairs, and its parts."""
         noise, t, scores = inputs["noise"], inputs["t"], inputs["scores"]
         text = TextFeatures(inputs["tokens"].float(), inputs["pooled"].float())
         winner, loser = (
@@ -82,7 +97,7 @@ class CrpoObjective:
 
         with torch.no_grad():
             reference_winner, reference_loser = (per_sample(self.reference, side) for side in (winner, loser))
-        return crpo_objective(
+        return crpo_loss(
             per_sample(network, winner),
             per_sample(network, loser),
             reference_winner,
@@ -90,3 +105,21 @@ class CrpoObjective:
             self.settings.beta,
             self.settings.lambda_fm,
         )
+
+
+class CRPO(Stage):
+    """Tuning on the pairs of the last pairs stage, against a frozen copy of the model before."""
+
+    Settings = CrpoSettings
+    uses = ("pairs", "training")
+
+    def run(self, settings: CrpoSettings, inputs: StageInputs, folder: Path) -> TextToMusic:
+        """Train the model against its copy."""
+        model, reference = inputs.model(), inputs.model().backbone.requires_grad_(False)
+        objective = CrpoObjective(model.backbone, reference, *pair_sources(inputs.pairs()), settings)
+        inputs.train(model, objective, settings.train, folder, trained=2, frozen=2)
+        return model
+
+    def cost(self, settings: CrpoSettings, costs: Costs) -> StepCost:
+        """Winner and loser pass the model and the reference."""
+        return costs.training(settings.train, sides=2, frozen=2)

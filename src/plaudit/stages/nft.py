@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,14 +22,33 @@ from plaudit.backbone.base import Backbone
 from plaudit.corpus.shard_set import ShardSet
 from plaudit.errors import CorpusError
 from plaudit.flow import flow_loss, interpolate, logit_normal_time, velocity
-from plaudit.stages.preference_data import SHARDS, Candidate, read_candidates, read_pairs
+from plaudit.generate.model import TextToMusic
+from plaudit.settings import Positive
+from plaudit.stages import Costs, Stage, StageSettings, StepCost
+from plaudit.stages.inputs import StageInputs
+from plaudit.stages.pairs import SHARDS, Candidate, read_candidates, read_pairs
 from plaudit.training.data import Source, TrainingSet, draw_latents, generator_for
 from plaudit.training.loop import Inputs
-from plaudit.training.settings import NftSettings
+from plaudit.training.settings import TrainSettings
 from plaudit.types import TextFeatures
 
 
-def nft_objective(predicted: Tensor, old: Tensor, target: Tensor, optimality: Tensor, beta: float) -> dict[str, Tensor]:
+class NftSettings(StageSettings):
+    """Negative-aware tuning on all candidates by how much better they are than their caption's others.
+
+    criterion: the score that counts. advantage: "binary" is the side of the mean of its caption's candidates, "reward"
+    the distance from it in units of `temperature`. max_advantage: advantages are clamped to it.
+    """
+
+    beta: Positive = 0.2
+    criterion: Literal["reward", "clap"] = "reward"
+    advantage: Literal["binary", "reward"] = "reward"
+    temperature: Positive = 0.1
+    max_advantage: Positive = 1.0
+    train: TrainSettings
+
+
+def nft_loss(predicted: Tensor, old: Tensor, target: Tensor, optimality: Tensor, beta: float) -> dict[str, Tensor]:
     """The loss from velocities [B, N, C] of the trained and of the old model, the target's, and r = `optimality` [B].
 
     loss = r |v+ - v|^2 + (1 - r) |v- - v|^2 with v+ = (1 - beta) v_old + beta v_new and v- = (1 + beta) v_old
@@ -121,7 +141,7 @@ class NftObjective:
         }
 
     def loss(self, network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
-        """`nft_objective` of the clips."""
+        """`nft_loss` of the clips."""
         noise, t, scores = inputs["noise"], inputs["t"], inputs["scores"]
         latents = draw_latents(self.model, inputs["mean"], inputs["std"], inputs["posterior_noise"])
         text = TextFeatures(inputs["tokens"].float(), inputs["pooled"].float())
@@ -129,4 +149,23 @@ class NftObjective:
         with torch.no_grad():
             old = self.old(point, text, t, scores)
         predicted = network(point, text, t, scores)
-        return nft_objective(predicted, old, velocity(latents, noise), inputs["good"], self.settings.beta)
+        return nft_loss(predicted, old, velocity(latents, noise), inputs["good"], self.settings.beta)
+
+
+class NFT(Stage):
+    """Tuning on the candidates of the last pairs stage, against a frozen copy of the model before."""
+
+    Settings = NftSettings
+    uses = ("pairs", "training")
+
+    def run(self, settings: NftSettings, inputs: StageInputs, folder: Path) -> TextToMusic:
+        """Train the model against its copy."""
+        model, old = inputs.model(), inputs.model().backbone.requires_grad_(False)
+        clips, optimality = scored_source(inputs.pairs(), settings)
+        objective = NftObjective(model.backbone, old, clips, optimality, settings)
+        inputs.train(model, objective, settings.train, folder, trained=1, frozen=1)
+        return model
+
+    def cost(self, settings: NftSettings, costs: Costs) -> StepCost:
+        """Each clip passes the model and its frozen copy."""
+        return costs.training(settings.train, frozen=1)

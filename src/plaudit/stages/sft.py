@@ -1,18 +1,37 @@
-"""Reward-conditioned flow matching: the loss of SFT and of both phases of expert iteration."""
+"""SFT: reward-conditioned flow matching on the whole corpus. Its objective is also that of expert iteration."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from plaudit.backbone.base import Backbone
 from plaudit.flow import flow_loss, interpolate, logit_normal_time, velocity
+from plaudit.generate.model import TextToMusic
+from plaudit.settings import Fraction
+from plaudit.stages import Stage, StageSettings
+from plaudit.stages.inputs import StageInputs
 from plaudit.training.data import TrainingSet, draw_latents, generator_for
 from plaudit.training.loop import Inputs
 from plaudit.training.settings import TrainSettings
 from plaudit.types import TextFeatures
+
+
+class FlowTrainSettings(TrainSettings):
+    """A pass of flow matching. score_dropout, text_dropout: the probability that a sample loses its conditioning score,
+    or its text."""
+
+    score_dropout: Fraction = 0.1
+    text_dropout: Fraction = 0.1
+
+
+class SftSettings(StageSettings):
+    """Supervised training on the labelled corpus."""
+
+    train: FlowTrainSettings
 
 
 @dataclass(frozen=True)
@@ -25,10 +44,10 @@ class SftObjective:
 
     model: Backbone
     data: TrainingSet
-    settings: TrainSettings
+    settings: FlowTrainSettings
 
     def draw(self, index: int, part: slice) -> Inputs:
-        """Clips, noise, times, and who loses what."""
+        """Clips, noise, times, and which conditions are dropped."""
         settings, generator = self.settings, generator_for(self.settings.seed, index)
         batch = self.data.batch(index, settings.batch, part)
         shape = (settings.batch, *batch.posterior.mean.shape[1:])  # [B, N, C]
@@ -64,3 +83,18 @@ def drop_text(model: Backbone, text: TextFeatures, dropped: Tensor) -> TextFeatu
         torch.where(dropped[:, None, None], empty.tokens, text.tokens),
         torch.where(dropped[:, None], empty.pooled, text.pooled),
     )
+
+
+class SFT(Stage):
+    """Training on the labelled corpus, with the clips' rewards as conditioning scores."""
+
+    Settings = SftSettings
+    uses = ("corpus", "training")
+
+    def run(self, settings: SftSettings, inputs: StageInputs, folder: Path) -> TextToMusic:
+        """Train the model on the corpus."""
+        model, train = inputs.model(), settings.train
+        inputs.train(
+            model, SftObjective(model.backbone, TrainingSet([inputs.corpus()], train.seed), train), train, folder
+        )
+        return model

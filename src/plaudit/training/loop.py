@@ -21,12 +21,14 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from torch import Tensor, nn
@@ -48,6 +50,8 @@ from plaudit.storage import (
     write_json,
 )
 from plaudit.training.settings import LoopSettings, TrainSettings
+
+T = TypeVar("T")
 
 Inputs = dict[str, Tensor]
 """One batch with everything random about it already drawn, by name; the first axis of each tensor is the clips'."""
@@ -81,6 +85,53 @@ def accelerator_for(precision: str) -> Accelerator:
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
         raise RunError("launch without the launcher's own FSDP or DeepSpeed; set training_loop.strategy=fsdp instead")
     return accelerator
+
+
+BARRIER_TIMEOUT = timedelta(days=60)
+"""How long the others wait for the main process, which may encode or generate for days. Training keeps its own, short
+limit, so that a process that hangs is noticed."""
+
+
+class ProcessGroup:
+    """All processes of a run. Work that is not training is done by the main one.
+
+    Use as a context: at the end it closes the process group, without which some processes abort on exit.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._many = accelerator.num_processes > 1
+        self.is_main = accelerator.is_main_process
+        # Waiting on gloo costs nothing; on a GPU's group it would be a kernel that spins.
+        self._waiting = dist.new_group(backend="gloo", timeout=BARRIER_TIMEOUT) if self._many else None
+
+    def barrier(self) -> None:
+        """Return once every process has called it."""
+        if self._many:
+            dist.barrier(group=self._waiting)
+
+    def broadcast(self, value: T) -> T:
+        """The main process's value, on every process."""
+        if not self._many:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0, group=self._waiting)
+        return values[0]
+
+    @contextmanager
+    def main_process_first(self) -> Iterator[None]:
+        """The block runs on the main process, then on the others: work that skips what is there is done once."""
+        if not self.is_main:
+            self.barrier()
+        yield
+        if self.is_main:
+            self.barrier()
+
+    def __enter__(self) -> ProcessGroup:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._many:
+            dist.destroy_process_group()
 
 
 @dataclass(frozen=True)
