@@ -30,12 +30,12 @@ from plaudit.encoders.laion_clap import LaionCLAP
 from plaudit.encoders.mert import MERT
 from plaudit.encoders.t5_clap import T5CLAPText
 from plaudit.machine import peak_memory
-from plaudit.pipeline import training
 from plaudit.pipeline.run_folder import Run
 from plaudit.pipeline.steps import run_recipe, steps
 from plaudit.recipe import load_recipe
 from plaudit.reward.features import PUBLISHED_BLOCKS
 from plaudit.reward.tunejury import TuneJuryHead, save_head
+from plaudit.stages import inputs
 from plaudit.synthetic.corpus import SyntheticCorpus
 
 CLIPS = 12
@@ -47,7 +47,7 @@ SMALL = [
     "stages.expert_iteration.fine_tune={steps: 1, batch: 1, accumulate: 1}",
     "stages.pairs={captions: 1, candidates: 2, pairs: 1}",
     "stages.crpo.train={steps: 1, batch: 1, warmup: 0}",
-    "loop={snapshot_every: 0, validate_every: 0, loader_threads: 1}",
+    "training_loop={snapshot_every: 0, validate_every: 0, loader_threads: 1}",
     "sampling.steps=2",
     "sampling_batch=2",
     "post={separate: {passes: 0}, seconds: null}",
@@ -94,7 +94,7 @@ def put_on_shelves() -> None:
     loading.CLAPS.register("clap-music", clap)
     loading.AUDIO_ENCODERS.register("mert-330m", mert)
     # An untrained codec gives back noise, which training rightly refuses.
-    training.require_fit = lambda music: None
+    inputs.require_fit = lambda music: None
 
 
 def prepare(folder: Path, seconds: float) -> Path:
