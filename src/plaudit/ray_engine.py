@@ -1,7 +1,7 @@
 """Preparation, generation and scoring on Ray Data's actor pools (extra `scale`).
 
-A worker that dies is replaced and its task done again, so a task must leave the same however often it is done. Results
-come back to the one process that asked, which alone keeps books.
+A worker that dies is replaced and its task repeated, so tasks must be idempotent. Results come back to the calling
+process, which alone records progress.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic
 from plaudit.generate.postprocess import PostProcessor
 from plaudit.generate.separation import load_separator
 from plaudit.generate.settings import Execution, PostSettings, SamplingSettings, SeparationSettings
+from plaudit.registry import absolute_name
 from plaudit.reward.scoring import BATCH, Clip, Progress, ScoreCache, ScoredClip, score_clips
 
 T = TypeVar("T")
@@ -63,8 +64,8 @@ class Cluster:
 
 
 class _Attempts:
-    """Counts how often each task was begun; lives in a process of its own, since workers may die. Ray Data begins a
-    task again without end."""
+    """Counts the attempts at each task, in a separate process, since workers may die. Ray Data itself retries without
+    limit."""
 
     def __init__(self) -> None:
         self.begun: Counter[int] = Counter()
@@ -82,24 +83,24 @@ class _Worker:
         self.work: Callable[[Any], Any] | None = None
 
     def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
-        """One task, told and answered as pickles: ("made", result), or ("failed", an error of this package)."""
+        """One task; both it and the answer are pickled: ("done", result), or ("failed", an error of this package)."""
         (number,), (task,) = batch["number"].to_pylist(), batch["task"].to_pylist()
         try:
             if (begun := self.begin(number)) > 1 + self.retries:
-                told = f"task {number} has lost {begun - 1} workers, perhaps for lack of memory"
-                raise EngineError(f"{told}; what is finished is kept, ask for fewer workers and run this again")
+                lost = f"task {number} has lost {begun - 1} workers, perhaps for lack of memory"
+                raise EngineError(f"{lost}; what is finished is kept, ask for fewer workers and run this again")
             if self.work is None:  # built here, so that a death while building counts as one of the task
                 torch.set_num_threads(self.threads)
                 self.work = pickle.loads(self.build)()
             with torch.inference_mode():
-                answer = ("made", self.work(pickle.loads(task)))
+                answer = ("done", self.work(pickle.loads(task)))
         except PlauditError as error:
             answer = ("failed", error)
         return _table(number=[number], answer=[pickle.dumps(answer)])
 
 
 def on_ray(build: Callable[[], Callable[[T], R]], tasks: Sequence[T], cluster: Cluster) -> Iterator[tuple[int, R]]:
-    """(number, result) of each task, as they are finished; build() makes in each worker what does them.
+    """(number, result) of each task, as they finish; build() is called in each worker and returns what does a task.
 
     PlauditErrors of a task are raised here. EngineError where Ray is not installed or can't be reached, or a task has
     lost more workers than it may.
@@ -131,13 +132,13 @@ def on_ray(build: Callable[[], Callable[[T], R]], tasks: Sequence[T], cluster: C
                         raise answer
                     yield number, answer
         except ray.exceptions.RayError as error:
-            told = str(error).strip().splitlines() or [type(error).__name__]
-            raise EngineError(f"Ray gave up ({told[-1].strip()}); what is finished is kept, run this again") from error
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise EngineError(f"Ray gave up ({lines[-1].strip()}); what is finished is kept, run this again") from error
 
 
-def findable(name: str) -> str:
-    """A model's name, or its folder as workers find it, whose working directory is another."""
-    return str(Path(name).absolute()) if Path(name).is_dir() else name
+def portable_name(name: str) -> str:
+    """A part's name, or the absolute path of its file or folder, since workers have another working directory."""
+    return str(Path(name).absolute()) if Path(name).is_dir() else absolute_name(name)
 
 
 def _begin(attempts: Any, number: int) -> int:
@@ -162,8 +163,8 @@ def _shape(resources: dict[str, float], cluster: Cluster, tasks: int) -> tuple[i
 @contextmanager
 def connected(address: str | None) -> Iterator[Any]:
     """Ray, connected; a connection that was there before is used and left alone. EngineError where there is none."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about anybody's work is sent anywhere
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # lost workers are replaced, not told of
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics are sent
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # lost workers are replaced without a message
     try:
         import ray
         import ray.data
@@ -173,20 +174,20 @@ def connected(address: str | None) -> Iterator[Any]:
         yield ray
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    _check_somebody_listens(address)
+    _check_address(address)
     try:
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        told = str(error).strip().splitlines() or [type(error).__name__]
+        lines = str(error).strip().splitlines() or [type(error).__name__]
         advice = "check the address, and that RAY_AUTH_MODE and RAY_AUTH_TOKEN are the cluster's"
-        raise EngineError(f"no Ray cluster at {address} ({told[0]}); {advice}") from None
+        raise EngineError(f"no Ray cluster at {address} ({lines[0]}); {advice}") from None
     try:
         yield ray
     finally:
         ray.shutdown()
 
 
-def _check_somebody_listens(address: str) -> None:
+def _check_address(address: str) -> None:
     """EngineError where an address of the form [ray://]host:port does not answer: Ray itself tries for many minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
@@ -217,16 +218,15 @@ def stream_clips_on_ray(
     """As plaudit.generate.clips.stream_clips, for the model and the second model, or None, of these names;
     `folder` must be the same on all machines.
 
-    Batches are those that `model`, the same one loaded here, is given on this machine, so that on like machines the
-    files are those of one process. They come in order: a batch that is finished early waits for those before it. Each
-    worker loads the separator itself.
+    Batches are those of `model`, the same one loaded here, on this machine, so that on like machines the files are
+    those of one process. Paths come in order. Each worker loads the separator itself.
     """
     batch = model.sampler(settings, execution).batch
     execution = execution.model_copy(update={"batch": batch})
     parts = [tuple(requests[start : start + batch]) for start in range(0, len(requests), batch)]
-    there = findable(names[0]), None if names[1] is None else findable(names[1])
+    models = portable_name(names[0]), None if names[1] is None else portable_name(names[1])
     post = None if postprocessor is None else (postprocessor.settings, postprocessor.file)
-    build = partial(_maker, there, cluster.device, settings, folder.absolute(), execution, post, keep_others)
+    build = partial(_generator, models, cluster.device, settings, folder.absolute(), execution, post, keep_others)
     early: dict[int, list[Path]] = {}
     following = 0
     for number, paths in on_ray(build, parts, cluster):
@@ -236,7 +236,7 @@ def stream_clips_on_ray(
             following += 1
 
 
-def _maker(
+def _generator(
     names: tuple[str, str | None],
     device: str,
     settings: SamplingSettings,
@@ -265,9 +265,9 @@ def build_shard_encoder(
     device: str,
     separation: SeparationSettings = NO_SEPARATION,
 ) -> ShardEncoder:
-    """A maker of shards of audio files, with models by name (plaudit.loading) on `device`.
+    """An encoder of shards of audio files, with models by name (plaudit.loading) on `device`.
 
-    ModelError where passes of separation are asked for and the extra is not installed.
+    ModelError where separation is set and the extra is not installed.
     """
     place = loading.resolve_device(device)
     built, reader = loading.CODECS.load(codec), loading.TEXT_ENCODERS.load(text_encoder)
@@ -296,22 +296,22 @@ def vocal_removal(settings: SeparationSettings, device: torch.device) -> Preproc
 
 
 def ray_engine(build: Callable[[], ShardEncoder], cluster: Cluster) -> Engine:
-    """An engine whose shards are made by workers that each have a build() of their own.
+    """An engine whose shards are encoded by workers, each with an encoder from build().
 
-    Shards come back in the order in which they are finished, each with the bytes that a single process makes.
+    Shards come back in the order in which they finish, each with the bytes that a single process gives.
     """
 
     def make(jobs: Sequence[Job], advance: Advance) -> Generator[EncodedShard]:
-        for number, made in on_ray(partial(_one_at_a_time, build), jobs, cluster):
+        for number, shard in on_ray(partial(_one_at_a_time, build), jobs, cluster):
             advance(len(jobs[number].entries))
-            yield made
+            yield shard
 
     return make
 
 
 def _one_at_a_time(build: Callable[[], ShardEncoder]) -> Callable[[Job], Any]:
-    maker = build()
-    return lambda job: next(iter(maker([job])))
+    encoder = build()
+    return lambda job: next(iter(encoder([job])))
 
 
 TASK = 16 * BATCH
@@ -327,20 +327,19 @@ def score_clips_on_ray(
 ) -> list[ScoredClip]:
     """As plaudit.reward.scoring.score_clips, for the reward called `reward`; workers use the caches of their machines.
 
-    Clips are judged in the company of their task, so that scores may differ from those of one process in their last
-    digits.
+    Batches are those of a task, so that scores may differ from those of one process in their last digits.
     """
-    found = [replace(clip, file=clip.file.absolute()) for clip in clips]
-    parts = [tuple(found[start : start + TASK]) for start in range(0, len(clips), TASK)]
+    absolute = [replace(clip, file=clip.file.absolute()) for clip in clips]
+    parts = [tuple(absolute[start : start + TASK]) for start in range(0, len(clips), TASK)]
     scored: dict[int, list[ScoredClip]] = {}
-    for number, rows in on_ray(partial(_judge, findable(reward), cached), parts, cluster):
+    for number, rows in on_ray(partial(_scorer, portable_name(reward), cached), parts, cluster):
         scored[number] = rows
         progress(sum(map(len, scored.values())), len(clips))
     rows = [row for number in range(len(parts)) for row in scored[number]]
     return [replace(row, clip=clip) for row, clip in zip(rows, clips, strict=True)]
 
 
-def _judge(name: str, cached: bool) -> Callable[[tuple[Clip, ...]], list[ScoredClip]]:
-    jury = loading.load_reward(name)
+def _scorer(name: str, cached: bool) -> Callable[[tuple[Clip, ...]], list[ScoredClip]]:
+    reward = loading.load_reward(name)
     cache = ScoreCache.of_user(print) if cached else None
-    return lambda clips: score_clips(clips, jury, cache)
+    return lambda clips: score_clips(clips, reward, cache)

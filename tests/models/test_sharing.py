@@ -156,7 +156,7 @@ def test_what_cannot_be_pushed_is_told_in_one_line(
         push_folder(tmp_path / "out", "me/x")
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
-    with pytest.raises(ModelError, match="nobody is logged in to the Hub"):
+    with pytest.raises(ModelError, match="not logged in to the Hub"):
         push_folder(tmp_path / "out", "me/x")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="offline mode is on"):

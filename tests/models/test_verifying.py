@@ -60,7 +60,7 @@ def test_an_untrained_codec_of_the_published_kind_is_told(seed: int) -> None:
 def test_no_stage_trains_on_an_untrained_codec(music: TextToMusic) -> None:
     require_fit(music)
     torch.manual_seed(0)
-    with pytest.raises(ModelError, match=r"do not fit: the codec does not give back .* \(reconstruction"):
+    with pytest.raises(ModelError, match=r"do not fit: the codec does not reconstruct .* \(reconstruction"):
         require_fit(replace(music, codec=SyntheticCodec().eval()))
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from plaudit.cli.main import app
 from plaudit.errors import EngineError
-from plaudit.ray_engine import Cluster, findable, on_ray
+from plaudit.ray_engine import Cluster, on_ray, portable_name
 
 
 def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +23,11 @@ def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) 
 def test_folders_are_told_in_full_and_names_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert (findable("mine"), findable("synthetic")) == (str(tmp_path / "mine"), "synthetic")
+    assert [portable_name(name) for name in ("mine", "synthetic", "my.py:Reward")] == [
+        str(tmp_path / "mine"),
+        "synthetic",
+        f"{tmp_path}/my.py:Reward",
+    ]
 
 
 @pytest.mark.parametrize(

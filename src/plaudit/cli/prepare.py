@@ -194,7 +194,7 @@ def _prepare(listing: Listing, options: Options, source: dict[str, str], clips_p
     from plaudit.corpus.shard_set import Provenance, check_claim
     from plaudit.encoders.truncation import truncation_note
     from plaudit.generate.settings import SeparationSettings
-    from plaudit.ray_engine import build_shard_encoder, findable
+    from plaudit.ray_engine import build_shard_encoder, portable_name
     from plaudit.settings import validated
 
     if options.place not in ("spread", "start", "random"):
@@ -212,8 +212,8 @@ def _prepare(listing: Listing, options: Options, source: dict[str, str], clips_p
     corpus = ListedCorpus(listing.name, cut_clips(listing.entries, durations, cutting))
     for note in [*listing.notes, *about_cutting(corpus.listed, durations, cutting, "--clips-per-track")]:
         complain(note)
-    names = (findable(options.codec), findable(options.text_encoder))
-    separation = SeparationSettings(passes=options.separate, model=findable(options.separator))
+    names = (portable_name(options.codec), portable_name(options.text_encoder))
+    separation = SeparationSettings(passes=options.separate, model=portable_name(options.separator))
     build = partial(build_shard_encoder, *names, options.seconds, options.batch, options.device, separation)
     maker = build()
     if truncation := truncation_note(maker.text_encoder, (clip.caption for clip in corpus.listed), "captions"):

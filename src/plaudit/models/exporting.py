@@ -45,24 +45,25 @@ CARD_METRICS = {"reward": "reward", "clap": "CLAP score", "frechet": "Frechet di
 
 
 def model_card(folder: Path, report: Path | None = None) -> str:
-    """The card of a model folder, with a front matter for the Hub.
+    """The card of a model folder, with front matter for the Hub.
 
     Data, method and figures are those of the run that the folder lies in, where it lies in one; `report`, a
     report.json, takes the place of the run's own. ModelError where the folder is no model or the report no report.
     """
-    found = inspect_folder(folder)
-    if found["kind"] == TEXT_TO_MUSIC:
-        found["config"] = read_model_config(folder).to_dict()
+    model = inspect_folder(folder)
+    if model["kind"] == TEXT_TO_MUSIC:
+        model["config"] = read_model_config(folder).to_dict()
     chain = licence_chain(folder)
-    own = found["licence"]
     sections = [
-        _front_matter(found),
-        f"# {_title(found)}\n\n{_description(found)}",
-        *_of_the_run(folder, str(found["provenance"].get("stage")), report),
-        "## Licences\n\n" + _table(("part", "model", "licence"), chain) + _whole(own, [row[2] for row in chain]),
-        "## How it was made\n\n"
-        + ("\n".join(f"- {k}: {v}" for k, v in flatten_values(found["provenance"])) or "Not stated."),
-        _use(found),
+        _front_matter(model),
+        f"# {_title(model)}\n\n{_description(model)}",
+        *_of_the_run(folder, str(model["provenance"].get("stage")), report),
+        "## Licences\n\n"
+        + _table(("part", "model", "licence"), chain)
+        + _whole_licence(model["licence"], chain),
+        "## Provenance\n\n"
+        + ("\n".join(f"- {k}: {v}" for k, v in flatten_values(model["provenance"])) or "Not stated."),
+        _use(model),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -76,9 +77,9 @@ def licence_chain(folder: Path) -> list[tuple[str, str, str]]:
 
 
 def _chain(part: str, name: str, folder: Path) -> list[tuple[str, str, str]]:
-    found = inspect_folder(folder)
-    rows = [(part, name, str(found["licence"]))]
-    for inner, named in parts_of(found["config"]).items():
+    model = inspect_folder(folder)
+    rows = [(part, name, str(model["licence"]))]
+    for inner, named in parts_of(model["config"]).items():
         if named in SHIPPED_LICENCES:
             rows.append((inner, named, SHIPPED_LICENCES[named]))
             continue
@@ -89,26 +90,26 @@ def _chain(part: str, name: str, folder: Path) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _front_matter(found: dict[str, Any]) -> str:
-    music = found["kind"] == TEXT_TO_MUSIC
+def _front_matter(model: dict[str, Any]) -> str:
+    music = model["kind"] == TEXT_TO_MUSIC
     lines = ["---", "library_name: plaudit"]
     lines += ["pipeline_tag: text-to-audio"] if music else []
-    apache = found["licence"] == "Apache-2.0"
-    lines += ["license: apache-2.0"] if apache else ["license: other", f"license_name: {_quoted(found['licence'])}"]
-    return "\n".join([*lines, f"tags: [{'text-to-music, flow-matching' if music else found['kind']}]", "---"])
+    apache = model["licence"] == "Apache-2.0"
+    lines += ["license: apache-2.0"] if apache else ["license: other", f"license_name: {_quoted(model['licence'])}"]
+    return "\n".join([*lines, f"tags: [{'text-to-music, flow-matching' if music else model['kind']}]", "---"])
 
 
-def _title(found: dict[str, Any]) -> str:
-    made = found["provenance"]
-    if "recipe" in made:
-        return f"{made['recipe']}, after {str(made.get('stage', 'training')).replace('_', ' ')}"
-    return str(made.get("release") or found["config"].get("name") or "A text-to-music model")
+def _title(model: dict[str, Any]) -> str:
+    provenance = model["provenance"]
+    if "recipe" in provenance:
+        return f"{provenance['recipe']}, after {str(provenance.get('stage', 'training')).replace('_', ' ')}"
+    return str(provenance.get("release") or model["config"].get("name") or "A text-to-music model")
 
 
-def _description(found: dict[str, Any]) -> str:
-    config, size = found["config"], f"{found['parameters']:,} parameters"
-    if found["kind"] != TEXT_TO_MUSIC:
-        return f"A model folder of kind `{found['kind']}`, {size}."
+def _description(model: dict[str, Any]) -> str:
+    config, size = model["config"], f"{model['parameters']:,} parameters"
+    if model["kind"] != TEXT_TO_MUSIC:
+        return f"A model folder of kind `{model['kind']}`, {size}."
     sampling = ", ".join(f"{key} {value}" for key, value in flatten_values(config["sampling"]) if value != "")
     return (
         f"FluxAudio with {size}: a flow-matching transformer from prompts to clips of {config['seconds']:g} s. A score "
@@ -123,8 +124,8 @@ def _of_the_run(folder: Path, stage: str | None, report: Path | None) -> list[st
     recipe = load_recipe(str(run / "recipe.yaml")) if (run / "recipe.yaml").is_file() else None
     if recipe is not None and stage in recipe.model_stages:
         sections += [f"## Data\n\n{corpus_source(recipe.corpus).card()}", f"## Method\n\n{_method(recipe, stage)}"]
-    own = run / "report" / "report.json"
-    place = report or (own if sections and own.is_file() else None)
+    of_run = run / "report" / "report.json"
+    place = report or (of_run if sections and of_run.is_file() else None)
     return sections if place is None else [*sections, f"## Figures\n\n{_figures(place, stage)}"]
 
 
@@ -168,14 +169,14 @@ def _interval(value: dict[str, float]) -> str:
     return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 
-def _whole(own: str, licences: list[str]) -> str:
-    if any(map(is_non_commercial, licences)) and not is_non_commercial(own):
+def _whole_licence(licence: str, chain: list[tuple[str, str, str]]) -> str:
+    if any(is_non_commercial(part[2]) for part in chain) and not is_non_commercial(licence):
         return "\n\nA part forbids commercial use, so the whole must not be used commercially as it is."
     return ""
 
 
-def _use(found: dict[str, Any]) -> str:
-    use = 'generate "slow sad piano" --model' if found["kind"] == TEXT_TO_MUSIC else "models inspect"
+def _use(model: dict[str, Any]) -> str:
+    use = 'generate "slow sad piano" --model' if model["kind"] == TEXT_TO_MUSIC else "models inspect"
     commands = f"    plaudit models fetch OWNER/NAME\n    plaudit {use} OWNER/NAME"
     return f"## Use\n\nWith Plaudit {__version__}, and OWNER/NAME the repository that this card is in:\n\n{commands}"
 
@@ -195,12 +196,14 @@ TOKENIZER = "tokenizer"
 def export_released(folder: Path, output: Path) -> None:
     """Write the files of the model folder to `output` as its kind is released: tensors under the published names.
 
-    `plaudit models import --unverified` reads them back. ModelError for a kind that nobody releases, where the weights
-    have no released form, or where `output` holds something already.
+    `plaudit models import --unverified` reads them back. ModelError for a kind that is never released, where the
+    weights have no released form, or where `output` holds something already.
     """
     kind = inspect_folder(folder)["kind"]
     if kind not in EXPORTERS:
-        raise ModelError(f"{folder} is of kind {kind!r}, which has no released form; known are {', '.join(EXPORTERS)}")
+        raise ModelError(
+            f"{folder} is of kind {kind!r}, which has no released form; kinds with one: {', '.join(EXPORTERS)}"
+        )
     _require_new(output)
     with WholeFolder(output).draft() as draft:
         EXPORTERS[kind](folder, draft)
@@ -223,9 +226,9 @@ def export_folder(folder: Path, output: Path, report: Path | None = None) -> Non
 
 
 def push_folder(folder: Path, repo: str, private: bool = False) -> str:
-    """Put an exported folder on the Hub, in a repository that is made where it is new; the address of what was put.
+    """Put an exported folder on the Hub, in a repository that is created where it is new; the URL of the commit.
 
-    ModelError, in one line, where the folder was not exported, nobody is logged in, or the Hub refuses.
+    ModelError where the folder was not exported, the user is not logged in, or the Hub refuses.
     """
     for name in ("README.md", "config.json", "model.safetensors"):
         if not (folder / name).is_file():
@@ -233,7 +236,7 @@ def push_folder(folder: Path, repo: str, private: bool = False) -> str:
     if offline():
         raise ModelError("offline mode is on (HF_HUB_OFFLINE); unset it to push")
     if get_token() is None:
-        raise ModelError("nobody is logged in to the Hub; run hf auth login, or set HF_TOKEN")
+        raise ModelError("not logged in to the Hub; run hf auth login, or set HF_TOKEN")
     api = HfApi()
     with hub_answers(repo, repo, repo, doing="pushed"):
         api.create_repo(repo, private=private, exist_ok=True)
@@ -281,7 +284,7 @@ def _either_codec(folder: Path, output: Path) -> None:
 def _clap(folder: Path, output: Path) -> None:
     _save(output / "weights.pt", load_tensors(folder / "model.safetensors"))
     copy_folder(folder / TOKENIZER, output)
-    write_json(output / "config.json", {"model_type": "roberta"})  # from which transformers tells the tokenizer
+    write_json(output / "config.json", {"model_type": "roberta"})  # by which transformers chooses the tokenizer
 
 
 def _mert(folder: Path, output: Path) -> None:

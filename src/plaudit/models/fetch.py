@@ -22,7 +22,7 @@ from plaudit.storage import WholeFolder, models_dir, read_json
 from plaudit.writing import sync
 
 Progress = Callable[[int, int], None]
-"""Hears how many bytes of a file are there, of how many."""
+"""Called with the bytes of a file that are downloaded, and their total."""
 
 FOLDER_FILES = ("config.json", "model.safetensors", "README.md", "tokenizer/*")
 """What a model folder can hold."""
@@ -35,7 +35,7 @@ TIMEOUT = 30.0
 def fetch(release: Release, cache: Path | None, progress: Progress = lambda done, total: None) -> dict[str, Path]:
     """The files of a release by their local names, downloaded where they are not in the cache yet.
 
-    cache: a folder for all files; without one, files of the Hub lie in huggingface_hub's own cache and others in
+    cache: a folder for all files; without one, files of the Hub are kept in huggingface_hub's cache and others in
     `downloads` beside the user's models.
 
     ModelError, in one line, where a model is gated, an address does not answer, a file is not what its digest says, the
@@ -48,18 +48,18 @@ def fetch(release: Release, cache: Path | None, progress: Progress = lambda done
     }
 
 
-def missing_releases(wanted: list[Release], here: Callable[[str], bool]) -> list[Release]:
-    """The releases wanted, then those that they need, however indirectly, and that are not `here` yet."""
-    found = list(wanted)
-    for release in found:
-        found += [RELEASES[name] for name in release.needs if RELEASES[name] not in found and not here(name)]
-    return found
+def missing_releases(releases: list[Release], here: Callable[[str], bool]) -> list[Release]:
+    """The releases, then those that they need, directly or not, and that are not `here` yet."""
+    missing = list(releases)
+    for release in missing:
+        missing += [RELEASES[name] for name in release.needs if RELEASES[name] not in missing and not here(name)]
+    return missing
 
 
 def from_hub(file: ReleasedFile, release: Release, cache: Path | None) -> Path:
     """One file of a Hub repository, or the folder of those that fit a pattern, kept as huggingface_hub keeps them.
 
-    They lie in `cache`/hub, or in its own cache.
+    They are in `cache`/hub, or in its default cache.
     """
     where = f"{file.repo}/{file.path}"
     folder = cache / "hub" if cache else None
@@ -97,7 +97,7 @@ def complete_file(folder: Path, file: ReleasedFile, where: str) -> Path:
 
 
 def fetch_folder(repo: str, folder: Path, revision: str = "main") -> None:
-    """Download a model folder that somebody put on the Hub to `folder`, whole or not at all.
+    """Download a model folder from the Hub to `folder`, whole or not at all.
 
     Taken are its configuration, weights, tokenizer and card; nothing in it is run. ModelError in one line where it is
     not there, is no model folder of ours, or cannot be fetched.
@@ -112,7 +112,7 @@ def fetch_folder(repo: str, folder: Path, revision: str = "main") -> None:
 
 
 def dataset_from_hub(repository: str, folder: Path) -> None:
-    """All files of a data set of the Hub in `folder`, in its own layout; what is there and whole is not fetched again.
+    """All files of a data set of the Hub in `folder`, in its layout; files that are there are not fetched again.
 
     ModelError in one line, as for a model.
     """
@@ -137,7 +137,7 @@ def hub_answers(
         raise ModelError(f"{where} is not in the cache and {state}; try again with a network") from None
     except (hub_errors.RepositoryNotFoundError, hub_errors.EntryNotFoundError, hub_errors.RevisionNotFoundError):
         raise ModelError(f"the Hub has no {where} at {revision}, or not for you; check the model's page") from None
-    except Exception as error:  # what the Hub's HTTP library raises half-way has no base known here
+    except Exception as error:  # errors of the Hub's HTTP library have no common base
         full = is_no_room(error)
         raise _no_room(where, error) if full else ModelError(_failed(where, error, doing)) from None
 
@@ -170,13 +170,13 @@ def from_address(file: ReleasedFile, cache: Path, progress: Progress = lambda do
 
 
 def offline() -> bool:
-    """Whether the user asked for no network, as huggingface_hub understands it."""
+    """Whether HF_HUB_OFFLINE is set."""
     return bool(constants.HF_HUB_OFFLINE)
 
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Waits for other processes that fetch the same; on a file system without locks nobody is waited for."""
+    """Waits for other processes that fetch the same, unless the file system has no locks."""
     lock = FileLock(f"{path}.lock")
     with suppress(NotImplementedError):
         lock.acquire()

@@ -1,4 +1,4 @@
-"""Released files to model folders: one maker per kind of release."""
+"""Model folders from released files, with one function per kind of release."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def import_release(
     a file that is missing, is not the released one, or does not fit.
     """
     if release.kind == FETCHED_ONLY:
-        raise ModelError(f"no model folder is made of {release.id}; its files are used as they are")
+        raise ModelError(f"{release.id} is a release of files, not a model; its files are used as they are")
     check_replaceable(folder)
     choices = choices or Choices()
     if missing := [file.name for file in release.files if file.name not in files]:
         raise ModelError(f"{release.id} needs {', '.join(missing)} as well")
-    made = {**provenance(release, files, choices.verified), "version": __version__}
-    facts = {"licence": release.licence, "provenance": made}
+    origin = {**provenance(release, files, choices.verified), "version": __version__}
+    facts = {"licence": release.licence, "provenance": origin}
     with WholeFolder(folder).draft() as draft:
         IMPORTERS[release.kind](Import(release, files, facts, choices, draft))
     return facts
@@ -93,14 +93,14 @@ def files_in(folder: Path, release: Release) -> dict[str, Path]:
     """
     if folder.is_file() and len(release.files) == 1:
         return {release.files[0].name: folder}
-    found = {}
+    paths = {}
     for file in release.files:
         names = dict.fromkeys((file.name, Path(file.path).name if file.path else file.url.rsplit("/", 1)[1]))
         here = [folder / name for name in names if (folder / name).is_file()]
         if not here:
             raise ModelError(f"{folder} has no {' or '.join(names)}, which {release.id} needs")
-        found[file.name] = here[0]
-    return found
+        paths[file.name] = here[0]
+    return paths
 
 
 def provenance(release: Release, files: Mapping[str, Path], verified: bool) -> dict[str, Any]:
@@ -111,15 +111,15 @@ def provenance(release: Release, files: Mapping[str, Path], verified: bool) -> d
     sources = {}
     for file in release.files:
         path = files[file.name]
-        found = file_digest(path)
-        same = not file.digest or file.digest in (found, file_digest(path, file.digest.split(":")[0]))
+        digest = file_digest(path)
+        same = not file.digest or file.digest in (digest, file_digest(path, file.digest.split(":")[0]))
         if verified and not same:
             raise ModelError(
                 f"{path} is not the file that {release.id} was released as: digests differ; fetch it again, or import "
                 "it with --unverified if it is meant to be another"
             )
         released_at = file.url or f"{file.repo}/{file.path}@{file.revision}"
-        sources[file.name] = {"from": released_at if verified else str(path.resolve()), "digest": found}
+        sources[file.name] = {"from": released_at if verified else str(path.resolve()), "digest": digest}
     return {"stage": "imported", "release": release.id, "verified": verified, "files": sources}
 
 
@@ -184,4 +184,4 @@ IMPORTERS: dict[str, Callable[[Import], None]] = {
     "mert": _mert,
     "tunejury": _reward,
 }
-"""What makes the folder of each kind of release."""
+"""Writers of the model folder, by kind of release."""

@@ -86,7 +86,7 @@ def flatten_values(values: dict[str, Any], prefix: str = "") -> list[tuple[str, 
 def average_folder(folder: Path, sigma_rel: float, output: Path, step: int | None = None) -> dict[str, Any]:
     """Write `output`: the model in `folder` with the average of length `sigma_rel` at `step` (the last by default).
 
-    Returns what its `made` says of the average. The snapshots are mapped, not loaded: memory is that of one model.
+    Returns what its provenance says of the average. Snapshots are memory-mapped: the memory is that of one model.
     ModelError where there are no snapshots, they are too few, or `output` is there already.
     """
     if output.exists():
@@ -136,30 +136,24 @@ def verify(music: TextToMusic) -> list[FitCheck]:
     latents = music.codec.encode(clips).mean  # [B, N, C]
     backbone = music.backbone
     deviation = backbone.standardize(latents.to(backbone.latent_mean.device)).square().mean().sqrt().item()
-    empty, own = music.text_encoder.encode([""]).to("cpu"), backbone.empty_text(1).to("cpu")
+    empty, trained = music.text_encoder.encode([""]).to("cpu"), backbone.empty_text(1).to("cpu")
+    likeness_of_clips = likeness(music.codec.decode(latents), clips, music.codec.sample_rate)
     return [
-        FitCheck(
-            "reconstruction",
-            likeness(music.codec.decode(latents), clips, music.codec.sample_rate),
-            0.5,
-            1.0,
-            "the codec does not give back what it is given: it is untrained, damaged or badly converted",
-        ),
+        FitCheck("reconstruction", likeness_of_clips, 0.5, 1.0, "the codec does not reconstruct its input: it is "
+                 "untrained, damaged or badly converted"),
         FitCheck("latents", deviation, 0.3, 3.0, "the backbone was trained on the latents of another codec"),
-        FitCheck(
-            "empty tokens", _cosine(empty.tokens, own.tokens), 0.95, 1.01, "the backbone knows another text encoder"
-        ),
-        FitCheck(
-            "empty pooled", _cosine(empty.pooled, own.pooled), 0.95, 1.01, "the backbone knows another pooled text"
-        ),
-    ]
+        FitCheck("empty tokens", _cosine(empty.tokens, trained.tokens), 0.95, 1.01,
+                 "the backbone was trained with another text encoder"),
+        FitCheck("empty pooled", _cosine(empty.pooled, trained.pooled), 0.95, 1.01,
+                 "the backbone was trained with another pooled text"),
+    ]  # fmt: skip
 
 
 def require_fit(music: TextToMusic) -> None:
     """ModelError that says what is wrong where a check of the model does not pass: training would teach it noise."""
     if failed := [check for check in verify(music) if not check.passed]:
-        told = "; ".join(f"{check.otherwise} ({check.name} {check.value:.2f})" for check in failed)
-        raise ModelError(f"the model's parts do not fit: {told}; put it together again, then train")
+        reasons = "; ".join(f"{check.otherwise} ({check.name} {check.value:.2f})" for check in failed)
+        raise ModelError(f"the model's parts do not fit: {reasons}; correct its codec or text encoder, then train")
 
 
 def known_clips(codec: Codec) -> Tensor:
@@ -171,18 +165,18 @@ def known_clips(codec: Codec) -> Tensor:
     return batch[:, : batch.shape[1] // codec.hop * codec.hop]
 
 
-def likeness(made: Tensor, given: Tensor, rate: int) -> float:
+def likeness(output: Tensor, original: Tensor, rate: int) -> float:
     """Correlation of how the band levels of two batches [B, T] move over time: 1 where alike, about 0 for noise.
 
     Each band's mean is taken off first, because steady noise of a fitting colour would look alike.
     """
     filters = mel_filters(rate, FIT_WINDOW, FIT_BANDS)
     moves = []
-    for wave in (made, given):
+    for wave in (output, original):
         levels = log_bands(power(wave, FIT_WINDOW, FIT_WINDOW // 2), filters)
         moves.append((levels - levels.mean(-1, keepdim=True)).flatten())
     return F.cosine_similarity(moves[0], moves[1], dim=0).item()
 
 
-def _cosine(found: Tensor, expected: Tensor) -> float:
-    return F.cosine_similarity(found.flatten(), expected.flatten(), dim=0).item()
+def _cosine(vector: Tensor, expected: Tensor) -> float:
+    return F.cosine_similarity(vector.flatten(), expected.flatten(), dim=0).item()

@@ -1,7 +1,7 @@
-"""Which released models are known: where their files are, under which licence, and what they are for.
+"""The released models: where their files are, their licence, and what they are for.
 
 Revisions, sizes, digests and licences are those that the releases' pages, or others who pinned them, state; an empty
-digest and the revision `main` mean that none was found stated.
+digest and the revision `main` mean that none is stated.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Release:
     """One release.
 
     kind: what its folder becomes, see plaudit.models.importing, or FETCHED_ONLY. needs: other releases that it is used
-    with. gated: the Hub asks to accept terms first. injection: where a backbone takes its score. blocks: what a reward
-    hears.
+    with. gated: the Hub asks to accept terms first. injection: where a backbone takes its score. blocks: a
+    reward's inputs.
     """
 
     id: str
@@ -88,7 +88,7 @@ def is_non_commercial(licence: str) -> bool:
 def find(identifier: str) -> Release:
     """The release called `identifier`; ModelError naming those that there are."""
     if identifier not in RELEASES:
-        raise ModelError(f"no released model {identifier!r}; known are {', '.join(RELEASES)}")
+        raise ModelError(f"no released model {identifier!r}; there are {', '.join(RELEASES)}")
     return RELEASES[identifier]
 
 
@@ -230,7 +230,7 @@ _ALL = (
     Release(
         "mert-330m",
         "mert",
-        "MERT-v1-330M: what rewards hear beside CLAP",
+        "MERT-v1-330M: audio encoder of rewards, beside CLAP",
         "CC-BY-NC-4.0",
         (
             ReleasedFile(

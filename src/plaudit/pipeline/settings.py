@@ -65,7 +65,7 @@ def _absolute(path: Path | None) -> Path | None:
 
 
 def _named(name: str | None) -> str | None:
-    """A model's name, or its folder as an absolute path."""
+    """A part's name, or the absolute path of its file or folder."""
     if name is None or name in KNOWN or not (Path(name) / "config.json").is_file():
-        return name
+        return None if name is None else absolute_name(name)
     return str(Path(name).absolute())
