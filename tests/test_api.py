@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import plaudit
+from plaudit.cli.main import app
 from plaudit.errors import PlauditError, PromptError, RecipeError
 
 FAST = {"sampling": {"steps": 1, "guidance": {"weight": 1}}, "device": "cpu"}
@@ -68,3 +70,18 @@ def test_what_is_wrong_is_one_line() -> None:
         with pytest.raises(kind, match=said) as caught:
             plaudit.generate("calm" if changes else " ", **changes)
         assert "\n" not in str(caught.value)
+
+
+def test_evaluations_are_those_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(2):
+        plaudit.generate("calm harp" if seed else "fast drums", seed=seed, output=tmp_path / "out", **FAST)
+    chosen = ("reward", "clap", "concepts")
+    evaluation = plaudit.evaluate(tmp_path / "out", metrics=chosen, cache=False, output=tmp_path / "here")
+    words = [word for name in chosen for word in ("--metric", name)]
+    app(["evaluate", str(tmp_path / "out"), *words, "--no-cache", "-o", str(tmp_path / "there"), "--json"],
+        standalone_mode=False)  # fmt: skip
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["metrics"] == json.loads(json.dumps(evaluation.summary()["metrics"]))
+    assert [row["metric"] for row in summary["metrics"]] == list(chosen)
+    here, there = (tmp_path / name / "clips.csv" for name in ("here", "there"))
+    assert here.read_bytes() == there.read_bytes()

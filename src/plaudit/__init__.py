@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _MODULES = {
-    "plaudit.api": ("generate", "score", "rank", "GenerateSettings", "ScoreSettings", "RankSettings"),
+    "plaudit.api": (
+        *("generate", "score", "rank", "evaluate"),
+        *("GenerateSettings", "ScoreSettings", "RankSettings", "EvaluateSettings"),
+    ),
     "plaudit.errors": ("PlauditError",),
     "plaudit.loading": ("load", "load_reward"),
 }
@@ -22,7 +25,16 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 __all__ = ["__version__", *_MODULE_OF]
 
 if TYPE_CHECKING:
-    from plaudit.api import GenerateSettings, RankSettings, ScoreSettings, generate, rank, score  # noqa: F401
+    from plaudit.api import (  # noqa: F401  # noqa: F401
+        EvaluateSettings,
+        GenerateSettings,
+        RankSettings,
+        ScoreSettings,
+        evaluate,
+        generate,
+        rank,
+        score,
+    )
     from plaudit.errors import PlauditError  # noqa: F401
     from plaudit.loading import load, load_reward  # noqa: F401
 

@@ -31,28 +31,36 @@ from plaudit.generate.settings import (
     SamplingSettings,
 )
 from plaudit.reporting import Reporter, WarningReporter
-from plaudit.settings import Count, Seed, Settings, merge, nearest, option, validated
+from plaudit.settings import Count, Seconds, Seed, Settings, merge, nearest, option, validated
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from plaudit.evaluate.concepts.detectors import Detector, ErrorRates
+    from plaudit.evaluate.concepts.vocabulary import Vocabulary
+    from plaudit.evaluate.embeddings import AudioEncoder, EmbeddingCache, Reference
+    from plaudit.evaluate.evaluation import Evaluation, Evaluators
     from plaudit.generate.clips import ClipRequest
     from plaudit.generate.model import TextToMusic
     from plaudit.generate.optimize import Optimizer
     from plaudit.reward.calibration import Calibration
-    from plaudit.reward.scoring import Clip, Ranked, ScoreCache, ScoredClip, ScoreReference
-    from plaudit.types import Reward
+    from plaudit.reward.scoring import Clip, ContentCache, Ranked, ScoreCache, ScoredClip, ScoreReference
+    from plaudit.types import Embedder, Reward
 
 Kind = TypeVar("Kind", bound=Settings)
+Cache = TypeVar("Cache", bound="ContentCache")
 
-CLIPS = "Clips"
-"""Heading of the options that say which clips are made."""
+CLIPS, MODELS, REFERENCE = "Clips", "Models", "Reference"
+"""Headings of options."""
 
 _TRUNCATION_NOTES = 5
 """Prompts about which a note each is made."""
 
 RewardName = Annotated[
-    str, option("synthetic", "--reward", help="A known or installed reward, a reward folder, or FILE.py:CLASS.")
+    str,
+    option(
+        "synthetic", "--reward", help="A known or installed reward, a reward folder, or FILE.py:CLASS.", panel="Models"
+    ),
 ]
 Device = Annotated[str, option("auto", "--device", help="auto, cpu, cuda or mps.", panel=SAMPLING)]
 Engine = Annotated[
@@ -331,13 +339,13 @@ def score(
     from plaudit import loading
     from plaudit.ray_engine import Cluster, score_clips_on_ray
     from plaudit.reward.calibration import load_calibration
-    from plaudit.reward.scoring import identity_of_reward, save_reference, score_reference
+    from plaudit.reward.scoring import ScoreCache, identity_of_reward, save_reference, score_reference
 
     settings = _settings(ScoreSettings, settings, changes)
     reporter = reporter or WarningReporter()
     calibration = None if settings.calibration is None else load_calibration(settings.calibration)
     found, reward = _clips(clips, settings, reporter), loading.load_reward(settings.reward)
-    with score_cache(settings.cache, reporter) as cache:
+    with _user_cache(ScoreCache, settings.cache, reporter) as cache:
         reference = None
         if settings.reference is not None:
             reference = _score_reference(settings.reference, settings.prompt, reward, cache, reporter)
@@ -381,7 +389,7 @@ def rank(
     """The best clips of each prompt, with their lead over the next; copied to a folder where one is given."""
     from plaudit import loading
     from plaudit.errors import AudioError
-    from plaudit.reward.scoring import copy_ranked, rank_clips
+    from plaudit.reward.scoring import ScoreCache, copy_ranked, rank_clips
 
     settings = _settings(RankSettings, settings, changes)
     reporter = reporter or WarningReporter()
@@ -391,7 +399,7 @@ def rank(
         if not found:
             raise AudioError(f"--copy {folder} holds all that is ranked; copy into another folder")
     reward = loading.load_reward(settings.reward)
-    with score_cache(settings.cache, reporter) as cache:
+    with _user_cache(ScoreCache, settings.cache, reporter) as cache:
         rows = _scored("ranking", found, reward, cache, reporter)
     best = rank_clips(rows, settings.keep)
     copies: list[Path | None] = [None] * len(best) if folder is None else [*copy_ranked(best, folder)]
@@ -416,11 +424,9 @@ def _clips(clips: Paths, settings: ScoreSettings | RankSettings, reporter: Repor
 
 
 @contextmanager
-def score_cache(used: bool, reporter: Reporter) -> Iterator[ScoreCache | None]:
-    """The user's cache of scores, closed at the end; None where it is not used."""
-    from plaudit.reward.scoring import ScoreCache
-
-    cache = ScoreCache.of_user(reporter.note) if used else None
+def _user_cache(kind: type[Cache], used: bool, reporter: Reporter) -> Iterator[Cache | None]:
+    """The user's cache of scores or embeddings, closed at the end; None where it is not used."""
+    cache = kind.of_user(reporter.note) if used else None
     try:
         yield cache
     finally:
@@ -458,6 +464,220 @@ def _score(row: ScoredClip, reference: ScoreReference | None, calibration: Calib
         None if reference is None or value is None else reference.percentile(value),
         None if reference is None else reference.definition,
     )  # fmt: skip
+
+
+class EvaluatorSettings(Settings):
+    """The models that clips are measured by."""
+
+    reward: RewardName = "synthetic"
+    clap: str = option(
+        "synthetic", "--clap", help="The CLAP of the CLAP score and of the zero-shot concept detector.", panel=MODELS
+    )
+    detector: str = option(
+        "probes", "--detector",
+        help="Concept detector: probes (trained on the synthetic corpus), clap (zero-shot), or FILE.py:NAME.",
+        panel=MODELS,
+    )  # fmt: skip
+    vocabulary: Path | None = option(None, "--vocabulary", help="YAML of concepts to detect. Default: the package's.")
+
+    def load_vocabulary(self) -> Vocabulary:
+        """The vocabulary of concepts."""
+        from plaudit.evaluate.concepts.vocabulary import SHIPPED_VOCABULARY, load_vocabulary
+
+        return load_vocabulary(self.vocabulary or SHIPPED_VOCABULARY)
+
+    def load_detector(self, vocabulary: Vocabulary) -> Detector:
+        """The concept detector."""
+        from plaudit.evaluate.concepts.detectors import DETECTORS
+
+        return DETECTORS.load(self.detector)(self._load_clap, vocabulary)
+
+    def load(self, embeddings: Sequence[str] | None = None) -> Evaluators:
+        """The models; embeddings: encoders of the distances, None for the CLAP alone."""
+        from plaudit import loading
+        from plaudit.errors import EvaluationError
+        from plaudit.evaluate.embeddings import AudioEncoder
+        from plaudit.evaluate.evaluation import Evaluators
+
+        names = embeddings or [self.clap]
+        if len(set(names)) < len(names):
+            raise EvaluationError("an --embedding is named twice; name each once")
+        vocabulary, (clap, _) = self.load_vocabulary(), self._load_clap()
+        encoders = tuple(
+            clap
+            if name == self.clap
+            else AudioEncoder(name, loading.AUDIO_ENCODERS.identity(name), loading.AUDIO_ENCODERS.load(name))
+            for name in names
+        )
+        detector = self.load_detector(vocabulary)
+        return Evaluators(loading.load_reward(self.reward), clap, encoders, detector, vocabulary)
+
+    def _load_clap(self) -> tuple[AudioEncoder, Embedder]:
+        from plaudit import loading
+        from plaudit.evaluate.embeddings import AudioEncoder
+
+        model = loading.CLAPS.load(self.clap)
+        return AudioEncoder(self.clap, loading.CLAPS.identity(self.clap), model), model
+
+
+class EvaluateSettings(EvaluatorSettings):
+    """Settings of `evaluate`."""
+
+    prompts: Path | None = option(
+        None, "--prompts", help="Prompts of a folder's clips: CSV with id or file, and prompt; or a list.", panel=MODELS
+    )
+    reference: Path | None = option(
+        None, "--reference", help="Folder of audio as it should sound, or an exported reference.", panel=REFERENCE
+    )
+    metrics: tuple[str, ...] | None = option(
+        None, "--metric", help="A metric, as frechet, or FILE.py:NAME; repeat it. Default: all."
+    )
+    embeddings: tuple[str, ...] | None = option(
+        None, "--embedding", help="An encoder for distances; repeat it. Default: that of --clap.", panel=MODELS
+    )
+    concept_errors: Path | None = option(
+        None, "--concept-errors", help="Error rates of the detector, as written by plaudit concepts -o.", panel=MODELS
+    )
+    export_reference: Path | None = option(None, "--export-reference", help="Write the reference's statistics here.")
+    with_embeddings: bool = option(
+        False,
+        "--with-embeddings",
+        help="Export the embeddings too; all but Fréchet distances need them.",
+        panel=REFERENCE,
+    )
+    output: Path | None = option(None, "-o", "--output", help="Folder for values.parquet, clips.csv and summary.json.")
+    cache: UseCache = True
+
+    @model_validator(mode="after")
+    def _reference_is_there(self) -> EvaluateSettings:
+        if self.export_reference is not None and self.reference is None:
+            raise ValueError("--export-reference needs a --reference to export")
+        return self
+
+
+def evaluate(
+    clips: str | Path,
+    settings: EvaluateSettings | None = None,
+    *,
+    reporter: Reporter | None = None,
+    **changes: Any,
+) -> Evaluation:
+    """Every metric of the clips in a folder or a table, and of the set, with 95 % intervals.
+
+    Clips that are missing or cannot be read have an error and are in no mean. Written to `output` where one is given.
+    """
+    from plaudit.evaluate.concepts.detectors import SHIPPED_ERROR_RATES, load_rates, rates_of
+    from plaudit.evaluate.embeddings import EmbeddingCache, export_references
+    from plaudit.evaluate.evaluation import evaluate_clips
+    from plaudit.evaluate.metrics import metrics_named
+    from plaudit.evaluate.prompt_matching import match_prompts
+    from plaudit.reward.scoring import ScoreCache
+
+    settings = _settings(EvaluateSettings, settings, changes)
+    reporter, clips = reporter or WarningReporter(), Path(clips)
+    metrics = metrics_named(settings.metrics) if settings.metrics else None
+    entries, notes = match_prompts(clips, settings.prompts)
+    if failed := [entry for entry in entries if entry.error is not None]:  # before the reference is embedded
+        reporter.note(f"{len(failed)} of {len(entries)} clips cannot be evaluated; the first: {failed[0].error}")
+    evaluators = settings.load(settings.embeddings)
+    assert evaluators.detector is not None and evaluators.vocabulary is not None
+    known_rates = load_rates(settings.concept_errors or SHIPPED_ERROR_RATES)
+    rates = rates_of(evaluators.detector, evaluators.vocabulary, known_rates)
+    with (
+        _user_cache(ScoreCache, settings.cache, reporter) as scores,
+        _user_cache(EmbeddingCache, settings.cache, reporter) as embeddings,
+    ):
+        references, reference_notes, contents = load_references(
+            settings.reference, evaluators.encoders, embeddings, reporter
+        )
+        if settings.export_reference is not None:
+            export_references(settings.export_reference, references, settings.with_embeddings)
+        about = {"reward": settings.reward, "clap": settings.clap, "clips": str(clips.resolve())}
+        with reporter.progress("evaluating") as advance:
+            evaluation = evaluate_clips(
+                entries, evaluators, references, metrics, system=clips.resolve().stem, scores=scores,
+                embeddings=embeddings, settings=about | _about_evaluators(evaluators, references, rates),
+                progress=advance,
+            )  # fmt: skip
+    evaluation.notes[:0] = [*notes, *reference_notes, *_shared_files([entry.file for entry in entries], contents)]
+    if settings.output is not None:
+        evaluation.save(settings.output)
+    return evaluation
+
+
+def load_references(
+    place: Path | None, encoders: Sequence[AudioEncoder], cache: EmbeddingCache | None, reporter: Reporter
+) -> tuple[list[Reference], list[str], set[str]]:
+    """One reference per encoder, or none; notes on its files; and the digests of these."""
+    from plaudit.evaluate.embeddings import embed_reference_folder, reference_for
+    from plaudit.evaluate.embeddings import load_references as exported_references
+
+    if place is None:
+        return [], [], set()
+    if not place.is_dir():
+        exported = exported_references(place)
+        return [reference_for(exported, encoder) for encoder in encoders], [], set()
+    with reporter.progress("reference") as advance:
+        return embed_reference_folder(place, encoders, cache, advance)
+
+
+def _about_evaluators(
+    evaluators: Evaluators, references: Sequence[Reference], rates: ErrorRates | None
+) -> dict[str, Any]:
+    from plaudit import __version__
+
+    def absolute(source: str) -> str:
+        return str(Path(source).resolve()) if Path(source).exists() else source
+
+    return {
+        "plaudit": __version__,
+        "reward_identity": getattr(evaluators.reward, "identity", None),
+        "clap_digest": evaluators.clap.digest,
+        "embeddings": {one.name: one.digest for one in evaluators.encoders},
+        "reference": [{"embedding": r.embedding, "clips": r.clips, "source": absolute(r.source)} for r in references],
+        "detector": evaluators.detector and evaluators.detector.identity,
+        "vocabulary": evaluators.vocabulary and evaluators.vocabulary.digest,
+        "detector_errors": None if rates is None else rates.to_dict(),
+    }
+
+
+def _shared_files(files: Sequence[Path | None], reference: set[str]) -> list[str]:
+    """A note where clips are themselves part of the reference."""
+    from plaudit.evaluate.embeddings import content_digest
+
+    same = sum(content_digest(file) in reference for file in files if file is not None) if reference else 0
+    return [f"{same} of the clips are files of the reference too, which brings them close to it"] if same else []
+
+
+class ConceptsSettings(EvaluatorSettings):
+    """Settings of `measure_detector`."""
+
+    clips: Count = option(500, "--clips", ge=2, help="Labelled clips of the synthetic corpus to measure on.")
+    seconds: Seconds = option(10.0, "--seconds", ge=2.5, le=300, help="Length of each.")
+    codec: str | None = option(None, "--codec", help="Send the clips through this codec first, as generated clips are.")
+    output: Path | None = option(
+        None, "-o", "--output", help="JSON file to add the rates to, for plaudit evaluate --concept-errors."
+    )
+
+
+def measure_detector(
+    settings: ConceptsSettings | None = None, *, reporter: Reporter | None = None, **changes: Any
+) -> ErrorRates:
+    """How often the concept detector is wrong, on clips of the synthetic corpus, whose concepts are known."""
+    from plaudit import loading
+    from plaudit.corpus.sources import synthetic_source
+    from plaudit.evaluate.concepts.detectors import save_rates
+
+    settings = _settings(ConceptsSettings, settings, changes)
+    vocabulary = settings.load_vocabulary()
+    detector = settings.load_detector(vocabulary)
+    codec = None if settings.codec is None else loading.CODECS.load(settings.codec)
+    with (reporter or WarningReporter()).progress("measuring") as advance:
+        corpus = synthetic_source(settings.seconds)
+        rates = corpus.measure_detector(detector, vocabulary, settings.clips, advance, codec)
+    if settings.output is not None:
+        save_rates(settings.output, rates)
+    return rates
 
 
 def _settings(kind: type[Kind], settings: Kind | None, changes: Mapping[str, Any]) -> Kind:

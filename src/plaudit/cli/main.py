@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from plaudit import __version__
-from plaudit.cli import compare, concepts, evaluate, generate, models, prepare, reward, run, score, sweep, votes
+from plaudit.cli import compare, evaluate, generate, models, prepare, reward, run, score, sweep, votes
 from plaudit.cli.console import lossless_streams
 from plaudit.cli.options import App
 from plaudit.errors import PlauditError, Preempted, is_no_memory, is_no_room
@@ -41,7 +41,6 @@ generate.add_to(app)
 score.add_to(app)
 app.add_typer(prepare.app, name="prepare")
 evaluate.add_to(app)
-concepts.add_to(app)
 compare.add_to(app)
 app.add_typer(models.app, name="models")
 app.add_typer(reward.app, name="reward")

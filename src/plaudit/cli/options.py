@@ -284,9 +284,9 @@ def _bounds(field: FieldInfo) -> dict[str, float]:
     for constraint in _constraints(field):
         low, high = getattr(constraint, "ge", None), getattr(constraint, "le", None)
         if low is not None and abs(low) < MOST_SCORE:
-            found["min"] = _plain_number(low)
+            found["min"] = _plain_number(max(low, found.get("min", low)))
         if high is not None and abs(high) < MOST_SCORE:
-            found["max"] = _plain_number(high)
+            found["max"] = _plain_number(min(high, found.get("max", high)))
     return found
 
 

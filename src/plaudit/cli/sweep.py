@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plaudit.cli.concepts import ClapName, DetectorKind, DetectorName, VocabularyFile
 from plaudit.cli.console import ConsoleReporter, Yes, approval, result_console, show_json, show_table
-from plaudit.cli.evaluate import RewardName
 from plaudit.cli.options import App
 from plaudit.cli.sweep_panel import check_sets, held_out_prompts, panel_of_options, sets_of, settings_of, trial_of
 
@@ -18,6 +16,14 @@ if TYPE_CHECKING:
 
 app = App(help="Vary one decision and keep everything else: scores asked for, or score injections.")
 
+RewardName = Annotated[
+    str, typer.Option("--reward", help="A known or installed reward, a reward folder, or FILE.py:CLASS.")
+]
+ClapName = Annotated[str, typer.Option("--clap", help="The CLAP of the CLAP score and the zero-shot detector.")]
+DetectorName = Annotated[str, typer.Option("--detector", help="Concept detector: probes, clap, or FILE.py:NAME.")]
+VocabularyFile = Annotated[
+    Path | None, typer.Option("--vocabulary", help="YAML of concepts to detect. Default: the package's.")
+]
 Prompts = Annotated[
     Path | None, typer.Option(help="Prompts, one a line or a CSV. Default: held-out ones of the synthetic world.")
 ]
@@ -64,7 +70,7 @@ def score(
     reference_clips: ReferenceClips = 512,
     reward: RewardName = "synthetic",
     clap: ClapName = "synthetic",
-    detector: DetectorName = DetectorKind.probes,
+    detector: DetectorName = "probes",
     vocabulary: VocabularyFile = None,
     metric: Metrics = None,
     steps: Steps = None,
@@ -136,7 +142,7 @@ def injections(
     reference_clips: ReferenceClips = 512,
     reward: RewardName = "synthetic",
     clap: ClapName = "synthetic",
-    detector: DetectorName = DetectorKind.probes,
+    detector: DetectorName = "probes",
     vocabulary: VocabularyFile = None,
     metric: Metrics = None,
     steps: Steps = None,

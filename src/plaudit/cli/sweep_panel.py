@@ -6,9 +6,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plaudit.cli.concepts import DetectorKind, detector_of, vocabulary_of
-from plaudit.cli.console import ConsoleReporter
-from plaudit.cli.evaluate import references_at
+from plaudit.api import EvaluatorSettings, load_references
+from plaudit.cli.console import CommandReporter, ConsoleReporter
 
 if TYPE_CHECKING:
     from plaudit.corpus.sources import HeldOut
@@ -65,7 +64,7 @@ def held_out_prompts(prompts: Path | None, count: int, model: Path) -> HeldOut:
 
 def panel_of_options(
     held_out: HeldOut, output: Path, reference: Path | None, clips: int, reward: str, clap: str,
-    detector: DetectorKind, vocabulary: Path | None, metrics: list[str],
+    detector: str, vocabulary: Path | None, metrics: list[str],
 ) -> EvaluatorPanel:  # fmt: skip
     """Who judges: the truth is known of the synthetic world's prompts alone."""
     from plaudit import loading
@@ -78,8 +77,9 @@ def panel_of_options(
     known = held_out.truths is not None
     listener = AudioEncoder(clap, loading.CLAPS.identity(clap), loading.CLAPS.load(clap))
     compared, source = _reference(output, reference, clips, listener)
-    words = vocabulary_of(vocabulary)
-    judge = detector_of(detector, clap, words) if known or "concepts" in metrics else None
+    chosen = EvaluatorSettings(clap=clap, detector=detector, vocabulary=vocabulary)
+    words = chosen.load_vocabulary()
+    judge = chosen.load_detector(words) if known or "concepts" in metrics else None
     jury = loading.load_reward(reward)
     identity = {
         "reward": getattr(jury, "identity", reward),
@@ -109,7 +109,7 @@ def _reference(output: Path, place: Path | None, clips: int, listener: AudioEnco
     from plaudit.storage import write_atomically
 
     if place is not None:
-        heard_there, _, contents = references_at(place, [listener], None)
+        heard_there, _, contents = load_references(place, [listener], None, CommandReporter())
         return heard_there[0], fingerprint(contents=sorted(contents)) if contents else content_digest(place)
     corpus = synthetic_source(REFERENCE_SECONDS)
     kept = output / f"reference-{clips}-{listener.digest}.npy"

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plaudit.errors import EvaluationError
+from plaudit.evaluate import distances
 from plaudit.evaluate.distances import kernel_distance, kernel_distance_interval, median_bandwidth
 
 
@@ -66,9 +67,9 @@ def test_it_does_not_matter_how_much_is_in_memory_at_once(monkeypatch: pytest.Mo
     rng = np.random.default_rng(6)
     x, y = rng.normal(size=(30, 3)), rng.normal(size=(40, 3))
     whole = kernel_distance(x, y)
-    monkeypatch.setattr("plaudit.evaluate.distances.BLOCK", 7)
+    monkeypatch.setattr(distances, "BLOCK", 7)
     assert kernel_distance(x, y) == pytest.approx(whole, abs=1e-12)
-    monkeypatch.setattr("plaudit.evaluate.distances.MEDIAN_OF", 30)
+    monkeypatch.setattr(distances, "MEDIAN_OF", 30)
     assert median_bandwidth(y) == pytest.approx(median_bandwidth(y[:30]), rel=0.2)
     assert median_bandwidth(y) == median_bandwidth(y)
 

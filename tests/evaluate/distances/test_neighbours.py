@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plaudit.errors import EvaluationError
+from plaudit.evaluate import distances
 from plaudit.evaluate.distances import Balls, closeness, coverage, density, precision, recall
 
 REFERENCE = np.array([[0.0], [1.0], [3.0]])
@@ -64,7 +65,7 @@ def test_it_does_not_matter_how_much_is_in_memory_at_once(monkeypatch: pytest.Mo
     rng = np.random.default_rng(5)
     x, y = rng.normal(size=(30, 3)), rng.normal(size=(40, 3))
     whole = closeness(x, Balls(y))
-    monkeypatch.setattr("plaudit.evaluate.distances.BLOCK", 7)
+    monkeypatch.setattr(distances, "BLOCK", 7)
     for name, values in vars(closeness(x, Balls(y))).items():
         np.testing.assert_array_equal(values, getattr(whole, name))
 

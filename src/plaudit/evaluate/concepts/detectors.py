@@ -202,7 +202,7 @@ def save_rates(path: Path, rates: ErrorRates) -> None:
 def load_rates(path: Path = SHIPPED_ERROR_RATES) -> list[ErrorRates]:
     """Read what `save_rates` wrote; EvaluationError where it is something else."""
     try:
-        return [_rates(told) for told in json.loads(path.read_bytes())]
+        return [rates_from_dict(told) for told in json.loads(path.read_bytes())]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EvaluationError(f"{path} holds no error rates ({error}); write them with plaudit concepts") from None
 
@@ -213,7 +213,8 @@ def rates_of(detector: Detector, vocabulary: Vocabulary, known: Sequence[ErrorRa
     return next((rates for rates in known if (rates.detector, rates.vocabulary) == asked), None)
 
 
-def _rates(told: dict[str, Any]) -> ErrorRates:
+def rates_from_dict(told: dict[str, Any]) -> ErrorRates:
+    """What `to_dict` of error rates gave."""
     return ErrorRates(
         **{name: told[name] for name in ("detector", "vocabulary", "measured_on")},
         missed={category: Rate(**rate) for category, rate in told["missed"].items()},
