@@ -9,13 +9,13 @@ their values are settings of whatever reads them.
 from __future__ import annotations
 
 import ast
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from typing import Any
 
 from plaudit.code_reading import Symbol, last_name, own_folder, read_module, scan
+from plaudit.storage import digest_of
 
 PACKAGE = "plaudit"
 
@@ -39,7 +39,7 @@ def outside_digest(target: str) -> str:
     """A digest of the code behind `module:name` of another package or file, and of the code beside it that it uses."""
     module, _, name = target.partition(":")
     found = _digests(((module, name.partition(".")[0]),))
-    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()[:16]
+    return digest_of(repr(sorted(found.items())).encode())[:16]
 
 
 def _roots(function: Callable[..., Any]) -> Iterator[Symbol]:
@@ -59,7 +59,7 @@ def _digests(roots: tuple[Symbol, ...]) -> dict[str, str]:
     for (module, name), digests in closure.digests.items():
         by_module[module].append((name, sorted(digests)))
     return {
-        module: hashlib.sha256(repr(sorted(parts)).encode()).hexdigest()[:16]
+        module: digest_of(repr(sorted(parts)).encode())[:16]
         for module, parts in sorted(by_module.items())
     }
 

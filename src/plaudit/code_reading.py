@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib.util
 import re
 import sys
@@ -13,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from plaudit.storage import digest_of
 
 Symbol = tuple[str, str]
 """A module and the name of one of its definitions; "*" for all of them."""
@@ -148,7 +149,7 @@ def scan(module: str, statement: ast.stmt) -> Scanned:
             aliases.update(_imported(node, package))
     found = _References(module, source, aliases)
     found.visit(statement)
-    digest = hashlib.sha256(repr(_plain(statement)).encode()).hexdigest()[:16]
+    digest = digest_of(repr(_plain(statement)).encode())[:16]
     return Scanned(frozenset(found.values), frozenset(found.annotations), frozenset(found.attributes), digest)
 
 

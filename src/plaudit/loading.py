@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -23,6 +22,7 @@ from plaudit.reward.weighted_sum import read_weighted_sum
 from plaudit.storage import (
     SHIPPED_WEIGHTS,
     content_digest,
+    digest_of,
     fill_module,
     is_model_folder,
     load_tensors,
@@ -191,4 +191,4 @@ def model_digest(folder: Path) -> str:
     files = [folder / name for name in ("model.safetensors", "config.json")]
     parts = [content_digest(path) for path in files if path.exists()]
     parts += [CODECS.identity(config.codec), TEXT_ENCODERS.identity(config.text_encoder)]
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+    return digest_of(*parts)[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from plaudit.errors import ModelError
-from plaudit.storage import load_tensors
+from plaudit.storage import file_digest, load_tensors
 
 WRAPPERS = ("state_dict", "generator")
 """Keys under which released files keep the weights beside other things."""
@@ -53,10 +52,9 @@ def read_released(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def file_digest(path: Path, algorithm: str = "sha256") -> str:
-    """A file's digest with the algorithm before it: `sha256:...` or `md5:...`."""
-    with path.open("rb") as file:
-        return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
+def labelled_digest(path: Path, algorithm: str = "sha256") -> str:
+    """The digest of a file as releases state it, "sha256:..."."""
+    return f"{algorithm}:{file_digest(path, algorithm)}"
 
 
 def unwrap(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -30,6 +29,7 @@ from plaudit.settings import (
     with_changes,
 )
 from plaudit.stages import STAGES, InjectionName, Stage, StageSettings
+from plaudit.storage import digest_of
 from plaudit.training.settings import LoopSettings
 
 STEPS = ("corpus", "shards", "features", "votes", "reward", "labels", "reference", "report", "baseline", "finished")
@@ -184,7 +184,7 @@ class Recipe(Settings):
     def fingerprint(self) -> str:
         """A short hash of every setting but `training_loop`, which says how and not what."""
         text = json.dumps(self.model_dump(mode="json", exclude={"training_loop"}), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return digest_of(text.encode())[:12]
 
 
 def stage_of(settings: StageSettings) -> Stage:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 import traceback
@@ -19,7 +18,15 @@ from typing import Any, Generic, TypeVar
 
 from plaudit.code_digest import outside_digest
 from plaudit.errors import ModelError, PlauditError, listed
-from plaudit.storage import SHIPPED_WEIGHTS, file_digest, folder_digest, is_model_folder, read_json, user_model
+from plaudit.storage import (
+    SHIPPED_WEIGHTS,
+    digest_of,
+    file_digest,
+    folder_digest,
+    is_model_folder,
+    read_json,
+    user_model,
+)
 
 T = TypeVar("T")
 
@@ -214,7 +221,7 @@ def weights_digest(*names: str) -> str:
     """A digest of the shipped weights of these names."""
     paths = [SHIPPED_WEIGHTS / name / "model.safetensors" for name in names]
     digests = [file_digest(path) if path.exists() else NO_IDENTITY for path in paths]
-    return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
+    return digest_of(*digests)[:16]
 
 
 def absolute_name(name: str) -> str:
@@ -235,7 +242,7 @@ def _load_file(path: Path) -> ModuleType:
 @cache
 def _module_of(path: Path, digest: str) -> ModuleType:
     """A Python file as a module, executed once for each content; files beside it can be imported."""
-    name = f"{path.stem}_{hashlib.sha256(f'{path} {digest}'.encode()).hexdigest()[:8]}"
+    name = f"{path.stem}_{digest_of(path, digest)[:8]}"
     spec = spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = sys.modules[name] = module_from_spec(spec)  # dataclasses look their module up while it is executed
@@ -263,10 +270,10 @@ def _source_digest(path: Path) -> str:
         file = waiting.pop()
         if file not in digests and file.is_file():
             source = file.read_bytes()
-            digests[file] = hashlib.sha256(source).hexdigest()
+            digests[file] = digest_of(source)
             for names in re.findall(rb"^\s*(?:from|import)\s+([\w, ]+)", source, re.MULTILINE):
                 waiting += [file.with_name(f"{name.decode()}.py") for name in re.findall(rb"\w+", names)]
-    return hashlib.sha256(" ".join(sorted(digests.values())).encode()).hexdigest()[:16]
+    return digest_of(*sorted(digests.values()))[:16]
 
 
 @contextmanager

@@ -166,16 +166,28 @@ class WholeFolder:
         yield draft
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file; one that has not changed since this process last read it is not read again."""
+def digest_of(*values: Any) -> str:
+    """SHA-256 of values: of bytes, if they are all, else of the values as JSON, other objects by their text."""
+    if len(values) == 1 and isinstance(values[0], bytes):
+        return hashlib.sha256(values[0]).hexdigest()
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def seed_of(text: str) -> int:
+    """A 64-bit number that depends on a text alone: seeds and splits by name. Its bytes never change."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """The digest of a file; one that has not changed since this process last read it is not read again."""
     state = path.stat()
-    return _digest_of(path, state.st_size, state.st_mtime_ns)
+    return _read_digest(path, algorithm, state.st_size, state.st_mtime_ns)
 
 
 @cache
-def _digest_of(path: Path, size: int, changed: int) -> str:
+def _read_digest(path: Path, algorithm: str, size: int, changed: int) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def content_digest(path: Path) -> str:
@@ -183,15 +195,14 @@ def content_digest(path: Path) -> str:
     if path.name == "config.json":
         values = read_json(path)
         if isinstance(values, dict) and "provenance" in values:
-            plain = json.dumps({key: value for key, value in values.items() if key != "provenance"}, sort_keys=True)
-            return hashlib.sha256(plain.encode()).hexdigest()
+            return digest_of({key: value for key, value in values.items() if key != "provenance"})
     return file_digest(path)
 
 
 def folder_digest(folder: Path) -> str:
     """A digest of all that a model folder says: weights, configuration, tokenizer."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in (STEP, DONE)]
-    return hashlib.sha256(" ".join(content_digest(path) for path in files).encode()).hexdigest()[:16]
+    return digest_of(*map(content_digest, files))[:16]
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -215,14 +226,14 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
         keep_mode(partial, mode)  # safetensors makes a file of its own that only its owner can read
 
 
-def tensors_digest(tensors: dict[str, Tensor]) -> str:
-    """A digest of the names, types, shapes and values of tensors on the CPU, whatever file they are in."""
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """A digest of the names, types, shapes and values of tensors, whatever file they are in."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         if tensor.numel():
-            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

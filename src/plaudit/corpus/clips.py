@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from plaudit.corpus.manifest import Corpus, Entry, recordings
 from plaudit.errors import AudioError, CorpusError
 from plaudit.prefetch import prefetch
 from plaudit.settings import CountOrZero, Seconds, Settings
+from plaudit.storage import seed_of
 
 SHORTEST_CLIP_SECONDS = 0.5
 """A recording shorter than this share of a clip is no clip (ours)."""
@@ -54,7 +54,7 @@ def clip_starts(duration: float, cutting: ClipSettings, key: str = "") -> list[f
     elif cutting.place == "spread":
         starts = [(i + 0.5) * duration / count - cutting.seconds / 2 for i in range(count)]
     else:
-        dice = np.random.default_rng(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big"))
+        dice = np.random.default_rng(seed_of(key))
         slots = sorted(dice.choice(fitting, count, replace=False).tolist())
         shift = dice.uniform(0, duration - fitting * cutting.seconds)
         starts = [slot * cutting.seconds + shift for slot in slots]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 
 from plaudit.audio import read_stretches
 from plaudit.errors import CorpusError
-from plaudit.storage import to_json, write_atomically
+from plaudit.storage import seed_of, to_json, write_atomically
 
 SPLITS = ("train", "validation", "test")
 
@@ -122,8 +121,7 @@ def split_of(key: str, validation: float = 0.05, test: float = 0.05) -> str:
 
     `validation` and `test` are the shares wanted; in a small corpus the actual shares scatter around them.
     """
-    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-    place = int.from_bytes(digest, "big") / 2**64
+    place = seed_of(key) / 2**64
     if place < test:
         return "test"
     return "validation" if place < test + validation else "train"

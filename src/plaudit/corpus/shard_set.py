@@ -8,7 +8,6 @@ of all of these. `plaudit.corpus.shards` writes it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -27,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from plaudit.errors import CorpusError, is_no_room
-from plaudit.storage import STEP, save_tensors, write_atomically, write_json
+from plaudit.storage import STEP, file_digest, save_tensors, write_atomically, write_json
 from plaudit.types import Posterior, TextFeatures
 
 LEDGER, INDEX, STATS, QUARANTINE = "shards.json", "index.parquet", "stats.json", "quarantine.jsonl"
@@ -123,7 +122,7 @@ def damage_of(path: Path, facts: Facts, checksum: bool = True) -> str | None:
     size = path.stat().st_size
     if size != facts["bytes"]:
         return f"is damaged ({size} bytes instead of {facts['bytes']})"
-    if checksum and _measured(path)["sha256"] != facts["sha256"]:
+    if checksum and file_digest(path) != facts["sha256"]:
         return "is damaged (its checksum differs)"
     return None
 
@@ -210,8 +209,7 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def _measured(path: Path) -> Facts:
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": file_digest(path)}
 
 
 @contextmanager

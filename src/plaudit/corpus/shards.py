@@ -9,9 +9,7 @@ killed at any moment goes on at the first unfinished shard and ends with the sam
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import math
 import threading
 import time
@@ -45,7 +43,7 @@ from plaudit.corpus.shard_set import (
 )
 from plaudit.errors import AudioError, CorpusError
 from plaudit.prefetch import prefetch
-from plaudit.storage import to_json
+from plaudit.storage import digest_of, tensors_digest, to_json
 from plaudit.types import Codec, TextEncoder
 
 
@@ -428,7 +426,7 @@ def _clip_jobs(maker: ShardEncoder, parts: list[list[Entry]]) -> list[tuple[Job,
         clips = [
             (e.id, e.split, not e.caption.strip(), str(e.path), e.origin, stamps[e.path], *_unusual(e)) for e in part
         ]
-        key = _digest(codec, maker.frames, maker.batch_size, clips, *treated)
+        key = digest_of(codec, maker.frames, maker.batch_size, clips, *treated)
         jobs.append((Job(f"latents-{number:05d}.safetensors", tuple(part)), key))
     return jobs
 
@@ -444,7 +442,7 @@ def _caption_jobs(maker: ShardEncoder, captions: list[str], shard_size: int) -> 
     for number, start in enumerate(range(0, len(captions), shard_size)):
         part = captions[start : start + shard_size]
         job = Job(f"captions-{number:05d}.safetensors", captions=tuple(part))
-        jobs.append((job, _digest(encoder, maker.batch_size, part)))
+        jobs.append((job, digest_of(encoder, maker.batch_size, part)))
     return jobs
 
 
@@ -495,12 +493,7 @@ def _index(places: list[tuple[Entry, int, int]], captions: list[str]) -> bytes:
 
 def _identity(model: Codec | TextEncoder) -> str:
     """Changes with the model's name and, where it shows them, with its weights."""
-    digest = hashlib.sha256(model.name.encode())
-    if isinstance(model, nn.Module):
-        for name, tensor in sorted(model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return digest_of(model.name, tensors_digest(model.state_dict()) if isinstance(model, nn.Module) else "")
 
 
 def stamp(path: Path | None) -> list[int]:
@@ -509,7 +502,3 @@ def stamp(path: Path | None) -> list[int]:
         return [] if path is None else [path.stat().st_size, path.stat().st_mtime_ns]
     except OSError:
         return []
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from plaudit.corpus.shards import stamp
 from plaudit.errors import CorpusError, PlauditError
 from plaudit.registry import Registry
 from plaudit.settings import Count, CountOrZero, Fraction, Seed, Settings
-from plaudit.storage import file_digest
+from plaudit.storage import digest_of, file_digest
 from plaudit.types import Codec, Vote
 
 Progress = Callable[[int, int], None]
@@ -364,7 +363,7 @@ class ShardSource(CorpusSource):
 
     def digest(self, manifest: Path | None = None) -> str | None:
         """Of the ledger, which has every file's digest."""
-        return hashlib.sha256(self._ledger.read_bytes()).hexdigest() if self._ledger.is_file() else "none"
+        return file_digest(self._ledger) if self._ledger.is_file() else "none"
 
     def reference(
         self, count: int, shards: ShardSet | None = None, manifest: Path | None = None, codec: Codec | None = None
@@ -422,7 +421,7 @@ def content_digest(entries: Sequence[Entry], audio: Mapping[Path, str]) -> str:
     """A digest of what clips are, wherever they lie: captions, rewards, splits, and audio by its digests."""
     plain = [asdict(replace(entry, path=None, source="", problem="")) for entry in entries]  # these name the folder
     rows = [row | {"audio": entry.path and audio[entry.path]} for row, entry in zip(plain, entries, strict=True)]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return digest_of(rows)
 
 
 def audio_digests(entries: Sequence[Entry], manifest: Path | None = None) -> dict[Path, str]:

@@ -8,7 +8,6 @@ another encoder's numbers.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from plaudit.evaluate.distances import Balls, Gaussian, gaussian
 from plaudit.reward.base import Recording, View
 from plaudit.reward.scoring import ContentCache
 from plaudit.statistics import Array
-from plaudit.storage import file_digest, load_tensors, save_tensors
+from plaudit.storage import digest_of, file_digest, load_tensors, save_tensors
 from plaudit.types import AudioEmbedder
 
 Progress = Callable[[int, int], None]
@@ -210,7 +209,7 @@ def with_file_name(file: Path, message: str) -> str:
 
 
 def _key(content: str, encoder: AudioEncoder) -> bytes:
-    return hashlib.sha256(" ".join((__version__, content, encoder.digest)).encode()).digest()
+    return bytes.fromhex(digest_of(__version__, content, encoder.digest))
 
 
 REFERENCE_KIND = "plaudit.reference"

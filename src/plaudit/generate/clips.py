@@ -7,7 +7,6 @@ the same name only where prompt, seed, model and all settings are the same, so a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -27,7 +26,7 @@ from plaudit.generate.postprocess import PostProcessor
 from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.reward.scoring import Clip, score_clips
 from plaudit.sidecars import read_sidecar, sidecar_path
-from plaudit.storage import finite, to_json, write_json
+from plaudit.storage import digest_of, finite, to_json, write_json
 from plaudit.types import Reward
 from plaudit.writing import create_file
 
@@ -230,7 +229,7 @@ def provenance_of(sidecar: Mapping[str, Any]) -> dict[str, Any]:
 def settings_digest(provenance: Provenance) -> str:
     """64 hexadecimal digits for everything but the seed."""
     plain = {key: value for key, value in provenance.items() if key != "seed"}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return digest_of(plain)
 
 
 def is_clip_of(path: Path, provenance: Provenance) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from plaudit.errors import ModelError, PromptError, RecipeError
 from plaudit.generate.sampling import Sampler, SamplingPlan, piece_frames, plan_piece
 from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.settings import Seconds, Settings, validated
-from plaudit.storage import read_json, save_module
+from plaudit.storage import read_json, save_module, tensors_digest
 from plaudit.types import Codec, TextEncoder, TextFeatures
 
 Progress = Callable[[int, int], None]
@@ -108,11 +107,7 @@ class TextToMusic:
 
     def weights_digest(self) -> str:
         """16 hexadecimal digits for the network's weights and statistics as they are now."""
-        digest = hashlib.sha256()
-        for name, tensor in self.backbone.state_dict().items():
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()[:16]
+        return tensors_digest(self.backbone.state_dict())[:16]
 
     def generate(
         self,

@@ -17,7 +17,7 @@ from huggingface_hub import errors as hub_errors
 
 from plaudit.errors import ModelError, is_no_room
 from plaudit.models.releases import RELEASES, Release, ReleasedFile
-from plaudit.published import file_digest
+from plaudit.published import labelled_digest
 from plaudit.storage import WholeFolder, models_dir, read_json
 from plaudit.writing import sync
 
@@ -70,7 +70,7 @@ def from_hub(file: ReleasedFile, release: Release, cache: Path | None) -> Path:
             )
             return complete_file(Path(snapshot), file, where)
         path = Path(hf_hub_download(file.repo, file.path, repo_type=file.of, revision=file.revision, cache_dir=folder))
-    if file.digest and file_digest(path, file.digest.split(":")[0]) != file.digest:
+    if file.digest and labelled_digest(path, file.digest.split(":")[0]) != file.digest:
         path.resolve().unlink()
         raise ModelError(f"{where} is not the released file (its digest differs); it was removed, fetch it again")
     return path
@@ -162,7 +162,7 @@ def from_address(file: ReleasedFile, cache: Path, progress: Progress = lambda do
                 partial.unlink(missing_ok=True)
                 raise _no_room(file.url, error) from None
             raise ModelError(_failed(file.url, error)) from None
-        if file.digest and file_digest(partial, file.digest.split(":")[0]) != file.digest:
+        if file.digest and labelled_digest(partial, file.digest.split(":")[0]) != file.digest:
             partial.unlink()
             raise ModelError(f"{file.url} is not the released file (its digest differs); fetch it again")
         os.replace(partial, path)

@@ -16,7 +16,7 @@ from plaudit.errors import ModelError
 from plaudit.generate.model import ModelConfig
 from plaudit.models.fetch import check_replaceable
 from plaudit.models.releases import FETCHED_ONLY, Release
-from plaudit.published import file_digest, read_released, unwrap
+from plaudit.published import labelled_digest, read_released, unwrap
 from plaudit.reward.tunejury import head_from_published, save_head
 from plaudit.storage import WholeFolder, read_json, save_module
 
@@ -111,8 +111,8 @@ def provenance(release: Release, files: Mapping[str, Path], verified: bool) -> d
     sources = {}
     for file in release.files:
         path = files[file.name]
-        digest = file_digest(path)
-        same = not file.digest or file.digest in (digest, file_digest(path, file.digest.split(":")[0]))
+        digest = labelled_digest(path)
+        same = not file.digest or file.digest in (digest, labelled_digest(path, file.digest.split(":")[0]))
         if verified and not same:
             raise ModelError(
                 f"{path} is not the file that {release.id} was released as: digests differ; fetch it again, or import "

@@ -8,7 +8,6 @@ neither changed nor removed.
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import os
 import secrets
@@ -23,7 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from plaudit.errors import PlauditError, RunError, is_no_room
-from plaudit.storage import DONE, STEP, content_digest, write_json
+from plaudit.storage import DONE, STEP, content_digest, digest_of, write_json
 
 RUN = "run.json"
 LOCK, PROCESS = ".lock", ".pid"
@@ -31,7 +30,7 @@ LOCK, PROCESS = ".lock", ".pid"
 
 def fingerprint(**parts: Any) -> str:
     """A hash of JSON-able parts."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    return digest_of(parts)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -14,12 +13,13 @@ from torch import Tensor, nn
 from plaudit import __version__
 from plaudit.audio import range_problem, resample, resample_tensor
 from plaudit.errors import AudioError
+from plaudit.storage import digest_of, tensors_digest
 from plaudit.types import Reward
 
 
 def identity_of(*parts: Any) -> str:
     """A digest of what a reward depends on; the package's version stands for its code."""
-    return hashlib.sha256(repr((__version__, *parts)).encode()).hexdigest()
+    return digest_of(__version__, *parts)
 
 
 def identity_of_model(model: Any) -> str:
@@ -28,12 +28,8 @@ def identity_of_model(model: Any) -> str:
     A model that is no nn.Module goes by its class and attributes: its name must stand for its weights.
     """
     plain = {key: value for key, value in vars(model).items() if isinstance(value, str | int | float | bool)}
-    digest = hashlib.sha256(repr((type(model).__qualname__, sorted(plain.items()))).encode())
-    if isinstance(model, nn.Module):
-        for name, tensor in sorted(model.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
+    weights = tensors_digest(model.state_dict()) if isinstance(model, nn.Module) else ""
+    return digest_of(type(model).__qualname__, plain, weights)
 
 
 Waves = Sequence[Tensor | np.ndarray] | Tensor | np.ndarray

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from plaudit.errors import AudioError, CorpusError, ModelError
 from plaudit.reward.base import Recording, View, check_wave
-from plaudit.storage import load_tensors, read_json, save_tensors, write_json
+from plaudit.storage import file_digest, load_tensors, read_json, save_tensors, write_json
 from plaudit.types import AudioEmbedder, Embedder
 
 CLAP_SECONDS = 10.0
@@ -295,21 +294,16 @@ class FeatureStore:
             number = next(n for n in range(len(taken) + 1) if f"features-{n:05d}.safetensors" not in taken)
             file = f"features-{number:05d}.safetensors"
             save_tensors(self.folder / file, {"features": torch.cat(rows)})
-            self._index["shards"].append({"file": file, "sha256": _sha256(self.folder / file), "ids": ids})
+            self._index["shards"].append({"file": file, "sha256": file_digest(self.folder / file), "ids": ids})
             self._tensors.pop(file, None)
             self._place |= {id: (file, row) for row, id in enumerate(ids)}
         write_json(self.folder / "index.json", self._index)
 
     def _intact(self, shard: dict[str, Any]) -> bool:
         path = self.folder / shard["file"]
-        return path.is_file() and _sha256(path) == shard["sha256"]
+        return path.is_file() and file_digest(path) == shard["sha256"]
 
     def _shard(self, file: str) -> Tensor:
         if file not in self._tensors:
             self._tensors[file] = load_tensors(self.folder / file)["features"]
         return self._tensors[file]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import hashlib
 import math
 import sqlite3
 import threading
@@ -25,7 +24,7 @@ from plaudit.files import find_file
 from plaudit.prefetch import prefetch
 from plaudit.reward.base import Recording, RecordingReward, View
 from plaudit.sidecars import sidecar_path
-from plaudit.storage import cache_dir, read_json, write_json
+from plaudit.storage import cache_dir, digest_of, file_digest, read_json, write_json
 from plaudit.tables import read_table
 from plaudit.types import Reward
 from plaudit.writing import create_file
@@ -124,12 +123,7 @@ class ScoreCache(ContentCache):
 
 def score_key(path: Path, prompt: str, identity: str) -> bytes:
     """32 bytes for all that a score depends on: the file's content, the prompt, and the reward's identity."""
-    with path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").digest()
-    digest = hashlib.sha256(content)
-    digest.update(hashlib.sha256(prompt.encode(errors="surrogatepass")).digest())
-    digest.update(identity.encode())
-    return digest.digest()
+    return bytes.fromhex(digest_of(file_digest(path), prompt, identity))
 
 
 BATCH = 4

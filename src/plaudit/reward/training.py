@@ -7,8 +7,6 @@ answer: metrics leave them out, as TuneJury does (arXiv 2606.17006).
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -30,7 +28,7 @@ from plaudit.reward.features import PUBLISHED_BLOCKS, FeatureStore, RewardFeatur
 from plaudit.reward.tunejury import PUBLISHED_HIDDEN, TuneJury, TuneJuryHead
 from plaudit.reward.votes import usable_votes
 from plaudit.statistics import Array, ReliabilityBin, bootstrap_statistic, expected_calibration_error, reliability_bins
-from plaudit.storage import read_json, write_json
+from plaudit.storage import digest_of, read_json, write_json
 from plaudit.types import Vote
 
 CHANCE_LOSS = math.log(2)
@@ -544,7 +542,7 @@ def _cell(
         "encoders": store.features.clip_identity,
         "votes": [[asdict(vote) for vote in part] for part in parts],
     }
-    path = folder / "cells" / f"{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]}.json"
+    path = folder / "cells" / f"{digest_of(identity)[:24]}.json"
     if path.exists():
         try:
             done: dict[str, Any] = read_json(path)

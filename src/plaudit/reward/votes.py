@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +18,7 @@ from plaudit.corpus.manifest import SPLITS
 from plaudit.errors import CorpusError, VoteError, listed
 from plaudit.files import find_file
 from plaudit.reward.features import FeatureStore, RewardFeatures
-from plaudit.storage import to_json, write_atomically
+from plaudit.storage import seed_of, to_json, write_atomically
 from plaudit.tables import read_json_lines, read_table, write_table
 from plaudit.types import Vote
 
@@ -296,7 +295,7 @@ def _linked(keys: list[list[Any]]) -> list[Any]:
 
 def _uniform(name: str) -> float:
     """A number in [0, 1) that depends on `name` alone."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) / 2**64
+    return seed_of(name) / 2**64
 
 
 def clip_files(source: Path) -> dict[str, Path]:

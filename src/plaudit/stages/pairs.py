@@ -6,7 +6,6 @@ same format from elsewhere can take the place of the run's own candidates.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import Counter
@@ -24,7 +23,8 @@ from plaudit.errors import CorpusError
 from plaudit.settings import MOST, Count, NotNegative, Seed
 from plaudit.stages import Costs, Stage, StageSettings, StepCost
 from plaudit.stages.inputs import StageInputs
-from plaudit.storage import file_digest, to_json, write_atomically, write_json
+from plaudit.storage import digest_of, file_digest, to_json, write_atomically, write_json
+from plaudit.tables import read_json_lines
 from plaudit.training.data import Source
 
 PAIRS, CANDIDATES, SHARDS, AUDIO = "pairs.jsonl", "candidates.jsonl", "shards", "clips"
@@ -143,21 +143,15 @@ def pairs_file(place: Path) -> Path:
 
 def read_pairs(place: Path) -> list[Pair]:
     """The pairs of a file or folder; CorpusError naming the line of what is malformed."""
-    path, found = pairs_file(place), []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError:
-        raise CorpusError(f"{path} is not UTF-8; save it as UTF-8") from None
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                found.append(_pair(json.loads(line)))
-            except ValueError as error:
-                told = "it is not JSON" if isinstance(error, json.JSONDecodeError) else error
-                raise CorpusError(f"{path} line {number}: {told}") from None
-    if not found:
+    path, pairs = pairs_file(place), []
+    for line, record in read_json_lines(path):
+        try:
+            pairs.append(_pair(record))
+        except ValueError as error:
+            raise CorpusError(f"{path} line {line}: {error}") from None
+    if not pairs:
         raise CorpusError(f"{path} holds no pairs; add some, one JSON object a line")
-    return found
+    return pairs
 
 
 def _pair(row: Any) -> Pair:
@@ -275,4 +269,4 @@ def pairs_digest(place: Path) -> str:
     except CorpusError:
         return "none"
     audio = [path for clip in clips if (path := file.parent / clip).is_file()]
-    return hashlib.sha256(" ".join(map(file_digest, [file, *audio])).encode()).hexdigest()
+    return digest_of(*map(file_digest, [file, *audio]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 
 from plaudit.corpus.manifest import Entry
 from plaudit.errors import CorpusError
+from plaudit.storage import seed_of
 from plaudit.synthetic.captions import STYLES, caption
 from plaudit.synthetic.composer import compose, random_truth
 from plaudit.synthetic.exact import ExactRandom, mix64
@@ -82,7 +82,7 @@ class SyntheticCorpus:
     def _origin(self, clip: SyntheticClip) -> str:
         """Changes whenever the clip's sound does."""
         sound = f"{clip.seed} {self.seconds:g} {clip.truth} {sorted(clip.flaws.items())}"
-        return hashlib.blake2b(sound.encode(), digest_size=8).hexdigest()
+        return f"{seed_of(sound):016x}"
 
     def render(self, clip: SyntheticClip) -> np.ndarray:
         """The clip's waveform, float32 [seconds * 16000], mono; the same bits on every machine."""

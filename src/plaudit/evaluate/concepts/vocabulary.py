@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,6 +14,7 @@ from plaudit.encoders.words import KEYS, MODES, words
 from plaudit.errors import EvaluationError
 from plaudit.plain_yaml import read_yaml
 from plaudit.settings import Count, Settings
+from plaudit.storage import digest_of
 
 SHIPPED_VOCABULARY = Path(__file__).with_name("vocabulary.yaml")
 
@@ -85,7 +84,7 @@ class Vocabulary:
         """A hash of all it holds."""
         told = [asdict(category) for category in self.categories.values()]
         phrases = sorted((phrase, str(concept)) for phrase, concept in self.phrases.items())
-        return hashlib.sha256(json.dumps([told, phrases]).encode()).hexdigest()[:16]
+        return digest_of(told, phrases)[:16]
 
     @property
     def longest(self) -> int:
