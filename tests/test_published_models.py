@@ -13,7 +13,7 @@ from torch import Tensor
 
 from plaudit.backbone.published import from_published as fluxaudio_from_published
 from plaudit.codec.mel_codec import bigvgan_from_published, mel_vae_from_published
-from plaudit.encoders.published import clap_model_from_published
+from plaudit.encoders.laion_clap import clap_model_from_published
 from plaudit.errors import ModelError
 from plaudit.published import read_released
 from plaudit.reward.tunejury import TuneJuryHead, head_from_published

@@ -7,9 +7,17 @@ import torch
 from torch import Tensor
 from transformers import ClapAudioConfig, ClapConfig, ClapFeatureExtractor, ClapModel, ClapTextConfig
 
-from plaudit.encoders.laion_clap import SAMPLES, LaionCLAP, clap_log_mel, quantized, ten_seconds
+from plaudit.encoders.laion_clap import (
+    SAMPLES,
+    UNUSED,
+    LaionCLAP,
+    clap_from_published,
+    clap_log_mel,
+    clap_model_from_published,
+    quantized,
+    ten_seconds,
+)
 from plaudit.encoders.pretrained import check_texts_differ
-from plaudit.encoders.published import UNUSED, clap_from_published, clap_model_from_published
 from plaudit.errors import AudioError, ModelError
 
 VOCABULARY = 300

@@ -9,8 +9,7 @@ import torch
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from plaudit import loading
-from plaudit.encoders.mert import MERT, shortest
-from plaudit.encoders.published import mert_from_published, save_mert
+from plaudit.encoders.mert import MERT, mert_from_published, save_mert, shortest
 from plaudit.errors import AudioError, ModelError
 from plaudit.published import read_released
 from plaudit.storage import read_json

@@ -8,7 +8,7 @@ import torch
 from transformers import T5Config, T5EncoderModel, T5ForConditionalGeneration
 
 from plaudit import loading
-from plaudit.encoders.published import clap_from_published, load_clap, save_clap
+from plaudit.encoders.laion_clap import clap_from_published, load_clap, save_clap
 from plaudit.encoders.t5_clap import TOKENS, T5CLAPText, load_t5_clap, save_t5_clap, t5_from_folder
 from plaudit.errors import ModelError
 from plaudit.storage import save_tensors

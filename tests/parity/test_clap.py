@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from plaudit.encoders.laion_clap import LaionCLAP
-from plaudit.encoders.published import clap_model_from_published
+from plaudit.encoders.laion_clap import LaionCLAP, clap_model_from_published
 from tests.parity.folder import assert_equal, fixtures_of, load, tensors
 
 

@@ -1,4 +1,4 @@
-"""Networks and tokenizers of transformers around weights on disk, and a check that a CLAP tells texts apart."""
+"""Networks and tokenizers of transformers from files on disk, and a check for collapsed text embeddings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def assembled(
     """The network with the tensors of `state` themselves as weights, in evaluation mode and without gradients.
 
     Nothing is drawn at random first, which takes longer than reading the file. built: entries that may be missing,
-    because they are not used or every network builds them for itself. ModelError where another is missing, unknown or
+    because they are unused or built by the network itself. ModelError where another is missing, unknown or
     misshapen.
     """
     with quiet():
@@ -36,13 +36,13 @@ def assembled(
     wrong = [f"{what.replace('_keys', '')} {key}" for what in sorted(info) for key in sorted(map(str, info[what]))]
     if wrong:
         raise ModelError(f"the weights do not fit {kind.__name__}: {'; '.join(wrong)}")
-    made: Network = network.eval().requires_grad_(False)
-    return made
+    ready: Network = network.eval().requires_grad_(False)
+    return ready
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No bars and no remarks from transformers while it loads; what matters is raised."""
+    """No progress bars and no warnings of transformers while it loads."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -58,7 +58,7 @@ TOKENIZER_FOLDER = "tokenizer"
 
 
 class Tokenizer(Protocol):
-    """What is used of a transformers tokenizer."""
+    """The part of a transformers tokenizer that is used."""
 
     def __call__(
         self, text: list[str], *, padding: str, truncation: bool, max_length: int, return_tensors: str
@@ -70,7 +70,7 @@ class Tokenizer(Protocol):
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer whose files are in `folder`; nothing is downloaded. ModelError where they are not sound."""
+    """The tokenizer whose files are in `folder`, not downloaded. ModelError where they are missing or damaged."""
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json")):
         raise ModelError(f"{folder} holds no tokenizer; download the tokenizer's files as well")
     try:
@@ -98,11 +98,11 @@ UNRELATED = (
     "an upbeat salsa band with trumpets and congas",
 )
 COLLAPSED = 0.9
-"""Cosine of unrelated texts from which on a text tower is refused (ours); sound ones stay far below."""
+"""Cosine of unrelated texts at which a text tower is refused (ours); intact ones stay far below."""
 
 
 def check_texts_differ(clap: Embedder) -> None:
-    """ModelError where unrelated texts lie close together."""
+    """ModelError where embeddings of unrelated texts are nearly the same."""
     with torch.inference_mode():
         embeddings = clap.text(list(UNRELATED))
     cosines = (embeddings @ embeddings.T)[~torch.eye(len(UNRELATED), dtype=torch.bool)]

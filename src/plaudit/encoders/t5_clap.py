@@ -9,9 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 
-from plaudit.encoders.laion_clap import LaionCLAP
+from plaudit.encoders.laion_clap import LaionCLAP, load_clap
 from plaudit.encoders.pretrained import Tokenizer, assembled, load_tokenizer, quiet, read_tokenizer, save_tokenizer
-from plaudit.encoders.published import load_clap
 from plaudit.encoders.truncation import quoted, truncated_end
 from plaudit.errors import ModelError
 from plaudit.storage import is_model_folder, load_tensors, read_json, save_tensors, user_model, write_json

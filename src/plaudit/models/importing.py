@@ -135,8 +135,8 @@ def _codec_16k(job: Import) -> None:
 
 
 def _clap(job: Import) -> None:
+    from plaudit.encoders.laion_clap import save_clap
     from plaudit.encoders.pretrained import read_tokenizer
-    from plaudit.encoders.published import save_clap
 
     tokenizer = read_tokenizer(job.files["tokenizer.json"].parent)
     save_clap(job.folder, job.release.id, read_released(job.files["weights.pt"]), tokenizer, job.facts)
@@ -151,7 +151,7 @@ def _text(job: Import) -> None:
 
 
 def _mert(job: Import) -> None:
-    from plaudit.encoders.published import save_mert
+    from plaudit.encoders.mert import save_mert
 
     weights = read_released(job.files["pytorch_model.bin"])
     config, preprocessor = read_json(job.files["config.json"]), read_json(job.files["preprocessor_config.json"])
