@@ -52,7 +52,7 @@ class LaionCLAP(nn.Module):
         self.bands: int = model.audio_model.config.num_mel_bins
 
     def audio(self, wave: Tensor) -> Tensor:
-        """wave [B, T] at 48 kHz in -1..1 -> [B, dim], unit norm; differentiable. AudioError for empty, short or non-finite audio."""
+        """wave [B, T] at 48 kHz in -1..1 -> [B, dim], unit norm; differentiable. AudioError if short or not finite."""
         return self.embed_quantized(quantized(checked(wave, SAMPLE_RATE, seconds=N_FFT / SAMPLE_RATE)))
 
     def embed_quantized(self, wave: Tensor) -> Tensor:

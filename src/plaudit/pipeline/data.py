@@ -138,10 +138,12 @@ def compute_rewards(context: Context, folder: Path) -> None:
 
 def reference_clips(context: Context) -> tuple[int, Iterator[tuple[np.ndarray, int]]]:
     """How many clips, and (waveform, rate) of each, that generated ones are compared with."""
-    source, manifest = context.source, context.path("corpus") / MANIFEST
-    shards = None if source.truth_known else context.shards
-    codec = None if source.has_audio else context.models.codec
-    return source.reference(context.recipe.evaluate.reference_clips, shards, manifest, codec)
+    source, count = context.source, context.recipe.evaluate.reference_clips
+    if source.truth_known:
+        return source.reference(count)
+    if source.has_audio:
+        return source.reference(count, context.shards, context.path("corpus") / MANIFEST)
+    return source.reference(count, context.shards, codec=context.models.codec)
 
 
 def shards(context: Context) -> ShardSet:
