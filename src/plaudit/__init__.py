@@ -15,8 +15,8 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "plaudit.api": (
-        *("generate", "score", "rank", "evaluate"),
-        *("GenerateSettings", "ScoreSettings", "RankSettings", "EvaluateSettings"),
+        *("generate", "score", "rank", "evaluate", "compare", "run"),
+        *("GenerateSettings", "ScoreSettings", "RankSettings", "EvaluateSettings", "CompareSettings", "RunSettings"),
     ),
     "plaudit.errors": ("PlauditError",),
     "plaudit.loading": ("load", "load_reward"),

@@ -31,11 +31,13 @@ from plaudit.generate.settings import (
     SamplingSettings,
 )
 from plaudit.reporting import Reporter, WarningReporter
-from plaudit.settings import Count, Seconds, Seed, Settings, merge, nearest, option, validated
+from plaudit.settings import Count, CountOrZero, NotNegative, Seconds, Seed, Settings, merge, nearest, option, validated
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from plaudit.evaluate.compare.series import TrackedMetric
+    from plaudit.evaluate.compare.table import ComparisonTable
     from plaudit.evaluate.concepts.detectors import Detector, ErrorRates
     from plaudit.evaluate.concepts.vocabulary import Vocabulary
     from plaudit.evaluate.embeddings import AudioEncoder, EmbeddingCache, Reference
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from plaudit.generate.clips import ClipRequest
     from plaudit.generate.model import TextToMusic
     from plaudit.generate.optimize import Optimizer
+    from plaudit.pipeline.outlook import Approve
+    from plaudit.recipe import Recipe
     from plaudit.reward.calibration import Calibration
     from plaudit.reward.scoring import Clip, ContentCache, Ranked, ScoreCache, ScoredClip, ScoreReference
     from plaudit.types import Embedder, Reward
@@ -678,6 +682,134 @@ def measure_detector(
     if settings.output is not None:
         save_rates(settings.output, rates)
     return rates
+
+
+class CompareSettings(Settings):
+    """Settings of `compare`. margins: by metric, differences below which count as none."""
+
+    metrics: tuple[str, ...] | None = option(
+        None, "--metric", help="A metric; repeat it. Default: all that the systems share."
+    )
+    pair_by: Literal["id", "prompt"] | None = option(
+        None, "--by", help="Pair clips by this column. Default: id where all have one."
+    )
+    shared_prompts: bool = option(
+        False, "--shared-prompts", help="Compare the prompts that all systems have; say how many not."
+    )
+    margins: dict[str, NotNegative] = option(
+        {},
+        "--margin",
+        help="METRIC=SIZE: differences below this count as none; repeat it. Default: 0.2 standard deviations between "
+        "prompts.",
+    )
+    ordered: bool = option(
+        False, "--ordered", help="The systems are a series, as checkpoints are: find where reward and metrics diverge."
+    )
+    sort: str | None = option(None, "--sort", help="Order the page's players by the differences of this metric.")
+    players: CountOrZero = option(20, "--players", help="How many prompts to listen to: half the worst, half the best.")
+    output: Path | None = option(None, "-o", "--output", help="Folder for the page, its clips, JSON and CSV.")
+
+
+@dataclass(frozen=True)
+class SystemComparison:
+    """Differences between systems; of a series, the metrics against the reward; and the page where one was written."""
+
+    table: ComparisonTable
+    series: list[TrackedMetric]
+    page: Path | None
+
+
+def compare(
+    systems: Sequence[str | Path],
+    settings: CompareSettings | None = None,
+    *,
+    reporter: Reporter | None = None,
+    **changes: Any,
+) -> SystemComparison:
+    """Differences between systems on the same prompts, with intervals and tests; the first is the baseline.
+
+    systems: runs, or RUN:STAGE; folders written by `evaluate`; or tables with id or prompt, and metrics.
+    """
+    from plaudit.evaluate.compare.pairing import pair
+    from plaudit.evaluate.compare.series import track_series
+    from plaudit.evaluate.compare.systems import read_systems
+    from plaudit.evaluate.compare.table import compare as compare_pairs
+    from plaudit.evaluate.pages.comparison import write_comparison
+    from plaudit.pipeline.compared import systems_at
+
+    settings = _settings(CompareSettings, settings, changes)
+    metrics = None if settings.metrics is None else list(settings.metrics)
+    found = read_systems([str(system) for system in systems], systems_at)
+    pairing = pair(found, metrics, settings.pair_by, settings.shared_prompts)
+    table = compare_pairs(pairing, dict(settings.margins))
+    series, page = track_series(pairing) if settings.ordered else [], None
+    if settings.output is not None:
+        page = write_comparison(table, settings.output, sort=settings.sort, players=settings.players, series=series)
+    for note in [*pairing.notes, *(f"not tested: {reason}" for reason in table.untested)]:
+        (reporter or WarningReporter()).note(note)
+    return SystemComparison(table, series, page)
+
+
+class RunSettings(Settings):
+    """Settings of `run`."""
+
+    output: Path | None = option(None, "-o", "--output", help="Run folder. Default: runs/<recipe name>.")
+    changes: tuple[str, ...] = option(
+        (), "--set", help="Change a setting of the recipe, e.g. --set stages.crpo.beta=500. Repeatable."
+    )
+    source: Path | None = option(
+        None, "--from", help="A run to start from: steps made from the same inputs are shared. Needs -o."
+    )
+    only: str = option("report", "--only", help="Make only this step, e.g. sft, and what it needs.")
+
+    @model_validator(mode="after")
+    def _source_is_another_run(self) -> RunSettings:
+        if self.source is not None and self.output is None:
+            raise ValueError("--from needs -o: the new run's folder")
+        return self
+
+    def load_recipe(self, recipe: str | Path | Recipe | None = None) -> Recipe:
+        """The recipe with the changes; None stands for that of `source`."""
+        from plaudit.errors import RecipeError, RunError
+        from plaudit.recipe import Recipe, load_recipe
+
+        if isinstance(recipe, Recipe):
+            if self.changes:
+                raise RecipeError("changes are for a recipe by its name or file; change the Recipe itself")
+            return recipe
+        if recipe is None:
+            if self.source is None:
+                raise RecipeError("name a recipe, or a run with --from")
+            if not (self.source / "recipe.yaml").is_file():
+                raise RunError(f"{self.source} is not a run folder; give --from a folder that `plaudit run` made")
+            recipe = self.source / "recipe.yaml"
+        return load_recipe(str(recipe), self.changes)
+
+    def folder(self, recipe: Recipe) -> Path:
+        """The run folder."""
+        return self.output or Path("runs") / recipe.name
+
+
+def run(
+    recipe: str | Path | Recipe | None = None,
+    settings: RunSettings | None = None,
+    *,
+    approve: Approve | None = None,
+    reporter: Reporter | None = None,
+    **changes: Any,
+) -> Path:
+    """Run a recipe up to a step, by default the report, and return the step's folder.
+
+    Steps that are done are skipped, and what was interrupted is continued. approve: called with the steps that other
+    settings, code or data would replace; RunError where it does not approve, as by default.
+    """
+    from plaudit.pipeline.outlook import nothing_replaced
+    from plaudit.pipeline.steps import run_recipe
+
+    settings = _settings(RunSettings, settings, changes)
+    loaded = settings.load_recipe(recipe)
+    reporter, approve = reporter or WarningReporter(), approve or nothing_replaced
+    return run_recipe(loaded, settings.folder(loaded), reporter, settings.only, approve, settings.source)
 
 
 def _settings(kind: type[Kind], settings: Kind | None, changes: Mapping[str, Any]) -> Kind:

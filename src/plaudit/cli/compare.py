@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plaudit.cli.console import progress_console, result_console, show_csv, show_json, show_table
+from plaudit.api import CompareSettings
+from plaudit.cli.console import CommandReporter, Csv, Json, say, show_csv, show_json, show_table
+from plaudit.cli.options import options
 
 if TYPE_CHECKING:
     from plaudit.evaluate.compare.table import ComparisonTable
-
-
-class By(StrEnum):
-    """What pairs the clips of two systems."""
-
-    id = "id"
-    prompt = "prompt"
-
-
-Metrics = Annotated[list[str] | None, typer.Option("--metric", help="A metric; repeat it. Default: all in common.")]
-Margins = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--margin", metavar="METRIC=SIZE",
-        help="Differences below this count as none; repeat it. Default: 0.2 standard deviations between prompts.",
-    ),
-]  # fmt: skip
-PairBy = Annotated[By | None, typer.Option(help="Pair clips by this column. Default: id where all have one.")]
-Common = Annotated[
-    bool, typer.Option("--shared-prompts", help="Compare the prompts that all systems have; say how many not.")
-]
-Series = Annotated[
-    bool, typer.Option("--ordered", help="Systems are a series, as checkpoints are: where do reward and others part?")
-]
-Sort = Annotated[str | None, typer.Option(help="Order the page's players by the differences of this metric.")]
-Players = Annotated[int, typer.Option(min=0, help="How many prompts to listen to: half the worst, half the best.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the page, its clips, JSON and CSV.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Csv = Annotated[Path | None, typer.Option("--csv", help="Write the table as CSV to this file; - prints it.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -49,6 +20,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(compare)
 
 
+@options(CompareSettings)
 def compare(
     systems: Annotated[
         list[str],
@@ -58,62 +30,34 @@ def compare(
             "prompt, and metrics.",
         ),
     ],
-    metric: Metrics = None,
-    by: PairBy = None,
-    common: Common = False,
-    margin: Margins = None,
-    series: Series = False,
-    sort: Sort = None,
-    players: Players = 20,
-    output: Output = None,
+    *,
+    settings: CompareSettings,
     csv: Csv = None,
     json: Json = False,
 ) -> None:
     """Compare systems on the same prompts: differences with intervals and tests, and a page to hear them side by side.
 
-    The first system is what the others are held against. A CSV with a column `system` holds several; with a column
-    `seed`, several clips of a prompt.
+    The first system is the baseline. A CSV with a column `system` holds several; with a column `seed`, several clips of
+    a prompt.
 
     Example: plaudit compare runs/baseline runs/tuned -o comparison
     """
-    from plaudit.evaluate.compare.pairing import pair
-    from plaudit.evaluate.compare.series import track_series
-    from plaudit.evaluate.compare.systems import read_systems
-    from plaudit.evaluate.compare.table import compare as compared
-    from plaudit.evaluate.pages.comparison import comparison_summary, results, write_comparison
-    from plaudit.evaluate.pages.text import divergence_sentence
-    from plaudit.pipeline.compared import systems_at
+    from plaudit import api
+    from plaudit.evaluate.pages.charts import divergence_sentence
+    from plaudit.evaluate.pages.comparison import comparison_summary, results
 
-    margins = _margins(margin or [])
-    pairing = pair(read_systems(systems, systems_at), metric, None if by is None else by.value, common)
-    table = compared(pairing, margins)
-    watched = track_series(pairing) if series else []
-    page = None if output is None else write_comparison(table, output, sort=sort, players=players, series=watched)
-    for note in [*pairing.notes, *(f"not tested: {reason}" for reason in table.untested)]:
-        progress_console.print(note, highlight=False, soft_wrap=True, markup=False)
+    comparison = api.compare(systems, settings, reporter=CommandReporter())
+    table, series, page = comparison.table, comparison.series, comparison.page
     if csv is not None:
         rows = table.to_rows()
         show_csv(csv, list(rows[0]), rows)
     if json:
-        show_json(results(table, watched))
+        show_json(results(table, series))
     elif csv != Path("-"):
         _show(table)
-        told = [divergence_sentence(one.divergence, pairing.systems, one.metric) for one in watched]
-        for line in [*told, *([f"Page: {page.resolve()}"] if page else []), comparison_summary(table)]:
-            result_console.print(line, highlight=False, soft_wrap=True, markup=False)
-
-
-def _margins(told: list[str]) -> dict[str, float]:
-    found = {}
-    for one in told:
-        name, _, size = one.rpartition("=")
-        try:
-            found[name] = float(size)
-        except ValueError:
-            found[name] = math.nan
-        if not name or not 0 <= found[name] < math.inf:
-            raise typer.BadParameter(f"--margin {one}: say METRIC=SIZE, a size from 0, e.g. --margin reward=0.05")
-    return found
+        divergences = [divergence_sentence(one.divergence, table.pairing.systems, one.metric) for one in series]
+        for line in [*divergences, *([f"Page: {page.resolve()}"] if page else []), comparison_summary(table)]:
+            say(line)
 
 
 def _show(table: ComparisonTable) -> None:

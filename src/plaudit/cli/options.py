@@ -169,7 +169,7 @@ def options(
                         inner = inner.setdefault(section, {})
                     inner[path[-1]] = None if value is NULL else value
                     flags[".".join(path)] = _extra(field)["flags"][-1]
-            merged = with_changes(typed, values.pop("changes", None) or [], "settings")
+            merged = with_changes(typed, values.pop(_CHANGES.name, None) or [], "settings")
             command(settings=_settings(model, merged, flags), **values)
 
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
@@ -185,8 +185,9 @@ def _settings(model: type[Settings], values: dict[str, Any], flags: Mapping[str,
         return model.model_validate(values)
     except ValidationError as error:
         where, message = first_problem(model, error)
-        if where in flags:
-            raise typer.BadParameter(message, param_hint=flags[where]) from None
+        flag = flags.get(where) or flags.get(where.rpartition(".")[0])  # of a mapping, its entry is wrong
+        if flag is not None:
+            raise typer.BadParameter(message, param_hint=flag) from None
         if not where and not message.startswith("unknown key"):
             raise typer.BadParameter(message) from None
         raise RecipeError(f"settings: {where + ': ' if where else ''}{message}") from None
@@ -225,6 +226,10 @@ def _alternatives(hint: Any) -> list[Any]:
     return [hint]
 
 
+def _is_mapping(field: FieldInfo) -> bool:
+    return get_origin(_alternatives(field.annotation)[0]) is dict
+
+
 def _section(field: FieldInfo) -> type[BaseModel] | None:
     kinds = [kind for kind in _alternatives(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
     return kinds[0] if kinds else None
@@ -242,6 +247,11 @@ def _typed(value: Any, field: FieldInfo) -> Any:
     if isinstance(value, bool):
         return None if not value else not field.default if extra["value"] is None else extra["value"]
     if isinstance(value, list):
+        if _is_mapping(field):
+            pairs = [text.rpartition("=") for text in value]
+            if not all(name for name, _, _ in pairs):
+                raise typer.BadParameter("say NAME=VALUE", param_hint=_extra(field)["flags"][-1])
+            return {name: text for name, _, text in pairs} or None
         return tuple(value) or None
     return value
 
@@ -258,6 +268,9 @@ def _typer_parameter(
         settings["help"] += " Default: the model's own."
     if flag:
         kind, default = bool, False
+    elif _is_mapping(field):
+        kind, default = list[str], None
+        settings["metavar"] = "NAME=VALUE"
     elif get_origin(kind) in (tuple, list):
         kind, default = list[_alternatives(get_args(kind)[0])[0]], None  # type: ignore[misc]
     elif get_origin(kind) is Literal and not all(isinstance(choice, str) for choice in get_args(kind)):

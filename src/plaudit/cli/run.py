@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from plaudit.api import RunSettings
 from plaudit.cli.console import (
     ConsoleReporter,
+    Json,
     Yes,
     approval,
     as_invoked,
@@ -20,20 +22,14 @@ from plaudit.cli.console import (
     show_json,
     show_table,
 )
+from plaudit.cli.options import options
 
 if TYPE_CHECKING:
     from plaudit.recipe import Recipe
 
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Run folder. Default: runs/<recipe name>.")]
-Changes = Annotated[
-    list[str] | None, typer.Option("--set", help="Change a setting, e.g. --set stages.crpo.beta=500. Repeatable.")
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only print what is needed, how long it takes, and in how much memory.")
 ]
-Only = Annotated[str | None, typer.Option(help="Make only this step, e.g. sft, and what it needs.", metavar="STEP")]
-Source = Annotated[
-    Path | None,
-    typer.Option("--from", help="A run to start from: what is made from the same is shared. Needs -o.", metavar="RUN"),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,32 +39,30 @@ def add_to(app: typer.Typer) -> None:
     app.command()(report)
 
 
-def demo(output: Output = None, changes: Changes = None, yes: Yes = False, json: Json = False) -> None:
-    """Run the whole chain in the synthetic world, from nothing to a report, in under 20 minutes.
+@options(RunSettings, skip=("source", "only"))
+def demo(*, settings: RunSettings, yes: Yes = False, json: Json = False) -> None:
+    """Run the whole pipeline on the synthetic corpus, from nothing to a report, in under 20 minutes.
 
     Example: plaudit demo
     """
-    run_recipe("demo", output, changes, yes=yes, json=json)
+    _run("demo", settings, yes, json)
 
 
+@options(RunSettings)
 def run_recipe(
     recipe: Annotated[
         str | None,
         typer.Argument(help="A recipe file, or a shipped recipe's name (demo, paper ...). Default: that of --from."),
     ] = None,
-    output: Output = None,
-    changes: Changes = None,
-    source: Source = None,
-    only: Only = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what is needed, how long it takes, in how much memory.")
-    ] = False,
+    *,
+    settings: RunSettings,
+    dry_run: DryRun = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Run every stage of a recipe, or one, into a run folder; what is done is skipped, what was killed is continued.
+    """Run every stage of a recipe, or one, into a run folder; steps that are done are skipped, others continued.
 
-    What was made with other settings, code or data is only replaced after a question, or with --yes. To keep it, start
+    Steps made with other settings, code or data are only replaced after a question, or with --yes. To keep them, start
     a new run from the old one, which shares all that is the same:
 
     plaudit run --from runs/synthetic -o runs/beta-500 --set stages.crpo.beta=500
@@ -79,25 +73,21 @@ def run_recipe(
 
     On several GPUs: torchrun --nproc-per-node 8 -m plaudit run recipes/smoke.yaml
     """
-    from plaudit.errors import RunError
-    from plaudit.recipe import load_recipe
-
-    if recipe is None and source is None:
+    if recipe is None and settings.source is None:
         raise typer.BadParameter("name a recipe, or a run with --from")
-    if source is not None and output is None:
-        raise typer.BadParameter("--from needs -o: the new run's folder")
-    if recipe is None and source is not None and not (source / "recipe.yaml").is_file():
-        raise RunError(f"{source} is not a run folder; give --from a folder that `plaudit run` made")
-    settings = load_recipe(recipe or str(source / "recipe.yaml"), changes)  # type: ignore[operator]
-    folder, last = output or Path("runs") / settings.name, only or "report"
     if dry_run:
-        _show_estimate(settings, folder, last, json, source)
-        return
-    from plaudit.pipeline.steps import run_recipe as run
+        loaded = settings.load_recipe(recipe)
+        _show_estimate(loaded, settings.folder(loaded), settings.only, json, settings.source)
+    else:
+        _run(recipe, settings, yes, json)
 
-    made = run(settings, folder, ConsoleReporter(), last, approval(yes), source)
-    if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
-        _say(made, json)
+
+def _run(recipe: str | None, settings: RunSettings, yes: bool, json: bool) -> None:
+    from plaudit import api
+
+    folder = api.run(recipe, settings, approve=approval(yes), reporter=ConsoleReporter())
+    if os.environ.get("RANK", "0") == "0":  # of several processes, one prints
+        _say(folder, json)
 
 
 def report(folder: Annotated[Path, typer.Argument(help="A run folder.")], json: Json = False) -> None:
