@@ -89,11 +89,12 @@ def test_evaluations_are_those_of_the_command(tmp_path: Path, capsys: pytest.Cap
 
 def test_systems_are_compared_and_recipes_refused_as_by_the_commands(tmp_path: Path) -> None:
     for name, shift in (("a", 0.0), ("b", 1.0)):
-        rows = "".join(f"{i},{(i * 7) % 5 + shift}\n" for i in range(8))
+        rows = "".join(f"{i},{(i * 7) % 5 + shift * (1 + i % 3)}\n" for i in range(8))
         (tmp_path / f"{name}.csv").write_text(f"id,reward\n{rows}")
-    result = plaudit.compare([tmp_path / "a.csv", tmp_path / "b.csv"], margins={"reward": 0.1}, output=tmp_path / "page")
+    systems = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    result = plaudit.compare(systems, margins={"reward": 0.1}, output=tmp_path / "page")
     (row,) = result.table.rows
-    assert row.metric == "reward" and row.difference.mean == pytest.approx(1.0)
+    assert row.metric == "reward" and row.difference.mean == pytest.approx(15 / 8)
     assert result.series == [] and result.page is not None and result.page.is_file()
     with pytest.raises(RecipeError, match="name a recipe, or a run with --from"):
         plaudit.run()

@@ -31,7 +31,7 @@ from plaudit.generate.settings import (
     SamplingSettings,
 )
 from plaudit.reporting import Reporter, WarningReporter
-from plaudit.settings import Count, CountOrZero, NotNegative, Seconds, Seed, Settings, merge, nearest, option, validated
+from plaudit.settings import Count, CountOrZero, Positive, Seconds, Seed, Settings, merge, nearest, option, validated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -696,7 +696,7 @@ class CompareSettings(Settings):
     shared_prompts: bool = option(
         False, "--shared-prompts", help="Compare the prompts that all systems have; say how many not."
     )
-    margins: dict[str, NotNegative] = option(
+    margins: dict[str, Positive] = option(
         {},
         "--margin",
         help="METRIC=SIZE: differences below this count as none; repeat it. Default: 0.2 standard deviations between "

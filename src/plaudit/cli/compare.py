@@ -43,8 +43,8 @@ def compare(
     Example: plaudit compare runs/baseline runs/tuned -o comparison
     """
     from plaudit import api
-    from plaudit.evaluate.pages.charts import divergence_sentence
     from plaudit.evaluate.pages.comparison import comparison_summary, results
+    from plaudit.evaluate.pages.text import divergence_sentence
 
     comparison = api.compare(systems, settings, reporter=CommandReporter())
     table, series, page = comparison.table, comparison.series, comparison.page
