@@ -222,7 +222,7 @@ class Bench:
 
     def measure(self, work: Callable[[], object], seconds: float | None = None) -> tuple[float, float]:
         """Seconds of a first run, and the median of further ones over about `seconds` (at least one)."""
-        from plaudit.measure import seconds_of
+        from plaudit.machine import seconds_of
 
         limit = self.scale.seconds if seconds is None else seconds
         first, taken = seconds_of(work), []
@@ -281,7 +281,7 @@ PEAK = "matrix product, bf16"
 
 def peak(bench: Bench) -> None:
     """The best rate of large products, and of copies within the device's memory."""
-    from plaudit.measure import matrix_peak
+    from plaudit.machine import matrix_peak
 
     for name, dtype in ((PEAK, torch.bfloat16), ("matrix product, float32", torch.float32)):
         rate = matrix_peak(dtype, bench.device, bench.scale.matrix)
@@ -540,7 +540,7 @@ def checkpointing(bench: Bench) -> None:
 def training_parts(bench: Bench, batch: int) -> Row:
     """Seconds of each part of an update, waited for one by one."""
     from plaudit.backbone.ema import PostHocEMA
-    from plaudit.measure import seconds_of
+    from plaudit.machine import seconds_of
 
     objective, model = same_batch(bench, batch), bench.model
     optimizer = torch.optim.AdamW(model.parameters(), 1e-6, (0.9, 0.95), fused=bench.on_cuda or None)
@@ -785,7 +785,7 @@ def profiled(bench: Bench, what: str, batch: int, work: Callable[[], object], mo
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
-    from plaudit.measure import seconds_of
+    from plaudit.machine import seconds_of
 
     work()
     wall = seconds_of(work)
@@ -894,7 +894,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = options.sections.split(",") if options.sections else list(SECTIONS)
     if unknown := [name for name in names if name not in SECTIONS]:
         parser.error(f"unknown sections {', '.join(unknown)}; known are {', '.join(SECTIONS)}")
-    from plaudit.measure import machine
+    from benchmarks.cost.timing import machine
 
     device = torch.device(options.device)
     facts = {"machine": machine(device), "small": options.small, "budget_seconds": options.budget}

@@ -11,8 +11,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "plaudit"
 
 ORDER = (
     (
-        *("errors", "settings", "plain_yaml", "types", "writing", "files", "storage", "machine", "measure", "tables"),
-        *("published", "statistics", "prefetch", "sidecars", "containers", "decoding", "audio", "audio_format"),
+        *("errors", "settings", "types", "writing", "files", "storage", "machine", "tables"),
+        *("published", "statistics", "prefetch", "sidecars", "containers", "audio", "audio_format"),
         *("code_reading", "code_digest", "registry", "reporting"),
     ),
     ("corpus",),

@@ -15,11 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plaudit.audio import audio_seconds, read_audio, read_stretches
+from plaudit.audio import LEAST_BYTES, audio_seconds, read_audio, read_stretches
 from plaudit.containers import Splice, layout_of
 from plaudit.containers.chunks import is_placeholder
 from plaudit.containers.ogg import checksum
-from plaudit.decoding import LEAST_BYTES
 from plaudit.errors import AudioError
 from tests.audio_bytes import (
     APE,

@@ -13,9 +13,8 @@ from pydantic import Field
 from plaudit.errors import RecipeError
 from plaudit.evaluate.concepts.vocabulary import load_vocabulary
 from plaudit.generate.settings import GenerationSettings
-from plaudit.plain_yaml import read_yaml
 from plaudit.recipe import Recipe, load_recipe
-from plaudit.settings import Settings, validated, with_changes
+from plaudit.settings import Settings, read_yaml, validated, with_changes
 from tests.mutations import Change, mutated, mutations
 
 TEXTS = [

@@ -12,7 +12,7 @@ from plaudit.cli.console import ConsoleReporter, result_console, show_json, show
 from plaudit.cli.options import App
 
 if TYPE_CHECKING:
-    from plaudit.measure import Section
+    from benchmarks.cost.timing import Section
 
 app = App(help="Measure cost and quality on this machine.")
 
@@ -55,8 +55,8 @@ def bench(
     if unknown := [name for name in section or () if name not in SECTIONS]:
         raise typer.BadParameter(f"no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
     from benchmarks.cost.sections import Sizes, measured
+    from benchmarks.cost.timing import machine
     from plaudit import loading
-    from plaudit.measure import machine
     from plaudit.storage import write_json
 
     where = loading.resolve_device(device)

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from benchmarks.cost.sample import naive_latents
+from benchmarks.cost.timing import Advance, Section, in_turns
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import TextToMusic
 from plaudit.generate.postprocess import PostProcessor
 from plaudit.generate.sampling import initial_noise
 from plaudit.generate.settings import Execution, PostSettings
-from plaudit.measure import Advance, Section, in_turns
 
 
 def bench_decode(music: TextToMusic, clips: int, repeats: int, advance: Advance) -> Section:

@@ -10,8 +10,8 @@ import numpy as np
 import soundfile
 import torch
 
+from benchmarks.cost.timing import Advance, Section, in_turns
 from plaudit.audio import read_audio, resample
-from plaudit.measure import Advance, Section, in_turns
 from plaudit.reward.base import Recording, RecordingReward, View
 from plaudit.reward.scoring import Clip, score_clips
 from plaudit.synthetic.corpus import SyntheticCorpus

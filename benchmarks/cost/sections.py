@@ -13,10 +13,10 @@ from benchmarks.cost.networks import network
 from benchmarks.cost.sample import bench_sample
 from benchmarks.cost.score import bench_score
 from benchmarks.cost.separate import bench_separate, separator_of
+from benchmarks.cost.timing import Advance, Section
 from benchmarks.cost.train import bench_train
 from plaudit import loading
 from plaudit.generate.settings import Execution
-from plaudit.measure import Advance, Section
 from plaudit.reward.base import RecordingReward
 
 

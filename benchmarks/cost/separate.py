@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.cost.timing import Advance, Section, in_turns
 from plaudit.errors import ModelError
 from plaudit.generate.separation import NOT_INSTALLED, Separator, load_separator
 from plaudit.generate.settings import SeparationSettings
-from plaudit.measure import Advance, Section, in_turns
 
 RANDOM = "random"
 SOURCES = ["drums", "bass", "other", "vocals"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from benchmarks.cost.timing import Advance, Section, in_turns
 from plaudit.backbone.base import FORWARD_AND_BACKWARD
 from plaudit.backbone.ema import PostHocEMA
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.flow import flow_loss, interpolate, logit_normal_time, velocity
-from plaudit.measure import Advance, Section, in_turns, matrix_peak
+from plaudit.machine import matrix_peak
 from plaudit.types import TextFeatures
 
 

@@ -1,4 +1,4 @@
-"""What the machine is and can do, and what a process has used of it."""
+"""The machine: what it is and can do, and what a process has used of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import platform
 import resource
 import sys
+import time
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -65,3 +67,20 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Seconds that `work` takes, what it left running on a GPU included."""
+    began = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def matrix_peak(dtype: torch.dtype, device: torch.device, size: int | None = None, repeats: int = 9) -> float:
+    """Operations per second of the product of two square matrices, the best of `repeats`: what a network can at most
+    reach. `size` is large enough to keep the device busy by default."""
+    side = size or (8192 if device.type == "cuda" else 2048)
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return 2 * side**3 / min(seconds_of(lambda: a @ b) for _ in range(repeats))

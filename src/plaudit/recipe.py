@@ -15,15 +15,16 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 from plaudit.corpus.sources import CorpusSettings, corpus_source
 from plaudit.errors import RecipeError
 from plaudit.generate.settings import PostSettings, SamplingSettings
-from plaudit.plain_yaml import Given, read_yaml
 from plaudit.settings import (
     MOST,
     Count,
+    Given,
     Precision,
     Score,
     Seed,
     Settings,
     nearest,
+    read_yaml,
     shortened,
     validated,
     with_changes,

@@ -71,7 +71,7 @@ def test_pairs_are_read_as_they_were_written_and_notes_of_others_are_left(tmp_pa
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "line 2: it is not JSON"),
+        ("{", "line 2: not valid JSON"),
         ("[]", "line 2: a pair is an object with caption, winner and loser"),
         ('{"caption": "x", "winner": "a.wav"}', "line 2: loser must be a text"),
         ('{"caption": " ", "winner": "a.wav", "loser": "b.wav"}', "line 2: caption must be a text"),

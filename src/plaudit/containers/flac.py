@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from mmap import mmap
 
-from plaudit.containers.layout import Layout, Part
-from plaudit.containers.splice import Piece
-from plaudit.containers.tags import leading, trailing
+from plaudit.containers.layout import Layout, Part, Piece, leading, trailing
 
 MAGIC = b"fLaC"
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from mmap import mmap
 
-from plaudit.containers.layout import Layout, Part
-from plaudit.containers.tags import leading, tag_length, trailing
+from plaudit.containers.layout import Layout, Part, leading, tag_length, trailing
 
 _KBITS = {
     (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),

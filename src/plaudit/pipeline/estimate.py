@@ -24,7 +24,7 @@ from plaudit.flow import branches, flow_loss
 from plaudit.generate.model import read_model_config
 from plaudit.generate.sampling import Sampler
 from plaudit.generate.settings import Execution
-from plaudit.measure import matrix_peak, seconds_of
+from plaudit.machine import matrix_peak, seconds_of
 from plaudit.models.releases import RELEASES
 from plaudit.pipeline.results import stages_of
 from plaudit.pipeline.stage_models import FIRST_INJECTION

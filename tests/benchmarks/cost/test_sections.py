@@ -14,12 +14,13 @@ from benchmarks.cost.__main__ import app
 from benchmarks.cost.decode import bench_clips, bench_decode
 from benchmarks.cost.networks import network
 from benchmarks.cost.sample import bench_sample, naive_latents
+from benchmarks.cost.timing import in_turns, machine
 from benchmarks.cost.train import bench_train
 from plaudit.errors import ModelError
 from plaudit.flow import Guidance
 from plaudit.generate.sampling import initial_noise, sample_latents
 from plaudit.generate.settings import Execution, SamplingSettings
-from plaudit.measure import in_turns, machine, matrix_peak
+from plaudit.machine import matrix_peak
 from tests.generate.tiny import HashedText, tiny_music
 
 CPU = torch.device("cpu")

@@ -12,8 +12,7 @@ from pydantic import Field, RootModel, ValidationError, model_validator
 
 from plaudit.encoders.words import KEYS, MODES, words
 from plaudit.errors import EvaluationError
-from plaudit.plain_yaml import read_yaml
-from plaudit.settings import Count, Settings
+from plaudit.settings import Count, Settings, read_yaml
 from plaudit.storage import digest_of
 
 SHIPPED_VOCABULARY = Path(__file__).with_name("vocabulary.yaml")

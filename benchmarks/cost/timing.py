@@ -1,17 +1,18 @@
-"""How times are taken: ways of doing the same in turns, medians, and what the machine's matrix products can do."""
+"""How the sections of a benchmark take times: ways of doing the same in turns, and medians."""
 
 from __future__ import annotations
 
 import os
 import platform
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from plaudit.machine import seconds_of
 
 Advance = Callable[[int, int], None]
 
@@ -46,23 +47,6 @@ def in_turns(ways: Mapping[str, Callable[[], object]], repeats: int, advance: Ad
             taken[name].append(seconds_of(way))
             advance(repeat * len(ways) + number + 1, repeats * len(ways))
     return {name: statistics.median(times) for name, times in taken.items()}
-
-
-def seconds_of(work: Callable[[], object]) -> float:
-    """Seconds that `work` takes, what it left running on a GPU included."""
-    began = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
-
-
-def matrix_peak(dtype: torch.dtype, device: torch.device, size: int | None = None, repeats: int = 9) -> float:
-    """Operations per second of the product of two square matrices, the best of `repeats`: what a network can at most
-    reach. `size` is large enough to keep the device busy by default."""
-    side = size or (8192 if device.type == "cuda" else 2048)
-    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    return 2 * side**3 / min(seconds_of(lambda: a @ b) for _ in range(repeats))
 
 
 def machine(device: torch.device) -> dict[str, Any]:
