@@ -113,7 +113,7 @@ def score(
                 )  # fmt: skip
             failed |= any(isinstance(one, str) for one in found)
             rows.append(sweep_row(swept(label, asked, found)))
-        x_label = "score asked for" + (", in standard deviations" if standardized else "")
+        x_label = "conditioning score" + (", in standard deviations" if standardized else "")
         settings = settings_of(trial, folders, own)
         page = write_scores(rows, settings, output, x_label)
     _say_scores(rows, page, json)

@@ -130,7 +130,7 @@ def settings_of(trial: SweepSetup, models: dict[str, Path], sampling: dict[str, 
         "models": {label: str(folder) for label, folder in models.items()},
         "sampling": {label: settings.model_dump(mode="json") for label, settings in sampling.items()},
         "seed": trial.seed,
-        "judges": panel.identity,
+        "evaluators": panel.identity,
         "reference_clips": panel.reference.clips,
         "prompts": panel.held_out.prompts,
     }

@@ -215,7 +215,7 @@ class LayoutSource(CorpusSource):
 
     @property
     def description(self) -> str:
-        return "The whole chain on a folder of audio. What listeners truly prefer is not known; the reward predicts it."
+        return "The whole pipeline on a folder of audio. True preferences are not available; the reward predicts them."
 
     def card(self) -> str:
         return self._card(f"`{self.settings.kind}`")
@@ -335,8 +335,8 @@ class ShardSource(CorpusSource):
     @property
     def description(self) -> str:
         return (
-            "The whole chain on a prepared shard set. What listeners truly prefer is not known; the reward predicts "
-            "it. The reference of distances is what the codec gives back of the test split."
+            "The whole pipeline on a prepared shard set. True preferences are not available; the reward predicts them. "
+            "Distances are to the test split as the codec reconstructs it."
         )
 
     def card(self) -> str:

@@ -50,10 +50,10 @@ class SyntheticSource(CorpusSource):
 
     truth_known = True
     licence = "Apache-2.0"
-    label = "synthetic pieces of the synthetic world"
+    label = "synthetic pieces"
     description = (
-        "The whole chain in the synthetic world: music and simulated listeners whose taste is known, and "
-        "small models. It is a test bench and a first experience, not a claim about real music."
+        "The whole pipeline in the synthetic world: small models, composed music, and simulated listeners whose true "
+        "preferences are available. It demonstrates the method and makes no claim about real music."
     )
 
     @cached_property

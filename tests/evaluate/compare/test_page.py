@@ -60,7 +60,8 @@ def test_small_clips_are_inside_the_page(index: Path) -> None:
 
 def test_the_worst_and_the_best_come_first(table: ComparisonTable, tmp_path: Path) -> None:
     text = write_comparison(table, tmp_path / "page", sort="clap", players=4).read_text()
-    shown = [float(n.replace("\N{MINUS SIGN}", "-")) for n in re.findall(r"<small>clap ([^<]*)</small></h3>", text)]
+    differences = re.findall(r"<small>CLAP score ([^<]*)</small></h3>", text)
+    shown = [float(number.replace("\N{MINUS SIGN}", "-")) for number in differences]
     gaps = sorted((table.pairing.values("clap", "late") - table.pairing.values("clap", "base"))[:, 0])
     assert shown == pytest.approx([gaps[0], gaps[1], gaps[-1], gaps[-2]], abs=6e-4)
     distances = write_comparison(table, tmp_path / "all", players=100).read_text()

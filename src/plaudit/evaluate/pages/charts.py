@@ -105,6 +105,7 @@ def stage_points(rows: Sequence[StageRow], values: Sequence[Interval]) -> Draw:
                           ha="center", color=LIGHT.ink, fontsize=9)  # fmt: skip
         axes.set_yticks(range(len(rows)), [row.title for row in rows], color=LIGHT.ink)
         axes.set_ylim(len(rows) - 0.5, -0.7)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.margins(x=0.12)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
@@ -390,14 +391,15 @@ def plot_against_reward(
             axes.plot([point[0]] * 2, [y.low, y.high], color=colour, linewidth=1.4, alpha=0.7)
             axes.plot(*point, "o", color=colour, markersize=7, zorder=3)
         axes.set_xlabel("mean reward")
-        axes.set_ylabel(f"mean {name}")
+        axes.set_ylabel(name)
         axes.margins(0.12)
         if divergence is None:
             name_points(axes, points, labels, colours)
             return
         ring = points[divergence.place]
         axes.plot(*ring, "o", markersize=14, markerfacecolor="none", markeredgecolor=LIGHT.ink, zorder=4)
-        name_points(axes, [ring, *points], ["divergence", *labels], [LIGHT.ink, *colours])
+        label = "divergence" if divergence.established else "not significant"
+        name_points(axes, [ring, *points], [label, *labels], [LIGHT.ink, *colours])
 
     return draw
 

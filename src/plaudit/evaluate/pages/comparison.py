@@ -17,7 +17,7 @@ from plaudit.evaluate.metrics import lower_is_better
 from plaudit.evaluate.overoptimization import Regression, regression_sentence, regressions_under_reward, reward_among
 from plaudit.evaluate.pages.charts import Chart, ForestRow, chart, forest, forest_size, plot_against_reward
 from plaudit.evaluate.pages.html import csv_of, data_address, rendered, replaced_page
-from plaudit.evaluate.pages.text import difference, divergence_sentence, number, p_value
+from plaudit.evaluate.pages.text import difference, divergence_sentence, heading, in_sentence, number, p_value
 from plaudit.generate.clips import slug
 from plaudit.storage import write_atomically, write_json
 
@@ -25,7 +25,7 @@ from plaudit.storage import write_atomically, write_json
 def comparison_finding(row: Comparison) -> str:
     """One row of the table in words: the difference, how certain it is, and what more prompts could show."""
     tested = f"{p_value(row.p_holm)} corrected, {row.method}"
-    start = f"{row.metric}, {row.second} vs {row.first}: {difference(row.difference)} ({tested})"
+    start = f"{heading(row.metric)}, {row.second} vs {row.first}: {difference(row.difference)} ({tested})"
     margin = f"±{number(row.equivalence.margin)}"
     if row.established:
         small = f", but negligible (within {margin})" if row.equivalent else ""
@@ -115,13 +115,15 @@ def write_comparison(
             sort=sort,
             summary=comparison_summary(table),
             findings=[comparison_finding(row) for row in table.rows],
-            regressed={one.title: ", ".join(one.metrics) for one in regressions_of(table)},
+            regressed={one.title: ", ".join(map(in_sentence, one.metrics)) for one in regressions_of(table)},
             reward=reward_among(pairing.metrics),
             csv=data_address("text/csv", csv_text),
             json=data_address("application/json", (draft / "comparison.json").read_bytes()),
             charts=[_forest_chart(table, metric) for metric in table.metrics],
             series_charts=[_series_chart(table, one) for one in series],
-            divergences=[divergence_sentence(one.divergence, pairing.systems, one.metric) for one in series],
+            divergences=[
+                divergence_sentence(one.divergence, pairing.systems, in_sentence(one.metric)) for one in series
+            ],
             worst=[_prompt_row(table, sort, p, address) for p in worst],
             best=[_prompt_row(table, sort, p, address) for p in best],
             with_audio=any(_files(p) for p in pairing.prompts),
@@ -185,7 +187,7 @@ def _prompt_row(table: ComparisonTable, sort: str, prompt: PromptClips, address:
             colour=colour,
             label=f"{system}, seed {clip.seed}" if clip.seed else system,
             audio=address[clip.file],
-            values=[f"{name} {number(clip.values[name])}" for name in table.pairing.metrics if name in clip.values],
+            values=[f"{in_sentence(n)} {number(clip.values[n])}" for n in table.pairing.metrics if n in clip.values],
         )
         for colour, system in enumerate(table.pairing.systems)
         for clip in prompt.clips[system]
@@ -196,17 +198,18 @@ def _prompt_row(table: ComparisonTable, sort: str, prompt: PromptClips, address:
 
 def _forest_chart(table: ComparisonTable, metric: str) -> Chart:
     rows = [row for row in table.rows if row.metric == metric]
-    alt = f"Differences of {metric} with 95 % intervals; the numbers are in the table."
+    alt = f"Differences in {in_sentence(metric)} with 95 % intervals; the numbers are in the table."
     lines = [
         ForestRow(f"{row.second}\n\N{MINUS SIGN} {row.first}", row.difference, 1 + place % 5, row.established)
         for place, row in enumerate(rows)
     ]
     draw = forest(lines, max(row.equivalence.margin for row in rows))
-    return chart(draw, f"difference-{slug(metric)}", f"Difference of {metric}", alt, forest_size(len(rows)))
+    title = f"Difference in {in_sentence(metric)}"
+    return chart(draw, f"difference-{slug(metric)}", title, alt, forest_size(len(rows)))
 
 
 def _series_chart(table: ComparisonTable, series: TrackedMetric) -> Chart:
-    metric = series.metric
-    draw = plot_against_reward(table.pairing.systems, series.reward, series.other, metric, series.divergence)
-    alt = f"The path of the systems through mean reward and mean {metric}."
-    return chart(draw, f"reward-{slug(metric)}", f"Reward against {metric}", alt)
+    name = in_sentence(series.metric)
+    draw = plot_against_reward(table.pairing.systems, series.reward, series.other, name, series.divergence)
+    alt = f"The path of the systems through mean reward and mean {name}."
+    return chart(draw, f"reward-{slug(series.metric)}", f"Mean reward against {name}", alt)

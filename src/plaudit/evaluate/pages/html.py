@@ -63,8 +63,9 @@ def rendered(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.globals.update(light=LIGHT, dark=DARK, version=__version__)
-    filters = (text.number, text.percent, text.duration, text.memory, text.p_value, text.signed, text.span)
-    environment.filters.update({one.__name__: one for one in (*filters, text.regressed_metrics)})
+    formats = (text.number, text.percent, text.duration, text.memory, text.p_value, text.signed, text.span)
+    names = (text.regressed_metrics, text.heading, text.in_sentence)
+    environment.filters.update({one.__name__: one for one in (*formats, *names)})
     return environment.get_template(template).render(**values)
 
 

@@ -26,13 +26,18 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def heading(metric: str) -> str:
-    """A metric at the head of a column."""
-    return metric_called(metric).heading
+    """A metric at the head of a column, with the encoder in "frechet-synthetic"."""
+    return metric_called(metric).heading + _encoder(metric)
 
 
 def in_sentence(metric: str) -> str:
     """A metric within a sentence."""
-    return metric_called(metric).in_sentence
+    return metric_called(metric).in_sentence + _encoder(metric)
+
+
+def _encoder(metric: str) -> str:
+    encoder = metric.removeprefix(metric_called(metric).name).removeprefix("-")
+    return f" ({encoder})" if encoder else ""
 
 
 def directed_heading(metric: str) -> str:
@@ -159,15 +164,18 @@ def regressed_metrics(row: StageRow) -> list[str]:
 def divergence_sentence(divergence: Divergence | None, labels: Sequence[str], name: str) -> str:
     """Where along a series the reward and a metric called `name` diverge, and how certain that is."""
     if divergence is None:
-        return f"Reward and {name} do not diverge: {name} gets no worse at any point from which reward still rises."
+        return f"Reward and {name} do not diverge: there is no point after which reward rises while {name} gets worse."
     place, low, high = (labels[at] for at in (divergence.place, divergence.low, divergence.high))
-    return (
-        f"Reward and {name} diverge from {place} on (95 % interval: {low if low == high else f'{low} to {high}'}; in "
-        f"{percent(divergence.share)} of bootstrap samples): up to {labels[divergence.end]}, reward rises by "
-        f"{number(divergence.rise.mean)} {span(divergence.rise)} while {name} gets worse by "
-        f"{number(divergence.loss.mean)} {span(divergence.loss)} ({p_value(divergence.p)}, corrected for the choice of "
-        f"points){'' if divergence.established else ', which is not significant'}."
+    moves = (
+        f"from {place} to {labels[divergence.end]}, reward rises by {number(divergence.rise.mean)} "
+        f"{span(divergence.rise)} while {name} gets worse by {number(divergence.loss.mean)} {span(divergence.loss)} "
+        f"({p_value(divergence.p)}, corrected for the choice of points)"
     )
+    if not divergence.established:
+        return f"Reward and {name} do not diverge significantly: {moves}."
+    interval = low if low == high else f"{low} to {high}"
+    certainty = f"95 % interval: {interval}; in {percent(divergence.share)} of bootstrap samples"
+    return f"Reward and {name} diverge from {place} on ({certainty}): {moves}."
 
 
 def reward_hacking_finding(results: Results) -> str:
@@ -323,7 +331,7 @@ def _set_cells(stages: Sequence[Sequence[MetricResult]]) -> tuple[list[tuple[str
 def set_cell(result: MetricResult) -> Cell:
     """A metric of a set of clips."""
     if result.value is None:
-        return Cell(EMPTY, result.note)
+        return Cell(EMPTY, note=result.note)
     if result.low is None or result.high is None:
         return Cell(number(result.value))
     return level_cell(Interval(result.value, result.low, result.high))
