@@ -1,10 +1,4 @@
-"""Rectified flow: path and loss, guidance, solvers, two checkpoints on one trajectory, windows. No network in here.
-
-Nothing here knows a network: `branches` says which passes a step needs, `combine` takes their velocities.
-
-The state is one, so what windows share is the same at every step; each window pulls on it (MultiDiffusion: Bar-Tal et
-al., arXiv 2302.08113). The spacing and the weights are ours.
-"""
+"""Rectified flow, independent of any network: path and loss, guidance, solvers, two-model trajectories, windows."""
 
 from __future__ import annotations
 
@@ -37,8 +31,6 @@ def velocity(data: Tensor, noise: Tensor) -> Tensor:
 
 def logit_normal_time(n: int, generator: torch.Generator) -> Tensor:
     """n training times in (0, 1): the sigmoid of standard normals, most of them mid-way."""
-    import torch
-
     return torch.randn(n, generator=generator).sigmoid()
 
 
@@ -48,13 +40,13 @@ def flow_loss(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 Branch = Literal["conditional", "text", "negative"]
-"""A pass with the text and the score; with the text alone; with the negative text alone."""
+"""A pass with text and score; with the text alone; with the negative text alone."""
 
 
 class Guidance(Settings):
-    """How strongly text and score steer.
+    """How strongly text and score condition a clip.
 
-    mode "joint" (published): weight v(text, score) + (1 - weight) v(negative); at a weight of 1 or less only the
+    mode "joint" (published): weight v(text, score) + (1 - weight) v(negative); with a weight of 1 or less only the
     conditional pass is run.
     mode "separate" (ours): v(negative) + text_weight (v(text) - v(negative))
     + reward_weight (v(text, score) - v(text)).
@@ -85,11 +77,11 @@ class Guidance(Settings):
         if self.schedule == "constant":
             return self
         if self.schedule == "interval":
-            share = float(self.start <= progress < self.stop)
+            strength = float(self.start <= progress < self.stop)
         else:
-            share = 1 - progress
+            strength = 1 - progress
         weights = ("weight", "text_weight", "reward_weight")
-        changes = {name: 1 + share * (getattr(self, name) - 1) for name in weights}
+        changes = {name: 1 + strength * (getattr(self, name) - 1) for name in weights}
         return self.model_copy(update={**changes, "schedule": "constant"})
 
     def switches(self, steps: int) -> set[int]:
@@ -101,7 +93,7 @@ class Guidance(Settings):
 
 
 def branches(guidance: Guidance, scored: bool) -> tuple[Branch, ...]:
-    """The passes that a step under constant `guidance` needs; `scored` says whether a score is asked for."""
+    """The passes that a step under constant `guidance` needs; scored: whether the clip has a conditioning score."""
     if guidance.mode == "joint":
         return ("conditional",) if guidance.weight <= 1 else ("conditional", "negative")
     if not scored:
@@ -115,7 +107,7 @@ def branches(guidance: Guidance, scored: bool) -> tuple[Branch, ...]:
 
 
 def combine(guidance: Guidance, velocities: Mapping[Branch, Tensor]) -> Tensor:
-    """The guided velocity from those of `branches`, all of one shape, of which the first axis is clips."""
+    """The guided velocity from those of `branches`, each [B, ...]."""
     conditional = velocities["conditional"]
     if len(velocities) == 1:
         return conditional
@@ -123,8 +115,8 @@ def combine(guidance: Guidance, velocities: Mapping[Branch, Tensor]) -> Tensor:
     if not guidance.rescale:
         return guided
     axes = tuple(range(1, guided.ndim))
-    spread = conditional.std(axes, keepdim=True) / guided.std(axes, keepdim=True).clamp(min=1e-12)
-    return guided * (1 + guidance.rescale * (spread - 1))
+    ratio = conditional.std(axes, keepdim=True) / guided.std(axes, keepdim=True).clamp(min=1e-12)
+    return guided * (1 + guidance.rescale * (ratio - 1))
 
 
 def _guided(guidance: Guidance, velocities: Mapping[Branch, Tensor]) -> Tensor:
@@ -171,9 +163,9 @@ def integrate(
     """x at t = 0 from x = noise at t = 1 in `steps` steps of the time grid.
 
     Euler (one evaluation a step) is of first order; Heun and midpoint (two evaluations) are of second, and so is ab2,
-    Adams and Bashforth's two-step method for steps of any length, with one evaluation and one Euler step to begin.
-    jumps: steps at which the velocity becomes another function. There ab2 begins anew (ours): the difference to the
-    step before would be the jump's, not the trajectory's, and the method of first order.
+    the two-step Adams-Bashforth method for steps of any length, with one evaluation and one Euler step to begin.
+    jumps: steps at which the velocity becomes another function. There ab2 restarts (ours): the difference to the step
+    before would be the jump's, not the trajectory's, and the method of first order.
     """
     if solver not in SOLVERS:
         raise RecipeError(f"solver is {', '.join(SOLVERS)}, not {solver!r}")
@@ -198,11 +190,11 @@ def integrate(
 
 
 class Trajectory(Settings):
-    """How a second checkpoint takes part.
+    """How a second model takes part in sampling.
 
-    mode "switch": the first moves the clip while progress is below `at`, the second from there on. Progress runs
-    from 0 at noise to 1 at music, in steps, as for guidance; a step is wholly of one checkpoint.
-    mode "average": both move it at every step, the second with weight `weight`, the first with the remainder.
+    mode "switch": the first model gives the velocity while progress is below `at`, the second from there on. Progress
+    runs from 0 at noise to 1 at music, in steps, as for guidance; a step is entirely of one model.
+    mode "average": the velocity is an average of both, the second's with weight `weight`.
     """
 
     mode: Literal["switch", "average"] = option(
@@ -214,18 +206,18 @@ class Trajectory(Settings):
     weight: Fraction = 0.5
 
 
-def shared(first: Velocity, second: Velocity, trajectory: Trajectory, steps: int) -> Velocity:
-    """The velocity of both checkpoints, in one state space, over a trajectory of `steps` steps."""
+def two_model_velocity(first: Velocity, second: Velocity, trajectory: Trajectory, steps: int) -> Velocity:
+    """The velocity of two models of the same latents over a trajectory of `steps` steps."""
     if trajectory.mode == "average":
         return average(first, second, trajectory.weight)
     return switch(first, second, switch_step(trajectory.at, steps))
 
 
 def switch(first: Velocity, second: Velocity, step: int) -> Velocity:
-    """`first` in the steps before `step`, `second` from it on; a solver of several steps must forget its past there."""
+    """`first` in the steps before `step`, `second` from it on; a multistep solver must restart there."""
 
-    def velocity(x: Tensor, t: float, now: int) -> Tensor:
-        return (first if now < step else second)(x, t, now)
+    def velocity(x: Tensor, t: float, current: int) -> Tensor:
+        return (first if current < step else second)(x, t, current)
 
     return velocity
 
@@ -248,9 +240,10 @@ def switch_step(at: float, steps: int) -> int:
 
 @dataclass(frozen=True)
 class Windows:
-    """K windows of `length` frames over `total` frames, of which some frames lie in several.
+    """K overlapping windows of `length` frames over `total` frames (MultiDiffusion: Bar-Tal et al., arXiv 2302.08113).
 
-    index: [K, length], the frame that each place of a window stands for; in a loop a window may go on at the beginning.
+    There is one state, so overlapping windows see the same frames at every step. The spacing and the weights are ours.
+    index: [K, length], the frame at each position of a window; in a loop a window may wrap around.
     weights: [K, length], above zero; over any frame they sum to one.
     """
 
@@ -263,28 +256,26 @@ class Windows:
         return len(self.index)
 
     def cut(self, x: Tensor) -> Tensor:
-        """x [B, total, C] -> all windows as one batch [K * B, length, C], first the first window of every clip."""
+        """x [B, total, C] -> all windows as one batch [K * B, length, C], the first window of every clip first."""
         return x[:, self.index.to(x.device)].transpose(0, 1).flatten(0, 1)
 
     def join(self, parts: Tensor) -> Tensor:
         """[K * B, length, C] -> the weighted sum [B, total, C]: the inverse of `cut` where windows agree."""
         parts = parts.unflatten(0, (len(self), -1)).transpose(0, 1) * self.weights.to(parts)[:, :, None]
-        whole = parts.new_zeros(len(parts), self.total, parts.shape[-1])
-        return whole.index_add(1, self.index.flatten().to(parts.device), parts.flatten(1, 2))
+        blank = parts.new_zeros(len(parts), self.total, parts.shape[-1])
+        return blank.index_add(1, self.index.flatten().to(parts.device), parts.flatten(1, 2))
 
 
 def plan_windows(total: int, length: int, overlap: int, loop: bool = False) -> Windows:
-    """As few windows of `length` over `total` frames as share at least `overlap` with each neighbour, evenly spaced.
+    """The fewest evenly spaced windows of `length` over `total` frames that overlap their neighbours by `overlap`.
 
-    In a loop the last window's neighbour is the first, and there are at least two: the ends of one lie inside another.
-    Windows are no longer than the piece. RecipeError for an overlap that is not from 1 to below a window's length.
+    In a loop the last window overlaps the first, and there are at least two, so that the ends of one lie inside
+    another. Windows are no longer than the piece. RecipeError for an overlap outside 1 to `length` - 1.
     """
-    import torch
-
     if not 1 <= overlap < max(2, length):
         raise RecipeError(f"windows of {length} frames must overlap by 1 to {length - 1} of them, not {overlap}")
     length = min(length, total)
-    # A window as long as the loop ends where it began; half a loop on, another one covers that place.
+    # A window as long as the loop ends where it began; another one, half a loop further, covers that point.
     overlap = min(overlap, length // 2 if loop else length - 1)
     stride = max(1, length - overlap)
     if loop:
@@ -300,12 +291,10 @@ def plan_windows(total: int, length: int, overlap: int, loop: bool = False) -> W
 
 
 def _ramps(starts: Sequence[int], total: int, length: int, loop: bool) -> Tensor:
-    """[K, length] in float64: squared-sine ramps over what a window shares with each neighbour, one between them.
+    """[K, length] in float64: squared-sine ramps over the overlap with each neighbour, one between them.
 
     Where two windows overlap, the ramps sum to one; the ends of a piece have none.
     """
-    import torch
-
     weights = torch.ones(len(starts), length, dtype=torch.float64)
     for i, start in enumerate(starts):
         before = starts[i - 1] - (total if i == 0 else 0)
@@ -318,20 +307,16 @@ def _ramps(starts: Sequence[int], total: int, length: int, loop: bool) -> Tensor
 
 
 def _rise(length: int, ramp: int) -> Tensor:
-    """From zero to one over the first `ramp` of `length` places, at their centres."""
-    import torch
-
-    place = (torch.arange(length, dtype=torch.float64) + 0.5) / max(ramp, 1)
-    return (math.pi / 2 * place.clamp(max=1)).sin().square()
+    """From zero to one over the first `ramp` of `length` frames, at their centres."""
+    position = (torch.arange(length, dtype=torch.float64) + 0.5) / max(ramp, 1)
+    return (math.pi / 2 * position.clamp(max=1)).sin().square()
 
 
 def windowed(velocity: Velocity, windows: Windows, at_once: int | None = None) -> Velocity:
-    """The velocity of the whole state [B, total, C] from one that takes W of its windows, [W * B, length, C].
+    """The velocity of a piece [B, total, C] from that of W of its windows, [W * B, length, C].
 
-    at_once: the largest W that `velocity` is given, None for all windows.
+    at_once: the largest W, None for all windows.
     """
-
-    import torch
 
     def blended(x: Tensor, t: float, step: int) -> Tensor:
         parts = windows.cut(x).split((at_once or len(windows)) * len(x))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from plaudit.flow import SOLVERS, Solver, Trajectory, Velocity, integrate, shared, switch_step
+from plaudit.flow import SOLVERS, Solver, Trajectory, Velocity, integrate, switch_step, two_model_velocity
 
 START = torch.tensor([0.7, -1.3], dtype=torch.float64)
 
@@ -36,7 +36,7 @@ def test_at_the_ends_one_is_alone(solver: Solver) -> None:
         (Trajectory(mode="average", weight=1.0), second),
         (Trajectory(mode="average", weight=0.0), first),
     ):
-        made = integrate(shared(first, second, trajectory, 8), START, 8, solver)
+        made = integrate(two_model_velocity(first, second, trajectory, 8), START, 8, solver)
         assert torch.equal(made, integrate(alone, START, 8, solver))
 
 
@@ -45,7 +45,7 @@ def test_at_the_ends_one_is_alone(solver: Solver) -> None:
 def test_two_equal_checkpoints_are_one(solver: Solver, mode: str) -> None:
     one = exponential(1.5)
     trajectory = Trajectory.model_validate({"mode": mode, "weight": 0.3})
-    made = integrate(shared(one, one, trajectory, 9), START, 9, solver)
+    made = integrate(two_model_velocity(one, one, trajectory, 9), START, 9, solver)
     torch.testing.assert_close(made, integrate(one, START, 9, solver), atol=1e-12, rtol=0)
 
 
@@ -60,14 +60,14 @@ def test_every_evaluation_of_a_step_is_of_one_checkpoint(solver: Solver) -> None
 
         return velocity
 
-    integrate(shared(told("first"), told("second"), Trajectory(at=0.5), 4), START, 4, solver)
+    integrate(two_model_velocity(told("first"), told("second"), Trajectory(at=0.5), 4), START, 4, solver)
     assert seen == [(name, step) for step, name in enumerate(["first"] * 2 + ["second"] * 2) for _ in range(2)]
 
 
 def hand_over_error(solver: Solver, steps: int, shift: float, told: bool = True) -> float:
     """Distance from the exact solution of two linear flows, the second from the middle of the grid on."""
     trajectory = Trajectory(at=0.5)
-    velocity = shared(exponential(-1.0), exponential(2.0), trajectory, steps)
+    velocity = two_model_velocity(exponential(-1.0), exponential(2.0), trajectory, steps)
     jumps = {switch_step(0.5, steps)} if told else set()
     made = integrate(velocity, START, steps, solver, shift, jumps)
     middle = 0.5 / (0.5 + 0.5 / shift)  # the shifted grid's time at half of the steps
@@ -90,7 +90,7 @@ def test_a_multistep_solver_that_keeps_its_past_over_a_hand_over_is_of_first_ord
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_averaged_linear_flows_are_the_flow_of_the_average_rate(solver: Solver) -> None:
     trajectory = Trajectory(mode="average", weight=0.25)
-    made = integrate(shared(exponential(-1.0), exponential(2.0), trajectory, 12), START, 12, solver)
+    made = integrate(two_model_velocity(exponential(-1.0), exponential(2.0), trajectory, 12), START, 12, solver)
     torch.testing.assert_close(made, integrate(exponential(-0.25), START, 12, solver), atol=1e-12, rtol=0)
 
 

@@ -1,8 +1,7 @@
-"""Sampling latents: noise, guidance, windows and solver around one network, many clips at a time.
+"""Sampling latents: noise, guidance, windows and a solver around one network or two, many clips at a time.
 
-None of it changes a clip beyond rounding.
-
-A Plan is made from settings and a model; `planned_velocity` makes of the velocities of networks that of the piece.
+A Sampler joins the parts: batches that fit the memory, networks prepared for inference, and the plan of a piece.
+Batching and preparing change no clip beyond rounding.
 """
 
 from __future__ import annotations
@@ -27,63 +26,31 @@ from plaudit.flow import (
     combine,
     integrate,
     plan_windows,
-    shared,
     switch_step,
+    two_model_velocity,
     windowed,
 )
 from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.types import Codec, TextFeatures
 
 GIB = 2**30
+
 MAX_BATCH = 64
-"""Clips at once that fill any accelerator: more make the first clip wait and nothing faster (ours)."""
+"""Clips at once that fill any accelerator: more delay the first clip and make nothing faster (ours)."""
 
 CPU_CACHE_BYTES = 8 * 2**20
-"""Bytes of the audio stream up to which rows share a pass on a CPU: more leave its caches and slow down (ours)."""
+"""Bytes of the audio stream up to which rows are batched on a CPU: more leave its caches and slow down (ours)."""
 
 MEMORY_FRACTION = {"cpu": 0.25, "cuda": 0.6}
-"""Of a device's whole memory, what sampling may take where no budget is given (ours). The whole memory and not what is
-free now, so that the same machine always cuts the same batches."""
-
-
-def batch_size(
-    network: Backbone, frames: int, settings: SamplingSettings, execution: Execution, device: torch.device
-) -> int:
-    """How many clips of `frames` latents to sample at once.
-
-    PromptError where the memory given does not hold one.
-    """
-    if execution.batch is not None:
-        return execution.batch
-    rows = len(branches(settings.guidance, scored=settings.score is not None))
-    clip = rows * network.row_bytes(frames, settings.precision, device)
-    total = execution.memory * GIB if execution.memory is not None else MEMORY_FRACTION[_kind(device)] * _whole(device)
-    if total < clip:
-        raise PromptError(
-            f"one clip of {frames} latents takes {clip / GIB:.2f} GiB and {total / GIB:.2f} are allowed; "
-            "allow more memory or make shorter clips"
-        )
-    useful = MAX_BATCH
-    if device.type == "cpu":
-        useful = max(1, int(CPU_CACHE_BYTES / (4 * frames * network.config.hidden_dim * rows)))
-    return min(useful, int(total / clip))
-
-
-def _kind(device: torch.device) -> str:
-    return "cuda" if device.type == "cuda" else "cpu"
-
-
-def _whole(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    return int(psutil.virtual_memory().total)
+"""Of a device's total memory, what sampling may use by default (ours). Total and not free memory, so that the same
+machine always cuts the same batches."""
 
 
 @dataclass(frozen=True)
 class SamplingPlan:
     """How the latents of a piece are sampled.
 
-    windows: over the piece; None is one pass. second: the network that shares the trajectory as the settings say.
+    windows: over the piece; None is one pass. second: the second network of a trajectory, used as the settings say.
     at_once: windows of every clip that are evaluated as one batch, None all.
     """
 
@@ -91,26 +58,21 @@ class SamplingPlan:
     second: Backbone | None = None
     at_once: int | None = None
 
-    @property
-    def count(self) -> int:
-        """Passes that a clip is made in at each evaluation."""
-        return 1 if self.windows is None else len(self.windows)
-
 
 SINGLE_PASS = SamplingPlan()
 """One network, one pass."""
 
 
 def piece_frames(settings: SamplingSettings, seconds: float, codec: Codec) -> int:
-    """Latent frames of a clip: the whole ones within its seconds, or of a loop as near to them as whole frames come.
+    """Latent frames of a clip: all that fit into its length, or for a loop the nearest whole number.
 
-    seconds: of a clip whose settings name none. RecipeError for less than a frame.
+    seconds: the length where the settings have none. RecipeError for less than a frame.
     """
-    wanted = settings.piece.seconds or seconds
-    exact = wanted * codec.sample_rate / codec.hop
+    length = settings.piece.seconds or seconds
+    exact = length * codec.sample_rate / codec.hop
     frames = round(exact) if settings.piece.loop else int(exact + 1e-9)
     if frames < 1:
-        raise RecipeError(f"{wanted:g} s is less than one latent frame of {codec.hop / codec.sample_rate:.3g} s")
+        raise RecipeError(f"{length:g} s is less than one latent frame of {codec.hop / codec.sample_rate:.3g} s")
     return frames
 
 
@@ -132,22 +94,58 @@ def plan_piece(
     return SamplingPlan(plan_windows(frames, length, overlap, piece.loop), second)
 
 
-def planned_velocity(
-    first: Velocity, second: Velocity | None, settings: SamplingSettings, plan: SamplingPlan
-) -> Velocity:
-    """The velocity of whole pieces from those of the plan's networks, which take any number of windows of each clip."""
-    velocity = first
-    if second is not None and settings.trajectory is not None:
-        velocity = shared(first, second, settings.trajectory, settings.steps)
-    return velocity if plan.windows is None else windowed(velocity, plan.windows, plan.at_once)
+@dataclass(frozen=True)
+class Sampler:
+    """Text features and seeds -> latents, at most `batch` clips of `frames` at once."""
 
+    network: Backbone
+    settings: SamplingSettings
+    frames: int
+    batch: int
+    compiled: bool
+    plan: SamplingPlan = SINGLE_PASS
 
-def velocity_jumps(settings: SamplingSettings) -> set[int]:
-    """Steps at which the velocity becomes another function: where guidance goes on or off, and at a switch."""
-    jumps = settings.guidance.switches(settings.steps)
-    if settings.trajectory is not None and settings.trajectory.mode == "switch":
-        jumps.add(switch_step(settings.trajectory.at, settings.steps))
-    return jumps
+    @classmethod
+    def build(
+        cls,
+        model: Backbone,
+        settings: SamplingSettings,
+        frames: int,
+        execution: Execution,
+        plan: SamplingPlan = SINGLE_PASS,
+    ) -> Sampler:
+        """A sampler of `model` as it is now, which need not follow later changes of its weights.
+
+        As many windows are evaluated at once as clips of a window's length would be. PromptError where the memory that
+        `execution` allows does not hold one clip.
+        """
+        length = frames if plan.windows is None else plan.windows.length
+        networks = [model] if plan.second is None else [model, plan.second]
+        device = model.latent_mean.device
+        at_once = min(batch_size(network, length, settings, execution, device) for network in networks)
+        batch = max(1, at_once // (1 if plan.windows is None else len(plan.windows)))
+        first, *others = (_prepared(network, settings, execution) for network in networks)
+        plan = replace(plan, second=others[0] if others else None, at_once=max(1, at_once // batch))
+        return cls(first, settings, frames, batch, execution.compile != "no", plan)
+
+    def latents(self, text: TextFeatures, negative: TextFeatures, seeds: Sequence[int]) -> Tensor:
+        """Codec latents [B, frames, C] for features of B prompts, of the negative prompt, and B seeds."""
+        # A compiled network has one shape, so a short batch is filled up with its last clip.
+        spare = self.batch - len(seeds) if self.compiled else 0
+        rows = torch.tensor([*range(len(seeds)), *[len(seeds) - 1] * spare])
+        noise = initial_noise(seeds, self.frames, self.network.config.latent_dim)[rows]
+        scores = None if self.settings.score is None else torch.full((len(rows),), self.settings.score)
+        latents = sample_latents(self.network, text.rows(rows), negative, scores, noise, self.settings, self.plan)
+        return latents[: len(seeds)]
+
+    def warm_up(self) -> float:
+        """Seconds of a first batch, which include compilation; 0, and no batch, where nothing is compiled."""
+        if not self.compiled:
+            return 0.0
+        began = time.perf_counter()
+        empty = self.network.empty_text(1)
+        self.latents(empty.rows(torch.zeros(1, dtype=torch.long)), empty, [0]).cpu()
+        return time.perf_counter() - began
 
 
 def initial_noise(seeds: Sequence[int], frames: int, latent_dim: int) -> Tensor:
@@ -170,10 +168,10 @@ def sample_latents(
     """Codec latents [B, N, C] for prompts `text` (B of them), from `noise` [B, N, C]: see `initial_noise`.
 
     negative: features of the negative prompt, one for all or one per clip. scores [B] in the reward's own units, or
-    None for no score. What needs the prompts alone is computed once, and all passes of a step run as one batch. For
-    speed give the network as `plaudit.generate.sampling` makes it. plan: of what is more than one pass of one network.
+    None for no score. Conditions are computed once, and all passes of a step run as one batch. A Sampler's network is
+    faster than `model` itself.
     """
-    velocity = _velocity(model, text, negative, scores, len(noise), settings, plan)
+    velocity = _piece_velocity(model, text, negative, scores, len(noise), settings, plan)
     return _integrated(model, velocity, noise.to(model.latent_mean.device), settings)
 
 
@@ -186,16 +184,16 @@ def differentiable_latents(
     settings: SamplingSettings,
     plan: SamplingPlan = SINGLE_PASS,
 ) -> Tensor:
-    """The same with gradients to `noise`, which is on the model's device.
+    """`sample_latents` with gradients to `noise`, which is on the model's device.
 
-    Of each evaluation of the network only the input is kept, and the rest computed again on the way back, so that the
-    memory is one evaluation's whatever the number of steps. Freeze the model's parameters first.
+    Each evaluation of the network is checkpointed, so memory is that of one evaluation whatever the number of steps.
+    Freeze the model's parameters first.
     """
-    velocity = _velocity(model, text, negative, scores, len(noise), settings, plan)
+    velocity = _piece_velocity(model, text, negative, scores, len(noise), settings, plan)
 
     def checkpointed(x: Tensor, t: float, step: int) -> Tensor:
-        found: Tensor = checkpoint(velocity, x, t, step, use_reentrant=False)
-        return found
+        result: Tensor = checkpoint(velocity, x, t, step, use_reentrant=False)
+        return result
 
     return _integrated(model, checkpointed, noise, settings)
 
@@ -205,7 +203,15 @@ def _integrated(model: Backbone, velocity: Velocity, noise: Tensor, settings: Sa
     return model.unstandardize(integrate(velocity, noise, settings.steps, settings.solver, settings.shift, jumps))
 
 
-def _velocity(
+def velocity_jumps(settings: SamplingSettings) -> set[int]:
+    """Steps at which the velocity becomes another function: where guidance goes on or off, and at a switch."""
+    jumps = settings.guidance.switches(settings.steps)
+    if settings.trajectory is not None and settings.trajectory.mode == "switch":
+        jumps.add(switch_step(settings.trajectory.at, settings.steps))
+    return jumps
+
+
+def _piece_velocity(
     model: Backbone,
     text: TextFeatures,
     negative: TextFeatures,
@@ -214,14 +220,14 @@ def _velocity(
     settings: SamplingSettings,
     plan: SamplingPlan,
 ) -> Velocity:
-    """The velocity of whole pieces, of all networks that the plan names."""
-    first = guided_velocity(model, text, negative, scores, clips, settings)
-    if plan.second is None:
-        return planned_velocity(first, None, settings, plan)
-    # A second checkpoint may be one that takes no score; of the first, being asked for one is the user's error.
-    asked = None if plan.second.config.injection == "none" else scores
-    second = guided_velocity(plan.second, text, negative, asked, clips, settings)
-    return planned_velocity(first, second, settings, plan)
+    """The velocity of pieces of any length, by one model or two."""
+    velocity = guided_velocity(model, text, negative, scores, clips, settings)
+    if plan.second is not None and settings.trajectory is not None:
+        # The second model may be one that takes no score; a score for a first one that takes none is an error.
+        scores = None if plan.second.config.injection == "none" else scores
+        second = guided_velocity(plan.second, text, negative, scores, clips, settings)
+        velocity = two_model_velocity(velocity, second, settings.trajectory, settings.steps)
+    return velocity if plan.windows is None else windowed(velocity, plan.windows, plan.at_once)
 
 
 def guided_velocity(
@@ -234,104 +240,76 @@ def guided_velocity(
 ) -> Velocity:
     """The guided velocity of `batch` clips, a function of x [B, N, C], time and step.
 
-    x may hold W parts of each clip instead of the whole, [W B, N, C], first the first part of every clip.
-    PromptError where prompts and clips are not as many.
+    x may also hold W windows of each clip, [W B, N, C], first the first window of every clip. PromptError where the
+    numbers of prompts and clips differ.
     """
     device = model.latent_mean.device
     if not len(text) == batch or len(negative) not in (1, batch):
         raise PromptError(
             f"{batch} clips need {batch} prompts and 1 or {batch} negatives: {len(text)}, {len(negative)}"
         )
-    unwanted = negative.rows(torch.zeros(batch, dtype=torch.long)) if len(negative) == 1 else negative
-    told: dict[Branch, TextFeatures] = {"conditional": text, "text": text, "negative": unwanted}
+    negatives = negative.rows(torch.zeros(batch, dtype=torch.long)) if len(negative) == 1 else negative
+    texts: dict[Branch, TextFeatures] = {"conditional": text, "text": text, "negative": negatives}
     null = torch.full((batch,), torch.nan, device=device)
-    asked: dict[Branch, Tensor] = {} if scores is None else {"conditional": scores.to(device)}
     guidances = [settings.guidance.at(step / settings.steps) for step in range(settings.steps)]
-    bf16 = settings.precision == "bf16"
 
     @cache
-    def conditions(needed: tuple[Branch, ...], parts: int) -> Conditions:
-        """Of the passes that a step needs, `parts` times each."""
-        features = [told[branch].to(device) for branch in needed]
-        both = TextFeatures(torch.cat([f.tokens for f in features]), torch.cat([f.pooled for f in features]))
-        wanted = torch.cat([asked.get(branch, null) for branch in needed]) if asked else None
-        made = model.conditions(both, wanted)
-        return made if parts == 1 else Conditions.cat([p.repeat(parts) for p in made.split(batch)])
+    def conditions(passes: tuple[Branch, ...], windows: int) -> Conditions:
+        """Of all passes of a step, repeated for each window."""
+        features = [texts[branch].to(device) for branch in passes]
+        joined = TextFeatures(torch.cat([f.tokens for f in features]), torch.cat([f.pooled for f in features]))
+        target = None
+        if scores is not None:
+            target = torch.cat([scores.to(device) if branch == "conditional" else null for branch in passes])
+        rows = model.conditions(joined, target)
+        return rows if windows == 1 else Conditions.cat([part.repeat(windows) for part in rows.split(batch)])
 
     def velocity(x: Tensor, t: float, step: int) -> Tensor:
         guidance = guidances[step]
-        needed = branches(guidance, scored=bool(asked))
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            rows = conditions(needed, len(x) // batch)
+        passes = branches(guidance, scored=scores is not None)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            rows = conditions(passes, len(x) // batch)
             predicted = model.velocity(x, rows, torch.full((1,), t, device=device))
-        return combine(guidance, dict(zip(needed, predicted.float().chunk(len(needed)), strict=True)))
+        return combine(guidance, dict(zip(passes, predicted.float().chunk(len(passes)), strict=True)))
 
     return velocity
+
+
+def batch_size(
+    network: Backbone, frames: int, settings: SamplingSettings, execution: Execution, device: torch.device
+) -> int:
+    """How many clips of `frames` latents to sample at once; PromptError where the memory does not hold one."""
+    if execution.batch is not None:
+        return execution.batch
+    rows = len(branches(settings.guidance, scored=settings.score is not None))
+    clip = rows * network.row_bytes(frames, settings.precision, device)
+    allowed = _default_memory(device) if execution.memory is None else execution.memory * GIB
+    if allowed < clip:
+        raise PromptError(
+            f"one clip of {frames} latents takes {clip / GIB:.2f} GiB and {allowed / GIB:.2f} are allowed; "
+            "allow more memory or make shorter clips"
+        )
+    useful = MAX_BATCH
+    if device.type == "cpu":
+        useful = max(1, int(CPU_CACHE_BYTES / (4 * frames * network.config.hidden_dim * rows)))
+    return min(useful, int(allowed / clip))
+
+
+def _default_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return MEMORY_FRACTION["cuda"] * int(torch.cuda.get_device_properties(device).total_memory)
+    return MEMORY_FRACTION["cpu"] * int(psutil.virtual_memory().total)
 
 
 Pass = Callable[[Tensor, Conditions, Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class Sampler:
-    """Text features and seeds -> latents, at most `batch` clips of `frames` at once; made by `Sampler.build`."""
-
-    network: Backbone
-    settings: SamplingSettings
-    frames: int
-    batch: int
-    compiled: bool
-    plan: SamplingPlan = SINGLE_PASS
-
-    @classmethod
-    def build(
-        cls,
-        model: Backbone,
-        settings: SamplingSettings,
-        frames: int,
-        execution: Execution,
-        plan: SamplingPlan = SINGLE_PASS,
-    ) -> Sampler:
-        """A sampler of `model` as it is now: later changes of its weights may pass it by.
-
-        Of a plan with windows, as many are evaluated at once as there would be clips of a window's length.
-        PromptError where the memory that `execution` allows does not hold one clip.
-        """
-        length = frames if plan.windows is None else plan.windows.length
-        networks = [model] if plan.second is None else [model, plan.second]
-        device = model.latent_mean.device
-        at_once = min(batch_size(network, length, settings, execution, device) for network in networks)
-        batch = max(1, at_once // plan.count)
-        first, *others = (_prepared(network, settings, execution) for network in networks)
-        plan = replace(plan, second=others[0] if others else None, at_once=max(1, at_once // batch))
-        return cls(first, settings, frames, batch, execution.compile != "no", plan)
-
-    def latents(self, text: TextFeatures, negative: TextFeatures, seeds: Sequence[int]) -> Tensor:
-        """Codec latents [B, frames, C] for features of B prompts, of the negative prompt, and B seeds."""
-        # What is compiled is compiled for one shape, so a short batch is filled up with its last clip.
-        spare = self.batch - len(seeds) if self.compiled else 0
-        rows = torch.tensor([*range(len(seeds)), *[len(seeds) - 1] * spare])
-        noise = initial_noise(seeds, self.frames, self.network.config.latent_dim)[rows]
-        scores = None if self.settings.score is None else torch.full((len(rows),), self.settings.score)
-        made = sample_latents(self.network, text.rows(rows), negative, scores, noise, self.settings, self.plan)
-        return made[: len(seeds)]
-
-    def warm_up(self) -> float:
-        """Seconds of a first batch, which compiling is part of; 0 where nothing is compiled and none is run."""
-        if not self.compiled:
-            return 0.0
-        began = time.perf_counter()
-        empty = self.network.empty_text(1)
-        self.latents(empty.rows(torch.zeros(1, dtype=torch.long)), empty, [0]).cpu()
-        return time.perf_counter() - began
-
-
 def _prepared(model: Backbone, settings: SamplingSettings, execution: Execution) -> Backbone:
-    compiled = execution.compile != "no"
-    network = model
-    if compiled or settings.precision == "bf16":
-        network = model.for_inference(torch.bfloat16 if settings.precision == "bf16" else torch.float32)
-    if compiled:
+    """The network in the layout, precision and compilation that sampling runs it in."""
+    if execution.compile == "no" and settings.precision != "bf16":
+        return model
+    network = model.for_inference(torch.bfloat16 if settings.precision == "bf16" else torch.float32)
+    if execution.compile != "no":
         graphs = execution.compile == "graphs"
         network.velocity = _compiled(network.velocity, graphs)  # type: ignore[method-assign,assignment]
     return network
@@ -342,9 +320,9 @@ def _compiled(velocity: Pass, graphs: bool) -> Pass:
     if not graphs:
         return fast
 
-    def replayed(x: Tensor, told: Conditions, t: Tensor) -> Tensor:
+    def replayed(x: Tensor, conditions: Conditions, t: Tensor) -> Tensor:
         torch.compiler.cudagraph_mark_step_begin()
         # A graph writes to the same memory each time, and solvers look back.
-        return fast(x, told, t).clone()
+        return fast(x, conditions, t).clone()
 
     return replayed
