@@ -1,6 +1,6 @@
-"""Sidecars: the JSON file beside a generated clip that says how the clip was made; and folders of candidates.
+"""The JSON sidecar of a generated clip, with its prompt, seed and all settings; and folders of candidates.
 
-A clip `x.wav` has the sidecar `x.json`, an object with `prompt`, `seed` and all settings.
+A clip `x.wav` has the sidecar `x.json`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from plaudit.files import files_under
 from plaudit.writing import create_file
 
 CANDIDATES = "candidates"
-"""The folder beside the chosen clips of `plaudit generate --best-of` that keeps every candidate."""
+"""The folder beside the clips chosen by `plaudit generate --best-of` that holds all candidates."""
 
 _MARKER = "candidates.json"
-"""A file in such a folder that tells it from a folder of music that is called the same."""
+"""A file that marks such a folder, as music may be in a folder of the same name."""
 
 
 def sidecar_path(clip: Path) -> Path:
@@ -63,13 +63,13 @@ def candidates_note(folders: Iterable[Path]) -> str | None:
 
     A folder of candidates that is itself among `folders` is not left out.
     """
-    found = []
+    left_out = []
     for folder in folders:
         files = files_under(folder) if os.path.isdir(folder) else []
-        found += [file.parent for file in files if file.parent != folder and _is_marker(file)]
-    if not found:
+        left_out += [file.parent for file in files if file.parent != folder and _is_marker(file)]
+    if not left_out:
         return None
-    shown = ", ".join(map(str, found[:3])) + (", ..." if len(found) > 3 else "")
+    shown = ", ".join(map(str, left_out[:3])) + (", ..." if len(left_out) > 3 else "")
     return f"left out the candidates of --best-of in {shown}; name that folder to include them"
 
 
@@ -79,6 +79,6 @@ def _is_marker(file: Path) -> bool:
 
 def _below_candidates(folder: Path, marked: dict[Path, bool]) -> bool:
     if folder not in marked:
-        own = _is_marker(folder / _MARKER) and (folder / _MARKER).is_file()
-        marked[folder] = own or (folder != folder.parent and _below_candidates(folder.parent, marked))
+        is_marked = _is_marker(folder / _MARKER) and (folder / _MARKER).is_file()
+        marked[folder] = is_marked or (folder != folder.parent and _below_candidates(folder.parent, marked))
     return marked[folder]

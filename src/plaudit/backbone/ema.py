@@ -1,10 +1,8 @@
-"""Post-hoc EMA: running averages with power-function profiles, from which averages of any other length can be made.
-
-Whoever keeps, averages or restores weights uses these and need not know how the model is spread over processes.
+"""Post-hoc EMA: running averages of weights with power-function profiles, from which others can be reconstructed.
 
 After Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (arXiv 2312.02696, section 3
 and appendix C). An average of relative length sigma_rel at update t weighs the weights of update s by s^gamma: its
-length grows with training, and it forgets the start.
+length grows with training, and it forgets the start. Models may be sharded over processes.
 """
 
 from __future__ import annotations
@@ -25,22 +23,19 @@ from plaudit.storage import load_tensors, save_tensors
 
 
 def local_tensor(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor, detached; memory is shared."""
+    """This process's shard of a tensor, detached; memory is shared."""
     tensor = tensor.detach()
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """The whole tensor, detached. Of a sharded one every process must ask at the same time."""
+    """The full tensor, detached. For a sharded one this is a collective call."""
     tensor = tensor.detach()
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def shared_as(target: Tensor, source: Tensor) -> Tensor:
-    """`source` spread over processes as `target` is.
-
-    Every process has the whole of it (it has read the same file), so each cuts its own share and nothing is sent.
-    """
+def sharded_like(target: Tensor, source: Tensor) -> Tensor:
+    """`source` sharded as `target` is. Every process has all of it, so nothing is communicated."""
     if isinstance(source, DTensor) or not isinstance(target, DTensor):
         return source
     source = source.to(target.device, target.dtype)
@@ -49,15 +44,15 @@ def shared_as(target: Tensor, source: Tensor) -> Tensor:
 
 @torch.no_grad()
 def copy_into(target: Tensor, source: Tensor) -> None:
-    """Copy `source`, whole or sharded as `target` is, into `target`."""
-    target.copy_(shared_as(target, source))
+    """Copy `source`, full or sharded as `target` is, into `target`."""
+    target.copy_(sharded_like(target, source))
 
 
 def snapshot(tree: Any, keep: bool = True) -> Any:
-    """A copy in ordinary memory of the tensors in nested dicts and lists, whole; nothing of it changes later.
+    """A copy on the CPU of the full tensors in nested dicts and lists.
 
-    Of sharded tensors every process must ask at the same time; those that need no copy say `keep=False`, get None in
-    the place of tensors, and hold one whole tensor at a time.
+    For sharded tensors this is a collective call; a process that needs no copy passes `keep=False`, gets None in place
+    of tensors, and holds one full tensor at a time.
     """
     if isinstance(tree, Tensor):
         full = full_tensor(tree)
@@ -87,14 +82,14 @@ def ema_exponent(sigma_rel: float) -> float:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One running average as it stood after update `step` (from 1)."""
+    """A running average after update `step` (from 1)."""
 
     step: int
     sigma_rel: float
     weights: dict[str, Tensor]
 
     def save(self, path: Path) -> None:
-        """Write the snapshot as safetensors, whole or not at all."""
+        """Write the snapshot as safetensors, atomically."""
         profile = {
             "ema.step": torch.tensor(self.step),
             "ema.sigma_rel": torch.tensor(self.sigma_rel, dtype=torch.float64),
@@ -103,18 +98,15 @@ class Snapshot:
 
     @classmethod
     def load(cls, path: Path) -> Snapshot:
-        """Read a snapshot; ModelError where the file is missing, damaged or something else."""
+        """Read a snapshot; ModelError where the file is missing, damaged or of another kind."""
         weights = load_tensors(path)
         if not {"ema.step", "ema.sigma_rel"} <= weights.keys():
-            raise ModelError(f"{path} is no EMA snapshot: it names no step and length; check the file name")
+            raise ModelError(f"{path} is no EMA snapshot: it has no step and length; check the file name")
         return cls(int(weights.pop("ema.step")), float(weights.pop("ema.sigma_rel")), weights)
 
 
 class PostHocEMA:
-    """Running averages of a model's trainable parameters, in float32, one per relative length.
-
-    They lie where the parameters lie: of a sharded model each process averages its own share.
-    """
+    """Running averages of a model's trainable parameters, in float32, one per relative length, sharded as they are."""
 
     def __init__(self, model: nn.Module, sigma_rels: Sequence[float] = (0.05, 0.10)) -> None:
         self.sigma_rels = tuple(sigma_rels)
@@ -124,7 +116,7 @@ class PostHocEMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights after update `step`, counted from 1; the first update replaces what was there."""
+        """Average in the weights after update `step`, from 1; the first update replaces the average."""
         self.step = step
         parameters = [local_tensor(p).float() for _, p in _trainable(model)]
         for gamma, average in zip(self._powers, self._averages, strict=True):
@@ -132,13 +124,13 @@ class PostHocEMA:
             torch._foreach_lerp_([local_tensor(value) for value in average.values()], parameters, 1 - keep)
 
     def weights(self, sigma_rel: float = DEPLOYED) -> dict[str, Tensor]:
-        """The running average of that length by parameter name; ModelError where it is not among those kept."""
+        """The running average of that length by parameter name; ModelError where none is kept."""
         if sigma_rel not in self.sigma_rels:
             raise ModelError(f"no running average of length {sigma_rel}; kept are {self.sigma_rels}, or reconstruct it")
         return self._averages[self.sigma_rels.index(sigma_rel)]
 
     def copy_to(self, model: nn.Module, sigma_rel: float = DEPLOYED) -> None:
-        """Put an average in the place of the model's parameters; buffers, and what was not trained, stay."""
+        """Copy an average into the model's trainable parameters."""
         load_parameters(model, self.weights(sigma_rel))
 
     @contextmanager
@@ -152,33 +144,30 @@ class PostHocEMA:
             load_parameters(model, trained)
 
     def snapshots(self, keep: bool = True) -> list[Snapshot]:
-        """Copies of all running averages in ordinary memory, to be kept for `reconstruct`.
-
-        Of a sharded model every process must ask at the same time; with `keep=False` it gets no weights.
-        """
+        """Copies of all running averages on the CPU, for `reconstruct`; see `snapshot` about sharded models."""
         return [
             Snapshot(self.step, sigma_rel, snapshot(average, keep))
             for sigma_rel, average in zip(self.sigma_rels, self._averages, strict=True)
         ]
 
     def gather(self) -> None:
-        """Hold whole averages from here on, on every process; all must call it at the same time."""
+        """Keep full averages on every process from here on; a collective call."""
         self._averages = [{name: full_tensor(value) for name, value in average.items()} for average in self._averages]
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed run needs."""
+        """Everything needed to resume."""
         return {"sigma_rels": list(self.sigma_rels), "step": self.step, "averages": self._averages}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`; ValueError where it is of other lengths or another model."""
+        """Continue from `state_dict`; ValueError where it has other lengths or parameters."""
         if tuple(state["sigma_rels"]) != self.sigma_rels:
             raise ValueError(f"averages of lengths {state['sigma_rels']}, not {list(self.sigma_rels)}")
-        for own, other in zip(self._averages, state["averages"], strict=True):
-            if own.keys() != other.keys():
+        for average, saved in zip(self._averages, state["averages"], strict=True):
+            if average.keys() != saved.keys():
                 raise ValueError("averages of another model's parameters")
-            for name, value in own.items():
-                copy_into(value, other[name])
+            for name, value in average.items():
+                copy_into(value, saved[name])
         self.step = state["step"]
 
 
@@ -194,10 +183,10 @@ def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def reconstruct(snapshots: Sequence[Snapshot], sigma_rel: float, step: int | None = None) -> dict[str, Tensor]:
-    """The average of length `sigma_rel` at `step` (the last one by default), whose profile was never kept.
+    """The average of any length `sigma_rel` at `step` (the last one by default).
 
-    The combination of the snapshots' profiles nearest to the wanted one by least squares, applied to their weights.
-    ModelError where there are no snapshots or `step` lies beyond them.
+    The target profile is fitted by the snapshots' profiles by least squares, and the coefficients are applied to their
+    weights. ModelError where there are no snapshots or `step` lies beyond them.
     """
     if not snapshots:
         raise ModelError("no EMA snapshots to reconstruct from; keep some during training")
@@ -208,11 +197,11 @@ def reconstruct(snapshots: Sequence[Snapshot], sigma_rel: float, step: int | Non
     steps = np.array([snapshot.step for snapshot in snapshots], dtype=np.float64)
     powers = np.array([ema_exponent(snapshot.sigma_rel) for snapshot in snapshots])
     gram = overlap(steps[:, None], powers[:, None], steps[None], powers[None])
-    wanted = overlap(steps, powers, np.array(step), np.array(ema_exponent(sigma_rel)))
-    shares = np.linalg.lstsq(gram, wanted, rcond=None)[0]
+    target = overlap(steps, powers, np.array(step), np.array(ema_exponent(sigma_rel)))
+    coefficients = np.linalg.lstsq(gram, target, rcond=None)[0]
     return {
         name: sum(
-            (float(share) * s.weights[name].float() for share, s in zip(shares, snapshots, strict=True)),
+            (float(c) * s.weights[name].float() for c, s in zip(coefficients, snapshots, strict=True)),
             torch.zeros(()),
         )
         for name in snapshots[0].weights
@@ -222,7 +211,7 @@ def reconstruct(snapshots: Sequence[Snapshot], sigma_rel: float, step: int | Non
 def overlap(step_a: np.ndarray, power_a: np.ndarray, step_b: np.ndarray, power_b: np.ndarray) -> np.ndarray:
     """Inner product of two normalized profiles (g + 1) s^g / t^(g + 1) on [0, t], elementwise, in float64."""
     shorter = np.minimum(step_a, step_b)
-    # In logarithms: s^gamma leaves the range of float64 within a few thousand updates.
+    # In logarithms: s^gamma overflows float64 within a few thousand updates.
     logarithm = (
         (power_a + power_b + 1) * np.log(shorter) - (power_a + 1) * np.log(step_a) - (power_b + 1) * np.log(step_b)
     )

@@ -67,7 +67,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-5) -> Tens
 @lru_cache(maxsize=32)
 def rotary_table(length: int, dim: int, device: torch.device) -> Tensor:
     """Cosine and sine of position times 10000^(-2i / dim), for positions from 0: float32 [length, dim / 2, 2]."""
-    # A table made inside inference mode could never take part in training, and this one is cached for both.
+    # A tensor from inference mode cannot be used in training, and this one is cached for both.
     with torch.inference_mode(False):
         frequencies = 10000.0 ** (-torch.arange(0, dim, 2, device=device).double() / dim)
         angles = torch.arange(length, device=device).double()[:, None] * frequencies
@@ -86,7 +86,7 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
 
 def inverse_rms(x: Tensor) -> Tensor:
-    """What RMSNorm multiplies x [..., d] by, float32 [..., 1]: 1 / sqrt(mean square + PyTorch's default epsilon)."""
+    """The factor of RMSNorm for x [..., d], float32 [..., 1]: 1 / sqrt(mean square + PyTorch's default epsilon)."""
     mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square() / x.shape[-1]
     return (mean_square + torch.finfo(torch.float32).eps).rsqrt()
 
@@ -133,7 +133,7 @@ def concatenate(first: QKV, second: QKV) -> QKV:
 class Stream(nn.Module):
     """One stream's half of a block: everything but the attention itself. Kernel 3 for audio, 1 for text.
 
-    A pre-only stream gives its queries, keys and values, and ends there.
+    A pre-only stream ends with its queries, keys and values.
     """
 
     def __init__(self, dim: int, heads: int, mlp_dim: int, kernel: int, pre_only: bool = False) -> None:
@@ -152,20 +152,20 @@ class Stream(nn.Module):
         return self.modulation(F.silu(condition)).chunk(2 if self.pre_only else 6, dim=-1)
 
     def queries_keys_values(self, x: Tensor, modulations: tuple[Tensor, ...], first_position: int = 0) -> QKV:
-        """x [B, N, D], whose first row stands at `first_position` -> normalized and rotated q, k, and v."""
+        """x [B, N, D], whose first row has position `first_position` -> normalized and rotated q, k, and v."""
         batch, length, dim = x.shape
         shift, scale = modulations[:2]
         qkv = self.qkv(modulate(x, shift, scale)).view(batch, length, 3, self.heads, dim // self.heads)
-        # Norms and rotations are done in float32 whatever autocast says: bfloat16 positions would drift.
+        # Norms and rotations are in float32 under autocast too: bfloat16 positions would drift.
         qk = qkv[:, :, :2].float()  # [B, N, 2, H, d]
         gains = torch.stack((self.query_norm.weight, self.key_norm.weight))[:, None]  # [2, 1, d]
         table = rotary_table(first_position + length, dim // self.heads, x.device)[first_position:, None, None]
-        # The norm's factor is one number per head and turns with nothing, so it may come last.
+        # The norm's factor is one number per head and commutes with the rotation.
         q, k = (rotate(qk * gains, table) * inverse_rms(qk)).to(qkv.dtype).permute(2, 0, 3, 1, 4)  # each [B, H, N, d]
         return q, k, qkv[:, :, 2].transpose(1, 2)
 
     def finish(self, x: Tensor, attended: Tensor, modulations: tuple[Tensor, ...]) -> Tensor:
-        """x and what it attended to, both [B, N, D] -> the stream after this block; unchanged where pre-only."""
+        """x and its attended values, both [B, N, D] -> the stream after this block; a pre-only one is unchanged."""
         if self.pre_only:
             return x
         _, _, attention_gate, shift, scale, mlp_gate = modulations
@@ -200,7 +200,7 @@ class FusedBlock(nn.Module):
 
 
 class JointBlock(nn.Module):
-    """A block in which audio and text attend to both of them; the last one's text stream is pre-only."""
+    """A block in which audio and text attend to both; the last one's text stream is pre-only."""
 
     attention: Attention = staticmethod(attend)
 
@@ -219,9 +219,9 @@ class JointBlock(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """audio [B, N, D], text [B, L, D], condition [B, 1, D] -> audio, text and token after the block.
 
-        token [B, 1, D] (ours) is one more text token, at position L. A token takes part in attention even when it is
-        zero, so its effect is kept apart: attention is taken with and without it, and `gate` [D] moves from the one
-        (gate 0, exactly the block without a token) to the other (gate 1, an ordinary text token).
+        token [B, 1, D] (ours) is one more text token, at position L. Even a zero token changes attention, so attention
+        is computed with and without it, and `gate` [D] interpolates from the one without (gate 0, exactly the block
+        without a token) to the one with it (gate 1, an ordinary text token).
         """
         audio_modulations = self.audio.modulations(condition)
         text_modulations = self.text.modulations(condition)

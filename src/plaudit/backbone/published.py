@@ -14,7 +14,7 @@ from plaudit.published import renamed, require, require_sizes, unwrap
 
 DESCRIPTION = "FluxAudio (a name map may help)"
 EXTRAS = ("t_embed.freqs", "latent_rot", "text_rot", "_extra_state")
-"""Entries that some released files carry and no model needs."""
+"""Entries in some released files that no model needs."""
 
 OURS_TO_PUBLISHED = (
     (r"^audio_in\.", "audio_input_proj."),
@@ -40,7 +40,7 @@ OURS_TO_PUBLISHED = (
 
 
 def published_names(ours: str) -> tuple[str, ...]:
-    """Where one of our tensors lies in a published state dict: one name, or two for a joined gate and up projection.
+    """The published name of one of our tensors, or the two of a joined gate and up projection.
 
     Score weights and score statistics have no published names and keep ours.
     """
@@ -55,17 +55,17 @@ def published_names(ours: str) -> tuple[str, ...]:
 def from_published(
     checkpoint: Mapping[str, Any], injection: str = "none", names: Mapping[str, str] | None = None
 ) -> FluxAudio:
-    """The model in a published checkpoint (the content of its file); its sizes are read from the weights.
+    """The model in a published checkpoint (the content of its file), with its sizes inferred from the weights.
 
-    names: published name -> ours, for weights whose published names are not known here, as a score embedder's.
-    ModelError lists, with shapes, what is missing, what is not known and what does not fit.
+    names: published name -> ours, for weights whose published names are not known here, such as a score embedder's.
+    ModelError lists the tensors that are missing, unknown or of a wrong shape.
     """
     bare = {name: value for name, value in unwrap(checkpoint).items() if not _is_extra(name)}
     state = {(names or {}).get(name, name): value for name, value in bare.items()}
     config = infer_config(state, injection)
     with torch.device("meta"):
         model = FluxAudio(config)
-    # The published model standardizes no score: where the file has no statistics, scores are taken as they are.
+    # The published model does not standardize scores.
     state = {"score_mean": torch.tensor(0.0), "score_std": torch.tensor(1.0)} | state
     require(state, DESCRIPTION, {name: tuple(value.shape) for name, value in to_published(model).items()})
     converted = {

@@ -1,9 +1,9 @@
-"""Loudness by ITU-R BS.1770-4, and a normalizer that holds the target and a true-peak ceiling at once.
+"""Loudness by ITU-R BS.1770-4, and a normalizer that meets the target and a true-peak ceiling at once.
 
-A gain alone misses the target wherever peaks stand in the way. Here a look-ahead limiter takes the peaks down. The
-gain before it is raised until the result, as measured, is loud enough, and what is too much is taken off after it,
-which is exact: loudness follows a plain gain decibel for decibel, but hardly one before a limiter, where it even jumps
-when quiet passages come above the gate.
+A gain alone misses the target wherever peaks exceed the ceiling, so a look-ahead limiter reduces them. The gain before
+it is raised until the measured result is loud enough, and any excess is removed after it, which is exact: loudness
+follows a plain gain decibel for decibel, but not a gain before a limiter, where it even jumps when quiet passages rise
+above the gate.
 """
 
 from __future__ import annotations
@@ -16,31 +16,29 @@ from scipy.ndimage import minimum_filter1d
 from scipy.signal import oaconvolve, resample, resample_poly
 
 LOUDNESS_TOLERANCE = 0.1
-"""How far, in LU, a result may lie from the target without a notice."""
+"""Largest distance in LU of a result from the target without a notice."""
 
 SHORTEST_MEASURABLE_SECONDS = 0.4
-"""Length in seconds of one gating block of BS.1770: nothing shorter has a loudness."""
+"""One gating block of BS.1770: nothing shorter has a loudness."""
 
 _OVERSAMPLING = 4
 _BLOCK = 1 << 18  # samples oversampled at once, which bounds the memory of a long piece
-_OVERLAP = 1 << 10  # samples of the neighbouring blocks that are looked at with each
-_AIM = 0.2  # LU above the target that the search is content with; they are taken off again
-_NEAR = 0.01  # LU below the target that pass for the target
+_OVERLAP = 1 << 10  # samples of the neighbouring blocks that are oversampled with each
+_EXCESS = 0.2  # LU above the target at which the search stops; the excess is removed afterwards
+_NEAR = 0.01  # LU below the target that count as the target
 _ROUNDS = 20
-_OVERDRIVE = 30.0  # dB of gain beyond what the loudness alone asks for; more would bring up the noise floor (ours)
+_OVERDRIVE = 30.0  # most dB of gain beyond what loudness alone needs; more would raise the noise floor (ours)
 _SPEEDS = ((0.005, 0.080), (0.0005, 0.005), (0.0, 0.0005))
-"""Of the limiter: seconds of look-ahead in which it closes, and in which it opens by a factor e, in dB (ours). The
-first that reaches the target is taken: the faster ones bend the wave itself (a tone of 20 Hz needs that), the last all
-but clips it."""
-_MARGIN = 0.05  # dB kept under the ceiling, for what rounding to 16 bits adds and other meters see between samples
+"""Attack (look-ahead) and release (by a factor e, in dB) of the limiter, in seconds (ours). The first that reaches the
+target is used: the faster ones distort the wave itself (a tone of 20 Hz needs that), the last almost clips it."""
+_MARGIN = 0.05  # dB below the ceiling, for rounding to 16 bits and other meters' interpolation
 
 
 @dataclass(frozen=True)
 class LoudnessResult:
-    """What normalizing did.
+    """Loudness in LUFS before and after (-inf for silence), true peak after in dBTP, the limiter's input gain in dB.
 
-    Loudness in LUFS before and after (-inf where there is none), true peak after in dBTP, the gain in dB that went
-    into the limiter, and a notice where the clip is not at the target.
+    notice: where the clip is not at the target.
     """
 
     before: float
@@ -65,11 +63,10 @@ def integrated_loudness(wave: np.ndarray, rate: int) -> float:
 def normalize_loudness(
     wave: np.ndarray, rate: int, target: float = -16.5, ceiling: float = -1.0
 ) -> tuple[np.ndarray, LoudnessResult]:
-    """The waveform [T] at `target` LUFS with no true peak above `ceiling` dBTP, and what was measured.
+    """The waveform [T] at `target` LUFS with no true peak above `ceiling` dBTP, and measurements.
 
-    Silence, clips too quiet or too short to be measured, and those that cannot reach the target under the ceiling (a
-    lone click: one sample of 400 ms cannot hold more) come back as they were, with a notice; turned down, where they
-    stood above the ceiling.
+    Silence, clips too quiet or too short to measure, and those that cannot reach the target under the ceiling (a lone
+    click, for one) are left unchanged, with a notice; the last are turned down if they exceed the ceiling.
     """
     before = integrated_loudness(wave, rate)
     if not np.isfinite(before):
@@ -79,25 +76,24 @@ def normalize_loudness(
             else "silent or too quiet to measure"
         )
         return wave, LoudnessResult(before, before, true_peak(wave), 0.0, f"loudness left as it was: {why}")
-    found = _loud_enough(wave, rate, target, ceiling, target - before)
-    if found.loudness < target - LOUDNESS_TOLERANCE:
+    best = _loud_enough(wave, rate, target, ceiling, target - before)
+    if best.loudness < target - LOUDNESS_TOLERANCE:
         gain = min(0.0, ceiling - _MARGIN - true_peak(wave))
-        left = (wave * 10 ** (gain / 20)).astype(np.float32) if gain else wave
+        wave = (wave * 10 ** (gain / 20)).astype(np.float32) if gain else wave
         why = f"no gain reaches {target:g} LUFS under {ceiling:g} dBTP"
         notice = f"loudness left at {before + gain:.1f} LUFS: {why}"
-        return left, LoudnessResult(before, before + gain, true_peak(left), gain, notice)
-    too_much = max(0.0, found.loudness - target)
-    if too_much:
-        wave = (found.wave * 10 ** (-too_much / 20)).astype(np.float32)
-        after, peak = integrated_loudness(wave, rate), found.true_peak - too_much
-    else:
-        wave, after, peak = found.wave, found.loudness, found.true_peak
-    return wave, LoudnessResult(before, after, peak, found.gain_db - too_much)
+        return wave, LoudnessResult(before, before + gain, true_peak(wave), gain, notice)
+    excess = max(0.0, best.loudness - target)
+    if not excess:
+        return best.wave, LoudnessResult(before, best.loudness, best.true_peak, best.gain_db)
+    wave = (best.wave * 10 ** (-excess / 20)).astype(np.float32)
+    after = integrated_loudness(wave, rate)
+    return wave, LoudnessResult(before, after, best.true_peak - excess, best.gain_db - excess)
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """What comes of a gain into the limiter."""
+    """The result of one gain into the limiter."""
 
     gain_db: float
     wave: np.ndarray
@@ -106,16 +102,16 @@ class _Attempt:
 
 
 def _loud_enough(wave: np.ndarray, rate: int, target: float, ceiling: float, gain: float) -> _Attempt:
-    """About the least gain that reaches the target, with the slowest limiter that can; where none can, any attempt.
+    """About the smallest gain that reaches the target, with the slowest limiter that can; where none can, any attempt.
 
-    `gain` is what would do without a limiter.
+    gain: that which would be enough without a limiter.
     """
     envelope = _envelope(wave)
     for speed in _SPEEDS:
-        found = _least_gain(wave, envelope, rate, target, ceiling, gain, speed)
-        if found.loudness >= target - _NEAR:
+        attempt = _least_gain(wave, envelope, rate, target, ceiling, gain, speed)
+        if attempt.loudness >= target - _NEAR:
             break
-    return found
+    return attempt
 
 
 def _least_gain(
@@ -127,22 +123,22 @@ def _least_gain(
     gain: float,
     speed: tuple[float, float],
 ) -> _Attempt:
-    """The same of a limiter of one speed; where no gain reaches the target, the loudest that was tried."""
+    """The same for one limiter speed; where no gain reaches the target, the loudest attempt."""
     most = gain + _OVERDRIVE
     quiet: list[_Attempt] = []
     loud: _Attempt | None = None
     for _ in range(_ROUNDS):
         limited, peak = _limited(wave, envelope, rate, gain, ceiling, speed)
-        tried = _Attempt(gain, limited, peak, integrated_loudness(limited, rate))
-        if tried.loudness < target - _NEAR:
-            quiet.append(tried)
+        attempt = _Attempt(gain, limited, peak, integrated_loudness(limited, rate))
+        if attempt.loudness < target - _NEAR:
+            quiet.append(attempt)
         else:
-            loud = tried
+            loud = attempt
         if loud is None:
             if gain >= most:
                 break
-            gain = min(most, gain + max(_AIM, (target + _AIM / 2 - tried.loudness) / _slope(quiet)))
-        elif not quiet or loud.loudness - target <= _AIM or loud.gain_db - quiet[-1].gain_db < _NEAR:
+            gain = min(most, gain + max(_EXCESS, (target + _EXCESS / 2 - attempt.loudness) / _slope(quiet)))
+        elif not quiet or loud.loudness - target <= _EXCESS or loud.gain_db - quiet[-1].gain_db < _NEAR:
             return loud
         else:
             gain = (quiet[-1].gain_db + loud.gain_db) / 2
@@ -151,20 +147,20 @@ def _least_gain(
     return max(quiet, key=lambda attempt: attempt.loudness)
 
 
-def _slope(tried: list[_Attempt]) -> float:
-    """How much of an added decibel the limiter lets through, as the last two attempts, of rising gain, tell."""
-    if len(tried) < 2:
+def _slope(attempts: list[_Attempt]) -> float:
+    """Loudness per decibel of gain through the limiter, by the last two attempts of rising gain."""
+    if len(attempts) < 2:
         return 1.0
-    first, second = tried[-2:]
+    first, second = attempts[-2:]
     return float(np.clip((second.loudness - first.loudness) / (second.gain_db - first.gain_db), 0.05, 1.0))
 
 
 def _limited(
     wave: np.ndarray, envelope: np.ndarray, rate: int, gain_db: float, ceiling: float, speed: tuple[float, float]
 ) -> tuple[np.ndarray, float]:
-    """The waveform [T] amplified and limited, float32, and its true peak in dBTP, which is not above the ceiling.
+    """The waveform [T] amplified and limited, float32, and its true peak in dBTP, not above the ceiling.
 
-    `envelope` is that of the waveform before the gain.
+    envelope: of the waveform before the gain.
     """
     ceiling -= _MARGIN
     peak = _decibels(envelope.max()) + gain_db
@@ -174,23 +170,23 @@ def _limited(
     curve = gain_db + _gain_curve(np.minimum(0.0, -excess), rate, *speed)
     limited = wave * 10 ** (curve / 20)
     peak = true_peak(limited)
-    # A moving gain bends the wave between its samples, so a little may still stick out.
+    # A varying gain changes the wave between its samples, so a little may still exceed the ceiling.
     trim = min(0.0, ceiling - peak)
     return (limited * 10 ** (trim / 20)).astype(np.float32), peak + trim
 
 
 def _gain_curve(required: np.ndarray, rate: int, attack: float, release: float) -> np.ndarray:
-    """A smooth gain in dB [T], nowhere above `required` (dB, at most 0): it closes ahead and opens slowly."""
+    """A smooth gain in dB [T], nowhere above `required` (dB, at most 0), with look-ahead attack and slow release."""
     # Depth decays by exp(-t / release) from each peak on; in the logarithm a running maximum follows the deepest.
     fall = np.arange(len(required)) / (release * rate)
     with np.errstate(divide="ignore"):
         depth = np.log(-required)
     released = -np.exp(np.maximum.accumulate(depth + fall) - fall)
-    ahead = max(1, round(attack * rate))
-    # lowest[n] = min(released[n .. n + ahead]); any mean over lowest[n - ahead .. n] is then beneath released[n].
-    lowest = minimum_filter1d(released, ahead + 1, mode="nearest", origin=-((ahead + 1) // 2))
-    window = np.hanning(ahead + 3)[1:-1]
-    padded = np.concatenate([np.full(ahead, lowest[0]), lowest])
+    reach = max(1, round(attack * rate))
+    # lowest[n] = min(released[n .. n + reach]); any mean over lowest[n - reach .. n] is then below released[n].
+    lowest = minimum_filter1d(released, reach + 1, mode="nearest", origin=-((reach + 1) // 2))
+    window = np.hanning(reach + 3)[1:-1]
+    padded = np.concatenate([np.full(reach, lowest[0]), lowest])
     return oaconvolve(padded, window / window.sum(), mode="valid")
 
 
@@ -207,8 +203,8 @@ def _envelope(wave: np.ndarray) -> np.ndarray:
 def _fine_peaks(wave: np.ndarray) -> np.ndarray:
     """The largest magnitude from each sample of the waveform up to the next: [T]."""
     samples = np.asarray(wave, dtype=np.float64)
-    # Meters differ in how they pass the end of the highest octave: what neither an ideal filter nor a short one sees
-    # above the ceiling will hardly be seen there by a third.
+    # Meters' interpolation filters differ near the Nyquist frequency: a peak that neither an ideal nor a short filter
+    # shows above the ceiling is unlikely to be shown there by a third.
     ideal = resample(samples, _OVERSAMPLING * len(samples))
     short = resample_poly(samples, _OVERSAMPLING, 1)
     fine = np.maximum(_crests(ideal), _crests(short)).reshape(-1, _OVERSAMPLING).max(axis=1)

@@ -1,4 +1,4 @@
-"""A text-to-music model: network, codec and text encoder together, and the folder it is kept in."""
+"""A text-to-music model: network, codec and text encoder, and the folder it is saved in."""
 
 from __future__ import annotations
 
@@ -25,20 +25,19 @@ from plaudit.storage import read_json, save_module, tensors_digest
 from plaudit.types import Codec, TextEncoder, TextFeatures
 
 Progress = Callable[[int, int], None]
-"""Hears how many clips are done, of how many."""
-
+"""Called with the number of finished clips and of all."""
 
 DEFAULT_EXECUTION = Execution()
-READ = 32
-"""Prompts that the text encoder reads at once."""
+TEXT_BATCH = 32
+"""Prompts that the text encoder encodes at once."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What a model folder's config.json says.
+    """The content of a model folder's config.json.
 
-    seconds: length of the clips that the model was trained on and generates. provenance: recipe_hash, stage, version...
-    sampling: the settings the model is meant to be sampled with.
+    seconds: length of the clips that the model was trained on and generates by default. provenance: recipe_hash, stage,
+    version and more. sampling: the model's default settings.
     """
 
     backbone: BackboneConfig
@@ -52,18 +51,14 @@ class ModelConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for config.json."""
         plain = {name: getattr(self, name) for name in ("codec", "text_encoder", "seconds", "licence", "provenance")}
-        return {
-            "backbone": self.backbone.to_dict(),
-            **plain,
-            "sampling": self.sampling.model_dump(mode="json"),
-        }
+        return {"backbone": self.backbone.to_dict(), **plain, "sampling": self.sampling.model_dump(mode="json")}
 
 
 @dataclass
 class TextToMusic:
     """Prompts -> waveforms.
 
-    second: a model of the same latent space that shares every trajectory, as settings.trajectory says.
+    second: a model of the same latents that takes part in every trajectory as settings.trajectory says.
     """
 
     backbone: Backbone
@@ -73,17 +68,16 @@ class TextToMusic:
     second: TextToMusic | None = None
 
     def __post_init__(self) -> None:
-        own = self.backbone.config
-        wanted = (own.latent_dim, own.text_dim, own.text_c_dim, own.text_length)
-        text = self.text_encoder
-        found = (self.codec.latent_dim, text.token_dim, text.pooled_dim, text.length)
-        if wanted != found:
+        config, text = self.backbone.config, self.text_encoder
+        expected = (config.latent_dim, config.text_dim, config.text_c_dim, config.text_length)
+        sizes = (self.codec.latent_dim, text.token_dim, text.pooled_dim, text.length)
+        if expected != sizes:
             raise ModelError(
-                f"the backbone takes (latent, token, pooled, tokens) = {wanted}, but codec {self.codec.name!r} and "
-                f"text encoder {text.name!r} give {found}; use those that it was trained with"
+                f"the backbone takes (latent, token, pooled, tokens) = {expected}, but codec {self.codec.name!r} and "
+                f"text encoder {text.name!r} have {sizes}; use those that it was trained with"
             )
         if self.second is not None:
-            _check_shares(self, self.second)
+            _check_compatible(self, self.second)
 
     @property
     def codec_device(self) -> torch.device:
@@ -93,7 +87,7 @@ class TextToMusic:
 
     @property
     def frames(self) -> int:
-        """Latent frames of a clip of the model's own length: the whole ones within its seconds."""
+        """Latent frames of a clip of the default length."""
         return int(self.config.seconds * self.codec.sample_rate / self.codec.hop + 1e-9)
 
     def frames_of(self, settings: SamplingSettings) -> int:
@@ -101,12 +95,12 @@ class TextToMusic:
         return piece_frames(settings, self.config.seconds, self.codec)
 
     def plan(self, settings: SamplingSettings) -> SamplingPlan:
-        """What clips under `settings` are made of, beyond one pass of this network."""
+        """How pieces under `settings` are sampled: windows and the second network."""
         second = None if self.second is None else self.second.backbone
         return plan_piece(settings, self.config.seconds, self.codec, second)
 
     def weights_digest(self) -> str:
-        """16 hexadecimal digits for the network's weights and statistics as they are now."""
+        """16 hexadecimal digits of the network's current weights and statistics."""
         return tensors_digest(self.backbone.state_dict())[:16]
 
     def generate(
@@ -119,9 +113,9 @@ class TextToMusic:
     ) -> Tensor:
         """One clip per prompt: waveforms [B, T] at the codec's rate, on the CPU; B is 1 for a single string.
 
-        seeds: one per clip, or the first clip's, from which the others count on. settings: the model's own where not
-        given. A clip depends on its prompt, its seed and the settings, not on what else is in the batch. A
-        UserWarning says what the text encoder leaves out of a prompt.
+        seeds: one per clip, or the first clip's, from which the others count on. settings: by default the model's. A
+        clip depends on its prompt, its seed and the settings, not on the rest of the batch. A UserWarning says what the
+        text encoder leaves out of a prompt.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if isinstance(seeds, int | np.integer):
@@ -138,62 +132,62 @@ class TextToMusic:
         return torch.stack(clips)
 
     def sampler(self, settings: SamplingSettings, execution: Execution = DEFAULT_EXECUTION) -> Sampler:
-        """The network made ready; keep it where clips are made more than once."""
+        """A sampler, to be kept where clips are generated more than once."""
         return Sampler.build(self.backbone, settings, self.frames_of(settings), execution, self.plan(settings))
 
     def stream(self, prompts: Sequence[str], seeds: Sequence[int], sampler: Sampler) -> Iterator[Tensor]:
-        """The clips of `generate`, each [T], as soon as the batch that it is in is finished."""
+        """The clips of `generate`, each [T], as soon as its batch is finished."""
         if not prompts or len(prompts) != len(seeds):
             raise PromptError(f"each clip needs a prompt and a seed; got {len(prompts)} prompts and {len(seeds)} seeds")
         settings = sampler.settings
-        told = [settings.prefix + prompt for prompt in prompts]
-        distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(told))}
+        texts = [settings.prefix + prompt for prompt in prompts]
+        distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         with torch.inference_mode():
-            text = self._read(list(distinct))
+            text = self._encode(list(distinct))
             negative = self.text_encoder.encode([settings.negative_prompt])
-        for start in range(0, len(told), sampler.batch):
-            rows = torch.tensor([distinct[prompt] for prompt in told[start : start + sampler.batch]])
+        for start in range(0, len(texts), sampler.batch):
+            rows = torch.tensor([distinct[text] for text in texts[start : start + sampler.batch]])
             latents = sampler.latents(text.rows(rows), negative, seeds[start : start + sampler.batch])
             for clip in latents.to(self.codec_device):
-                # One at a time: decoders are the thirstiest part, and one clip keeps a device busy.
+                # One at a time: decoders take the most memory, and one clip keeps a device busy.
                 with torch.inference_mode():
                     wave = decode_piece(self.codec, clip[None], settings.piece.loop)[0]
                 yield wave.cpu()
 
-    def _read(self, prompts: list[str]) -> TextFeatures:
-        """Their features, a few prompts at a time: encoders pad, and memory is bounded."""
-        parts = [self.text_encoder.encode(prompts[at : at + READ]) for at in range(0, len(prompts), READ)]
+    def _encode(self, texts: list[str]) -> TextFeatures:
+        """Features of texts, a few at a time, since encoders pad and memory is limited."""
+        parts = [self.text_encoder.encode(texts[at : at + TEXT_BATCH]) for at in range(0, len(texts), TEXT_BATCH)]
         return TextFeatures(torch.cat([p.tokens for p in parts]), torch.cat([p.pooled for p in parts]))
 
 
-def _check_shares(first: TextToMusic, second: TextToMusic) -> None:
-    """ModelError where two models have no latents in common that a trajectory could be shared in.
+def _check_compatible(first: TextToMusic, second: TextToMusic) -> None:
+    """ModelError where two models have different latents, so that no trajectory can pass from one to the other.
 
-    Noise is added to standardized latents. Were they standardized differently, a state of the one would be at another
-    time for the other, and at a different one in every channel: there is no exact way over.
+    Noise is added to standardized latents. If these were standardized differently, a state of one model would be at
+    another time for the other, and at a different one in every channel.
     """
-    for what, own, other in (
+    for part, a, b in (
         ("codec", first.codec.name, second.codec.name),
         ("text encoder", first.text_encoder.name, second.text_encoder.name),
     ):
-        if own != other:
-            raise ModelError(f"two models on one trajectory must share a {what}, not {own!r} and {other!r}")
+        if a != b:
+            raise ModelError(f"two models on one trajectory must share a {part}, not {a!r} and {b!r}")
     for name in ("latent_mean", "latent_std"):
-        own, other = (getattr(model.backbone, name).float().cpu() for model in (first, second))
-        if not torch.allclose(own, other, rtol=1e-5, atol=1e-6):
+        a, b = (getattr(model.backbone, name).float().cpu() for model in (first, second))
+        if not torch.allclose(a, b, rtol=1e-5, atol=1e-6):
             raise ModelError(
                 "two models on one trajectory must standardize latents alike, but these have other statistics "
-                f"({name} differs by up to {(own - other).abs().max():.3g}); use checkpoints of one training set"
+                f"({name} differs by up to {(a - b).abs().max():.3g}); use checkpoints of one training set"
             )
 
 
 def save_model(folder: Path, model: TextToMusic) -> None:
-    """Write the model folder: `model.safetensors` first, then `config.json`, so that a config means a whole model."""
+    """Write the model folder: `model.safetensors` first, then `config.json`, which marks it as complete."""
     save_module(folder, model.backbone, model.config.to_dict())
 
 
 def read_model_config(folder: Path) -> ModelConfig:
-    """The config of a model folder; ModelError where it is missing, damaged or of something else."""
+    """The config of a model folder; ModelError where it is missing, damaged or of another kind."""
     path = folder / "config.json"
     values = read_json(path)
     if not isinstance(values, dict):
@@ -207,14 +201,14 @@ def read_model_config(folder: Path) -> ModelConfig:
         differing = ", ".join(sorted(values.keys() ^ _ModelFile.model_fields.keys()))
         raise ModelError(f"{path} does not describe a text-to-music model: {differing} missing or unknown")
     try:
-        told = validated(_ModelFile, values, str(path))
-        backbone = read_config(told.backbone)
+        content = validated(_ModelFile, values, str(path))
+        backbone = read_config(content.backbone)
     except RecipeError as error:
         raise ModelError(str(error)) from None
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
-    rest = {name: getattr(told, name) for name in _ModelFile.model_fields if name != "backbone"}
-    return ModelConfig(backbone=backbone, **rest)
+    fields = {name: getattr(content, name) for name in _ModelFile.model_fields if name != "backbone"}
+    return ModelConfig(backbone=backbone, **fields)
 
 
 class _ModelFile(Settings):

@@ -1,6 +1,6 @@
-"""Optimizing the noise a clip is sampled from, so that its reward rises (DITTO: Novack et al., arXiv 2401.12179).
+"""Optimizing the initial noise of a clip for its reward (DITTO: Novack et al., arXiv 2401.12179).
 
-Gradients go from the reward through its encoders, the resampling, the codec and every step of the sampler.
+Gradients flow from the reward through its encoders, resampling, the codec and every step of the sampler.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from plaudit.generate.settings import NoiseOptimization, SamplingSettings
 
 
 class DifferentiableReward(Protocol):
-    """What is asked of a reward here."""
+    """A reward with a gradient."""
 
     def score_tensors(self, waves: Tensor, rate: int, prompts: Sequence[str]) -> Tensor:
         """waves [B, T] -> scores [B], with gradients to the waves."""
@@ -29,7 +29,7 @@ class DifferentiableReward(Protocol):
 
 @dataclass(frozen=True)
 class Optimizer:
-    """A reward, its name, and how the noise is to follow it."""
+    """A reward, its name, and the settings of the optimization."""
 
     name: str
     reward: DifferentiableReward
@@ -38,7 +38,7 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Optimized:
-    """waves [B, T] of the best iteration of each clip; rewards [iterations + 1, B], the first without optimization."""
+    """waves [B, T] of each clip's best iteration; rewards [iterations + 1, B], the first before optimization."""
 
     waves: Tensor
     rewards: Tensor
@@ -51,17 +51,17 @@ def optimize_noise(
     settings: SamplingSettings,
     optimizer: Optimizer,
 ) -> Optimized:
-    """Clips like those of `music.generate` from the same seeds, but from noise that the reward likes better.
+    """The clips of `music.generate` with the same seeds, after gradient ascent of the reward on their noise.
 
-    Each clip goes its own way: what else is in the batch does not matter. One whose gradient is not finite stays where
-    it is for that iteration; ModelError where that is so of all, or no gradient reaches the noise.
+    Each clip is optimized independently of the batch. One whose gradient is not finite is left unchanged for that
+    iteration; ModelError where none is finite, or no gradient reaches the noise.
     """
     text = music.text_encoder.encode([settings.prefix + prompt for prompt in prompts])
     negative = music.text_encoder.encode([settings.negative_prompt])
     scores = None if settings.score is None else torch.full((len(prompts),), settings.score)
     device, plan = music.backbone.latent_mean.device, music.plan(settings)
     noise = initial_noise(seeds, music.frames_of(settings), music.codec.latent_dim).to(device).requires_grad_()
-    length = noise.detach().flatten(1).norm(dim=1)[:, None, None]
+    norm = noise.detach().flatten(1).norm(dim=1)[:, None, None]
     optimization = optimizer.settings
     adam = torch.optim.Adam([noise], lr=optimization.learning_rate)
     best, rewards = torch.empty(0), []
@@ -69,32 +69,34 @@ def optimize_noise(
         for iteration in range(optimization.iterations + 1):
             latents = differentiable_latents(music.backbone, text, negative, scores, noise, settings, plan)
             waves = decode_piece(music.codec, latents.to(music.codec_device), settings.piece.loop).cpu()
-            found = optimizer.reward.score_tensors(waves, music.codec.sample_rate, prompts)
-            rewards.append(found.detach())
+            scored = optimizer.reward.score_tensors(waves, music.codec.sample_rate, prompts)
+            rewards.append(scored.detach())
             better = torch.stack(rewards).argmax(0) == iteration
             best = torch.where(better[:, None], waves.detach(), best) if iteration else waves.detach()
             if iteration == optimization.iterations:
                 break
-            (gradient,) = torch.autograd.grad(-found.sum(), noise, allow_unused=True)
+            (gradient,) = torch.autograd.grad(-scored.sum(), noise, allow_unused=True)
             usable = None if gradient is None else torch.isfinite(gradient).flatten(1).all(1)
             if gradient is None or usable is None or not usable.any():
-                raise ModelError("the reward has no usable gradient in the noise; take one whose encoders have")
+                raise ModelError(
+                    "the reward has no usable gradient in the noise; use one whose encoders are differentiable"
+                )
             noise.grad = torch.where(usable[:, None, None], gradient, 0.0)
             adam.step()
             if optimization.keep_norm:
                 with torch.no_grad():
-                    noise *= length / noise.flatten(1).norm(dim=1)[:, None, None]
+                    noise *= norm / noise.flatten(1).norm(dim=1)[:, None, None]
     return Optimized(best, torch.stack(rewards))
 
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Parameters take no gradients within, which would cost time and memory for nothing."""
-    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in learning:
+    """Parameters of `module` without gradients, which would cost time and memory for nothing."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trainable:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in learning:
+        for parameter in trainable:
             parameter.requires_grad_(True)

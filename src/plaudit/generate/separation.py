@@ -1,8 +1,8 @@
-"""Passes of source separation: a clip is taken apart into stems, and those that are wanted are summed to mono.
+"""Source separation: a clip is split into stems, and some of them are summed to mono, once or in several passes.
 
-The networks are the demucs package's (extra `separate`). Its own driver keeps every stem of the whole piece for every
-network of a bag; here a segment's stems are summed as soon as they are there, so that a long piece costs two waveforms
-and one segment, and clips of one length are separated together.
+The networks are the demucs package's (extra `separate`). Its driver keeps every stem of the whole piece for every
+network of a bag; here a segment's stems are summed at once, so that a long piece costs two waveforms and one segment,
+and clips of one length are separated as a batch.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from plaudit.generate.settings import SeparationSettings
 NOT_INSTALLED = "separation left out: the demucs package is not installed; pip install 'plaudit[separate]'"
 
 VOCALS = "vocals"
-"""The stem that is left out where nothing else is said."""
+"""The stem that is removed by default."""
 
 Network = Any
-"""A demucs model or bag of models: audio_channels, samplerate, sources, and what apply_model asks of it."""
+"""A demucs model or bag of models."""
 
 
 @dataclass(frozen=True)
 class Separated:
-    """A clip [T] after the passes made of it, and how loud what each took out was, in LU relative to the clip.
+    """A clip [T] after separation, and the loudness of what each pass removed, in LU relative to the clip.
 
-    A pass that took out what cannot be measured (silence) has -inf.
+    A pass that removed silence has -inf.
     """
 
     wave: np.ndarray
@@ -44,56 +44,55 @@ class Separated:
 
 @dataclass(frozen=True)
 class Separator:
-    """A loaded separation model on its device, under the name it was asked for by."""
+    """A loaded separation model on its device, and the name it was loaded by."""
 
     name: str
     network: Network
     device: torch.device
 
     def __call__(self, waves: Sequence[np.ndarray], rate: int, settings: SeparationSettings) -> list[Separated]:
-        """The clips, each [T] at `rate`, after settings.passes passes; they come back in their own rate and length.
+        """The clips, each [T] at `rate`, after settings.passes passes, with rate and length unchanged.
 
-        They are resampled once for all passes. ModelError for a stem or a segment that the model does not have.
+        They are resampled once for all passes. ModelError for a stem or a segment that the model does not support.
         """
         kept = kept_stems(self.network.sources, settings)
         segment = segment_seconds(self.network, settings)
-        done: dict[int, Separated] = {}
-        lengths = dict.fromkeys(len(wave) for wave in waves)
-        for length in lengths:
+        results: dict[int, Separated] = {}
+        for length in dict.fromkeys(len(wave) for wave in waves):
             rows = [row for row, wave in enumerate(waves) if len(wave) == length]
             clips = [resample(waves[row], rate, self.network.samplerate) for row in rows]
-            for row, made in zip(rows, self._passes(clips, kept, segment, settings), strict=True):
-                wave = fit_length(resample(made.wave, self.network.samplerate, rate), length)
-                done[row] = Separated(wave, made.removed)
-        return [done[row] for row in range(len(waves))]
+            for row, result in zip(rows, self._passes(clips, kept, segment, settings), strict=True):
+                wave = fit_length(resample(result.wave, self.network.samplerate, rate), length)
+                results[row] = Separated(wave, result.removed)
+        return [results[row] for row in range(len(waves))]
 
     def _passes(
         self, clips: list[np.ndarray], kept: list[int], segment: float, settings: SeparationSettings
     ) -> list[Separated]:
         rate = self.network.samplerate
-        heard = [integrated_loudness(clip, rate) for clip in clips]
-        found = [Separated(clip) for clip in clips]
-        going = list(range(len(clips)))
+        before = [integrated_loudness(clip, rate) for clip in clips]
+        results = [Separated(clip) for clip in clips]
+        active = list(range(len(clips)))
         for _ in range(settings.passes):
-            if not going:
+            if not active:
                 break
-            batch = torch.from_numpy(np.stack([found[row].wave for row in going]))
-            wanted, unwanted = split(self.network, batch, kept, segment, settings.overlap, self.device)
-            for row, wave, out in zip(going, wanted.numpy(), unwanted.numpy(), strict=True):
-                loudness = integrated_loudness(out, rate)
-                removed = loudness - heard[row] if np.isfinite(loudness) else -np.inf
-                found[row] = Separated(wave, [*found[row].removed, removed])
+            batch = torch.from_numpy(np.stack([results[row].wave for row in active]))
+            sums = split(self.network, batch, kept, segment, settings.overlap, self.device)
+            for row, wave, removed in zip(active, sums[0].numpy(), sums[1].numpy(), strict=True):
+                loudness = integrated_loudness(removed, rate)
+                relative = loudness - before[row] if np.isfinite(loudness) else -np.inf
+                results[row] = Separated(wave, [*results[row].removed, relative])
             if settings.stop_below is not None:
-                going = [row for row in going if found[row].removed[-1] >= settings.stop_below]
-        return found
+                active = [row for row in active if results[row].removed[-1] >= settings.stop_below]
+        return results
 
 
 def load_separator(name: str, device: torch.device | str = "cpu") -> Separator | None:
-    """The model called `name`, or in the folder `name`, for any number of clips; None where demucs is not installed.
+    """The model called `name`, or in the folder `name`; None where demucs is not installed.
 
-    A folder holds demucs's own files: one bag (a .yaml that lists models), or one model (.th). FOLDER/NAME chooses
-    among several. Such a .th file is a pickle, which can run code: load only what you trust. ModelError where there is
-    no such model.
+    A folder holds demucs files: one bag (a .yaml that lists models), or one model (.th); FOLDER/NAME chooses among
+    several. A .th file is a pickle, which can run code: load only files that you trust. ModelError where there is no
+    such model.
     """
     if find_spec("demucs") is None:
         return None
@@ -102,7 +101,7 @@ def load_separator(name: str, device: torch.device | str = "cpu") -> Separator |
     signature, folder = _in_folder(name)
     try:
         network = get_model(signature, folder)
-    except (Exception, SystemExit) as error:  # demucs ends the process where it does not know what to do
+    except (Exception, SystemExit) as error:  # demucs exits on errors
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"no separation model {name!r} ({reason}); give a demucs model's name or a folder") from None
     return Separator(name, network.eval().requires_grad_(False).to(device), torch.device(device))
@@ -110,26 +109,26 @@ def load_separator(name: str, device: torch.device | str = "cpu") -> Separator |
 
 def kept_stems(sources: Sequence[str], settings: SeparationSettings) -> list[int]:
     """The indices of the stems that are kept; ModelError for one that the model does not have, or if none is left."""
-    wanted = [source for source in sources if source != VOCALS] if settings.keep is None else list(settings.keep)
-    if unknown := [stem for stem in wanted if stem not in sources]:
+    kept = [source for source in sources if source != VOCALS] if settings.keep is None else list(settings.keep)
+    if unknown := [stem for stem in kept if stem not in sources]:
         raise ModelError(f"the separation model has no stem {', '.join(unknown)}; it has {', '.join(sources)}")
-    if not wanted:
+    if not kept:
         raise ModelError(f"the separation model has no stem but {VOCALS}; say which to keep")
-    return [sources.index(stem) for stem in dict.fromkeys(wanted)]
+    return [sources.index(stem) for stem in dict.fromkeys(kept)]
 
 
 def segment_seconds(network: Network, settings: SeparationSettings) -> float:
-    """The length of a segment: as asked for, or the shortest of the models' own.
+    """The length of a segment: the configured one, or the shortest default of the models.
 
-    ModelError where a transformer model would have to see more at once than it was trained on.
+    ModelError where it is longer than a transformer model was trained on.
     """
     models = list(getattr(network, "models", [network]))
-    own = min(float(model.segment) for model in models)
-    longest = float(getattr(network, "max_allowed_segment", own if _is_transformer(network) else np.inf))
-    wanted = own if settings.segment is None else settings.segment
-    if wanted > longest:
+    default = min(float(model.segment) for model in models)
+    longest = float(getattr(network, "max_allowed_segment", default if _is_transformer(network) else np.inf))
+    segment = default if settings.segment is None else settings.segment
+    if segment > longest:
         raise ModelError(f"the separation model sees at most {longest:g} s at once; lower separate.segment")
-    return wanted
+    return segment
 
 
 @torch.inference_mode()
@@ -138,8 +137,8 @@ def split(
 ) -> tuple[Tensor, Tensor]:
     """Mono clips [B, T] at the network's rate -> sum of the stems at `kept`, and sum of the others, both [B, T].
 
-    Segments overlap and are faded into each other by triangles; a network that sees around a segment is given what is
-    there, as by demucs's own driver. Each clip is brought to mean 0 and deviation 1 for the network and back.
+    Segments overlap and are crossfaded by triangles; a network that needs context around a segment gets it, as from
+    demucs's driver. Each clip is standardized to mean 0 and deviation 1 for the network.
     """
     from demucs.apply import TensorChunk, apply_model
 
@@ -156,7 +155,7 @@ def split(
             side[:, start:stop] += weight * stems[:, indices].sum(dim=1)
         total[start:stop] += weight
     sums /= total
-    # Every stem has the clip's mean added by demucs, whose share of a sum grows with the stems in it (ours: once).
+    # Demucs adds the clip's mean to every stem, and so several times to a sum of stems (ours: once).
     return sums[0] * deviation + mean, sums[1] * deviation
 
 
@@ -177,20 +176,20 @@ def _is_transformer(network: Network) -> bool:
 
 
 def _in_folder(name: str) -> tuple[str, Path | None]:
-    """The signature and the folder for demucs; a name that is no path is left to it."""
+    """The signature and the folder for demucs; no folder for a name that is no path."""
     path = Path(name)
     if path.is_dir():
-        found = sorted(path.glob("*.yaml")) or sorted(path.glob("*.th"))
-        if len(found) != 1:
-            names = ", ".join(_signature(file) for file in found)
-            what = f"several separation models; name one as {path}/NAME: {names}" if found else "no .yaml or .th file"
+        files = sorted(path.glob("*.yaml")) or sorted(path.glob("*.th"))
+        if len(files) != 1:
+            names = ", ".join(_signature(file) for file in files)
+            what = f"several separation models; name one as {path}/NAME: {names}" if files else "no .yaml or .th file"
             raise ModelError(f"{path} holds {what}")
-        return _signature(found[0]), path
+        return _signature(files[0]), path
     if path.parent != Path(".") and path.parent.is_dir():
         return _signature(path), path.parent
     return name, None
 
 
 def _signature(file: Path) -> str:
-    """Demucs's name of a model: the file's, without the checksum that may follow it."""
+    """Demucs's name of a model: that of the file, without a checksum at its end."""
     return file.stem.rsplit("-", 1)[0] if file.suffix == ".th" else file.stem

@@ -1,4 +1,4 @@
-"""How clips are sampled, and what is done to them before a listener gets them."""
+"""Settings of sampling, execution, noise optimization and post-processing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from plaudit.settings import (
 
 MOST_STEPS = 10_000
 Steps = Annotated[int, Field(ge=1, le=MOST_STEPS)]
-"""Solver steps of a clip; more of them give no other sound (ours)."""
+"""Solver steps of a clip; more make no audible difference (ours)."""
 
 
 SAMPLING, POST, FILES, OPTIMIZATION = "Sampling", "Post-processing", "Files", "Noise optimization"
@@ -35,11 +35,11 @@ SAMPLING, POST, FILES, OPTIMIZATION = "Sampling", "Post-processing", "Files", "N
 
 
 class PieceSettings(Settings):
-    """How long a clip is, and how the network goes over one that is longer than what it was trained on.
+    """The length of a clip, and the windows of one that is longer than the network was trained on.
 
-    seconds: None is the model's own length. The length of a loop is a whole number of latent frames.
-    window: seconds that the network sees at once, None what it was trained on; a longer window than the clip is one
-    pass. overlap: the fraction of a window that its neighbour shares at least, see plaudit.flow.
+    seconds: None is the model's default. loop: the end continues into the start; the length is then a whole number of
+    latent frames. window: seconds that the network sees at once, None the length it was trained on; a window longer
+    than the clip is one pass. overlap: the least fraction of a window that the next one repeats, see plaudit.flow.
     """
 
     seconds: Seconds | None = option(
@@ -54,12 +54,12 @@ class PieceSettings(Settings):
 
 
 class SamplingSettings(Settings):
-    """Solver, guidance, conditioning score, and the texts besides the prompt.
+    """Solver, guidance, conditioning score, and text besides the prompt.
 
-    score: in the reward's units; None for the null embedding, or a model that is not conditioned on scores.
-    prefix: put before every prompt. negative_prompt: of the negative pass; "" is encoded as the empty string.
-    shift: of the time grid, see plaudit.flow.time_grid. precision: "bf16" runs the network under bfloat16
-    autocast, "no" in float32. trajectory: how a second checkpoint takes part, where there is one.
+    score: in the reward's own units; None is the null embedding, or for a model that takes no score. prefix: prepended
+    to every prompt. negative_prompt: the text of the negative pass; "" is the empty string's encoding. shift: of the
+    time grid, see plaudit.flow.time_grid. precision: "bf16" runs the network under bfloat16 autocast, "no" in float32.
+    trajectory: how a second model takes part, where there is one.
     """
 
     steps: Steps = option(25, "--steps", help="Solver steps.", panel=SAMPLING)
@@ -77,9 +77,9 @@ class SamplingSettings(Settings):
     trajectory: Trajectory | None = None
 
     def changed(self, **changes: Any) -> SamplingSettings:
-        """These settings with some replaced; `weight` is the guidance's, and None leaves a setting as it is.
+        """These settings with some replaced; `weight` is the guidance's, and None leaves a setting unchanged.
 
-        RecipeError, in one line, for a value that does not fit.
+        RecipeError, in one line, for a bad value.
         """
         changes = {name: value for name, value in changes.items() if value is not None}
         values = self.model_dump()
@@ -120,13 +120,13 @@ class NoiseOptimization(Settings):
 
 
 class SeparationSettings(Settings):
-    """Passes of source separation, each over what the one before left; see plaudit.generate.separation.
+    """Passes of source separation, each over the result of the last; see plaudit.generate.separation.
 
-    passes: 0 leaves it out (published: 3). model: a name that the demucs package knows, `hf://NAMESPACE/NAME` on the
-    Hub, or a folder of models. keep: the stems that are summed; None is all but vocals. stop_below: a pass that took
-    out vocals (more exactly, what is not kept) quieter than so many LU relative to the clip is the last; None makes all
-    passes. segment: seconds that the network sees at once, which bounds its memory; None is the model's own.
-    overlap: the share of a segment that the next one shares.
+    passes: 0 leaves it out (published: 3). model: a name that the demucs package has, `hf://NAMESPACE/NAME` on the Hub,
+    or a folder of models. keep: the stems that are summed; None is all but vocals. stop_below: a pass that removes
+    less than so many LU relative to the clip is the last; None runs all passes. segment: seconds that the network sees
+    at once, which bounds its memory; None is the model's default. overlap: the fraction of a segment that the next one
+    repeats.
     """
 
     passes: CountOrZero = option(0, "--separate", help="Passes of source separation, which remove vocals.", panel=POST)
@@ -140,11 +140,11 @@ class SeparationSettings(Settings):
 
 
 class PostSettings(Settings):
-    """From what a model makes to what a listener gets; see plaudit.generate.postprocess for the order.
+    """Post-processing of generated clips; see plaudit.generate.postprocess for the order.
 
-    rate: in Hz, None keeps the model's. remove_dc: take off a constant offset. seconds: of the result, a longer clip is
+    rate: in Hz, None keeps the model's. remove_dc: remove a constant offset. seconds: of the result; a longer clip is
     cut and a shorter one padded with silence; None keeps the length. fade_ms: at both ends. loudness in LUFS, None
-    leaves it alone. ceiling of the true peak in dBTP.
+    keeps it. ceiling of the true peak in dBTP.
     """
 
     rate: Annotated[int, Field(ge=8000, le=192000)] | None = option(
@@ -161,7 +161,7 @@ class PostSettings(Settings):
 
 
 class GenerationSettings(Settings):
-    """All that `plaudit generate` can be told of clips, but for what is asked for."""
+    """How clips are sampled, post-processed and written."""
 
     sampling: SamplingSettings = SamplingSettings()
     post: PostSettings = PostSettings()
@@ -170,23 +170,23 @@ class GenerationSettings(Settings):
     def changed(self, flags: Mapping[str, Any], changes: Sequence[str] = ()) -> GenerationSettings:
         """These settings with `flags` (key.path -> value, None leaves it) and then `key.path=value` changes.
 
-        A sampling setting's path may leave its section out. RecipeError, in one line, names the nearest known key.
+        A sampling setting's path may omit its section. RecipeError, in one line, names the nearest key.
         """
         values = self.model_dump()
         for path, value in flags.items():
             if value is not None:
                 *sections, name = path.split(".")
-                place = values
+                target = values
                 for section in sections:
-                    place = place[section]
-                place[name] = value
+                    target = target[section]
+                target[name] = value
         merged = with_changes(values, [_full_path(change) for change in changes], "settings")
         return validated(GenerationSettings, merged, "settings")
 
     def fitted(self, seconds: float) -> GenerationSettings:
-        """With the length that is sampled (`seconds` where none is asked for) as that of the result, unless set.
+        """With the sampled length (by default `seconds`) as that of the result, unless that is set.
 
-        A loop has no ends to fade, and is as long as its latents are.
+        A loop is not faded and has the length of its latents.
         """
         piece = self.sampling.piece
         changes = {"fade_ms": 0.0} if piece.loop else {"seconds": self.post.seconds or piece.seconds or seconds}

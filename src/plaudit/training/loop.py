@@ -36,7 +36,15 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.utils.checkpoint import checkpoint
 
-from plaudit.backbone.ema import PostHocEMA, copy_into, full_tensor, load_parameters, local_tensor, shared_as, snapshot
+from plaudit.backbone.ema import (
+    PostHocEMA,
+    copy_into,
+    full_tensor,
+    load_parameters,
+    local_tensor,
+    sharded_like,
+    snapshot,
+)
 from plaudit.errors import ModelError, Preempted, RunError
 from plaudit.machine import device_memory, peak_tflops
 from plaudit.prefetch import prefetch
@@ -558,7 +566,7 @@ def _shared(state: dict[str, Any], spread: DistributedModel) -> dict[str, Any]:
     parameters = spread.trainable
     entries = {
         number: {
-            name: shared_as(parameters[number], value) if value.shape == parameters[number].shape else value
+            name: sharded_like(parameters[number], value) if value.shape == parameters[number].shape else value
             for name, value in entry.items()
         }
         for number, entry in state["state"].items()
