@@ -296,8 +296,7 @@ def peak(bench: Bench) -> None:
 
 
 def sampling_settings(steps: int, guided: bool) -> SamplingSettings:
-    from plaudit.flow import Guidance
-    from plaudit.generate.settings import SamplingSettings
+    from plaudit.generate.settings import Guidance, SamplingSettings
 
     return SamplingSettings(steps=steps, guidance=Guidance(weight=GUIDANCE if guided else 1.0), score=SCORE)
 

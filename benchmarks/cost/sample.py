@@ -7,9 +7,8 @@ from torch import Tensor
 
 from benchmarks.cost.timing import Advance, Section, in_turns
 from plaudit.backbone.fluxaudio import FluxAudio
-from plaudit.flow import Guidance
 from plaudit.generate.sampling import Sampler, initial_noise
-from plaudit.generate.settings import Execution, SamplingSettings
+from plaudit.generate.settings import Execution, Guidance, SamplingSettings
 from plaudit.machine import matrix_peak, seconds_of
 from plaudit.types import TextFeatures
 

@@ -24,9 +24,9 @@ from plaudit.errors import PromptError, RecipeError
 from plaudit.evaluate.evaluator import embed_audio
 from plaudit.evaluate.pages.charts import Series, lines, save_chart
 from plaudit.evaluate.pages.html import LIGHT
-from plaudit.flow import SOLVERS, Solver, branches, integrate
+from plaudit.flow import branches, integrate
 from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic
-from plaudit.generate.settings import Execution, SamplingSettings, Steps
+from plaudit.generate.settings import SOLVERS, Execution, SamplingSettings, Solver, Steps
 from plaudit.settings import Positive, Seed, Settings
 from plaudit.statistics import Interval, bootstrap_mean, paired_difference
 from plaudit.types import Embedder, Reward

@@ -6,16 +6,13 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal
 
-from pydantic import model_validator
+import torch
+from torch import Tensor
 
 from plaudit.errors import RecipeError
-from plaudit.settings import Fraction, NotNegative, Settings, option
-
-if TYPE_CHECKING:  # a command's options are settings of this module, and torch takes a second to import
-    import torch
-    from torch import Tensor
+from plaudit.generate.settings import SOLVERS, Guidance, Solver, Trajectory
 
 
 def interpolate(data: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -41,55 +38,6 @@ def flow_loss(predicted: Tensor, target: Tensor) -> Tensor:
 
 Branch = Literal["conditional", "text", "negative"]
 """A pass with text and score; with the text alone; with the negative text alone."""
-
-
-class Guidance(Settings):
-    """How strongly text and score condition a clip.
-
-    mode "joint" (published): weight v(text, score) + (1 - weight) v(negative); with a weight of 1 or less only the
-    conditional pass is run.
-    mode "separate" (ours): v(negative) + text_weight (v(text) - v(negative))
-    + reward_weight (v(text, score) - v(text)).
-    schedule: "constant"; "linear", from the weights at the first step to no guidance at the last; "interval", on while
-    `start` <= progress < `stop` and off outside. Progress runs from 0 at noise to 1 at music.
-    Off means a weight of 1: the conditional pass alone.
-    rescale: how far a guided velocity's standard deviation over a clip is brought back to that of the conditional pass,
-    0 not at all, 1 wholly (Lin et al., arXiv 2305.08891).
-    """
-
-    weight: NotNegative = option(4.0, "--guidance", help="Guidance weight.", panel="Sampling")
-    mode: Literal["joint", "separate"] = "joint"
-    text_weight: NotNegative = 4.0
-    reward_weight: NotNegative = 4.0
-    schedule: Literal["constant", "linear", "interval"] = "constant"
-    start: Fraction = 0.0
-    stop: Fraction = 1.0
-    rescale: Fraction = 0.0
-
-    @model_validator(mode="after")
-    def _starts_before_it_stops(self) -> Guidance:
-        if self.start >= self.stop:
-            raise ValueError(f"the guidance interval must start before it stops, not {self.start} to {self.stop}")
-        return self
-
-    def at(self, progress: float) -> Guidance:
-        """The constant guidance in force at `progress` in [0, 1)."""
-        if self.schedule == "constant":
-            return self
-        if self.schedule == "interval":
-            strength = float(self.start <= progress < self.stop)
-        else:
-            strength = 1 - progress
-        weights = ("weight", "text_weight", "reward_weight")
-        changes = {name: 1 + strength * (getattr(self, name) - 1) for name in weights}
-        return self.model_copy(update={**changes, "schedule": "constant"})
-
-    def switches(self, steps: int) -> set[int]:
-        """The steps, of so many, at which an interval of guidance begins or ends."""
-        if self.schedule != "interval":
-            return set()
-        on = [self.start <= step / steps < self.stop for step in range(steps)]
-        return {step for step in range(1, steps) if on[step] != on[step - 1]}
 
 
 def branches(guidance: Guidance, scored: bool) -> tuple[Branch, ...]:
@@ -131,10 +79,7 @@ def _guided(guidance: Guidance, velocities: Mapping[Branch, Tensor]) -> Tensor:
     return guided
 
 
-Solver = Literal["euler", "heun", "midpoint", "ab2"]
-SOLVERS: tuple[Solver, ...] = get_args(Solver)
-
-Velocity = Callable[["Tensor", float, int], "Tensor"]
+Velocity = Callable[[Tensor, float, int], Tensor]
 """velocity(x, t, step): dx/dt at x and time t, evaluated within the step of that index from 0."""
 
 
@@ -187,23 +132,6 @@ def integrate(
         before = v, h
         x = x + h * move
     return x
-
-
-class Trajectory(Settings):
-    """How a second model takes part in sampling.
-
-    mode "switch": the first model gives the velocity while progress is below `at`, the second from there on. Progress
-    runs from 0 at noise to 1 at music, in steps, as for guidance; a step is entirely of one model.
-    mode "average": the velocity is an average of both, the second's with weight `weight`.
-    """
-
-    mode: Literal["switch", "average"] = option(
-        "switch", "--average", value="average", help="Average the velocities of both models.", panel="Sampling"
-    )
-    at: Fraction = option(
-        0.5, "--switch-at", help="Progress at which --second-model takes over. Default: 0.5.", panel="Sampling"
-    )
-    weight: Fraction = 0.5
 
 
 def two_model_velocity(first: Velocity, second: Velocity, trajectory: Trajectory, steps: int) -> Velocity:

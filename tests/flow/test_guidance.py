@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from plaudit.flow import Branch, Guidance, branches, combine
+from plaudit.flow import Branch, branches, combine
+from plaudit.generate.settings import Guidance
 
 VELOCITIES: dict[Branch, torch.Tensor] = {
     "conditional": torch.tensor([3.0, -1.0]),

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.errors import RecipeError
-from plaudit.flow import SOLVERS, Solver, integrate, time_grid
+from plaudit.flow import integrate, time_grid
+from plaudit.generate.settings import SOLVERS, Solver
 
 START = torch.tensor([0.7, -1.3], dtype=torch.float64)
 

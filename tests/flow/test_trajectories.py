@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from plaudit.flow import SOLVERS, Solver, Trajectory, Velocity, integrate, switch_step, two_model_velocity
+from plaudit.flow import Velocity, integrate, switch_step, two_model_velocity
+from plaudit.generate.settings import SOLVERS, Solver, Trajectory
 
 START = torch.tensor([0.7, -1.3], dtype=torch.float64)
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from plaudit.errors import RecipeError
-from plaudit.flow import SOLVERS, Solver, integrate, plan_windows, windowed
+from plaudit.flow import integrate, plan_windows, windowed
+from plaudit.generate.settings import SOLVERS, Solver
 
 SIZES = {"total": st.integers(1, 300), "length": st.integers(2, 60), "share": st.floats(0.02, 0.9)}
 

@@ -8,9 +8,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from plaudit.backbone import PRESETS, FluxAudio, FluxAudioConfig
 from plaudit.errors import PromptError
-from plaudit.flow import Guidance
 from plaudit.generate.sampling import batch_size
-from plaudit.generate.settings import Execution, SamplingSettings
+from plaudit.generate.settings import Execution, Guidance, SamplingSettings
 from plaudit.types import TextFeatures
 from tests.generate.tiny import tiny_music
 

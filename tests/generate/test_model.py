@@ -10,9 +10,8 @@ import torch
 
 from plaudit.backbone import FluxAudio
 from plaudit.errors import ModelError, PromptError, RecipeError
-from plaudit.flow import Guidance
 from plaudit.generate.model import TextToMusic, read_model_config, save_model
-from plaudit.generate.settings import Execution, SamplingSettings
+from plaudit.generate.settings import Execution, Guidance, SamplingSettings
 from plaudit.storage import load_module
 from tests.generate.tiny import FoldingCodec, HashedText, tiny_music
 

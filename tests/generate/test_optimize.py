@@ -12,11 +12,10 @@ from torch import Tensor
 
 from plaudit import loading
 from plaudit.errors import ModelError
-from plaudit.flow import SOLVERS, Guidance, Solver
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.optimize import Optimizer, frozen, optimize_noise
 from plaudit.generate.sampling import differentiable_latents, initial_noise, sample_latents
-from plaudit.generate.settings import NoiseOptimization, SamplingSettings
+from plaudit.generate.settings import SOLVERS, Guidance, NoiseOptimization, SamplingSettings, Solver
 from tests.generate.tiny import HashedText, tiny_music
 
 SETTINGS = SamplingSettings(steps=4, guidance=Guidance(weight=2.0), score=1.0, precision="no")

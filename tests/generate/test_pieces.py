@@ -14,11 +14,17 @@ from plaudit import loading
 from plaudit.backbone.layers import rotary_table, rotate
 from plaudit.cli.main import app
 from plaudit.errors import ModelError, RecipeError
-from plaudit.flow import Guidance, Trajectory
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import TextToMusic, save_model
 from plaudit.generate.optimize import Optimizer, optimize_noise
-from plaudit.generate.settings import Execution, NoiseOptimization, PieceSettings, SamplingSettings
+from plaudit.generate.settings import (
+    Execution,
+    Guidance,
+    NoiseOptimization,
+    PieceSettings,
+    SamplingSettings,
+    Trajectory,
+)
 from tests.backbone.tiny import inputs
 from tests.generate.test_optimize import Quiet
 from tests.generate.tiny import tiny_music

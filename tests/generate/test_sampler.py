@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from plaudit.errors import ModelError, PromptError
-from plaudit.flow import SOLVERS, Guidance, Solver
 from plaudit.generate.sampling import initial_noise, sample_latents, velocity_jumps
-from plaudit.generate.settings import SamplingSettings
+from plaudit.generate.settings import SOLVERS, Guidance, SamplingSettings, Solver
 from plaudit.types import TextFeatures
 from tests.generate.tiny import HashedText, tiny_music
 

@@ -7,9 +7,8 @@ import torch
 
 from plaudit.backbone import FluxAudio
 from plaudit.backbone.published import from_published, to_published
-from plaudit.flow import Guidance
 from plaudit.generate.sampling import sample_latents
-from plaudit.generate.settings import SamplingSettings
+from plaudit.generate.settings import Guidance, SamplingSettings
 from plaudit.types import TextFeatures
 from tests.parity.folder import assert_equal, fixtures_of, load, tensors
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from plaudit.audio_format import AudioFormat
-from plaudit.flow import Guidance, Solver, Trajectory
 from plaudit.settings import (
     MOST,
     MOST_SECONDS,
     Count,
     CountOrZero,
+    Fraction,
+    NotNegative,
     Positive,
     Precision,
     Score,
@@ -32,6 +33,76 @@ Steps = Annotated[int, Field(ge=1, le=MOST_STEPS)]
 
 SAMPLING, POST, FILES, OPTIMIZATION = "Sampling", "Post-processing", "Files", "Noise optimization"
 """Headings of the options in a command's help."""
+
+
+Solver = Literal["euler", "heun", "midpoint", "ab2"]
+SOLVERS: tuple[Solver, ...] = get_args(Solver)
+
+
+class Guidance(Settings):
+    """How strongly text and score condition a clip.
+
+    mode "joint" (published): weight v(text, score) + (1 - weight) v(negative); with a weight of 1 or less only the
+    conditional pass is run.
+    mode "separate" (ours): v(negative) + text_weight (v(text) - v(negative))
+    + reward_weight (v(text, score) - v(text)).
+    schedule: "constant"; "linear", from the weights at the first step to no guidance at the last; "interval", on while
+    `start` <= progress < `stop` and off outside. Progress runs from 0 at noise to 1 at music.
+    Off means a weight of 1: the conditional pass alone.
+    rescale: how far a guided velocity's standard deviation over a clip is brought back to that of the conditional pass,
+    0 not at all, 1 wholly (Lin et al., arXiv 2305.08891).
+    """
+
+    weight: NotNegative = option(4.0, "--guidance", help="Guidance weight.", panel=SAMPLING)
+    mode: Literal["joint", "separate"] = "joint"
+    text_weight: NotNegative = 4.0
+    reward_weight: NotNegative = 4.0
+    schedule: Literal["constant", "linear", "interval"] = "constant"
+    start: Fraction = 0.0
+    stop: Fraction = 1.0
+    rescale: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _starts_before_it_stops(self) -> Guidance:
+        if self.start >= self.stop:
+            raise ValueError(f"the guidance interval must start before it stops, not {self.start} to {self.stop}")
+        return self
+
+    def at(self, progress: float) -> Guidance:
+        """The constant guidance in force at `progress` in [0, 1)."""
+        if self.schedule == "constant":
+            return self
+        if self.schedule == "interval":
+            strength = float(self.start <= progress < self.stop)
+        else:
+            strength = 1 - progress
+        weights = ("weight", "text_weight", "reward_weight")
+        changes = {name: 1 + strength * (getattr(self, name) - 1) for name in weights}
+        return self.model_copy(update={**changes, "schedule": "constant"})
+
+    def switches(self, steps: int) -> set[int]:
+        """The steps, of so many, at which an interval of guidance begins or ends."""
+        if self.schedule != "interval":
+            return set()
+        on = [self.start <= step / steps < self.stop for step in range(steps)]
+        return {step for step in range(1, steps) if on[step] != on[step - 1]}
+
+
+class Trajectory(Settings):
+    """How a second model takes part in sampling.
+
+    mode "switch": the first model gives the velocity while progress is below `at`, the second from there on. Progress
+    runs from 0 at noise to 1 at music, in steps, as for guidance; a step is entirely of one model.
+    mode "average": the velocity is an average of both, the second's with weight `weight`.
+    """
+
+    mode: Literal["switch", "average"] = option(
+        "switch", "--average", value="average", help="Average the velocities of both models.", panel=SAMPLING
+    )
+    at: Fraction = option(
+        0.5, "--switch-at", help="Progress at which --second-model takes over. Default: 0.5.", panel=SAMPLING
+    )
+    weight: Fraction = 0.5
 
 
 class PieceSettings(Settings):

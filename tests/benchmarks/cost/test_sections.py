@@ -17,9 +17,8 @@ from benchmarks.cost.sample import bench_sample, naive_latents
 from benchmarks.cost.timing import in_turns, machine
 from benchmarks.cost.train import bench_train
 from plaudit.errors import ModelError
-from plaudit.flow import Guidance
 from plaudit.generate.sampling import initial_noise, sample_latents
-from plaudit.generate.settings import Execution, SamplingSettings
+from plaudit.generate.settings import Execution, Guidance, SamplingSettings
 from plaudit.machine import matrix_peak
 from tests.generate.tiny import HashedText, tiny_music
 

@@ -14,9 +14,8 @@ from typer.testing import CliRunner
 from benchmarks.cost.__main__ import app
 from benchmarks.cost.solvers import COLUMNS, Evaluators, SolverGrid, bench_solvers, evaluations, save_charts, table
 from plaudit.errors import PromptError, RecipeError
-from plaudit.flow import Guidance
 from plaudit.generate.model import TextToMusic
-from plaudit.generate.settings import Execution, SamplingSettings
+from plaudit.generate.settings import Execution, Guidance, SamplingSettings
 from tests.generate.tiny import tiny_music
 
 GRID = SolverGrid(steps=(2, 4, 8), reference_steps=64)
