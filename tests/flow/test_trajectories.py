@@ -42,10 +42,10 @@ def test_at_the_ends_one_is_alone(solver: Solver) -> None:
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("mode", ["switch", "average"])
-def test_two_equal_checkpoints_are_one(solver: Solver, mode: str) -> None:
+@pytest.mark.parametrize("values", [{"at": 0.3}, {"mode": "average", "weight": 0.3}])
+def test_two_equal_checkpoints_are_one(solver: Solver, values: dict[str, object]) -> None:
     one = exponential(1.5)
-    trajectory = Trajectory.model_validate({"mode": mode, "weight": 0.3})
+    trajectory = Trajectory.model_validate(values)
     made = integrate(two_model_velocity(one, one, trajectory, 9), START, 9, solver)
     torch.testing.assert_close(made, integrate(one, START, 9, solver), atol=1e-12, rtol=0)
 
@@ -95,7 +95,17 @@ def test_averaged_linear_flows_are_the_flow_of_the_average_rate(solver: Solver) 
     torch.testing.assert_close(made, integrate(exponential(-0.25), START, 12, solver), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("values", [{"at": 1.5}, {"weight": -0.1}, {"mode": "alternate"}, {"share": 1}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"at": 1.5},
+        {"weight": -0.1},
+        {"mode": "alternate"},
+        {"mode": "average", "at": 0.3},
+        {"weight": 0.3},
+        {"share": 1},
+    ],
+)
 def test_bad_values_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Trajectory.model_validate(values)

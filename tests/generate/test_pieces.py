@@ -218,7 +218,8 @@ def test_the_command_makes_long_pieces_and_loops_and_shares_trajectories(tmp_pat
 
 
 @pytest.mark.parametrize(
-    "words", [("--average",), ("--switch-at", "0.5"), ("--second-model", "x", "--average", "--switch-at", "0.5")]
+    "words", [("--average",), ("--switch-at", "0.5"), ("--second-model", "x", "--average", "--switch-at", "0.8")]
 )
 def test_trajectory_options_that_do_not_fit_are_wrong_usage(words: tuple[str, ...]) -> None:
-    assert CliRunner().invoke(app, ["generate", "piano", *words]).exit_code == 2
+    done = CliRunner().invoke(app, ["generate", "piano", *words])
+    assert done.exit_code in (1, 2) and "--average" in done.output

@@ -104,6 +104,14 @@ class Trajectory(Settings):
     )
     weight: Fraction = 0.5
 
+    @model_validator(mode="after")
+    def _uses_every_setting(self) -> Trajectory:
+        if self.mode == "average" and self.at != 0.5:
+            raise ValueError("give one of --switch-at and --average (an average has no `at`)")
+        if self.mode == "switch" and self.weight != 0.5:
+            raise ValueError("a switch between two models has no `weight`; use mode average")
+        return self
+
 
 class PieceSettings(Settings):
     """The length of a clip, and the windows of one that is longer than the network was trained on.
