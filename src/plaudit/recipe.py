@@ -15,6 +15,7 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 from plaudit.corpus.sources import CorpusSettings, corpus_source
 from plaudit.errors import RecipeError
 from plaudit.generate.settings import PostSettings, SamplingSettings
+from plaudit.registry import absolute_name
 from plaudit.settings import (
     MOST,
     Count,
@@ -60,8 +61,9 @@ class VoteSettings(Settings):
 
 
 class RewardSourceSettings(Settings):
-    """`train` fits a new head on the run's votes; `load` takes a reward folder or name; `table` takes the corpus's
-    rewards as labels and a loaded reward for everything the run generates."""
+    """`train` fits TuneJury's head on the run's votes; `load` takes the reward called `name`, of any kind: built in,
+    installed, FILE.py:NAME (relative to the recipe) or a model folder; `table` takes the corpus's rewards as labels,
+    and `name` for the clips that the run generates."""
 
     kind: Literal["train", "load", "table"] = "train"
     name: str = "synthetic"
@@ -325,4 +327,7 @@ def load_recipe(name_or_path: str, changes: list[str] | None = None) -> Recipe:
     _check_renamed(tree, str(path))
     if "stages" in tree:
         tree = tree | {"stages": parse_stages(tree["stages"], str(path), path.parent)}
-    return validated(Recipe, tree, str(path))
+    recipe = validated(Recipe, tree, str(path))
+    models = {key: absolute_name(name, path.parent) for key, name in recipe.models.model_dump().items()}
+    reward = recipe.reward.model_copy(update={"name": absolute_name(recipe.reward.name, path.parent)})
+    return recipe.model_copy(update={"models": recipe.models.model_copy(update=models), "reward": reward})

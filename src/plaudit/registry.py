@@ -224,10 +224,10 @@ def weights_digest(*names: str) -> str:
     return digest_of(*digests)[:16]
 
 
-def absolute_name(name: str) -> str:
-    """A name with its Python file's path absolute; other names as they are."""
+def absolute_name(name: str, base: Path | None = None) -> str:
+    """A name with its Python file's path absolute, looked for in `base`, then here; other names as they are."""
     match = FILE.fullmatch(name)
-    return f"{Path(match[1]).absolute()}:{match[2]}" if match else name
+    return f"{_located(match[1], base).absolute()}:{match[2]}" if match else name
 
 
 def _located(path: str, base: Path | None) -> Path:

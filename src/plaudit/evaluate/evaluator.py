@@ -20,6 +20,7 @@ from plaudit.evaluate.distances import FrechetOfRows, frechet_between, gaussian
 from plaudit.evaluate.embeddings import Reference
 from plaudit.evaluate.results_table import MetricResult
 from plaudit.evaluate.set_metrics import SET_METRICS, measure_set
+from plaudit.reward.scoring import score_waves
 from plaudit.statistics import Interval, bootstrap_replicates, centred_interval
 from plaudit.storage import read_json, write_atomically, write_json
 from plaudit.types import Embedder, Reward
@@ -135,7 +136,7 @@ def evaluate_clips(
         if wave.numel() == 0 or not torch.isfinite(wave).all():
             raise AudioError(f"clip {index} ({prompts[index]!r}) is empty or not finite; generate it again")
     with torch.inference_mode():
-        rewards = _numbers(reward.score(waves, rate, prompts))
+        rewards = score_waves(reward, waves, rate, prompts).numpy()
         embeddings = embed_audio(clap, waves, rate)
         texts = _numbers(clap.text(prompts))  # [B, E]
         known = truths is not None and listeners is not None

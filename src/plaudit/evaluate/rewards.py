@@ -19,6 +19,7 @@ from plaudit.evaluate.pages.charts import reliability, save_chart
 from plaudit.evaluate.pages.report import ReportReliabilityBin
 from plaudit.reward.calibration import Calibration, fit_calibration
 from plaudit.reward.scored_votes import ScoredVote
+from plaudit.reward.scoring import score_waves
 from plaudit.reward.training import RewardMetrics, correct, reward_metrics
 from plaudit.statistics import Array, Interval, bootstrap_mean, bootstrap_replicates, holm, percentile_interval
 from plaudit.statistics import spearman as rank_correlation
@@ -295,12 +296,12 @@ def _row(change: Perturbation, moved: NDArray[np.float64], seed: int) -> ProbeRo
 
 
 def _score(reward: Reward, wave: Wave, rate: int, prompt: str) -> float:
-    return reward.score([torch.from_numpy(wave)], rate, [prompt])[0].item()
+    return score_waves(reward, [torch.from_numpy(wave)], rate, [prompt]).item()
 
 
 def _refuses_silence(reward: Reward) -> bool:
     try:
-        reward.score([torch.zeros(5 * 16000)], 16000, [""])
+        score_waves(reward, [torch.zeros(5 * 16000)], 16000, [""])
     except AudioError:
         return True
     return False

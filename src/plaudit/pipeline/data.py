@@ -14,17 +14,23 @@ from plaudit.corpus.clips import ClipReader
 from plaudit.corpus.manifest import SPLITS, Corpus, write_manifest
 from plaudit.corpus.shards import ShardSet, encode_corpus, stamp
 from plaudit.corpus.sources import audio_digests, content_digest
-from plaudit.errors import CorpusError
+from plaudit.errors import CorpusError, ModelError
 from plaudit.pipeline.runner import Context
+from plaudit.reward.base import Recording
 from plaudit.reward.features import FeatureStore
+from plaudit.reward.scoring import score_recordings
 from plaudit.reward.training import SYNTHETIC_REWARD, fit_reward
-from plaudit.reward.tunejury import TuneJury, save_reward
+from plaudit.reward.tunejury import save_reward
 from plaudit.reward.votes import read_votes, write_votes
 from plaudit.storage import read_json, write_json
 from plaudit.training.data import Source
+from plaudit.types import Reward
 
 MANIFEST = "manifest.jsonl"
 """The list of a run's clips."""
+
+PART, BATCH = 256, 16
+"""Clips whose labels are saved, and scored, together."""
 
 
 def list_corpus(context: Context, folder: Path) -> None:
@@ -105,7 +111,7 @@ def simulate_votes_step(context: Context, folder: Path) -> None:
 
 
 def train_reward_step(context: Context, folder: Path) -> None:
-    """Fit TuneJury on the votes and hold it against what the listeners' own noise allows."""
+    """Fit TuneJury on the votes and compare it with the ceiling that the listeners' noise sets."""
     choice = context.recipe.reward
     train, validation, test = (read_votes(context.path("votes") / f"{split}.jsonl") for split in SPLITS)
     store = FeatureStore(context.path("features"), context.reward_features)
@@ -120,20 +126,49 @@ def train_reward_step(context: Context, folder: Path) -> None:
 
 
 def compute_rewards(context: Context, folder: Path) -> None:
-    """Give every encoded clip its reward, for the caption that it is trained with."""
-    found = shards(context)
-    if context.recipe.reward.kind == "table":
-        rewards = found.rewards
+    """Rewards of every encoded clip, for the caption that it is trained with."""
+    encoded, kind = shards(context), context.recipe.reward.kind
+    if kind == "table":
+        rewards = encoded.rewards
         if np.isnan(rewards).any():
             missing = int(np.isnan(rewards).sum())
             place = context.source.rewards_at
             raise CorpusError(f"{missing} of {len(rewards)} clips have no reward in {place}; fill it in")
-    else:
+    elif kind == "train":
         store = FeatureStore(context.path("features"), context.reward_features)
+        trained = loading.load_tunejury(str(context.path("reward")))
         with torch.inference_mode():
-            rewards = reward_model(context).score_features(store.rows(found.ids), found.captions).numpy()
+            rewards = trained.score_features(store.rows(encoded.ids), encoded.captions).numpy()
+    else:
+        rewards = _score_corpus(context, folder / "parts")
     facts = {"mean": float(rewards.mean()), "std": float(rewards.std())}
     write_json(folder / "rewards.json", {**facts, "rewards": [float(r) for r in rewards]})
+
+
+def _score_corpus(context: Context, folder: Path) -> np.ndarray:
+    """Scores of every encoded clip by the recipe's reward, from its audio; finished parts in `folder` are kept."""
+    encoded, reward = shards(context), reward_model(context)
+    clips = ClipReader(corpus_of(context), encoded.ids, context.recipe.corpus.seconds)
+    rewards: list[float] = []
+    with context.reporter.progress("labels") as advance:
+        for start in range(0, len(encoded), PART):
+            file, end = folder / f"{start:08d}.json", min(start + PART, len(encoded))
+            if not file.exists():
+                scores: list[float] = []
+                for first in range(start, end, BATCH):
+                    rows = slice(first, min(first + BATCH, end))
+                    ids, captions = encoded.ids[rows], encoded.captions[rows]
+                    recordings = [Recording(torch.from_numpy(wave), rate, id) for id, (wave, rate) in
+                                  zip(ids, map(clips.read, ids), strict=True)]  # fmt: skip
+                    scores += score_recordings(reward, recordings, captions).tolist()
+                    if not np.isfinite(scores).all():
+                        id = encoded.ids[start + int(np.flatnonzero(~np.isfinite(scores))[0])]
+                        name = context.recipe.reward.name
+                        raise ModelError(f"reward {name} of clip {id} is not finite; correct the reward's code")
+                    advance(rows.stop, len(encoded))
+                write_json(file, scores)
+            rewards += read_json(file)
+    return np.array(rewards)
 
 
 def reference_clips(context: Context) -> tuple[int, Iterator[tuple[np.ndarray, int]]]:
@@ -163,7 +198,7 @@ def labelled_rows(context: Context, split: str) -> Source:
     return Source(encoded, rows, labels(context)[rows])
 
 
-def reward_model(context: Context) -> TuneJury:
-    """The reward that this run trusts: its own, or the one it was told to load."""
+def reward_model(context: Context) -> Reward:
+    """The run's reward: trained in it, or the one that the recipe names."""
     name = str(context.path("reward")) if context.recipe.reward.kind == "train" else context.recipe.reward.name
-    return loading.load_tunejury(name)  # labels and stages score stored features, which only its head can take
+    return loading.load_reward(name)

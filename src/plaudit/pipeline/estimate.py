@@ -221,12 +221,13 @@ class CostEstimate:
     def _of_data(self) -> dict[str, StepCost]:
         if not self.source.has_audio:
             return {"shards": StepCost("prepared before")}
+        scoring = {"train": "features", "load": "labels", "table": ""}[self.recipe.reward.kind]
         if self.clips is None:
             missing = StepCost("encoding", unknown="the corpus is not here")
-            return {"shards": missing} | ({"features": missing} if self.recipe.reward.kind != "table" else {})
+            return {"shards": missing} | ({scoring: missing} if scoring else {})
         found = {"shards": StepCost(f"{self.clips:,} clips encoded", to_encode=self.clips)}
-        if self.recipe.reward.kind != "table":
-            found["features"] = StepCost(f"{self.clips:,} clips embedded", to_embed=self.clips)
+        if scoring:
+            found[scoring] = StepCost(f"{self.clips:,} clips embedded", to_embed=self.clips)
         return found
 
     def _of_results(self) -> dict[str, StepCost]:

@@ -141,19 +141,21 @@ class _Chain:
                 Step("corpus", source, (), data.list_corpus, corpus, ("facts.json", "truth.jsonl")),
                 Step("shards", encoded, ("corpus",), data.encode, encoders, SHARD_FILES),
             ]
-        judges = self._given("models.clap", "models.audio_embedder")
-        if recipe.reward.kind != "table":
-            found.append(Step("features", source, needed, data.extract_features, judges))
+        settings = self._settings("corpus.kind", "reward.kind")
         if recipe.reward.kind == "train":
             votes, fit = self._settings("votes"), self._settings("reward.max_epochs", "reward.seed")
+            inputs = self._given("models.clap", "models.audio_embedder")
             found += [
+                Step("features", source, needed, data.extract_features, inputs),
                 Step("votes", source | votes, ("corpus",), data.simulate_votes_step, self._given("probes")),
-                Step("reward", fit, ("votes", "features"), data.train_reward_step, judges, MODEL_FILES),
+                Step("reward", fit, ("votes", "features"), data.train_reward_step, inputs, MODEL_FILES),
             ]
-        heard = ("shards",) if recipe.reward.kind == "table" else ("shards", "features", *self._own_reward)
-        settings = self._settings("corpus.kind", "reward.kind")
-        given = self._reward() | ({} if recipe.reward.kind == "table" else judges)
-        return [*found, Step("labels", settings, heard, data.compute_rewards, given)]
+            return [*found, Step("labels", settings, ("shards", "features", "reward"), data.compute_rewards, inputs)]
+        if recipe.reward.kind == "load":
+            settings |= source
+        else:
+            needed = ("shards",)
+        return [*found, Step("labels", settings, needed, data.compute_rewards, self._reward(), ("rewards.json",))]
 
     def of_stages(self) -> list[Step]:
         return [self._stage_step(settings) for settings in self.recipe.stages]

@@ -309,7 +309,7 @@ def _read(
 def _score_batch(batch: list[_Decoded], reward: Reward) -> list[tuple[_Decoded, ScoredClip]]:
     """The batch with its rows; where it is refused as a whole, each clip is tried alone to find the ones at fault."""
     try:
-        scores = _scores(batch, reward)
+        scores = score_recordings(reward, [d.recording for d in batch], [d.clip.prompt for d in batch]).tolist()
     except AudioError as error:
         if len(batch) == 1:
             return [(batch[0], ScoredClip(batch[0].clip, error=f"{batch[0].clip.file}: {error}"))]
@@ -317,16 +317,16 @@ def _score_batch(batch: list[_Decoded], reward: Reward) -> list[tuple[_Decoded, 
     return [(d, _row(d.clip, score)) for d, score in zip(batch, scores, strict=True)]
 
 
-def _scores(batch: list[_Decoded], reward: Reward) -> list[float]:
-    recordings, prompts = [d.recording for d in batch], [d.clip.prompt for d in batch]
+def score_recordings(reward: Reward, recordings: Sequence[Recording], prompts: Sequence[str]) -> Tensor:
+    """The scores [B] of recordings at any rates by a reward of any kind; ModelError as of `score_waves`."""
     if not isinstance(reward, RecordingReward):
-        scores = torch.zeros(len(batch), dtype=torch.float64)
+        scores = torch.zeros(len(recordings), dtype=torch.float64)
         for rate in dict.fromkeys(recording.rate for recording in recordings):
             rows = [row for row, recording in enumerate(recordings) if recording.rate == rate]
             scores[rows] = score_waves(reward, [recordings[r].wave for r in rows], rate, [prompts[r] for r in rows])
-        return scores.tolist()
+        return scores
     with torch.inference_mode():
-        return _one_each(reward.score_recordings(recordings, prompts), len(batch)).tolist()
+        return _one_each(reward.score_recordings(recordings, prompts), len(recordings))
 
 
 def score_waves(reward: Reward, waves: Sequence[Tensor], rate: int, prompts: Sequence[str]) -> Tensor:

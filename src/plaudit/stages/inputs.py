@@ -25,6 +25,7 @@ from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import TextToMusic, save_model
 from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.models.inspecting import require_fit
+from plaudit.reward.scoring import score_waves
 from plaudit.stages import Use
 from plaudit.storage import read_json, write_json
 from plaudit.training.data import Source, validation_losses
@@ -134,7 +135,7 @@ class StageInputs:
             waves = [torch.from_numpy(read_audio(path)[0]) for path in paths]
             rate = model.codec.sample_rate
             with torch.inference_mode():
-                reward = self.reward().score(waves, rate, prompts).numpy()
+                reward = score_waves(self.reward(), waves, rate, prompts).numpy()
                 clap = (embed_audio(self.models.clap, waves, rate) * self.models.clap.text(prompts).numpy()).sum(1)
             write_json(folder / "scores.json", {"reward": reward.tolist(), "clap": clap.tolist()})
         scores = read_json(folder / "scores.json")
