@@ -19,7 +19,7 @@ from plaudit import loading
 from plaudit.corpus.clips import ClipSettings, cut_clips, measure_durations
 from plaudit.corpus.layouts import list_jamendo
 from plaudit.corpus.manifest import ListedCorpus
-from plaudit.corpus.shards import Clock, encode_corpus
+from plaudit.corpus.shards import PhaseTimer, encode_corpus
 from plaudit.machine import peak_memory
 
 PER_TRACK, SECONDS = 10, 10.0
@@ -32,14 +32,14 @@ def main(clips: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         made = write_jamendo(Path(place), clips // PER_TRACK, PER_TRACK * SECONDS)
         before = peak_memory()
-        clock, began, worked = Clock(), time.perf_counter(), time.process_time()
+        clock, began, worked = PhaseTimer(), time.perf_counter(), time.process_time()
         listing = list_jamendo(made.audio, made.captions, made.scores)
         entries = cut_clips(
             listing.entries, measure_durations(listing.entries), ClipSettings(per_track=PER_TRACK, seconds=SECONDS)
         )
         durations = time.perf_counter() - began
         shards = encode_corpus(
-            ListedCorpus(listing.name, entries), codec, text, Path(place) / "shards", SECONDS, clock=clock
+            ListedCorpus(listing.name, entries), codec, text, Path(place) / "shards", SECONDS, timer=clock
         )
         wall, processor = time.perf_counter() - began, time.process_time() - worked
     print(f"{len(shards)} clips of {len(made.tracks)} tracks, {shards.stats['quarantined']} clips in quarantine")

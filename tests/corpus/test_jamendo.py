@@ -52,7 +52,7 @@ def test_repeated_captions_count_once_and_contradictions_are_refused(tmp_path: P
     audio = folder(tmp_path, "14/214.mp3")
     twice = captions(tmp_path, of(("14/214.mp3", "calm"), ("14/214_instrumental.mp3", "calm")))
     listing = list_jamendo(audio, twice)
-    assert len(listing.entries) == 1 and "stand twice" in listing.notes[0]
+    assert len(listing.entries) == 1 and "are repeated" in listing.notes[0]
     with pytest.raises(CorpusError, match=r"14/214 has two different captions \(the second is item 2\)"):
         list_jamendo(audio, captions(tmp_path, of(("14/214.mp3", "calm"), ("14/214.mp3", "loud"))))
 

@@ -248,7 +248,7 @@ def test_what_is_not_of_this_source_is_left_alone(source: FolderCorpus, whole: P
         )  # fmt: skip
     unknown = tmp_path / "unknown"
     encode_corpus(source, BandCodec(), HashEncoder(), unknown, 1.0)
-    refused(unknown, "does not say what it was made from", lambda: encode(source, unknown))
+    refused(unknown, "without a record of its source", lambda: encode(source, unknown))
 
 
 def test_files_of_others_in_a_shard_set_stay(source: FolderCorpus, whole: Path, tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def test_a_clip_past_the_end_and_a_known_problem_go_to_quarantine(tmp_path: Path
     assert "ends before 3.00 s" in told[0]["reason"]
 
 
-def test_a_treatment_is_applied_to_each_clip_and_another_means_other_shards(tmp_path: Path) -> None:
+def test_preprocessing_is_applied_to_each_clip_and_other_preprocessing_means_other_shards(tmp_path: Path) -> None:
     corpus, _ = long_recordings(tmp_path, 2, [])
     plain = encode_corpus(corpus, BandCodec(), HashEncoder(), tmp_path / "shards", 1.0)
     before, rows = plain.posterior(np.arange(6)).mean, np.arange(6)
@@ -382,7 +382,8 @@ def test_a_treatment_is_applied_to_each_clip_and_another_means_other_shards(tmp_
         return encode_corpus(corpus, BandCodec(), HashEncoder(), tmp_path / "shards", 1.0, preprocessing=preprocessing)
 
     made = treated(Preprocessing("halved", halved))
-    assert torch.allclose(made.posterior(rows).mean, 0.5 * before, atol=2e-3) and made.stats["treatment"] == "halved"
+    assert made.stats["preprocessing"] == "halved"
+    assert torch.allclose(made.posterior(rows).mean, 0.5 * before, atol=2e-3)
     assert torch.allclose(
         treated(Preprocessing("halved", refused)).posterior(rows).mean, 0.5 * before, atol=2e-3
     )  # kept

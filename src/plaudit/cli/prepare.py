@@ -188,7 +188,7 @@ def _source(data_set: str, audio: Path, captions: Path | None) -> dict[str, str]
 
 def _prepare(listing: Listing, options: Options, source: dict[str, str], clips_per_track: int = 10) -> None:
     """Survey the files, cut them to clips, and encode these, or only say what that would be."""
-    from plaudit.corpus.clips import ClipSettings, about_cutting, cut_clips, measure_durations
+    from plaudit.corpus.clips import ClipSettings, cut_clips, cutting_notes, measure_durations
     from plaudit.corpus.estimate import estimate_preparation
     from plaudit.corpus.manifest import ListedCorpus
     from plaudit.corpus.shard_set import Provenance, check_claim
@@ -210,7 +210,7 @@ def _prepare(listing: Listing, options: Options, source: dict[str, str], clips_p
     with ConsoleReporter().progress("surveying") as advance:
         durations = measure_durations(listing.entries, advance)
     corpus = ListedCorpus(listing.name, cut_clips(listing.entries, durations, cutting))
-    for note in [*listing.notes, *about_cutting(corpus.listed, durations, cutting, "--clips-per-track")]:
+    for note in [*listing.notes, *cutting_notes(corpus.listed, durations, cutting, "--clips-per-track")]:
         complain(note)
     names = (portable_name(options.codec), portable_name(options.text_encoder))
     separation = SeparationSettings(passes=options.separate, model=portable_name(options.separator))

@@ -1,4 +1,4 @@
-"""From whole recordings to clips: how many of each, and from where."""
+"""Cutting recordings into clips, and reading clips back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from plaudit.settings import CountOrZero, Seconds, Settings
 from plaudit.storage import seed_of
 
 SHORTEST_CLIP_SECONDS = 0.5
-"""A recording shorter than this share of a clip is no clip (ours)."""
+"""Recordings shorter than this fraction of a clip are not used (ours)."""
 
 LONGER = 0.1
 """Seconds by which a file must exceed a clip to be called longer (ours): encoders pad."""
@@ -41,9 +41,9 @@ class ClipSettings(Settings):
 
 
 def clip_starts(duration: float, cutting: ClipSettings, key: str = "") -> list[float]:
-    """Where the clips of a recording of `duration` seconds begin, ascending, in whole hundredths of a second.
+    """Start times of the clips of a recording of `duration` seconds, ascending, rounded down to 0.01 s.
 
-    One that is shorter than two clips gives its beginning, whatever the place.
+    A recording shorter than two clips yields its beginning, whatever the place.
     """
     fitting = math.floor(duration / cutting.seconds + 1e-6)
     if fitting < 2:
@@ -66,12 +66,12 @@ def measure_durations(
 ) -> dict[Path, float | str]:
     """How many seconds each recording has, or what is wrong with it (plaudit.audio.audio_seconds)."""
     paths = list(dict.fromkeys(entry.path for entry in entries if entry.path is not None))
-    found: dict[Path, float | str] = {}
-    durations = prefetch(_seconds, paths, depth=4 * PROBE_THREADS, threads=PROBE_THREADS)
-    for path, seconds in zip(paths, durations, strict=True):
-        found[path] = seconds
-        progress(len(found), len(paths))
-    return found
+    durations: dict[Path, float | str] = {}
+    measured = prefetch(_seconds, paths, depth=4 * PROBE_THREADS, threads=PROBE_THREADS)
+    for path, seconds in zip(paths, measured, strict=True):
+        durations[path] = seconds
+        progress(len(durations), len(paths))
+    return durations
 
 
 def _seconds(path: Path) -> float | str:
@@ -84,7 +84,7 @@ def _seconds(path: Path) -> float | str:
 
 
 def cut_clips(entries: Sequence[Entry], durations: dict[Path, float | str], cutting: ClipSettings) -> list[Entry]:
-    """The clips of whole recordings, in their order: each is called by its recording's id, and `@` its start.
+    """The clips of recordings, in their order, with ids RECORDING@START.
 
     All clips of a file are in the split of its first entry. A recording that cannot be used stays one entry, with its
     problem.
@@ -94,14 +94,14 @@ def cut_clips(entries: Sequence[Entry], durations: dict[Path, float | str], cutt
     for entry in entries:
         if entry.path is None:
             raise CorpusError(f"entry {entry.id!r} has no file; only files are cut to clips")
-        told = durations[entry.path]
+        duration = durations[entry.path]
         entry = replace(entry, split=splits.setdefault(entry.path, entry.split))
-        if isinstance(told, float) and told < SHORTEST_CLIP_SECONDS * cutting.seconds:
-            told = f"{entry.path} is too short: {told:.2f} s, and a clip has {cutting.seconds:g} s"
-        if isinstance(told, str) or entry.problem:
-            clips.append(replace(entry, problem=entry.problem or str(told)))
+        if isinstance(duration, float) and duration < SHORTEST_CLIP_SECONDS * cutting.seconds:
+            duration = f"{entry.path} is too short: {duration:.2f} s, and a clip has {cutting.seconds:g} s"
+        if isinstance(duration, str) or entry.problem:
+            clips.append(replace(entry, problem=entry.problem or str(duration)))
             continue
-        for start in clip_starts(told, cutting, entry.id):
+        for start in clip_starts(duration, cutting, entry.id):
             clips.append(replace(entry, id=entry.id + _place(start), start=start))
     return clips
 
@@ -112,14 +112,14 @@ def recording_of(clip: Entry) -> str:
 
 
 def _place(start: float) -> str:
-    """What is added to a recording's id for a clip that starts so many seconds into it."""
+    """The suffix of a clip's id for its start in seconds."""
     return f"@{start:.2f}" if start else ""
 
 
-def about_cutting(
+def cutting_notes(
     clips: Sequence[Entry], durations: dict[Path, float | str], cutting: ClipSettings, option: str
 ) -> list[str]:
-    """A line about the files that are longer than a clip, or none; `option` says how many clips a file gives."""
+    """A note on files longer than a clip, if any; `option` names the setting for the number of clips per file."""
     lengths = {path: length for path, length in durations.items() if isinstance(length, float)}
     longer = {path for path, length in lengths.items() if length >= cutting.seconds + LONGER}
     if not longer:
@@ -128,7 +128,7 @@ def about_cutting(
     minutes = sum(lengths[path] for path in longer) / 60
     return [
         f"{len(longer)} of {len(durations)} files are longer than {cutting.seconds:g} s and are cut to clips: {cut}, "
-        f"which is {cut * cutting.seconds / 60:.1f} of {minutes:.1f} min; {option} says how many of a file"
+        f"which is {cut * cutting.seconds / 60:.1f} of {minutes:.1f} min; {option} sets how many of a file"
     ]
 
 
@@ -140,8 +140,8 @@ class ClipReader:
 
     def __init__(self, corpus: Corpus, ids: Sequence[str], seconds: float) -> None:
         self._corpus, self._seconds = corpus, seconds
-        wanted = set(ids)
-        runs = recordings([entry for entry in corpus.entries() if entry.id in wanted])
+        selected = set(ids)
+        runs = recordings([entry for entry in corpus.entries() if entry.id in selected])
         self._run_of = {entry.id: run for run in runs for entry in run}
         self._waves: dict[str, np.ndarray] = {}
         self._rate = 0

@@ -1,4 +1,4 @@
-"""What a preparation will make, and how long it will take by a short measurement on some of its clips."""
+"""Size and duration of a preparation, from a short measurement on some of its clips."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from plaudit.corpus.manifest import Entry, recordings
 from plaudit.corpus.shards import Job, ShardEncoder
 
-HALF = 2
-"""Bytes of a stored number."""
+BYTES = 2
+"""Of a float16 number."""
 
 
 @dataclass(frozen=True)
 class PreparationEstimate:
-    """What will be there: `hours` of clips, `size` in bytes of `free` on the disk, `captions` that are distinct.
+    """`hours` of clips, `size` in bytes and what is `free` on the disk, distinct `captions`.
 
     `seconds` is the time of all of it in one process as fast as this one was on `measured` clips, or None where nothing
     could be measured.
@@ -38,27 +38,27 @@ class PreparationEstimate:
     seconds: float | None
 
 
-def estimate_preparation(entries: list[Entry], maker: ShardEncoder, folder: Path) -> PreparationEstimate:
-    """Count the clips of `entries`, and send a few batches of them through `maker`, the first of them unmeasured.
+def estimate_preparation(entries: list[Entry], encoder: ShardEncoder, folder: Path) -> PreparationEstimate:
+    """Count the clips of `entries`, and encode a few batches of them, after one to warm up.
 
     Clips that turn out to be unusable only when they are decoded are counted as usable.
     """
     usable = [entry for entry in entries if not entry.problem]
     captions = list(dict.fromkeys(entry.caption for entry in usable))
-    codec, text = maker.codec, maker.text_encoder
-    clip_size = 2 * HALF * maker.frames * codec.latent_dim
-    caption_size = HALF * (text.length * text.token_dim + text.pooled_dim)
+    codec, text = encoder.codec, encoder.text_encoder
+    clip_size = 2 * BYTES * encoder.frames * codec.latent_dim
+    caption_size = BYTES * (text.length * text.token_dim + text.pooled_dim)
     measured, pace, seconds = 0, None, None
     if usable:
-        measured, each = _seconds_a_clip(usable, maker)
+        measured, each = _seconds_a_clip(usable, encoder)
         pace = 1 / each
-        seconds = each * len(usable) + _seconds_a_caption(captions, maker) * len(captions)
+        seconds = each * len(usable) + _seconds_a_caption(captions, encoder) * len(captions)
     return PreparationEstimate(
         tracks=len({entry.path for entry in usable}),
         clips=len(usable),
         unusable=len(entries) - len(usable),
         splits=dict(Counter(entry.split for entry in usable)),
-        hours=len(usable) * maker.frames * codec.hop / codec.sample_rate / 3600,
+        hours=len(usable) * encoder.frames * codec.hop / codec.sample_rate / 3600,
         captions=len(captions),
         rewarded=sum(entry.reward is not None for entry in usable),
         size=clip_size * len(usable) + caption_size * len(captions),
@@ -69,23 +69,23 @@ def estimate_preparation(entries: list[Entry], maker: ShardEncoder, folder: Path
     )
 
 
-def _seconds_a_clip(entries: list[Entry], maker: ShardEncoder) -> tuple[int, float]:
+def _seconds_a_clip(entries: list[Entry], encoder: ShardEncoder) -> tuple[int, float]:
     """(how many clips were measured, seconds for each): recordings from all over the list."""
     runs = recordings(entries)
-    wanted = 1 + -(-2 * maker.batch_size * len(runs) // len(entries))  # one to warm up, then two batches
-    chosen = [runs[i * len(runs) // wanted] for i in range(wanted)] if len(runs) > wanted else runs
-    list(maker([Job("warm-up", tuple(chosen[0]))]))
+    needed = 1 + -(-2 * encoder.batch_size * len(runs) // len(entries))  # one to warm up, then two batches
+    chosen = [runs[i * len(runs) // needed] for i in range(needed)] if len(runs) > needed else runs
+    list(encoder([Job("warm-up", tuple(chosen[0]))]))
     rest = [entry for run in chosen[1:] or chosen for entry in run]
     began = time.perf_counter()
-    list(maker([Job("measured", tuple(rest))]))
+    list(encoder([Job("measured", tuple(rest))]))
     return len(rest), (time.perf_counter() - began) / len(rest)
 
 
-def _seconds_a_caption(captions: list[str], maker: ShardEncoder) -> float:
-    chosen = captions[: maker.batch_size]
-    list(maker([Job("warm-up", captions=tuple(chosen))]))
+def _seconds_a_caption(captions: list[str], encoder: ShardEncoder) -> float:
+    chosen = captions[: encoder.batch_size]
+    list(encoder([Job("warm-up", captions=tuple(chosen))]))
     began = time.perf_counter()
-    list(maker([Job("measured", captions=tuple(chosen))]))
+    list(encoder([Job("measured", captions=tuple(chosen))]))
     return (time.perf_counter() - began) / len(chosen)
 
 

@@ -1,12 +1,12 @@
 """Layouts of data sets: a folder with a caption table, MTG-Jamendo, Song Describer; and tables of their rewards.
 
-Audio lies at `{folder}/{id}.mp3`, or `{folder}/{id}_instrumental.mp3` where somebody has taken the vocals out, or
+Audio lies at `{folder}/{id}.mp3`, or `{folder}/{id}_instrumental.mp3` where the vocals were removed, or
 `{folder}/{id}.low.mp3` in the distribution of lower quality. Captions are a list of {"path", "caption"}, in which a
 path ends in `{folder}/{id}` with any of these endings.
 
-`song_describer.csv` names a track's file in its column path as `{folder}/{id}.mp3`; the files of the distribution lie
-in `audio/` and are called `{folder}/{id}.2min.mp3`. Its authors made it for evaluation alone, so every clip is of the
-test split.
+`song_describer.csv` has a track's file in its column path, as `{folder}/{id}.mp3`; the files of the distribution lie
+in `audio/` and are called `{folder}/{id}.2min.mp3`. It is meant for evaluation only, so every clip is in
+the test split.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ class ScoreTable:
 def _read_scores(path: Path, id_column: str, score_column: str) -> dict[str, float]:
     scores: dict[str, float] = {}
     for row in read_table(path, [id_column, score_column]):
-        id, told = composed(row[id_column].strip()), row[score_column].strip()
+        id, text = composed(row[id_column].strip()), row[score_column].strip()
         try:
-            score = float(told)
+            score = float(text)
         except ValueError:
             score = math.nan
         if not id or not math.isfinite(score):
-            raise CorpusError(f"{row.where}: needs an id and a finite score, got {id!r} and {told!r}")
+            raise CorpusError(f"{row.where}: needs an id and a finite score, got {id!r} and {text!r}")
         if scores.setdefault(id, score) != score:
             raise CorpusError(f"{row.where}: {id!r} has two different scores; keep one")
     if not scores:
@@ -81,23 +81,22 @@ def _read_scores(path: Path, id_column: str, score_column: str) -> dict[str, flo
 
 def _number(name: str) -> int | None:
     """The number that a name ends with, as `jamendo_0000214` does, or None."""
-    found = re.search(r"(\d+)$", name)
-    return int(found[1]) if found else None
+    match = re.search(r"(\d+)$", name)
+    return int(match[1]) if match else None
 
 
 @dataclass(frozen=True)
 class FolderCorpus:
-    """Audio files in `folder` and a CSV (UTF-8, with a header line) that gives each one its caption.
+    """Audio files in `folder` and a CSV (UTF-8, with a header line) with their captions.
 
-    `table` is a path, or a name inside the folder. Files are given relative to the table's folder or to `folder`, or
+    `table` is a path, or a name inside the folder. Paths in it are relative to the table's folder or to `folder`, or
     absolutely. Without `id_column` the id is the file's path without its suffix. A file that is missing or damaged
     is no error of the table: loading it raises AudioError, and encoding puts it into quarantine.
 
-    Rewards stand in `reward_column`, of this table or, where there is a `score_table`, of that one, by track
+    Rewards are in `reward_column` of this table or, by track, of `score_table` where there is one
     (plaudit.corpus.layouts).
 
-    The split hangs on the caption, not on the file: clips of one caption never lie on both sides, so that a caption
-    of the test split is one that training has not seen (ours).
+    The split depends on the caption, not on the file, so that a caption of the test split is never in training (ours).
     """
 
     folder: Path
@@ -141,20 +140,20 @@ class FolderCorpus:
 
     @property
     def _table(self) -> Path:
-        given = Path(self.table)
-        return given if os.path.isfile(given) else Path(self.folder) / given
+        table = Path(self.table)
+        return table if os.path.isfile(table) else Path(self.folder) / table
 
     def _rows(self) -> Table:
         if not Path(self.folder).is_dir():
             raise CorpusError(f"{self.folder} is not a folder; check the path")
-        own_reward = self.reward_column if self.score_table is None else None
-        wanted = [self.file_column, self.caption_column, own_reward, self.id_column]
-        return read_table(self._table, [column for column in wanted if column is not None])
+        reward = self.reward_column if self.score_table is None else None
+        columns = [self.file_column, self.caption_column, reward, self.id_column]
+        return read_table(self._table, [column for column in columns if column is not None])
 
     def _entry(self, row: Row) -> Entry:
         file, caption = row.filled(self.file_column, "name the audio file"), row[self.caption_column].strip()
-        given = row.filled(self.id_column, "give the clip an id") if self.id_column else None
-        id = given or str(PurePosixPath(file).with_suffix(""))
+        id = row.filled(self.id_column, "give the clip an id") if self.id_column else None
+        id = id or str(PurePosixPath(file).with_suffix(""))
         return Entry(
             id=id,
             caption=caption,
@@ -182,7 +181,7 @@ class FolderCorpus:
 
 @dataclass(frozen=True)
 class Listing:
-    """Whole recordings, one entry for each with a caption, and lines for the user about what is left out or lacking."""
+    """Recordings, one entry for each with a caption, and notes for the user on what is missing or left out."""
 
     name: str
     entries: list[Entry]
@@ -197,17 +196,17 @@ def list_folder(folder: Path, captions: str | Path, **columns: Any) -> Listing:
 
 
 def uncaptioned(files: Sequence[Path], entries: Sequence[Entry]) -> list[str]:
-    """A line about the files that no entry names, or none."""
+    """A note on the files that no entry names, if any."""
     named = {os.path.normpath(entry.path) for entry in entries if entry.path is not None}
-    silent = [file for file in files if os.path.normpath(file) not in named]
-    if silent:  # or the table names them by another way to them
+    rest = [file for file in files if os.path.normpath(file) not in named]
+    if rest:  # or named by another path, over a link
         real = {os.path.realpath(path) for path in named}
-        silent = [file for file in silent if os.path.realpath(file) not in real]
-    return counted("audio files have no caption and are left out", silent)
+        rest = [file for file in rest if os.path.realpath(file) not in real]
+    return counted("audio files have no caption and are left out", rest)
 
 
 def counted(what: str, examples: Sequence[object]) -> list[str]:
-    """A line about several things alike, with the first of them; no line where there are none."""
+    """A note on how many there are, with the first of them; none where there are none."""
     return [f"{len(examples)} {what}; the first: {examples[0]}"] if examples else []
 
 
@@ -223,7 +222,7 @@ def list_jamendo(
     validation: float = 0.05,
     test: float = 0.05,
 ) -> Listing:
-    """One entry per captioned track, by folder and number; its split hangs on its number. rewards: see ScoreTable.
+    """One entry per captioned track, by folder and number; its split depends on its number. rewards: see ScoreTable.
 
     A track that is captioned twice in the same words counts once. A caption whose file is not there is an entry all
     the same, for the quarantine. CorpusError in one line where the captions are malformed or contradict each other.
@@ -250,7 +249,7 @@ def list_jamendo(
         entries[track] = Entry(track, caption, split, "jamendo", reward, path)
     listed = sorted(entries.values(), key=lambda entry: entry.id)
     notes = [
-        *counted("captions stand twice and count once", repeated),
+        *counted("captions are repeated and count once", repeated),
         *uncaptioned(sorted(best.values()), listed),
         *counted("tracks have no score and get no reward", unscored),
     ]
@@ -286,22 +285,22 @@ def _captions(file: Path) -> list[tuple[str, str]]:
         raise CorpusError(f"{file} is not valid JSON ({error}); mend it") from None
     if not isinstance(items, list) or not items:
         raise CorpusError(f'{file} must be a list of {{"path", "caption"}} with at least one item')
-    found = []
+    captions = []
     for number, item in enumerate(items, start=1):
         path, caption = (item.get(key) if isinstance(item, dict) else None for key in ("path", "caption"))
         if not isinstance(path, str) or not isinstance(caption, str) or len(PurePosixPath(path).parts) < 2:
             raise CorpusError(f'{file}: item {number} must have a "path" like 14/214.mp3 and a "caption", both texts')
         if not is_utf8(path + caption):
             raise CorpusError(f"{file}: item {number} holds half of a character; mend its text")
-        found.append((path, caption.strip()))
-    return found
+        captions.append((path, caption.strip()))
+    return captions
 
 
 SONG_DESCRIBER_TABLE = "song_describer.csv"
 
 
 def list_song_describer(folder: Path, captions: str | Path | None = None, rewards: str | Path | None = None) -> Listing:
-    """One entry per caption, those of a track side by side. The table lies in the folder unless given.
+    """One entry per caption, those of a track side by side. The default table is song_describer.csv in the folder.
 
     CorpusError in one line where the table is malformed.
     """
@@ -310,25 +309,25 @@ def list_song_describer(folder: Path, captions: str | Path | None = None, reward
     scores = None if rewards is None else ScoreTable(rewards)
     table = folder / SONG_DESCRIBER_TABLE if captions is None else Path(captions)
     entries: dict[str, Entry] = {}
-    said: set[tuple[Path, str]] = set()
+    seen: set[tuple[Path, str]] = set()
     repeated = []
     for row in read_table(table, ["track_id", "caption", "path"]):
         track, caption, given = (row[name].strip() for name in ("track_id", "caption", "path"))
         path = next((present[p] for p in _places(folder, given) if p in present), folder / given)
         id = f"{track}-{row['caption_id'].strip()}" if row.get("caption_id", "").strip() else f"{track}-{len(entries)}"
-        if id in entries or (path, caption) in said:
+        if id in entries or (path, caption) in seen:
             repeated.append(id)
             continue
-        said.add((path, caption))
+        seen.add((path, caption))
         reward = None if scores is None else scores.find(score_names(track))
         entries[id] = Entry(id, caption, "test", "song_describer", reward, path)
     listed = sorted(entries.values(), key=lambda entry: str(entry.path))
-    notes = [*counted("captions stand twice and count once", repeated), *uncaptioned(files, listed)]
+    notes = [*counted("captions are repeated and count once", repeated), *uncaptioned(files, listed)]
     return Listing("song_describer", listed, notes)
 
 
 def _places(folder: Path, given: str) -> list[str]:
-    """Where a path of the table may lie: as it is or cut to two minutes, beside the table or in `audio`."""
+    """Where a file of the table may be: in full or cut to two minutes, beside the table or in `audio`."""
     stem, dot, suffix = given.rpartition(".")
     names = (f"{stem}.2min{dot}{suffix}", given)
     return [composed(str(place / name)) for place in (folder / "audio", folder) for name in names]

@@ -1,4 +1,4 @@
-"""What a corpus is: a list of entries (who, what caption, which split) and a way to load each one's sound."""
+"""The interface of a corpus: a list of entries with captions and splits, and a way to load their audio."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SPLITS = ("train", "validation", "test")
 class Entry:
     """One clip of a corpus.
 
-    `reward` is None where nobody has scored it, `path` where it is not a file. `origin` stands in for the file then:
-    it changes whenever the sound does. `start` is where in the recording the clip begins, in seconds. `problem` says
-    why it can't be used where that is known before its sound is loaded; it goes to quarantine.
+    `reward` is None without a score, `path` for a clip that is not in a file; then `origin` changes whenever its audio
+    does. `start`: where in the recording the clip begins, in seconds. `problem`: why it can't be used, as far as that
+    is clear before its audio is loaded; such clips go to quarantine.
     """
 
     id: str
@@ -39,26 +39,26 @@ class Entry:
 
 
 class Corpus(Protocol):
-    """Where (audio, caption, reward) come from. The order of the entries is the same every time."""
+    """Clips with captions and perhaps rewards. The order of the entries is the same every time."""
 
     @property
     def name(self) -> str:
-        """What the corpus is called in indices and reports."""
+        """Its name in indices and reports."""
 
     def entries(self) -> list[Entry]:
-        """Every clip, whether its sound can be loaded or not; ids are unique."""
+        """Every clip, whether its audio can be loaded or not; ids are unique."""
 
     def load(self, clips: Sequence[Entry], seconds: float) -> tuple[list[np.ndarray], int]:
         """At most `seconds` of each clip, from its start on: (mono float32 [T] of each, rate in Hz).
 
-        The clips share a recording, that is, a path. A clip that starts beyond its end is empty; AudioError where the
-        recording cannot be used. Threads load several at a time.
+        The clips are of one recording, that is, one path. A clip that starts beyond its end is empty; AudioError where
+        the recording cannot be used. Called from several threads.
         """
 
 
 @dataclass(frozen=True)
 class ListedCorpus:
-    """Audio files that somebody has listed."""
+    """A corpus of audio files from a list of entries."""
 
     name: str
     listed: list[Entry]
@@ -79,12 +79,12 @@ def load_clips(clips: Sequence[Entry], seconds: float) -> tuple[list[np.ndarray]
     """
     path = clips[0].path
     if path is None:
-        raise CorpusError(f"entry {clips[0].id!r} has no file; load it from its own corpus")
+        raise CorpusError(f"entry {clips[0].id!r} has no file; load it from the corpus it belongs to")
     return read_stretches(path, [(clip.start, seconds) for clip in clips])
 
 
 def write_manifest(path: Path, entries: Sequence[Entry], audio: Mapping[Path, list[Any]] | None = None) -> None:
-    """Write entries as JSON lines, whole or not at all. audio: facts about their files to write with them."""
+    """Write entries as JSON lines, atomically. audio: size, time of change and digest of each file."""
     rows = [
         {
             **asdict(entry),
@@ -110,7 +110,7 @@ def _entry(path: str | None, audio: object = None, **values: Any) -> Entry:
 
 
 def recordings(entries: Sequence[Entry]) -> list[list[Entry]]:
-    """Runs of entries that lie in one file, which is decoded once for all of them."""
+    """Runs of entries of the same file, which is decoded once for all of them."""
     numbered = enumerate(entries)
     runs = itertools.groupby(numbered, key=lambda item: (item[1].path, item[1].path is None and item[0]))
     return [[entry for _, entry in run] for _, run in runs]
@@ -119,7 +119,7 @@ def recordings(entries: Sequence[Entry]) -> list[list[Entry]]:
 def split_of(key: str, validation: float = 0.05, test: float = 0.05) -> str:
     """The split of a clip from a hash of its key, so that it never moves when the corpus grows or shrinks.
 
-    `validation` and `test` are the shares wanted; in a small corpus the actual shares scatter around them.
+    `validation` and `test` are expected fractions; in a small corpus the actual ones scatter around them.
     """
     place = seed_of(key) / 2**64
     if place < test:

@@ -35,39 +35,39 @@ WRITTEN_ALONE = (LEDGER, INDEX, STATS, QUARANTINE, SOURCE)
 """The files that are not shards."""
 SHARD = re.compile(r"(latents|captions)-\d+\.safetensors")
 LEFTOVERS = (".*.partial", ".tmp??????", *(f".{name}.*" for name in WRITTEN_ALONE))
-"""Files of a process that was killed; safetensors begins each under a name of its own, .tmp and six characters."""
+"""Files of a killed process; those of safetensors begin as .tmp and six characters."""
 
 Facts = dict[str, Any]
-"""What the ledger knows of one file: bytes, sha256, and for shards the key of what they were made from."""
+"""A file's record in the ledger: bytes, sha256, and for shards the key of their inputs."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a shard set is made from: a data set, by what tells it from others, and how, as plain data by option."""
+    """Inputs of a shard set: `source` identifies the data set, `settings` are options by name, as plain data."""
 
     source: dict[str, str]
     settings: dict[str, Any]
 
     def differences(self, earlier: Provenance) -> list[str]:
-        """In words, in which settings this differs from an earlier one."""
+        """The settings that differ from earlier ones, in words."""
         names = dict.fromkeys([*self.settings, *earlier.settings])
         pairs = [(name, earlier.settings.get(name), self.settings.get(name)) for name in names]
         return [f"{name} was {old}, is now {new}" for name, old, new in pairs if old != new]
 
 
 Approve = Callable[[Sequence[str]], bool]
-"""Asked before shards are replaced because settings differ; told in which."""
+"""Whether shards may be replaced, given the settings that differ."""
 
 
 def nothing_replaced(differences: Sequence[str]) -> bool:
-    """The answer of those who want to lose nothing."""
+    """Never."""
     return False
 
 
 def check_claim(folder: Path, provenance: Provenance | None, approve: Approve = nothing_replaced) -> None:
-    """CorpusError where a folder holds anything but a shard set of the same source, or nobody agrees to replace shards.
+    """CorpusError where a folder holds anything but a shard set of the same source, or if shards may not be replaced.
 
-    Without a provenance the folder may also be the step of a run, which answers for it.
+    Without a provenance the folder may also be a step of a run, which has its own record of inputs.
     """
     try:
         names = [name for name in os.listdir(folder) if not _is_bookkeeping(name)]
@@ -77,20 +77,20 @@ def check_claim(folder: Path, provenance: Provenance | None, approve: Approve = 
         raise CorpusError(f"{folder} cannot be written ({error.strerror}); choose another folder") from None
     if not names:
         return
-    known = _read_provenance(folder)
-    if provenance is None and known is None and (LEDGER in names or STEP in names):
+    recorded = _read_provenance(folder)
+    if provenance is None and recorded is None and (LEDGER in names or STEP in names):
         return
-    if known is None:
-        what = "a shard set that does not say what it was made from" if LEDGER in names else "files, but no shard set"
+    if recorded is None:
+        what = "a shard set without a record of its source" if LEDGER in names else "files, but no shard set"
         raise CorpusError(f"{folder} holds {what}; choose another folder with -o")
-    if provenance is None or known.source != provenance.source:
-        there = ", ".join(f"{name} {value}" for name, value in known.source.items())
+    if provenance is None or recorded.source != provenance.source:
+        there = ", ".join(f"{name} {value}" for name, value in recorded.source.items())
         raise CorpusError(f"{folder} holds another data set ({there}); give this one a folder of its own with -o")
-    differences = provenance.differences(known)
+    differences = provenance.differences(recorded)
     if differences and read_ledger(folder) and not approve(differences):
-        told = "; ".join(differences)
+        changes = "; ".join(differences)
         raise CorpusError(
-            f"{folder} was made with other settings ({told}); add --yes to make it again, or choose another folder"
+            f"{folder} was made with other settings ({changes}); add --yes to make it again, or choose another folder"
         )
 
 
@@ -102,12 +102,12 @@ def _read_provenance(folder: Path) -> Provenance | None:
 
 
 def _is_bookkeeping(name: str) -> bool:
-    """Whether a file of this name may be there before the source is recorded."""
+    """Whether a file of this name may exist before the source is recorded."""
     return name == LOCK or any(fnmatch(name, pattern) for pattern in LEFTOVERS)
 
 
 def read_ledger(folder: Path) -> dict[str, Facts]:
-    """What is finished in a shard set folder, by file name; empty where nothing is, or where it can't be told."""
+    """Finished files of a shard set by name; empty without a readable ledger."""
     try:
         ledger = json.loads((folder / LEDGER).read_bytes())
         return {name: facts for name, facts in ledger.items() if {"bytes", "sha256"} <= facts.keys()}
@@ -116,7 +116,7 @@ def read_ledger(folder: Path) -> dict[str, Facts]:
 
 
 def damage_of(path: Path, facts: Facts, checksum: bool = True) -> str | None:
-    """What is wrong with a file that the ledger says is finished, or None."""
+    """What is wrong with a file that the ledger lists as finished, or None."""
     if not path.is_file():
         return "is missing"
     size = path.stat().st_size
@@ -128,7 +128,7 @@ def damage_of(path: Path, facts: Facts, checksum: bool = True) -> str | None:
 
 
 class Ledger:
-    """The writing side. Every file appears whole, and only then does the ledger vouch for it."""
+    """The writing side. Every file is written atomically, then recorded."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -138,7 +138,7 @@ class Ledger:
             leftover.unlink()
 
     def finished(self, name: str, key: str) -> Facts | None:
-        """The facts on a shard if it was made from the same `key` and is intact."""
+        """The record of a shard if it has the same `key` and is intact."""
         self._current.add(name)
         facts = self._files.get(name)
         if facts is None or facts.get("key") != key or damage_of(self.folder / name, facts):
@@ -146,7 +146,7 @@ class Ledger:
         return facts
 
     def save_shard(self, name: str, tensors: dict[str, Tensor], facts: Facts) -> None:
-        """Write a shard. The index goes first, since it would not fit the new shards."""
+        """Write a shard, after removing the index, which would no longer match."""
         with _one_line_errors(self.folder / name):
             self._set({k: v for k, v in self._files.items() if k not in (INDEX, STATS, QUARANTINE)})
             save_tensors(self.folder / name, tensors)
@@ -160,7 +160,7 @@ class Ledger:
             self._set(self._files | {name: _measured(self.folder / name)})
 
     def forget_others(self) -> None:
-        """Remove the shards that nobody asked about: those of an earlier, larger corpus."""
+        """Remove shards of an earlier, larger corpus: those that were not looked up."""
         with _one_line_errors(self.folder):
             kept = self._current | set(WRITTEN_ALONE)
             self._set({name: facts for name, facts in self._files.items() if name in kept})
@@ -181,7 +181,7 @@ def locked_ledger(
 ) -> Iterator[Ledger]:
     """The folder's ledger, the folder created if need be.
 
-    CorpusError while another process writes there, and as check_claim says.
+    CorpusError while another process writes there, and as check_claim does.
     """
     check_claim(folder, provenance, approve)
     with _one_line_errors(folder):
@@ -193,7 +193,7 @@ def locked_ledger(
         except Timeout:
             raise CorpusError(f"{folder} is being written by another process; wait for it to end") from None
     try:
-        check_claim(folder, provenance, lambda differences: True)  # what another process may have begun meanwhile
+        check_claim(folder, provenance, lambda differences: True)  # another process may have begun meanwhile
         if provenance is not None:
             with _one_line_errors(folder):
                 write_json(folder / SOURCE, asdict(provenance))
@@ -203,7 +203,7 @@ def locked_ledger(
 
 
 def _place(name: str) -> tuple[int, str]:
-    """Latents, then captions, then the rest as it came: the order in which shards were finished leaves no trace."""
+    """Latents, then captions, then the rest, so that the order in which shards were finished does not matter."""
     kind = name.partition("-")[0]
     return {"latents": (0, name), "captions": (1, name)}.get(kind, (2, ""))
 
@@ -214,7 +214,7 @@ def _measured(path: Path) -> Facts:
 
 @contextmanager
 def _one_line_errors(path: Path) -> Iterator[None]:
-    """What the system says against writing `path`, as a CorpusError of one line."""
+    """Errors of the operating system in writing `path` as a CorpusError of one line."""
     try:
         yield
     except OSError as error:
@@ -279,15 +279,15 @@ class ShardSet:
 
     def text(self, rows: np.ndarray, dtype: torch.dtype = torch.float32) -> TextFeatures:
         """Features of the captions of the clips at `rows` [M]: [M, L, D] and [M, P]."""
-        wanted = self._caption_row[rows]
-        shards = np.searchsorted(self._caption_starts, wanted, side="right") - 1
-        places = wanted - self._caption_starts[shards]
+        caption_rows = self._caption_row[rows]
+        shards = np.searchsorted(self._caption_starts, caption_rows, side="right") - 1
+        places = caption_rows - self._caption_starts[shards]
         tokens, pooled = (self._texts.take(name, shards, places) for name in ("tokens", "pooled"))
         return TextFeatures(tokens.to(dtype), pooled.to(dtype))
 
 
 class _Mapped:
-    """Tensors of several safetensors files, mapped into memory when first asked for."""
+    """Tensors of several safetensors files, mapped into memory on first use."""
 
     def __init__(self, paths: list[Path]) -> None:
         self._paths = paths
@@ -303,7 +303,7 @@ class _Mapped:
         """Row places[i] of file shards[i], for all i: [M, ...], as stored."""
         like = self._array(int(shards[0]) if len(shards) else 0, name)
         out = np.empty((len(shards), *like.shape[1:]), like.dtype)
-        # Row by row: of a shuffled corpus each row lies in another file, and gathering by file would copy twice.
+        # Row by row: in a shuffled corpus each row is in another file, and gathering by file would copy twice.
         for i, (shard, place) in enumerate(zip(shards.tolist(), places.tolist(), strict=True)):
             out[i] = self._array(shard, name)[place]
         return torch.from_numpy(out)
@@ -311,7 +311,7 @@ class _Mapped:
     def _array(self, shard: int, name: str) -> np.ndarray:
         if (shard, name) not in self._open:
             try:
-                # On the CPU the tensor is a view of the mapped file: only the pages of rows asked for are read.
+                # On the CPU the tensor is a view of the mapped file: only the pages of the selected rows are read.
                 with safe_open(self._paths[shard], framework="pt") as file:
                     self._open[shard, name] = file.get_tensor(name).numpy()
             except (SafetensorError, OSError) as error:

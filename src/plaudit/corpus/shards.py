@@ -1,10 +1,8 @@
-"""From a corpus to a shard set: every clip through the codec, every caption through the text encoder, once.
+"""Encoding a corpus to a shard set: latents of every clip, features of every distinct caption.
 
-A shard depends on its own job alone, so that whoever makes it, and whenever, makes the same bytes.
-
-The corpus is cut into jobs, one a shard; an engine (plaudit.corpus.shards) makes those that are missing, and a thread
-writes each while the next is made. A shard is made whole or not at all and depends on its own clips alone, so that work
-killed at any moment goes on at the first unfinished shard and ends with the same bytes.
+The corpus is divided into jobs, one per shard. An engine (this process, or a cluster) encodes the missing ones, and a
+thread writes each while the next is encoded. A shard depends on its job only and is written atomically, so work that
+was killed continues at the first unfinished shard and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -47,8 +45,8 @@ from plaudit.storage import digest_of, tensors_digest, to_json
 from plaudit.types import Codec, TextEncoder
 
 
-class Clock:
-    """Seconds by phase, added up over all threads: on the wall, and of the processor for the thread that asked."""
+class PhaseTimer:
+    """Wall and thread CPU seconds by phase, summed over all threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -57,7 +55,7 @@ class Clock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count what happens inside to the phase `name`."""
+        """Attribute the time inside to the phase `name`."""
         wall, processor = time.perf_counter(), time.thread_time()
         try:
             yield
@@ -68,21 +66,21 @@ class Clock:
 
 
 Advance = Callable[[int], None]
-"""Hears that so many more clips or captions are done."""
+"""Called with the number of further clips or captions that are done."""
 
-Heard = np.ndarray | str
-"""A clip as the codec takes it, float32 [frames * hop], or why there is none."""
+LoadedClip = np.ndarray | str
+"""The codec's input, float32 [frames * hop], or the reason why there is none."""
 
 
 MARGIN = 0.1
-"""Seconds of a recording behind a clip, for the resampling filter to see past its end."""
+"""Seconds that are read beyond a clip's end, for the resampling filter."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to each clip before it is encoded, e.g. vocals removed: (wave [T], rate in Hz) -> wave [T].
+    """A transformation of each clip before it is encoded, e.g. vocal removal: (wave [T], rate in Hz) -> wave [T].
 
-    `name` stands for all that its result depends on. spared: clips that need none.
+    `name` covers all that its result depends on. spared: clips that are left as they are.
     """
 
     name: str
@@ -92,7 +90,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Job:
-    """One shard to make: of clips, or of distinct captions."""
+    """One shard to encode: of clips, or of distinct captions."""
 
     name: str
     entries: tuple[Entry, ...] = ()
@@ -101,7 +99,7 @@ class Job:
 
 @dataclass(frozen=True)
 class EncodedShard:
-    """A shard's tensors, and of clips the facts: `quarantine`, and `sums` for the statistics."""
+    """A shard's tensors; for clips, `facts` has `quarantine`, and `sums` for the statistics."""
 
     name: str
     tensors: dict[str, Tensor]
@@ -109,14 +107,14 @@ class EncodedShard:
 
 
 Engine = Callable[[Sequence[Job], Advance], Generator[EncodedShard]]
-"""Whatever makes shards: this process, or many. Shards may come in any order."""
+"""Encodes jobs, in this process or many; shards may be yielded in any order."""
 
 
 @dataclass(frozen=True)
 class ShardEncoder:
-    """Makes shards in this process: `decoders` threads read ahead (None: as many as PyTorch uses), this one encodes.
+    """Encodes shards in this process, while `decoders` threads (None: as many as PyTorch uses) load clips ahead.
 
-    load gives the clips of a recording (Corpus.load). A clip has `frames` latent frames.
+    load: Corpus.load. A clip has `frames` latent frames.
     """
 
     load: Callable[[Sequence[Entry], float], tuple[list[np.ndarray], int]]
@@ -127,34 +125,34 @@ class ShardEncoder:
     device: torch.device | str = "cpu"
     preprocessing: Preprocessing | None = None
     decoders: int | None = None
-    clock: Clock = field(default_factory=Clock)
+    timer: PhaseTimer = field(default_factory=PhaseTimer)
 
     def __call__(self, jobs: Sequence[Job], advance: Advance = lambda count: None) -> Generator[EncodedShard]:
-        """The shards of `jobs`, in their order; CorpusError where a model makes what can't be stored."""
+        """The shards of `jobs`, in their order; CorpusError where a model's output can't be stored."""
         runs = [run for job in jobs for run in recordings(job.entries)]
         workers = self.decoders or torch.get_num_threads()
         clips = sum(map(len, runs))
         batches_ahead = 2 * self.batch_size * len(runs) / max(1, clips)  # in recordings
         depth, limit = 2 * workers + math.ceil(batches_ahead), max(4 * self.batch_size, 20 * workers)
-        loaded = prefetch(self.hear, runs, depth=depth, threads=workers, weight=len, limit=limit)
+        loaded = prefetch(self.load_clips, runs, depth=depth, threads=workers, weight=len, limit=limit)
         with closing(loaded):
             for job in jobs:
                 yield self._captions(job, advance) if job.captions else self._clips(job, loaded, advance)
 
-    def hear(self, run: Sequence[Entry]) -> list[Heard]:
+    def load_clips(self, run: Sequence[Entry]) -> list[LoadedClip]:
         """The clips of one recording."""
         reasons = [e.problem or ("" if e.caption.strip() else "the caption is empty; write one") for e in run]
         usable = [entry for entry, reason in zip(run, reasons, strict=True) if not reason]
         if not usable:
             return list(reasons)
         try:
-            with self.clock.phase("decode"):
+            with self.timer.phase("decode"):
                 waves, rate = self.load(usable, self._seconds + MARGIN)
         except AudioError as error:
             return [reason or str(error) for reason in reasons]
         except (OSError, MemoryError) as error:
-            told = error.strerror if isinstance(error, OSError) else "it does not fit into memory"
-            return [reason or f"{run[0].path} cannot be read ({told}); check the file" for reason in reasons]
+            cause = error.strerror if isinstance(error, OSError) else "it does not fit into memory"
+            return [reason or f"{run[0].path} cannot be read ({cause}); check the file" for reason in reasons]
         clips = iter([self._fitted(entry, wave, rate) for entry, wave in zip(usable, waves, strict=True)])
         return [reason or next(clips) for reason in reasons]
 
@@ -162,7 +160,7 @@ class ShardEncoder:
     def _seconds(self) -> float:
         return self.frames * self.codec.hop / self.codec.sample_rate
 
-    def _fitted(self, entry: Entry, wave: np.ndarray, rate: int) -> Heard:
+    def _fitted(self, entry: Entry, wave: np.ndarray, rate: int) -> LoadedClip:
         """A clip at the codec's rate and of its length, or why it can't be used."""
         if not wave.size:
             return f"{entry.path} ends before {entry.start:.2f} s, where this clip begins; get the file again"
@@ -170,10 +168,10 @@ class ShardEncoder:
             return problem
         try:
             if self.preprocessing is not None and not self.preprocessing.spared(entry):
-                with self.clock.phase("treat"), torch.inference_mode():
+                with self.timer.phase("preprocess"), torch.inference_mode():
                     wave = self.preprocessing.apply(wave, rate)
                     check_finite(wave, f"clip {entry.id} after {self.preprocessing.name}")
-            with self.clock.phase("resample"):
+            with self.timer.phase("resample"):
                 wave = fit_length(resample(wave, rate, self.codec.sample_rate), self.frames * self.codec.hop)
         except AudioError as error:
             return str(error)
@@ -188,12 +186,12 @@ class ShardEncoder:
             return f"{place} are silent; cut the silence off"
         return f"clip {entry.id} {problem}" if problem else ""
 
-    def _clips(self, job: Job, heard: Iterator[list[Heard]], advance: Advance) -> EncodedShard:
-        """Posteriors of one shard's clips, what went wrong, and the sums that the statistics need."""
+    def _clips(self, job: Job, loaded: Iterator[list[LoadedClip]], advance: Advance) -> EncodedShard:
+        """Posteriors of one shard's clips, those in quarantine, and sums for the statistics."""
         means, stds, splits = [], [], []
         quarantine: list[dict[str, str | None]] = []
-        for batch in self._batches(job, heard, quarantine, advance):
-            with self.clock.phase("encode"):
+        for batch in self._batches(job, loaded, quarantine, advance):
+            with self.timer.phase("encode"):
                 waves = torch.from_numpy(np.stack([wave for _, wave in batch])).to(self.device)
                 posterior = self.codec.encode(waves)
                 mean, std = posterior.mean.half().cpu(), posterior.std.half().cpu()
@@ -211,20 +209,20 @@ class ShardEncoder:
             "std": torch.stack(stds) if stds else torch.zeros(shape, dtype=torch.float16),
         }
         if tensors["mean"].shape != shape:
-            made = list(tensors["mean"].shape)
-            raise CorpusError(f"codec {self.codec.name} made latents of {made}, not {list(shape)}")
+            actual = list(tensors["mean"].shape)
+            raise CorpusError(f"codec {self.codec.name} made latents of {actual}, not {list(shape)}")
         return EncodedShard(job.name, tensors, {"quarantine": quarantine, "sums": _sums(tensors, splits)})
 
     def _batches(
-        self, job: Job, heard: Iterator[list[Heard]], quarantine: list[dict[str, str | None]], advance: Advance
+        self, job: Job, loaded: Iterator[list[LoadedClip]], quarantine: list[dict[str, str | None]], advance: Advance
     ) -> Iterator[list[tuple[Entry, np.ndarray]]]:
         """The usable clips in batches, the last one smaller; the others go to `quarantine`."""
         batch: list[tuple[Entry, np.ndarray]] = []
         passed = 0
         for run in recordings(job.entries):
-            with self.clock.phase("wait for clips"):
-                found = next(heard)
-            for entry, clip in zip(run, found, strict=True):
+            with self.timer.phase("wait for clips"):
+                clips = next(loaded)
+            for entry, clip in zip(run, clips, strict=True):
                 passed += 1
                 if isinstance(clip, str):
                     quarantine.append(_quarantined(entry, clip))
@@ -243,7 +241,7 @@ class ShardEncoder:
         features = []
         for start in range(0, len(job.captions), self.batch_size):
             batch = list(job.captions[start : start + self.batch_size])
-            with self.clock.phase("captions"):
+            with self.timer.phase("captions"):
                 features.append(self.text_encoder.encode(batch))
             advance(len(batch))
         tensors = {
@@ -276,7 +274,7 @@ def _sums(tensors: dict[str, Tensor], splits: list[str]) -> dict[str, dict[str, 
 SHARD_SIZE, BATCH_SIZE = 512, 16
 
 Progress = Callable[[int, int], None]
-"""Hears how many clips are done, of how many."""
+"""Called with how many clips are done, of how many."""
 
 
 def encode_corpus(
@@ -291,29 +289,29 @@ def encode_corpus(
     progress: Progress | None = None,
     preprocessing: Preprocessing | None = None,
     engine: Engine | None = None,
-    clock: Clock | None = None,
+    timer: PhaseTimer | None = None,
     provenance: Provenance | None = None,
     approve: Approve = nothing_replaced,
 ) -> ShardSet:
     """Encode `seconds` of every clip into `folder`, shorter ones padded with zeros, and open the result.
 
     A clip has N = floor(seconds * rate / hop) latent frames. Clips that can't be used go to `quarantine.jsonl` with the
-    reason. What lies finished and intact in the folder, made from the same clips and models, is kept; the rest is
-    remade, by `engine` where given, which must use the same models. provenance: recorded in the folder, which must hold
-    nothing else; where its settings differ from those recorded, `approve` is asked. Raises CorpusError where no clip
+    reason. Finished and intact shards of the same clips and models are kept; the rest is encoded again, by
+    `engine` where given, which must use the same models. provenance: recorded in the folder, which must hold nothing
+    else; where its settings differ from those recorded, `approve` decides. Raises CorpusError where no clip
     can be used, ids repeat, the disk is full, another process encodes into the folder, or it holds anything else.
     """
     frames = frames_of(codec, seconds)
     entries = corpus.entries()
     if len({entry.id for entry in entries}) < len(entries):
         raise CorpusError(f"corpus {corpus.name} repeats ids; make them unique")
-    clock = clock or Clock()
+    timer = timer or PhaseTimer()
     local = ShardEncoder(
-        corpus.load, codec, text_encoder, frames, batch_size, device, preprocessing=preprocessing, clock=clock
+        corpus.load, codec, text_encoder, frames, batch_size, device, preprocessing=preprocessing, timer=timer
     )
     parts = cut_into_shards(entries, shard_size)
     with locked_ledger(folder, provenance, approve) as ledger, torch.inference_mode():
-        work = _Work(ledger, engine or local, clock, progress or (lambda done, total: None))
+        work = _Work(ledger, engine or local, timer, progress or (lambda done, total: None))
         facts = work.shards(_clip_jobs(local, parts), len(entries))
         bad = [line for shard in facts for line in shard["quarantine"]]
         places = _places(parts, {line["id"] for line in bad})
@@ -335,7 +333,7 @@ def encode_corpus(
             "quarantined": len(bad),
         }
         if preprocessing is not None:
-            about["treatment"] = preprocessing.name
+            about["preprocessing"] = preprocessing.name
         ledger.save_file(STATS, to_json(about | _latent_statistics(facts), indent=2) + "\n")
         ledger.save_file(QUARANTINE, "".join(to_json(line) + "\n" for line in bad))
         ledger.save_file(INDEX, _index(places, captions))
@@ -351,8 +349,7 @@ def frames_of(codec: Codec, seconds: float) -> int:
 
 
 def cut_into_shards(entries: Sequence[Entry], size: int) -> list[list[Entry]]:
-    """`size` entries a shard, in order; a recording is never cut apart, so a shard may end early or, of a recording
-    with more clips than that, be larger."""
+    """`size` entries a shard, in order. The clips of a recording stay together, so a shard may be smaller or larger."""
     parts: list[list[Entry]] = []
     for run in recordings(entries):
         if not parts or len(parts[-1]) + len(run) > size:
@@ -365,12 +362,12 @@ def cut_into_shards(entries: Sequence[Entry], size: int) -> list[list[Entry]]:
 class _Work:
     ledger: Ledger
     engine: Engine
-    clock: Clock
+    timer: PhaseTimer
     progress: Progress
 
     def shards(self, keyed: Sequence[tuple[Job, str]], total: int | None = None) -> list[Facts]:
-        """Make every shard that is not finished; the ledger's facts on each of them. `total` clips are told of."""
-        known: dict[str, Facts] = {}
+        """Encode every shard that is not finished; the ledger's record of each. total: clips, for the progress."""
+        records: dict[str, Facts] = {}
         missing: dict[str, tuple[Job, str]] = {}
         done = 0
 
@@ -385,64 +382,64 @@ class _Work:
             if facts is None:
                 missing[job.name] = (job, key)
             else:
-                known[job.name] = facts
+                records[job.name] = facts
                 advance(len(job.entries))
         if missing:
-            made = self.engine([job for job, _ in missing.values()], advance)
-            known |= self._written(made, {name: key for name, (_, key) in missing.items()})
-        return [known[job.name] for job, _ in keyed]
+            encoded = self.engine([job for job, _ in missing.values()], advance)
+            records |= self._write(encoded, {name: key for name, (_, key) in missing.items()})
+        return [records[job.name] for job, _ in keyed]
 
-    def _written(self, made: Generator[EncodedShard], keys: dict[str, str]) -> dict[str, Facts]:
-        """Write each shard while the next is made; the facts on each."""
-        known: dict[str, Facts] = {}
+    def _write(self, encoded: Generator[EncodedShard], keys: dict[str, str]) -> dict[str, Facts]:
+        """Write each shard while the next is encoded; the record of each."""
+        records: dict[str, Facts] = {}
 
         def write(shard: EncodedShard) -> None:
             facts = {"key": keys[shard.name]} | shard.facts
-            with self.clock.phase("write"):
+            with self.timer.phase("write"):
                 self.ledger.save_shard(shard.name, shard.tensors, facts)
-            known[shard.name] = facts
+            records[shard.name] = facts
 
-        with closing(made), ThreadPoolExecutor(1, "write") as writer:
+        with closing(encoded), ThreadPoolExecutor(1, "write") as writer:
             pending: Future[None] | None = None
-            for shard in made:
-                with self.clock.phase("wait for disk"):
+            for shard in encoded:
+                with self.timer.phase("wait for disk"):
                     if pending is not None:
                         pending.result()
                 pending = writer.submit(write, shard)
             if pending is not None:
                 pending.result()
-        if unmade := sorted(keys.keys() - known.keys()):
-            raise CorpusError(f"{len(unmade)} shards were not made, the first is {unmade[0]}; run this again")
-        return known
+        if missing := sorted(keys.keys() - records.keys()):
+            raise CorpusError(f"{len(missing)} shards were not made, the first is {missing[0]}; run this again")
+        return records
 
 
-def _clip_jobs(maker: ShardEncoder, parts: list[list[Entry]]) -> list[tuple[Job, str]]:
-    """A job for each part, and the key of all that its shard is made from."""
-    codec = _identity(maker.codec)
-    treated = [] if maker.preprocessing is None else [maker.preprocessing.name]
+def _clip_jobs(encoder: ShardEncoder, parts: list[list[Entry]]) -> list[tuple[Job, str]]:
+    """A job for each part, and the key of all its inputs."""
+    codec = _identity(encoder.codec)
+    preprocessing = [] if encoder.preprocessing is None else [encoder.preprocessing.name]
     jobs = []
     for number, part in enumerate(parts):
         stamps = {path: stamp(path) for path in {entry.path for entry in part}}
         clips = [
             (e.id, e.split, not e.caption.strip(), str(e.path), e.origin, stamps[e.path], *_unusual(e)) for e in part
         ]
-        key = digest_of(codec, maker.frames, maker.batch_size, clips, *treated)
+        key = digest_of(codec, encoder.frames, encoder.batch_size, clips, *preprocessing)
         jobs.append((Job(f"latents-{number:05d}.safetensors", tuple(part)), key))
     return jobs
 
 
 def _unusual(entry: Entry) -> tuple[float | str, ...]:
-    """What most corpora don't use, so that their keys are those of before there was such a thing."""
+    """Fields that most corpora don't use; left out of the key where unused, so that earlier keys stay valid."""
     return (entry.start, entry.problem) if entry.start or entry.problem else ()
 
 
-def _caption_jobs(maker: ShardEncoder, captions: list[str], shard_size: int) -> list[tuple[Job, str]]:
-    encoder = _identity(maker.text_encoder)
+def _caption_jobs(encoder: ShardEncoder, captions: list[str], shard_size: int) -> list[tuple[Job, str]]:
+    text_encoder = _identity(encoder.text_encoder)
     jobs = []
     for number, start in enumerate(range(0, len(captions), shard_size)):
         part = captions[start : start + shard_size]
         job = Job(f"captions-{number:05d}.safetensors", captions=tuple(part))
-        jobs.append((job, digest_of(encoder, maker.batch_size, part)))
+        jobs.append((job, digest_of(text_encoder, encoder.batch_size, part)))
     return jobs
 
 
@@ -457,7 +454,7 @@ def _latent_statistics(facts: list[Facts]) -> dict[str, Any]:
     frames = sum(s["frames"] for s in chosen)
     mean = np.sum([s["first"] for s in chosen], axis=0) / frames
     variance = np.sum([s["second"] for s in chosen], axis=0) / frames - mean**2
-    # A channel that never moves would be divided by zero when standardized.
+    # A constant channel would be divided by zero when standardized.
     std = np.sqrt(np.maximum(variance, 1e-8))
     return {"measured_over": split or "all", "latent_mean": mean.tolist(), "latent_std": std.tolist()}
 
@@ -492,7 +489,7 @@ def _index(places: list[tuple[Entry, int, int]], captions: list[str]) -> bytes:
 
 
 def _identity(model: Codec | TextEncoder) -> str:
-    """Changes with the model's name and, where it shows them, with its weights."""
+    """Changes with the model's name and, if it is a module, with its weights."""
     return digest_of(model.name, tensors_digest(model.state_dict()) if isinstance(model, nn.Module) else "")
 
 

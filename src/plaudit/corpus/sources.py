@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from plaudit.corpus.clips import ClipReader, ClipSettings, about_cutting, cut_clips, measure_durations, recording_of
+from plaudit.corpus.clips import ClipReader, ClipSettings, cut_clips, cutting_notes, measure_durations, recording_of
 from plaudit.corpus.layouts import ID_COLUMN, LAYOUTS, Listing, counted, list_folder
 from plaudit.corpus.manifest import Corpus, Entry, ListedCorpus, read_manifest
 from plaudit.corpus.shard_set import LEDGER, ShardSet
@@ -254,7 +254,7 @@ class LayoutSource(CorpusSource):
         durations = measure_durations(recordings.entries, progress)
         cutting = ClipSettings(seconds=settings.seconds, per_track=settings.clips_per_track, place=settings.place)
         clips = cut_clips(recordings.entries, durations, cutting)
-        notes = about_cutting(clips, durations, cutting, "corpus.clips_per_track")
+        notes = cutting_notes(clips, durations, cutting, "corpus.clips_per_track")
         unusable = counted("entries of the table cannot be used", [clip.problem for clip in clips if clip.problem])
         return Listing(recordings.name, clips, [*recordings.notes, *notes, *unusable])
 
