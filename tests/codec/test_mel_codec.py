@@ -34,7 +34,7 @@ def tiny_release() -> ReleasedCodec:
 
 
 def tiny_codec() -> MelCodec:
-    return tiny_release().ready()
+    return tiny_release().build()
 
 
 def test_the_parts_are_joined_as_the_contract_says() -> None:
@@ -82,10 +82,10 @@ def test_a_waveform_too_short_to_mirror_is_refused() -> None:
 
 def test_parts_of_different_spectrograms_are_refused() -> None:
     with pytest.raises(ModelError, match="VAE 6 bands, the vocoder 5 bands"):
-        released_codec("wrong", vae_state(), vocoder_state(), CONFIG).ready()
+        released_codec("wrong", vae_state(), vocoder_state(), CONFIG).build()
     with pytest.raises(ModelError, match="at 7 samples"):
-        released_codec("wrong", vae_state(5), vocoder_state(), CONFIG | {"hop_size": 7}).ready()
-    with pytest.raises(ModelError, match="not known here"):
+        released_codec("wrong", vae_state(5), vocoder_state(), CONFIG | {"hop_size": 7}).build()
+    with pytest.raises(ModelError, match="not supported"):
         mel_settings(CONFIG | {"fmax": 200})
     with pytest.raises(ModelError, match="has no 'n_fft'"):
         mel_settings(PUBLISHED | {"sampling_rate": 1200})

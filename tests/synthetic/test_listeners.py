@@ -106,7 +106,7 @@ def test_credits_peak_at_the_truth_and_the_relative_of_the_relative_is_itself(ke
 
 
 def test_as_many_captions_as_clips_are_needed() -> None:
-    with pytest.raises(VoteError, match="1 clips cannot be judged by 2 captions"):
+    with pytest.raises(VoteError, match="1 clips need as many captions, not 2"):
         utility(perfect(TRUTH), [TRUTH, TRUTH])
 
 

@@ -1,7 +1,7 @@
 """BigVGAN v2: log-mel spectrogram -> waveform (Lee et al., arXiv 2206.04658; NVIDIA's v2 releases).
 
 Transposed convolutions raise the rate step by step; after each, the mean of three residual blocks with periodic
-activations. An activation makes overtones, so each runs at twice the rate between two low-pass filters.
+activations. An activation adds overtones, so each runs at twice the rate between two low-pass filters.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class BigVGANConfig:
     """Sizes of the vocoder.
 
     upsample_rates, upsample_kernels: one per stage; their product is the samples per mel frame. channels: before the
-    first stage, halved by each. block_kernels: one residual block each per stage, with `block_dilations` of its own.
+    first stage, halved by each. block_kernels: one residual block each per stage, with its `block_dilations`.
     final_tanh: squash the waveform by tanh, as the first version did, instead of cutting it at +-1.
     """
 
@@ -84,7 +84,7 @@ class BigVGAN(nn.Module):
         self.conv_out = nn.Conv1d(widths[-1], 1, 7, padding=3, bias=config.final_bias)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """The mel as plaudit.codec.mel makes it -> waveform; ModelError for a mel of another shape."""
+        """Log-mel of plaudit.codec.mel -> waveform; ModelError for a mel of another shape."""
         if mel.ndim != 3 or mel.shape[1] != self.config.bands or mel.shape[2] == 0:
             raise ModelError(f"the vocoder takes mels [batch, {self.config.bands}, frames], got {list(mel.shape)}")
         x = self.conv_in(mel)
@@ -108,11 +108,11 @@ class UpsamplingStage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.upsample(x)
         # With gradients, what a block computes inside is computed again: ten seconds would take tens of gigabytes.
-        made = [checkpoint(block, x, use_reentrant=False) if x.requires_grad else block(x) for block in self.blocks]
-        total = made[0]
-        for other in made[1:]:
+        outputs = [checkpoint(block, x, use_reentrant=False) if x.requires_grad else block(x) for block in self.blocks]
+        total = outputs[0]
+        for other in outputs[1:]:
             total = total + other
-        return total / len(made)
+        return total / len(outputs)
 
 
 class ResidualBlock(nn.Module):

@@ -1,4 +1,4 @@
-"""A long sequence in chunks: each is computed with as much around it as it depends on, so that no join is heard.
+"""Long sequences in chunks, each computed with the context it depends on, so that joins are inaudible.
 
 In a loop the end goes on at the beginning.
 """
@@ -16,12 +16,12 @@ from torch import Tensor
 from plaudit.types import Codec
 
 UNKNOWN_CONTEXT = 64
-"""Latent frames around the ends of a loop for a codec that does not say on how many its samples depend."""
+"""Latent frames around the ends of a loop for a codec of unknown receptive field."""
 
 
 @runtime_checkable
 class LongDecoder(Protocol):
-    """What a codec has whose memory for decoding does not grow with the length."""
+    """A codec whose memory for decoding does not grow with the length."""
 
     def decode_long(self, latents: Tensor, loop: bool = False) -> Tensor:
         """As Codec.decode, [B, N, C] -> [B, N * hop]; in a loop the last sample is followed by the first."""
@@ -36,8 +36,7 @@ def decode_piece(codec: Codec, latents: Tensor, loop: bool = False) -> Tensor:
         return codec.decode_long(latents, loop)
     if not loop:
         return codec.decode(latents)
-    (whole,) = in_chunks(codec.decode, latents, latents.shape[1], UNKNOWN_CONTEXT, codec.hop, loop=True)
-    return whole
+    return next(in_chunks(codec.decode, latents, latents.shape[1], UNKNOWN_CONTEXT, codec.hop, loop=True))
 
 
 @dataclass(frozen=True)
@@ -72,40 +71,40 @@ def chunks(count: int, size: int, context: int, loop: bool = False) -> list[Chun
 def in_chunks(
     function: Callable[[Tensor], Tensor], x: Tensor, size: int, context: int, ratio: int, loop: bool = False
 ) -> Iterator[Tensor]:
-    """What `function` makes of x [B, N, C], `ratio` outputs to a frame, along axis 1: [B, n * ratio, ...] a chunk.
+    """`function` of x [B, N, C] chunk by chunk, with `ratio` outputs to a frame: [B, n * ratio, ...] each.
 
-    Joined, the chunks are what it makes of all of x, if an output depends on `context` frames at most on either side.
+    Joined, they equal `function` of all of x if an output depends on at most `context` frames on either side.
     """
     for chunk in chunks(x.shape[1], size, context, loop):
-        made = function(chunk.of(x))
-        yield made[:, (chunk.start - chunk.first) * ratio : (chunk.stop - chunk.first) * ratio]
+        out = function(chunk.of(x))
+        yield out[:, (chunk.start - chunk.first) * ratio : (chunk.stop - chunk.first) * ratio]
 
 
 def cross_faded(
     function: Callable[[Tensor], Tensor], x: Tensor, size: int, context: int, fade: int, ratio: int, loop: bool = False
 ) -> Tensor:
-    """The same for a function that depends on all it sees: [B, N * ratio, C'].
+    """The same, cross-faded, for a function of unlimited context: [B, N * ratio, C'].
 
     Neighbouring chunks fade into each other over `fade` frames, even, centred on where one would end and the other
-    begin; what lies `context` or fewer frames from a chunk's own end is not used.
+    begin; outputs within `context` frames of a chunk's ends are not used.
     """
     count, half = x.shape[1], fade // 2
-    whole: Tensor | None = None
+    total: Tensor | None = None
     for chunk in chunks(count, size, context + half, loop):
-        made = function(chunk.of(x))
-        if whole is None:
-            whole = made.new_zeros(len(x), count * ratio, made.shape[2])
+        out = function(chunk.of(x))
+        if total is None:
+            total = out.new_zeros(len(x), count * ratio, out.shape[2])
         at = torch.arange(chunk.first * ratio, chunk.last * ratio)
         # As a difference, the weights of all chunks sum to one even where chunks are shorter than their fades.
         weight = _rise(at, chunk.start * ratio, fade * ratio) if loop or chunk.start > 0 else torch.ones(len(at))
         if loop or chunk.stop < count:
             weight = weight - _rise(at, chunk.stop * ratio, fade * ratio)
-        whole.index_add_(1, (at % (count * ratio)).to(x.device), made * weight.to(made)[:, None])
-    assert whole is not None
-    return whole
+        total.index_add_(1, (at % (count * ratio)).to(x.device), out * weight.to(out)[:, None])
+    assert total is not None
+    return total
 
 
 def _rise(at: Tensor, centre: int, width: int) -> Tensor:
     """From 0 to 1, a raised cosine over `width` outputs around the boundary before output `centre`."""
-    share = ((at + 0.5 - centre) / max(width, 1) + 0.5).clamp(0, 1)
-    return (1 - (math.pi * share).cos()) / 2
+    place = ((at + 0.5 - centre) / max(width, 1) + 0.5).clamp(0, 1)
+    return (1 - (math.pi * place).cos()) / 2

@@ -35,7 +35,7 @@ def inverse_spectrum(bins: Tensor, n_fft: int, hop: int) -> Tensor:
 def overlap_add(parts: Tensor, hop: int) -> Tensor:
     """Frames [B, N, n_fft], n_fft a multiple of `hop`, summed where they belong -> [B, N * hop].
 
-    What lies before the first or after the last of these samples is dropped.
+    Samples before the first or after the last of these are dropped.
     """
     batch, count, n_fft = parts.shape
     overlap = n_fft // hop
@@ -48,13 +48,13 @@ def overlap_add(parts: Tensor, hop: int) -> Tensor:
 
 
 def overlap_of(window: Tensor, count: int, hop: int) -> Tensor:
-    """What `count` windows [n_fft] sum to at every sample: [1, count * hop]. Dividing by it undoes the overlap."""
+    """The sum of `count` windows [n_fft] at every sample: [1, count * hop]. Dividing by it undoes the overlap."""
     return overlap_add(window.expand(1, count, -1), hop)
 
 
 @dataclass(frozen=True)
 class MelSettings:
-    """Which spectrogram: `bands` triangular filters from 0 Hz to half of `sample_rate`, and the logarithm's base."""
+    """A log-mel spectrogram: `bands` triangular filters up to half of `sample_rate`, and the logarithm's base."""
 
     sample_rate: int
     n_fft: int
@@ -64,10 +64,10 @@ class MelSettings:
 
 
 MEL_44K = MelSettings(44100, 2048, 512, 128, "natural")
-"""What the 44.1 kHz mel VAE of MMAudio and BigVGAN v2 take."""
+"""Input of MMAudio's 44.1 kHz mel VAE, and of BigVGAN v2."""
 
 MEL_16K = MelSettings(16000, 1024, 256, 80, "base 10")
-"""What the 16 kHz mel VAE of MMAudio and its vocoder take."""
+"""Input of MMAudio's 16 kHz mel VAE, and of its vocoder."""
 
 
 def mel_energy(wave: Tensor, settings: MelSettings) -> Tensor:

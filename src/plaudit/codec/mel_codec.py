@@ -1,7 +1,7 @@
 """The published codec: log-mel spectrogram, MMAudio's mel VAE, and BigVGAN back to the waveform; and its folder.
 
-The released weights are of networks in training: the VAE's are normalized for use, the vocoder's have weight norm. Kept
-as they are, they can be given on under their released names without a bit of difference.
+The released weights are of networks in training: the VAE's are normalized for use, the vocoder's have weight norm. They
+are stored unchanged, so that they can be exported under their released names bit by bit.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ PART = 10.0
 """Seconds decoded at once of a long piece: what the published VAEs' attention was trained on."""
 
 FADE = 32
-"""Latents over which what the VAE makes of one part goes over into what it makes of the next: 0.7 s at 44.1 kHz."""
+"""Latents over which the mels of one part cross-fade into those of the next: 0.7 s at 44.1 kHz."""
 
 
 class MelCodec(nn.Module):
     """Waveform <-> latents through a mel spectrogram; satisfies plaudit.types.Codec.
 
-    `name` is of the weights: latents under the same name are taken to be comparable. ModelError where the three parts
+    `name` is of the weights: latents of codecs of the same name are comparable. ModelError where the three parts
     are not of the same spectrogram.
     """
 
@@ -71,9 +71,8 @@ class MelCodec(nn.Module):
     def decode_long(self, latents: Tensor, loop: bool = False) -> Tensor:
         """The same in parts of ten seconds; in a loop the end goes on at the start.
 
-        The VAE's attention sees all that it is given, so parts of it differ a little from the whole: it decodes parts
-        that overlap, as long as it was trained on, and their mels are cross-faded. The vocoder only hears its
-        surroundings: its parts are exactly those of the whole.
+        The VAE's attention spans its whole input, so a part alone differs a little: it decodes overlapping parts of the
+        length it was trained on, and their mels are cross-faded. The vocoder has limited context: its parts are exact.
         """
         part = max(1, int(PART * self.sample_rate / self.hop))
         if latents.shape[1] <= part and not loop:
@@ -83,12 +82,12 @@ class MelCodec(nn.Module):
             return self.vae.decode(some).transpose(1, 2)
 
         def wave(some: Tensor) -> Tensor:
-            made: Tensor = self.vocoder(some.transpose(1, 2))
-            return made
+            out: Tensor = self.vocoder(some.transpose(1, 2))
+            return out
 
-        # With what it needs around it, a part is no longer than what the attention was trained on.
-        own = max(part - 2 * CONTEXT - FADE, FADE)
-        mels = cross_faded(mel, latents, own, CONTEXT, FADE, MEL_STRIDE, loop)  # [B, 2N, bands]
+        # With its context, a part is no longer than what the attention was trained on.
+        size = max(part - 2 * CONTEXT - FADE, FADE)
+        mels = cross_faded(mel, latents, size, CONTEXT, FADE, MEL_STRIDE, loop)  # [B, 2N, bands]
         parts = in_chunks(wave, mels, MEL_STRIDE * part, self.vocoder.config.context, self.mel.hop, loop)
         return torch.cat(list(parts), 1)
 
@@ -130,12 +129,12 @@ def mel_vae_from_published(checkpoint: Mapping[str, Any]) -> MelVAE:
     state = unwrap(checkpoint)
     with torch.device("meta"):
         vae = MelVAE(_mel_vae_config(state))
-    own = vae.state_dict()
-    theirs = {ours: renamed(ours, MEL_VAE_NAMES) for ours in own}
-    expected = {published: tuple(own[ours].shape) for ours, published in theirs.items()}
+    sizes = vae.state_dict()
+    names = {ours: renamed(ours, MEL_VAE_NAMES) for ours in sizes}
+    expected = {published: tuple(sizes[ours].shape) for ours, published in names.items()}
     expected |= dict.fromkeys(GAINS, ()) | dict.fromkeys(("data_mean", "data_std"), (1, vae.config.bands, 1))
     require(state, MEL_VAE, expected)
-    converted = {ours: _folded(published, state) for ours, published in theirs.items()}
+    converted = {ours: _folded(published, state) for ours, published in names.items()}
     vae.load_state_dict(converted, assign=True)
     return vae.eval().requires_grad_(False)
 
@@ -143,7 +142,7 @@ def mel_vae_from_published(checkpoint: Mapping[str, Any]) -> MelVAE:
 def mel_settings(published: Mapping[str, Any]) -> MelSettings:
     """The spectrogram that the `config.json` of a BigVGAN release describes; ModelError where it is of another kind.
 
-    Known is the one whose window is as long as its transform and whose bands reach from 0 Hz to half the rate.
+    Supported is the one whose window is as long as its transform and whose bands reach from 0 Hz to half the rate.
     """
     try:
         rate, n_fft = published["sampling_rate"], published["n_fft"]
@@ -153,7 +152,7 @@ def mel_settings(published: Mapping[str, Any]) -> MelSettings:
         raise ModelError(f"the configuration of BigVGAN has no {error}; take the config.json of its release") from None
     if window != n_fft or low != 0 or high not in (None, rate / 2):
         raise ModelError(
-            f"this BigVGAN's spectrogram is not known here: window {window} for {n_fft} points, {low} to {high} Hz"
+            f"this BigVGAN's spectrogram is not supported: window {window} for {n_fft} points, {low} to {high} Hz"
         )
     return settings
 
@@ -161,10 +160,10 @@ def mel_settings(published: Mapping[str, Any]) -> MelSettings:
 def bigvgan_config(published: Mapping[str, Any]) -> BigVGANConfig:
     """Our sizes from the `config.json` of a release; ModelError where a key is missing or means another network."""
     fixed = {"resblock": "1", "activation": "snakebeta", "snake_logscale": True}
-    given = {key: published.get(key) for key in fixed}
-    different = [f"{key} {given[key]!r}, not {fixed[key]!r}" for key in fixed if given[key] != fixed[key]]
+    actual = {key: published.get(key) for key in fixed}
+    different = [f"{key} {actual[key]!r}, not {fixed[key]!r}" for key in fixed if actual[key] != fixed[key]]
     if different:
-        raise ModelError(f"this configuration is not of a BigVGAN known here: {', '.join(different)}")
+        raise ModelError(f"this BigVGAN is not supported: {', '.join(different)}")
     try:
         return BigVGANConfig(
             bands=published["num_mels"],
@@ -214,10 +213,10 @@ def bigvgan_from_published(checkpoint: Mapping[str, Any], config: BigVGANConfig)
     state = {name: value for name, value in folded.items() if not name.endswith(".filter")}
     with torch.device("meta"):
         vocoder = BigVGAN(config)
-    own = vocoder.state_dict()
-    theirs = {ours: _bigvgan_name(ours, len(config.block_kernels)) for ours in own}
-    require(state, BIGVGAN, {published: tuple(own[ours].shape) for ours, published in theirs.items()})
-    vocoder.load_state_dict({ours: state[published].float() for ours, published in theirs.items()}, assign=True)
+    sizes = vocoder.state_dict()
+    names = {ours: _bigvgan_name(ours, len(config.block_kernels)) for ours in sizes}
+    require(state, BIGVGAN, {published: tuple(sizes[ours].shape) for ours, published in names.items()})
+    vocoder.load_state_dict({ours: state[published].float() for ours, published in names.items()}, assign=True)
     return vocoder.eval().requires_grad_(False)
 
 
@@ -242,7 +241,7 @@ def _folded(name: str, state: Mapping[str, Tensor]) -> Tensor:
 
 
 def _bigvgan_name(ours: str, blocks_per_stage: int) -> str:
-    """Where one of our tensors lies in a published state dict: all stages' blocks and activations count on."""
+    """The published name of one of our tensors: blocks and activations are numbered across stages."""
     name = renamed(ours, BIGVGAN_NAMES)
     if match := re.match(r"stages\.(\d+)\.blocks\.(\d+)\.layers\.(\d+)\.(\w+)([12])\.(.*)", name):
         stage, block, layer, kind, which, rest = match.groups()
@@ -257,7 +256,7 @@ MEL_CODEC_KIND = "mel-codec"
 
 @dataclass(frozen=True)
 class ReleasedCodec:
-    """What a published codec is made of: its spectrogram, the vocoder's sizes, and the tensors of both files."""
+    """The parts of a published codec: its spectrogram, the vocoder's sizes, and the tensors of both files."""
 
     name: str
     mel: MelSettings
@@ -265,7 +264,7 @@ class ReleasedCodec:
     vae_state: Mapping[str, Tensor]
     vocoder_state: Mapping[str, Tensor]
 
-    def ready(self) -> MelCodec:
+    def build(self) -> MelCodec:
         """The codec; ModelError names the tensors that are missing, unknown or misshapen, or that parts don't fit."""
         vae, vocoder = mel_vae_from_published(self.vae_state), bigvgan_from_published(self.vocoder_state, self.vocoder)
         return MelCodec(self.name, self.mel, vae, vocoder).eval()
@@ -283,8 +282,8 @@ def released_codec(
 
 
 def save_mel_codec(folder: Path, codec: ReleasedCodec, facts: Mapping[str, Any]) -> None:
-    """Write the codec's folder, once it is seen to be sound; `facts` (licence, how it was made) go to config.json."""
-    codec.ready()
+    """Write the codec's folder, after building it as a check; `facts` (licence, origin) go to config.json."""
+    codec.build()
     tensors = {f"vae.{name}": value for name, value in codec.vae_state.items()}
     save_tensors(folder / "model.safetensors", tensors | {f"vocoder.{n}": v for n, v in codec.vocoder_state.items()})
     sizes = {"mel": asdict(codec.mel), "vocoder": asdict(codec.vocoder)}
@@ -293,11 +292,11 @@ def save_mel_codec(folder: Path, codec: ReleasedCodec, facts: Mapping[str, Any])
 
 def load_mel_codec(folder: Path) -> MelCodec:
     """The codec in a folder, ready to use; ModelError where its files are damaged or of something else."""
-    return read_mel_codec(folder).ready()
+    return read_mel_codec(folder).build()
 
 
 def read_mel_codec(folder: Path) -> ReleasedCodec:
-    """What the codec in a folder is made of; ModelError where its files are damaged or of something else."""
+    """The parts of the codec in a folder; ModelError where its files are damaged or of something else."""
     config = read_json(folder / "config.json")
     try:
         sizes = dict(config["vocoder"])

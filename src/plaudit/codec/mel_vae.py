@@ -171,8 +171,8 @@ class MelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (unit_rms(part).transpose(1, 2) for part in self.qkv(x).chunk(3, 1))
-        heard = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]  # [B, N, C]
-        return residual_sum(x, self.out(heard.transpose(1, 2)))
+        mixed = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]  # [B, N, C]
+        return residual_sum(x, self.out(mixed.transpose(1, 2)))
 
 
 class Downsample(nn.Module):

@@ -54,9 +54,9 @@ def clip_starts(duration: float, cutting: ClipSettings, key: str = "") -> list[f
     elif cutting.place == "spread":
         starts = [(i + 0.5) * duration / count - cutting.seconds / 2 for i in range(count)]
     else:
-        dice = np.random.default_rng(seed_of(key))
-        slots = sorted(dice.choice(fitting, count, replace=False).tolist())
-        shift = dice.uniform(0, duration - fitting * cutting.seconds)
+        rng = np.random.default_rng(seed_of(key))
+        slots = sorted(rng.choice(fitting, count, replace=False).tolist())
+        shift = rng.uniform(0, duration - fitting * cutting.seconds)
         starts = [slot * cutting.seconds + shift for slot in slots]
     return [math.floor(start * 100 + 1e-6) / 100 for start in starts]
 

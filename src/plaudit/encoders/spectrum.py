@@ -1,4 +1,4 @@
-"""Spectra and what is read off them: mel and semitone bands, onset strength, autocorrelation. All differentiable."""
+"""Spectra and features of them: mel and semitone bands, onset strength, autocorrelation. All differentiable."""
 
 from __future__ import annotations
 
@@ -77,16 +77,16 @@ def log_bands(spectrum: Tensor, filters: Tensor, floor: float = 1e-8) -> Tensor:
     return (filters @ spectrum).clamp(min=floor).log10()
 
 
-def low_quantile(values: Tensor, share: float) -> Tensor:
-    """The linearly interpolated quantile of values [..., N] at a small `share`: [...]; only what it needs is sorted."""
-    position = share * (values.shape[-1] - 1)
+def low_quantile(values: Tensor, fraction: float) -> Tensor:
+    """The linearly interpolated quantile of values [..., N] at a small `fraction`: [...], without a full sort."""
+    position = fraction * (values.shape[-1] - 1)
     below = int(position)
     lowest = values.topk(min(below + 2, values.shape[-1]), dim=-1, largest=False).values
     return torch.lerp(lowest[..., below], lowest[..., -1], position - below)
 
 
 def onset_strength(bands: Tensor, groups: int) -> Tensor:
-    """How much louder each group of neighbouring bands gets from frame to frame: [B, bands, N] -> [B, groups, N]."""
+    """The rise of loudness of each group of neighbouring bands from frame to frame: [B, bands, N] -> [B, groups, N]."""
     rise = (bands[..., 1:] - bands[..., :-1]).clamp(min=0)
     return torch.nn.functional.pad(rise, (1, 0)).unflatten(1, (groups, -1)).mean(2)
 

@@ -25,7 +25,7 @@ TIED = "encoder.embed_tokens.weight"
 
 
 class T5CLAPText(nn.Module):
-    """A plaudit.types.TextEncoder. T5 does not attend to padding; the features of padding are given all the same."""
+    """A plaudit.types.TextEncoder. T5 does not attend to padding, but returns features of it."""
 
     length = TOKENS
 
@@ -46,7 +46,7 @@ class T5CLAPText(nn.Module):
         return TextFeatures(tokens, self.clap.text(prompts))
 
     def truncation(self, prompt: str) -> str:
-        """What of a prompt has no effect on the tokens, because it stands beyond the last of them."""
+        """The end of a prompt that has no effect on the tokens, because it is beyond the last of them."""
 
         def fits(text: str) -> bool:
             read = self.tokenizer(
@@ -81,7 +81,7 @@ def save_t5_clap(
 ) -> None:
     """Write the encoder's folder: T5 and its tokenizer; of CLAP only its name, or its path inside the folder.
 
-    `facts` (licence, how it was made) are kept in config.json.
+    `facts` (licence, origin) are kept in config.json.
     """
     state = {name: value for name, value in t5.state_dict().items() if name != TIED}
     save_tensors(folder / "model.safetensors", state)
@@ -91,7 +91,7 @@ def save_t5_clap(
 
 
 def load_t5_clap(folder: Path) -> T5CLAPText:
-    """The text encoder in a folder, ready to use; its CLAP lies inside or among the user's models.
+    """The text encoder in a folder, ready to use; its CLAP is inside it or among the user's models.
 
     ModelError where a file is damaged or of something else, or there is no such CLAP.
     """

@@ -1,7 +1,7 @@
 """Text -> hashed words, with no vocabulary to ship: a word is the set of buckets of itself and of its letter groups.
 
 The scheme is fastText's (Bojanowski et al. 2017, "Enriching word vectors with subword information"): words that were
-never seen in training share buckets with words spelled alike, so they degrade gracefully instead of becoming "unknown".
+unseen in training share buckets with words of similar spelling, so they degrade gracefully instead of becoming unknown.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def buckets(word: str) -> tuple[int, ...]:
 
 
 def batch_words(texts: list[list[str]]) -> WordBatch:
-    """Texts, given as their words, as a WordBatch; the start mark is put in front of each."""
+    """Lists of words as a WordBatch; the start mark is put in front of each."""
     if not texts:
         raise PromptError("no prompts were given; pass at least one (an empty string is allowed)")
     number: dict[str, int] = {}
@@ -84,8 +84,8 @@ def batch_words(texts: list[list[str]]) -> WordBatch:
         index[row, : len(ids)] = torch.tensor(ids)
     grams = torch.zeros(len(number) + 1, GRAMS, dtype=torch.long)
     for word, i in number.items():
-        found = buckets(word)
-        grams[i, : len(found)] = torch.tensor(found)
+        hashed = buckets(word)
+        grams[i, : len(hashed)] = torch.tensor(hashed)
     return WordBatch(grams, index)
 
 

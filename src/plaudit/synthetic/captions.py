@@ -1,4 +1,4 @@
-"""Words for a truth: tag lists, one sentence or two, in the manner of real captions and with varied vocabulary."""
+"""Captions of a truth: tag lists, one sentence or two, in the manner of real captions and with varied vocabulary."""
 
 from __future__ import annotations
 
@@ -70,29 +70,29 @@ def caption(truth: Truth, style: str, seed: int) -> str:
     """
     if style not in STYLES:
         raise CorpusError(f"unknown caption style {style!r}: choose one of {', '.join(STYLES)}")
-    dice = ExactRandom(seed, "caption")
-    words = _Words(truth, dice)
-    text = {"tags": _tags, "sentence": _sentence, "two_sentences": _two_sentences}[style](words, dice)
+    rng = ExactRandom(seed, "caption")
+    words = _Words(truth, rng)
+    text = {"tags": _tags, "sentence": _sentence, "two_sentences": _two_sentences}[style](words, rng)
     return " ".join(text.split())
 
 
 class _Words:
-    """The chosen words of one caption; empty strings for what stays unsaid."""
+    """The chosen words of one caption; empty strings for facts that are left out."""
 
-    def __init__(self, truth: Truth, dice: ExactRandom) -> None:
-        self.genre = dice.choice(GENRE_WORDS[truth.genre]) if dice.chance(0.95) else ""
-        self.mood = dice.choice(MOOD_WORDS[truth.mood]) if dice.chance(0.95) else ""
+    def __init__(self, truth: Truth, rng: ExactRandom) -> None:
+        self.genre = rng.choice(GENRE_WORDS[truth.genre]) if rng.chance(0.95) else ""
+        self.mood = rng.choice(MOOD_WORDS[truth.mood]) if rng.chance(0.95) else ""
         count = len(truth.instruments)
-        if count > 2 and dice.chance(0.3):
-            count = dice.integer(2, count - 1)
-        # Listeners name the tune before the bass, so what is left out is left out from the end, mostly.
-        kept = truth.instruments[:count] if dice.chance(0.6) else dice.sample(truth.instruments, count)
-        self.instruments = [dice.choice(INSTRUMENT_WORDS[name]) for name in kept]
+        if count > 2 and rng.chance(0.3):
+            count = rng.integer(2, count - 1)
+        # People name the melody before the bass, so instruments are mostly left out from the end.
+        kept = truth.instruments[:count] if rng.chance(0.6) else rng.sample(truth.instruments, count)
+        self.instruments = [rng.choice(INSTRUMENT_WORDS[name]) for name in kept]
         self.has_solo = kept[0] not in DRUMS + BASSES
-        self.pace = dice.choice(next(words for limit, words in TEMPO_WORDS if truth.tempo < limit))
-        self.tempo = f"{truth.tempo} bpm" if dice.chance(0.35) else self.pace if dice.chance(0.7) else ""
+        self.pace = rng.choice(next(words for limit, words in TEMPO_WORDS if truth.tempo < limit))
+        self.tempo = f"{truth.tempo} bpm" if rng.chance(0.35) else self.pace if rng.chance(0.7) else ""
         self.mode = truth.mode
-        self.key = f"{truth.key} {truth.mode}" if dice.chance(0.35) else f"{truth.mode} key" if dice.chance(0.5) else ""
+        self.key = f"{truth.key} {truth.mode}" if rng.chance(0.35) else f"{truth.mode} key" if rng.chance(0.5) else ""
 
     @property
     def in_key(self) -> str:
@@ -117,19 +117,19 @@ def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _tags(words: _Words, dice: ExactRandom) -> str:
+def _tags(words: _Words, rng: ExactRandom) -> str:
     tags = [words.genre, words.mood, *words.instruments, words.tempo, words.key]
     tags = [tag for tag in tags if tag]
-    if dice.chance(0.4):
-        tags = dice.sample(tags, len(tags))
-    return ", ".join([*tags, "instrumental"] if dice.chance(0.3) else tags)
+    if rng.chance(0.4):
+        tags = rng.sample(tags, len(tags))
+    return ", ".join([*tags, "instrumental"] if rng.chance(0.3) else tags)
 
 
-def _sentence(words: _Words, dice: ExactRandom) -> str:
+def _sentence(words: _Words, rng: ExactRandom) -> str:
     players = _list(words.instruments)
     pace = f"at {words.tempo}" if words.tempo.endswith("bpm") else ""
     adjective = words.tempo if words.tempo and not pace else ""
-    kind = dice.choice(("track", "piece", "tune", "instrumental"))
+    kind = rng.choice(("track", "piece", "tune", "instrumental"))
     templates = (
         _a(f"{adjective} {words.mood} {words.genre} {kind}") + f" with {players} {words.in_key} {pace}.",
         _a(f"{words.mood} {words.genre} {kind}") + f" {words.in_key} featuring {players}"
@@ -139,13 +139,13 @@ def _sentence(words: _Words, dice: ExactRandom) -> str:
         f"{adjective} {words.genre} with {players}, {words.mood or words.mode} mood {words.in_key} {pace}.",
         f"{players} playing " + _a(f"{adjective} {words.mood} {words.genre} {kind}") + f" {words.in_key} {pace}.",
     )  # fmt: skip
-    return _capital(dice.choice(templates)).replace(" .", ".").replace(" ,", ",")
+    return _capital(rng.choice(templates)).replace(" .", ".").replace(" ,", ",")
 
 
-def _two_sentences(words: _Words, dice: ExactRandom) -> str:
+def _two_sentences(words: _Words, rng: ExactRandom) -> str:
     first_player, rest = words.instruments[0], words.instruments[1:]
-    kind = dice.choice(("track", "piece", "song", "composition"))
-    opening = dice.choice(
+    kind = rng.choice(("track", "piece", "song", "composition"))
+    opening = rng.choice(
         (
             f"This is {_a(f'{words.mood} {words.genre} {kind}')} {words.in_key}.",
             f"{_a(f'{words.genre} {kind}')} with {_a(f'{words.mood} mood') if words.mood else 'a clear mood'}.",
@@ -156,7 +156,7 @@ def _two_sentences(words: _Words, dice: ExactRandom) -> str:
     closings = [f"It features {_list(words.instruments)}", f"The instruments are {_list(words.instruments)}"]
     if words.has_solo:
         closings += [f"{first_player} up front{backing}", f"The lead is {_a(first_player)}{backing}"]
-    closing = dice.choice(closings)
+    closing = rng.choice(closings)
     tempo = {"": ".", "b": f" at {words.tempo}."}.get(words.tempo[-3:-2], f", {words.tempo}.")
     sentences = f"{_capital(opening)} {_capital(closing)}{tempo}"
     return " ".join(sentences.split()).replace(" .", ".")

@@ -38,10 +38,10 @@ class WordTransformer(nn.Module):
     def forward(self, batch: WordBatch) -> Tensor:
         """-> [B, LENGTH, width], layer-normed, zero at padding."""
         longest = int((batch.index != 0).sum(1).max())
-        index = batch.index[:, :longest]  # what is padding in every text need not be computed
+        index = batch.index[:, :longest]  # columns that are padding in every text are skipped
         present = index != 0  # [B, L]
-        found = (batch.grams != 0).sum(1, keepdim=True)  # [V, 1]
-        vectors = self.embedding(batch.grams).sum(1) / found.clamp(min=1).sqrt()  # [V, W]
+        count = (batch.grams != 0).sum(1, keepdim=True)  # [V, 1]
+        vectors = self.embedding(batch.grams).sum(1) / count.clamp(min=1).sqrt()  # [V, W]
         x = vectors[index] + self.position[:longest]  # [B, L, W]
         for block in self.blocks:
             x = block(x, present)
@@ -51,8 +51,8 @@ class WordTransformer(nn.Module):
     def pool(tokens: Tensor, batch: WordBatch) -> Tensor:
         """The mean of each text's words, start mark included: [B, LENGTH, width] -> [B, width].
 
-        Every word reaches the mean from the first step of training; what only the start mark's attention could
-        fetch, such as the rarely named key, took thousands of steps to be noticed.
+        Every word contributes to the mean from the first step of training; with the start mark's vector instead, rare
+        facts such as the key took thousands of steps to be learned.
         """
         return tokens.sum(1) / (batch.index != 0).sum(1, keepdim=True)
 
@@ -68,7 +68,7 @@ class TransformerBlock(nn.Module):
         self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
-        """x [B, L, W] -> [B, L, W]; positions that are not `present` [B, L] are attended by nobody."""
+        """x [B, L, W] -> [B, L, W]; positions that are not `present` [B, L] are masked."""
         q, k, v = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, H, L, W/H]
             for part in self.qkv(self.norm_attention(x)).chunk(3, dim=-1)
@@ -86,7 +86,7 @@ ONSET_GROUPS, LAGS = 4, 100
 
 @dataclass(frozen=True)
 class Views:
-    """What the audio tower sees of a clip.
+    """The audio tower's input.
 
     mel: [B, 96, T / 320], log-mel: timbre and rhythm. pitch: [B, 60, T / 1600], log energy per semitone: harmony.
     """
@@ -170,20 +170,20 @@ class SyntheticCLAP(nn.Module):
         return self.embed_words(batch_words([words(prompt) for prompt in prompts]))
 
     def embed_views(self, views: Views) -> Tensor:
-        """What is heard -> [B, dim], unit norm."""
+        """Spectral views -> [B, dim], unit norm."""
         return F.normalize(self.audio_tower(views).float(), dim=1)
 
     def embed_words(self, batch: WordBatch) -> Tensor:
-        """What is read -> [B, dim], unit norm."""
+        """Words -> [B, dim], unit norm."""
         return F.normalize(self.read(batch).float(), dim=1)
 
     def read(self, batch: WordBatch) -> Tensor:
-        """What is read, not normalized: [B, dim]."""
+        """The same before normalization: [B, dim]."""
         return self.text_head(WordTransformer.pool(self.text_tower(batch), batch))
 
 
 def load_synthetic_clap(folder: Path = SHIPPED_WEIGHTS / "clap") -> SyntheticCLAP:
-    """The shipped CLAP, ready to use (evaluation mode, float32); ModelError where it hardly tells texts apart."""
+    """The shipped CLAP (evaluation mode, float32); ModelError where its text embeddings have collapsed."""
     clap = SyntheticCLAP(**read_json(folder / "config.json"))
     load_module(folder, clap)
     clap.eval().requires_grad_(False)

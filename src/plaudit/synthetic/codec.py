@@ -4,9 +4,9 @@ Every bin of a long-window inverse FFT is an oscillator whose phase is the runni
 their pitch and never jump; every bin of a short-window inverse FFT is a band of noise, for drums, hiss and onsets.
 Additive synthesis by inverse FFT is from Rodet & Depalle (AES 1992), tones plus noise from Serra & Smith (CMJ 1990).
 
-The encoder sees magnitudes only, so latents say what sounds, not at which phase; they change slowly and are easy to
-model. Phase is made by what the decoder plays on, in plaudit.synthetic.codec. Letting a network play oscillators and
-noise is from DDSP (Engel et al., arXiv 2001.04643); this codec is ours.
+The encoder's input is magnitudes only, so latents carry no phase; they change slowly and are easy to model. Phase comes
+from the oscillators. Controlling oscillators and noise by a network is from DDSP (Engel et al., arXiv 2001.04643); this
+codec is ours.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RESOLUTIONS = (2048, 1024, 512)
 """Window lengths in samples, each with a hop of a quarter: at 16 kHz, 128 ms for pitch down to 32 ms for onsets."""
 
 FLOOR = 1e-4
-"""Added to magnitudes before the logarithm: -80 dB under a full-scale sine; what is softer is as good as silence."""
+"""Added to magnitudes before the logarithm: -80 dB under a full-scale sine, below which all is silence."""
 
 
 def stft_distance(estimate: Tensor, target: Tensor, resolutions: Sequence[int] = RESOLUTIONS) -> Tensor:
@@ -82,11 +82,11 @@ OSCILLATORS, NOISE_BANDS = LONG // 2, SHORT // 2 + 1
 
 @dataclass(frozen=True)
 class Controls:
-    """What to play for N frames: loudness and bend of every oscillator, and of every band the loudness of noise.
+    """Synthesis parameters of N frames: loudness and bend of every oscillator, and loudness of noise in every band.
 
     loudness: [B, N, 512], log amplitude of the sine at bin 1, 2, ... of a 1024-point FFT.
-    bend: [B, N, 512], how far its pitch lies above the bin, in bins (15.6 Hz at 16 kHz), within -1..1.
-    noise: [B, 4N, 129], log standard deviation that the noise would have if every band had this one's loudness.
+    bend: [B, N, 512], its frequency above that of the bin, in bins (15.6 Hz at 16 kHz), within -1..1.
+    noise: [B, 4N, 129], log standard deviation of the noise if every band had this loudness.
     """
 
     loudness: Tensor
@@ -97,27 +97,27 @@ class Controls:
 def play(controls: Controls, phase: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
     """The waveform [B, N * 256] of N frames; the same controls always give the same wave.
 
-    phase: [B, N, 512], of the oscillators where they don't begin here; see `phases`. noise: [4N, 129], what the bands
-    are filled with; see `noise_frames`.
+    phase: [B, N, 512], of oscillators that started earlier; see `phases`. noise: [4N, 129], spectra of the noise; see
+    `noise_frames`.
     """
     phase = phases(controls.bend) if phase is None else phase
     return oscillators(controls.loudness, phase) + noise_bands(controls.noise, noise)
 
 
 def phases(bend: Tensor) -> Tensor:
-    """How far bends [B, N, 512] have turned the oscillators at each frame, beyond their bins' own pitch: radians."""
+    """Phase by which bends [B, N, 512] have advanced the oscillators at each frame, in radians."""
     return torch.cumsum(math.pi / 2 * bend, 1)
 
 
 def oscillators(loudness: Tensor, phase: Tensor) -> Tensor:
-    """Loudness and turned phase of 512 sines, [B, N, 512] each -> wave [B, N * 256]; see Controls and `phases`.
+    """Loudness and phase of 512 sines, [B, N, 512] each -> wave [B, N * 256]; see Controls and `phases`.
 
     Amplitudes and phases are the sines' at the centres of the frames, which cross-fade by their Hann windows. Within a
-    frame a sine keeps its bin's own pitch, so one bent by x bins is softer by Hann's lobe: 0.85 at a half, 0.5 at one.
+    frame a sine has its bin's frequency, so one bent by x bins is softer by Hann's lobe: 0.85 at a half, 0.5 at one.
     """
     count, device = loudness.shape[1], loudness.device
     step = torch.arange(1, OSCILLATORS + 1, device=device) * (math.pi / 2)
-    at = torch.arange(count, device=device)[:, None] % 4  # a bin's own phase repeats every four hops
+    at = torch.arange(count, device=device)[:, None] % 4  # a bin's phase repeats every four hops
     phase = phase + at * step + START_PHASES.to(device)
     amplitude = loudness.clamp(max=1).exp() * (LONG / 2)
     bins = F.pad(torch.polar(amplitude, phase), (1, 0))
@@ -136,8 +136,8 @@ def noise_bands(loudness: Tensor, noise: Tensor | None = None) -> Tensor:
 def noise_frames(first: int, count: int, period: int | None = None) -> Tensor:
     """Spectra of the noise from frame `first` on: complex [count, 129], the same for every clip.
 
-    period: frames of a loop, after which the noise begins anew. Where it does, and where its table ends, its level
-    falls by half a decibel for some 10 ms.
+    period: frames of a loop, after which the noise starts again. There, and where its table ends, its level falls by
+    half a decibel for some 10 ms.
     """
     table = _noise_spectrum()
     at = torch.arange(first, first + count)
@@ -145,11 +145,11 @@ def noise_frames(first: int, count: int, period: int | None = None) -> Tensor:
 
 
 def calm_noise(length: int, iterations: int = 30) -> Tensor:
-    """White noise of unit power [length] whose short-time spectra are as even as iterations can make them.
+    """White noise of unit power [length] with short-time spectra as even as `iterations` achieve.
 
-    In Gaussian noise some cells of a spectrum are all but missing and others stick out, at random; two draws differ as
-    much from each other as from a wrong sound. Low-noise noise (Hartmann & Pumplin, JASA 1988) has an even envelope;
-    here, spectra of three window lengths are made even in turn, by Griffin & Lim's projections. Ours.
+    In Gaussian noise some cells of a spectrum nearly vanish and others stand out at random, so two draws differ as much
+    as two different sounds. Low-noise noise (Hartmann & Pumplin, JASA 1988) has an even envelope; here, spectra of
+    three window lengths are flattened in turn, by Griffin & Lim's projections. Ours.
     """
     noise = torch.randn(1, length, generator=torch.Generator().manual_seed(0))
     for i in range(iterations):
@@ -163,12 +163,12 @@ def calm_noise(length: int, iterations: int = 30) -> Tensor:
 @lru_cache(maxsize=1)
 def _noise_spectrum() -> Tensor:
     """The noise of every clip, as complex [frames, bands]; it repeats after 8.2 s."""
-    with torch.inference_mode(False), torch.no_grad():  # training may use what generating has cached
+    with torch.inference_mode(False), torch.no_grad():  # cached for training, too
         return spectrum(calm_noise(1 << 17)[None], SHORT, SHORT // 4)[0]
 
 
 START_PHASES = torch.rand(OSCILLATORS, generator=torch.Generator().manual_seed(1)) * 2 * math.pi
-"""Phases in which the oscillators start; were they equal, their peaks would add up."""
+"""Initial phases of the oscillators; equal ones would add up to a peak."""
 
 
 STRIDE = 4
@@ -225,34 +225,34 @@ class SyntheticCodec(nn.Module):
         return play(self.decoder(latents))
 
     def decode_long(self, latents: Tensor, loop: bool = False) -> Tensor:
-        """The same in parts of ten seconds: oscillators and noise go on from part to part as if there were none.
+        """The same in parts of ten seconds; oscillators and noise continue from part to part.
 
-        In a loop, the bends of an oscillator are changed by as little, the same at every frame, as makes its phase at
-        the end that of the start: by half a turn in the whole loop at most.
+        In a loop, the bend of each oscillator is shifted by the smallest constant that makes its phase at the end equal
+        that at the start: half a turn over the loop at most.
         """
         count = latents.shape[1]
         if count <= PART and not loop:
             return self.decode(latents)
         parts = chunks(count, PART, self.decoder.context + 1, loop)
         closing = self._closing_bend(latents, parts) if loop else 0.0
-        turned = latents.new_zeros(len(latents), OSCILLATORS)
+        phase = latents.new_zeros(len(latents), OSCILLATORS)
         waves = []
         for part in parts:
             # The windows of the frames of one more latent on either side reach into the part.
             margins = [STRIDE * min(1, part.start - part.first), STRIDE * min(1, part.last - part.stop)]
             controls = _cut(self.decoder(part.of(latents)), part, *margins)
             local = phases(controls.bend + closing)  # [B, n, 512]
-            before = local[:, margins[0] - 1] if margins[0] else torch.zeros_like(turned)
+            before = local[:, margins[0] - 1] if margins[0] else torch.zeros_like(phase)
             first = STRIDE * (STRIDE * part.start - margins[0])
             noise = noise_frames(first, controls.noise.shape[1], STRIDE * STRIDE * count if loop else None)
-            wave = play(controls, local + (turned - before)[:, None], noise)
+            wave = play(controls, local + (phase - before)[:, None], noise)
             waves.append(wave[:, margins[0] * SYNTHESIS_HOP : wave.shape[1] - margins[1] * SYNTHESIS_HOP])
             last = local.shape[1] - margins[1] - 1
-            turned = (turned + local[:, last] - before) % (2 * math.pi)
+            phase = (phase + local[:, last] - before) % (2 * math.pi)
         return torch.cat(waves, 1)
 
     def _closing_bend(self, latents: Tensor, parts: list[Chunk]) -> Tensor:
-        """What to add to every bend [B, 1, 512] so that they sum to whole turns over the loop."""
+        """The shift of all bends [B, 1, 512] with which they sum to whole turns over the loop."""
         turns = torch.zeros(len(latents), OSCILLATORS, dtype=torch.float64)
         for part in parts:  # in float64, which not every device has: they add up to thousands of turns
             turns = turns + _cut(self.decoder(part.of(latents)), part).bend.cpu().double().sum(1) / 4
@@ -260,7 +260,7 @@ class SyntheticCodec(nn.Module):
 
 
 def _cut(controls: Controls, part: Chunk, before: int = 0, after: int = 0) -> Controls:
-    """Controls of what is kept of a part, and of that many frames before and after it."""
+    """Controls of the frames of a part that are kept, with some frames before and after them."""
     first = STRIDE * (part.start - part.first) - before
     last = STRIDE * (part.stop - part.first) + after
     noise = controls.noise[:, STRIDE * first : STRIDE * last]
@@ -291,13 +291,13 @@ FEATURES = 513 + 257
 
 
 def features(wave: Tensor) -> Tensor:
-    """What the encoder sees of wave [B, T]: log-magnitudes [B, T / 256, 770] of about unit scale.
+    """The encoder's input for wave [B, T]: log-magnitudes [B, T / 256, 770] of about unit scale.
 
-    A 128 ms window up to 4 kHz, which tells neighbouring bass notes apart, and a 32 ms window over all, for onsets.
+    A 128 ms window up to 4 kHz, which separates neighbouring bass notes, and a 32 ms window over all, for onsets.
     """
     with torch.autocast(wave.device.type, enabled=False):
         wave = wave.float()
-        # The shortest clip, one latent, is shorter than the long window's reflection; silence goes around it instead.
+        # Silence at the ends: the shortest clip, one latent, is too short for the long window's reflection.
         margin = STRIDE * SYNTHESIS_HOP
         padded = F.pad(wave, (margin, margin))
         kept = slice(STRIDE, STRIDE + wave.shape[1] // SYNTHESIS_HOP)
@@ -308,9 +308,7 @@ def features(wave: Tensor) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """Latents -> how loud and how high every oscillator is, and how loud every band of noise.
-
-    `context`: latents on either side of one that its controls depend on.
+    """Latents -> Controls. `context`: latents on either side of one that its controls depend on.
     """
 
     def __init__(self, config: SyntheticCodecConfig) -> None:
@@ -325,7 +323,7 @@ class Decoder(nn.Module):
         self.loudness = nn.Linear(width, OSCILLATORS)
         self.bend = nn.Linear(width, OSCILLATORS)
         self.noise = nn.Linear(width, STRIDE * NOISE_BANDS)
-        # Start from soft sounds at the bins' own pitches.
+        # Start from soft sounds at the bins' frequencies.
         for linear, bias in ((self.loudness, -7.0), (self.bend, 0.0), (self.noise, -6.0)):
             nn.init.normal_(linear.weight, std=0.02)
             nn.init.constant_(linear.bias, bias)
@@ -339,7 +337,7 @@ class Decoder(nn.Module):
 
 
 REACH = 3
-"""Frames on either side that a block sees."""
+"""Frames on either side that a block depends on."""
 
 
 class ConvBlock(nn.Module):

@@ -1,4 +1,4 @@
-"""Writes pieces: a truth and a seed in, notes out.
+"""The composer: a truth and a seed to notes.
 
 ``compose`` draws a truth where none is given, lays a chord progression over the bars and lets each instrument's part be
 written by ``parts``. Every instrument named in the truth plays from the first bar on.
@@ -140,7 +140,7 @@ def _written_notes(pattern: str) -> Iterator[tuple[int, int, str]]:
             yield step, length, symbol
 
 
-def drum_line(dice: ExactRandom, bars: list[Bar], groove: Groove, kit: str, lanes: Mapping[str, str]) -> list[Note]:
+def drum_line(rng: ExactRandom, bars: list[Bar], groove: Groove, kit: str, lanes: Mapping[str, str]) -> list[Note]:
     """The genre's pattern every bar; moods thin it out or drive it on, and every fourth bar ends in a fill."""
     notes = []
     driven, quiet = groove.feeling.density >= 0.9, groove.feeling.density < 0.3
@@ -153,9 +153,9 @@ def drum_line(dice: ExactRandom, bars: list[Bar], groove: Groove, kit: str, lane
                 if quiet and symbol == "o":
                     hit = "."
                 if index % 4 == 3 and step >= 14 and lane == "mid" and not quiet:
-                    hit = "x" if dice.chance(0.6) else symbol
+                    hit = "x" if rng.chance(0.6) else symbol
                 if hit != ".":
-                    accent = (1.0 if hit == "x" else 0.45) * dice.uniform(0.9, 1.0)
+                    accent = (1.0 if hit == "x" else 0.45) * rng.uniform(0.9, 1.0)
                     notes.append(
                         Note(groove.time(bar, step), 0.2, DRUM_PITCHES[lane], groove.velocity(accent), kit, "drums")
                     )
@@ -229,9 +229,9 @@ def sustained(bars: list[Bar], groove: Groove, instrument: str) -> list[Note]:
     ]
 
 
-def arpeggio(dice: ExactRandom, bars: list[Bar], groove: Groove, instrument: str) -> list[Note]:
+def arpeggio(rng: ExactRandom, bars: list[Bar], groove: Groove, instrument: str) -> list[Note]:
     """Broken chords in eighths, up or up and down, an octave above the chords."""
-    order = dice.choice(((0, 1, 2, 3, 2, 1, 2, 3), (0, 2, 1, 3, 0, 2, 1, 3), (3, 2, 1, 0, 3, 2, 1, 0)))
+    order = rng.choice(((0, 1, 2, 3, 2, 1, 2, 3), (0, 2, 1, 3, 0, 2, 1, 3), (3, 2, 1, 0, 3, 2, 1, 0)))
     stride = 2 if groove.feeling.density >= 0.3 else 4
     centre = 67 + groove.feeling.register // 2
     notes = []
@@ -252,31 +252,31 @@ def arpeggio(dice: ExactRandom, bars: list[Bar], groove: Groove, instrument: str
     return notes
 
 
-def _motif(dice: ExactRandom, density: float, leaps: float) -> list[tuple[int, int, int]]:
+def _motif(rng: ExactRandom, density: float, leaps: float) -> list[tuple[int, int, int]]:
     """A one-bar idea: (step, length, scale steps away from the melody's centre), starting on the downbeat."""
     unit = 1 if density >= 0.9 else 2
     starts = [0]
     for step in range(unit, STEPS, unit):
         likely = density * (1.1 if step % 4 == 0 else 0.75 if step % 2 == 0 else 0.3)
-        if dice.chance(likely):
+        if rng.chance(likely):
             starts.append(step)
-    motif, position = [], dice.integer(-1, 1)
+    motif, position = [], rng.integer(-1, 1)
     for start, end in zip(starts, [*starts[1:], STEPS], strict=True):
         motif.append((start, end - start, position))
-        move = dice.choice((-2, -1, -1, 1, 1, 2)) if dice.chance(0.75) else 0
-        if dice.chance(leaps * 0.5):
-            move += dice.choice((-3, 3))
+        move = rng.choice((-2, -1, -1, 1, 1, 2)) if rng.chance(0.75) else 0
+        if rng.chance(leaps * 0.5):
+            move += rng.choice((-3, 3))
         position = min(max(position + move, -5), 5)
     return motif
 
 
-def melody(dice: ExactRandom, bars: list[Bar], groove: Groove, instrument: str) -> list[Note]:
+def melody(rng: ExactRandom, bars: list[Bar], groove: Groove, instrument: str) -> list[Note]:
     """A phrase A A' A B of one-bar motifs. On beats one and three it takes chord tones, elsewhere scale tones.
 
     In A' the same rhythm and contour sit on the next chord, which is what makes it sound like one tune.
     """
     feeling = groove.feeling
-    theme, answer = _motif(dice, feeling.density, feeling.leaps), _motif(dice, feeling.density, feeling.leaps)
+    theme, answer = _motif(rng, feeling.density, feeling.leaps), _motif(rng, feeling.density, feeling.leaps)
     centre = 74 + feeling.register
     if feeling.leaps == 0.0:  # an insistent repeated note with its upper neighbour
         theme = [(step, length, 1 if step % 8 == 6 else 0) for step, length, _ in theme]
@@ -296,7 +296,7 @@ def melody(dice: ExactRandom, bars: list[Bar], groove: Groove, instrument: str) 
     return notes
 
 
-# Who takes the tune when several could: the most solo-like voice first.
+# The voice that plays the melody when several could: the most solo-like first.
 _SOLO_ORDER = (
     "synth lead", "flute", "brass", "bell", "electric guitar", "piano",
     "acoustic guitar", "electric piano", "organ", "strings", "synth pad",
@@ -321,31 +321,31 @@ class Piece:
 
 
 def random_truth(seed: int) -> Truth:
-    """A truth as the genre's habits have it: tempo, mode and instruments depend on genre and mood."""
-    dice = ExactRandom(seed, "truth")
-    genre, mood = dice.choice(GENRES), dice.choice(MOODS)
+    """A truth that is typical of its genre: tempo, mode and instruments depend on genre and mood."""
+    rng = ExactRandom(seed, "truth")
+    genre, mood = rng.choice(GENRES), rng.choice(MOODS)
     style, feeling = GENRE_STYLES[genre], MOOD_STYLES[mood]
-    tempo = round(dice.uniform(*style.tempo) * feeling.tempo)
-    lead = dice.choice(style.leads)
+    tempo = round(rng.uniform(*style.tempo) * feeling.tempo)
+    lead = rng.choice(style.leads)
     players = [lead]
     others = [name for name in style.chords if name != lead]
-    if others and (lead not in style.chords or dice.chance(0.7)):
-        players.append(dice.choice(others))
+    if others and (lead not in style.chords or rng.chance(0.7)):
+        players.append(rng.choice(others))
     spare = [name for name in style.colours if name not in players]
-    if spare and dice.chance(0.4):
-        players.append(dice.choice(spare))
-    bassed, drummed = dice.chance(style.bassed), dice.chance(style.drummed)
+    if spare and rng.chance(0.4):
+        players.append(rng.choice(spare))
+    bassed, drummed = rng.chance(style.bassed), rng.chance(style.drummed)
     if bassed or len(players) == 1:
-        players.append(dice.choice(style.basses))
+        players.append(rng.choice(style.basses))
     if drummed:
-        players.append(dice.choice(style.kits))
+        players.append(rng.choice(style.kits))
     return Truth(
         genre=genre,
         mood=mood,
         instruments=tuple(players),
         tempo=min(max(tempo, TEMPO_RANGE[0]), TEMPO_RANGE[1]),
-        key=dice.choice(KEYS),
-        mode="minor" if dice.chance(feeling.minor) else "major",
+        key=rng.choice(KEYS),
+        mode="minor" if rng.chance(feeling.minor) else "major",
     )
 
 
@@ -358,8 +358,8 @@ def compose(seed: int, seconds: float, truth: Truth | None = None) -> Piece:
         raise CorpusError(f"a piece must be longer than 0 seconds, got {seconds}")
     truth = truth or random_truth(seed)
     style, feeling = GENRE_STYLES[truth.genre], MOOD_STYLES[truth.mood]
-    dice = ExactRandom(seed, "compose")
-    bars = _lay_bars(dice, seconds, truth)
+    rng = ExactRandom(seed, "compose")
+    bars = _lay_bars(rng, seconds, truth)
     groove = Groove(60.0 / truth.tempo, style.swing, style.shuffle, feeling)
     notes: list[Note] = []
     for instrument, part in assign_parts(truth.instruments):
@@ -401,11 +401,11 @@ def assign_parts(instruments: tuple[str, ...]) -> list[tuple[str, str]]:
     return parts
 
 
-def _lay_bars(dice: ExactRandom, seconds: float, truth: Truth) -> list[Bar]:
-    """One chord per bar, from the tonic side of a progression of the genre, repeated to the end."""
+def _lay_bars(rng: ExactRandom, seconds: float, truth: Truth) -> list[Bar]:
+    """One chord per bar, by a progression of the genre from its tonic, repeated to the end."""
     style = GENRE_STYLES[truth.genre]
     sevenths = style.sevenths or truth.mood in ("romantic", "dreamy")
-    numerals = dice.choice(style.progressions[truth.mode]).split()
+    numerals = rng.choice(style.progressions[truth.mode]).split()
     if truth.mood == "tense":
         numerals = [numerals[0], numerals[0], *numerals[2:-1], "V"]
     length = 240.0 / truth.tempo

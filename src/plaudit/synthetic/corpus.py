@@ -59,9 +59,9 @@ class SyntheticCorpus:
     ) -> None:
         if size < 1 or not seconds > 0:
             raise CorpusError(f"a corpus needs at least one clip longer than 0 s, got size {size}, seconds {seconds}")
-        for name, share in (("flawed_fraction", flawed_fraction), ("miscaptioned_fraction", miscaptioned_fraction)):
-            if not 0.0 <= share <= 1.0:
-                raise CorpusError(f"{name} must lie in 0 to 1, got {share}")
+        for name, fraction in (("flawed_fraction", flawed_fraction), ("miscaptioned_fraction", miscaptioned_fraction)):
+            if not 0.0 <= fraction <= 1.0:
+                raise CorpusError(f"{name} must lie in 0 to 1, got {fraction}")
         self.size, self.seconds, self.seed = size, seconds, seed
         self.clips = [describe(seed, index, flawed_fraction, miscaptioned_fraction) for index in range(size)]
         self._by_id = {clip.id: clip for clip in self.clips}
@@ -90,7 +90,7 @@ class SyntheticCorpus:
 
 
 def clip_seed(corpus_seed: int, index: int) -> int:
-    """A 64-bit seed that no other (corpus seed, index) shares but by accident; NumPy keeps this stream stable."""
+    """A 64-bit seed of (corpus seed, index), unique but for chance; NumPy keeps this stream stable."""
     low, high = np.random.SeedSequence([corpus_seed, index]).generate_state(2)
     return int(high) << 32 | int(low)
 
@@ -98,23 +98,23 @@ def clip_seed(corpus_seed: int, index: int) -> int:
 def describe(
     corpus_seed: int, index: int, flawed_fraction: float = 0.5, miscaptioned_fraction: float = 0.1
 ) -> SyntheticClip:
-    """Clip `index` of the endless corpus that `corpus_seed` names; see `SyntheticCorpus` for the shares."""
+    """Clip `index` of the endless corpus that `corpus_seed` names; see `SyntheticCorpus` for the fractions."""
     seed = clip_seed(corpus_seed, index)
-    dice = ExactRandom(seed, "clip")
+    rng = ExactRandom(seed, "clip")
     truth = random_truth(seed)
-    flawed, miscaptioned = dice.chance(flawed_fraction), dice.chance(miscaptioned_fraction)
+    flawed, miscaptioned = rng.chance(flawed_fraction), rng.chance(miscaptioned_fraction)
     flaws: dict[str, float] = {}
     if flawed:
-        for name in dice.sample(FLAWS, 2 if dice.chance(0.35) else 1):
-            mild = dice.chance(MILD_FRACTION)
-            flaws[name] = round(dice.uniform(0.05, 0.3) if mild else dice.uniform(0.3, 1.0), 3)
-    said = _other_truth(seed, truth) if miscaptioned else truth
+        for name in rng.sample(FLAWS, 2 if rng.chance(0.35) else 1):
+            mild = rng.chance(MILD_FRACTION)
+            flaws[name] = round(rng.uniform(0.05, 0.3) if mild else rng.uniform(0.3, 1.0), 3)
+    described = _other_truth(seed, truth) if miscaptioned else truth
     return SyntheticClip(
         id=f"synthetic-{corpus_seed}-{index:06d}",
         seed=seed,
-        caption=caption(said, dice.choice(STYLES), seed),
+        caption=caption(described, rng.choice(STYLES), seed),
         truth=truth,
-        caption_truth=said,
+        caption_truth=described,
         flaws=flaws,
         split=_split(corpus_seed, index),
     )
@@ -131,6 +131,6 @@ def _other_truth(seed: int, truth: Truth) -> Truth:
 
 
 def _split(corpus_seed: int, index: int) -> str:
-    """Train, validation or test (90 / 5 / 5), by the identity of the clip alone."""
-    drawn = ExactRandom(clip_seed(corpus_seed, index), "split").random()
-    return "train" if drawn < 0.9 else "validation" if drawn < 0.95 else "test"
+    """Train, validation or test (90 / 5 / 5), from the clip's seed only."""
+    place = ExactRandom(clip_seed(corpus_seed, index), "split").random()
+    return "train" if place < 0.9 else "validation" if place < 0.95 else "test"

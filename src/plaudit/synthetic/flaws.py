@@ -1,4 +1,4 @@
-"""The ways in which a clip can be bad, each with a severity: what listeners dislike and rewards should notice.
+"""Flaws of clips, each with a severity: what listeners dislike and rewards should detect.
 
 Severities run from 0 (absent) to 1; from 0.3 up they are plainly audible. All amounts are ours.
 """
@@ -44,15 +44,15 @@ def render_flawed(piece: Piece, flaws: Flaws, seed: int) -> np.ndarray:
     """
     if not any(flaws.severity.values()):
         return render(piece)
-    dice = ExactRandom(seed, "flaws")
+    rng = ExactRandom(seed, "flaws")
     if flaws["detuned"]:
-        piece = detune(piece, flaws["detuned"], dice)
+        piece = detune(piece, flaws["detuned"], rng)
     if flaws["out_of_time"]:
-        piece = jitter(piece, flaws["out_of_time"], dice)
+        piece = jitter(piece, flaws["out_of_time"], rng)
     muffled = False
     gains: dict[str, float] = {}
     if flaws["bad_mix"]:
-        gains, muffled = bad_balance(piece, flaws["bad_mix"], dice)
+        gains, muffled = bad_balance(piece, flaws["bad_mix"], rng)
     wave = mix(piece, gains)
     wave = wave * np.float32(piece.level / max(float(np.abs(wave).max(initial=0.0)), 1e-9))
     if muffled:
@@ -60,38 +60,38 @@ def render_flawed(piece: Piece, flaws: Flaws, seed: int) -> np.ndarray:
     if flaws["clipped"]:
         wave = clip_hard(wave, flaws["clipped"])
     if flaws["noise"]:
-        wave = wave + hiss_and_hum(wave, flaws["noise"], dice)
+        wave = wave + hiss_and_hum(wave, flaws["noise"], rng)
     if flaws["dropouts"]:
-        wave = drop_out(wave, flaws["dropouts"], dice)
+        wave = drop_out(wave, flaws["dropouts"], rng)
     return to_int16_grid(wave, piece.level)
 
 
-def detune(piece: Piece, severity: float, dice: ExactRandom) -> Piece:
+def detune(piece: Piece, severity: float, rng: ExactRandom) -> Piece:
     """Each pitched instrument is off by up to 60 cents times severity, and each note by up to 25 cents more."""
-    offset = {name: dice.uniform(0.5, 1.0) * dice.choice((-0.6, 0.6)) * severity for name in piece.truth.instruments}
+    offset = {name: rng.uniform(0.5, 1.0) * rng.choice((-0.6, 0.6)) * severity for name in piece.truth.instruments}
     notes = tuple(
         note
         if note.part == "drums"
-        else replace(note, pitch=note.pitch + offset[note.instrument] + dice.uniform(-0.25, 0.25) * severity)
+        else replace(note, pitch=note.pitch + offset[note.instrument] + rng.uniform(-0.25, 0.25) * severity)
         for note in piece.notes
     )
     return replace(piece, notes=notes)
 
 
-def jitter(piece: Piece, severity: float, dice: ExactRandom) -> Piece:
+def jitter(piece: Piece, severity: float, rng: ExactRandom) -> Piece:
     """Every note's onset moves by up to 90 ms times severity, each on its own."""
     notes = tuple(
-        replace(note, onset=max(note.onset + dice.uniform(-0.09, 0.09) * severity, 0.0)) for note in piece.notes
+        replace(note, onset=max(note.onset + rng.uniform(-0.09, 0.09) * severity, 0.0)) for note in piece.notes
     )
     return replace(piece, notes=notes)
 
 
-def bad_balance(piece: Piece, severity: float, dice: ExactRandom) -> tuple[dict[str, float], bool]:
-    """(gain per instrument, whether the whole is muffled): one part up to 24 dB over the others, or a muffled mix."""
-    muffled = dice.chance(0.35) or len(piece.truth.instruments) == 1
+def bad_balance(piece: Piece, severity: float, rng: ExactRandom) -> tuple[dict[str, float], bool]:
+    """(gain per instrument, whether the mix is muffled): one part up to 24 dB over the others, or a muffled mix."""
+    muffled = rng.chance(0.35) or len(piece.truth.instruments) == 1
     if muffled:
         return {}, True
-    loud = dice.choice(piece.truth.instruments)
+    loud = rng.choice(piece.truth.instruments)
     return {name: exp2(4.0 * severity) if name == loud else 1.0 for name in piece.truth.instruments}, False
 
 
@@ -111,28 +111,28 @@ def clip_hard(wave: np.ndarray, severity: float) -> np.ndarray:
     return np.clip(wave, -ceiling, ceiling)
 
 
-def hiss_and_hum(wave: np.ndarray, severity: float, dice: ExactRandom) -> np.ndarray:
+def hiss_and_hum(wave: np.ndarray, severity: float, rng: ExactRandom) -> np.ndarray:
     """White hiss with mains hum, 26 dB (severity 0) to 6 dB (severity 1) below the signal's power."""
     length = len(wave)
-    hiss = white_noise(dice.bits(), length) * np.float32(1.7320508)
-    turn = dice.choice((50, 60)) * TABLE_SIZE / SAMPLE_RATE
+    hiss = white_noise(rng.bits(), length) * np.float32(1.7320508)
+    turn = rng.choice((50, 60)) * TABLE_SIZE / SAMPLE_RATE
     position = (np.arange(length) * turn).astype(np.int64)
     sine = sine_table()
     hum = sine[position % TABLE_SIZE] + 0.6 * sine[3 * position % TABLE_SIZE] + 0.4 * sine[5 * position % TABLE_SIZE]
-    share = dice.uniform(0.2, 0.6)
-    noise = hiss * np.float32(1.0 - share) + hum.astype(np.float32) * np.float32(share)
+    hum_fraction = rng.uniform(0.2, 0.6)
+    noise = hiss * np.float32(1.0 - hum_fraction) + hum.astype(np.float32) * np.float32(hum_fraction)
     decibels = 26.0 - 20.0 * severity
     ratio = exp2(-decibels * 0.16609640474436813)  # 10^(-dB/20), written as a power of two
     return noise * np.float32(_rms(wave) / _rms(noise) * ratio)
 
 
-def drop_out(wave: np.ndarray, severity: float, dice: ExactRandom) -> np.ndarray:
+def drop_out(wave: np.ndarray, severity: float, rng: ExactRandom) -> np.ndarray:
     """Gaps of silence, 50 to 200 ms long, 2 to 12 of them in ten seconds."""
     wave = wave.copy()
     count = max(round((2.0 + 10.0 * severity) * len(wave) / (10.0 * SAMPLE_RATE)), 1)
     for _ in range(count):
-        length = int(dice.uniform(0.05, 0.05 + 0.15 * max(severity, 0.3)) * SAMPLE_RATE)
-        start = dice.integer(0, max(len(wave) - length, 1))
+        length = int(rng.uniform(0.05, 0.05 + 0.15 * max(severity, 0.3)) * SAMPLE_RATE)
+        start = rng.integer(0, max(len(wave) - length, 1))
         wave[start : start + length] = 0.0
     return wave
 

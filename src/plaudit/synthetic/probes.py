@@ -1,9 +1,7 @@
 """Probes: small networks that predict a clip's attributes (genre, mood, ..., key) and flaws.
 
-Every feature is unchanged by gain, since a clip is first brought to one loudness; every length from SHORTEST seconds up
-gives features of the same meaning. All of it is ours: the method's sources have no synthetic world.
-
-They are the ears of the simulated listeners. Rewards never see them. Ours throughout.
+They are the perception of the simulated listeners, and no reward has access to them. Features do not depend on gain,
+and mean the same for every length from SHORTEST_PROBE_SECONDS up. Ours throughout.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ RATE = 16000
 PROBE_MEL_BANDS = 80
 PROBE_MEL_HOP = 256
 TONAL_SIZE, TONAL_HOP = 8192, 2048
-TONAL_BINS = 1200  # of the STFT, up to 2344 Hz: where pitches are told apart
+TONAL_BINS = 1200  # of the STFT, up to 2344 Hz
 OCTAVES = 5
 LOWEST_C = 65.406  # Hz, C2
 BINS_PER_OCTAVE = 36
@@ -48,11 +46,11 @@ SHORTEST_PROBE_SECONDS = 2.5
 
 @dataclass(frozen=True)
 class ProbeFeatures:
-    """What is heard in a batch of clips.
+    """The probes' input for a batch of clips.
 
-    mel: log-mel spectrogram [B, MEL_BANDS, T / MEL_HOP].
+    mel: log-mel spectrogram [B, PROBE_MEL_BANDS, T / PROBE_MEL_HOP].
     tonal: log-frequency spectrogram [B, OCTAVES, BINS_PER_OCTAVE, T / TONAL_HOP]; bin 0 of an octave is C.
-    tuning: histogram of how far spectral peaks lie from tempered pitches, per register [B, registers, TUNING_BINS].
+    tuning: histogram per register of how far spectral peaks are from tempered pitches [B, registers, TUNING_BINS].
     rhythm: for every tempo candidate, how well it explains the onsets [B, len(TEMPI), RHYTHM_DIM].
     level: amplitude and short-time loudness statistics [B, LEVEL_DIM].
     """
@@ -72,7 +70,7 @@ def probe_features(waves: Tensor) -> ProbeFeatures:
             f"not shape {tuple(waves.shape)}; use longer clips"
         )
     if not torch.isfinite(waves).all():
-        raise AudioError("the probes were given a waveform with values that are not finite; check what made it")
+        raise AudioError("the waveform has values that are not finite; decode or generate it again")
     waves = waves.float()
     # A floor far below any music keeps digital silence finite.
     waves = 0.1 * waves / (waves.square().mean(1, keepdim=True).sqrt() + 1e-5)
@@ -132,7 +130,7 @@ def tuning_histogram(spectrum: Tensor) -> Tensor:
 
 
 def onset_envelopes(waves: Tensor) -> Tensor:
-    """How suddenly each frequency band gets louder: [B, T] -> [B, bands, T / RHYTHM_HOP]."""
+    """The rise of loudness in each frequency band: [B, T] -> [B, bands, T / RHYTHM_HOP]."""
     spectrum = probe_magnitude(waves, 512, RHYTHM_HOP)
     power = torch.log1p(1000.0 * torch.einsum("mf,bft->bmt", probe_mel_filters(512, 40), spectrum))
     # Two frames back: a window spans four hops, so a rise is spread over neighbouring frames.
@@ -211,7 +209,7 @@ TUNING_DIM = (len(REGISTERS) - 1) * TUNING_BINS
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the probes heard in B clips.
+    """The probes' predictions for B clips.
 
     genre [B, genres], mood [B, moods], tempo [B, len(TEMPI)] and key [B, 12, modes] are probabilities that sum to one
     per clip (key over both axes), instruments [B, instruments] are independent probabilities, flaws [B, len(FLAWS)]
@@ -276,15 +274,15 @@ class KeyProbe(nn.Module):
         tonal = (tonal - tonal.mean((1, 2, 3), keepdim=True)) / (tonal.std((1, 2, 3), keepdim=True) + 1e-3)
         step = BINS_PER_OCTAVE // 12
         views = torch.stack([tonal.roll(-step * tonic, 2) for tonic in range(12)], 1).flatten(2, 3)
-        heard = self.frames(views.transpose(2, 3))  # [B, 12, N, width]
-        opening = heard[:, :, : max(1, heard.shape[2] // 5)]  # pieces tend to open on their tonic
-        return self.judge(torch.cat([heard.mean(2), heard.amax(2), opening.mean(2)], -1))
+        hidden = self.frames(views.transpose(2, 3))  # [B, 12, N, width]
+        opening = hidden[:, :, : max(1, hidden.shape[2] // 5)]  # pieces tend to open on their tonic
+        return self.judge(torch.cat([hidden.mean(2), hidden.amax(2), opening.mean(2)], -1))
 
 
 class RhythmProbe(nn.Module):
-    """Evaluators every tempo candidate by one network: [B, tempi, RHYTHM_DIM] -> logits [B, tempi], heard [B, width].
+    """One network scores every tempo candidate: [B, tempi, RHYTHM_DIM] -> logits [B, tempi], groove [B, width].
 
-    `heard` is the rhythm at the tempo that seems right: hidden states averaged with the candidates' probabilities.
+    `groove` is the hidden state averaged over the candidates by their probabilities.
     """
 
     def __init__(self, width: int = 64) -> None:
@@ -296,7 +294,7 @@ class RhythmProbe(nn.Module):
 
     def forward(self, rhythm: Tensor) -> tuple[Tensor, Tensor]:
         rhythm = self.norm(rhythm.transpose(1, 2)).transpose(1, 2)
-        # Beside its own view, a candidate is told the clip's average and best: a score is high only against others.
+        # A candidate's input includes the clip's mean and maximum: a score is high only relative to others.
         context = [rhythm.mean(1, keepdim=True).expand_as(rhythm), rhythm.amax(1, keepdim=True).expand_as(rhythm)]
         hidden = self.hidden(torch.cat([rhythm, *context], -1))
         logits = self.judge(hidden)[..., 0] + self.usual
@@ -320,7 +318,7 @@ class AttributeProbe(nn.Module):
     def forward(self, features: ProbeFeatures) -> dict[str, Tensor]:
         tempo, groove = self.rhythm(features.rhythm)
         key = self.key(features.tonal)
-        # Major or minor is half of a mood, and the key probe hears it best; but mood must not train the key probe.
+        # Major or minor is half of a mood, and the key probe detects it best; but mood must not train the key probe.
         mode = key.detach().float().flatten(1).softmax(-1).unflatten(1, key.shape[1:]).sum(1)
         hidden = self.head(torch.cat([self.trunk(features.mel), groove, mode], 1))
         return {
@@ -364,7 +362,7 @@ class Probes(nn.Module):
 
 @torch.inference_mode()
 def measure(probes: Probes, waves: Tensor, batch_size: int = 16) -> Measurement:
-    """What `probes` hear in `waves` [B, T] at 16 kHz, T at least 2.5 seconds. AudioError for anything else."""
+    """Predictions for `waves` [B, T] at 16 kHz, T at least 2.5 seconds. AudioError for anything else."""
     parts: list[Measurement] = []
     for chunk in waves.split(batch_size):
         parts.append(measure_features(probes, probe_features(chunk)))
@@ -373,7 +371,7 @@ def measure(probes: Probes, waves: Tensor, batch_size: int = 16) -> Measurement:
 
 @torch.inference_mode()
 def measure_features(probes: Probes, features: ProbeFeatures) -> Measurement:
-    """The same from features that were heard before."""
+    """The same from features."""
     logits = {name: value.float() for name, value in probes.attributes(features).items()}
     return Measurement(
         genre=logits["genre"].softmax(-1),

@@ -1,7 +1,7 @@
 """The synthetic world's stand-in for MERT: fixed statistics of spectrum, tuning, rhythm and level.
 
-All of it is ours. Each function maps a batch of clips to [B, k] whatever their length, and says nothing of which values
-are good: that is for a reward to learn.
+All of it is ours. Each function maps a batch of clips to [B, k] whatever their length. Which values are good is for a
+reward to learn.
 """
 
 from __future__ import annotations
@@ -33,32 +33,31 @@ LEVEL_POINTS = (0.0, 0.02, 0.05, 0.1, 0.25, 0.75, 0.9, 1.0)
 GAPS = (1.0, 2.0, 3.0)
 EDGE = 0.05
 TIMING_TEMPI = tuple(60.0 * 2 ** (i / 48) for i in range(77))
-"""Beats per minute tried when looking for the pulse, 60 to 180 in steps of 1.5 %."""
+"""Candidate tempi in beats per minute, 60 to 180 in steps of 1.5 %."""
 TIMING_PULSES = (1.0, 2.0, 3.0, 4.0, 8.0)
 WIDTHS = 20
-AT_ONCE = 4096
-"""Frames of onsets that are compared with all tempi at once: it is what bounds the memory for a long piece."""
+FRAMES_AT_ONCE = 4096
+"""Frames of onsets that are correlated with all tempi at once, to bound the memory for long pieces."""
 
 
 def amplitude(wave: Tensor) -> Tensor:
-    """How samples are spread below the peak, and how many stay put near it (clipping): [B, T] -> [B, 12]."""
+    """Distribution of samples below the peak, and how many stay constant near it (clipping): [B, T] -> [B, 12]."""
     loud = wave.abs()
     peak = loud.amax(1, keepdim=True) + 1e-5
     rms = wave.square().mean(1).sqrt() + 1e-5
-    share = [(loud > edge * peak).count_nonzero(1) / wave.shape[1] for edge in PEAK_FRACTIONS]
+    fractions = [(loud > edge * peak).count_nonzero(1) / wave.shape[1] for edge in PEAK_FRACTIONS]
     still = (wave[:, 1:] - wave[:, :-1]).abs() < 2e-3 * peak
     pairs = wave.shape[1] - 1
-    held = [((still & (loud[:, 1:] > e * peak)).count_nonzero(1) / pairs + 1e-4).log10() for e in (0.3, 0.7)]
+    flat = [((still & (loud[:, 1:] > e * peak)).count_nonzero(1) / pairs + 1e-4).log10() for e in (0.3, 0.7)]
     crest = (peak[:, 0] / rms).log10()
     kurtosis = (wave.square().square().mean(1) / rms.pow(4) + 1e-3).log10()
-    return torch.stack([*share, *held, crest, kurtosis], 1)
+    return torch.stack([*fractions, *flat, crest, kurtosis], 1)
 
 
 def level_features(wave: Tensor, rate: int) -> Tensor:
-    """How short-time loudness is spread around its median, and its sudden falls and gaps: [B, T] -> [B, 14].
+    """Quantiles of short-time loudness around its median, and its sudden falls and gaps: [B, T] -> [B, 14].
 
-    The first and last EDGE seconds are left out: there a finished clip is faded and padded to its length, and the
-    softest moment would be that and not a gap in the music.
+    The first and last EDGE seconds, where a clip may be faded and padded, are left out.
     """
     hop, edge = rate // 100, round(EDGE * rate)
     wave = wave[:, edge : wave.shape[1] - edge]
@@ -72,7 +71,7 @@ def level_features(wave: Tensor, rate: int) -> Tensor:
 
 
 def tuning_features(wave: Tensor, rate: int) -> Tensor:
-    """How far spectral peaks lie from equal temperament at A = 440 Hz, per register: [B, T] -> [B, 4 * 14].
+    """Deviation of spectral peaks from equal temperament at A = 440 Hz, per register: [B, T] -> [B, 4 * 14].
 
     Per register of one octave, over all frames: a histogram of the deviation in 10 bins of 10 cents, and the mean of
     cos and of sin(2 pi deviation / semitone) with their length and that of the second harmonic. A peak is a local
@@ -107,12 +106,11 @@ def tuning_features(wave: Tensor, rate: int) -> Tensor:
 
 
 def timing_features(onsets: Tensor, rate: float) -> Tensor:
-    """How tight the playing is, from onset strength [B, 4, N] at `rate` frames per second: -> [B, 160].
+    """How tight the timing is, from onset strength [B, 4, N] at `rate` frames per second: -> [B, 160].
 
-    Per band the autocorrelation at short lags, which notes that miss each other widen; how much the lowest band agrees
-    with each other one; for every band and their sum, how strongly the onsets swing with the pulse at PULSES per beat,
-    at the tempo that explains the sum best and at any tempo; the autocorrelation at beats of the best tempo; how
-    sparse the onsets are.
+    Per band the autocorrelation at short lags, which loose timing widens; correlation of the lowest band with each of
+    the others; for every band and their sum, the strength of the pulse at PULSES per beat, at the tempo that explains
+    the sum best and at any tempo; the autocorrelation at beats of the best tempo; how sparse the onsets are.
     """
     frames = onsets.shape[-1]
     smooth = onsets - onsets.mean(-1, keepdim=True)
@@ -131,7 +129,7 @@ def timing_features(onsets: Tensor, rate: float) -> Tensor:
     both = torch.cat([onsets, onsets.sum(1, keepdim=True)], 1)
     mean = both.mean(-1, keepdim=True)
     swing = torch.zeros(*both.shape[:2], 2, len(TIMING_TEMPI), len(TIMING_PULSES), device=onsets.device)
-    for first, some in zip(range(0, frames, AT_ONCE), (both - mean).split(AT_ONCE, -1), strict=True):
+    for first, some in zip(range(0, frames, FRAMES_AT_ONCE), (both - mean).split(FRAMES_AT_ONCE, -1), strict=True):
         at = torch.arange(first, first + some.shape[-1], device=onsets.device)
         angle = 2 * math.pi * at * frequency.unsqueeze(-1)  # [tempi, pulses, N]
         phases = torch.cat([angle.cos(), angle.sin()]).flatten(0, 1).T  # [N, 2 * tempi * pulses]
@@ -152,7 +150,7 @@ def timing_features(onsets: Tensor, rate: float) -> Tensor:
 def flatness(spectrum: Tensor, groups: int = 4) -> Tensor:
     """Geometric over arithmetic mean of power in `groups` frequency ranges, as log10: [B, F, N] -> [B, 2 * groups].
 
-    The mean over time and the 10 % point: hiss is heard best where the music is quiet.
+    The mean over time and the 10 % point: hiss is most audible where the music is quiet.
     """
     ranges = (spectrum[:, 1:] + 1e-12).unflatten(1, (groups, -1))
     values = ranges.log10().mean(2) - ranges.mean(2).log10()  # [B, groups, N]
@@ -173,8 +171,8 @@ STATISTICS_PITCH_WINDOW, STATISTICS_PITCH_HOP, STATISTICS_PITCH_BANDS = 4096, 20
 class StatisticsEmbedder(nn.Module):
     """A plaudit.types.AudioEmbedder: timbre, level, tuning, timing and harmony as one standardized vector (ours).
 
-    `mean` and `std` come from 2,000 training clips (tools.synthetic.statistics); a value further than 6 standard
-    deviations out is drawn in to 6, so that one odd clip cannot swamp what listens to it. The vector does not depend
+    `mean` and `std` come from 2,000 training clips (tools.synthetic.statistics); values are clipped to 6 standard
+    deviations, so that one odd clip cannot dominate. The vector does not depend
     on gain. Gradients flow through everything but counts, quantiles and the choice of peaks and tempo.
     """
 

@@ -1,4 +1,4 @@
-"""What makes a genre and what makes a mood: the tables behind the composer. Every number is ours.
+"""Genres and moods as tables for the composer. Every number is ours.
 
 A pattern is one bar of sixteen steps. Drum lanes: ``x`` hit, ``o`` soft hit, ``.`` rest. Bass: ``r`` root, ``t`` third,
 ``f`` fifth, ``o`` octave, ``a`` a step before the next root, ``-`` hold. Chords: ``x`` the whole chord, ``0``-``3`` one
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class GenreStyle:
-    """One genre: tempo range (bpm), patterns, harmony and who plays.
+    """One genre: tempo range (bpm), patterns, harmony and instruments.
 
     ``swing`` moves every second eighth late, ``shuffle`` every second sixteenth, both in beats. ``drums`` has a lane
     for each voice that plays (low, mid, high, open). ``leads``, ``chords`` and ``colours`` are the instruments it draws
@@ -40,7 +40,7 @@ class GenreStyle:
 
 @dataclass(frozen=True)
 class MoodStyle:
-    """One mood: what it does to any genre.
+    """One mood, as changes to any genre.
 
     ``minor`` is the probability of the minor mode; ``tempo`` a factor; ``register`` semitones for melody and chords;
     ``density`` 0..1 how many melody notes; ``legato`` the sounding share of a note's length; ``brightness`` 0..1 the

@@ -1,4 +1,4 @@
-"""Plays pieces: notes in, a waveform out, the same bits on every machine and far faster than real time.
+"""The synthesizer: notes to a waveform, the same bits on every machine and far faster than real time.
 
 A note is two look-ups in band-limited wavetables (a dark one, and what a bright one adds to it), each times an
 envelope; a drum is a stored one-shot. Only additions, multiplications and look-ups touch the signal.
@@ -58,7 +58,7 @@ def _mellow(count: int) -> tuple[float, ...]:
 
 
 def _odd(count: int, even: float) -> tuple[float, ...]:
-    """A square wave's harmonics with a share of the even ones."""
+    """A square wave's harmonics with a fraction of the even ones."""
     return tuple((1.0 if k % 2 else even) / k for k in range(1, count + 1))
 
 

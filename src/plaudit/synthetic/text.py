@@ -16,10 +16,10 @@ from plaudit.types import TextFeatures
 
 
 class SyntheticText(nn.Module):
-    """Prompts -> one layer-normed vector per word; it plays the part of T5 in the synthetic world (ours).
+    """Prompts -> one layer-normed vector per word; the synthetic world's T5 (ours).
 
-    It is trained to tell from a caption what the caption says about the music (tools.synthetic.text), so its
-    vectors carry genre, mood, instruments, tempo and key rather than spelling.
+    It is trained to predict from a caption the facts that it states (tools.synthetic.text), so its vectors encode
+    genre, mood, instruments, tempo and key rather than spelling.
     """
 
     def __init__(self, width: int = 128, depth: int = 2, heads: int = 4) -> None:
@@ -34,7 +34,7 @@ class SyntheticText(nn.Module):
 
 
 class SyntheticTextEncoder:
-    """A plaudit.types.TextEncoder: what T5 and CLAP together are in the published system."""
+    """A plaudit.types.TextEncoder, in the place of T5 and CLAP in the published system."""
 
     name = "synthetic"
     length = LENGTH
@@ -45,7 +45,7 @@ class SyntheticTextEncoder:
 
     @torch.inference_mode()
     def encode(self, prompts: list[str]) -> TextFeatures:
-        """tokens [B, 32, 128] and pooled [B, 128]; each distinct prompt is read once."""
+        """tokens [B, 32, 128] and pooled [B, 128]; each distinct prompt is encoded once."""
         if not prompts:
             raise PromptError("no prompts were given; pass at least one (an empty string is allowed)")
         distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
@@ -54,7 +54,7 @@ class SyntheticTextEncoder:
         return features.rows(torch.tensor([distinct[prompt] for prompt in prompts]))
 
     def truncation(self, prompt: str) -> str:
-        """What of a prompt has no effect: words beyond the 31st, and letters other than a to z."""
+        """The part of a prompt without effect: words beyond the 31st, and letters other than a to z."""
         most = LENGTH - 1  # the start mark is a word, too
         if prompt.strip() and not words(prompt):
             return "no word is read: the text encoder knows the letters a to z and digits alone"
@@ -65,7 +65,7 @@ class SyntheticTextEncoder:
 
 
 def load_synthetic_text(folder: Path = SHIPPED_WEIGHTS / "text") -> SyntheticText:
-    """The shipped reader, ready to use (evaluation mode, float32)."""
+    """The shipped text transformer (evaluation mode, float32)."""
     text = SyntheticText(**read_json(folder / "config.json"))
     load_module(folder, text)
     return text.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""What a piece of the synthetic world is, in the words that captions, probes and listeners share."""
+"""The facts of a synthetic piece, in the vocabulary that captions, probes and listeners share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEMPO_RANGE = (60, 180)
 
 @dataclass(frozen=True)
 class Truth:
-    """The facts of one piece. ``tempo`` is in beats per minute, 60 to 180; ``instruments`` are those heard.
+    """The facts of one piece. ``tempo`` is in beats per minute, 60 to 180; ``instruments`` are those that play.
 
     Raises CorpusError for a word outside this module's vocabularies.
     """
