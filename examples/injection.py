@@ -1,10 +1,8 @@
 """A score injection: before every block, the score's embedding is added to the audio, with a learned weight each.
 
-Name it in a recipe by its file; the models that are trained remember it:
+Name it in a recipe by its file; the models that are trained keep the name:
 
-    stages:
-      - kind: sft
-        injection: examples/injection.py:BlockwiseAdd
+    backbone: {injection: examples/injection.py:BlockwiseAdd}
 
 An installed package can name it instead, as an entry point of the group `plaudit.injections`.
 """

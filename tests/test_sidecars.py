@@ -49,6 +49,6 @@ def test_candidates_are_no_output_unless_their_folder_is_named(tmp_path: Path) -
     mark_candidates(tmp_path / "music" / "more" / "candidates")
     assert list_audio_files([tmp_path]) == list_audio_files([tmp_path / "music"]) == music
     assert list_audio_files([tmp_path / "music" / "more" / "candidates"]) == inner
-    said = candidates_note([tmp_path])
-    assert said is not None and str(tmp_path / "music" / "more" / "candidates") in said
+    note = candidates_note([tmp_path])
+    assert note is not None and str(tmp_path / "music" / "more" / "candidates") in note
     assert candidates_note([tmp_path / "music" / "more" / "candidates", inner[0]]) is None

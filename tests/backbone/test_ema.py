@@ -41,7 +41,7 @@ def test_the_profile_has_the_relative_length_that_it_is_named_by(sigma_rel: floa
     assert np.sqrt((weight * (s - mean) ** 2).sum()) == pytest.approx(sigma_rel, rel=1e-3)
 
 
-def test_known_power() -> None:
+def test_the_exponent_of_a_published_length() -> None:
     assert ema_exponent(0.10) == pytest.approx(6.94, abs=0.01)
     assert ema_exponent(0.05) == pytest.approx(16.97, abs=0.01)
 
@@ -58,7 +58,7 @@ def test_a_running_average_is_the_weighted_mean_of_all_weights() -> None:
     train(ema, model, 1, 200)
     gamma = ema_exponent(0.05)
     steps = np.arange(1, 201)
-    # The recurrence's own weights: each step's share times what all later steps keep of it.
+    # The weights of the recurrence: each step's fraction times what all later steps keep of it.
     keep = (1 - 1 / steps) ** (gamma + 1)
     shares = (1 - keep) * np.append(np.cumprod(keep[:0:-1])[::-1], 1.0)
     expected = sum(float(share) * path_of_weights(int(step)) for share, step in zip(shares, steps, strict=True))
@@ -117,8 +117,8 @@ def test_reconstruction_matches_an_average_kept_all_along(sigma_rel: float, step
             direct.update(model, number)
         if number % 25 == 0:
             snapshots += kept.snapshots()
-    made = reconstruct(snapshots, sigma_rel, step)["value"]
-    torch.testing.assert_close(made, direct.weights(sigma_rel)["value"], atol=5e-3, rtol=0)
+    output = reconstruct(snapshots, sigma_rel, step)["value"]
+    torch.testing.assert_close(output, direct.weights(sigma_rel)["value"], atol=5e-3, rtol=0)
 
 
 def test_reconstruction_needs_snapshots_that_reach_far_enough() -> None:

@@ -41,7 +41,7 @@ def test_another_text_length_is_counted() -> None:
 
 def test_training_costs_three_forward_passes() -> None:
     model = tiny_model()
-    # Not exactly: nobody needs the gradients of the inputs.
+    # Not exactly: gradients of the inputs are not computed.
     assert counted(model, 40, backward=True) == pytest.approx(
         FORWARD_AND_BACKWARD * model.forward_flops(40), rel=0.05
     )

@@ -65,9 +65,9 @@ def test_standardizing_gives_the_training_set_unit_statistics_and_back() -> None
     empty = TextFeatures(torch.full((1, 7, 12), 2.0), torch.full((1, 10), 3.0))
     flat = data.flatten(0, 1)
     model.set_statistics(flat.mean(0), flat.std(0), score_mean=0.5, score_std=2.0, empty=empty)
-    seen = model.standardize(data)
-    torch.testing.assert_close(seen.flatten(0, 1).std(0), torch.ones(5))
-    torch.testing.assert_close(model.unstandardize(seen), data)
+    standard = model.standardize(data)
+    torch.testing.assert_close(standard.flatten(0, 1).std(0), torch.ones(5))
+    torch.testing.assert_close(model.unstandardize(standard), data)
     given_back = model.empty_text(4)
     assert given_back.tokens.shape == (4, 7, 12) and given_back.pooled.shape == (4, 10)
     assert (given_back.tokens == 2).all() and (given_back.pooled == 3).all()
@@ -82,7 +82,7 @@ def test_statistics_travel_with_the_weights() -> None:
 
 
 def test_the_synthetic_preset_learns_one_batch() -> None:
-    """A few updates of the real synthetic size in bfloat16 lower the loss on the batch they are made on."""
+    """A few updates of the real synthetic size in bfloat16 lower the loss on their batch."""
     torch.manual_seed(0)
     model = FluxAudio(PRESETS["synthetic"])
     initialize(model, 0)

@@ -27,7 +27,7 @@ def test_the_copy_computes_what_the_network_does_under_autocast(injection: str) 
         exact = model(latents, text, t, score)
         with torch.autocast("cpu", torch.bfloat16):
             usual, quick = model(latents, text, t, score), copied(latents, text, t, score)
-    usual_error, error = (float((made - exact).norm() / exact.norm()) for made in (usual, quick))
+    usual_error, error = (float((output - exact).norm() / exact.norm()) for output in (usual, quick))
     assert 0 < error < 1.5 * usual_error + 1e-3
     assert error < 0.02
 
@@ -52,7 +52,7 @@ def test_latents_shared_by_several_conditions_pass_the_input_once() -> None:
     rows = torch.tensor([0, 1, 1, 0])
     score = torch.tensor([1.0, 2.0, torch.nan, 0.5])
     passed: list[int] = []
-    model.audio_in.register_forward_hook(lambda module, given, made: passed.append(len(made)))
+    model.audio_in.register_forward_hook(lambda module, given, output: passed.append(len(output)))
     with torch.inference_mode():
         together = model.velocity(latents, model.conditions(text.rows(rows), score), t[:1])
         apart = model(latents.repeat(2, 1, 1), text.rows(rows), t[:1].expand(4), score)

@@ -46,7 +46,7 @@ def test_missing_unknown_and_misshapen_tensors_are_all_named() -> None:
     assert "\n" not in message
 
 
-def test_a_name_map_brings_in_weights_whose_published_names_are_unknown() -> None:
+def test_a_name_map_covers_weights_whose_published_names_are_unknown() -> None:
     state = published()
     theirs = {
         "reward.mlp.0.weight": ("score.embedder.mlp.0.weight", torch.randn(256, 64)),

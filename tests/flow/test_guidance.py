@@ -67,10 +67,10 @@ def test_rescaling_brings_a_clips_spread_back_and_nothing_else(rescale: float, w
         "negative": torch.randn(2, 5, 3, generator=generator),
     }
     plain = combine(Guidance(weight=weight), velocities)
-    made = combine(Guidance(weight=weight, rescale=rescale), velocities)
-    wanted = (1 - rescale) * plain.std((1, 2)) + rescale * velocities["conditional"].std((1, 2))
-    torch.testing.assert_close(made.std((1, 2)), wanted, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(made / made.std((1, 2), keepdim=True), plain / plain.std((1, 2), keepdim=True))
+    output = combine(Guidance(weight=weight, rescale=rescale), velocities)
+    expected = (1 - rescale) * plain.std((1, 2)) + rescale * velocities["conditional"].std((1, 2))
+    torch.testing.assert_close(output.std((1, 2)), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(output / output.std((1, 2), keepdim=True), plain / plain.std((1, 2), keepdim=True))
 
 
 @pytest.mark.parametrize("mode", ["joint", "separate"])
@@ -82,8 +82,8 @@ def test_equal_branches_cancel(mode: str, scored: bool, weight: float, other: fl
     velocity = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(1))
     weights = {"weight": weight, "text_weight": weight, "reward_weight": other}
     guidance = Guidance.model_validate({"mode": mode, "rescale": rescale, **weights})
-    made = combine(guidance, {branch: velocity for branch in branches(guidance, scored)})
-    torch.testing.assert_close(made, velocity, atol=2e-5, rtol=0)
+    output = combine(guidance, {branch: velocity for branch in branches(guidance, scored)})
+    torch.testing.assert_close(output, velocity, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("rescale", [0.0, 0.7, 1.0])

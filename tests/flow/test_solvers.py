@@ -17,16 +17,16 @@ START = torch.tensor([0.7, -1.3], dtype=torch.float64)
 
 def error(solver: Solver, steps: int, shift: float = 1.0) -> float:
     """Distance from the exact solution of dx/dt = -2 t x + t at t = 0, where x - 1/2 = (x(1) - 1/2) e."""
-    made = integrate(lambda x, t, step: -2 * t * x + t, START, steps, solver, shift)
-    return float((made - (0.5 + (START - 0.5) * math.e)).abs().max())
+    output = integrate(lambda x, t, step: -2 * t * x + t, START, steps, solver, shift)
+    return float((output - (0.5 + (START - 0.5) * math.e)).abs().max())
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("steps", [1, 3, 25])
 def test_a_straight_path_is_followed_exactly(solver: Solver, steps: int) -> None:
     data, noise = torch.tensor([2.0, 5.0]), torch.tensor([-1.0, 0.5])
-    made = integrate(lambda x, t, step: noise - data, noise, steps, solver)
-    torch.testing.assert_close(made, data)
+    output = integrate(lambda x, t, step: noise - data, noise, steps, solver)
+    torch.testing.assert_close(output, data)
 
 
 @pytest.mark.parametrize("solver, order", [("euler", 1), ("heun", 2), ("midpoint", 2), ("ab2", 2)])
@@ -59,13 +59,13 @@ def test_a_linear_flow_is_multiplied_by_each_methods_polynomial(shift: float) ->
     first = math.prod(1 + rate * h for h in moves)
     second = math.prod(1 + rate * h + (rate * h) ** 2 / 2 for h in moves)
     for solver, factor in (("euler", first), ("heun", second), ("midpoint", second)):
-        made = integrate(lambda x, t, step: rate * x, START, 9, solver, shift)
-        torch.testing.assert_close(made, START * factor, atol=1e-12, rtol=0)
+        output = integrate(lambda x, t, step: rate * x, START, 9, solver, shift)
+        torch.testing.assert_close(output, START * factor, atol=1e-12, rtol=0)
     values = [1.0, 1 + rate * moves[0]]
     for h, length in zip(moves[1:], moves[:-1], strict=True):
         values.append(values[-1] + h * rate * (values[-1] + h / (2 * length) * (values[-1] - values[-2])))
-    made = integrate(lambda x, t, step: rate * x, START, 9, "ab2", shift)
-    torch.testing.assert_close(made, START * values[-1], atol=1e-12, rtol=0)
+    output = integrate(lambda x, t, step: rate * x, START, 9, "ab2", shift)
+    torch.testing.assert_close(output, START * values[-1], atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("solver, degree", [("euler", 0), ("heun", 1), ("midpoint", 1), ("ab2", 1)])
@@ -74,8 +74,8 @@ def test_velocities_that_depend_on_time_alone_are_integrated_exactly_up_to_a_deg
 ) -> None:
     """The integral of t^k is 1 / (k + 1): exact up to the method's degree on any grid, and not beyond it."""
     for power in (0, 1, 2):
-        made = integrate(lambda x, t, step, k=power: torch.full_like(x, t**k), START, 8, solver, 3.0)
-        apart = float((made - (START - 1 / (power + 1))).abs().max())
+        output = integrate(lambda x, t, step, k=power: torch.full_like(x, t**k), START, 8, solver, 3.0)
+        apart = float((output - (START - 1 / (power + 1))).abs().max())
         begun = power and solver == "ab2"  # its first step is Euler's
         assert (apart < 1e-12) == (power <= degree and not begun)
 

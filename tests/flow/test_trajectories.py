@@ -37,8 +37,8 @@ def test_at_the_ends_one_is_alone(solver: Solver) -> None:
         (Trajectory(mode="average", weight=1.0), second),
         (Trajectory(mode="average", weight=0.0), first),
     ):
-        made = integrate(two_model_velocity(first, second, trajectory, 8), START, 8, solver)
-        assert torch.equal(made, integrate(alone, START, 8, solver))
+        output = integrate(two_model_velocity(first, second, trajectory, 8), START, 8, solver)
+        assert torch.equal(output, integrate(alone, START, 8, solver))
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -46,53 +46,53 @@ def test_at_the_ends_one_is_alone(solver: Solver) -> None:
 def test_two_equal_checkpoints_are_one(solver: Solver, values: dict[str, object]) -> None:
     one = exponential(1.5)
     trajectory = Trajectory.model_validate(values)
-    made = integrate(two_model_velocity(one, one, trajectory, 9), START, 9, solver)
-    torch.testing.assert_close(made, integrate(one, START, 9, solver), atol=1e-12, rtol=0)
+    output = integrate(two_model_velocity(one, one, trajectory, 9), START, 9, solver)
+    torch.testing.assert_close(output, integrate(one, START, 9, solver), atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("solver", ["heun", "midpoint"])
 def test_every_evaluation_of_a_step_is_of_one_checkpoint(solver: Solver) -> None:
     seen: list[tuple[str, int]] = []
 
-    def told(name: str) -> Velocity:
+    def recording(name: str) -> Velocity:
         def velocity(x: Tensor, t: float, step: int) -> Tensor:
             seen.append((name, step))
             return x
 
         return velocity
 
-    integrate(two_model_velocity(told("first"), told("second"), Trajectory(at=0.5), 4), START, 4, solver)
+    integrate(two_model_velocity(recording("first"), recording("second"), Trajectory(at=0.5), 4), START, 4, solver)
     assert seen == [(name, step) for step, name in enumerate(["first"] * 2 + ["second"] * 2) for _ in range(2)]
 
 
-def hand_over_error(solver: Solver, steps: int, shift: float, told: bool = True) -> float:
+def switch_error(solver: Solver, steps: int, shift: float, restart: bool = True) -> float:
     """Distance from the exact solution of two linear flows, the second from the middle of the grid on."""
     trajectory = Trajectory(at=0.5)
     velocity = two_model_velocity(exponential(-1.0), exponential(2.0), trajectory, steps)
-    jumps = {switch_step(0.5, steps)} if told else set()
-    made = integrate(velocity, START, steps, solver, shift, jumps)
+    jumps = {switch_step(0.5, steps)} if restart else set()
+    output = integrate(velocity, START, steps, solver, shift, jumps)
     middle = 0.5 / (0.5 + 0.5 / shift)  # the shifted grid's time at half of the steps
     exact = START * math.exp(-1.0 * (middle - 1)) * math.exp(2.0 * (0 - middle))
-    return float((made - exact).abs().max())
+    return float((output - exact).abs().max())
 
 
 @pytest.mark.parametrize("solver, order", [("euler", 1), ("heun", 2), ("midpoint", 2), ("ab2", 2)])
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_a_hand_over_leaves_the_order_of_convergence(solver: Solver, order: int, shift: float) -> None:
-    ratio = hand_over_error(solver, 128, shift) / hand_over_error(solver, 256, shift)
+    ratio = switch_error(solver, 128, shift) / switch_error(solver, 256, shift)
     assert math.log2(ratio) == pytest.approx(order, abs=0.1)
 
 
 def test_a_multistep_solver_that_keeps_its_past_over_a_hand_over_is_of_first_order() -> None:
-    ratio = hand_over_error("ab2", 128, 1.0, told=False) / hand_over_error("ab2", 256, 1.0, told=False)
+    ratio = switch_error("ab2", 128, 1.0, restart=False) / switch_error("ab2", 256, 1.0, restart=False)
     assert math.log2(ratio) == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_averaged_linear_flows_are_the_flow_of_the_average_rate(solver: Solver) -> None:
     trajectory = Trajectory(mode="average", weight=0.25)
-    made = integrate(two_model_velocity(exponential(-1.0), exponential(2.0), trajectory, 12), START, 12, solver)
-    torch.testing.assert_close(made, integrate(exponential(-0.25), START, 12, solver), atol=1e-12, rtol=0)
+    output = integrate(two_model_velocity(exponential(-1.0), exponential(2.0), trajectory, 12), START, 12, solver)
+    torch.testing.assert_close(output, integrate(exponential(-0.25), START, 12, solver), atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_weights_sum_to_one_everywhere(total: int, length: int, share: float, lo
 
 @given(loop=st.booleans(), **SIZES)
 @settings(deadline=None)
-def test_neighbours_share_what_was_asked_for(total: int, length: int, share: float, loop: bool) -> None:
+def test_neighbours_overlap_by_at_least_the_requested_frames(total: int, length: int, share: float, loop: bool) -> None:
     overlap = max(1, int(share * length))
     windows = plan_windows(total, length, overlap, loop)
     overlap = min(overlap, windows.length - 1)
@@ -62,21 +62,21 @@ def test_a_short_piece_is_one_window_and_a_short_loop_two() -> None:
 @pytest.mark.parametrize("loop", [False, True])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_velocity_without_neighbours_is_untouched(solver: Solver, loop: bool) -> None:
-    """Each frame's flow is its own: windows of it are those of the whole, whatever the weights."""
+    """Where each frame's flow is independent, windows change nothing, whatever the weights."""
     windows, start = plan_windows(57, 16, 6, loop), noise(2, 57, 3)
-    made = integrate(windowed(lambda x, t, step: -2 * t * x + t, windows), start, 7, solver)
+    output = integrate(windowed(lambda x, t, step: -2 * t * x + t, windows), start, 7, solver)
     expected = integrate(lambda x, t, step: -2 * t * x + t, start, 7, solver)
-    torch.testing.assert_close(made, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(output, expected, atol=1e-5, rtol=0)
 
 
 def test_what_windows_share_is_pulled_to_the_weighted_mean_of_what_they_want() -> None:
-    """Each window's flow goes to a target of its own, v = (x - target) / t: the piece ends at the blended targets."""
+    """Each window flows to another target, v = (x - target) / t: the piece ends at the blended targets."""
     windows = plan_windows(20, 12, 4)
     targets = torch.tensor([1.0, -1.0])[:, None, None].expand(2, 12, 1)
-    made = integrate(windowed(lambda x, t, step: (x - targets) / t, windows), noise(1, 20, 1), 10)
-    torch.testing.assert_close(made, windows.join(targets), atol=1e-5, rtol=0)
-    assert bool((made[0, :8] == 1).all() | torch.isclose(made[0, :8], torch.ones(8, 1)).all())
-    assert bool((made[0, 8:12].diff(dim=0) < 0).all())
+    output = integrate(windowed(lambda x, t, step: (x - targets) / t, windows), noise(1, 20, 1), 10)
+    torch.testing.assert_close(output, windows.join(targets), atol=1e-5, rtol=0)
+    assert bool((output[0, :8] == 1).all() | torch.isclose(output[0, :8], torch.ones(8, 1)).all())
+    assert bool((output[0, 8:12].diff(dim=0) < 0).all())
 
 
 def test_a_loop_does_not_know_where_it_begins() -> None:
@@ -86,9 +86,9 @@ def test_a_loop_does_not_know_where_it_begins() -> None:
         return x - torch.nn.functional.pad(x, (0, 0, 1, 0))[:, :-1]
 
     windows, start = plan_windows(48, 16, 8, loop=True), noise(1, 48, 2)
-    made = integrate(windowed(velocity, windows), start, 5)
+    output = integrate(windowed(velocity, windows), start, 5)
     turned = integrate(windowed(velocity, windows), start.roll(8, 1), 5)
-    torch.testing.assert_close(turned, made.roll(8, 1), atol=1e-6, rtol=0)
+    torch.testing.assert_close(turned, output.roll(8, 1), atol=1e-6, rtol=0)
 
 
 def test_windows_in_groups_are_the_windows_at_once() -> None:

@@ -65,7 +65,7 @@ def test_compiled_clips_are_the_same_and_a_short_batch_compiles_nothing_anew() -
     sampler = music.sampler(settings, Execution(batch=2, compile="default"))
     assert sampler.warm_up() > 0
     torch._dynamo.utils.counters.clear()
-    made = torch.stack(list(music.stream(["a", "b", "c"], [1, 2, 3], sampler)))
+    output = torch.stack(list(music.stream(["a", "b", "c"], [1, 2, 3], sampler)))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 0
-    torch.testing.assert_close(made, plain, atol=1e-4, rtol=0)
+    torch.testing.assert_close(output, plain, atol=1e-4, rtol=0)
     assert music.sampler(settings).warm_up() == 0

@@ -24,8 +24,8 @@ def test_a_clip_is_the_same_in_any_batch() -> None:
     whole = model.generate(prompts, seeds, SETTINGS)
     assert whole.shape == (5, 1300)
     for size in (1, 2, 3):
-        made = model.generate(prompts, seeds, SETTINGS, Execution(batch=size))
-        torch.testing.assert_close(made, whole, atol=1e-5, rtol=0)
+        output = model.generate(prompts, seeds, SETTINGS, Execution(batch=size))
+        torch.testing.assert_close(output, whole, atol=1e-5, rtol=0)
     alone = model.generate(["bells"], [6], SETTINGS)
     torch.testing.assert_close(alone[0], whole[3], atol=1e-5, rtol=0)
 
@@ -48,12 +48,12 @@ def test_each_distinct_prompt_is_read_once() -> None:
     assert reader.read == [["good a", "good b"], [SETTINGS.negative_prompt]]
 
 
-def test_clips_arrive_batch_by_batch_and_progress_is_told() -> None:
+def test_clips_arrive_batch_by_batch_and_progress_is_reported() -> None:
     model = tiny_music()
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     twos = Execution(batch=2)
-    model.generate(["a", "b", "c"], [0, 1, 2], SETTINGS, twos, lambda done, total: told.append((done, total)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    model.generate(["a", "b", "c"], [0, 1, 2], SETTINGS, twos, lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
     first = next(model.stream(["a", "b", "c"], [0, 1, 2], model.sampler(SETTINGS, Execution(batch=1))))
     torch.testing.assert_close(first, model.generate(["a"], [0], SETTINGS)[0])
 

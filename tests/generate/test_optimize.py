@@ -39,11 +39,11 @@ def test_latents_and_gradients_are_those_of_the_plain_sampler(solver: Solver) ->
     settings, scores = SETTINGS.changed(solver=solver, steps=3), torch.tensor([0.5, 2.0])
     noise = initial_noise([1, 2], 6, 5).requires_grad_()
     with frozen(model):
-        made = differentiable_latents(model, text, negative, scores, noise, settings)
-        made.square().sum().backward()
+        output = differentiable_latents(model, text, negative, scores, noise, settings)
+        output.square().sum().backward()
         assert all(parameter.grad is None for parameter in model.parameters())
     expected = sample_latents(model, text, negative, scores, noise.detach(), settings)
-    torch.testing.assert_close(made.detach(), expected)
+    torch.testing.assert_close(output.detach(), expected)
     assert noise.grad is not None and all(parameter.requires_grad for parameter in model.parameters())
     direction = torch.randn(noise.shape, generator=torch.Generator().manual_seed(0))
     ahead, behind = (
@@ -56,10 +56,10 @@ def test_latents_and_gradients_are_those_of_the_plain_sampler(solver: Solver) ->
 def test_the_reward_rises_from_that_of_the_plain_clip() -> None:
     music = tiny_music()
     plain = music.generate(["a", "b"], [3, 4], SETTINGS)
-    found = optimize_noise(music, ["a", "b"], [3, 4], SETTINGS, optimizer(iterations=8))
-    torch.testing.assert_close(found.rewards[0], Quiet().score_tensors(plain, 50, ["a", "b"]))
-    assert found.rewards.shape == (9, 2) and (found.rewards[-1] > found.rewards[0]).all()
-    torch.testing.assert_close(Quiet().score_tensors(found.waves, 50, []), found.rewards.max(0).values)
+    result = optimize_noise(music, ["a", "b"], [3, 4], SETTINGS, optimizer(iterations=8))
+    torch.testing.assert_close(result.rewards[0], Quiet().score_tensors(plain, 50, ["a", "b"]))
+    assert result.rewards.shape == (9, 2) and (result.rewards[-1] > result.rewards[0]).all()
+    torch.testing.assert_close(Quiet().score_tensors(result.waves, 50, []), result.rewards.max(0).values)
 
 
 def test_a_clip_does_not_depend_on_its_company() -> None:
@@ -69,7 +69,7 @@ def test_a_clip_does_not_depend_on_its_company() -> None:
     torch.testing.assert_close(alone.waves[0], together.waves[1], atol=1e-4, rtol=1e-4)
 
 
-def test_the_noise_keeps_its_length_where_it_is_told_to() -> None:
+def test_the_noise_keeps_its_norm_if_configured() -> None:
     music = tiny_music()
     kept, free = (
         optimize_noise(music, ["a"], [3], SETTINGS, optimizer(iterations=6, learning_rate=0.3, keep_norm=keep))
@@ -78,7 +78,7 @@ def test_the_noise_keeps_its_length_where_it_is_told_to() -> None:
     assert torch.equal(kept.rewards[:1], free.rewards[:1]) and not torch.equal(kept.rewards[-1], free.rewards[-1])
 
 
-def test_a_reward_without_gradient_is_told() -> None:
+def test_a_reward_without_gradient_is_an_error() -> None:
     class Deaf:
         def score_tensors(self, waves: Tensor, rate: int, prompts: Sequence[str]) -> Tensor:
             return (0 * waves).sum(1) / 0
@@ -96,9 +96,9 @@ def test_one_clip_without_a_gradient_stays_and_the_others_go_on() -> None:
             return plain.index_add(0, torch.tensor(broken), (0 * waves[broken].sum(1)).sqrt())
 
     partly = Optimizer("partly", Partly(), NoiseOptimization(iterations=3, learning_rate=0.02))
-    found = optimize_noise(tiny_music(), ["a", "b"], [3, 4], SETTINGS, partly)
-    assert (found.rewards[1:, 0] > found.rewards[0, 0]).any()
-    torch.testing.assert_close(found.rewards[:, 1], found.rewards[:1, 1].expand(4))
+    result = optimize_noise(tiny_music(), ["a", "b"], [3, 4], SETTINGS, partly)
+    assert (result.rewards[1:, 0] > result.rewards[0, 0]).any()
+    torch.testing.assert_close(result.rewards[:, 1], result.rewards[:1, 1].expand(4))
 
 
 def test_optimized_clips_say_so_and_are_not_taken_for_plain_ones(tmp_path: Path) -> None:
@@ -106,9 +106,9 @@ def test_optimized_clips_say_so_and_are_not_taken_for_plain_ones(tmp_path: Path)
     generate_clips(music, requests, SETTINGS, tmp_path)
     plain = (tmp_path / "one.wav").read_bytes()
     generate_clips(music, requests, SETTINGS, tmp_path, optimizer=optimizer(iterations=2))
-    said = json.loads((tmp_path / "one.json").read_text())
-    assert said["optimization"] == {"reward": "quiet", "iterations": 2, "learning_rate": 0.02, "keep_norm": True}
-    assert len(said["measured"]["rewards"]) == 3 and (tmp_path / "one.wav").read_bytes() != plain
+    recorded = json.loads((tmp_path / "one.json").read_text())
+    assert recorded["optimization"] == {"reward": "quiet", "iterations": 2, "learning_rate": 0.02, "keep_norm": True}
+    assert len(recorded["measured"]["rewards"]) == 3 and (tmp_path / "one.wav").read_bytes() != plain
 
 
 def test_the_shipped_reward_has_a_true_gradient_through_codec_and_sampler() -> None:

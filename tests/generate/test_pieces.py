@@ -1,4 +1,4 @@
-"""Pieces longer than the model's own length, loops, and two checkpoints: what the sampler makes of their settings."""
+"""Pieces longer than the model's own length, loops, and two checkpoints: how they are sampled."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_piece_of_the_models_length_is_the_plain_clip(piece: dict[str, object]
         ({"loop": True}, 1300, 2),
     ],
 )
-def test_the_length_asked_for_in_as_few_windows_as_will_do(
+def test_a_piece_has_its_length_and_the_fewest_windows(
     piece: dict[str, object], samples: int, windows: int
 ) -> None:
     model, settings = tiny_music(), longer(**piece)
@@ -80,8 +80,8 @@ def test_a_long_clip_is_the_same_in_any_batch(loop: bool) -> None:
     prompts, seeds = ["piano", "drums", "piano"], [3, 4, 5]
     whole = model.generate(prompts, seeds, settings, Execution(batch=64))
     for size in (1, 3, 7, 13):
-        made = model.generate(prompts, seeds, settings, Execution(batch=size))
-        torch.testing.assert_close(made, whole, atol=1e-5, rtol=0)
+        output = model.generate(prompts, seeds, settings, Execution(batch=size))
+        torch.testing.assert_close(output, whole, atol=1e-5, rtol=0)
     torch.testing.assert_close(model.generate(["drums"], [4], settings)[0], whole[1], atol=1e-5, rtol=0)
 
 
@@ -94,11 +94,11 @@ def test_a_loop_of_the_network_does_not_know_where_it_begins() -> None:
     assert plan.windows is not None and plan.windows.index[:, 0].tolist() == [0, 8, 16, 24]
     text, negative = model.text_encoder.encode(["a"]), model.text_encoder.encode([""])
     noise = initial_noise([1], 32, 5)
-    made, turned = (
+    output, turned = (
         sample_latents(model.backbone, text, negative, None, given, settings, plan)
         for given in (noise, noise.roll(8, 1))
     )
-    torch.testing.assert_close(turned, made.roll(8, 1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(turned, output.roll(8, 1), atol=1e-5, rtol=0)
 
 
 def test_rotary_positions_allow_any_length_and_tell_distances_alone() -> None:
@@ -117,18 +117,18 @@ def test_rotary_positions_allow_any_length_and_tell_distances_alone() -> None:
         assert product(14_000, 14_000 + distance) == pytest.approx(product(10, 10 + distance), abs=1e-4)
     latents, text, t = inputs(1, 4000)
     with torch.no_grad():
-        made = tiny_music("none").backbone(latents, text, t)
-    assert made.shape == latents.shape and bool(torch.isfinite(made).all())
+        output = tiny_music("none").backbone(latents, text, t)
+    assert output.shape == latents.shape and bool(torch.isfinite(output).all())
 
 
 @pytest.mark.parametrize("trajectory", [Trajectory(), Trajectory(mode="average"), Trajectory(at=0.25)])
 def test_two_checkpoints_make_another_clip_than_either(trajectory: Trajectory) -> None:
     model = two()
     settings = SETTINGS.changed(trajectory=trajectory)
-    made = model.generate(["a"], [1], settings)
+    output = model.generate(["a"], [1], settings)
     assert model.second is not None
     for alone in (replace(model, second=None), model.second):
-        assert not torch.allclose(made, alone.generate(["a"], [1], SETTINGS), atol=1e-3)
+        assert not torch.allclose(output, alone.generate(["a"], [1], SETTINGS), atol=1e-3)
     same = replace(model, second=replace(model, second=None))
     torch.testing.assert_close(
         same.generate(["a"], [1], settings), replace(model, second=None).generate(["a"], [1], SETTINGS)
@@ -138,8 +138,8 @@ def test_two_checkpoints_make_another_clip_than_either(trajectory: Trajectory) -
 def test_a_second_checkpoint_may_take_no_score() -> None:
     model = two("none")
     assert model.second is not None and model.second.backbone.config.injection == "none"
-    made = model.generate(["a"], [1], SHARED)
-    assert torch.isfinite(made).all()
+    output = model.generate(["a"], [1], SHARED)
+    assert torch.isfinite(output).all()
     with pytest.raises(ModelError, match="takes no score"):
         replace(model.second, second=tiny_music()).generate(["a"], [1], SHARED)
 
@@ -177,21 +177,21 @@ def test_less_than_a_frame_is_refused() -> None:
 
 def test_noise_of_a_long_piece_of_two_checkpoints_can_be_optimized() -> None:
     model, settings = two(), SHARED.changed(piece=PieceSettings(seconds=3.0))
-    found = optimize_noise(model, ["a"], [3], settings, Optimizer("quiet", Quiet(), NoiseOptimization(iterations=3)))
-    assert found.waves.shape == (1, 3000)
+    result = optimize_noise(model, ["a"], [3], settings, Optimizer("quiet", Quiet(), NoiseOptimization(iterations=3)))
+    assert result.waves.shape == (1, 3000)
     torch.testing.assert_close(
-        found.rewards[0], Quiet().score_tensors(model.generate(["a"], [3], settings), 1000, ["a"]), atol=1e-3, rtol=0
+        result.rewards[0], Quiet().score_tensors(model.generate(["a"], [3], settings), 1000, ["a"]), atol=1e-3, rtol=0
     )
-    assert found.rewards.max() > found.rewards[0]
+    assert result.rewards.max() > result.rewards[0]
 
 
 def test_the_sidecar_names_the_second_model(tmp_path: Path) -> None:
     (path,) = generate_clips(two(), [ClipRequest("a-0", "a", 0)], SHARED, tmp_path)
-    said = json.loads(path.with_suffix(".json").read_text())
-    assert said["second_model"] == {"stage": "test"} and said["sampling"]["trajectory"]["at"] == 0.5
+    recorded = json.loads(path.with_suffix(".json").read_text())
+    assert recorded["second_model"] == {"stage": "test"} and recorded["sampling"]["trajectory"]["at"] == 0.5
 
 
-def test_the_command_makes_long_pieces_and_loops_and_shares_trajectories(tmp_path: Path) -> None:
+def test_the_command_generates_long_pieces_loops_and_trajectories_of_two_models(tmp_path: Path) -> None:
     def run(*words: str) -> list[dict[str, object]]:
         done = CliRunner().invoke(
             app, ["generate", "slow piano", "--steps", "1", "--device", "cpu", "--json", *words]

@@ -52,7 +52,7 @@ def test_tables_may_be_separated_by_tabs(tmp_path: Path, name: str, text: str) -
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("p.txt", "\n \n", "holds no prompts"),
         ("p.csv", "id,text\n1,slow\n", "has no column 'prompt' or 'caption'"),
@@ -64,10 +64,10 @@ def test_tables_may_be_separated_by_tabs(tmp_path: Path, name: str, text: str) -
         ("p.txt", "slow\0piano\n", "line 1: the prompt holds zero bytes"),
     ],
 )
-def test_lists_without_prompts_are_refused(tmp_path: Path, name: str, text: str | None, said: str) -> None:
+def test_lists_without_prompts_are_refused(tmp_path: Path, name: str, text: str | None, message: str) -> None:
     if text is not None:
         (tmp_path / name).write_text(text)
-    with pytest.raises(PlauditError, match=said) as error:
+    with pytest.raises(PlauditError, match=message) as error:
         read_prompts(tmp_path / name)
     assert "\n" not in str(error.value)
 
@@ -110,10 +110,10 @@ def test_the_best_candidate_of_each_clip_is_kept_and_says_so(tmp_path: Path) -> 
     assert [path.parent for path in kept] == [tmp_path, tmp_path]
     assert len(list((tmp_path / CANDIDATES).glob("*.wav"))) == 6
     for path in kept:
-        said = json.loads(path.with_suffix(".json").read_text())["best_of"]
-        assert said["reward"] == "loud" and said["candidates"] == 3
+        recorded = json.loads(path.with_suffix(".json").read_text())["best_of"]
+        assert recorded["reward"] == "loud" and recorded["candidates"] == 3
         mine = int(path.stem.rsplit("-", 1)[1]) % 3
-        assert said["rewards"][mine] == max(said["rewards"])
+        assert recorded["rewards"][mine] == max(recorded["rewards"])
     before = [path.read_bytes() for path in kept]
     assert [path.read_bytes() for path in best()] == before
 

@@ -30,7 +30,7 @@ def test_one_batched_pass_gives_what_passes_apart_give(solver: Solver, mode: str
     text, negative, noise = features("a", "b"), features("no"), initial_noise([1, 2], 6, 5)
     scores = torch.tensor([0.5, 2.0])
     guidance = Guidance.model_validate({"mode": mode, "weight": 3.0, "text_weight": 2.0, "reward_weight": 5.0})
-    made = sample_latents(
+    output = sample_latents(
         model,
         text,
         negative,
@@ -43,10 +43,10 @@ def test_one_batched_pass_gives_what_passes_apart_give(solver: Solver, mode: str
         times, both = torch.full((2,), t), torch.zeros(2, dtype=torch.long)
         conditional = model(x, text, times, scores)
         alone = model(x, text, times)
-        unwanted = model(x, negative.rows(both), times)
+        negatives = model(x, negative.rows(both), times)
         if mode == "joint":
-            return 3 * conditional - 2 * unwanted
-        return unwanted + 2 * (alone - unwanted) + 5 * (conditional - alone)
+            return 3 * conditional - 2 * negatives
+        return negatives + 2 * (alone - negatives) + 5 * (conditional - alone)
 
     x, before = noise, noise
     with torch.no_grad():
@@ -60,10 +60,10 @@ def test_one_batched_pass_gives_what_passes_apart_give(solver: Solver, mode: str
             elif solver == "ab2" and step:
                 v = 1.5 * v - 0.5 * before
             x, before = x - h * v, here
-    torch.testing.assert_close(made, x * 2 + torch.arange(5.0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(output, x * 2 + torch.arange(5.0), atol=1e-4, rtol=0)
 
 
-def test_without_guidance_the_negative_prompt_is_not_heard() -> None:
+def test_without_guidance_the_negative_prompt_has_no_effect() -> None:
     model, noise = tiny_music().backbone, initial_noise([1], 6, 5)
     settings = SamplingSettings(steps=2, guidance=Guidance(weight=1.0))
     first, second = (sample_latents(model, features("a"), features(n), None, noise, settings) for n in ("x", "y"))
@@ -74,19 +74,19 @@ def test_without_guidance_the_negative_prompt_is_not_heard() -> None:
 
 def test_the_score_changes_the_clip_and_its_absence_is_the_null_score() -> None:
     model, noise = tiny_music().backbone, initial_noise([1], 6, 5)
-    made = [
+    output = [
         sample_latents(model, features("a"), features(""), scores, noise, JOINT)
         for scores in (torch.tensor([0.0]), torch.tensor([3.0]), None, torch.tensor([torch.nan]))
     ]
-    assert not torch.allclose(made[0], made[1])
-    torch.testing.assert_close(made[2], made[3])
+    assert not torch.allclose(output[0], output[1])
+    torch.testing.assert_close(output[2], output[3])
 
 
 @pytest.mark.parametrize("solver, evaluations", [("euler", 1), ("ab2", 1), ("heun", 2), ("midpoint", 2)])
 def test_where_guidance_is_off_only_the_conditional_branch_is_run(solver: Solver, evaluations: int) -> None:
     model = tiny_music().backbone
     rows: list[int] = []
-    model.final.register_forward_hook(lambda module, given, made: rows.append(len(made)))
+    model.final.register_forward_hook(lambda module, given, output: rows.append(len(output)))
     guidance = Guidance(weight=3.0, schedule="interval", start=0.25, stop=0.75)
     settings = SamplingSettings(steps=8, solver=solver, guidance=guidance)
     scores = torch.tensor([1.0, 2.0])
@@ -125,7 +125,7 @@ def test_bfloat16_stays_near_float32() -> None:
     assert 0 < (exact - quick).abs().mean() < 0.05 * exact.std()
 
 
-def test_a_score_asked_of_a_model_without_one_is_refused() -> None:
+def test_a_score_for_a_model_that_takes_none_is_refused() -> None:
     model = tiny_music("none").backbone
     with pytest.raises(ModelError, match="takes no score"):
         sample_latents(model, features("a"), features(""), torch.tensor([1.0]), initial_noise([1], 6, 5), JOINT)

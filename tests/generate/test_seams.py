@@ -2,7 +2,7 @@
 
 Three measures of what a seam does to sound, at a sample: the step in level, the change of the spectrum, and the jump
 of the waveform. Their means over the seams of several pieces are compared with means over as many random places of the
-same pieces; for each measure, clips that are simply put one after the other show that it hears a seam.
+same pieces; for each measure, clips that are simply put one after the other show that it detects a seam.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from plaudit.synthetic.codec import PART, magnitude
 PROMPTS = ["calm ambient pads with slow piano", "upbeat folk guitar in a major key", "fast dance music with drums"]
 SEEDS = [11, 12, 13]
 NEAR = 512
-"""Samples on either side of a seam in which it may be heard; 32 ms."""
+"""Samples on either side of a seam in which it may be audible; 32 ms."""
 
 
 def level_step(wave: Tensor) -> Tensor:
@@ -55,13 +55,13 @@ def surprise(pieces: list[Tensor], seams: list[int], measure: Measure) -> float:
     for piece in pieces:
         values = measure(piece)
         everywhere.append(torch.nn.functional.max_pool1d(values[None], 2 * near + 1, 1, near)[0].numpy())
-    found = np.mean([values[seam // 128] for values in everywhere for seam in seams])
+    result = np.mean([values[seam // 128] for values in everywhere for seam in seams])
     random = np.random.default_rng(0)
     draws = [
         np.mean([values[random.integers(4 * near, len(values) - 4 * near, len(seams))] for values in everywhere])
         for _ in range(2000)
     ]
-    return float(np.mean(np.array(draws) >= found))
+    return float(np.mean(np.array(draws) >= result))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def long_pieces(music: TextToMusic) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_windows_and_parts_of_a_long_piece_meet_unheard(
+def test_windows_and_parts_of_a_long_piece_meet_without_a_seam(
     music: TextToMusic, long_pieces: list[Tensor], measure: Measure
 ) -> None:
     windows = music.plan(settings_of(music, seconds=30.0)).windows
@@ -102,19 +102,19 @@ def test_windows_and_parts_of_a_long_piece_meet_unheard(
 
 
 @pytest.mark.parametrize("measure", [spectral_change, jump])
-def test_clips_put_one_after_the_other_are_heard_to_be(clips: Tensor, measure: Measure) -> None:
+def test_concatenated_clips_have_a_measurable_seam(clips: Tensor, measure: Measure) -> None:
     pairs = [torch.cat([first, second]) for first in clips for second in clips if first is not second]
     assert surprise(pairs, [clips.shape[1]], measure) < 0.01
 
 
-def test_a_step_in_level_is_heard(clips: Tensor) -> None:
+def test_a_step_in_level_is_measured(clips: Tensor) -> None:
     half = clips.shape[1] // 2
     stepped = [torch.cat([clip[:half], 0.4 * clip[half:]]) for clip in clips]
     assert surprise(stepped, [half], level_step) < 0.01
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_the_end_of_a_loop_joins_its_start_unheard(loops: Tensor, measure: Measure) -> None:
+def test_the_end_of_a_loop_joins_its_start_without_a_seam(loops: Tensor, measure: Measure) -> None:
     assert surprise([loop.repeat(2) for loop in loops], [loops.shape[1]], measure) > 0.01
 
 

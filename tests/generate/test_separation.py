@@ -58,9 +58,9 @@ def music(seconds: float, seed: int = 0, rate: int = RATE) -> np.ndarray:
 
 
 def loaded(name: Path | str) -> Separator:
-    found = load_separator(str(name))
-    assert found is not None
-    return found
+    result = load_separator(str(name))
+    assert result is not None
+    return result
 
 
 def test_a_bag_in_a_folder_is_what_demucs_makes_of_it(bag: Path) -> None:
@@ -119,17 +119,17 @@ def test_each_pass_goes_over_what_the_one_before_left_and_stops_once_little_is_r
     assert len(twice.removed) == 2 and twice.removed[0] == once.removed[0]
     assert once.removed[0] < -1
     late = SeparationSettings(passes=2, stop_below=once.removed[0] - 0.5)
-    assert [len(made.removed) for made in separator([clip, clip * 0], RATE, late)] == [2, 1]
+    assert [len(output.removed) for output in separator([clip, clip * 0], RATE, late)] == [2, 1]
     early = separator([clip], RATE, SeparationSettings(passes=5, stop_below=once.removed[0] + 0.5))[0]
     assert len(early.removed) == 1 and np.array_equal(early.wave, once.wave)
 
 
-def test_what_was_removed_is_told_relative_to_the_clip(bag: Path) -> None:
+def test_removed_loudness_is_relative_to_the_clip(bag: Path) -> None:
     separator, clip = loaded(bag), music(1.2)
-    made = separator([clip], RATE, SeparationSettings(passes=1))[0]
+    output = separator([clip], RATE, SeparationSettings(passes=1))[0]
     _, removed = split(separator.network, torch.from_numpy(clip)[None], [0, 1, 2], 0.8, 0.25, CPU)
     expected = integrated_loudness(removed[0].numpy(), RATE) - integrated_loudness(clip, RATE)
-    assert made.removed[0] == pytest.approx(expected, abs=1e-3)
+    assert output.removed[0] == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_single_model_and_a_transformer(tmp_path: Path) -> None:
@@ -141,8 +141,8 @@ def test_a_single_model_and_a_transformer(tmp_path: Path) -> None:
     sizes: dict[str, Any] = {"channels": 8, "depth": 3, "nfft": 512, "t_layers": 1, "t_heads": 2}
     network = HTDemucs(sources=STEMS, samplerate=RATE, segment=1.0, **sizes).eval()
     separator = Separator("transformer", network, CPU)
-    made = separator([music(2.5)], RATE, SeparationSettings(passes=1))[0].wave
-    assert made.shape == (round(2.5 * RATE),) and np.isfinite(made).all()
+    output = separator([music(2.5)], RATE, SeparationSettings(passes=1))[0].wave
+    assert output.shape == (round(2.5 * RATE),) and np.isfinite(output).all()
     with pytest.raises(ModelError, match="at most 1 s at once"):
         separator([music(2.5)], RATE, SeparationSettings(passes=1, segment=2.0))
 
@@ -175,8 +175,10 @@ def test_without_the_extra_it_is_left_out_with_a_notice(monkeypatch: pytest.Monk
 def test_separation_comes_before_loudness(bag: Path) -> None:
     settings = PostSettings(separate=SeparationSettings(passes=2), seconds=1.0)
     separator, clips = loaded(bag), [1e3 * music(1.1), 1e3 * music(1.1, 1)]
-    apart = [made.wave for made in separator(clips, RATE, settings.separate)]
+    apart = [output.wave for output in separator(clips, RATE, settings.separate)]
     expected = postprocess(apart, RATE, PostSettings(seconds=1.0))
-    for (wave, measured), (plain, told) in zip(postprocess(clips, RATE, settings, separator), expected, strict=True):
-        assert len(wave) == RATE and np.array_equal(wave, plain) and measured["loudness"] == told["loudness"]
+    for (wave, measured), (plain, reference) in zip(
+        postprocess(clips, RATE, settings, separator), expected, strict=True
+    ):
+        assert len(wave) == RATE and np.array_equal(wave, plain) and measured["loudness"] == reference["loudness"]
         assert len(measured["vocals_removed_lu"]) == 2

@@ -29,7 +29,7 @@ class FoldingCodec:
 
 
 class HashedText:
-    """Noise seeded by the prompt; remembers how many prompts it was asked to read."""
+    """Noise seeded by the prompt; records the prompts of each call."""
 
     name = "hashed"
     length = 7
@@ -50,7 +50,7 @@ class HashedText:
 
 @torch.no_grad()
 def tiny_music(injection: str = "input_add") -> TextToMusic:
-    """An untrained model of 1.3 seconds at 1000 Hz that heeds its text and, where it takes one, its score."""
+    """An untrained model of 1.3 seconds at 1000 Hz conditioned on text and, depending on the injection, a score."""
     backbone = wake(tiny_model(injection)).eval()
     generator = torch.Generator().manual_seed(4)
     for name, parameter in backbone.named_parameters():

@@ -53,7 +53,7 @@ def tensors(arrays: dict[str, Any]) -> dict[str, Tensor]:
     return {name: torch.as_tensor(value) for name, value in arrays.items()}
 
 
-def assert_equal(made: Tensor, expected: Tensor, tolerance: float) -> None:
+def assert_equal(output: Tensor, expected: Tensor, tolerance: float) -> None:
     """The largest difference is at most `tolerance`; it is printed (`pytest -s`)."""
-    print(f"largest difference {(made - expected).abs().max().item():.2e}", end=" ")
-    torch.testing.assert_close(made, expected, atol=tolerance, rtol=0)
+    print(f"largest difference {(output - expected).abs().max().item():.2e}", end=" ")
+    torch.testing.assert_close(output, expected, atol=tolerance, rtol=0)

@@ -25,5 +25,5 @@ def test_both_towers_compute_what_the_published_ones_do(name: str) -> None:
     with torch.inference_mode():
         assert_equal(clap.text(["the tokens above"]), fixture.outputs["text_embed"], 1e-4)
         for key, wave in waves.items():
-            made = clap.embed_quantized(wave[None].float() / 32767)
-            assert_equal(made, fixture.outputs[key.replace("wav_int16", "audio_embed")], 1e-4)
+            output = clap.embed_quantized(wave[None].float() / 32767)
+            assert_equal(output, fixture.outputs[key.replace("wav_int16", "audio_embed")], 1e-4)

@@ -25,5 +25,5 @@ def test_log_mel_equals_the_published_front_end(name: str, settings: MelSettings
         settings.bands,
     )
     assert (published["log"], published["fmin"], published["fmax"]) == (settings.log, 0, settings.sample_rate / 2)
-    made = log_mel(torch.from_numpy(arrays["in.wav"]), settings)
-    assert_equal(made, torch.from_numpy(arrays[f"out.mel_{name}"]), 1e-4)
+    output = log_mel(torch.from_numpy(arrays["in.wav"]), settings)
+    assert_equal(output, torch.from_numpy(arrays[f"out.mel_{name}"]), 1e-4)

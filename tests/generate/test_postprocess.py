@@ -23,11 +23,11 @@ UNREACHABLE = ("one click", "clicks every", "full-scale constant", "noise 2")
 """Sounds that hold too little for the target under any ceiling: single samples, and what lies below hearing."""
 
 
-def check(found: Outcome, wave: np.ndarray, rate: int) -> None:
+def check(result: Outcome, wave: np.ndarray, rate: int) -> None:
     """Target and ceiling hold, or there is a reason, which the notice gives."""
-    if not found.held:
+    if not result.held:
         soundless = not np.isfinite(integrated_loudness(wave - wave.mean(), rate))
-        assert (soundless or found.name.startswith(UNREACHABLE)) and found.notice, found
+        assert (soundless or result.name.startswith(UNREACHABLE)) and result.notice, result
 
 
 def music(seed: int = 0, seconds: float = 2.0) -> np.ndarray:

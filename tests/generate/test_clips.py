@@ -1,4 +1,4 @@
-"""Names of clips: they tell prompts and settings apart, in any script, and fit every file system."""
+"""Names of clips: distinct for distinct prompts and settings, in any script, on every file system."""
 
 from __future__ import annotations
 
@@ -131,7 +131,9 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     assert {name: contents(tmp_path)[name] for name in before} == before
 
 
-def test_a_call_that_was_killed_ends_as_if_it_had_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_call_ends_with_the_files_of_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make(tmp_path / "whole", ["a", "b"], count=2)
     real, written = clips.write_file, 0
 
@@ -151,7 +153,7 @@ def test_a_call_that_was_killed_ends_as_if_it_had_not(tmp_path: Path, monkeypatc
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
-def test_a_name_taken_while_clips_are_made_is_left_to_whom_took_it(
+def test_a_name_taken_while_clips_are_generated_is_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = clips.distinct_names
@@ -195,15 +197,15 @@ def test_processes_share_a_folder(tmp_path: Path) -> None:
 
 def check_shared(folder: Path) -> None:
     """Every prompt's clips are there, are those that it has alone, and nothing else was left."""
-    made = {}
+    output = {}
     for path in folder.glob("*.wav"):
         read_audio(path)
         sidecar = json.loads(path.with_suffix(".json").read_text())
-        made[sidecar["prompt"], sidecar["seed"]] = path.read_bytes()
-    assert set(made) == {(prompt, seed) for prompt in PROMPTS for seed in range(6)}
+        output[sidecar["prompt"], sidecar["seed"]] = path.read_bytes()
+    assert set(output) == {(prompt, seed) for prompt in PROMPTS for seed in range(6)}
     assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
     alone = {(p, s): path for p in set(PROMPTS) for s, path in enumerate(make(folder / "alone", [p], count=6))}
-    assert made == {key: path.read_bytes() for key, path in alone.items()}
+    assert output == {key: path.read_bytes() for key, path in alone.items()}
 
 
 def test_without_any_free_name_there_is_an_error(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_at_initialization_any_score_leaves_the_model_unconditioned(injection: s
 
 
 @pytest.mark.parametrize("injection", SCORED)
-def test_every_injection_learns_to_heed_the_score(injection: str) -> None:
+def test_every_injection_learns_to_follow_the_score(injection: str) -> None:
     model = trained_a_little(injection)
     latents, text, t = inputs(1)
     with torch.no_grad():
