@@ -1,30 +1,40 @@
-"""What the package imports is declared, and what is declared is imported."""
+"""What is imported is declared, what is declared is imported, and the built package runs by itself."""
 
 from __future__ import annotations
 
 import ast
+import os
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-
-
-def named(requirements: list[str]) -> set[str]:
-    """The distributions of some requirements, as they are compared."""
-    return {normal(re.split(r"[\s\[<>=!~;]", requirement)[0]) for requirement in requirements}
+FOLDERS = ("src", "tools", "benchmarks", "examples", "tests")
+OURS = {"plaudit", *FOLDERS, *(path.stem for name in ("tools", "benchmarks") for path in (ROOT / name).glob("*.py"))}
 
 
 def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-BASE = named(PROJECT["dependencies"])
-EXTRAS = named([r for name, group in PROJECT["optional-dependencies"].items() if name != "dev" for r in group])
+def required(*groups: list[str]) -> set[str]:
+    """The distributions of some requirements, in the form in which they are compared."""
+    return {normal(re.split(r"[\s\[<>=!~;]", line)[0]) for group in groups for line in group}
+
+
+OPTIONAL = PROJECT["optional-dependencies"]
+BASE = required(PROJECT["dependencies"])
+EXTRAS = BASE | required(*(group for name, group in OPTIONAL.items() if name != "dev"))
+ALL = EXTRAS | required(OPTIONAL["dev"])
 
 
 def imports(tree: ast.AST, lazy: bool = False) -> Iterator[tuple[str, bool]]:
@@ -40,29 +50,52 @@ def imports(tree: ast.AST, lazy: bool = False) -> Iterator[tuple[str, bool]]:
             yield from imports(node, lazy or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
 
 
-def foreign() -> dict[str, dict[bool, list[str]]]:
-    """For each package that is not ours or Python's, the files that import it, by whether they do so lazily."""
-    found: dict[str, dict[bool, list[str]]] = {}
-    for path in sorted((ROOT / "src").rglob("*.py")):
+def third_party(folder: str) -> Iterator[tuple[Path, str, bool]]:
+    """(file, package, whether imported when a function runs) of every import of other projects under a folder."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
         for package, lazy in imports(ast.parse(path.read_text(encoding="utf-8"))):
-            if package != "plaudit" and package not in sys.stdlib_module_names and package != "__future__":
-                found.setdefault(package, {}).setdefault(lazy, []).append(path.name)
-    return found
+            if package not in OURS and package not in sys.stdlib_module_names:
+                yield path.relative_to(ROOT), package, lazy
 
 
+@cache
 def distributions(package: str) -> set[str]:
-    """What may bring a package: for one that is not installed here, a distribution of its name."""
+    """The distributions that have a package; one of its name for a package that is not installed here."""
     return {normal(name) for name in packages_distributions().get(package, [package])}
 
 
-def test_every_package_that_is_imported_is_declared() -> None:
-    for package, files in foreign().items():
-        brought = distributions(package)
-        if False in files:
-            assert brought & BASE, f"{files[False][0]} imports {package}, which pyproject.toml does not declare"
-        assert brought & (BASE | EXTRAS), f"{files[True][0]} imports {package}, which pyproject.toml does not declare"
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_imported_package_is_declared(folder: str) -> None:
+    for path, package, lazy in third_party(folder):
+        declared = {"src": EXTRAS if lazy else BASE, "examples": BASE}.get(folder, ALL)
+        assert distributions(package) & declared, f"{path} imports {package}, which pyproject.toml does not declare"
 
 
 def test_every_dependency_is_imported() -> None:
-    used = {name for package in foreign() for name in distributions(package)}
-    assert not BASE - used
+    assert not BASE - {name for _, package, _ in third_party("src") for name in distributions(package)}
+
+
+def test_a_built_wheel_runs_outside_the_checkout(tmp_path: Path) -> None:
+    source, target, elsewhere = tmp_path / "source", tmp_path / "target", tmp_path / "elsewhere"
+    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", PROJECT["readme"]):
+        shutil.copy(ROOT / name, source)
+    elsewhere.mkdir()
+    pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
+    built = ["wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(source)]
+    subprocess.run([*pip, *built], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(target), str(wheel)], check=True)
+    environment = {**os.environ, "PYTHONPATH": str(target), "OMP_NUM_THREADS": "1"}
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert run("-c", "import plaudit; print(plaudit.__file__)").startswith(str(target))
+    command = str(target / "bin" / "plaudit")
+    assert run(command, "--version").split() == ["plaudit", PROJECT["version"]]
+    run(command, "generate", "slow piano", "--steps", "1", "-o", "clips", "--device", "cpu")
+    assert (elsewhere / "clips" / "slow-piano-0.wav").is_file()
