@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from plaudit.generate.clips import ClipRequest
     from plaudit.generate.model import TextToMusic
     from plaudit.generate.optimize import Optimizer
-    from plaudit.pipeline.outlook import Approve
+    from plaudit.pipeline.runner import Approve
     from plaudit.recipe import Recipe
     from plaudit.reward.calibration import Calibration
     from plaudit.reward.scoring import Clip, ContentCache, Ranked, ScoreCache, ScoredClip, ScoreReference
@@ -803,7 +803,7 @@ def run(
     Steps that are done are skipped, and what was interrupted is continued. approve: called with the steps that other
     settings, code or data would replace; RunError where it does not approve, as by default.
     """
-    from plaudit.pipeline.outlook import nothing_replaced
+    from plaudit.pipeline.runner import nothing_replaced
     from plaudit.pipeline.steps import run_recipe
 
     settings = _settings(RunSettings, settings, changes)

@@ -19,7 +19,10 @@ from plaudit.storage import digest_of
 
 PACKAGE = "plaudit"
 
-BOOKKEEPING = ("code_digest", "code_reading", "errors", "machine", "pipeline.run_folder")
+BOOKKEEPING = (
+    *("code_digest", "code_reading", "errors", "machine", "reporting"),
+    *("pipeline.run_folder", "pipeline.runner"),
+)
 UNCOUNTED = {PACKAGE, *(f"{PACKAGE}.{name}" for name in BOOKKEEPING)}
 """Modules that decide nothing about a result: the lazy front, errors, bookkeeping, waiting for other processes."""
 

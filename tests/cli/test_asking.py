@@ -13,10 +13,10 @@ import pytest
 from plaudit.cli.console import agreed, approval
 from plaudit.cli.main import app
 from plaudit.errors import RunError
-from plaudit.pipeline.outlook import Outlook
+from plaudit.pipeline.runner import Outlook
 
 SCRIPT = """
-from plaudit.pipeline.outlook import Outlook
+from plaudit.pipeline.runner import Outlook
 from plaudit.cli.console import approval
 print("ANSWER", approval(False)([Outlook("crpo", "replaced", ("beta was 1, is now 2",))]))
 """

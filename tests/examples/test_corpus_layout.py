@@ -14,9 +14,9 @@ from plaudit.cli.main import app
 from plaudit.corpus.shards import ShardSet
 from plaudit.corpus.sources import CorpusSettings, corpus_source
 from plaudit.errors import CorpusError, RecipeError
-from plaudit.pipeline.runner import Silent
 from plaudit.pipeline.steps import run_recipe
 from plaudit.recipe import load_recipe
+from plaudit.reporting import Silent
 
 EXAMPLE = f"{Path(__file__).parents[2] / 'examples' / 'corpus_layout.py'}:list_albums"
 

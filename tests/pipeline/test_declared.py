@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
 import threading
 from collections import defaultdict
@@ -21,8 +22,7 @@ import pytest
 import plaudit
 from plaudit.code_digest import UNCOUNTED, _Closure, _roots
 from plaudit.pipeline import steps
-from plaudit.pipeline.runner import RunFiles
-from plaudit.pipeline.step import Step
+from plaudit.pipeline.runner import RunFiles, Step
 from plaudit.recipe import Recipe, load_recipe
 from plaudit.settings import Settings
 from tests.pipeline.test_outlook import Told
@@ -120,9 +120,11 @@ def test_steps_are_made_from_what_they_declare(tmp_path: Path, monkeypatch: pyte
 def undeclared(step: Step, watch: Watch) -> set[str]:
     """What a step read and called that it does not say."""
     declared = {*step.settings, *step.given}
+    named = re.compile(r"stages\.[^.]*\.name")  # it is in the names of the stage's other settings
     settings = {
         name for name in watch.settings[step.name]
-        if not name.startswith(BESIDE) and not any(d == name or d.startswith(name) for d in declared)
+        if not name.startswith(BESIDE) and not named.fullmatch(name)
+        and not any(d == name or d.startswith(name) for d in declared)
     }  # fmt: skip
     folders = {f"folder {name}" for name in watch.folders[step.name] - {*step.needs}}
     return settings | folders | missing_code(step, watch.code[step.name])

@@ -15,8 +15,7 @@ from plaudit.corpus.sources import CorpusSettings, corpus_source
 from plaudit.errors import RunError
 from plaudit.loading import MODELS
 from plaudit.pipeline.data import MANIFEST
-from plaudit.pipeline.settings import leaves, located, picked
-from plaudit.pipeline.steps import run_recipe, steps
+from plaudit.pipeline.steps import leaves, located, picked, run_recipe, steps
 from plaudit.recipe import Recipe, load_recipe
 from plaudit.storage import read_json, write_json
 from tests.corpus.toy import write_folder

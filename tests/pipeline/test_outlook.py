@@ -15,10 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plaudit.errors import RunError
-from plaudit.pipeline.outlook import Outlook, outlook
 from plaudit.pipeline.run_folder import Origin, Run, open_run
-from plaudit.pipeline.runner import Context, run_chain
-from plaudit.pipeline.step import Step
+from plaudit.pipeline.runner import Outlook, RunContext, Step, outlook, run_chain
 from plaudit.recipe import load_recipe
 from tests.test_runs import everything
 
@@ -28,9 +26,9 @@ NEEDS: dict[str, tuple[str, ...]] = {"data": (), "train": ("data",), "tune": ("t
                                      "other": ("data",), "report": ("clips", "other")}  # fmt: skip
 
 
-def write(context: Context, folder: Path, name: str, text: str, needs: Sequence[str]) -> None:
+def write(run: RunContext, folder: Path, name: str, text: str, needs: Sequence[str]) -> None:
     """Writes what it is told, and a digest of what the steps before have written."""
-    before = [(context.path(need) / "result").read_text() for need in needs]
+    before = [(run.path(need) / "result").read_text() for need in needs]
     (folder / "result").write_text(f"{text} {hashlib.sha256(repr(before).encode()).hexdigest()[:8]}")
     (folder / "log").write_text("of no consequence")
 

@@ -18,7 +18,7 @@ from plaudit.cli.console import ConsoleReporter
 from plaudit.corpus.layouts import FolderCorpus
 from plaudit.corpus.shards import encode_corpus
 from plaudit.errors import CorpusError, RecipeError, RunError
-from plaudit.pipeline.outlook import Outlook
+from plaudit.pipeline.runner import Outlook
 from plaudit.pipeline.steps import run_recipe, steps
 from plaudit.recipe import Recipe, load_recipe
 from plaudit.storage import load_tensors, read_json

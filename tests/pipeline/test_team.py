@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.pipeline.runner import ProcessGroup
-from plaudit.training.loop import accelerator_for
+from plaudit.training.loop import ProcessGroup, accelerator_for
 
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from plaudit.pipeline.runner import ProcessGroup
-from plaudit.training.loop import accelerator_for
+from plaudit.training.loop import ProcessGroup, accelerator_for
 folder = Path(sys.argv[1])
 with ProcessGroup(accelerator_for("no")) as team:
     assert team.broadcast("lead's" if team.is_main else "other's") == "lead's"

@@ -35,7 +35,7 @@ from plaudit.files import path_in
 from plaudit.writing import write_atomically
 
 if TYPE_CHECKING:
-    from plaudit.pipeline.outlook import Outlook
+    from plaudit.pipeline.runner import Outlook
 
 
 def literal_console(stderr: bool = False) -> Console:

@@ -128,8 +128,7 @@ def _show_estimate(recipe: Recipe, folder: Path, last: str, json: bool, source: 
     from plaudit import loading
     from plaudit.pipeline.estimate import CostEstimate, calibrate, checked_estimate, requirements_of
     from plaudit.pipeline.run_folder import check_folder
-    from plaudit.pipeline.settings import located
-    from plaudit.pipeline.steps import kind_of_run
+    from plaudit.pipeline.steps import kind_of_run, located
 
     check_folder(folder, kind_of_run(recipe))
     recipe = located(recipe)
@@ -163,8 +162,8 @@ def _show_estimate(recipe: Recipe, folder: Path, last: str, json: bool, source: 
 
 
 def _cost_rows(plan: Any, unit_costs: Any, folder: Path, last: str, source: Path | None) -> list[dict[str, Any]]:
-    from plaudit.pipeline.outlook import outlook
     from plaudit.pipeline.run_folder import Run
+    from plaudit.pipeline.runner import outlook
     from plaudit.pipeline.steps import required_steps, steps
 
     works, rows, chain = plan.works(), [], required_steps(last, steps(plan.recipe, folder))

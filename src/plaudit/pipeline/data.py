@@ -1,4 +1,4 @@
-"""The data steps: corpus, shards, features, votes, reward, labels."""
+"""Steps of the data: corpus, shards, features, votes, reward, labels."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import torch
 
 from plaudit import loading
 from plaudit.corpus.clips import ClipReader
-from plaudit.corpus.manifest import SPLITS, Corpus, write_manifest
+from plaudit.corpus.manifest import SPLITS, write_manifest
 from plaudit.corpus.shards import ShardSet, encode_corpus, stamp
-from plaudit.corpus.sources import audio_digests, content_digest
+from plaudit.corpus.sources import CorpusSettings, audio_digests, content_digest, corpus_source
 from plaudit.errors import CorpusError, ModelError
-from plaudit.pipeline.runner import Context
+from plaudit.pipeline.runner import RunContext, RunFiles
+from plaudit.recipe import RewardSourceSettings, VoteSettings
 from plaudit.reward.base import Recording
-from plaudit.reward.features import FeatureStore
+from plaudit.reward.features import FeatureStore, RewardFeatures
 from plaudit.reward.scoring import score_recordings
 from plaudit.reward.training import SYNTHETIC_REWARD, fit_reward
 from plaudit.reward.tunejury import save_reward
 from plaudit.reward.votes import read_votes, write_votes
+from plaudit.stages.inputs import FrozenModels
 from plaudit.storage import read_json, write_json
 from plaudit.training.data import Source
 from plaudit.types import Reward
@@ -33,13 +35,13 @@ PART, BATCH = 256, 16
 """Clips whose labels are saved, and scored, together."""
 
 
-def list_corpus(context: Context, folder: Path) -> None:
+def list_corpus(run: RunContext, folder: Path, corpus: CorpusSettings) -> None:
     """Write the manifest, and apart from it the truth where it is known, which only simulated listeners read."""
-    source = context.source
-    with context.reporter.progress("surveying") as advance:
+    source = corpus_source(corpus)
+    with run.reporter.progress("surveying") as advance:
         listing = source.listing(advance)
     for note in listing.notes:
-        context.reporter.note(note)
+        run.reporter.note(note)
     audio = audio_digests(listing.entries)
     stamps = {path: [*(stamp(path) or [0, 0]), digest] for path, digest in audio.items()}
     write_manifest(folder / MANIFEST, listing.entries, stamps)
@@ -49,156 +51,163 @@ def list_corpus(context: Context, folder: Path) -> None:
     write_json(folder / "facts.json", facts | source.save_truth(folder))
 
 
-def corpus_of(context: Context) -> Corpus:
-    """The run's corpus, as its manifest lists it."""
-    return context.source.open(context.path("corpus") / MANIFEST)
-
-
-def encode(context: Context, folder: Path) -> None:
+def encode(run: RunContext, folder: Path, corpus: CorpusSettings, models: FrozenModels) -> None:
     """Encode the corpus to shards."""
-    settings = context.recipe.corpus
-    with context.reporter.progress("encoding") as advance:
+    with run.reporter.progress("encoding") as advance:
         encode_corpus(
-            corpus_of(context),
-            context.models.codec,
-            context.models.text_encoder,
+            corpus_source(corpus).open(run.path("corpus") / MANIFEST),
+            models.codec,
+            models.text_encoder,
             folder,
-            settings.seconds,
-            settings.shard_size,
+            corpus.seconds,
+            corpus.shard_size,
             progress=advance,
         )
 
 
-def accept_shards(context: Context, folder: Path) -> None:
-    """See that a prepared shard set is whole and was encoded with the recipe's models; CorpusError where it was not."""
-    found, codec, text = shards(context), context.models.codec, context.models.text_encoder
-    frames = int(context.recipe.corpus.seconds * codec.sample_rate / codec.hop + 1e-9)
-    for what, own, wanted in (
-        ("codec", found.stats["codec"], codec.name),
-        ("text encoder", found.stats["text_encoder"], text.name),
-        ("latent frames", found.frames, frames),
+def accept_shards(run: RunContext, folder: Path, corpus: CorpusSettings, models: FrozenModels) -> None:
+    """Check that a prepared shard set is complete and was encoded with the recipe's models; CorpusError if not."""
+    shards, codec = encoded_corpus(run, corpus), models.codec
+    frames = int(corpus.seconds * codec.sample_rate / codec.hop + 1e-9)
+    for what, there, expected in (
+        ("codec", shards.stats["codec"], codec.name),
+        ("text encoder", shards.stats["text_encoder"], models.text_encoder.name),
+        ("latent frames", shards.frames, frames),
     ):
-        if own != wanted:
+        if there != expected:
             raise CorpusError(
-                f"{found.folder} was encoded with {what} {own}, the recipe has {wanted}; change it or prepare the set "
-                "again"
+                f"{shards.folder} was encoded with {what} {there}, the recipe has {expected}; change it or prepare the "
+                "set again"
             )
-    write_json(folder / "facts.json", {"clips": len(found), "set": context.source.digest()})
+    write_json(folder / "facts.json", {"clips": len(shards), "set": corpus_source(corpus).digest()})
 
 
-def extract_features(context: Context, folder: Path) -> None:
-    """Extract the reward's features of every clip that was encoded, from the same stretch of its file."""
-    encoded = shards(context).ids
-    clips = ClipReader(corpus_of(context), encoded, context.recipe.corpus.seconds)
+def encoded_corpus(run: RunFiles, corpus: CorpusSettings) -> ShardSet:
+    """The encoded corpus: that of the step before, or a prepared one. The main process verifies it once."""
+    prepared = None if corpus_source(corpus).has_audio else corpus.folder
+    folder = prepared or run.path("shards")
+    if folder not in run.opened:
+        run.opened[folder] = ShardSet(folder, verify=isinstance(run, RunContext) and run.processes.is_main)
+    shards: ShardSet = run.opened[folder]
+    return shards
+
+
+def corpus_clips(run: RunContext, corpus: CorpusSettings) -> ClipReader:
+    """Reads the audio of the encoded clips."""
+    clips = corpus_source(corpus).open(run.path("corpus") / MANIFEST)
+    return ClipReader(clips, encoded_corpus(run, corpus).ids, corpus.seconds)
+
+
+def extract_features(run: RunContext, folder: Path, corpus: CorpusSettings, models: FrozenModels) -> None:
+    """Extract the reward's features of every encoded clip."""
+    clips = corpus_clips(run, corpus)
 
     def load(id: str) -> tuple[torch.Tensor, int]:
         wave, rate = clips.read(id)
         return torch.from_numpy(wave), rate
 
-    with context.reporter.progress("features") as advance:
-        FeatureStore(folder, context.reward_features).extract(encoded, load, progress=advance)
+    with run.reporter.progress("features") as advance:
+        FeatureStore(folder, reward_features(models)).extract(encoded_corpus(run, corpus).ids, load, progress=advance)
 
 
-def simulate_votes_step(context: Context, folder: Path) -> None:
-    """Let simulated listeners compare corpus clips: votes of each split on that split's clips, and the truth apart."""
-    votes = context.recipe.votes
-    counts = (votes.pairs, votes.validation_pairs, votes.validation_pairs)
-    with context.reporter.progress("listening") as advance:
-        simulated, truth = context.source.simulate_votes(dict(zip(SPLITS, counts, strict=True)), votes.seed, advance)
+def reward_features(models: FrozenModels) -> RewardFeatures:
+    """The features that a reward trained in this run takes."""
+    return RewardFeatures(models.clap, models.audio_embedder, SYNTHETIC_REWARD.blocks)
+
+
+def simulate_votes(run: RunContext, folder: Path, corpus: CorpusSettings, votes: VoteSettings) -> None:
+    """Votes of simulated listeners on pairs of clips, by split, and apart from them the truth."""
+    counts = dict(zip(SPLITS, (votes.pairs, votes.validation_pairs, votes.validation_pairs), strict=True))
+    with run.reporter.progress("votes") as advance:
+        simulated, truth = corpus_source(corpus).simulate_votes(counts, votes.seed, advance)
     for split, group in simulated.items():
         write_votes(folder / f"{split}.jsonl", group)
     write_json(folder / "truth.json", truth)
 
 
-def train_reward_step(context: Context, folder: Path) -> None:
+def train_reward(run: RunContext, folder: Path, models: FrozenModels, reward: RewardSourceSettings) -> None:
     """Fit TuneJury on the votes and compare it with the ceiling that the listeners' noise sets."""
-    choice = context.recipe.reward
-    train, validation, test = (read_votes(context.path("votes") / f"{split}.jsonl") for split in SPLITS)
-    store = FeatureStore(context.path("features"), context.reward_features)
-    settings = replace(SYNTHETIC_REWARD, max_epochs=choice.max_epochs, seed=choice.seed)
-    with context.reporter.progress("reward") as advance:
+    train, validation, test = (read_votes(run.path("votes") / f"{split}.jsonl") for split in SPLITS)
+    store = FeatureStore(run.path("features"), reward_features(models))
+    settings = replace(SYNTHETIC_REWARD, max_epochs=reward.max_epochs, seed=reward.seed)
+    with run.reporter.progress("reward") as advance:
         fitted = fit_reward(
             train, validation, test, store, settings, lambda epoch: advance(epoch.epoch, settings.max_epochs)
         )
-    fitted.reward.facts["noise_ceiling"] = read_json(context.path("votes") / "truth.json")["test"]["ceiling"]
+    fitted.reward.facts["noise_ceiling"] = read_json(run.path("votes") / "truth.json")["test"]["ceiling"]
     write_json(folder / "history.json", [asdict(epoch) for epoch in fitted.history.epochs])
     save_reward(fitted.reward, folder)
 
 
-def compute_rewards(context: Context, folder: Path) -> None:
+def load_reward(run: RunContext, reward: RewardSourceSettings) -> Reward:
+    """The run's reward: trained in it, or the one that the recipe names."""
+    return loading.load_reward(str(run.path("reward")) if reward.kind == "train" else reward.name)
+
+
+def compute_rewards(
+    run: RunContext, folder: Path, corpus: CorpusSettings, models: FrozenModels, reward: RewardSourceSettings
+) -> None:
     """Rewards of every encoded clip, for the caption that it is trained with."""
-    encoded, kind = shards(context), context.recipe.reward.kind
-    if kind == "table":
-        rewards = encoded.rewards
+    shards = encoded_corpus(run, corpus)
+    if reward.kind == "table":
+        rewards = shards.rewards
         if np.isnan(rewards).any():
-            missing = int(np.isnan(rewards).sum())
-            place = context.source.rewards_at
+            missing, place = int(np.isnan(rewards).sum()), corpus_source(corpus).rewards_at
             raise CorpusError(f"{missing} of {len(rewards)} clips have no reward in {place}; fill it in")
-    elif kind == "train":
-        store = FeatureStore(context.path("features"), context.reward_features)
-        trained = loading.load_tunejury(str(context.path("reward")))
+    elif reward.kind == "train":
+        store = FeatureStore(run.path("features"), reward_features(models))
+        trained = loading.load_tunejury(str(run.path("reward")))
         with torch.inference_mode():
-            rewards = trained.score_features(store.rows(encoded.ids), encoded.captions).numpy()
+            rewards = trained.score_features(store.rows(shards.ids), shards.captions).numpy()
     else:
-        rewards = _score_corpus(context, folder / "parts")
+        rewards = _score_corpus(run, folder / "parts", corpus, reward)
     facts = {"mean": float(rewards.mean()), "std": float(rewards.std())}
     write_json(folder / "rewards.json", {**facts, "rewards": [float(r) for r in rewards]})
 
 
-def _score_corpus(context: Context, folder: Path) -> np.ndarray:
+def _score_corpus(
+    run: RunContext, folder: Path, corpus: CorpusSettings, settings: RewardSourceSettings
+) -> np.ndarray:
     """Scores of every encoded clip by the recipe's reward, from its audio; finished parts in `folder` are kept."""
-    encoded, reward = shards(context), reward_model(context)
-    clips = ClipReader(corpus_of(context), encoded.ids, context.recipe.corpus.seconds)
+    shards, reward, clips = encoded_corpus(run, corpus), load_reward(run, settings), corpus_clips(run, corpus)
     rewards: list[float] = []
-    with context.reporter.progress("labels") as advance:
-        for start in range(0, len(encoded), PART):
-            file, end = folder / f"{start:08d}.json", min(start + PART, len(encoded))
+    with run.reporter.progress("labels") as advance:
+        for start in range(0, len(shards), PART):
+            file, end = folder / f"{start:08d}.json", min(start + PART, len(shards))
             if not file.exists():
                 scores: list[float] = []
                 for first in range(start, end, BATCH):
                     rows = slice(first, min(first + BATCH, end))
-                    ids, captions = encoded.ids[rows], encoded.captions[rows]
+                    ids, captions = shards.ids[rows], shards.captions[rows]
                     recordings = [Recording(torch.from_numpy(wave), rate, id) for id, (wave, rate) in
                                   zip(ids, map(clips.read, ids), strict=True)]  # fmt: skip
                     scores += score_recordings(reward, recordings, captions).tolist()
                     if not np.isfinite(scores).all():
-                        id = encoded.ids[start + int(np.flatnonzero(~np.isfinite(scores))[0])]
-                        name = context.recipe.reward.name
-                        raise ModelError(f"reward {name} of clip {id} is not finite; correct the reward's code")
-                    advance(rows.stop, len(encoded))
+                        id = shards.ids[start + int(np.flatnonzero(~np.isfinite(scores))[0])]
+                        raise ModelError(
+                            f"reward {settings.name} of clip {id} is not finite; correct the reward's code"
+                        )
+                    advance(rows.stop, len(shards))
                 write_json(file, scores)
             rewards += read_json(file)
     return np.array(rewards)
 
 
-def reference_clips(context: Context) -> tuple[int, Iterator[tuple[np.ndarray, int]]]:
+def reference_clips(
+    run: RunContext, corpus: CorpusSettings, models: FrozenModels, count: int
+) -> tuple[int, Iterator[tuple[np.ndarray, int]]]:
     """How many clips, and (waveform, rate) of each, that generated ones are compared with."""
-    source, count = context.source, context.recipe.evaluate.reference_clips
+    source = corpus_source(corpus)
     if source.truth_known:
         return source.reference(count)
     if source.has_audio:
-        return source.reference(count, context.shards, context.path("corpus") / MANIFEST)
-    return source.reference(count, context.shards, codec=context.models.codec)
+        return source.reference(count, encoded_corpus(run, corpus), run.path("corpus") / MANIFEST)
+    return source.reference(count, encoded_corpus(run, corpus), codec=models.codec)
 
 
-def shards(context: Context) -> ShardSet:
-    """The encoded corpus."""
-    return context.shards
-
-
-def labels(context: Context) -> np.ndarray:
-    """One reward per encoded clip, in the order of the shards."""
-    return np.array(read_json(context.path("labels") / "rewards.json")["rewards"], dtype=np.float64)
-
-
-def labelled_rows(context: Context, split: str) -> Source:
+def labelled_rows(run: RunFiles, corpus: CorpusSettings, split: str) -> Source:
     """The clips of a split with their rewards."""
-    encoded = shards(context)
-    rows = encoded.rows(split)
-    return Source(encoded, rows, labels(context)[rows])
-
-
-def reward_model(context: Context) -> Reward:
-    """The run's reward: trained in it, or the one that the recipe names."""
-    name = str(context.path("reward")) if context.recipe.reward.kind == "train" else context.recipe.reward.name
-    return loading.load_reward(name)
+    shards = encoded_corpus(run, corpus)
+    rewards = np.array(read_json(run.path("labels") / "rewards.json")["rewards"], dtype=np.float64)
+    rows = shards.rows(split)
+    return Source(shards, rows, rewards[rows])

@@ -26,8 +26,8 @@ from plaudit.generate.sampling import Sampler
 from plaudit.generate.settings import Execution
 from plaudit.machine import matrix_peak, seconds_of
 from plaudit.models.releases import RELEASES
+from plaudit.pipeline.models import FIRST_INJECTION
 from plaudit.pipeline.results import stages_of
-from plaudit.pipeline.stage_models import FIRST_INJECTION
 from plaudit.recipe import Recipe, stage_of
 from plaudit.stages import StepCost
 from plaudit.training.loop import blocks_of, checkpoint_blocks, restore_blocks

@@ -14,14 +14,13 @@ from plaudit.errors import RecipeError
 from plaudit.evaluate.pages.sweep import CrossCell, CrossTable, cross_table
 from plaudit.generate.model import TextToMusic, read_model_config
 from plaudit.generate.settings import Execution, SamplingSettings
-from plaudit.pipeline.outlook import Approve, nothing_replaced
 from plaudit.pipeline.results import evaluators_for
-from plaudit.pipeline.runner import Context, Reporter, run_chain
-from plaudit.pipeline.settings import leaves, located, picked
-from plaudit.pipeline.step import Given, Step
-from plaudit.pipeline.steps import required_steps, steps
+from plaudit.pipeline.runner import Approve, Given, RunContext, Step, nothing_replaced, run_chain
+from plaudit.pipeline.steps import leaves, located, picked, required_steps, steps
 from plaudit.pipeline.sweeps import Progress, SweepCell, SweepSetup, check_cell, fill_cells, read_cell, takes_score
 from plaudit.recipe import Recipe
+from plaudit.reporting import Reporter
+from plaudit.stages.inputs import FrozenModels
 
 SCORED = tuple(name for name in INJECTIONS.builtin if name != "none")
 """The injections that a score enters by."""
@@ -134,22 +133,28 @@ def sweep_recipe(
         trained.append(step.name)
     asked = ("sampling", "evaluate.prompts", "evaluate.seed", "sampling_batch", "corpus.kind", "corpus.seconds")
     settings = picked(leaves(recipe), asked) | {"injections": list(injections), "sets": list(sets)}
-    fill = partial(_fill, injections=injections, sets=sets)
+    models = {name: _stage_name(recipe, name) for name in injections}
+    fill = partial(_fill, models=models, recipe=recipe, frozen=FrozenModels(**recipe.models.model_dump()), sets=sets)
     chain[TABLE_STEP] = Step(TABLE_STEP, settings, (*judges, *trained), fill, given)
     run_chain(recipe, folder, list(chain.values()), reporter, KIND, approve)
     return read_table({name: name for name in injections}, injections, folder / TABLE_STEP)
 
 
-def _fill(context: Context, folder: Path, injections: Sequence[str], sets: tuple[str, ...]) -> None:
-    recipe = context.recipe
-    panel, execution = evaluators_for(context, recipe.evaluate.prompts), Execution(batch=recipe.sampling_batch)
-    models: dict[str, Path] = {name: context.path(_stage_name(recipe, name)) for name in injections}
-    device = str(context.accelerator.device)
-    with context.reporter.progress("cells") as advance:
+def _fill(
+    run: RunContext, folder: Path, models: dict[str, str], recipe: Recipe, frozen: FrozenModels, sets: tuple[str, ...]
+) -> None:
+    panel = evaluators_for(run, recipe.corpus, frozen, recipe.reward, recipe.evaluate.prompts)
+    setup = SweepSetup(panel, recipe.evaluate.seed, Execution(batch=recipe.sampling_batch), sets)
+    with run.reporter.progress("cells") as advance:
         cross_load_models(
-            SweepSetup(panel, recipe.evaluate.seed, execution, sets), models, injections, folder,
-            sampling=dict.fromkeys(models, recipe.sampling), device=device, progress=advance,
-        )  # fmt: skip
+            setup,
+            {name: run.path(stage) for name, stage in models.items()},
+            list(models),
+            folder,
+            sampling=dict.fromkeys(models, recipe.sampling),
+            device=str(run.accelerator.device),
+            progress=advance,
+        )
 
 
 def _stage_name(recipe: Recipe, injection: str) -> str:

@@ -12,8 +12,7 @@ import torch
 from plaudit.errors import RunError
 from plaudit.machine import environment_of
 from plaudit.pipeline.run_folder import Run, kind_of, open_run
-from plaudit.pipeline.runner import RunFiles
-from plaudit.pipeline.step import Step
+from plaudit.pipeline.runner import RunFiles, Step
 from plaudit.pipeline.steps import kind_of_run, steps
 from plaudit.recipe import load_recipe
 
@@ -36,7 +35,7 @@ def rewrite_report(folder: Path) -> Path:
         record = run.record(report.name)
         if record is None:
             run.begin(report.name, origin, lineage)
-        report.make(RunFiles(recipe, run), folder / report.name)
+        report.make(RunFiles(run), folder / report.name)
         if record is None or record.finished is None or record.origin != origin:
             run.recorded_again(report.name, origin, lineage)
             environment = environment_of(torch.device("cpu"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from plaudit.corpus.sources import CorpusSource
+from plaudit.corpus.sources import CorpusSource, corpus_source
 from plaudit.evaluate.concepts.detectors import SHIPPED_ERROR_RATES as RATES
 from plaudit.evaluate.concepts.detectors import load_rates, rates_of
 from plaudit.evaluate.concepts.vocabulary import SHIPPED_VOCABULARY as VOCABULARY
@@ -32,9 +32,11 @@ from plaudit.evaluate.pages.report import (
 )
 from plaudit.evaluate.pages.sweep import Sweep
 from plaudit.generate.model import read_model_config
+from plaudit.pipeline.data import encoded_corpus
 from plaudit.pipeline.results import held_out
 from plaudit.pipeline.runner import RunFiles
 from plaudit.pipeline.sweeps import cell_name, read_cell, swept
+from plaudit.recipe import Recipe
 from plaudit.stages.pairs import PairSettings, read_candidates
 from plaudit.storage import read_json
 
@@ -61,59 +63,70 @@ def title_of(stage: str) -> str:
 CURVES = ("loss", "preference_loss", "winner_flow_loss", "implicit_accuracy")
 
 
-def write_page(context: RunFiles, folder: Path, stages: list[str], swept: list[str], finished: Sequence[str]) -> None:
+class ReportedRun(RunFiles):
+    """A run with the recipe that its report is of."""
+
+    def __init__(self, files: RunFiles, recipe: Recipe) -> None:
+        super().__init__(files.run)
+        self.recipe, self.source = recipe, corpus_source(recipe.corpus)
+        self.shards = encoded_corpus(self, recipe.corpus)
+
+
+def write_page(
+    files: RunFiles, folder: Path, recipe: Recipe, stages: list[str], swept: list[str], finished: Sequence[str]
+) -> None:
     """Write the report of a run whose other steps are `finished`: of these stages, and the sweeps of those `swept`."""
-    recipe = context.recipe
+    run = ReportedRun(files, recipe)
     data = ReportData(
-        run=_run_facts(context, finished),
-        stages=[_stage_result(context, stage) for stage in stages],
-        corpus=_corpus_facts(context),
-        reward=_reward_quality(context) if recipe.reward.kind == "train" else None,
-        curves=_curves(context, stages),
-        sweeps=[_sweep(context, stage) for stage in swept],
-        samples=_samples(context, stages),
-        best_of_n=_best_of_n(context),
-        coverage_scale=_coverage_scale(context.source),
+        run=_run_facts(run, finished),
+        stages=[_stage_result(run, stage) for stage in stages],
+        corpus=_corpus_facts(run),
+        reward=_reward_quality(run) if recipe.reward.kind == "train" else None,
+        curves=_curves(run, stages),
+        sweeps=[_sweep(run, stage) for stage in swept],
+        samples=_samples(run, stages),
+        best_of_n=_best_of_n(run),
+        coverage_scale=_coverage_scale(run.source),
     )
     write_report(data, folder)
 
 
-def _stage_result(context: RunFiles, stage: str) -> StageResult:
-    scores = StageScores.load(context.path(f"scores-{stage}"))
+def _stage_result(run: ReportedRun, stage: str) -> StageResult:
+    scores = StageScores.load(run.path(f"scores-{stage}"))
     model = None  # post-processed clips are those of the last stage
     if stage != "finished":
-        model = context.path(context.recipe.model_stages[0] if stage == "baseline" else stage).resolve()
+        model = run.path(run.recipe.model_stages[0] if stage == "baseline" else stage).resolve()
     options = ("--set", "sampling.score=null") if stage == "baseline" else ()
-    note, clips = _note(context, stage), context.path(f"clips-{stage}")
+    note, clips = _note(run, stage), run.path(f"clips-{stage}")
     return StageResult(stage, title_of(stage), scores, note, clips, model, options)
 
 
-def _note(context: RunFiles, stage: str) -> str:
-    sampling = context.recipe.sampling
+def _note(run: ReportedRun, stage: str) -> str:
+    sampling = run.recipe.sampling
     if stage == "baseline":
         return f"the SFT model without a conditioning score, guidance {sampling.guidance.weight:g}"
     if stage == "finished":
         return "the last stage's clips after loudness and true-peak normalization"
-    injection = read_model_config(context.path(stage)).backbone.injection
+    injection = read_model_config(run.path(stage)).backbone.injection
     return f"{injection}, score {sampling.score}, guidance {sampling.guidance.weight:g}"
 
 
-def _run_facts(context: RunFiles, finished: Sequence[str]) -> RunFacts:
+def _run_facts(run: ReportedRun, finished: Sequence[str]) -> RunFacts:
     """The records of the finished steps."""
-    steps = {name: context.run.finished(name) for name in finished}
+    steps = {name: run.run.finished(name) for name in finished}
     environments = [step.environment for step in steps.values()]
     ended = datetime.datetime.fromisoformat(max(step.ended for step in steps.values()))
     return RunFacts(
-        name=context.recipe.name,
-        recipe=context.recipe.to_yaml(),
+        name=run.recipe.name,
+        recipe=run.recipe.to_yaml(),
         finished=ended.strftime("%Y-%m-%d %H:%M UTC"),
         seconds=sum(step.seconds for step in steps.values()),
-        description=context.source.description,
+        description=run.source.description,
         peak_memory=max(one["peak_memory"] for one in environments),
         machine=_joined([one["machine"] for one in environments]),
         versions=_joined([one["versions"] for one in environments]),
         step_seconds={name: step.seconds for name, step in steps.items()},
-        folder=str(context.run.folder.resolve()),
+        folder=str(run.run.folder.resolve()),
     )
 
 
@@ -123,18 +136,18 @@ def _joined(facts: Sequence[dict[str, str]]) -> dict[str, str]:
     return {name: "; ".join(dict.fromkeys(one[name] for one in facts if name in one)) for name in names}
 
 
-def _corpus_facts(context: RunFiles) -> CorpusFacts:
-    settings, shards = context.recipe.corpus, context.shards
+def _corpus_facts(run: ReportedRun) -> CorpusFacts:
+    settings, shards = run.recipe.corpus, run.shards
     quarantine = shards.folder / "quarantine.jsonl"
     lines = quarantine.read_text(encoding="utf-8").split("\n") if quarantine.exists() else []
     reasons = [json.loads(line)["reason"] for line in lines if line]
-    source = context.source
-    flaws = source.flaws(context.path("corpus"))
+    source = run.source
+    flaws = source.flaws(run.path("corpus"))
     return CorpusFacts(source.label, dict(Counter(shards.splits)), settings.seconds, dict(Counter(reasons)), flaws)
 
 
-def _reward_quality(context: RunFiles) -> RewardQuality:
-    facts: dict[str, Any] = read_json(context.path("reward") / "config.json")
+def _reward_quality(run: ReportedRun) -> RewardQuality:
+    facts: dict[str, Any] = read_json(run.path("reward") / "config.json")
     metrics = facts["metrics"]
     return RewardQuality(
         accuracy=metrics["accuracy"],
@@ -148,26 +161,26 @@ def _reward_quality(context: RunFiles) -> RewardQuality:
     )
 
 
-def _curves(context: RunFiles, stages: list[str]) -> list[Curve]:
+def _curves(run: ReportedRun, stages: list[str]) -> list[Curve]:
     curves = []
     for stage in stages:
         if stage not in ("baseline", "finished"):
-            for metrics in sorted(context.path(stage).rglob("metrics.jsonl")):
-                inner = metrics.parent.relative_to(context.path(stage)).parts
+            for metrics in sorted(run.path(stage).rglob("metrics.jsonl")):
+                inner = metrics.parent.relative_to(run.path(stage)).parts
                 curves += read_curves(metrics, " ".join((title_of(stage), *inner)), CURVES)
     return curves
 
 
-def _sweep(context: RunFiles, stage: str) -> Sweep:
-    scores = list(context.recipe.evaluate.sweep_scores)
-    folder = context.path(f"sweep-{stage}")
+def _sweep(run: ReportedRun, stage: str) -> Sweep:
+    scores = list(run.recipe.evaluate.sweep_scores)
+    folder = run.path(f"sweep-{stage}")
     return swept(title_of(stage), scores, [read_cell(folder / cell_name(score)) for score in scores])
 
 
-def _best_of_n(context: RunFiles) -> BestOfN | None:
+def _best_of_n(run: ReportedRun) -> BestOfN | None:
     """The candidates of the last preference pairs, where every caption has several."""
-    settings = next((one for one in reversed(context.recipe.stages) if isinstance(one, PairSettings)), None)
-    candidates = [] if settings is None else read_candidates(context.path(settings.name))
+    settings = next((one for one in reversed(run.recipe.stages) if isinstance(one, PairSettings)), None)
+    candidates = [] if settings is None else read_candidates(run.path(settings.name))
     if settings is None or not candidates or settings.captions < 2:
         return None
     grid = (settings.captions, settings.candidates)
@@ -182,14 +195,14 @@ def _coverage_scale(source: CorpusSource) -> tuple[float, float] | None:
     return None if rates is None else (rates.right.mean, rates.other.mean)
 
 
-def _samples(context: RunFiles, stages: list[str]) -> list[Sample]:
+def _samples(run: ReportedRun, stages: list[str]) -> list[Sample]:
     """The first held-out prompts, which are in random order, with the clips of every stage."""
-    evaluate = context.recipe.evaluate
-    prompts = held_out(context, evaluate.prompts)
+    evaluate = run.recipe.evaluate
+    prompts = held_out(run, run.recipe.corpus, evaluate.prompts)
     return [
         Sample(
             row,
-            {stage: context.path(f"clips-{stage}") / f"{row:04d}.wav" for stage in stages},
+            {stage: run.path(f"clips-{stage}") / f"{row:04d}.wav" for stage in stages},
             {} if prompts.truths is None else prompts.truths[row].describe(),
         )
         for row in range(min(evaluate.audio_players, len(prompts.prompts)))

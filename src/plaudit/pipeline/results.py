@@ -9,18 +9,19 @@ import numpy as np
 from plaudit import loading
 from plaudit.audio import read_audio, write_file
 from plaudit.audio_format import AudioFormat
-from plaudit.corpus.sources import HeldOut
+from plaudit.corpus.sources import CorpusSettings, HeldOut, corpus_source
 from plaudit.evaluate.embeddings import AudioEncoder, reference_of
 from plaudit.evaluate.set_metrics import SET_METRICS
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.postprocess import PostProcessor
-from plaudit.generate.settings import Execution
-from plaudit.pipeline.data import reference_clips, reward_model
+from plaudit.generate.settings import Execution, PostSettings, SamplingSettings
+from plaudit.pipeline.data import encoded_corpus, load_reward, reference_clips
 from plaudit.pipeline.evaluators import EvaluatorPanel, coverage_of, embed_clips
-from plaudit.pipeline.runner import Context, RunFiles
-from plaudit.pipeline.stage_models import load_stage
+from plaudit.pipeline.models import load_stage
+from plaudit.pipeline.runner import RunContext, RunFiles
 from plaudit.pipeline.sweeps import SweepSetup, sweep_scores
-from plaudit.recipe import Recipe
+from plaudit.recipe import EvaluateSettings, Recipe, RewardSourceSettings
+from plaudit.stages.inputs import FrozenModels
 
 SETS = tuple(name for name in SET_METRICS if name != "frechet")
 """Metrics of a stage's clips as a set, besides the Frechet distance."""
@@ -34,74 +35,97 @@ def stages_of(recipe: Recipe) -> list[str]:
     return ["baseline", *recipe.model_stages]
 
 
-def held_out(context: RunFiles, count: int) -> HeldOut:
+def held_out(run: RunFiles, corpus: CorpusSettings, count: int) -> HeldOut:
     """Prompts that no stage was trained on."""
-    return context.source.held_out(count, None if context.source.truth_known else context.shards)
+    source = corpus_source(corpus)
+    return source.held_out(count, None if source.truth_known else encoded_corpus(run, corpus))
 
 
-def embed_reference(context: Context, folder: Path) -> None:
+def embed_reference(run: RunContext, folder: Path, corpus: CorpusSettings, models: FrozenModels, count: int) -> None:
     """CLAP embeddings of the corpus's reference clips."""
-    with context.reporter.progress("reference") as advance:
-        np.save(folder / "embeddings.npy", embed_clips(context.models.clap, *reference_clips(context), advance))
+    clips = reference_clips(run, corpus, models, count)
+    with run.reporter.progress("reference") as advance:
+        np.save(folder / "embeddings.npy", embed_clips(models.clap, *clips, advance))
 
 
-def evaluators_for(context: Context, count: int) -> EvaluatorPanel:
+def evaluators_for(
+    run: RunContext, corpus: CorpusSettings, models: FrozenModels, reward: RewardSourceSettings, count: int
+) -> EvaluatorPanel:
     """Evaluators of this run's clips of `count` held-out prompts; with true utility where the truth is known."""
-    name, source = context.recipe.models.clap, context.source
-    encoder = AudioEncoder(name, loading.CLAPS.identity(name), context.models.clap)
-    embeddings = np.load(context.path("reference") / "embeddings.npy")
+    name, source = models.names["clap"], corpus_source(corpus)
+    encoder = AudioEncoder(name, loading.CLAPS.identity(name), models.clap)
+    embeddings = np.load(run.path("reference") / "embeddings.npy")
     return EvaluatorPanel(
-        held_out(context, count),
-        reward_model(context),
-        context.models.clap,
+        held_out(run, corpus, count),
+        load_reward(run, reward),
+        models.clap,
         reference_of(encoder, embeddings, "the run's reference"),
         source.true_utility(),
         coverage_of(source),
     )
 
 
-def generate_stage(context: Context, folder: Path, stage: str) -> None:
-    """The held-out prompts' clips of one stage, with the same seeds for every stage."""
-    recipe = context.recipe
-    found = held_out(context, recipe.evaluate.prompts)
-    model = load_stage(context, recipe.model_stages[0] if stage == "baseline" else stage)
-    settings = recipe.sampling.model_copy(update={"score": None} if stage == "baseline" else {})
-    requests = [ClipRequest(f"{i:04d}", p, recipe.evaluate.seed + i) for i, p in enumerate(found.prompts)]
-    with context.reporter.progress(f"clips of {stage}") as advance:
-        generate_clips(model, requests, settings, folder, Execution(batch=recipe.sampling_batch), progress=advance)
+def generate_stage(
+    run: RunContext,
+    folder: Path,
+    label: str,
+    stage: str,
+    corpus: CorpusSettings,
+    evaluate: EvaluateSettings,
+    sampling: SamplingSettings,
+    batch: int,
+) -> None:
+    """Clips of the held-out prompts by a stage's model, with the same seeds for every stage. label: of the progress."""
+    prompts = held_out(run, corpus, evaluate.prompts).prompts
+    model = load_stage(run, stage)
+    requests = [ClipRequest(f"{i:04d}", prompt, evaluate.seed + i) for i, prompt in enumerate(prompts)]
+    with run.reporter.progress(f"clips of {label}") as advance:
+        generate_clips(model, requests, sampling, folder, Execution(batch=batch), progress=advance)
 
 
-def evaluate_stage(context: Context, folder: Path, clips: Path) -> None:
-    """Score the clips in `clips` against the held-out prompts."""
-    panel = evaluators_for(context, context.recipe.evaluate.prompts)
-    panel.evaluate(sorted(clips.glob("*.wav")), SETS).save(folder)
+def evaluate_stage(
+    run: RunContext,
+    folder: Path,
+    clips: str,
+    corpus: CorpusSettings,
+    models: FrozenModels,
+    reward: RewardSourceSettings,
+    prompts: int,
+) -> None:
+    """Score the clips of the step `clips` against the held-out prompts."""
+    panel = evaluators_for(run, corpus, models, reward, prompts)
+    panel.evaluate(sorted(run.path(clips).glob("*.wav")), SETS).save(folder)
 
 
-def sweep(context: Context, folder: Path, stage: str) -> None:
+def sweep(
+    run: RunContext,
+    folder: Path,
+    stage: str,
+    corpus: CorpusSettings,
+    models: FrozenModels,
+    reward: RewardSourceSettings,
+    evaluate: EvaluateSettings,
+    sampling: SamplingSettings,
+    batch: int,
+) -> None:
     """Generate and score the held-out prompts at every score of the sweep; the seeds don't change with the score."""
-    recipe = context.recipe
-    trial = SweepSetup(
-        evaluators_for(context, recipe.evaluate.sweep_prompts),
-        recipe.evaluate.seed,
-        Execution(batch=recipe.sampling_batch),
-    )
-    with context.reporter.progress(f"sweep of {stage}") as advance:
+    panel = evaluators_for(run, corpus, models, reward, evaluate.sweep_prompts)
+    setup = SweepSetup(panel, evaluate.seed, Execution(batch=batch))
+    with run.reporter.progress(f"sweep of {stage}") as advance:
         sweep_scores(
-            trial,
-            context.path(stage),
-            recipe.evaluate.sweep_scores,
+            setup,
+            run.path(stage),
+            evaluate.sweep_scores,
             folder,
-            sampling=recipe.sampling,
-            device=str(context.accelerator.device),
+            sampling=sampling,
+            device=str(run.accelerator.device),
             progress=advance,
         )
 
 
-def finish_clips(context: Context, folder: Path, clips: Path) -> None:
-    """Post-process the last stage's clips: what a listener is given."""
-    post = context.recipe.post
-    post = post.model_copy(update={"seconds": post.seconds or context.recipe.corpus.seconds})
+def finish_clips(run: RunContext, folder: Path, clips: str, post: PostSettings) -> None:
+    """Post-process the clips of the step `clips`, as they are published."""
     postprocessor = PostProcessor.load(post, AudioFormat())
-    for path in sorted(clips.glob("*.wav")):
+    for path in sorted(run.path(clips).glob("*.wav")):
         wave, rate = read_audio(path)
         write_file(folder / path.name, postprocessor.encode([wave], rate, [{"clip": path.stem}])[0].content)

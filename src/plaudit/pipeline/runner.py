@@ -1,80 +1,179 @@
-"""The loop that runs every step in order, on one process or several."""
+"""Steps of a run: what each is, what becomes of it in a run folder, and the loop that runs them in order."""
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
-from plaudit.corpus.shards import ShardSet
-from plaudit.corpus.sources import CorpusSource, corpus_source
+from plaudit.code_digest import code_digests
+from plaudit.errors import RunError
 from plaudit.machine import environment_of
-from plaudit.pipeline.outlook import Approve, Outlook, nothing_replaced, outlook, require_approval, shareable
-from plaudit.pipeline.run_folder import Lineage, Run, check_folder, open_run
-from plaudit.pipeline.step import Step
+from plaudit.pipeline.run_folder import Finished, Lineage, Origin, Record, Run, check_folder, open_run
 from plaudit.recipe import Recipe
 from plaudit.reporting import Reporter, Silent
-from plaudit.reward.features import RewardFeatures
-from plaudit.reward.training import SYNTHETIC_REWARD
-from plaudit.stages.inputs import FrozenModels
 from plaudit.storage import write_atomically
 from plaudit.training.loop import ProcessGroup, accelerator_for
 
+Given = dict[str, str | Callable[[], str]]
 
-@dataclass
+
+@dataclass(frozen=True)
+class Step:
+    """One step, made from `settings`, files from outside the run (`given`: their digests, or functions that compute
+    them), and the output of the steps in `needs`.
+
+    make(run, folder) fills the folder; called again after a kill, it must skip what is finished. It reads no other
+    settings and no other steps than those named here. The main process calls it, or all where `together`. read_later:
+    patterns of the files that later steps read; changes in others make no step stale.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    needs: tuple[str, ...]
+    make: Callable[[Any, Path], None]
+    given: Given = field(default_factory=dict)
+    read_later: tuple[str, ...] = ("**/*",)
+    together: bool = False
+
+    @cached_property
+    def code(self) -> dict[str, str]:
+        """Digests of the source that it runs, by module."""
+        return code_digests(self.make)
+
+    def origin(self, inputs: dict[str, str]) -> Origin:
+        """What it is made from, given digests of what the steps it needs have left."""
+        given = {name: digest if isinstance(digest, str) else digest() for name, digest in self.given.items()}
+        return Origin(json.loads(json.dumps(self.settings)), given, self.code, inputs)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What becomes of a step.
+
+    state: "done", "resumed", "started", "shared" (taken from another run), or "replaced": it was made from something
+    else, as `reasons` say, or from a step that is made again and may come out different.
+    """
+
+    step: str
+    state: str
+    reasons: tuple[str, ...] = ()
+
+
+Approve = Callable[[Sequence[Outlook]], bool]
+"""Whether steps may be replaced; called before anything is."""
+
+
+def nothing_replaced(lost: Sequence[Outlook]) -> bool:
+    """No."""
+    return False
+
+
+def outlook(chain: Sequence[Step], run: Run, source: Run | None = None) -> list[Outlook]:
+    """What becomes of each step of the chain in `run`, where finished steps of `source` may be taken.
+
+    A step that is missing is expected to come out as it did when a later one was made from it. RunError for a folder
+    that the run did not make, and for files of a finished step that were changed since.
+    """
+    records = {step.name: run.record(step.name) for step in chain}
+    known = _known_outputs(records)
+    outputs: dict[str, str | None] = {}
+    found = []
+    for step in chain:
+        record = records[step.name]
+        if record is not None and record.finished is not None:
+            run.verify(step.name)
+        unknown = [name for name in step.needs if outputs[name] is None]
+        state, output, reasons = "started", None, []
+        if record is None and source is None and step.name not in {name for name, _ in known}:
+            outputs[step.name] = None  # and nothing from outside is read for it
+            found.append(Outlook(step.name, state))
+            continue
+        inputs = {name: outputs[name] for name in step.needs}
+        origin = step.origin({name: digest for name, digest in inputs.items() if digest is not None})
+        if record is not None and record.origin is not None:
+            reasons = origin.differences(_without(record.origin, unknown))
+            reasons += [f"{name} is made again" for name in unknown]
+            if reasons:
+                state = "replaced"
+            elif record.finished is None:
+                state = "resumed"
+            else:
+                state, output = "done", record.finished.output
+        elif source is not None and not unknown and (theirs := shareable(source, step.name, origin)) is not None:
+            state, output = "shared", theirs.output
+        if not unknown and output is None:
+            output = known.get((step.name, origin.key))
+        outputs[step.name] = output
+        found.append(Outlook(step.name, state, tuple(reasons)))
+    return found
+
+
+def shareable(source: Run, name: str, origin: Origin) -> Finished | None:
+    """What a step of another run left, where it is finished and made from `origin`, and unchanged since."""
+    record = source.record(name)
+    if record is None or record.origin is None or record.finished is None or record.origin.key != origin.key:
+        return None
+    source.verify(name)
+    return record.finished
+
+
+def require_approval(run: Run, lost: Sequence[Outlook], approve: Approve) -> None:
+    """RunError where steps would be replaced and `approve` refuses."""
+    if lost and not approve(lost):
+        first = "; ".join(f"{one.step} ({_short(one.reasons)})" for one in lost[:2])
+        more = f" and {len(lost) - 2} more" if len(lost) > 2 else ""
+        raise RunError(
+            f"{run.folder}: this would replace {first}{more}; add --yes to replace, or keep them and make a new run "
+            f"that shares the rest: --from {run.folder} -o NEW"
+        )
+
+
+def _short(reasons: Sequence[str]) -> str:
+    return ", ".join(reasons[:2]) + (f", and {len(reasons) - 2} more reasons" if len(reasons) > 2 else "")
+
+
+def _known_outputs(records: dict[str, Record | None]) -> dict[tuple[str, str], str]:
+    """Of steps by name and key: a digest of what they left when a later step was made."""
+    return {
+        (name, key): output
+        for record in records.values()
+        if record is not None
+        for name, (key, output) in record.lineage.items()
+    }
+
+
+def _without(origin: Origin, inputs: Sequence[str]) -> Origin:
+    kept = {name: digest for name, digest in origin.inputs.items() if name not in inputs}
+    return Origin(origin.settings, origin.given, origin.code, kept)
+
+
 class RunFiles:
-    """A recipe and what the steps of its run have left."""
+    """What the steps of a run have left."""
 
-    recipe: Recipe
-    run: Run
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.opened: dict[Path, Any] = {}
+        """Files of finished steps that are open, by path."""
 
     def path(self, step: str) -> Path:
-        """The folder of a step made before."""
+        """The folder of a finished step."""
         return self.run.folder / step
 
-    @cached_property
-    def source(self) -> CorpusSource:
-        """Where the recipe's clips come from."""
-        return corpus_source(self.recipe.corpus)
 
-    @cached_property
-    def shards(self) -> ShardSet:
-        """The encoded corpus: that of the step before, or a prepared one."""
-        prepared = None if self.source.has_audio else self.recipe.corpus.folder
-        return ShardSet(prepared or self.path("shards"), verify=self._verifies)
+class RunContext(RunFiles):
+    """What a step works in: the folders of finished steps, where it reports to, and the processes that run it."""
 
-    @property
-    def _verifies(self) -> bool:
-        """Whether checksums are looked at."""
-        return False
-
-
-@dataclass
-class Context(RunFiles):
-    """What steps can reach: the recipe, the other steps' folders, and the frozen models, each loaded once."""
-
-    reporter: Reporter
-    accelerator: Accelerator
-    processes: ProcessGroup
-
-    @property
-    def _verifies(self) -> bool:
-        return self.processes.is_main  # one process, once
-
-    @cached_property
-    def models(self) -> FrozenModels:
-        """The frozen models that the recipe names."""
-        return FrozenModels(**self.recipe.models.model_dump())
-
-    @cached_property
-    def reward_features(self) -> RewardFeatures:
-        """What a reward trained in this run sees."""
-        return RewardFeatures(self.models.clap, self.models.audio_embedder, SYNTHETIC_REWARD.blocks)
-
+    def __init__(self, run: Run, reporter: Reporter, accelerator: Accelerator, processes: ProcessGroup) -> None:
+        super().__init__(run)
+        self.reporter, self.accelerator, self.processes = reporter, accelerator, processes
 
 
 def run_chain(
@@ -97,7 +196,7 @@ def run_chain(
     with ExitStack() as stack:
         processes = stack.enter_context(ProcessGroup(accelerator))
         run = stack.enter_context(open_run(folder, kind)) if processes.is_main else Run(folder)
-        context = Context(recipe, run, reporter if processes.is_main else Silent(), accelerator, processes)
+        context = RunContext(run, reporter if processes.is_main else Silent(), accelerator, processes)
         upkeep = None
         if processes.is_main:
             upkeep = _Upkeep(run, approve, None if source is None else Run(source))
@@ -107,8 +206,8 @@ def run_chain(
             _make(context, step, upkeep)
 
 
-def _make(context: Context, step: Step, upkeep: _Upkeep | None) -> None:
-    """One step: by the leading process while the others wait, or by all together."""
+def _make(context: RunContext, step: Step, upkeep: _Upkeep | None) -> None:
+    """One step: by the main process while the others wait, or by all together."""
     processes = context.processes
     state = processes.broadcast(upkeep.begin(step) if upkeep is not None else "")
     context.reporter.step(step.name, state)
@@ -123,7 +222,7 @@ def _make(context: Context, step: Step, upkeep: _Upkeep | None) -> None:
 
 
 class _Upkeep:
-    """Decides for each step whether it is made, taken from another run, or replaced. The leading process has one."""
+    """Decides for each step whether it is run, taken from another run, or replaced. The main process has one."""
 
     def __init__(self, run: Run, approve: Approve, source: Run | None) -> None:
         self._run, self._approve, self._source = run, approve, source
@@ -131,7 +230,7 @@ class _Upkeep:
         self._lineages: dict[str, Lineage] = {}
 
     def approved(self, steps: list[Step]) -> None:
-        """RunError where steps would be replaced and nobody agrees to it."""
+        """RunError where steps would be replaced without approval."""
         lost = [one for one in outlook(steps, self._run, self._source) if one.state == "replaced"]
         require_approval(self._run, lost, self._approve)
         self._replaceable = {one.step for one in lost}

@@ -1,7 +1,8 @@
-"""The chain as a list of steps: what each is made from, and in which order."""
+"""A recipe as a list of steps: what each is made from, and in which order."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,15 @@ from plaudit.evaluate.concepts.detectors import SHIPPED_ERROR_RATES as RATES
 from plaudit.evaluate.concepts.vocabulary import SHIPPED_VOCABULARY as VOCABULARY
 from plaudit.evaluate.pages.html import TEMPLATES
 from plaudit.pipeline import data, results
-from plaudit.pipeline.outlook import Approve, nothing_replaced
+from plaudit.pipeline.models import StageSetup, run_stage
 from plaudit.pipeline.report_data import write_page
 from plaudit.pipeline.run_folder import fingerprint, kind_of
-from plaudit.pipeline.runner import Context, Reporter, run_chain
-from plaudit.pipeline.settings import leaves, located, picked
-from plaudit.pipeline.stage_models import run_stage
-from plaudit.pipeline.step import Given, Step
+from plaudit.pipeline.runner import Approve, Given, Step, nothing_replaced, run_chain
 from plaudit.recipe import Recipe, stage_of
-from plaudit.registry import weights_digest
+from plaudit.registry import absolute_name, weights_digest
+from plaudit.reporting import Reporter
 from plaudit.stages import STAGES, StageSettings
+from plaudit.stages.inputs import FrozenModels
 from plaudit.storage import file_digest
 
 FINISHED = "finished"
@@ -47,9 +47,9 @@ def run_recipe(
     approve: Approve = nothing_replaced,
     source: Path | None = None,
 ) -> Path:
-    """Make what is missing or stale of the step `only` and of all it needs in the run `folder`; the step's folder.
+    """Run what is missing or stale of the step `only` and of all it needs in the run `folder`; the step's folder.
 
-    approve: asked before steps that were made from something else are replaced; by default they never are. source:
+    approve: whether steps that were made from something else may be replaced; by default they never are. source:
     another run, whose finished steps are taken where they are made from the same. Raises RunError for a step that the
     recipe doesn't have, for steps that would be replaced, and for a folder of anything else.
     """
@@ -110,7 +110,9 @@ class _Chain:
         self._leaves = leaves(recipe)
         self._source = corpus_source(recipe.corpus)
         self._synthetic = self._source.truth_known
-        self._own_reward = ("reward",) if recipe.reward.kind == "train" else ()
+        self._reward_step = ("reward",) if recipe.reward.kind == "train" else ()
+        self._models = FrozenModels(**recipe.models.model_dump())
+        self._setup = StageSetup.of(recipe, self._models)
         models = recipe.models
         self._digests = {
             "models.codec": loading.CODECS.identity(models.codec),
@@ -125,37 +127,41 @@ class _Chain:
         }
 
     def of_data(self) -> list[Step]:
-        recipe = self.recipe
+        recipe, corpus, models, reward = self.recipe, self.recipe.corpus, self._models, self.recipe.reward
         digest = cache(partial(self._source.digest, self._manifest))
-        corpus: Given = {} if self._synthetic else {"corpus.folder": digest}
+        outside: Given = {} if self._synthetic else {"corpus.folder": digest}
         source = self._settings("corpus", without=(*PATHS, "corpus.shard_size"))
         encoders = self._given("models.codec", "models.text_encoder")
-        if not self._source.has_audio:
-            needed: tuple[str, ...] = ("shards",)
-            found = [Step("shards", self._settings("corpus.kind", "corpus.seconds"), (), data.accept_shards,
-                          encoders | corpus, ("facts.json",))]  # fmt: skip
+        listing: tuple[str, ...] = ("corpus",) if self._source.has_audio else ()
+        if self._source.has_audio:
+            make: Callable[..., None] = partial(data.list_corpus, corpus=corpus)
+            found = [Step("corpus", source, (), make, outside, ("facts.json", "truth.jsonl"))]
+            make = partial(data.encode, corpus=corpus, models=models)
+            settings = source | self._settings("corpus.shard_size")
+            found.append(Step("shards", settings, listing, make, encoders, SHARD_FILES))
         else:
-            needed = ("corpus", "shards")
-            encoded = source | self._settings("corpus.shard_size")
-            found = [
-                Step("corpus", source, (), data.list_corpus, corpus, ("facts.json", "truth.jsonl")),
-                Step("shards", encoded, ("corpus",), data.encode, encoders, SHARD_FILES),
-            ]
+            make = partial(data.accept_shards, corpus=corpus, models=models)
+            settings = self._settings("corpus.kind", "corpus.seconds")
+            found = [Step("shards", settings, (), make, encoders | outside, ("facts.json",))]
         settings = self._settings("corpus.kind", "reward.kind")
-        if recipe.reward.kind == "train":
-            votes, fit = self._settings("votes"), self._settings("reward.max_epochs", "reward.seed")
-            inputs = self._given("models.clap", "models.audio_embedder")
+        label = partial(data.compute_rewards, corpus=corpus, models=models, reward=reward)
+        if reward.kind == "train":
+            audio_encoders = self._given("models.clap", "models.audio_embedder")
+            extract = partial(data.extract_features, corpus=corpus, models=models)
+            vote = partial(data.simulate_votes, corpus=corpus, votes=recipe.votes)
+            train = partial(data.train_reward, models=models, reward=reward)
+            fit = self._settings("reward.max_epochs", "reward.seed")
             found += [
-                Step("features", source, needed, data.extract_features, inputs),
-                Step("votes", source | votes, ("corpus",), data.simulate_votes_step, self._given("probes")),
-                Step("reward", fit, ("votes", "features"), data.train_reward_step, inputs, MODEL_FILES),
+                Step("features", source, (*listing, "shards"), extract, audio_encoders),
+                Step("votes", source | self._settings("votes"), ("corpus",), vote, self._given("probes")),
+                Step("reward", fit, ("votes", "features"), train, audio_encoders, MODEL_FILES),
             ]
-            return [*found, Step("labels", settings, ("shards", "features", "reward"), data.compute_rewards, inputs)]
-        if recipe.reward.kind == "load":
+            return [*found, Step("labels", settings, ("shards", "features", "reward"), label, audio_encoders)]
+        if reward.kind == "load":
             settings |= source
         else:
-            needed = ("shards",)
-        return [*found, Step("labels", settings, needed, data.compute_rewards, self._reward(), ("rewards.json",))]
+            listing = ()
+        return [*found, Step("labels", settings, (*listing, "shards"), label, self._reward(), ("rewards.json",))]
 
     def of_stages(self) -> list[Step]:
         return [self._stage_step(settings) for settings in self.recipe.stages]
@@ -180,53 +186,72 @@ class _Chain:
             needs += ["shards", "labels"]
             values |= self._settings("corpus.kind")
         if "candidates" in stage.uses:
-            needs += self._own_reward
+            needs += self._reward_step
             values |= self._settings("sampling", "sampling_batch", "corpus.seconds", "reward.kind")
-            given |= self._everyone()
+            given |= self._evaluators()
         if pairs is not None:
             needs.append(pairs)
         read_later = MODEL_FILES if stage.makes == "model" else PAIR_FILES
-        make = partial(run_stage, stage=type(stage), settings=settings, start=start, pairs=pairs)
+        make = partial(
+            run_stage, stage=type(stage), settings=settings, start=start, pairs=pairs, setup=self._setup
+        )
         return Step(name, values, tuple(dict.fromkeys(needs)), make, given, read_later, "training" in stage.uses)
 
     def of_results(self) -> list[Step]:
+        recipe, corpus, models, reward, evaluate = (
+            self.recipe, self.recipe.corpus, self._models, self.recipe.reward, self.recipe.evaluate
+        )  # fmt: skip
         world = self._settings("corpus.kind", "corpus.seconds")
         sampling = self._settings("sampling", "sampling_batch")
-        prompts = () if self._synthetic else ("shards",)
-        compared = self._settings("evaluate.reference_clips") | world
-        heard = () if self._synthetic else ("shards",) if not self._source.has_audio else ("corpus", "shards")
-        listener = self._given("models.clap", *(["models.codec"] if not self._source.has_audio else []))
-        found = [Step("reference", compared, heard, results.embed_reference, listener)]
-        shown = results.stages_of(self.recipe)
-        asked = self._settings("evaluate.prompts", "evaluate.seed") | sampling | world
-        parts = self._given("models.codec", "models.text_encoder")
-        for stage in shown:
-            make = partial(results.generate_stage, stage=stage)
-            made_by = shown[1] if stage == "baseline" else stage
-            found.append(Step(f"clips-{stage}", asked, (made_by, *prompts), make, parts, CLIP_FILES))
+        shards: tuple[str, ...] = () if self._synthetic else ("shards",)
+        audio = ("corpus",) if self._source.has_audio and not self._synthetic else ()
+        make: Callable[..., None] = partial(
+            results.embed_reference, corpus=corpus, models=models, count=evaluate.reference_clips
+        )
+        settings = self._settings("evaluate.reference_clips") | world
+        given = self._given("models.clap", *([] if self._source.has_audio else ["models.codec"]))
+        found = [Step("reference", settings, (*audio, *shards), make, given)]
+        shown = results.stages_of(recipe)
+        settings = self._settings("evaluate.prompts", "evaluate.seed") | sampling | world
+        given = self._given("models.codec", "models.text_encoder")
+        for label in shown:
+            stage = shown[1] if label == "baseline" else label
+            without_score = {"score": None} if label == "baseline" else {}
+            make = partial(
+                results.generate_stage, label=label, stage=stage, corpus=corpus, evaluate=evaluate,
+                sampling=recipe.sampling.model_copy(update=without_score), batch=recipe.sampling_batch,
+            )  # fmt: skip
+            found.append(Step(f"clips-{label}", settings, (stage, *shards), make, given, CLIP_FILES))
         last = f"clips-{shown[-1]}"
-        finish = partial(_from_clips, results.finish_clips, last)
-        post = self._settings("post", "corpus.seconds")
-        found.append(Step(f"clips-{FINISHED}", post, (last,), finish, read_later=CLIP_FILES))
-        judges = ("reference", *self._own_reward, *prompts)
-        scored = self._settings("evaluate.prompts", "reward.kind") | world
-        for stage in (*shown, FINISHED):
-            clips = f"clips-{stage}"
-            score = partial(_from_clips, results.evaluate_stage, clips)
-            found.append(Step(f"scores-{stage}", scored, (clips, *judges), score, self._everyone()))
-        swept = list(dict.fromkeys([shown[1], shown[-1]]))
-        swept_over = self._settings("evaluate.sweep_prompts", "evaluate.sweep_scores", "evaluate.seed", "reward.kind")
-        sweep = sampling | world | swept_over
-        for stage in swept:
-            make = partial(results.sweep, stage=stage)
-            found.append(Step(f"sweep-{stage}", sweep, (stage, *judges), make, self._everyone(), CELL_FILES))
+        post = recipe.post.model_copy(update={"seconds": recipe.post.seconds or corpus.seconds})
+        make = partial(results.finish_clips, clips=last, post=post)
+        settings = self._settings("post", "corpus.seconds")
+        found.append(Step(f"clips-{FINISHED}", settings, (last,), make, read_later=CLIP_FILES))
+        needs = ("reference", *self._reward_step, *shards)
+        settings = self._settings("evaluate.prompts", "reward.kind") | world
+        for label in (*shown, FINISHED):
+            clips = f"clips-{label}"
+            make = partial(
+                results.evaluate_stage, clips=clips, corpus=corpus, models=models, reward=reward,
+                prompts=evaluate.prompts,
+            )  # fmt: skip
+            found.append(Step(f"scores-{label}", settings, (clips, *needs), make, self._evaluators()))
+        settings = sampling | world | self._settings(
+            "evaluate.sweep_prompts", "evaluate.sweep_scores", "evaluate.seed", "reward.kind"
+        )  # fmt: skip
+        for stage in dict.fromkeys([shown[1], shown[-1]]):
+            make = partial(
+                results.sweep, stage=stage, corpus=corpus, models=models, reward=reward, evaluate=evaluate,
+                sampling=recipe.sampling, batch=recipe.sampling_batch,
+            )  # fmt: skip
+            found.append(Step(f"sweep-{stage}", settings, (stage, *needs), make, self._evaluators(), CELL_FILES))
         return found
 
     def report(self, others: list[Step]) -> Step:
         names = [step.name for step in others]
         shown, swept = ([name.removeprefix(prefix) for name in names if name.startswith(prefix)]
                         for prefix in ("scores-", "sweep-"))  # fmt: skip
-        page = partial(write_page, stages=shown, swept=swept, finished=names)
+        page = partial(write_page, recipe=self.recipe, stages=shown, swept=swept, finished=names)
         everything = {name: value for name, value in self._leaves.items() if not name.startswith("training_loop.")}
         given = self._given("report templates", *(["probes", "vocabulary"] if self._synthetic else []))
         return Step("report", everything, tuple(names), page, given, read_later=())
@@ -241,8 +266,8 @@ class _Chain:
         """The reward from outside the run, where it takes one."""
         return {} if self.recipe.reward.kind == "train" else self._given("reward.name")
 
-    def _everyone(self) -> Given:
-        """All models that clips are made and judged by."""
+    def _evaluators(self) -> Given:
+        """All models that clips are sampled and evaluated with."""
         models = (f"models.{name}" for name in type(self.recipe.models).model_fields)
         return self._given(*models, *(["probes", "vocabulary"] if self._synthetic else [])) | self._reward()
 
@@ -251,5 +276,62 @@ def _files_digest(*paths: Path) -> str:
     return fingerprint(**{path.name: file_digest(path) for path in paths if path.is_file()})
 
 
-def _from_clips(make: Any, clips: str, context: Context, folder: Path) -> None:
-    make(context, folder, context.path(clips))
+REGISTRIES = (loading.CODECS, loading.TEXT_ENCODERS, loading.CLAPS, loading.AUDIO_ENCODERS)
+KNOWN = {*loading.MODELS, *loading.REWARDS.builtin, *(name for registry in REGISTRIES for name in registry.builtin)}
+"""Names that are never a folder's."""
+
+
+def located(recipe: Recipe) -> Recipe:
+    """The recipe with every path in it absolute, so that its run folder can be used from any other folder."""
+    corpus, models = recipe.corpus, recipe.models
+    found: dict[str, Any] = {name: _absolute(getattr(corpus, name)) for name in ("folder", "score_table")}
+    found["kind"] = absolute_name(corpus.kind)
+    if corpus.table is not None and corpus.table.exists():  # else it is a name inside the folder
+        found["table"] = corpus.table.absolute()
+    changed: dict[str, Any] = {
+        "corpus": corpus.model_copy(update=found),
+        "models": models.model_copy(update={name: _named(value) for name, value in models.model_dump().items()}),
+        "reward": recipe.reward.model_copy(update={"name": _named(recipe.reward.name)}),
+        "backbone": recipe.backbone.model_copy(update={"start_from": _named(recipe.backbone.start_from)}),
+    }
+    changed["stages"] = tuple(
+        stage.model_copy(update={n: v.absolute() for n, v in stage.__dict__.items() if isinstance(v, Path)})
+        for stage in recipe.stages
+    )
+    return recipe.model_copy(update=changed)
+
+
+def leaves(recipe: Recipe) -> dict[str, Any]:
+    """Every setting by its dotted name, as in `--set`, stages by theirs; a section that is left out is None."""
+    values = recipe.model_dump(mode="json")
+    return _flat(values | {"stages": {stage.pop("name"): stage for stage in values["stages"]}}, "")
+
+
+def picked(settings: dict[str, Any], names: Sequence[str], without: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings of these names or in sections of these names."""
+    return {key: value for key, value in settings.items() if _within(key, names) and not _within(key, without)}
+
+
+def _within(key: str, names: Sequence[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def _flat(values: dict[str, Any], prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.absolute()
+
+
+def _named(name: str | None) -> str | None:
+    """A part's name, or the absolute path of its file or folder."""
+    if name is None or name in KNOWN or not (Path(name) / "config.json").is_file():
+        return None if name is None else absolute_name(name)
+    return str(Path(name).absolute())

@@ -41,27 +41,27 @@ class FrozenModels:
     """The frozen models around the backbone, by name, each loaded once."""
 
     def __init__(self, codec: str, text_encoder: str, clap: str, audio_embedder: str) -> None:
-        self._names = {"codec": codec, "text_encoder": text_encoder, "clap": clap, "audio_embedder": audio_embedder}
+        self.names = {"codec": codec, "text_encoder": text_encoder, "clap": clap, "audio_embedder": audio_embedder}
 
     @cached_property
     def codec(self) -> Codec:
         """Between waveforms and latents."""
-        return loading.CODECS.load(self._names["codec"])
+        return loading.CODECS.load(self.names["codec"])
 
     @cached_property
     def text_encoder(self) -> TextEncoder:
         """Of prompts."""
-        return loading.TEXT_ENCODERS.load(self._names["text_encoder"])
+        return loading.TEXT_ENCODERS.load(self.names["text_encoder"])
 
     @cached_property
     def clap(self) -> Embedder:
         """Part of the reward, and the measure of text-audio agreement."""
-        return loading.CLAPS.load(self._names["clap"])
+        return loading.CLAPS.load(self.names["clap"])
 
     @cached_property
     def audio_embedder(self) -> AudioEmbedder:
         """The reward's second encoder of audio (MERT's place)."""
-        return loading.AUDIO_ENCODERS.load(self._names["audio_embedder"])
+        return loading.AUDIO_ENCODERS.load(self.names["audio_embedder"])
 
 
 @dataclass(frozen=True)
