@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from plaudit.backbone import INJECTIONS, PRESETS, BackboneConfig, FluxAudio, FluxAudioConfig
+from plaudit.backbone import INJECTIONS, PRESETS, FluxAudio, FluxAudioConfig
 from plaudit.errors import ModelError
 
 
-def parameters(config: BackboneConfig) -> int:
+def parameters(config: FluxAudioConfig) -> int:
     with torch.device("meta"):
         return sum(p.numel() for p in FluxAudio(config).parameters())
 

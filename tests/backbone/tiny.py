@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from plaudit.backbone import BackboneConfig, FluxAudio, FluxAudioConfig, initialize
+from plaudit.backbone import FluxAudio, FluxAudioConfig, initialize
 from plaudit.types import TextFeatures
 
 
-def tiny_config(injection: str = "none") -> BackboneConfig:
+def tiny_config(injection: str = "none") -> FluxAudioConfig:
     return FluxAudioConfig(
         latent_dim=5,
         text_dim=12,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from plaudit.backbone import FluxAudio
+from plaudit.backbone import build_backbone
 from plaudit.errors import ModelError, PromptError, RecipeError
 from plaudit.generate.model import TextToMusic, read_model_config, save_model
 from plaudit.generate.settings import Execution, Guidance, SamplingSettings
@@ -87,7 +87,7 @@ def test_a_saved_model_comes_back_as_it_was(tmp_path: Path) -> None:
     save_model(tmp_path / "model", model)
     config = read_model_config(tmp_path / "model")
     assert config == model.config
-    backbone = FluxAudio(config.backbone)
+    backbone = build_backbone(config.backbone)
     load_module(tmp_path / "model", backbone)
     again = TextToMusic(backbone.eval(), FoldingCodec(), HashedText(), config)
     assert torch.equal(again.generate(["a"], [1], SETTINGS), model.generate(["a"], [1], SETTINGS))

@@ -7,13 +7,13 @@ import re
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from plaudit.backbone.config import FLUXAUDIO, BackboneConfig
+from plaudit.backbone.config import FLUXAUDIO, PRESETS, BackboneConfig
 from plaudit.backbone.injections import INJECTIONS, NoInjection
 from plaudit.errors import ModelError
 from plaudit.registry import Registry
@@ -181,6 +181,15 @@ def read_config(values: Mapping[str, Any]) -> BackboneConfig:
     if not isinstance(kind, str):
         raise ModelError(f"backbone: kind must be a name, not {kind!r}")
     return BACKBONES.load(kind).Config.from_dict(values)
+
+
+def configure(kind: str, preset: str, injection: str, sizes: Mapping[str, int]) -> BackboneConfig:
+    """The config of a network of some kind: a preset's with some sizes replaced, or for another kind than FluxAudio,
+    those sizes and the preset's for text and latents."""
+    if kind == FLUXAUDIO:
+        return replace(PRESETS[preset], injection=injection, **dict[str, Any](sizes))
+    common = {name: getattr(PRESETS[preset], name) for name in ("latent_dim", "text_dim", "text_c_dim", "text_length")}
+    return read_config({**common, **sizes, "kind": kind, "injection": injection})
 
 
 def build_backbone(config: BackboneConfig) -> Backbone:

@@ -10,6 +10,7 @@ from huggingface_hub import HfApi, get_token
 from torch import Tensor
 
 from plaudit import __version__
+from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.backbone.published import from_published, to_published
 from plaudit.codec.mel_codec import MEL_CODEC_KIND as MEL_CODEC
 from plaudit.codec.mel_codec import published_config, read_mel_codec
@@ -252,7 +253,10 @@ def _require_new(output: Path) -> None:
 def _backbone(folder: Path, output: Path) -> None:
     """FluxAudio. What conditions it on a score has no released names and keeps ours; without it, nothing is ours."""
     config = read_model_config(folder)
-    state = to_published(load_backbone(folder, config.backbone))
+    network = load_backbone(folder, config.backbone)
+    if not isinstance(network, FluxAudio):
+        raise ModelError(f"{folder} has a backbone of kind {config.backbone.kind}, which no release has")
+    state = to_published(network)
     if config.backbone.injection == "none":
         state = {name: value for name, value in state.items() if not name.startswith("score")}
     try:
