@@ -1,11 +1,11 @@
 """How well a model of the synthetic world follows its prompts, as the probes measure it.
 
-    python tools/evaluate_synthetic.py embedded-base -n 96 --guidance 3 --steps 32
+    python tools/evaluate_synthetic.py synthetic-base -n 96 --guidance 3 --steps 32
     python tools/evaluate_synthetic.py clean -n 96
 
-Prompts are captions of pieces that no recipe and no training uses. `clean` measures those pieces themselves, `corpus`
-pieces with the flaws and wrong captions of a training corpus: what a perfect model and a perfect imitation of the
-corpus would reach. Prints one JSON object: shares of clips with the genre, mood, tempo and key of the prompt (tempo and
+Prompts are captions of pieces that no recipe and no training uses. `clean` measures those pieces themselves, as from a
+perfect model, `corpus` pieces with the flaws and wrong captions of a training corpus, as from a perfect imitation of
+it. Prints one JSON object: fractions of clips with the genre, mood, tempo and key of the prompt (tempo and
 key also over the captions that state them), the mean probability of the instruments named, the mean severity of each
 flaw, and true utility with its standard error.
 """
@@ -31,35 +31,35 @@ CORPUS_SEED = 77
 
 
 def rates(measurement: Measurement, clips: Sequence[SyntheticClip]) -> dict[str, float | int | None]:
-    """The figures of clips [B] that were made for the captions of `clips`."""
+    """Metrics of clips [B] that were generated for the captions of `clips`."""
     truths = [clip.caption_truth for clip in clips]
     tempo_stated = [f"{truth.tempo} bpm" in clip.caption for clip, truth in zip(clips, truths, strict=True)]
     key_stated = [f"{truth.key} {truth.mode}" in clip.caption for clip, truth in zip(clips, truths, strict=True)]
     tempi = torch.tensor([TEMPI[i] for i in measurement.tempo.argmax(1).tolist()])
-    asked = torch.tensor([float(truth.tempo) for truth in truths])
-    tempo = (tempi / asked - 1).abs() < Taste().tempo_tolerance
+    prompted = torch.tensor([float(truth.tempo) for truth in truths])
+    tempo = (tempi / prompted - 1).abs() < Taste().tempo_tolerance
     keys = measurement.key.flatten(1).argmax(1)
     key = keys == torch.tensor([len(MODES) * KEYS.index(t.key) + MODES.index(t.mode) for t in truths])
     named = torch.tensor([[float(name in t.instruments) for name in INSTRUMENTS] for t in truths])
-    worth = utility(measurement, truths)
+    utilities = utility(measurement, truths)
     figures: dict[str, float | int | None] = {
-        "genre": _share(measurement.genre.argmax(1) == torch.tensor([GENRES.index(t.genre) for t in truths])),
-        "mood": _share(measurement.mood.argmax(1) == torch.tensor([MOODS.index(t.mood) for t in truths])),
+        "genre": _fraction(measurement.genre.argmax(1) == torch.tensor([GENRES.index(t.genre) for t in truths])),
+        "mood": _fraction(measurement.mood.argmax(1) == torch.tensor([MOODS.index(t.mood) for t in truths])),
         "instruments": round(float(((measurement.instruments * named).sum(1) / named.sum(1)).mean()), 3),
-        "tempo": _share(tempo),
-        "tempo_where_stated": _share(tempo[torch.tensor(tempo_stated)]),
+        "tempo": _fraction(tempo),
+        "tempo_where_stated": _fraction(tempo[torch.tensor(tempo_stated)]),
         "tempi_stated": sum(tempo_stated),
-        "key": _share(key),
-        "key_where_stated": _share(key[torch.tensor(key_stated)]),
+        "key": _fraction(key),
+        "key_where_stated": _fraction(key[torch.tensor(key_stated)]),
         "keys_stated": sum(key_stated),
     }
     figures |= {name: round(float(measurement.flaws[:, i].mean()), 3) for i, name in enumerate(FLAWS)}
-    figures["utility"] = round(float(worth.mean()), 3)
-    figures["utility_standard_error"] = round(float(worth.std()) / len(clips) ** 0.5, 3)
+    figures["utility"] = round(float(utilities.mean()), 3)
+    figures["utility_standard_error"] = round(float(utilities.std()) / len(clips) ** 0.5, 3)
     return figures
 
 
-def _share(right: Tensor) -> float | None:
+def _fraction(right: Tensor) -> float | None:
     return round(float(right.float().mean()), 3) if len(right) else None
 
 

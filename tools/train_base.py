@@ -2,9 +2,9 @@
 
     python tools/train_base.py --minutes 9 --device auto -o runs/base
 
-Worker processes render clips and write captions while the device encodes and trains, so no clip is repeated more often
-than the machine's speed demands. The run can be killed and started again: it continues from its last checkpoint and
-spends what is left of the minutes. The output is a model folder per kind of weights (`ema-0.05`, `ema-0.10`, `raw`),
+Worker processes render clips and write captions while the device encodes and trains, so clips are repeated no more
+often than the machine's speed requires. A killed run that is started again continues from its last checkpoint for the
+rest of the minutes. The output is a model folder per kind of weights (`ema-0.05`, `ema-0.10`, `raw`),
 written in float16, and `early` ones from a tenth of the way, a weaker system for listening comparisons.
 """
 
@@ -56,9 +56,9 @@ BACKBONE = FluxAudioConfig(
 @dataclass(frozen=True)
 class Settings:
     """minutes: training time in all, over every start. clips_per_chunk: clips a worker renders and encodes at a time.
-    captions: captions written for each clip, one of which is drawn at each use. capacity: clips held on the device,
-    the oldest of which make room. start_after: clips before the first update; latents are standardized by these.
-    short_share: part of the updates on the first half of each clip, at twice the batch."""
+    captions: captions written for each clip, one of which is drawn at each use. capacity: clips kept on the device; new
+    ones replace the oldest. start_after: clips before the first update; they give the latents' statistics.
+    short_fraction: of the updates, on the first half of each clip, at twice the batch."""
 
     minutes: float
     batch: int
@@ -72,9 +72,9 @@ class Settings:
     warmup: int = 300
     decay_from: float = 0.55
     text_dropout: float = 0.1
-    short_share: float = 0.15
+    short_fraction: float = 0.15
     weight_decay: float = 1e-4
-    clip: float = 1.0
+    max_grad_norm: float = 1.0
     seed: int = 0
     checkpoint_minutes: float = 2.0
     early: float = 0.1
@@ -100,7 +100,7 @@ def render_forever(slots: Tensor, free: Any, ready: Any, worker: int, workers: i
 
 
 def captions_of(clip: SyntheticClip, count: int) -> list[str]:
-    """`count` captions of one clip, in all styles, stating other facts each; the corpus's own caption first."""
+    """`count` captions of one clip, in all styles, each stating other facts; the corpus's caption first."""
     more = [caption(clip.caption_truth, STYLES[k % len(STYLES)], clip.seed + 7919 * k) for k in range(1, count)]
     return [clip.caption, *more]
 
@@ -204,7 +204,7 @@ class Feeder(threading.Thread):
 
 @dataclass
 class State:
-    """How far training is: updates, seconds of training, clips seen."""
+    """Progress of training: updates, seconds of training, clips seen."""
 
     step: int = 0
     seconds: float = 0.0
@@ -242,12 +242,12 @@ def train(settings: Settings, device: torch.device, output: Path, scratch: Path)
     )
     ema, state = PostHocEMA(model), State()
     empty = encode_words(encoder, WordBatch(*(part.to(device) for part in _words_of([""]))))
-    began = time.monotonic()
+    started = time.monotonic()
     while len(pool) < settings.start_after:
         time.sleep(0.2)
         if not feeder.is_alive():
             raise RuntimeError("rendering stopped")
-    say(f"{len(pool)} clips after {time.monotonic() - began:.1f} s")
+    say(f"{len(pool)} clips after {time.monotonic() - started:.1f} s")
     checkpoint = scratch / "checkpoint.pt"
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
@@ -269,7 +269,7 @@ def train(settings: Settings, device: torch.device, output: Path, scratch: Path)
     early_done = state.seconds > settings.early * total
     started, first_clips = time.monotonic(), state.clips
     while state.seconds < total:
-        short = torch.rand((), generator=torch.Generator().manual_seed(state.step)).item() < settings.short_share
+        short = torch.rand((), generator=torch.Generator().manual_seed(state.step)).item() < settings.short_fraction
         size = settings.batch * (2 if short else 1)
         mean, std, text = pool.draw(size, generator)
         if short:
@@ -288,7 +288,7 @@ def train(settings: Settings, device: torch.device, output: Path, scratch: Path)
             loss = compute(model, latents, TextFeatures(tokens, pooled), noise, t)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip, foreach=True)
+        nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm, foreach=True)
         optimizer.step()
         state.step += 1
         ema.update(model, state.step)
@@ -343,7 +343,7 @@ def normal(like: Tensor, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Clips that training never sees, without flaws or wrong captions: latents [M, N, C] and caption features."""
+    """Clips that are not trained on, without flaws or wrong captions: latents [M, N, C] and caption features."""
 
     latents: Tensor
     text: TextFeatures
@@ -378,16 +378,16 @@ def validation_loss(model: FluxAudio, clips: HeldOut, times: int = 8) -> float:
 @contextmanager
 def replaced(model: nn.Module, weights: dict[str, Tensor] | None) -> Iterator[None]:
     """The model with other weights, where any are given, until the block ends."""
-    own = {name: p.detach().clone() for name, p in model.named_parameters()}
-    load_parameters(model, weights or own)
+    current = {name: p.detach().clone() for name, p in model.named_parameters()}
+    load_parameters(model, weights or current)
     try:
         yield
     finally:
-        load_parameters(model, own)
+        load_parameters(model, current)
 
 
 def export(folder: Path, model: FluxAudio, state: State) -> None:
-    """Write the model as it is, in float16, as a model folder."""
+    """Write the model in float16 as a model folder."""
     provenance = {"stage": "base", "updates": state.step, "clips": state.clips, "minutes": round(state.seconds / 60, 2)}
     config = ModelConfig(
         BACKBONE, "synthetic", "synthetic", SECONDS, "Apache-2.0", provenance, SamplingSettings(steps=16, score=None)
@@ -416,7 +416,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True, help="training time in all, over every start")
     parser.add_argument("--device", default="auto", help="auto, cuda or cpu")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/base"))
-    parser.add_argument("--scratch", type=Path, help="where checkpoints lie; by default the output folder")
+    parser.add_argument("--scratch", type=Path, help="folder of checkpoints; by default the output folder")
     parser.add_argument("--batch", type=int, help="clips per update (256 on CUDA, 32 on a CPU)")
     parser.add_argument("--learning-rate", type=float, default=None)
     parser.add_argument("--workers", type=int, help="rendering processes (all cores but two; one on a small machine)")

@@ -20,8 +20,8 @@ from plaudit.synthetic import codec as synthetic_codec
 from plaudit.synthetic.codec import SyntheticCodec, load_synthetic_codec, noise_bands, noise_frames
 from plaudit.synthetic.corpus import SyntheticCorpus
 from tests.codec.test_mel_codec import tiny_codec
-from tests.codec.test_synthetic import SMALL
 from tests.generate.tiny import FoldingCodec
+from tests.synthetic.test_codec import SMALL
 
 PADDED = nn.Conv1d(2, 3, 5, padding=2)
 

@@ -1,8 +1,7 @@
-"""Tools around the base model: its training in small, and how prompt following is measured."""
+"""Training of the base model at small size, and the evaluation of prompt following."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,7 @@ from plaudit.synthetic.corpus import SyntheticCorpus, describe
 from plaudit.synthetic.probes import Measurement
 from plaudit.synthetic.truth import GENRES, INSTRUMENTS, KEYS, MODES, MOODS
 from plaudit.types import TextFeatures
-
-TOOLS = Path(__file__).parents[2] / "tools"
-sys.path.insert(0, str(TOOLS))
-
-import evaluate_synthetic  # noqa: E402
-import train_base  # noqa: E402
+from tools import evaluate_synthetic, train_base
 
 
 def settings(**changes: object) -> train_base.Settings:

@@ -16,7 +16,7 @@ app = App(help="Train and measure the synthetic world's frozen models.", no_args
 
 
 class Part(StrEnum):
-    """The synthetic models that are trained, in the order in which they need each other."""
+    """The synthetic models, in the order in which they depend on each other."""
 
     codec = "codec"
     text = "text"
@@ -25,8 +25,8 @@ class Part(StrEnum):
     probes = "probes"
 
 
-class Measured(StrEnum):
-    """The synthetic models that have figures of their own."""
+class Evaluated(StrEnum):
+    """The synthetic models with an evaluation."""
 
     codec = "codec"
     clap = "clap"
@@ -45,7 +45,7 @@ def train(
     ),
     cache: Cache = DEFAULT_CACHE,
 ) -> None:
-    """Train one synthetic model and write its weights into the package; the published order is that of the list.
+    """Train one synthetic model and write its weights into the package. Train them in the order of the list.
 
     Example: python -m tools.synthetic train codec
     """
@@ -71,7 +71,7 @@ def train(
 
 @app.command()
 def evaluate(
-    part: Annotated[Measured, typer.Argument(help="Which model to measure.")], cache: Cache = DEFAULT_CACHE
+    part: Annotated[Evaluated, typer.Argument(help="Which model to measure.")], cache: Cache = DEFAULT_CACHE
 ) -> None:
     """Measure a shipped model on held-out clips and print the figures as JSON.
 
@@ -85,9 +85,9 @@ def evaluate(
     from tools.synthetic.probes import evaluate_probes
 
     figures: Any
-    if part is Measured.codec:
+    if part is Evaluated.codec:
         figures = evaluate_codec(load_synthetic_codec())
-    elif part is Measured.clap:
+    elif part is Evaluated.clap:
         figures = evaluate_clap(load_synthetic_clap())
     else:
         figures = evaluate_probes(load_probes(), load_synthetic_codec(), cache, log=_log)
@@ -99,7 +99,7 @@ def ship(
     run: Annotated[Path, typer.Argument(help="A finished run of a synthetic recipe.")],
     stage: Annotated[str | None, typer.Option(help="The stage whose model to take. Default: the last.")] = None,
 ) -> None:
-    """Make a run's reward and one of its models the ones that the package ships.
+    """Copy a run's reward and one of its models into the package.
 
     Example: python -m tools.synthetic ship runs/synthetic --stage expert_iteration
     """

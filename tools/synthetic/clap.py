@@ -1,4 +1,4 @@
-"""Training and evaluation of the synthetic CLAP: which caption belongs to which music."""
+"""Training and evaluation of the synthetic CLAP: matching captions with music."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from plaudit.synthetic.clap import MEL_HOP, PITCH_HOP, SyntheticCLAP, Views
 from plaudit.synthetic.corpus import SyntheticCorpus
 from plaudit.synthetic.truth import Truth
 from plaudit.types import Embedder
-from tools.synthetic.facts import FactHeads, facts_of, facts_said
+from tools.synthetic.facts import FactHeads, facts_of, stated_facts
 from tools.synthetic.loop import FitSettings, fit
 from tools.synthetic.pool import Pool, rendered_pool
 from tools.synthetic.text import dropped
 
 CLAP_SETTINGS = FitSettings(steps=1600, learning_rate=2e-3, weight_decay=2e-2, checkpoint_every=100)
 TRAINING_SEED, HELD_OUT_SEED = 4001, 4002
-"""Seeds of the corpora that CLAP learns from and is tested on; corpora of different seeds share no clip."""
+"""Seeds of the corpora for training and evaluation; corpora of different seeds share no clip."""
 
 FACTS_WEIGHT = 0.3
-"""How much telling the facts counts beside matching captions; it shortens training several times (ours)."""
+"""Weight of classifying facts beside matching captions; it shortens training several times (ours)."""
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Share of clips whose own caption ranks first of `candidates`, over `batches`; 95 % interval over batches."""
+    """Accuracy of ranking a clip's caption first of `candidates`, over `batches`; 95 % interval over batches."""
 
-    share: float
+    accuracy: float
     low: float
     high: float
     candidates: int
     batches: int
 
 
-class MatchingLesson(nn.Module):
-    """The CLAP with its learned temperature, and the heads that examine what it heard and read."""
+class ClapTraining(nn.Module):
+    """The CLAP with its learned temperature, and classifiers of facts on both of its embeddings."""
 
     def __init__(self, clap: SyntheticCLAP) -> None:
         super().__init__()
         self.clap = clap
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
-        self.heard, self.read = FactHeads(clap.dim), FactHeads(clap.dim)
+        self.audio_heads, self.text_heads = FactHeads(clap.dim), FactHeads(clap.dim)
 
 
 def train_clap(
@@ -67,31 +67,32 @@ def train_clap(
 ) -> SyntheticCLAP:
     """Train on `clips` clips, half of them flawed, resuming from `folder`; float16 weights go to `weights`."""
     torch.manual_seed(seed)
-    lesson = MatchingLesson(SyntheticCLAP())
+    model = ClapTraining(SyntheticCLAP())
     pool = rendered_pool(SyntheticCorpus(clips, seconds, TRAINING_SEED, miscaptioned_fraction=0), cache, "clap")
-    views = pool_views(lesson.clap, pool)
+    views = pool_views(model.clap, pool)
 
     def losses(step: int) -> dict[str, Tensor]:
         random = np.random.default_rng((seed, step))
         rows = random.choice(len(pool.clips), batch, replace=False)
         truths = [pool.clips[row].truth for row in rows]
         texts = [dropped(words(text), random) for text in random_captions_of(truths, random)]
-        heard = lesson.clap.audio_tower(random_crops(views, rows, crop, random)).float()
-        read = lesson.clap.read(batch_words(texts)).float()
-        match, right = contrastive(F.normalize(heard, dim=1), F.normalize(read, dim=1), lesson.log_scale)
-        told, said = lesson.heard(heard, facts_of(truths)), lesson.read(read, facts_said(truths, texts))
-        total = match + FACTS_WEIGHT * (sum(told.values()) + sum(said.values()))
-        return {"loss": total, "match": match, "right": right, "scale": lesson.log_scale.exp(), **told}
+        audio = model.clap.audio_tower(random_crops(views, rows, crop, random)).float()
+        text = model.clap.read(batch_words(texts)).float()
+        match, accuracy = contrastive(F.normalize(audio, dim=1), F.normalize(text, dim=1), model.log_scale)
+        of_audio = model.audio_heads(audio, facts_of(truths))
+        of_text = model.text_heads(text, stated_facts(truths, texts))
+        total = match + FACTS_WEIGHT * (sum(of_audio.values()) + sum(of_text.values()))
+        return {"loss": total, "match": match, "accuracy": accuracy, "scale": model.log_scale.exp(), **of_audio}
 
     def export() -> None:
-        save_module(weights, lesson.clap, lesson.clap.config, torch.float16)
+        save_module(weights, model.clap, model.clap.config, torch.float16)
 
-    fit(lesson, losses, settings, folder, log, export)
-    return lesson.clap.eval()
+    fit(model, losses, settings, folder, log, export)
+    return model.clap.eval()
 
 
 def contrastive(audio: Tensor, text: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
-    """CLIP's symmetric loss of unit vectors [B, E] (Radford et al. 2021) and the share of audio rows that are right.
+    """CLIP's symmetric loss of unit vectors [B, E] (Radford et al. 2021) and the accuracy over audio rows.
 
     The scale is kept below 100, as there.
     """
@@ -109,7 +110,7 @@ def random_captions_of(truths: Sequence[Truth], random: np.random.Generator) -> 
 
 @torch.inference_mode()
 def pool_views(clap: SyntheticCLAP, pool: Pool, batch: int = 64) -> Views:
-    """What the audio tower sees of every clip of the pool, in float16: spectra are made once, not at every step."""
+    """Spectral views of every clip of the pool, in float16, computed once."""
     rows = np.arange(len(pool.clips))
     parts = [clap.listening(pool.batch(rows[i : i + batch])) for i in range(0, len(rows), batch)]
     return Views(torch.cat([p.mel.half() for p in parts]), torch.cat([p.pitch.half() for p in parts]))
@@ -135,13 +136,13 @@ def evaluate_clap(
     flawed_fraction: float = 0.0,
     seed: int = HELD_OUT_SEED,
 ) -> Retrieval:
-    """How often a held-out clip finds its own caption among `candidates`, on batches rendered anew."""
+    """How often a held-out clip's caption ranks first of `candidates`, on batches rendered anew."""
     corpus = SyntheticCorpus(batches * candidates, seconds, seed, flawed_fraction, miscaptioned_fraction=0)
-    shares = np.empty(batches)
+    accuracies = np.empty(batches)
     for i in range(batches):
         clips = corpus.clips[i * candidates : (i + 1) * candidates]
         audio = clap.audio(torch.from_numpy(np.stack([corpus.render(clip) for clip in clips])))
         best = (audio @ clap.text([clip.caption for clip in clips]).T).argmax(1)
-        shares[i] = float((best == torch.arange(candidates)).float().mean())
-    mean, margin = float(shares.mean()), 1.96 * float(shares.std(ddof=1)) / math.sqrt(batches)
+        accuracies[i] = float((best == torch.arange(candidates)).float().mean())
+    mean, margin = float(accuracies.mean()), 1.96 * float(accuracies.std(ddof=1)) / math.sqrt(batches)
     return Retrieval(mean, mean - margin, mean + margin, candidates, batches)

@@ -33,15 +33,15 @@ TRAINING_SEED, HELD_OUT_SEED = 11, 12
 
 @dataclass(frozen=True)
 class CodecSettings:
-    """How the shipped codec is trained. `crop` is in samples, `divergence` weighs the KL term.
+    """Training of the shipped codec. `crop` is in samples, `divergence` the weight of the KL term.
 
-    From step 0 the codec learns to have the right expected spectra, from step `heard` also the wave's; from step
-    `settled` the encoder is left alone, and the decoder learns what the wave's spectra alone can teach it.
+    The loss has the expected spectra, from step `waveform_from` also those of the waveform. From step
+    `decoder_only_from` the encoder is frozen and the loss has the waveform's spectra only.
     """
 
     steps: int = 20000
-    heard: int = 2500
-    settled: int = 6000
+    waveform_from: int = 2500
+    decoder_only_from: int = 6000
     clips: int = 6000
     seconds: float = 8.0
     batch: int = 16
@@ -58,9 +58,9 @@ def train_codec(
     export: Path = SHIPPED_WEIGHTS / "codec",
     log: Callable[[str], None] = print,
 ) -> SyntheticCodec:
-    """Train the synthetic codec in `folder` (continuing where it stopped) and write it to `export` at every checkpoint.
+    """Train the synthetic codec in `folder`, resuming if need be, and write it to `export` at every checkpoint.
 
-    The corpus, flaws and all, is rendered once to `cache`.
+    The corpus, with flaws, is rendered once to `cache`.
     """
     settings = settings or CodecSettings()
     pool = rendered_pool(SyntheticCorpus(settings.clips, settings.seconds, seed=TRAINING_SEED), cache, "codec")
@@ -75,9 +75,10 @@ def train_codec(
         wave = pool.batch(rows, starts, settings.crop)
         # Two resolutions at a time, in turn: the spectra cost as much as the network.
         resolutions = (RESOLUTIONS[step % 3], RESOLUTIONS[(step + 1) % 3])
-        if step >= settings.settled:
+        if step >= settings.decoder_only_from:
             return decoder_losses(codec, wave, resolutions, noise)
-        return codec_losses(codec, wave, resolutions if step >= settings.heard else (), settings.divergence, noise)
+        of_wave = resolutions if step >= settings.waveform_from else ()
+        return codec_losses(codec, wave, of_wave, settings.divergence, noise)
 
     fit(
         codec,
@@ -93,9 +94,8 @@ def train_codec(
 def codec_losses(
     codec: SyntheticCodec, wave: Tensor, resolutions: tuple[int, ...], divergence: float, noise: torch.Generator
 ) -> dict[str, Tensor]:
-    """The whole codec's loss on wave [B, T]: distance of the expected spectra, of the wave's own at `resolutions`
-    where there are any, and the weighted KL divergence.
-    """
+    """Loss of the codec on wave [B, T]: distance of expected spectra, distance of the waveform's spectra at
+    `resolutions`, if any, and weighted KL divergence."""
     posterior = codec.encode(wave)
     controls = codec.decoder(posterior.sample(noise))
     distance = expected_distance(controls, wave).mean()
@@ -114,7 +114,7 @@ def codec_losses(
 def decoder_losses(
     codec: SyntheticCodec, wave: Tensor, resolutions: tuple[int, ...], noise: torch.Generator
 ) -> dict[str, Tensor]:
-    """The decoder's loss on wave [B, T] with the encoder as it is: the reconstruction's distance at `resolutions`."""
+    """Loss of the decoder on wave [B, T] with a frozen encoder: the reconstruction's distance at `resolutions`."""
     with torch.no_grad():
         latents = codec.encode(wave).sample(noise)
     distance = stft_distance(codec.decode(latents), wave, resolutions).mean()
@@ -123,7 +123,7 @@ def decoder_losses(
 
 @dataclass(frozen=True)
 class CodecFigures:
-    """How well a codec reconstructs held-out clips, by STFT distance (lower is better), and how fast it decodes.
+    """Reconstruction of held-out clips by STFT distance (lower is better), and speed of decoding.
 
     `gain` is the baseline's distance less the codec's, the mean over clips with its 95 % interval (normal
     approximation); `gain_clean` the same over clips without flaws.
@@ -141,7 +141,7 @@ class CodecFigures:
 
 @torch.inference_mode()
 def evaluate_codec(codec: SyntheticCodec, clips: int = 64, seconds: float = 4.096) -> CodecFigures:
-    """Compare the codec with 32 iterations of Griffin-Lim from the true 80-band mel, on clips it was not trained on.
+    """Compare the codec with 32 iterations of Griffin-Lim from the true 80-band mel, on held-out clips.
 
     `seconds` is rounded down to whole latents. Decoding is timed on one core.
     """
@@ -170,19 +170,19 @@ def evaluate_codec(codec: SyntheticCodec, clips: int = 64, seconds: float = 4.09
 
 
 def times_real_time(codec: SyntheticCodec, seconds: float = 10.0, repeats: int = 7) -> float:
-    """How many times faster than real time one core decodes: the best of `repeats`, so that load matters less."""
+    """How many times faster than real time one core decodes: the best of `repeats`, so that other load matters less."""
     latents = torch.randn(1, int(seconds * codec.sample_rate / codec.hop), codec.latent_dim)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        took = []
+        durations = []
         for _ in range(repeats):
-            began = time.perf_counter()
+            started = time.perf_counter()
             codec.decode(latents)
-            took.append(time.perf_counter() - began)
+            durations.append(time.perf_counter() - started)
     finally:
         torch.set_num_threads(threads)
-    return latents.shape[1] * codec.hop / codec.sample_rate / min(took)
+    return latents.shape[1] * codec.hop / codec.sample_rate / min(durations)
 
 
 def _interval(values: np.ndarray) -> tuple[float, float, float]:

@@ -1,7 +1,7 @@
-"""The spectrum that controls should have, averaged over phases: what the synthetic codec learns from first.
+"""Expected spectra of controls, averaged over phases: the first loss of the synthetic codec.
 
-A rendered wave's spectrum depends on how phases happen to fall, and while all oscillators sound at once its gradient
-is mostly noise. The expected power has none of that: every oscillator adds its lobe, every band its noise. Ours.
+A rendered wave's spectrum depends on phases, and while all oscillators sound at once its gradient is mostly noise. In
+the expected power, every oscillator adds its lobe and every band its noise. Ours.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def expected_distance(controls: Controls, target: Tensor) -> Tensor:
 
 
 def lobes(power: Tensor, bend: Tensor) -> Tensor:
-    """Power and bend of the oscillators [B, N, 512] -> expected power in bins 1, 2, ... of their own window's FFT."""
+    """Power and bend of the oscillators [B, N, 512] -> expected power in bins 1, 2, ... of an FFT of their window."""
     total = torch.zeros_like(power)
     for tap in range(-2, 3):
-        share = power * lobe(tap - bend)
-        total = total + (F.pad(share, (tap, 0))[..., :OSCILLATORS] if tap >= 0 else F.pad(share, (0, -tap))[..., -tap:])
+        part = power * lobe(tap - bend)
+        total = total + (F.pad(part, (tap, 0))[..., :OSCILLATORS] if tap >= 0 else F.pad(part, (0, -tap))[..., -tap:])
     return total
 
 
@@ -61,7 +61,7 @@ def blurred(rows: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    """How much of `a`, moved by -3..3 hops, lies under `b` [LONG]: [7], summing to 1."""
+    """Overlap of `a`, shifted by -3..3 hops, with `b` [LONG]: [7], summing to 1."""
     padded = F.pad(a, (LONG, LONG))
     kernel = torch.stack(
         [(padded[LONG - i * SYNTHESIS_HOP : 2 * LONG - i * SYNTHESIS_HOP] * b).sum() for i in range(-3, 4)]

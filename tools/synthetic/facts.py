@@ -16,13 +16,13 @@ from plaudit.synthetic.truth import GENRES, INSTRUMENTS, KEYS, MODES, MOODS, TEM
 TEMPO_STEP = 10
 """Width of a tempo class in beats per minute."""
 
-UNSAID = -100
-"""The class number of a fact that a text does not state; it counts in no loss."""
+UNSTATED = -100
+"""The class number of a fact that a text does not state; losses ignore it."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Class numbers genre, mood, tempo, key and mode [B], UNSAID allowed, and instruments [B, 17] as 0 and 1."""
+    """Class numbers genre, mood, tempo, key and mode [B], UNSTATED allowed, and instruments [B, 17] as 0 and 1."""
 
     genre: Tensor
     mood: Tensor
@@ -33,7 +33,7 @@ class Facts:
 
 
 def facts_of(truths: Sequence[Truth]) -> Facts:
-    """The targets that say what `truths` say."""
+    """Targets of all facts of `truths`."""
     return Facts(
         genre=torch.tensor([GENRES.index(truth.genre) for truth in truths]),
         mood=torch.tensor([MOODS.index(truth.mood) for truth in truths]),
@@ -44,25 +44,25 @@ def facts_of(truths: Sequence[Truth]) -> Facts:
     )
 
 
-def facts_said(truths: Sequence[Truth], texts: Sequence[Sequence[str]]) -> Facts:
-    """The targets that `texts`, each given as its words, state of `truths`; a reader cannot know the others.
+def stated_facts(truths: Sequence[Truth], texts: Sequence[Sequence[str]]) -> Facts:
+    """Targets of those facts of `truths` that `texts`, lists of words, state.
 
-    Left in, unsaid facts are label noise on every word; the seldom named key was never learned beside it.
+    Facts that are not stated would be label noise on every word; with it, the rare key was never learned.
     """
     facts = facts_of(truths)
     for row, (truth, text) in enumerate(zip(truths, texts, strict=True)):
         line = f" {' '.join(text)} "
         paces = next(paces for limit, paces in TEMPO_WORDS if truth.tempo < limit)
-        stated = {
+        named = {
             "genre": _names(line, GENRE_WORDS[truth.genre]),
             "mood": _names(line, MOOD_WORDS[truth.mood]),
             "tempo": _names(line, (f"{truth.tempo}", *paces)),
             "key": _names(line, (f"key{truth.key.lower()}",)),
             "mode": _names(line, (truth.mode,)),
         }
-        for name, is_stated in stated.items():
-            if not is_stated:
-                getattr(facts, name)[row] = UNSAID
+        for name, is_named in named.items():
+            if not is_named:
+                getattr(facts, name)[row] = UNSTATED
         for column, name in enumerate(INSTRUMENTS):
             if not _names(line, INSTRUMENT_WORDS[name]):
                 facts.instruments[row, column] = 0
@@ -74,7 +74,7 @@ def _names(line: str, phrases: Sequence[str]) -> bool:
 
 
 class FactHeads(nn.Module):
-    """One linear reading per fact from a vector [B, width]; used in training only."""
+    """A linear classifier per fact of a vector [B, width]; used in training only."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -89,23 +89,23 @@ class FactHeads(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(width, count) for name, count in classes.items()})
 
     def forward(self, x: Tensor, facts: Facts) -> dict[str, Tensor]:
-        """Mean cross-entropy of each fact where it is said; for instruments, summed over the instruments."""
+        """Mean cross-entropy of each fact where it is stated; for instruments, summed over the instruments."""
         losses = {}
         for name, head in self.heads.items():
             logits, target = head(x).float(), getattr(facts, name)
             if name == "instruments":
                 losses[name] = F.binary_cross_entropy_with_logits(logits, target) * len(INSTRUMENTS)
             else:
-                said = (target != UNSAID).sum().clamp(min=1)
-                losses[name] = F.cross_entropy(logits, target, ignore_index=UNSAID, reduction="sum") / said
+                count = (target != UNSTATED).sum().clamp(min=1)
+                losses[name] = F.cross_entropy(logits, target, ignore_index=UNSTATED, reduction="sum") / count
         return losses
 
     @torch.inference_mode()
     def accuracy(self, x: Tensor, facts: Facts) -> dict[str, float]:
-        """Share of right readings of each fact where it is said; instruments are counted one by one."""
-        right = {}
+        """Accuracy of each fact where it is stated; instruments are counted one by one."""
+        accuracy = {}
         for name, head in self.heads.items():
             logits, target = head(x), getattr(facts, name)
-            told = (logits > 0).float() == target if name == "instruments" else logits.argmax(1) == target
-            right[name] = float(told[target != UNSAID].float().mean())
-        return right
+            correct = (logits > 0).float() == target if name == "instruments" else logits.argmax(1) == target
+            accuracy[name] = float(correct[target != UNSTATED].float().mean())
+        return accuracy

@@ -1,4 +1,4 @@
-"""Griffin-Lim: a waveform from magnitudes alone, without learning. The bar that a learned decoder has to clear."""
+"""Griffin-Lim: a waveform from magnitudes, without learning. The baseline of a learned decoder."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ def magnitudes_from_mel(energy: Tensor, settings: MelSettings, iterations: int =
 
 
 def from_true_mel(wave: Tensor, settings: MelSettings, iterations: int = 32) -> Tensor:
-    """wave [B, T] -> [B, T // hop * hop], rebuilt by Griffin-Lim from the mel spectrogram of `wave` itself."""
+    """wave [B, T] -> [B, T // hop * hop], rebuilt by Griffin-Lim from its mel spectrogram."""
     magnitudes = magnitudes_from_mel(mel_energy(wave, settings), settings)
     return griffin_lim(magnitudes, settings.n_fft, settings.hop, iterations)

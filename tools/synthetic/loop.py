@@ -1,4 +1,4 @@
-"""The loop that every trainer of synthetic weights shares: autocast, warm-up and cosine decay, resume, progress."""
+"""The training loop of synthetic weights: autocast, warm-up and cosine decay, resume, progress."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from plaudit.storage import checkpoint_damage, save_checkpoint, to_json
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How long and how fast to train. `learning_rate` is the peak, reached after `warmup` steps."""
+    """Settings of the loop. `learning_rate` is the peak, reached after `warmup` steps."""
 
     steps: int
     learning_rate: float = 1e-3
     warmup: int = 100
     weight_decay: float = 1e-2
-    clip: float = 1.0
+    max_grad_norm: float = 1.0
     checkpoint_every: int = 200
 
 
@@ -41,13 +41,13 @@ def fit(
     settings: FitSettings,
     folder: Path,
     log: Callable[[str], None] = print,
-    exported: Callable[[], None] | None = None,
+    export: Callable[[], None] | None = None,
 ) -> None:
-    """Train `module` in place, continuing from `folder/checkpoint.pt` where there is one.
+    """Train `module` in place, resuming from `folder/checkpoint.pt` if it exists.
 
-    losses(step) returns named scalars, of which "loss" is minimized; it must draw its batch from `step` alone, so
-    that a resumed run sees the same batches. The forward pass runs in bfloat16 autocast. `exported` is called at
-    every checkpoint, so that a usable model exists before training ends. Appends to `folder/metrics.jsonl`.
+    losses(step) returns named scalars, of which "loss" is minimized; its batch must depend on `step` only, so that a
+    resumed run has the same batches. The forward pass runs in bfloat16 autocast. `export` is called at every
+    checkpoint, so that a usable model exists before training ends. Appends to `folder/metrics.jsonl`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     optimizer = torch.optim.AdamW(
@@ -61,7 +61,7 @@ def fit(
         module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
         start = state["step"]
-    began = time.monotonic()
+    started = time.monotonic()
     for step in range(start, settings.steps):
         for group in optimizer.param_groups:
             group["lr"] = cosine_rate(step, settings)
@@ -69,16 +69,16 @@ def fit(
             values = losses(step)
         optimizer.zero_grad(set_to_none=True)
         values["loss"].backward()
-        nn.utils.clip_grad_norm_(module.parameters(), settings.clip)
+        nn.utils.clip_grad_norm_(module.parameters(), settings.max_grad_norm)
         optimizer.step()
         if (step + 1) % 20 == 0:
             row = {"step": step + 1, **{name: float(v.detach()) for name, v in values.items()}}
             with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(to_json(row) + "\n")
-            left = (time.monotonic() - began) / (step + 1 - start) * (settings.steps - step - 1)
+            left = (time.monotonic() - started) / (step + 1 - start) * (settings.steps - step - 1)
             log("  ".join(f"{k} {v:.4g}" for k, v in row.items()) + f"  ({left / 60:.1f} min left)")
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
             state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
             save_checkpoint(checkpoint, state)
-            if exported is not None:
-                exported()
+            if export is not None:
+                export()

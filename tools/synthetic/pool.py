@@ -1,4 +1,4 @@
-"""Synthetic clips rendered once to a memory-mapped file that every trainer of synthetic weights reads."""
+"""Synthetic clips rendered once to a memory-mapped file, for the trainers of synthetic weights."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Pool:
 
 
 def rendered_pool(corpus: SyntheticCorpus, folder: Path, name: str) -> Pool:
-    """The corpus as a Pool, rendered to a file in `folder` unless it lies there already.
+    """The corpus as a Pool, rendered to a file in `folder` unless it exists.
 
-    The file is named by what its first clips sound like, so that clips of an earlier version of the world, or with
-    other flaws, are not taken for these.
+    Its name has a checksum of the first clips, so that clips of an earlier version of the world, or with other flaws,
+    are not mistaken for these.
     """
     first = _render(corpus, range(min(32, corpus.size)))
     path = folder / f"{name}-{corpus.size}-{corpus.seconds:g}-{corpus.seed}-{zlib.crc32(first.tobytes()):08x}.npy"

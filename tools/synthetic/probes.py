@@ -1,4 +1,4 @@
-"""Training and judging the simulated listeners' probes."""
+"""Training and evaluation of the simulated listeners' probes."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ HELD_OUT_SEED = 72
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """Size of the training. `clips` says how many clips of which length in seconds are rendered, raw and once more
-    for the codec; a step takes `batch` clean clips for the attributes and `batch` of all clips for the flaws, of one
-    length, half of them raw and half as the codec returns them.
+    """Settings of the training. `clips`: (seconds, how many) that are rendered, raw and once more for the codec. A step
+    takes `batch` clean clips for the attributes and `batch` of all clips for the flaws, of one length, half of them
+    raw and half reconstructed by the codec.
     """
 
     steps: int = 1000
@@ -52,9 +52,9 @@ class ProbeSettings:
 
 @dataclass(frozen=True)
 class ProbeData:
-    """Features of some clips and what the probes should say of them.
+    """Features of some clips and the probes' targets.
 
-    arrays: float16 features in the order of Features' fields, one row per clip; attributes: targets by name;
+    arrays: float16 features in the order of ProbeFeatures' fields, one row per clip; attributes: targets by name;
     flaws [n, len(FLAWS)]; clean: the rows without a flaw.
     """
 
@@ -78,34 +78,34 @@ def train_probes(
 ) -> Probes:
     """Train both probes and export them as float16, with their held-out figures in config.json.
 
-    Without a codec (it may not exist yet) the probes know raw audio only and take codec artefacts for flaws.
-    `folder` holds the checkpoint a killed training continues from, `cache` rendered clips and their features.
+    Without a codec (it may not exist yet) they are trained on raw audio only and mistake codec artefacts for flaws.
+    `folder` has the checkpoint to resume from, `cache` rendered clips and their features.
     """
     settings = settings or ProbeSettings()
     pools = [
         [
-            heard_clips(SyntheticCorpus(size, seconds, seed, miscaptioned_fraction=0.0), version, cache, log)
+            clip_features(SyntheticCorpus(size, seconds, seed, miscaptioned_fraction=0.0), version, cache, log)
             for seed, version in versions(codec)
         ]
         for seconds, size in settings.clips
     ]
-    share = np.array([size for _, size in settings.clips], dtype=np.float64)
+    sizes = np.array([size for _, size in settings.clips], dtype=np.float64)
     torch.manual_seed(settings.seed)  # for the initial weights and dropout, which take no generator
     probes = Probes().train()
 
     def losses(step: int) -> dict[str, Tensor]:
         random = np.random.default_rng([settings.seed, step])
-        pool = pools[random.choice(len(pools), p=share / share.sum())]
+        pool = pools[random.choice(len(pools), p=sizes / sizes.sum())]
         each = settings.batch // len(pool)
-        clean = [random.choice(heard.clean, each) for heard in pool]
+        clean = [random.choice(data.clean, each) for data in pool]
         truth = {
-            name: torch.cat([heard.attributes[name][rows] for heard, rows in zip(pool, clean, strict=True)])
+            name: torch.cat([data.attributes[name][rows] for data, rows in zip(pool, clean, strict=True)])
             for name in pool[0].attributes
         }
         values = attribute_losses(probes.attributes(augmented(joined(pool, clean), random)), truth)
         attributes = sum(values.values())
-        rows = [random.integers(0, len(heard.flaws), each) for heard in pool]
-        severity = torch.cat([heard.flaws[drawn] for heard, drawn in zip(pool, rows, strict=True)])
+        rows = [random.integers(0, len(data.flaws), each) for data in pool]
+        severity = torch.cat([data.flaws[drawn] for data, drawn in zip(pool, rows, strict=True)])
         values["flaws"] = functional.mse_loss(probes.flaws(joined(pool, rows)), severity)
         # Squared errors of severities are about 0.01 where cross-entropies are about 0.5.
         return {"loss": attributes + 40 * values["flaws"], **values}
@@ -121,14 +121,14 @@ def train_probes(
 
 
 def versions(codec: Codec | None) -> list[tuple[int, Codec | None]]:
-    """(seed of the corpus, codec its clips go through) of each half of the training clips."""
+    """(seed of the corpus, codec that reconstructs its clips) of each half of the training clips."""
     raw: list[tuple[int, Codec | None]] = [(TRAINING_SEEDS["raw"], None)]
     return raw if codec is None else [*raw, (TRAINING_SEEDS["codec"], codec)]
 
 
 def joined(pool: list[ProbeData], rows: list[np.ndarray]) -> ProbeFeatures:
-    """The features of rows[i] of pool[i], one after the other."""
-    parts = [heard.features(drawn) for heard, drawn in zip(pool, rows, strict=True)]
+    """The features of rows[i] of pool[i], concatenated."""
+    parts = [data.features(drawn) for data, drawn in zip(pool, rows, strict=True)]
     return ProbeFeatures(*(torch.cat([getattr(p, field.name) for p in parts]) for field in fields(ProbeFeatures)))
 
 
@@ -151,9 +151,9 @@ def augmented(features: ProbeFeatures, random: np.random.Generator) -> ProbeFeat
 
 
 def attribute_targets(truths: list[Truth]) -> dict[str, Tensor]:
-    """What the attribute probe should say: class indices; tempo as probabilities over TEMPI; instruments multi-hot.
+    """Targets of the attribute probe: class indices; tempo as probabilities over TEMPI; instruments multi-hot.
 
-    Tempo is a narrow bell around the truth, so that neighbouring candidates are nearly right.
+    Tempo is a narrow bell around the truth, so that neighbouring candidates count as nearly right.
     """
     instruments = torch.tensor([[float(name in t.instruments) for name in INSTRUMENTS] for t in truths])
     distance = torch.tensor([[36 * math.log2(t.tempo / tempo) for tempo in TEMPI] for t in truths])
@@ -172,8 +172,8 @@ def flaw_targets(clips: list[SyntheticClip]) -> Tensor:
 
 
 @torch.inference_mode()
-def heard_clips(corpus: SyntheticCorpus, codec: Codec | None, cache: Path, log: Callable[[str], None]) -> ProbeData:
-    """Features of every clip of `corpus`, raw or as `codec` returns it, computed once into `cache`, and the targets.
+def clip_features(corpus: SyntheticCorpus, codec: Codec | None, cache: Path, log: Callable[[str], None]) -> ProbeData:
+    """Features of every clip of `corpus`, raw or reconstructed by `codec`, computed once into `cache`, and targets.
 
     The folder of the features appears in `cache` only once it is complete.
     """
@@ -186,8 +186,8 @@ def heard_clips(corpus: SyntheticCorpus, codec: Codec | None, cache: Path, log: 
         with WholeFolder(folder).draft() as draft:
             for start in range(0, corpus.size, 16):
                 rows = np.arange(start, min(start + 16, corpus.size))
-                heard = probe_features(round_trip(pool.batch(rows), codec, generator))
-                parts = [getattr(heard, field.name) for field in fields(ProbeFeatures)]
+                features = probe_features(round_trip(pool.batch(rows), codec, generator))
+                parts = [getattr(features, field.name) for field in fields(ProbeFeatures)]
                 if not arrays:
                     arrays = [
                         np.lib.format.open_memmap(draft / f"{i}.npy", "w+", np.float16, (corpus.size, *part.shape[1:]))
@@ -196,7 +196,7 @@ def heard_clips(corpus: SyntheticCorpus, codec: Codec | None, cache: Path, log: 
                 for array, part in zip(arrays, parts, strict=True):
                     array[rows] = part.half().numpy()
                 if start % 800 == 0:
-                    log(f"{name}: {start} of {corpus.size} clips heard")
+                    log(f"{name}: {start} of {corpus.size} clips")
             for array in arrays:
                 array.flush()
     return ProbeData(
@@ -209,11 +209,10 @@ def heard_clips(corpus: SyntheticCorpus, codec: Codec | None, cache: Path, log: 
 
 @torch.inference_mode()
 def signature(codec: Codec) -> str:
-    """A name for what `codec` does now, so that features heard through an earlier version of it are not reused."""
+    """A name for the current version of `codec`, so that features from an earlier one are not reused."""
     wave = torch.randn(1, 16 * codec.hop, generator=torch.Generator().manual_seed(0)) * 0.1
-    heard = codec.decode(codec.encode(wave).mean)
-    return f"{codec.name}-{zlib.crc32(heard.numpy().round(4).tobytes()):08x}"
-
+    decoded = codec.decode(codec.encode(wave).mean)
+    return f"{codec.name}-{zlib.crc32(decoded.numpy().round(4).tobytes()):08x}"
 
 
 
@@ -226,43 +225,43 @@ def evaluate_probes(
     seconds: float = 5.0,
     log: Callable[[str], None] = print,
 ) -> dict[str, dict[str, float]]:
-    """Held-out figures on the same clips "raw" and, where a codec is given, after its round trip ("codec").
+    """Held-out metrics on the same clips "raw" and, with a codec, after its round trip ("codec").
 
-    Attributes on clean clips: accuracy of genre, mood, key with mode; share of tempi within 4 % (and within 4 % of
+    Attributes on clean clips: accuracy of genre, mood, key with mode; fraction of tempi within 4 % (and within 4 % of
     half, once or twice the tempo); mean over instruments of balanced accuracy. Flaws on all clips: R2 of each severity,
-    and the mean severity heard in clean clips (false alarms).
+    and the mean predicted severity of clean clips (false alarms).
     """
     corpus = SyntheticCorpus(size, seconds, HELD_OUT_SEED, miscaptioned_fraction=0.0)
     figures: dict[str, dict[str, float]] = {}
     for name, version in {"raw": None, **({} if codec is None else {"codec": codec})}.items():
-        heard = heard_clips(corpus, version, cache, log)
+        data = clip_features(corpus, version, cache, log)
         parts = [
-            measure_features(probes, heard.features(rows)) for rows in np.array_split(np.arange(size), size // 50 + 1)
+            measure_features(probes, data.features(rows)) for rows in np.array_split(np.arange(size), size // 50 + 1)
         ]
-        said = Measurement(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Measurement)))
-        figures[name] = probe_figures(said, heard, torch.tensor([float(clip.truth.tempo) for clip in corpus.clips]))
+        predicted = Measurement(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Measurement)))
+        figures[name] = probe_figures(predicted, data, torch.tensor([float(clip.truth.tempo) for clip in corpus.clips]))
         log(f"{name}: {json.dumps(figures[name])}")
     return figures
 
 
-def probe_figures(said: Measurement, heard: ProbeData, tempi: Tensor) -> dict[str, float]:
-    """The figures of `evaluate_probes` for one version of the clips; tempi [n] are the true ones."""
-    clean, truth = torch.from_numpy(heard.clean), heard.attributes
-    ratio = torch.tensor(TEMPI)[said.tempo.argmax(1)] / tempi
-    present, called = truth["instruments"][clean] > 0.5, said.instruments[clean] > 0.5
+def probe_figures(predicted: Measurement, data: ProbeData, tempi: Tensor) -> dict[str, float]:
+    """The metrics of `evaluate_probes` for one version of the clips; tempi [n] are the true ones."""
+    clean, truth = torch.from_numpy(data.clean), data.attributes
+    ratio = torch.tensor(TEMPI)[predicted.tempo.argmax(1)] / tempi
+    present, called = truth["instruments"][clean] > 0.5, predicted.instruments[clean] > 0.5
     sensitivity = (called & present).sum(0) / present.sum(0).clamp_min(1)
     specificity = (~called & ~present).sum(0) / (~present).sum(0).clamp_min(1)
     within = torch.stack([(ratio * factor - 1).abs() < 0.04 for factor in (1.0, 0.5, 2.0)])
     figures = {
-        "genre": (said.genre.argmax(1) == truth["genre"])[clean].float().mean(),
-        "mood": (said.mood.argmax(1) == truth["mood"])[clean].float().mean(),
+        "genre": (predicted.genre.argmax(1) == truth["genre"])[clean].float().mean(),
+        "mood": (predicted.mood.argmax(1) == truth["mood"])[clean].float().mean(),
         "instruments": ((sensitivity + specificity) / 2).mean(),
         "tempo": within[0][clean].float().mean(),
         "tempo_octave": within.any(0)[clean].float().mean(),
-        "key": (said.key.flatten(1).argmax(1) == truth["key"])[clean].float().mean(),
+        "key": (predicted.key.flatten(1).argmax(1) == truth["key"])[clean].float().mean(),
     }
     for index, name in enumerate(FLAWS):
-        error = (said.flaws[:, index] - heard.flaws[:, index]).square().mean()
-        figures[f"{name}_r2"] = 1 - error / heard.flaws[:, index].var(correction=0)
-        figures[f"{name}_in_clean"] = said.flaws[clean, index].mean()
+        error = (predicted.flaws[:, index] - data.flaws[:, index]).square().mean()
+        figures[f"{name}_r2"] = 1 - error / data.flaws[:, index].var(correction=0)
+        figures[f"{name}_in_clean"] = predicted.flaws[clean, index].mean()
     return {name: round(float(value), 4) for name, value in figures.items()}

@@ -13,14 +13,14 @@ from plaudit.storage import SHIPPED_WEIGHTS, load_tensors, read_json, save_tenso
 
 
 def ship(run: Path, stage: str | None = None, weights: Path = SHIPPED_WEIGHTS) -> dict[str, Path]:
-    """Copy the run's reward and the model of `stage` (by default its last) into `weights`, in float16; what lies where.
+    """Copy the run's reward and the model of `stage` (by default its last) into `weights`, in float16; their folders.
 
     Raises RunError where the run did not train both, is not finished, or has no such stage.
     """
     recipe = load_recipe(str(run / "recipe.yaml"))
     if recipe.reward.kind != "train" or not (run / "report" / "done.json").is_file():
-        raise RunError(f"{run} has no reward of its own or no report yet; finish a synthetic run first")
-    trained = stages_of(recipe)[1:]  # all but the baseline, which has no weights of its own
+        raise RunError(f"{run} trained no reward or has no report yet; finish a synthetic run first")
+    trained = stages_of(recipe)[1:]  # all but the baseline, which shares weights
     if stage is not None and stage not in trained:
         raise RunError(f"{run} has no stage {stage!r}; its stages are {', '.join(trained)}")
     sources = {"reward": run / "reward", "model": run / (stage or trained[-1])}

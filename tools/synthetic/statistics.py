@@ -1,4 +1,4 @@
-"""The constants that bring the statistics embedder's values to one scale."""
+"""Mean and standard deviation of the statistics embedder's values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def train_statistics(
 ) -> StatisticsEmbedder:
     """Measure mean and standard deviation of every value on `clips` training clips, flaws included, and write them.
 
-    A value that hardly varies keeps a standard deviation of 1e-3, so that rounding is not blown up into a signal.
+    Standard deviations are at least 1e-3, so that rounding errors are not scaled up to a signal.
     """
     corpus = SyntheticCorpus(clips, seconds, TRAINING_SEED)
     embedder = StatisticsEmbedder()

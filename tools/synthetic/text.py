@@ -1,4 +1,4 @@
-"""Training of the synthetic text encoder: read a caption, tell what it says of the music."""
+"""Training of the synthetic text encoder: predict from a caption the facts that it states."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from plaudit.synthetic.clap import WordTransformer
 from plaudit.synthetic.composer import random_truth
 from plaudit.synthetic.text import SyntheticText
 from plaudit.synthetic.truth import Truth
-from tools.synthetic.facts import FactHeads, facts_said
+from tools.synthetic.facts import FactHeads, stated_facts
 from tools.synthetic.loop import FitSettings, fit
 
 TEXT_SETTINGS = FitSettings(steps=1500, learning_rate=2e-3, checkpoint_every=100)
 
 
-class ReadingLesson(nn.Module):
-    """The reader and the heads that examine it."""
+class TextTraining(nn.Module):
+    """The text transformer and classifiers of facts on top of it."""
 
     def __init__(self, text: SyntheticText) -> None:
         super().__init__()
@@ -41,28 +41,29 @@ def train_text(
 ) -> SyntheticText:
     """Train on endless captions of random truths, resuming from `folder`, and write float16 weights to `weights`."""
     torch.manual_seed(seed)
-    lesson = ReadingLesson(SyntheticText())
+    model = TextTraining(SyntheticText())
 
     def losses(step: int) -> dict[str, Tensor]:
         random = np.random.default_rng((seed, step))
         truths, texts = random_captions(random, batch)
-        said = [dropped(words(text), random) for text in texts]
-        read = batch_words(said)
-        parts = lesson.heads(WordTransformer.pool(lesson.text(read), read), facts_said(truths, said))
+        listed = [dropped(words(text), random) for text in texts]
+        hashed = batch_words(listed)
+        parts = model.heads(WordTransformer.pool(model.text(hashed), hashed), stated_facts(truths, listed))
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
     def export() -> None:
-        save_module(weights, lesson.text, lesson.text.config, torch.float16)
+        save_module(weights, model.text, model.text.config, torch.float16)
 
-    fit(lesson, losses, settings, folder, log, export)
+    fit(model, losses, settings, folder, log, export)
     held_out = np.random.default_rng((seed, settings.steps))
     truths, texts = random_captions(held_out, 1024)
     with torch.inference_mode():
-        said = [words(text) for text in texts]
-        read = batch_words(said)
-        told = lesson.heads.accuracy(WordTransformer.pool(lesson.eval().text(read), read), facts_said(truths, said))
-    log("read from new captions: " + "  ".join(f"{name} {share:.3f}" for name, share in told.items()))
-    return lesson.text
+        listed = [words(text) for text in texts]
+        hashed = batch_words(listed)
+        pooled = WordTransformer.pool(model.eval().text(hashed), hashed)
+        accuracy = model.heads.accuracy(pooled, stated_facts(truths, listed))
+    log("accuracy on new captions: " + "  ".join(f"{name} {value:.3f}" for name, value in accuracy.items()))
+    return model.text
 
 
 def random_captions(random: np.random.Generator, count: int) -> tuple[list[Truth], list[str]]:
@@ -74,6 +75,6 @@ def random_captions(random: np.random.Generator, count: int) -> tuple[list[Truth
 
 
 def dropped(text: list[str], random: np.random.Generator) -> list[str]:
-    """The words of a text, of which half the texts lose up to 40 %: prompts are shorter and looser than captions."""
-    share = max(0.0, random.uniform(-0.4, 0.4))
-    return [word for word in text if random.random() >= share]
+    """A text's words, of which half the texts lose up to 40 %: prompts are shorter and looser than captions."""
+    fraction = max(0.0, random.uniform(-0.4, 0.4))
+    return [word for word in text if random.random() >= fraction]
