@@ -183,7 +183,7 @@ def run_of_one_stage(folder: Path) -> Path:
     write_json(folder / "sft" / "config.json", config)
     (folder / "recipe.yaml").write_text(
         "name: mine\ncorpus: {size: 40}\nvotes: {pairs: 1234}\n"
-        "stages: {sft: {injection: film, train: {steps: 77, learning_rate: 0.001}}}\n"
+        "stages: [{kind: sft, train: {steps: 77, learning_rate: 0.001}}]\n"
     )
     value = {"mean": 0.5, "low": 0.25, "high": 0.75}
     rows = [
@@ -194,12 +194,12 @@ def run_of_one_stage(folder: Path) -> Path:
     return folder / "sft"
 
 
-def test_the_card_of_a_stage_tells_its_run_and_its_figures(tmp_path: Path) -> None:
+def test_the_card_of_a_stage_describes_its_run_and_its_figures(tmp_path: Path) -> None:
     card = model_card(run_of_one_stage(tmp_path / "run"))
     assert "# mine, after sft" in card and "license: apache-2.0" in card
     assert "40 clips of 10 s of Plaudit's synthetic musical world" in card
-    assert "1,234 votes of simulated listeners" in card and "injection film" in card and "train.steps 77" in card
-    assert "| stage | reward | CLAP score | Frechet distance |" in card
+    assert "1,234 votes of simulated listeners" in card and "1. sft: " in card and "train.steps 77" in card
+    assert "| stage | Reward | CLAP score | Fréchet distance |" in card
     assert "| sft | 0.500 [0.250, 0.750] |" in card and "| crpo |" not in card
     assert "| codec | synthetic | Apache-2.0 |" in card
     other = tmp_path / "other.json"
@@ -208,7 +208,7 @@ def test_the_card_of_a_stage_tells_its_run_and_its_figures(tmp_path: Path) -> No
         model_card(tmp_path / "run" / "sft", other)
 
 
-def test_a_part_that_forbids_commerce_is_told_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_forbids_commerce_is_mentioned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLAUDIT_MODELS", str(tmp_path))
     fluxaudio_files(tmp_path / "released")
     codec_files(tmp_path / "parts")

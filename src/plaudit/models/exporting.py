@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from plaudit.codec.mel_codec import MEL_CODEC_KIND as MEL_CODEC
 from plaudit.codec.mel_codec import published_config, read_mel_codec
 from plaudit.corpus.sources import corpus_source
 from plaudit.errors import ModelError
+from plaudit.evaluate.metrics import METRICS
 from plaudit.generate.model import read_model_config
 from plaudit.loading import SHIPPED_LICENCES, load_backbone, model_folder
 from plaudit.models.fetch import hub_answers, offline
 from plaudit.models.inspecting import TEXT_TO_MUSIC, flatten_values, inspect_folder, parts_of
 from plaudit.models.releases import is_non_commercial
-from plaudit.recipe import Recipe, load_recipe
+from plaudit.recipe import Recipe, load_recipe, stage_of
 from plaudit.reward.tunejury import TUNEJURY_KIND as TUNEJURY
 from plaudit.reward.tunejury import head_to_published, read_head
 from plaudit.storage import (
@@ -35,14 +37,8 @@ from plaudit.storage import (
 )
 from plaudit.writing import copy_file, copy_folder
 
-STAGE_DESCRIPTIONS = {
-    "sft": "flow matching on captioned clips with their rewards as a condition",
-    "expert_iteration": "its own clips, the best by reward and CLAP kept, trained on beside the corpus and then alone",
-    "cross_load": "the weights loaded into another injection of the score, without training",
-    "crpo": "preference pairs of clips (CRPO)",
-    "nft": "its own clips, by how much better each is than others of its caption (DiffusionNFT)",
-}
-CARD_METRICS = {"reward": "reward", "clap": "CLAP score", "frechet": "Frechet distance", "utility": "true utility"}
+CARD_SETTINGS = ("injection", "candidates", "keep", "rounds", "captions", "pairs", "beta", "steps", "learning_rate")
+CARD_METRICS = ("reward", "clap", "frechet", "utility")
 
 
 def model_card(folder: Path, report: Path | None = None) -> str:
@@ -59,9 +55,7 @@ def model_card(folder: Path, report: Path | None = None) -> str:
         _front_matter(model),
         f"# {_title(model)}\n\n{_description(model)}",
         *_of_the_run(folder, str(model["provenance"].get("stage")), report),
-        "## Licences\n\n"
-        + _table(("part", "model", "licence"), chain)
-        + _whole_licence(model["licence"], chain),
+        "## Licences\n\n" + _table(("part", "model", "licence"), chain) + _whole_licence(model["licence"], chain),
         "## Provenance\n\n"
         + ("\n".join(f"- {k}: {v}" for k, v in flatten_values(model["provenance"])) or "Not stated."),
         _use(model),
@@ -112,10 +106,11 @@ def _description(model: dict[str, Any]) -> str:
     if model["kind"] != TEXT_TO_MUSIC:
         return f"A model folder of kind `{model['kind']}`, {size}."
     sampling = ", ".join(f"{key} {value}" for key, value in flatten_values(config["sampling"]) if value != "")
+    kind, injection = config["backbone"].get("kind", "fluxaudio"), config["backbone"]["injection"]
     return (
-        f"FluxAudio with {size}: a flow-matching transformer from prompts to clips of {config['seconds']:g} s. A score "
-        f"conditions it through `{config['backbone']['injection']}`. It needs the codec `{config['codec']}` and the "
-        f"text encoder `{config['text_encoder']}`.\n\nIt is meant to be sampled with {sampling}."
+        f"A flow-matching network (`{kind}`, {size}) from prompts to clips of {config['seconds']:g} s, conditioned on "
+        f"a score through `{injection}`. It needs the codec `{config['codec']}` and the text encoder "
+        f"`{config['text_encoder']}`.\n\nIt is meant to be sampled with {sampling}."
     )
 
 
@@ -139,14 +134,10 @@ def _method(recipe: Recipe, stage: str) -> str:
     lines = [f"Clips were labelled by {reward}. Then, each from the weights of the one before:", ""]
     for number, name in enumerate(recipe.model_stages[: recipe.model_stages.index(stage) + 1], start=1):
         settings = recipe.stage(name)
-        values = ", ".join(f"{key} {value}" for key, value in _told(settings.model_dump()))
-        lines.append(f"{number}. {name}: {STAGE_DESCRIPTIONS.get(settings.kind, settings.kind)}; {values}")
+        description = (inspect.getdoc(type(stage_of(settings))) or settings.kind).split("\n\n")[0].rstrip(".")
+        values = [f"{k} {v}" for k, v in flatten_values(settings.model_dump()) if k.split(".")[-1] in CARD_SETTINGS]
+        lines.append(f"{number}. {name}: {' '.join(description.split())}; {', '.join(values)}")
     return "\n".join(lines)
-
-
-def _told(settings: dict[str, Any]) -> list[tuple[str, Any]]:
-    wanted = ("injection", "candidates", "keep", "rounds", "captions", "pairs", "beta", "steps", "learning_rate")
-    return [(key, value) for key, value in flatten_values(settings) if key.split(".")[-1] in wanted]
 
 
 def _figures(report: Path, stage: str | None) -> str:
@@ -161,9 +152,9 @@ def _figures(report: Path, stage: str | None) -> str:
         prompts = rows[0]["clips"]
     except (KeyError, TypeError) as error:
         raise ModelError(f"{report} is no report with figures of stage {stage!r} ({error!r})") from None
-    heads = ("stage", *(CARD_METRICS[key] for key in measured))
-    said = f"On {prompts} held-out prompts, with 95 % intervals; the baseline is the first stage asked for no score."
-    return f"{said}\n\n{_table(heads, table)}"
+    heads = ("stage", *(METRICS.load(key).heading for key in measured))
+    scope = f"On {prompts} held-out prompts, with 95 % intervals; the baseline is the first stage without a score."
+    return f"{scope}\n\n{_table(heads, table)}"
 
 
 def _interval(value: dict[str, float]) -> str:

@@ -14,8 +14,8 @@ from pydantic import Field
 from torch import Tensor
 
 from plaudit.errors import ModelError, RecipeError
-from plaudit.reward.base import Recording, RecordingReward, View, Waves, identity_of
-from plaudit.reward.scoring import Clip, score_clips
+from plaudit.reward.base import Recording, View, Waves, identity_of
+from plaudit.reward.scoring import Clip, identity_of_reward, score_clips, score_recordings
 from plaudit.settings import Positive, Settings, validated
 from plaudit.storage import read_json, write_json
 from plaudit.types import Reward
@@ -38,13 +38,13 @@ class WeightedReward:
 class WeightedSum:
     """A plaudit.types.Reward: the sum over parts of weight * (score - mean) / std."""
 
-    def __init__(self, parts: Sequence[WeightedReward], rewards: Sequence[RecordingReward]) -> None:
+    def __init__(self, parts: Sequence[WeightedReward], rewards: Sequence[Reward]) -> None:
         self.parts, self.rewards = tuple(parts), tuple(rewards)
 
     @property
     def views(self) -> tuple[View, ...]:
         """The parts of a recording that the rewards take, each once."""
-        return tuple(dict.fromkeys(view for reward in self.rewards for view in reward.views))
+        return tuple(dict.fromkeys(view for reward in self.rewards for view in getattr(reward, "views", ())))
 
     @cached_property
     def identity(self) -> str:
@@ -59,7 +59,7 @@ class WeightedSum:
         """The same of recordings [B] at any rates."""
         total = torch.zeros(len(recordings))
         for part, reward in zip(self.parts, self.rewards, strict=True):
-            total += part.weight * (reward.score_recordings(recordings, prompts) - part.mean) / part.std
+            total += part.weight * (score_recordings(reward, recordings, prompts) - part.mean) / part.std
         return total
 
 
@@ -73,12 +73,12 @@ def combined(
     """
     parts, rewards = [], []
     for name, weight in weights.items():
-        reward = _part_reward(name, load)
+        reward, identity = _part_reward(name, load)
         scores = [row.score for row in score_clips(clips, reward) if row.score is not None]
         std, mean = torch.std_mean(torch.tensor(scores, dtype=torch.float64)) if len(scores) > 1 else (None, None)
         if std is None or mean is None or std <= 1e-9:
             raise ModelError(f"reward {name!r} has no spread on {len(scores)} clips; give more, and varied ones")
-        parts.append(WeightedReward(name, float(weight), mean.item(), std.item(), reward.identity))
+        parts.append(WeightedReward(name, float(weight), mean.item(), std.item(), identity))
         rewards.append(reward)
     _check(parts, folder)
     write_json(folder / "config.json", {"kind": "sum", "parts": [asdict(part) for part in parts]})
@@ -101,8 +101,8 @@ def read_weighted_sum(folder: Path, load: Callable[[str], Reward]) -> WeightedSu
     for part in parts:
         if Path(part.reward).resolve() == folder.resolve():
             raise ModelError(f"{folder} is a part of itself; combine again from other rewards")
-        reward = _part_reward(part.reward, load)
-        if reward.identity != part.identity:
+        reward, identity = _part_reward(part.reward, load)
+        if identity != part.identity:
             raise ModelError(f"reward {part.reward!r} is not the one that {folder} was measured with; combine again")
         rewards.append(reward)
     return WeightedSum(parts, rewards)
@@ -125,11 +125,13 @@ class _SumFile(Settings):
     parts: tuple[_PartFile, ...]
 
 
-def _part_reward(name: str, load: Callable[[str], Reward]) -> RecordingReward:
+def _part_reward(name: str, load: Callable[[str], Reward]) -> tuple[Reward, str]:
+    """A part and its identity."""
     reward = load(name)
-    if not isinstance(reward, RecordingReward):
-        raise ModelError(f"reward {name!r} cannot be a part: it lacks identity, views or score_recordings")
-    return reward
+    identity = identity_of_reward(reward)
+    if identity is None:
+        raise ModelError(f"reward {name!r} cannot be a part: it has no attribute identity")
+    return reward, identity
 
 
 def _check(parts: Sequence[WeightedReward], folder: Path) -> None:
