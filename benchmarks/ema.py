@@ -1,19 +1,17 @@
-"""What post-hoc EMA costs: `python benchmarks/ema.py [preset]` prints time an update and bytes a snapshot.
-
-On a GPU where there is one. Beside the averages stands AdamW's step over the same parameters, measured in turn.
-"""
+"""The cost of post-hoc EMA."""
 
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 
 from plaudit.backbone.config import PRESETS
 from plaudit.backbone.ema import PostHocEMA, Snapshot, reconstruct
@@ -24,7 +22,7 @@ REPEATS = 10
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """How long `work` takes, with all that it started on the device."""
+    """Seconds that `work` takes, including what it started on the device."""
     began = time.perf_counter()
     work()
     if device.type == "cuda":
@@ -32,8 +30,11 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def main(preset: str) -> None:
-    """Prints a line for each part of the cost."""
+def main(preset: Annotated[str, typer.Argument()] = "fluxaudio-s-44k") -> None:
+    """Time of an EMA update, beside AdamW's step over the same parameters, and size of a snapshot.
+
+    Runs on a GPU where there is one.
+    """
     device = resolve_device("auto")
     model = FluxAudio(replace(PRESETS[preset], injection="global_adaln")).to(device)
     for parameter in model.parameters():
@@ -41,11 +42,11 @@ def main(preset: str) -> None:
         parameter.grad = torch.zeros_like(parameter)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=device.type == "cuda")
     ema = PostHocEMA(model)
-    found: dict[str, list[float]] = {"ema": [], "optimizer": []}
+    times: dict[str, list[float]] = {"ema": [], "optimizer": []}
     for step in range(1, REPEATS + 2):
-        found["optimizer"].append(seconds(optimizer.step, device))
-        found["ema"].append(seconds(lambda step=step: ema.update(model, step), device))
-    update, adam = (1000 * statistics.median(found[name][1:]) for name in ("ema", "optimizer"))
+        times["optimizer"].append(seconds(optimizer.step, device))
+        times["ema"].append(seconds(lambda step=step: ema.update(model, step), device))
+    update, adam = (1000 * statistics.median(times[name][1:]) for name in ("ema", "optimizer"))
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{preset} on {device}: {parameters / 1e6:.1f} M parameters, lengths {ema.sigma_rels}")
     print(f"averages in memory   {len(ema.sigma_rels) * 4 * parameters / 1e6:8,.0f} MB")
@@ -57,9 +58,9 @@ def main(preset: str) -> None:
         print(f"snapshot             {len(snapshots) * size / 1e6:8,.0f} MB, {len(snapshots)} files of {size:,} bytes")
         print(f"                     {written:8.2f} s to write a file, beside training")
         kept = [Snapshot(step, s, Snapshot.load(path).weights) for step in range(1, 11) for s in ema.sigma_rels]
-        made = seconds(lambda: reconstruct(kept, 0.08), device)
-        print(f"reconstruction       {made:8.2f} s of {len(kept)} files")
+        rebuilt = seconds(lambda: reconstruct(kept, 0.08), device)
+        print(f"reconstruction       {rebuilt:8.2f} s of {len(kept)} files")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "fluxaudio-s-44k")
+    typer.run(main)

@@ -14,12 +14,12 @@ import torch
 from plaudit.audio import resample
 from plaudit.synthetic.corpus import SyntheticCorpus
 
-HARMS = ("missing", "empty", "truncated", "garbage", "silent", "short")
+FAULTS = ("missing", "empty", "truncated", "garbage", "silent", "short")
 
 
 @dataclass(frozen=True)
 class JamendoFolder:
-    """What was written: `broken` tracks, by id, with what is wrong with each."""
+    """The files written; `broken`: tracks by id with the fault of each."""
 
     audio: Path
     captions: Path
@@ -29,29 +29,29 @@ class JamendoFolder:
 
 
 def write_jamendo(
-    folder: Path, tracks: int, seconds: float, broken_share: float = 0.02, rate: int = 44100, channels: int = 2
+    folder: Path, tracks: int, seconds: float, broken_fraction: float = 0.02, rate: int = 44100, channels: int = 2
 ) -> JamendoFolder:
-    """`tracks` tracks of `seconds`; every third has had its vocals removed, by its name; every second has a score."""
+    """`tracks` tracks of `seconds`; every third is named as instrumental, every second has a score."""
     corpus = SyntheticCorpus(tracks, seconds, seed=11)
     audio = folder / "audio"
     numbers = [214 + 97 * i for i in range(tracks)]
     ids = [f"{number % 100:02d}/{number}" for number in numbers]
-    every = max(1, round(1 / broken_share)) if broken_share else tracks + 1
-    broken = {id: HARMS[i // every % len(HARMS)] for i, id in enumerate(ids) if i % every == every - 1}
+    every = max(1, round(1 / broken_fraction)) if broken_fraction else tracks + 1
+    broken = {id: FAULTS[i // every % len(FAULTS)] for i, id in enumerate(ids) if i % every == every - 1}
 
     def write(index: int) -> None:
         path = audio / f"{ids[index]}{'_instrumental' if index % 3 == 0 else ''}.mp3"
         path.parent.mkdir(parents=True, exist_ok=True)
-        harm = broken.get(ids[index])
-        if harm == "missing":
+        fault = broken.get(ids[index])
+        if fault == "missing":
             return
         wave = resample(corpus.render(corpus.clips[index]), corpus.rate, rate)
-        wave = {"silent": 0 * wave, "short": wave[: rate // 4]}.get(harm or "", wave)
+        wave = {"silent": 0 * wave, "short": wave[: rate // 4]}.get(fault or "", wave)
         soundfile.write(path, np.stack([wave] * channels, axis=1), rate, format="MP3")
         data = path.read_bytes()
-        spoiled = {"empty": b"", "truncated": data[: len(data) // 2], "garbage": b"no music " * 999}
-        if harm in spoiled:
-            path.write_bytes(spoiled[harm])
+        damaged = {"empty": b"", "truncated": data[: len(data) // 2], "garbage": b"no music " * 999}
+        if fault in damaged:
+            path.write_bytes(damaged[fault])
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(write, range(tracks)))

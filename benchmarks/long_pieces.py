@@ -1,15 +1,11 @@
-"""What a long piece is worth beside clips of the model's own length: `python benchmarks/long_pieces.py 24 4`.
-
-For 24 held-out prompts and the same seeds: plain clips, and pieces 4 times as long made in windows that share half or a
-quarter of their length, or in one pass. Prints reward and CLAP score of ten-second excerpts over those of the plain
-clips with 95 % intervals, the cosine of CLAP embeddings of a piece's first and last excerpt (of plain clips, of two of
-one prompt), and seconds of computing per second of music, all in one run.
-"""
+"""Quality of long pieces compared with clips of the model's length."""
 
 from __future__ import annotations
 
-import sys
 import time
+from typing import Annotated
+
+import typer
 
 from plaudit import loading
 from plaudit.corpus.sources import synthetic_source
@@ -18,14 +14,19 @@ from plaudit.statistics import bootstrap_mean, paired_difference
 
 WAYS = {
     "plain clips": {},
-    "windows, half shared": {"overlap": 0.5},
-    "windows, quarter shared": {"overlap": 0.25},
+    "windows, half overlap": {"overlap": 0.5},
+    "windows, quarter overlap": {"overlap": 0.25},
     "one pass": {"window": 1000.0},
 }
 
 
-def main(prompts: int, times: int) -> None:
-    """Makes the pieces of all ways and prints the table."""
+def main(prompts: Annotated[int, typer.Argument(min=1)] = 24, times: Annotated[int, typer.Argument(min=1)] = 4) -> None:
+    """Reward and CLAP score of ten-second excerpts of pieces TIMES as long as the model's clips, over plain clips.
+
+    Pieces of the same held-out prompts and seeds are generated in windows that overlap by half or a quarter, and in one
+    pass. Also printed are the cosine of CLAP embeddings of the first and last excerpt (for plain clips, of two clips of
+    one prompt) and seconds of computing per second of music. Intervals are 95 %.
+    """
     music, reward, clap = (
         loading.load("synthetic"),
         loading.load_reward("synthetic"),
@@ -45,19 +46,21 @@ def main(prompts: int, times: int) -> None:
         excerpts = [part for wave in waves for part in wave.unfold(0, samples, samples)]
         of = [i for i in range(prompts) for _ in range(len(excerpts) // prompts)]
         rewards[way] = reward.score(excerpts, rate, [captions[i] for i in of]).view(prompts, -1).mean(1).numpy()
-        heard = embed_audio(clap, excerpts, rate).reshape(prompts, -1, clap.dim)
-        claps[way] = (heard @ texts[:, :, None])[..., 0].mean(1)
-        last = heard[:, -1]
+        embeddings = embed_audio(clap, excerpts, rate).reshape(prompts, -1, clap.dim)
+        claps[way] = (embeddings @ texts[:, :, None])[..., 0].mean(1)
+        last = embeddings[:, -1]
         if not piece:
             last = embed_audio(clap, list(music.generate(captions, [s + 1000 for s in seeds], settings)), rate)
-        likeness = bootstrap_mean((heard[:, 0] * last).sum(1), 0)
-        told = []
-        for found in (rewards, claps):
-            gain = paired_difference(found[way], found["plain clips"]).difference
-            told.append(f"{found[way].mean():.3f} ({gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}])")
-        told.append(f"{likeness.mean:.3f} [{likeness.low:.3f}, {likeness.high:.3f}]")
-        print(f"{way:24} {cost:.3f} s a second, reward {told[0]}, CLAP {told[1]}, likeness {told[2]}", flush=True)
+        similarity = bootstrap_mean((embeddings[:, 0] * last).sum(1), 0)
+        cells = []
+        for values in (rewards, claps):
+            gain = paired_difference(values[way], values["plain clips"]).difference
+            cells.append(f"{values[way].mean():.3f} ({gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}])")
+        cells.append(f"{similarity.mean:.3f} [{similarity.low:.3f}, {similarity.high:.3f}]")
+        reward_cell, clap_cell, similarity_cell = cells
+        line = f"{cost:.3f} s per second, reward {reward_cell}, CLAP {clap_cell}, similarity {similarity_cell}"
+        print(f"{way:24} {line}", flush=True)
 
 
 if __name__ == "__main__":
-    main(*(int(word) for word in sys.argv[1:3] or (24, 4)))
+    typer.run(main)

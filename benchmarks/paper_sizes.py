@@ -1,22 +1,16 @@
-"""The paper's recipe through every step at the true sizes of its models: `python -m benchmarks.paper_sizes [seconds]`.
-
-For machines without the released weights: FluxAudio-S, Flan-T5-large's encoder, both CLAPs (HTSAT and RoBERTa-base),
-MERT-330M, MMAudio's mel VAE, BigVGAN v2 and TuneJury's head are built with random weights, clips are the embedded
-composer's at 44.1 kHz, and every training pass has an update or two of small batches. It shows that the parts fit at
-these sizes, what memory they take, and how long each step is; what comes out is noise. Clips have `seconds` (10 by
-default, as in the paper; less is quicker). Needs about 8 GB of memory and little disk.
-"""
+"""The paper's recipe through every step at the true sizes of its models, with random weights."""
 
 from __future__ import annotations
 
 import csv
-import sys
 import tempfile
 import time
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 
 from benchmarks import paper_networks
 from benchmarks.paper_networks import parameters
@@ -58,47 +52,47 @@ SMALL = [
 @cache
 def codec() -> MelCodec:
     """The 44.1 kHz mel codec."""
-    made = paper_networks.codec()
-    print(f"mel VAE {parameters(made.vae)}, BigVGAN {parameters(made.vocoder)}")
-    return made
+    network = paper_networks.codec()
+    print(f"mel VAE {parameters(network.vae)}, BigVGAN {parameters(network.vocoder)}")
+    return network
 
 
 @cache
 def clap() -> LaionCLAP:
     """LAION's CLAP."""
-    made = paper_networks.clap()
-    print(f"CLAP {parameters(made)}")
-    return made
+    network = paper_networks.clap()
+    print(f"CLAP {parameters(network)}")
+    return network
 
 
 @cache
 def text_encoder() -> T5CLAPText:
     """The encoder of Flan-T5-large with CLAP's text."""
-    made = paper_networks.text_encoder(clap())
-    print(f"T5's encoder {parameters(made.t5)}")
-    return made
+    network = paper_networks.text_encoder(clap())
+    print(f"T5's encoder {parameters(network.t5)}")
+    return network
 
 
 @cache
 def mert() -> MERT:
     """MERT-v1-330M."""
-    made = paper_networks.mert()
-    print(f"MERT {parameters(made)}")
-    return made
+    network = paper_networks.mert()
+    print(f"MERT {parameters(network)}")
+    return network
 
 
-def put_on_shelves() -> None:
-    """Let the recipe's names mean these models."""
+def register_networks() -> None:
+    """Register these models under the names of the recipe."""
     loading.CODECS.register("codec-44k", codec)
     loading.TEXT_ENCODERS.register("text-t5-clap", text_encoder)
     loading.CLAPS.register("clap-music", clap)
     loading.AUDIO_ENCODERS.register("mert-330m", mert)
-    # An untrained codec gives back noise, which training rightly refuses.
+    # An untrained codec decodes noise, which training refuses.
     inputs.require_fit = lambda music: None
 
 
 def prepare(folder: Path, seconds: float) -> Path:
-    """Audio, captions and rewards of a few clips, and the shard set of them."""
+    """Write audio, captions and rewards of a few clips, and their shard set; its folder."""
     corpus = SyntheticCorpus(CLIPS, seconds, 1)
     with (folder / "captions.csv").open("w", newline="") as file:
         rows = csv.writer(file)
@@ -111,10 +105,16 @@ def prepare(folder: Path, seconds: float) -> Path:
     return folder / "shards"
 
 
-def main(seconds: float) -> None:
-    """Prints a line for each step."""
+def main(seconds: Annotated[float, typer.Argument(help="Length of a clip.")] = 10.0) -> None:
+    """Time of each step and peak memory of the paper's recipe at the true sizes of its models.
+
+    For machines without the released weights: FluxAudio-S, Flan-T5-large's encoder, both CLAPs (HTSAT and
+    RoBERTa-base), MERT-330M, MMAudio's mel VAE, BigVGAN v2 and TuneJury's head have random weights, clips are synthetic
+    music at 44.1 kHz, and every training stage has one or two updates of small batches; the output is noise. Needs about 8 GB of
+    memory and little disk.
+    """
     torch.manual_seed(0)
-    put_on_shelves()
+    register_networks()
     with tempfile.TemporaryDirectory() as place:
         began = time.monotonic()
         shards = prepare(Path(place), seconds)
@@ -132,4 +132,4 @@ def main(seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 10.0)
+    typer.run(main)

@@ -1,18 +1,14 @@
-"""How fast a data set becomes shards, and what limits it: `python -m benchmarks.prepare [clips]`.
-
-Writes MP3 files (44.1 kHz, stereo, 100 s) of the synthetic world in the layout of MTG-Jamendo, two per cent of them
-broken, and prepares ten clips of each with the synthetic codec and text encoder, as `plaudit prepare jamendo` does.
-Prints clips per second and per core, memory, processor time by phase, and what the encoding thread waited for. With a
-larger codec the share of encoding grows; decoding, resampling and writing cost what they cost here.
-"""
+"""Throughput of preparing a data set, and its bottleneck."""
 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from benchmarks.jamendo_folder import write_jamendo
 from plaudit import loading
@@ -25,15 +21,20 @@ from plaudit.machine import peak_memory
 PER_TRACK, SECONDS = 10, 10.0
 
 
-def main(clips: int) -> None:
-    """Prints what the module's docstring says."""
+def main(clips: Annotated[int, typer.Argument(min=1)] = 2000) -> None:
+    """Clips per second and per core, memory, processor time by phase, and waiting times of the encoding thread.
+
+    MP3 files (44.1 kHz, stereo, 100 s) of synthetic music are written in the layout of MTG-Jamendo, two per cent of
+    them broken. Ten clips of each are prepared with the synthetic codec and text encoder, as `plaudit prepare jamendo`
+    does. A larger codec takes a larger part of the time; decoding, resampling and writing cost the same.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     codec, text = loading.CODECS.load("synthetic"), loading.TEXT_ENCODERS.load("synthetic")
     with tempfile.TemporaryDirectory() as place:
-        made = write_jamendo(Path(place), clips // PER_TRACK, PER_TRACK * SECONDS)
+        folder = write_jamendo(Path(place), clips // PER_TRACK, PER_TRACK * SECONDS)
         before = peak_memory()
         clock, began, worked = PhaseTimer(), time.perf_counter(), time.process_time()
-        listing = list_jamendo(made.audio, made.captions, made.scores)
+        listing = list_jamendo(folder.audio, folder.captions, folder.scores)
         entries = cut_clips(
             listing.entries, measure_durations(listing.entries), ClipSettings(per_track=PER_TRACK, seconds=SECONDS)
         )
@@ -42,12 +43,12 @@ def main(clips: int) -> None:
             ListedCorpus(listing.name, entries), codec, text, Path(place) / "shards", SECONDS, timer=clock
         )
         wall, processor = time.perf_counter() - began, time.process_time() - worked
-    print(f"{len(shards)} clips of {len(made.tracks)} tracks, {shards.stats['quarantined']} clips in quarantine")
-    print(f"{len(made.broken)} broken tracks: {', '.join(sorted(set(made.broken.values())))}")
-    print(f"{wall:.1f} s, of which listing and survey {durations:.2f} s; {processor:.1f} s of processor time")
+    print(f"{len(shards)} clips of {len(folder.tracks)} tracks, {shards.stats['quarantined']} clips in quarantine")
+    print(f"{len(folder.broken)} broken tracks: {', '.join(sorted(set(folder.broken.values())))}")
+    print(f"{wall:.1f} s, {durations:.2f} s of it for listing and durations; {processor:.1f} s of processor time")
     print(f"{len(shards) / wall:.1f} clips/s on {cores} cores, {len(shards) / processor:.1f} clips/s per busy core")
     print(f"peak memory {peak_memory() / 2**20:.0f} MiB, {before / 2**20:.0f} MiB of it before")
-    print("processor time by phase (of the thread that works; PyTorch's own threads not counted):")
+    print("processor time by phase (without PyTorch's threads):")
     for name in ("decode", "resample", "encode", "captions", "write"):
         spent = clock.processor[name]
         print(f"  {name:9}{spent:7.2f} s {spent / processor:6.1%}")
@@ -59,4 +60,4 @@ def main(clips: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
+    typer.run(main)

@@ -1,17 +1,18 @@
-"""How fast the synthetic synth renders: `python benchmarks/render.py [clips]` prints its speed against real time."""
+"""Speed of the composer and the synthesizer of the synthetic world."""
 
 from __future__ import annotations
 
-import sys
 import time
+from typing import Annotated
+
+import typer
 
 from plaudit.synthetic.composer import compose
 from plaudit.synthetic.synth import render
 
 
-def main(clips: int, seconds: float = 10.0) -> None:
-    """Composes and renders ``clips`` pieces on one core after a warm-up and prints how many seconds of music each
-    step makes in a second of processor time."""
+def main(clips: Annotated[int, typer.Argument(min=1)] = 200, seconds: float = 10.0) -> None:
+    """Seconds of music composed and rendered per second of processor time on one core, after a warm-up."""
     for seed in range(20):
         render(compose(seed, seconds))
     start = time.process_time()
@@ -27,4 +28,4 @@ def main(clips: int, seconds: float = 10.0) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
+    typer.run(main)

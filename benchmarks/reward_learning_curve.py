@@ -1,18 +1,16 @@
-"""How many votes a reward needs: held-out accuracy against the ceiling that the listeners' own noise sets.
-
-`python -m benchmarks.reward_learning_curve` writes learning-curve.json and learning-curve.svg.
-"""
+"""Accuracy of the reward on held-out votes by number of training votes."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from matplotlib.axes import Axes
 
-from benchmarks.synthetic_world import CORPUS_SEED, World, few_votes_batch, heard, synthetic_features
+from benchmarks.synthetic_world import CORPUS_SEED, World, few_votes_batch, measure_corpus, synthetic_features
 from plaudit.evaluate.pages.charts import Series, lines, save_chart
 from plaudit.reward.training import SYNTHETIC_REWARD, RewardSettings, SeedStatistics, fit_seeds, seed_statistics
 from plaudit.statistics import Interval
@@ -20,10 +18,12 @@ from plaudit.storage import write_json
 from plaudit.synthetic.corpus import SyntheticCorpus
 from plaudit.synthetic.listeners import noise_ceiling, sample_vote_pairs
 
+VOTES = [100, 300, 1000, 3000, 10000]
+
 
 @dataclass(frozen=True)
 class Point:
-    """A reward from `votes` votes: over the seeds, its accuracy on held-out votes and its calibration error."""
+    """Accuracy on held-out votes and calibration error of rewards from `votes` votes, over seeds."""
 
     votes: int
     accuracy: SeedStatistics
@@ -33,7 +33,7 @@ class Point:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Points by number of votes. ceiling: accuracy on the same held-out votes of knowing every clip's true utility."""
+    """Points by number of votes. ceiling: the accuracy of the true utility on the same held-out votes."""
 
     ceiling: float
     held_out: int
@@ -51,8 +51,8 @@ def learning_curve(
 ) -> LearningCurve:
     """Train on votes between the first `train_clips` clips of `world`, test on votes between the others.
 
-    A tenth as many votes on the same clips say when to stop. A seed draws other votes and other weights; the held-out
-    votes are the same for all.
+    Early stopping uses a tenth as many votes on the same clips. Each seed draws votes and weights; the held-out votes
+    are the same for all.
     """
     seen, others = world.corpus.clips[:train_clips], world.corpus.clips[train_clips:]
     pairs = sample_vote_pairs(others, test_votes, seed=1000, group="test")
@@ -62,9 +62,9 @@ def learning_curve(
         accuracies, errors = [], []
         for seed in seeds:
             train = world.votes(sample_vote_pairs(seen, count, seed, group="train"), seed)
-            beside = world.votes(sample_vote_pairs(seen, max(20, count // 10), seed + 500, group="stop"), seed + 500)
-            own = replace(settings, batch_size=few_votes_batch(settings.batch_size, count))
-            fitted = fit_seeds(train, beside, test, world.store, own, [seed]).best
+            stop = world.votes(sample_vote_pairs(seen, max(20, count // 10), seed + 500, group="stop"), seed + 500)
+            fit = replace(settings, batch_size=few_votes_batch(settings.batch_size, count))
+            fitted = fit_seeds(train, stop, test, world.store, fit, [seed]).best
             accuracies.append(fitted.metrics.accuracy)
             errors.append(fitted.metrics.calibration_error)
         points.append(Point(count, seed_statistics(accuracies), seed_statistics(errors), accuracies))
@@ -89,21 +89,23 @@ def draw(curve: LearningCurve, path: Path) -> None:
     save_chart(both, path)
 
 
-def main() -> None:
-    """Run at the size asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, default=Path("out/reward-studies"))
-    parser.add_argument("--clips", type=int, default=1500, help="a fifth of them is held out")
-    parser.add_argument("--votes", type=int, nargs="+", default=[100, 300, 1000, 3000, 10000])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--test-votes", type=int, default=2000)
-    asked = parser.parse_args()
-    world = heard(SyntheticCorpus(asked.clips, 10.0, CORPUS_SEED), synthetic_features(), asked.output)
-    curve = learning_curve(world, asked.clips * 4 // 5, asked.votes, range(asked.seeds), asked.test_votes)
-    write_json(asked.output / "learning-curve.json", asdict(curve))
-    draw(curve, asked.output / "learning-curve.svg")
+def main(
+    output: Annotated[Path, typer.Option("-o", "--output")] = Path("out/reward-studies"),
+    clips: Annotated[int, typer.Option(help="A fifth of them is held out.")] = 1500,
+    votes: Annotated[list[int], typer.Option(help="Numbers of training votes; repeat.")] = VOTES,
+    seeds: int = 3,
+    test_votes: int = 2000,
+) -> None:
+    """Train rewards on growing numbers of votes, and write learning-curve.json and learning-curve.svg.
+
+    The ceiling is the accuracy of the true utility, which listener noise limits.
+    """
+    world = measure_corpus(SyntheticCorpus(clips, 10.0, CORPUS_SEED), synthetic_features(), output)
+    curve = learning_curve(world, clips * 4 // 5, votes, range(seeds), test_votes)
+    write_json(output / "learning-curve.json", asdict(curve))
+    draw(curve, output / "learning-curve.svg")
     print(f"ceiling {curve.ceiling:.3f} on {curve.held_out} votes")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -1,4 +1,4 @@
-"""Clips of the synthetic world as both sides hear them: the reward's features, and the listeners' measurements."""
+"""Clips of the synthetic world with the reward's features and the simulated listeners' measurements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from plaudit.reward.features import BLOCKS, FeatureStore, RewardFeatures
 from plaudit.storage import load_tensors, save_tensors
 from plaudit.synthetic.clap import load_synthetic_clap
-from plaudit.synthetic.corpus import SyntheticClip, SyntheticCorpus
+from plaudit.synthetic.corpus import SyntheticCorpus
 from plaudit.synthetic.listeners import VotePair, simulate_votes, utility
 from plaudit.synthetic.probes import Measurement, load_probes, measure
 from plaudit.synthetic.statistics import load_statistics
@@ -26,7 +26,7 @@ FIELDS = ("genre", "mood", "instruments", "tempo", "key", "flaws")
 
 @dataclass(frozen=True)
 class World:
-    """A corpus, where its features lie, and what the listeners hear in its clips, row by row."""
+    """A corpus, the store of its features, and the listeners' measurements of its clips, row by row."""
 
     corpus: SyntheticCorpus
     store: FeatureStore
@@ -48,17 +48,19 @@ class World:
 
 
 def few_votes_batch(batch_size: int, votes: int) -> int:
-    """A batch size that cuts few votes into several batches; one of all votes would be one step an epoch."""
+    """A batch size that splits few votes into several batches, for more than one update per epoch."""
     return min(batch_size, max(16, votes // 8))
 
 
 def synthetic_features() -> RewardFeatures:
-    """What the shipped reward hears with."""
+    """The feature extractor of the shipped reward."""
     return RewardFeatures(load_synthetic_clap(), load_statistics(), BLOCKS)
 
 
-def heard(corpus: SyntheticCorpus, features: RewardFeatures, folder: Path, say: Callable[[str], None] = print) -> World:
-    """Render each clip of `corpus` once for both; `folder` keeps what was heard, and a killed run continues there."""
+def measure_corpus(
+    corpus: SyntheticCorpus, features: RewardFeatures, folder: Path, say: Callable[[str], None] = print
+) -> World:
+    """Render and measure the clips of `corpus`; results are kept in `folder`, and a killed run continues."""
     probes = load_probes()
     clips = {clip.id: clip for clip in corpus.clips}
 
@@ -71,12 +73,8 @@ def heard(corpus: SyntheticCorpus, features: RewardFeatures, folder: Path, say: 
     for start in range(0, corpus.size, 128):
         path = folder / "measured" / f"{start:06d}.safetensors"
         if not path.exists():
-            part = measure(probes, torch.stack([load(clip.id)[0] for clip in _cut(corpus.clips, start)]))
+            part = measure(probes, torch.stack([load(clip.id)[0] for clip in corpus.clips[start : start + 128]]))
             save_tensors(path, {name: getattr(part, name) for name in FIELDS})
             say(f"listeners {min(start + 128, corpus.size)}/{corpus.size}")
         parts.append(load_tensors(path))
     return World(corpus, store, Measurement(**{name: torch.cat([part[name] for part in parts]) for name in FIELDS}))
-
-
-def _cut(clips: list[SyntheticClip], start: int) -> list[SyntheticClip]:
-    return clips[start : start + 128]

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.reward_learning_curve import learning_curve
 from benchmarks.reward_overoptimization import among_corpus, best_of
-from benchmarks.synthetic_world import World, heard, synthetic_features
+from benchmarks.synthetic_world import World, measure_corpus, synthetic_features
 from plaudit import loading
 from plaudit.reward.training import SYNTHETIC_REWARD
 from plaudit.synthetic.corpus import SyntheticCorpus
@@ -20,7 +20,7 @@ SILENT = lambda line: None  # noqa: E731
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return heard(SyntheticCorpus(24, 3.0, 5), synthetic_features(), tmp_path_factory.mktemp("world"), SILENT)
+    return measure_corpus(SyntheticCorpus(24, 3.0, 5), synthetic_features(), tmp_path_factory.mktemp("world"), SILENT)
 
 
 def test_the_curve_has_its_points_under_the_same_ceiling(world: World) -> None:
@@ -34,7 +34,7 @@ def test_the_curve_has_its_points_under_the_same_ceiling(world: World) -> None:
 def test_a_killed_study_continues(world: World) -> None:
     folder = world.store.folder.parent
     parts = sorted((folder / "measured").iterdir())
-    again = heard(world.corpus, synthetic_features(), folder, SILENT)
+    again = measure_corpus(world.corpus, synthetic_features(), folder, SILENT)
     assert torch.equal(again.measured.flaws, world.measured.flaws) and len(parts) == 1
 
 
