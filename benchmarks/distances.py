@@ -73,8 +73,8 @@ def main(repetitions: Annotated[int, typer.Argument(min=1)] = 100) -> None:
     """Time of each metric, and how often its 95 % interval contains the expected value.
 
     Times are for 100 clips against 706 in 512 dimensions, the size of the published evaluation. Coverage is for clips
-    of a given distribution (100 in 16 dimensions, against a fixed reference of 300): of the metric's expectation at this
-    number of clips and, for unbiased metrics, of its value for very many clips.
+    of a given distribution (100 in 16 dimensions, against a fixed reference of 300): of the metric's expectation at
+    this number of clips and, for unbiased metrics, of its value for very many clips.
     """
     times()
     coverage(repetitions)

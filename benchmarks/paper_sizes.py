@@ -110,8 +110,8 @@ def main(seconds: Annotated[float, typer.Argument(help="Length of a clip.")] = 1
 
     For machines without the released weights: FluxAudio-S, Flan-T5-large's encoder, both CLAPs (HTSAT and
     RoBERTa-base), MERT-330M, MMAudio's mel VAE, BigVGAN v2 and TuneJury's head have random weights, clips are synthetic
-    music at 44.1 kHz, and every training stage has one or two updates of small batches; the output is noise. Needs about 8 GB of
-    memory and little disk.
+    music at 44.1 kHz, and every training stage has one or two updates of small batches; the output is noise.
+    Needs about 8 GB of memory and little disk.
     """
     torch.manual_seed(0)
     register_networks()
