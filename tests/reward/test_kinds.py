@@ -18,7 +18,7 @@ from plaudit.errors import AudioError, ModelError
 from plaudit.reward.base import RecordingReward
 from plaudit.reward.clap_cosine import CLAPCosine, save_clap_cosine
 from plaudit.reward.scoring import Clip, score_clips
-from plaudit.reward.weighted_sum import combined, read_weighted_sum
+from plaudit.reward.weighted_sum import combine_rewards, read_weighted_sum
 from plaudit.types import Reward
 from tests.reward.test_scorer import CLAP, PROMPTS, WAVES, a_jury
 from tests.reward.test_scoring import Loudness, a_folder
@@ -85,7 +85,7 @@ def test_every_shipped_reward_is_found_and_can_be_batched() -> None:
 def test_a_sum_is_of_z_scores(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     clips = a_folder(tmp_path / "clips", 9)
-    reward = combined(tmp_path / "sum", {"jury": 2.0, "cosine": -0.5}, clips, named)
+    reward = combine_rewards(tmp_path / "sum", {"jury": 2.0, "cosine": -0.5}, clips, named)
     parts = {name: [row.score for row in score_clips(clips, named(name))] for name in ("jury", "cosine")}
     z = {name: torch.tensor(scores, dtype=torch.float64) for name, scores in parts.items()}
     z = {name: (s - s.mean()) / s.std() for name, s in z.items()}
@@ -101,15 +101,15 @@ def test_a_sum_that_cannot_be_trusted_is_refused(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     clips = a_folder(tmp_path / "clips", 4)
     with pytest.raises(ModelError, match="'loudness' cannot be a part"):
-        combined(tmp_path / "sum", {"loudness": 1.0}, clips, named)
+        combine_rewards(tmp_path / "sum", {"loudness": 1.0}, clips, named)
     with pytest.raises(ModelError, match="no spread on 4 clips"):
-        combined(tmp_path / "sum", {"cosine": 1.0}, [Clip(each.file) for each in clips], named)
+        combine_rewards(tmp_path / "sum", {"cosine": 1.0}, [Clip(each.file) for each in clips], named)
     with pytest.raises(ModelError, match="at least one part"):
-        combined(tmp_path / "sum", {}, clips, named)
+        combine_rewards(tmp_path / "sum", {}, clips, named)
     with pytest.raises(ModelError, match="finite numbers"):
-        combined(tmp_path / "sum", {"jury": float("nan")}, clips, named)
+        combine_rewards(tmp_path / "sum", {"jury": float("nan")}, clips, named)
     assert not (tmp_path / "sum").exists()
-    combined(tmp_path / "sum", {"jury": 1.0}, clips, named)
+    combine_rewards(tmp_path / "sum", {"jury": 1.0}, clips, named)
     with pytest.raises(ModelError, match=r"not the one that .* was measured with"):
         read_weighted_sum(tmp_path / "sum", lambda _: named("cosine"))
     (tmp_path / "sum" / "config.json").write_text(json.dumps({"kind": "sum", "parts": [{"reward": "jury"}]}))

@@ -246,7 +246,7 @@ def _workers(clips: int) -> Iterator[int]:
 def _batches(
     items: Iterator[_Finished | _Decoded], rows: dict[int, ScoredClip], progress: Progress, total: int
 ) -> Iterator[list[_Decoded]]:
-    """Decoded clips in batches of one length where possible; rows finished ones go straight to `rows`."""
+    """Decoded clips in batches of one length where possible; finished ones go straight to `rows`."""
     by_length: dict[tuple[int, ...], list[_Decoded]] = {}
     for index, item in enumerate(items):
         if isinstance(item, _Finished):
@@ -363,8 +363,8 @@ LISTED = Path("-")
 def clips_at(paths: Sequence[Path], prompt: str | None, listed: Iterable[str]) -> list[Clip]:
     """The files named and those under the folders named; LISTED stands for the lines of `listed`.
 
-    prompt: of all clips; None takes each clip's own, from its sidecar or tags (plaudit.audio_format.recorded_prompt).
-    AudioError where nothing is found.
+    prompt: of all clips; None reads each clip's, from its sidecar or tags (plaudit.audio_format.recorded_prompt).
+    AudioError where there is none.
     """
     named: list[Path] = []
     for path in paths:
@@ -381,7 +381,7 @@ def clips_at(paths: Sequence[Path], prompt: str | None, listed: Iterable[str]) -
 def clips_in_table(table: Path, prompt: str | None) -> list[Clip]:
     """The clips of a CSV with the columns file and optionally prompt (or caption) and system.
 
-    Files are relative to the table's folder, or as given. `prompt` is for rows without one; None takes the clip's own.
+    Files are relative to the table's folder, or as given. `prompt` is for rows without one; None reads the clip's.
     CorpusError in one line where the table is malformed.
     """
     clips = []

@@ -63,7 +63,7 @@ class WeightedSum:
         return total
 
 
-def combined(
+def combine_rewards(
     folder: Path, weights: Mapping[str, float], clips: Sequence[Clip], load: Callable[[str], Reward]
 ) -> WeightedSum:
     """Write the reward folder of a weighted sum; mean and standard deviation are measured on `clips`.

@@ -1,7 +1,7 @@
 """AIME: pairs of ten-second excerpts of 12 systems and of MTG-Jamendo, compared for quality and for fit to the text.
 
 Published in two data sets of Parquet files, CC BY 4.0: answers as disco-eth/AIME-survey, audio as disco-eth/AIME. Both
-are looked for anywhere in the folder and told apart by their columns. Both questions are votes, as in TuneJury.
+are searched for in the whole folder and distinguished by their columns. Both questions are votes, as in TuneJury.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _AUDIO = ("id", "audio")
 
 
 def read(folder: Path) -> SourceVotes:
-    """One vote a row of the survey, called aime_000000 and on by its place in it; a clip is the excerpt that was heard.
+    """One vote a row of the survey, with ids from aime_000000 by its place in it; a clip is the excerpt that was played.
 
     The prompt is the tags, with commas. VoteError where there is no survey, a column is missing or an answer is
     neither 1 nor 2.

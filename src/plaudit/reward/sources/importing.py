@@ -80,10 +80,10 @@ def _cells(clips: Mapping[str, SourceClip]) -> Iterator[tuple[str, SourceClip, A
     for id, clip in clips.items():
         assert clip.column is not None and clip.row is not None
         by_file[clip.file, clip.column].append((clip.row, id))
-    for (path, column), wanted in by_file.items():
+    for (path, column), rows in by_file.items():
         try:
             file = pyarrow.parquet.ParquetFile(path)
-            first, waiting = 0, sorted(wanted)
+            first, waiting = 0, sorted(rows)
             for group in range(file.num_row_groups):
                 count = file.metadata.row_group(group).num_rows
                 here = [(row, id) for row, id in waiting if first <= row < first + count]

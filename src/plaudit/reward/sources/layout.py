@@ -18,10 +18,10 @@ from plaudit.types import Vote
 
 @dataclass(frozen=True)
 class SourceClip:
-    """Where the audio of a clip is: a file, or one cell of a Parquet file, which is read when it is asked for.
+    """Where the audio of a clip is: a file, or one cell of a Parquet file, which is read on demand.
 
     file: the audio file, or the Parquet file. column, row: the cell, with the fields bytes and path; None for an audio
-    file. begin, end: the seconds of it that the listener heard; None for all of it.
+    file. begin, end: the seconds of it that listeners were played; None for all of it.
     """
 
     file: Path
@@ -133,9 +133,9 @@ def need_columns(path: Path, present: Sequence[str], required: Sequence[str]) ->
         raise VoteError(f"{path} has no column {' or '.join(missing)}; it has {', '.join(present) or 'none'}")
 
 
-def unrecognized(folder: Path, wanted: str) -> VoteError:
+def unrecognized(folder: Path, content: str) -> VoteError:
     """The error for a folder in which nothing looks like the source."""
-    return VoteError(f"{folder} does not hold {wanted}; give the folder that the data set was downloaded to")
+    return VoteError(f"{folder} does not hold {content}; give the folder that the data set was downloaded to")
 
 
 def _first_line(error: BaseException) -> str:

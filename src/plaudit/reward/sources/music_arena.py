@@ -1,7 +1,7 @@
 """Music Arena (arXiv 2507.20900): battles between systems, voted on by visitors of its site.
 
 Published as music-arena/music-arena-dataset, CC BY 4.0: one JSON a battle under `battle_data/<month>/` whose audio_a
-and audio_b are files under the same folder, or the same fields as Parquet; and, in the project's own logs, with
+and audio_b are files under the same folder, or the same fields as Parquet; and, in the project's logs, with
 a_metadata, b_metadata and vote as nested objects. A tie and "both bad" are ties here.
 """
 
@@ -82,14 +82,14 @@ def _battles(folder: Path) -> Iterator[tuple[Row, Path | None, int]]:
                     raise VoteError(f"{row.where}: field {column!r} is missing; it has {', '.join(flat.values)}")
             yield flat, None, 0
     for path in sorted(folder.rglob("*.parquet")):
-        embedded = _holds_bytes(path)
+        holds_audio = _holds_bytes(path)
         for number, row in enumerate(parquet_rows(path, _REQUIRED, _OPTIONAL)):
             sides = {f"audio_{side}": _path(row.values[f"audio_{side}"]) for side in ("a", "b")}
-            yield Row(row.where, {**row.values, **sides}), path if embedded else None, number
+            yield Row(row.where, {**row.values, **sides}), path if holds_audio else None, number
 
 
 def _flattened(record: Any) -> dict[str, Any]:
-    """A battle of the project's own logs under the published names; audio is looked for by its file name."""
+    """A battle of the project's logs under the published names; audio is found by its file name."""
     vote, detailed = record.get("vote") or {}, record.get("prompt_detailed") or {}
     flat = {
         "battle_uuid": record.get("uuid"),

@@ -18,7 +18,7 @@ _REQUIRED = ("prompt", "audio_a", "audio_b", "system_a", "system_b", "musicality
 
 
 def read(folder: Path) -> SourceVotes:
-    """One vote a row, called prefs_000000 and on by its place in the table; nothing tells its listeners apart.
+    """One vote a row, with ids from prefs_000000 by its place in the table; its listeners are not identified.
 
     VoteError where the table is missing or lacks a column.
     """

@@ -73,7 +73,7 @@ def _rating(row: Row, rating: Any, aspect: str) -> float:
 
 def _pairs(means: Mapping[str, float], min_gap: float) -> list[tuple[str, str]]:
     if min_gap <= 0:
-        raise VoteError(f"a gap of {min_gap:g} makes ties votes; give one above 0")
+        raise VoteError(f"with a gap of {min_gap:g} ties would be votes; give one above 0")
     songs = sorted(means)
     ordered = sorted(means.values())
     least = min_gap - _ROUNDING
