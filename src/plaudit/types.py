@@ -91,7 +91,11 @@ class Embedder(AudioEmbedder, Protocol):
 
 
 class Reward(Protocol):
-    """Predicts what people prefer. Only differences between scores for the same prompt are meaningful."""
+    """Predicts what people prefer. Only differences between scores for the same prompt are meaningful.
+
+    `score` is all that is required. With an attribute `identity`, a text that changes whenever scores do, scores are
+    cached and may be saved as a reference.
+    """
 
     def score(self, waves: list[Tensor], rate: int, prompts: list[str]) -> Tensor:
         """One score per clip [B]: waves are [T] each at `rate` Hz; an empty prompt means no prompt."""

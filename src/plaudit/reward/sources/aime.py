@@ -28,7 +28,7 @@ _AUDIO = ("id", "audio")
 
 
 def read(folder: Path) -> SourceVotes:
-    """One vote a row of the survey, with ids from aime_000000 by its place in it; a clip is the excerpt that was played.
+    """One vote a row of the survey, with ids from aime_000000 on in its order; a clip is the excerpt that was played.
 
     The prompt is the tags, with commas. VoteError where there is no survey, a column is missing or an answer is
     neither 1 nor 2.
