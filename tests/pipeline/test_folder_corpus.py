@@ -74,7 +74,7 @@ def test_labels_features_and_reference_are_of_what_is_encoded(tmp_path: Path, ch
     entries, shards = read_manifest(out / "corpus" / "manifest.jsonl"), ShardSet(out / "shards")
     assert shards.ids == [entry.id for entry in entries] and len(shards) == FILES * (7 if changes else 1)
     assert f"6 of 6 files are longer than 3 s and are cut to clips: {len(shards)}, which is" in notes[0]
-    assert notes[0].endswith("corpus.clips_per_track says how many of a file")
+    assert notes[0].endswith("corpus.clips_per_track sets how many of a file")
 
     stretches = []
     for entry in entries:

@@ -157,7 +157,7 @@ def test_sigterm_in_training_leaves_a_checkpoint_and_a_line(whole: Path, tmp_pat
     _, told = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
     last = told.splitlines()[-1]
-    assert last.startswith("plaudit: stopped by SIGTERM after update ") and last.endswith("run it again to go on")
+    assert last.startswith("plaudit: stopped by SIGTERM after update ") and last.endswith("run it again to continue")
     done = int(last.split("update ")[1].split()[0])
     assert (folder / "sft" / "checkpoints" / f"{done:08d}.pt").is_file()
 

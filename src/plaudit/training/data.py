@@ -28,8 +28,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Source:
-    """Rows of a shard set with the score of each. A row comes `weight` times an epoch: 5 oversamples five times, 0.3
-    takes a new random 30 % of the rows every epoch."""
+    """Rows of a shard set with the score of each. weight: how often a row comes in an epoch: 5 oversamples five times,
+    0.3 takes a new random 30 % of the rows every epoch."""
 
     shards: ShardSet
     rows: np.ndarray
@@ -37,33 +37,33 @@ class Source:
     weight: float = 1.0
 
     @property
-    def share(self) -> int:
+    def size(self) -> int:
         """Clips of an epoch that are of this source."""
         return round(self.weight * len(self.rows))
 
     def positions(self, places: np.ndarray, draw: tuple[int, ...]) -> np.ndarray:
-        """Which rows (by position in `rows`) the clips at `places` in [0, share) of an epoch are.
+        """Which rows (by position in `rows`) the clips at `places` in [0, size) of an epoch are.
 
-        draw: what the rows that come once more than others are drawn from, where the weight is no whole number.
+        draw: seeds the choice of the rows that come once more than others, where the weight is no whole number.
         """
         copies = int(self.weight)
         whole = copies * len(self.rows)
-        found = places // max(copies, 1)
+        positions = places // max(copies, 1)
         if (extra := places >= whole).any():
-            found[extra] = permutation(draw, len(self.rows))[places[extra] - whole]
-        return found
+            positions[extra] = permutation(draw, len(self.rows))[places[extra] - whole]
+        return positions
 
 
 class TrainingSet:
-    """Several sources as one, shuffled anew each epoch: an endless stream of clips that is a function of the seed.
+    """Several sources as one endless stream of clips, reshuffled each epoch, that is a function of the seed.
 
-    Nothing is read to shuffle. Which clips a batch holds depends on its index alone, so that training can stop and go
-    on anywhere, on any number of processes.
+    Nothing is read to shuffle. Which clips a batch holds depends on its index alone, so that training can be
+    resumed anywhere, on any number of processes.
     """
 
     def __init__(self, sources: list[Source], seed: int) -> None:
         self.sources, self.seed = sources, seed
-        self._starts = np.cumsum([0, *(source.share for source in sources)])
+        self._starts = np.cumsum([0, *(source.size for source in sources)])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -74,7 +74,7 @@ class TrainingSet:
 
     def members(self, index: int, size: int) -> np.ndarray:
         """(source, position in its rows) [size, 2] of batch `index`; clips of a source stand together."""
-        found = np.empty((size, 2), dtype=np.int64)
+        members = np.empty((size, 2), dtype=np.int64)
         epochs, offsets = np.divmod(np.arange(index * size, (index + 1) * size), len(self))
         for epoch in range(epochs[0], epochs[-1] + 1):
             here = epochs == epoch
@@ -85,8 +85,8 @@ class TrainingSet:
                 of = numbers == number
                 draw = (self.seed, epoch, int(number))
                 positions[of] = self.sources[number].positions(positions[of], draw)
-            found[here] = np.stack([numbers, positions], 1)
-        return found[np.argsort(found[:, 0], kind="stable")]
+            members[here] = np.stack([numbers, positions], 1)
+        return members[np.argsort(members[:, 0], kind="stable")]
 
     def take(self, members: np.ndarray) -> Batch:
         """The batch of `members` [B, 2] (source, position), which stand source by source."""
@@ -134,7 +134,7 @@ SEED = 20260
 def validation_losses(model: Backbone, source: Source, clips: int, batch: int) -> dict[str, float]:
     """Flow loss of the first `clips` of `source` with their scores and texts, and its mean in each bin of time.
 
-    Clip i is asked at one time, evenly spread within bin i mod `BINS`, with noise of its own, so that two calls
+    Clip i is evaluated at one time, evenly spaced within bin i mod `BINS`, with noise of its own, so that two calls
     differ by the weights alone. Keys: "loss", which weighs the bins equally, and "loss_0.0" ... "loss_0.9" by the
     bin's lower edge; a bin that no clip fell into is left out.
     """
@@ -153,6 +153,6 @@ def validation_losses(model: Backbone, source: Source, clips: int, batch: int) -
         t = times[part].to(device)
         predicted = model(interpolate(latents, noise, t), text.to(device), t, scores)
         losses.append(flow_loss(predicted, velocity(latents, noise)).float().cpu())
-    found = torch.cat(losses)
-    by_bin = {b: float(found[numbers % BINS == b].mean()) for b in range(BINS) if bool((numbers % BINS == b).any())}
+    values = torch.cat(losses)
+    by_bin = {b: float(values[numbers % BINS == b].mean()) for b in range(BINS) if bool((numbers % BINS == b).any())}
     return {"loss": sum(by_bin.values()) / len(by_bin)} | {f"loss_{b / BINS:.1f}": v for b, v in by_bin.items()}

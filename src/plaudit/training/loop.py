@@ -1,6 +1,6 @@
 """The training loop: objectives, parallelism, loss guard, checkpoints, metrics, EMA.
 
-A checkpoint holds whole tensors whatever the strategy, so that a run goes on under any other number of processes.
+A checkpoint holds unsharded tensors whatever the strategy, so that a run can be resumed on another number of processes.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ Inputs = dict[str, Tensor]
 
 
 class Objective(Protocol):
-    """A stage's loss in two halves: `draw` reads and draws on the CPU, ahead and in other threads; `loss` computes."""
+    """A stage's loss in two halves: `draw` reads data and draws random numbers in other threads; `loss` computes."""
 
     def draw(self, index: int, part: slice) -> Inputs:
         """The clips at `part` of batch `index`.
 
-        Depends on both alone, and a part of a batch is that part of the whole: what is random is drawn for the whole
-        batch and then cut, so that any number of processes sees the same numbers.
+        Depends on both alone. Random numbers are drawn for the whole batch and then cut, so that they are the same on
+        any number of processes.
         """
 
     def loss(self, network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
@@ -80,12 +80,12 @@ class Objective(Protocol):
 
 
 def accelerator_for(precision: str) -> Accelerator:
-    """An Accelerator as the loop wants it; under torchrun or `accelerate launch` it joins the other processes.
+    """An Accelerator with the settings of the loop; under torchrun or `accelerate launch` it joins the other processes.
 
     RunError where the launcher shards by itself.
     """
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-    # Accelerate leaves processes without GPUs unconnected unless told that the CPU is meant.
+    # Accelerate leaves processes without GPUs unconnected without cpu=True.
     on_cpu = not alone and not torch.cuda.is_available()
     # Buffers hold constants; sending them at every forward would be in the way of two forwards before a backward.
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
@@ -144,14 +144,14 @@ class ProcessGroup:
 
 @dataclass(frozen=True)
 class RankSlice:
-    """What one process does of every update: these of its batches, and of each the clips at `rows`."""
+    """The part of every update that one process computes: batches `parts`, and of each the clips at `rows`."""
 
     parts: range
     rows: slice
 
 
 def rank_slice(batch: int, accumulate: int, rank: int, processes: int) -> RankSlice:
-    """The share of process `rank` in an update of `accumulate` batches of `batch` clips.
+    """The part of process `rank` in an update of `accumulate` batches of `batch` clips.
 
     The update is the same for any number of processes: they divide the batches among them as far as these go, then
     each batch. RunError where the clips can't be divided evenly.
@@ -169,18 +169,18 @@ def rank_slice(batch: int, accumulate: int, rank: int, processes: int) -> RankSl
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:
-    """The repeated parts of a network, outermost first: members of its module lists that have parts of their own."""
-    found: list[nn.Module] = []
+    """The repeated parts of a network, outermost first: members of its module lists that have submodules."""
+    blocks: list[nn.Module] = []
     for child in network.children():
         if isinstance(child, nn.ModuleList):
-            found += [member for member in child if any(True for _ in member.children())]
+            blocks += [member for member in child if any(True for _ in member.children())]
         else:
-            found += blocks_of(child)
-    return found
+            blocks += blocks_of(child)
+    return blocks
 
 
 def checkpoint_blocks(blocks: list[nn.Module]) -> None:
-    """Let blocks keep what they begin with alone, and compute themselves again in the backward pass."""
+    """Let blocks keep their inputs alone, and recompute themselves in the backward pass."""
     for block in blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
 
@@ -196,8 +196,8 @@ def restore_blocks(modules: list[nn.Module]) -> None:
 class DistributedModel:
     """A network while it is trained.
 
-    plain: the network as it was given, whole on every process. inner: the one whose parameters are updated, which is
-    `plain` itself or a sharded copy of it. wrapped: what the loss calls.
+    plain: the original network, unsharded on every process. inner: the one whose parameters are updated, `plain` itself
+    or a sharded copy of it. wrapped: the one that the loss calls.
     """
 
     plain: nn.Module
@@ -207,7 +207,7 @@ class DistributedModel:
 
     @property
     def sharded(self) -> bool:
-        """Whether each process holds a share of the parameters."""
+        """Whether each process holds a shard of the parameters."""
         return isinstance(self.inner, FSDPModule)
 
     @property
@@ -216,12 +216,12 @@ class DistributedModel:
         return [p for p in self.inner.parameters() if p.requires_grad]
 
     @contextmanager
-    def no_sync(self, wanted: bool) -> Iterator[None]:
-        """Gradients of this process alone, until the block ends, where `wanted`: others are told with the last part."""
+    def no_sync(self, enabled: bool) -> Iterator[None]:
+        """Gradients stay on this process until the block ends, where `enabled`."""
         if isinstance(self.inner, FSDPModule):
-            self.inner.set_requires_gradient_sync(not wanted)
+            self.inner.set_requires_gradient_sync(not enabled)
             yield
-        elif wanted:
+        elif enabled:
             with self.accelerator.no_sync(self.wrapped):
                 yield
         else:
@@ -238,10 +238,10 @@ class DistributedModel:
 
 @contextmanager
 def distribute(network: nn.Module, loop: LoopSettings, accelerator: Accelerator) -> Iterator[DistributedModel]:
-    """`network` made ready for training on all processes, until the block ends; then it is a plain module again, with
-    the trained weights.
+    """`network` prepared for training on all processes until the block ends; then it is a plain module again, with the
+    trained weights.
 
-    FSDP is PyTorch's own `fully_shard`, block by block, because Accelerate (1.15) ignores its plugin where there is no
+    FSDP is PyTorch's own `fully_shard`, block by block, because Accelerate (1.15) ignores its plugin without a
     GPU and so could not be tested everywhere. Weights are kept, gathered and reduced in float32; autocast alone lowers
     the precision, as under DDP. Processes must begin with equal weights.
     """
@@ -274,7 +274,7 @@ def distribute(network: nn.Module, loop: LoopSettings, accelerator: Accelerator)
 
 @torch.no_grad()
 def copy_weights(sharded: nn.Module, plain: nn.Module) -> None:
-    """Trainable parameters of a sharded network, whole, into a plain one; all processes at the same time."""
+    """Copy the trainable parameters of a sharded network into a plain one; all processes at the same time."""
     for (_, source), (_, target) in zip(sharded.named_parameters(), plain.named_parameters(), strict=True):
         if source.requires_grad:
             local_tensor(target).copy_(full_tensor(source))
@@ -283,18 +283,18 @@ def copy_weights(sharded: nn.Module, plain: nn.Module) -> None:
 FAILURE = "failure"
 
 HISTORY, MIN_HISTORY = 50, 10
-"""Losses that the median is of, and how many it takes to have one (ours)."""
+"""Losses that the median is computed from, at most and at least (ours)."""
 
 
 class LossGuard:
-    """Says when a loss or a gradient is lost: not finite, or `max_loss_ratio` times the median of recent losses."""
+    """Detects a lost loss or gradient: not finite, or `max_loss_ratio` times the median of recent losses."""
 
     def __init__(self, max_loss_ratio: float) -> None:
         self._max_loss_ratio = max_loss_ratio
         self._recent: deque[float] = deque(maxlen=HISTORY)
 
     def objection(self, values: dict[str, float]) -> str | None:
-        """What is wrong with an update of these values, of which "loss" and "gradient_norm" are looked at."""
+        """What is wrong with an update of these values, by "loss" and "gradient_norm"; None if nothing."""
         loss, norm = values["loss"], values["gradient_norm"]
         if not math.isfinite(loss):
             return f"the loss became {loss}"
@@ -309,16 +309,16 @@ class LossGuard:
 
 
 def save_failure(
-    folder: Path, spread: DistributedModel, batches: list[tuple[int, Inputs]], facts: dict[str, Any]
+    folder: Path, distributed: DistributedModel, batches: list[tuple[int, Inputs]], facts: dict[str, Any]
 ) -> Path:
-    """Keep what an update failed on, in `folder/failure`: the weights before it, and each process's batches.
+    """Save what an update failed on in `folder/failure`: the weights before it, and each process's batches.
 
     Every process must call it. The optimizer has not stepped.
     """
-    place, accelerator = folder / FAILURE, spread.accelerator
+    place, accelerator = folder / FAILURE, distributed.accelerator
     if accelerator.is_main_process:
         shutil.rmtree(place, ignore_errors=True)
-    weights = {name: p for name, p in spread.inner.named_parameters() if p.requires_grad}
+    weights = {name: p for name, p in distributed.inner.named_parameters() if p.requires_grad}
     weights = snapshot(weights, keep=accelerator.is_main_process)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -333,35 +333,35 @@ def save_failure(
 def replay(network: nn.Module, objective: Objective, folder: Path) -> dict[str, dict[str, float]]:
     """The values of each batch that `save_failure` left in a training pass's `folder`, computed again.
 
-    `network` gets the weights from before the update. Add `torch.autograd.set_detect_anomaly(True)`, hooks or prints
-    around it to see where they are lost.
+    `network` gets the weights from before the update. `torch.autograd.set_detect_anomaly(True)`, hooks or prints around
+    it show where they are lost.
     """
     place = folder / FAILURE
     if not (place / "failure.json").exists():
         raise ModelError(f"{place} holds no failure; name the folder of a training pass that stopped")
     load_parameters(network, load_tensors(place / "weights.safetensors"))
-    found = {}
+    results = {}
     for path in sorted(place.glob("batch-*.safetensors")):
         values = objective.loss(network, load_tensors(path))
-        found[path.stem] = {name: value.item() for name, value in values.items()}
-    return found
+        results[path.stem] = {name: value.item() for name, value in values.items()}
+    return results
 
 
 class StopRequest:
-    """Hears SIGTERM while its block lasts, so that the loop can stop between updates. Hears nothing outside the main
-    thread, where signals can't be heard."""
+    """Catches SIGTERM while its block lasts, so that the loop can stop between updates; in the main thread alone, where
+    signals can be handled."""
 
     def __init__(self) -> None:
-        self.heard = False
+        self.received = False
 
     def __enter__(self) -> StopRequest:
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
-            self._before = signal.signal(signal.SIGTERM, self._hear)
+            self._before = signal.signal(signal.SIGTERM, self._receive)
         return self
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        self.heard = True
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
 
     def __exit__(self, *_: object) -> None:
         if self._main:
@@ -377,7 +377,7 @@ class MetricsLog:
     """Means over the last `LOG_EVERY` updates as rows of `metrics.jsonl`, written by the main process alone.
 
     Beside what the loss names, a row has the gradient's norm, the learning rate, clips a second over all processes,
-    the share of the time that was spent waiting for data, memory in GB (of the GPU, or of the process), and, where the
+    the fraction of the time spent waiting for data, memory in GB (of the GPU, or of the process), and, where the
     device's peak and the arithmetic of a clip (`flops`, of a whole update step) are known, model FLOPs utilization.
     """
 
@@ -392,7 +392,7 @@ class MetricsLog:
     ) -> None:
         self._path, self._settings, self._accelerator = folder / METRICS_FILE, settings, accelerator
         peak = loop.peak_tflops or peak_tflops(accelerator.device)
-        self._flops_share = flops / (peak * 1e12 * accelerator.num_processes) if flops and peak else None
+        self._flops_fraction = flops / (peak * 1e12 * accelerator.num_processes) if flops and peak else None
         self._trackers = _trackers(folder, loop) if accelerator.is_main_process else []
         self._window: list[dict[str, float]] = []
         self._waited = 0.0
@@ -403,7 +403,7 @@ class MetricsLog:
                 _forget_after(path, start)
 
     def update(self, step: int, values: dict[str, float], rate: float, waited: float) -> None:
-        """Take in update `step` (from 1), for whose data the loop waited so many seconds."""
+        """Add update `step` (from 1), for whose data the loop waited so many seconds."""
         self._window.append(values)
         self._waited += waited
         if step % LOG_EVERY and step != self._settings.steps:
@@ -417,8 +417,8 @@ class MetricsLog:
             "data_wait": round(self._waited / seconds, 4),
             "memory_gb": round(device_memory(self._accelerator.device) / 1e9, 3),
         }
-        if self._flops_share is not None:
-            row["mfu"] = round(speed * self._flops_share, 4)
+        if self._flops_fraction is not None:
+            row["mfu"] = round(speed * self._flops_fraction, 4)
         self.write(METRICS_FILE, step, row)
         self._window, self._waited, self._began = [], 0.0, time.monotonic()
 
@@ -438,11 +438,11 @@ class MetricsLog:
 
 
 def _trackers(folder: Path, loop: LoopSettings) -> list[GeneralTracker]:
-    made = []
+    trackers = []
     for name in loop.trackers:
         kind = LOGGER_TYPE_TO_CLASS[name]
         try:
-            # A run's name in both: the folder of the run and those within it that lead to this pass.
+            # Both name the run: its folder, and those within it that lead to this pass.
             if kind.requires_logging_directory:
                 tracker = kind(folder.name, logging_dir=folder / name)
             else:
@@ -450,12 +450,12 @@ def _trackers(folder: Path, loop: LoopSettings) -> list[GeneralTracker]:
             tracker.start()
         except ImportError:
             raise RunError(f"tracker {name} is not installed; pip install 'plaudit[track]'") from None
-        made.append(tracker)
-    return made
+        trackers.append(tracker)
+    return trackers
 
 
 def _forget_after(path: Path, step: int) -> None:
-    """Drop the rows that a killed run logged after its last checkpoint: they will be logged again."""
+    """Drop the rows that a killed run logged after its last checkpoint."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.endswith("}")]
     write_atomically(path, "".join(to_json(row) + "\n" for row in rows if row["step"] <= step))
 
@@ -466,7 +466,7 @@ CHECKPOINTS, SNAPSHOTS = "checkpoints", "snapshots"
 class Writer:
     """Writes files in another thread, one after the other; an error is raised at the next write, or at the end.
 
-    Use as a context. What is to be written must not change any more: see `snapshot`.
+    Use as a context. What is written must not change any more: see `snapshot`.
     """
 
     def __init__(self) -> None:
@@ -477,7 +477,7 @@ class Writer:
         return self
 
     def submit(self, write: Callable[[], None]) -> None:
-        """Write soon. Waits for the write before, so that no more than one copy of the weights waits in memory."""
+        """Write in the background. Waits for the write before, so that one copy of the weights at most is in memory."""
         self.wait()
         self._pending = self._pool.submit(write)
 
@@ -491,7 +491,7 @@ class Writer:
         try:
             self.wait()
         except Exception:
-            if kind is None:  # what stopped training already is the better news
+            if kind is None:  # the error that stopped training comes first
                 raise
         finally:
             self._pool.shutdown()
@@ -501,69 +501,69 @@ def save(
     writer: Writer,
     folder: Path,
     step: int,
-    spread: DistributedModel,
+    distributed: DistributedModel,
     optimizer: torch.optim.Optimizer,
     ema: PostHocEMA,
     keep: int,
 ) -> None:
     """Checkpoint training after update `step`, and remove all but the last `keep`. Every process must call it."""
     state = {
-        "network": {name: p for name, p in spread.inner.named_parameters() if p.requires_grad},
+        "network": {name: p for name, p in distributed.inner.named_parameters() if p.requires_grad},
         "optimizer": optimizer.state_dict(),
         "ema": ema.state_dict(),
         "step": step,
     }
-    lead = spread.accelerator.is_main_process
-    copied = snapshot(state, keep=lead)
+    is_main = distributed.accelerator.is_main_process
+    copied = snapshot(state, keep=is_main)
 
     def write() -> None:
         place = folder / CHECKPOINTS
         place.mkdir(parents=True, exist_ok=True)
         save_checkpoint(place / f"{step:08d}.pt", copied)
-        for old in kept(folder)[:-keep]:
+        for old in checkpoints(folder)[:-keep]:
             old.unlink()
 
-    if lead:
+    if is_main:
         writer.submit(write)
 
 
-def kept(folder: Path) -> list[Path]:
+def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a training pass, oldest first."""
     return sorted((folder / CHECKPOINTS).glob("*.pt"))
 
 
-def resume(folder: Path, spread: DistributedModel, optimizer: torch.optim.Optimizer, ema: PostHocEMA) -> int:
+def resume(folder: Path, distributed: DistributedModel, optimizer: torch.optim.Optimizer, ema: PostHocEMA) -> int:
     """Fill everything from the newest checkpoint and return its step; 0 where there is none.
 
     ModelError where it is damaged.
     """
-    if spread.accelerator.is_main_process:
+    if distributed.accelerator.is_main_process:
         for leftover in (path for place in (CHECKPOINTS, SNAPSHOTS) for path in (folder / place).glob("*.partial")):
             leftover.unlink()  # of a process that was killed while it wrote
-    found = kept(folder)
-    if not found:
+    saved = checkpoints(folder)
+    if not saved:
         return 0
     try:
-        if (damage := checkpoint_damage(found[-1])) is not None:
+        if (damage := checkpoint_damage(saved[-1])) is not None:
             raise ValueError(damage)
-        state = torch.load(found[-1], weights_only=True, map_location="cpu", mmap=True)
-        for name, parameter in spread.inner.named_parameters():
+        state = torch.load(saved[-1], weights_only=True, map_location="cpu", mmap=True)
+        for name, parameter in distributed.inner.named_parameters():
             if parameter.requires_grad:
                 copy_into(parameter, state["network"][name])
-        optimizer.load_state_dict(_shared(state["optimizer"], spread))
+        optimizer.load_state_dict(_shared(state["optimizer"], distributed))
         ema.load_state_dict(state["ema"])
         return int(state["step"])
     except (RuntimeError, KeyError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        # PyTorch's own words on a file that is none of its own advise to run the code in it.
+        # PyTorch's message on a foreign file advises to run the code in it.
         foreign = isinstance(error, pickle.UnpicklingError) or not str(error)
         reason = "it is not a checkpoint" if foreign else str(error).splitlines()[0]
-        where = "an earlier checkpoint" if len(found) > 1 else "the stage's start"
-        raise ModelError(f"{found[-1]} is damaged ({reason}); delete it to train from {where}") from None
+        where = "an earlier checkpoint" if len(saved) > 1 else "the stage's start"
+        raise ModelError(f"{saved[-1]} is damaged ({reason}); delete it to train from {where}") from None
 
 
-def _shared(state: dict[str, Any], spread: DistributedModel) -> dict[str, Any]:
-    """An optimizer's state, which goes by the parameters' order, spread as they are."""
-    parameters = spread.trainable
+def _shared(state: dict[str, Any], distributed: DistributedModel) -> dict[str, Any]:
+    """An optimizer's state, which goes by the parameters' order, sharded as they are."""
+    parameters = distributed.trainable
     entries = {
         number: {
             name: sharded_like(parameters[number], value) if value.shape == parameters[number].shape else value
@@ -574,20 +574,20 @@ def _shared(state: dict[str, Any], spread: DistributedModel) -> dict[str, Any]:
     return {**state, "state": entries}
 
 
-def save_snapshots(writer: Writer, folder: Path, ema: PostHocEMA, lead: bool) -> None:
-    """Keep the running averages as they stand, for averages of other lengths. Every process must call it."""
-    copies = ema.snapshots(keep=lead)
+def save_snapshots(writer: Writer, folder: Path, ema: PostHocEMA, is_main: bool) -> None:
+    """Save the running averages, from which those of other lengths are computed. Every process must call it."""
+    copies = ema.snapshots(keep=is_main)
 
     def write() -> None:
         for snap in copies:
             snap.save(folder / SNAPSHOTS / f"{snap.step:08d}-{snap.sigma_rel:.3f}.safetensors")
 
-    if lead:
+    if is_main:
         writer.submit(write)
 
 
 Progress = Callable[[int, int], None]
-"""Hears how many steps are done, of how many."""
+"""Called with the number of steps done, and of all."""
 
 DECAY = 0.1
 DEFAULT_LOOP = LoopSettings()
@@ -595,8 +595,8 @@ DEFAULT_LOOP = LoopSettings()
 
 @dataclass(frozen=True)
 class Callback:
-    """Something to do every so many updates, on the main process, while the network that was given to `train` holds
-    the running average that is deployed. run(step) returns numbers, which become a row of `<name>.jsonl`."""
+    """A function called every so many updates, on the main process, while the network in training holds the running
+    average that is deployed. run(step) returns numbers, which become a row of `<name>.jsonl`."""
 
     name: str
     every: int
@@ -604,8 +604,8 @@ class Callback:
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
-    """The rate of update `step` (from 0): linear warm-up, constant, x0.1 at each share named in `decay_at`."""
-    passed = sum(step >= share * settings.steps for share in settings.decay_at)
+    """The rate of update `step` (from 0): linear warm-up, constant, x0.1 at each fraction in `decay_at`."""
+    passed = sum(step >= fraction * settings.steps for fraction in settings.decay_at)
     warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
     return settings.learning_rate * warm * DECAY**passed
 
@@ -618,19 +618,19 @@ def train(
     accelerator: Accelerator,
     progress: Progress,
     loop: LoopSettings = DEFAULT_LOOP,
-    events: Sequence[Callback] = (),
+    callbacks: Sequence[Callback] = (),
     flops: int | None = None,
 ) -> PostHocEMA:
     """Train what requires a gradient of `network`, in place, for `settings.steps` updates; its running averages.
 
-    Continues from the last checkpoint in `folder` and ends with the same weights as a run never interrupted: batches
-    and noise depend on the update's index alone, and one update is of the same clips on any number of processes, all
-    of which must call this. flops: the arithmetic of one clip's part of an update, for MFU.
+    Continues from the last checkpoint in `folder` and ends with the same weights as an uninterrupted run: batches and
+    noise depend on the update's index alone, and an update is of the same clips on any number of processes, all of
+    which must call this. flops: operations of one clip's part of an update, for MFU.
 
-    Raises RunError when the loss is lost (see `LossGuard`), with what it was lost on in `folder/failure`; Preempted
-    after SIGTERM, with a checkpoint; ModelError for a damaged checkpoint.
+    Raises RunError when the loss is lost (see `LossGuard`), with the batches it was lost on in `folder/failure`;
+    Preempted after SIGTERM, with a checkpoint; ModelError for a damaged checkpoint.
     """
-    share = rank_slice(settings.batch, settings.accumulate, accelerator.process_index, accelerator.num_processes)
+    ranks = rank_slice(settings.batch, settings.accumulate, accelerator.process_index, accelerator.num_processes)
     with ExitStack() as stack:
         distributed = stack.enter_context(distribute(network, loop, accelerator))
         optimizer = _optimizer(distributed, settings)
@@ -640,24 +640,24 @@ def train(
         writer = stack.enter_context(Writer())
         stop = stack.enter_context(StopRequest())
         guard = LossGuard(loop.max_loss_ratio)
-        batches = stack.enter_context(closing(_batches(objective, share, settings, loop, start, accelerator.device)))
+        batches = stack.enter_context(closing(_batches(objective, ranks, settings, loop, start, accelerator.device)))
         distributed.wrapped.train()
         for step in range(start + 1, settings.steps + 1):
             rate = learning_rate(step - 1, settings)
             began = time.monotonic()
-            parts = [next(batches) for _ in share.parts]
+            parts = [next(batches) for _ in ranks.parts]
             waited = time.monotonic() - began
-            own = _gradients(distributed, objective, parts, settings.max_grad_norm)
-            values, stopping = _reduce_metrics(distributed, own, stop.heard)
+            local = _gradients(distributed, objective, parts, settings.max_grad_norm)
+            values, stopping = _reduce_metrics(distributed, local, stop.received)
             if objection := guard.objection(values):
                 place = save_failure(folder, distributed, parts, {"step": step, "reason": objection, "values": values})
                 raise RunError(f"{objection} at step {step}; see {place}, and lower the learning rate")
             _step(optimizer, rate)
             ema.update(distributed.inner, step)
             metrics.update(step, values, rate, waited)
-            for event in events:
-                if event.every and step % event.every == 0:
-                    _run_callback(event, step, distributed, ema, metrics)
+            for callback in callbacks:
+                if callback.every and step % callback.every == 0:
+                    _run_callback(callback, step, distributed, ema, metrics)
             if loop.snapshot_every and (step % loop.snapshot_every == 0 or step == settings.steps):
                 save_snapshots(writer, folder, ema, accelerator.is_main_process)
             if stopping or (step % settings.checkpoint_every == 0 and step < settings.steps):
@@ -665,7 +665,7 @@ def train(
             progress(step, settings.steps)
             if stopping:
                 writer.wait()
-                raise Preempted(f"stopped by SIGTERM after update {step} of {settings.steps}; run it again to go on")
+                raise Preempted(f"stopped by SIGTERM after update {step} of {settings.steps}; run it again to continue")
         distributed.wrapped.eval()
         if distributed.sharded:
             ema.gather()
@@ -681,18 +681,18 @@ def _optimizer(distributed: DistributedModel, settings: TrainSettings) -> torch.
 
 def _batches(
     objective: Objective,
-    share: RankSlice,
+    ranks: RankSlice,
     settings: TrainSettings,
     loop: LoopSettings,
     start: int,
     device: torch.device,
 ) -> Generator[tuple[int, Inputs]]:
     """(index, batch) of every batch that this process computes from update `start` on, on its device."""
-    indices = (s * settings.accumulate + part for s in range(start, settings.steps) for part in share.parts)
+    indices = (s * settings.accumulate + part for s in range(start, settings.steps) for part in ranks.parts)
     pinned = device.type == "cuda"
 
     def draw(index: int) -> tuple[int, Inputs]:
-        inputs = objective.draw(index, share.rows)
+        inputs = objective.draw(index, ranks.rows)
         return index, {name: value.pin_memory() for name, value in inputs.items()} if pinned else inputs
 
     batches = prefetch(draw, indices, depth=loop.prefetch, threads=loop.loader_threads)
@@ -706,21 +706,21 @@ def _gradients(
 ) -> dict[str, Tensor]:
     """Gradients of the mean loss over `parts`, clipped; this process's mean of each named value, and the norm."""
     distributed.inner.zero_grad(set_to_none=True)
-    found = []
+    rows = []
     for number, (_, inputs) in enumerate(parts, start=1):
         with distributed.no_sync(number < len(parts)):
             with distributed.accelerator.autocast():
                 values = objective.loss(distributed.wrapped, inputs)
             distributed.accelerator.backward(values["loss"] / len(parts))
-        found.append({name: value.detach().float() for name, value in values.items()})
+        rows.append({name: value.detach().float() for name, value in values.items()})
     norm = distributed.clip(largest)
-    return {name: torch.stack([v[name] for v in found]).mean() for name in found[0]} | {"gradient_norm": norm}
+    return {name: torch.stack([v[name] for v in rows]).mean() for name in rows[0]} | {"gradient_norm": norm}
 
 
 def _reduce_metrics(
     distributed: DistributedModel, values: dict[str, Tensor], stop: bool
 ) -> tuple[dict[str, float], bool]:
-    """Means over all processes, and whether any of them was asked to stop: all go on or stop together."""
+    """Means over all processes, and whether any of them received SIGTERM: all stop together."""
     vector = torch.stack([*values.values(), torch.tensor(float(stop), device=distributed.accelerator.device)])
     *means, stops = distributed.mean(vector).tolist()
     return dict(zip(values, means, strict=True)), stops > 0
@@ -733,17 +733,17 @@ def _step(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def _run_callback(
-    event: Callback, step: int, distributed: DistributedModel, ema: PostHocEMA, metrics: MetricsLog
+    callback: Callback, step: int, distributed: DistributedModel, ema: PostHocEMA, metrics: MetricsLog
 ) -> None:
-    """Let the main process do it, with the average in the plain network's place."""
-    if distributed.sharded:  # the plain network lies idle meanwhile, so it can take the whole average and keep it
+    """Call it on the main process, with the average in the plain network's place."""
+    if distributed.sharded:  # the plain network is idle meanwhile, so it can take and keep the average
         averages = {name: full_tensor(value) for name, value in ema.weights().items()}
         load_parameters(distributed.plain, averages)
     if not distributed.accelerator.is_main_process:
         return
     with nullcontext() if distributed.sharded else ema.in_place_of(distributed.plain):
         distributed.plain.eval()
-        values = event.run(step)
+        values = callback.run(step)
         distributed.plain.train()
     if values:
-        metrics.write(f"{event.name}.jsonl", step, values)
+        metrics.write(f"{callback.name}.jsonl", step, values)

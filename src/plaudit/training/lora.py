@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def add_adapters(network: Backbone, settings: LoraSettings, seed: int) -> PeftModel:
-    """Put adapters into `network`, in place, and freeze everything else; they change nothing before they are trained.
+    """Put adapters into `network`, in place, and freeze everything else; untrained adapters change nothing.
 
-    What injects the score is small, new to models that never knew one, and trained whole (ours).
+    The injection of the score is small, new to models without one, and trained entirely (ours).
 
-    RunError where peft is not installed, RecipeError where no layer has one of the names asked for.
+    RunError where peft is not installed, RecipeError where no layer has one of the target names.
     """
     try:
         from peft import LoraConfig, get_peft_model
@@ -44,8 +44,8 @@ def adapted_layers(network: nn.Module, settings: LoraSettings) -> list[str]:
     linear = [name for name, module in network.named_modules() if id(module) in inside and type(module) is nn.Linear]
     for target in settings.targets:
         if not any(_last(name) == target for name in linear):
-            known = ", ".join(sorted({_last(name) for name in linear}))
-            raise RecipeError(f"lora.targets: no linear layer of the blocks is called {target!r}; there are {known}")
+            names = ", ".join(sorted({_last(name) for name in linear}))
+            raise RecipeError(f"lora.targets: no linear layer of the blocks is called {target!r}; there are {names}")
     return [name for name in linear if _last(name) in settings.targets]
 
 
@@ -55,7 +55,7 @@ def _last(name: str) -> str:
 
 @torch.no_grad()
 def without_adapters(network: Backbone) -> Backbone:
-    """A plain network that computes what `network` does now, adapters included; `network` is left as it is."""
+    """A plain network that computes what `network` does with its adapters; `network` is left unchanged."""
     state = {name.replace(".base_layer.", "."): v for name, v in network.state_dict().items() if ".lora_" not in name}
     for name, module in network.named_modules():
         if hasattr(module, "get_delta_weight"):
@@ -68,7 +68,7 @@ def without_adapters(network: Backbone) -> Backbone:
 
 
 def merge_adapters(adapters: PeftModel, network: nn.Module, folder: Path) -> None:
-    """Keep the adapters in `folder`, as peft writes them, and make `network` a plain one with what they learned."""
+    """Save the adapters in `folder`, as peft writes them, and merge them into `network`, a plain module again."""
     adapters.save_pretrained(str(folder))
     (folder / "README.md").unlink(missing_ok=True)  # a form to be filled in
     adapters.merge_and_unload()
