@@ -1,8 +1,8 @@
 """A backbone: residual convolutions over the latents, modulated by time, pooled text and the score.
 
-A model folder names it in its config.json, whose other sizes are the fields of `ConvNetConfig`:
+Name it in a recipe by its file, with its sizes; the models that are trained keep the name:
 
-    "backbone": {"kind": "examples/backbone.py:ConvNet", "hidden_dim": 64, "layers": 6, ...}
+    backbone: {kind: examples/backbone.py:ConvNet, overrides: {hidden_dim: 64, layers: 6}}
 
 An installed package can name it instead, as an entry point of the group `plaudit.backbones`.
 """

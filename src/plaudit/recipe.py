@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
+from plaudit.backbone.config import FLUXAUDIO
 from plaudit.corpus.sources import CorpusSettings, corpus_source
 from plaudit.errors import RecipeError
 from plaudit.generate.settings import PostSettings, SamplingSettings
@@ -30,7 +31,7 @@ from plaudit.settings import (
     validated,
     with_changes,
 )
-from plaudit.stages import STAGES, InjectionName, Stage, StageSettings
+from plaudit.stages import STAGES, BackboneName, InjectionName, Stage, StageSettings
 from plaudit.storage import digest_of
 from plaudit.training.settings import LoopSettings
 
@@ -75,9 +76,11 @@ class BackboneSettings(Settings):
     """The network that the first stage trains: a preset, with any of its sizes replaced by `overrides`; or, with
     `start_from`, network and weights of a model, by its name or folder.
 
-    injection: where the conditioning score enters; by default "global_adaln", the paper's, or that of `start_from`.
+    kind: the class of the network; FluxAudio's sizes are those of the preset, another's are in `overrides`. injection:
+    where the conditioning score enters; by default "global_adaln", the paper's, or that of `start_from`.
     """
 
+    kind: BackboneName = FLUXAUDIO
     preset: str = "synthetic"
     injection: InjectionName | None = None
     overrides: dict[str, int] = Field(default_factory=dict)
@@ -88,6 +91,8 @@ class BackboneSettings(Settings):
     def _has_one_source_of_sizes(self) -> BackboneSettings:
         if self.start_from is not None and self.overrides:
             raise ValueError("backbone.overrides would change the network of backbone.start_from; leave them out")
+        if self.kind != FLUXAUDIO and self.preset != "synthetic":
+            raise ValueError(f"preset {self.preset} is of kind {FLUXAUDIO}; give the sizes in overrides")
         return self
 
 

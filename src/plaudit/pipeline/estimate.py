@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from plaudit import loading
-from plaudit.backbone.base import FORWARD_AND_BACKWARD, Backbone, build_backbone, initialize
-from plaudit.backbone.config import PRESETS, RATES, BackboneConfig
+from plaudit.backbone.base import FORWARD_AND_BACKWARD, Backbone, build_backbone, configure, initialize
+from plaudit.backbone.config import RATES, BackboneConfig
 from plaudit.corpus.sources import CorpusSource, corpus_source
 from plaudit.errors import CorpusError, ModelError, RecipeError, RunError
 from plaudit.flow import branches, flow_loss
@@ -150,7 +150,7 @@ class CostEstimate:
                 return read_model_config(loading.model_folder(settings.start_from, loading.MODELS)).backbone
         except ModelError:
             pass
-        return replace(PRESETS[settings.preset], injection=injection, **settings.overrides)
+        return configure(settings.kind, settings.preset, injection, settings.overrides)
 
     @cached_property
     def frames(self) -> int:

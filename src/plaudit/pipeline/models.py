@@ -11,8 +11,8 @@ import torch
 
 import plaudit
 from plaudit import loading
-from plaudit.backbone.base import Backbone, build_backbone, cross_load, initialize
-from plaudit.backbone.config import PRESETS, BackboneConfig
+from plaudit.backbone.base import Backbone, build_backbone, configure, cross_load, initialize
+from plaudit.backbone.config import BackboneConfig
 from plaudit.corpus.sources import CorpusSettings, corpus_source
 from plaudit.errors import RecipeError
 from plaudit.generate.model import ModelConfig, TextToMusic, read_model_config
@@ -161,7 +161,7 @@ def backbone_config(settings: BackboneSettings, codec: Codec, text: TextEncoder)
         if settings.overrides.get(name, size) != size:
             raise RecipeError(f"backbone.overrides.{name} is {size} with this codec and text encoder; leave it out")
     sizes = {**settings.overrides, **inputs}
-    return replace(PRESETS[settings.preset], injection=settings.injection or FIRST_INJECTION, **sizes)
+    return configure(settings.kind, settings.preset, settings.injection or FIRST_INJECTION, sizes)
 
 
 def _licence(setup: StageSetup) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from plaudit import loading
+from plaudit.backbone.base import BACKBONES
+from plaudit.backbone.injections import INJECTIONS
 from plaudit.corpus.sources import corpus_source
 from plaudit.errors import RunError
 from plaudit.evaluate.concepts.detectors import SHIPPED_ERROR_RATES as RATES
@@ -19,8 +21,9 @@ from plaudit.pipeline.report_data import write_page
 from plaudit.pipeline.run_folder import fingerprint, kind_of
 from plaudit.pipeline.runner import Approve, Given, Step, nothing_replaced, run_chain
 from plaudit.recipe import Recipe, stage_of
-from plaudit.registry import absolute_name, weights_digest
+from plaudit.registry import Registry, absolute_name, weights_digest
 from plaudit.reporting import Reporter
+from plaudit.settings import Settings
 from plaudit.stages import STAGES, StageSettings
 from plaudit.stages.inputs import FrozenModels
 from plaudit.storage import file_digest
@@ -101,6 +104,16 @@ def steps(recipe: Recipe, folder: Path | None = None) -> list[Step]:
     return [*found, chain.report(found)]
 
 
+def _code_of(section: str, settings: Settings, **registries: Registry[Any]) -> Given:
+    """Digests of the parts in a section of the recipe whose code is not the package's own."""
+    names = {field: getattr(settings, field, None) for field in registries}
+    return {
+        f"{section}.{field}": registries[field].identity(name)
+        for field, name in names.items()
+        if name is not None and name not in registries[field].builtin
+    }
+
+
 class _Chain:
     """The steps of one recipe, and what several of them are made from."""
 
@@ -175,13 +188,13 @@ class _Chain:
         values |= self._settings("precision")
         given = self._given("models.codec", "models.text_encoder") | dict(zip(paths, files.values(), strict=True))
         needs = [start or "shards"]
-        if settings.kind not in STAGES.builtin:
-            given[f"stages.{name}.kind"] = STAGES.identity(settings.kind)
+        given |= _code_of(f"stages.{name}", settings, kind=STAGES, injection=INJECTIONS)
         if start is None:
             # Names of models are in its config.json.
             values |= self._settings("backbone", "corpus.kind", "corpus.seconds", "models.codec", "models.text_encoder",
                                      without=("backbone.start_from",))  # fmt: skip
             given |= self._given("backbone.start_from")
+            given |= _code_of("backbone", recipe.backbone, kind=BACKBONES, injection=INJECTIONS)
         if start is None or {"corpus", "candidates"} & {*stage.uses}:
             needs += ["shards", "labels"]
             values |= self._settings("corpus.kind")

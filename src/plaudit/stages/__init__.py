@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import AfterValidator, Field
 
+from plaudit.backbone.base import BACKBONES
 from plaudit.backbone.injections import INJECTIONS
 from plaudit.errors import ModelError, RecipeError
 from plaudit.generate.model import TextToMusic
@@ -22,16 +23,19 @@ from plaudit.storage import file_digest
 from plaudit.training.settings import TrainSettings
 
 
-def _existing(injection: str) -> str:
+def _existing(registry: Registry[Any], name: str) -> str:
     try:
-        INJECTIONS.load(injection)
+        registry.load(name)
     except ModelError as error:
         raise ValueError(str(error)) from None
-    return absolute_name(injection)
+    return absolute_name(name)
 
 
-InjectionName = Annotated[str, AfterValidator(_existing)]
+InjectionName = Annotated[str, AfterValidator(partial(_existing, INJECTIONS))]
 """A name in INJECTIONS, or `path/to/file.py:Class`."""
+
+BackboneName = Annotated[str, AfterValidator(partial(_existing, BACKBONES))]
+"""A name in BACKBONES, or `path/to/file.py:Class`."""
 
 Use = Literal["corpus", "candidates", "pairs", "training"]
 
