@@ -783,7 +783,7 @@ class RunSettings(Settings):
             if not (self.source / "recipe.yaml").is_file():
                 raise RunError(f"{self.source} is not a run folder; give --from a folder that `plaudit run` made")
             recipe = self.source / "recipe.yaml"
-        return load_recipe(str(recipe), self.changes)
+        return load_recipe(str(recipe), list(self.changes))
 
     def folder(self, recipe: Recipe) -> Path:
         """The run folder."""

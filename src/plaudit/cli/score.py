@@ -37,8 +37,8 @@ def score(paths: Paths = None, *, settings: ScoreSettings, csv: Csv = None, json
     _check_input(paths, settings)
     rows = []
     for one in api.score(paths or (), settings, reporter=CommandReporter()):
-        row = {"file": str(one.file), "prompt": one.prompt} | ({"system": one.system} if one.system else {})
-        row |= {"reward": one.reward, "error": one.error}
+        row: dict[str, Any] = {"file": str(one.file), "prompt": one.prompt}
+        row |= ({"system": one.system} if one.system else {}) | {"reward": one.reward, "error": one.error}
         if settings.calibration is not None:
             row["calibrated"] = one.calibrated
         if settings.reference is not None:
