@@ -48,9 +48,10 @@ KNOWN_SUFFIXES = {
 """Names of libsndfile's formats. Those whose suffixes mostly name other things (.mat, .raw, .xi) are left out."""
 
 SUFFIXES = tuple(
-    suffix for name, known in KNOWN_SUFFIXES.items() if name in soundfile.available_formats() for suffix in known
+    suffix for name, suffixes in KNOWN_SUFFIXES.items() if name in soundfile.available_formats() for suffix in suffixes
 )
-"""What folders are searched for: all that the libsndfile at hand reads. A file that is named may have any other."""
+"""Suffixes of files that count as audio in a folder: all that the installed libsndfile reads. A file that is named
+may have any other."""
 
 SILENT_PEAK = 1e-5
 """A file that never leaves its mean by more than this (-100 dBFS) holds no sound (ours)."""
@@ -63,17 +64,17 @@ some decibels above full scale; 8-bit integers as floating point are at +42, 16-
 def list_audio_files(paths: Sequence[Path]) -> list[Path]:
     """The files named, and those that `audio_under` finds in the folders named.
 
-    Candidates that `plaudit generate --best-of` chose from are left out, unless their own folder is named.
-    Raises AudioError where nothing is found.
+    Candidates that `plaudit generate --best-of` chose from are left out, unless their folder is named itself.
+    Raises AudioError where there are none.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
-        found += audio_under(path) if os.path.isdir(path) else [path]
-    if not found:
+        files += audio_under(path) if os.path.isdir(path) else [path]
+    if not files:
         raise AudioError(
             f"no audio under {', '.join(map(str, paths))}; give audio files (wav, flac, mp3, ogg, ...) or their folders"
         )
-    return found
+    return files
 
 
 def audio_under(folder: Path) -> list[Path]:
@@ -98,19 +99,19 @@ def read_audio(path: Path | str) -> tuple[np.ndarray, int]:
 def read_stretches(path: Path | str, stretches: Sequence[tuple[float, float]]) -> tuple[list[np.ndarray], int]:
     """Stretches (start, seconds) of an audio file: (mono float32 [T] of each, rate in Hz).
 
-    The file is decoded once, in blocks, and no more of it is kept than was asked for; beyond its end there is nothing.
+    The file is decoded once, in blocks, and only the stretches are kept; they end where the file ends.
     AudioError as of `read_audio`, for whatever part of the file has the fault.
     """
     path = Path(path)
     extent = _Extent()
-    with decoder(path) as found:
-        most = (found.announced or 0) + 1
-        kept = [_Stretch(round(start * found.rate), seconds * found.rate, most) for start, seconds in stretches]
-        for block in found.blocks():
+    with decoder(path) as decoding:
+        most, rate = (decoding.announced or 0) + 1, decoding.rate
+        kept = [_Stretch(round(start * rate), seconds * rate, most) for start, seconds in stretches]
+        for block in decoding.blocks():
             for stretch in kept:
                 stretch.take(block, extent.samples)
             extent.add(block)
-        rate, moves = found.rate, found.any_channel_moves
+        moves = decoding.any_channel_moves
     if not extent.samples:
         raise AudioError(f"{path} has a header but no samples; get the file again")
     if extent.bad:
@@ -127,8 +128,8 @@ def audio_seconds(path: Path | str) -> float:
     AudioError where it is missing, empty, not audio, truncated, or without samples; reading it may reveal more.
     """
     path = Path(path)
-    with decoder(path) as found:
-        samples, rate = found.measured(), found.rate
+    with decoder(path) as decoding:
+        samples, rate = decoding.measured(), decoding.rate
     if samples == 0:
         raise AudioError(f"{path} has a header but no samples; get the file again")
     return samples / rate
@@ -150,10 +151,10 @@ def range_problem(low: float, high: float, samples: int = 2) -> str:
     if not math.isfinite(peak):
         return "holds NaN or infinite samples; make it again"
     if peak > LOUDEST_PEAK:
-        told = f"has a peak of {20 * math.log10(peak):+.0f} dBFS, where samples are to lie between -1 and 1"
+        problem = f"has a peak of {20 * math.log10(peak):+.0f} dBFS, where samples are to lie between -1 and 1"
         bits = next((bits for bits in (8, 16, 24, 32) if peak <= 1.01 * 2 ** (bits - 1)), None)
         advice = f"if they are {bits}-bit integers, divide them by {2 ** (bits - 1)}" if bits else "make it again"
-        return f"{told}; {advice}"
+        return f"{problem}; {advice}"
     if peak < SILENT_PEAK:
         return f"is silent (peak below {SILENT_PEAK:g})"
     if samples > 1 and (high - low) / 2 < SILENT_PEAK:
@@ -180,7 +181,7 @@ class _Extent:
 
 
 class _Stretch:
-    """Samples of a file from `start` on, at most `length`; room is made for what is there of a file of `most`."""
+    """Samples of a file from `start` on, at most `length`; memory is allocated for those in a file of `most`."""
 
     def __init__(self, start: int, length: float, most: int) -> None:
         self._start, self._end = start, start + length
@@ -229,12 +230,12 @@ def resample_tensor(wave: Tensor, source_rate: int, target_rate: int) -> Tensor:
     back = margin + (-(front + length + margin)) % down
     padded = F.pad(F.pad(wave[:, None], (front, margin), mode="reflect")[:, 0], (0, back - margin))
     spectrum = torch.fft.rfft(padded)
-    made = padded.shape[-1] // down * up
-    bins = min(spectrum.shape[-1], made // 2 + 1)
+    total = padded.shape[-1] // down * up
+    bins = min(spectrum.shape[-1], total // 2 + 1)
     fade = ((1 - torch.arange(bins, device=wave.device) / (bins - 1)) * 20).clamp(max=1)
     scaled = spectrum[:, :bins] * (fade * up / down)
     start = front // down * up
-    return torch.fft.irfft(scaled, n=made)[:, start : start + -(-length * up // down)]
+    return torch.fft.irfft(scaled, n=total)[:, start : start + -(-length * up // down)]
 
 
 def fit_length(wave: np.ndarray, samples: int) -> np.ndarray:
@@ -358,7 +359,7 @@ class Decoder:
             channels = frames.T
             if not self.any_channel_moves:
                 self.any_channel_moves = bool((frames != frames[0]).any())
-            with np.errstate(invalid="ignore", over="ignore"):  # infinities are found by whoever looks at the sum
+            with np.errstate(invalid="ignore", over="ignore"):  # read_stretches reports infinities
                 yield reduce(np.add, channels) / np.float32(len(channels))  # mean(axis=1) takes ten times as long
 
     def _at_rate(self, blocks: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
@@ -391,7 +392,7 @@ def decoder(path: Path) -> Iterator[Decoder]:
     except OSError as error:  # no permission, a name that is longer than the system takes, links in a circle
         raise AudioError(f"{path} cannot be read ({error.strerror}); check the file") from None
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
-        # soundfile raises TypeError for headerless .raw files, whose rate nobody can know.
+        # soundfile raises TypeError for headerless .raw files, whose rate is unknown.
         reason = str(error).rpartition(": ")[2].rstrip(".")
         if "does not exist" in reason:  # what the MP3 decoder says of a file without a single frame
             reason = "no MP3 frame in it"

@@ -1,4 +1,4 @@
-"""Audio files as they are given away: container, bit depth, dither, and tags that say how the sound was made."""
+"""Output formats of audio: container, bit depth, dither, and tags with the provenance of the clip."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class AudioFormat(Settings):
 
     @property
     def lossy(self) -> bool:
-        """Whether what is read back is another waveform than what was written."""
+        """Whether decoding returns another waveform than the one encoded."""
         return self.container in ("mp3", "ogg")
 
     @property
@@ -113,12 +113,12 @@ def read_tags(path: Path) -> dict[str, Any]:
     """The tags that `encode_audio` wrote into a file; {} where there are none. AudioError where it is no audio."""
     try:
         with soundfile.SoundFile(path if is_utf8(str(path)) else os.fsencode(path)) as file:
-            found = json.loads(file.comment)
+            tags = json.loads(file.comment)
     except soundfile.SoundFileError as error:
         raise AudioError(f"{path} cannot be read ({error}); check the file") from None
     except json.JSONDecodeError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return tags if isinstance(tags, dict) else {}
 
 
 def recorded_prompt(path: Path) -> str:
@@ -127,7 +127,7 @@ def recorded_prompt(path: Path) -> str:
     if not (isinstance(prompt, str) and prompt.strip()) and os.path.isfile(path):
         try:
             prompt = _tagged_prompt(path)
-        except (AudioError, OSError, TypeError, ValueError):  # no audio: whoever decodes it says so
+        except (AudioError, OSError, TypeError, ValueError):  # not audio, which decoding it reports
             return ""
     return prompt.strip() if isinstance(prompt, str) else ""
 
@@ -165,5 +165,5 @@ def _strings(tags: dict[str, Any]) -> dict[str, str]:
         tags = {name: str(value)[: _LONGEST_TAG // 12] for name, value in tags.items()}  # \\uXXXX twice a character
         text = json.dumps(tags, separators=(",", ":"))
     title = str(tags.get("prompt", "")).encode()[:_LONGEST_TAG].decode(errors="ignore")
-    found = {"title": title, "comment": text, "software": f"plaudit {__version__}"} if tags else {}
-    return {key: value for key, value in found.items() if value}
+    strings = {"title": title, "comment": text, "software": f"plaudit {__version__}"} if tags else {}
+    return {key: value for key, value in strings.items() if value}

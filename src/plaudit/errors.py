@@ -21,7 +21,7 @@ def is_no_room(error: BaseException) -> bool:
 
 
 def is_no_memory(error: BaseException) -> bool:
-    """Whether memory was asked for that is not there, by Python, NumPy or PyTorch."""
+    """Whether an allocation by Python, NumPy or PyTorch failed for lack of memory."""
     text = str(error).lower()
     phrases = ("not enough memory", "out of memory", "allocate memory")
     return isinstance(error, MemoryError) or any(phrase in text for phrase in phrases)
@@ -48,15 +48,15 @@ class RecipeError(PlauditError):
 
 
 class RunError(PlauditError):
-    """A run folder cannot be used: busy, damaged, or made from something else."""
+    """A run folder cannot be used: busy, damaged, or of something else."""
 
 
 class Preempted(PlauditError):
-    """Training was asked to stop by SIGTERM, and has: what it needs to go on is written."""
+    """Training stopped on SIGTERM, with a checkpoint to resume from."""
 
 
 class VoteError(PlauditError):
-    """A vote record is malformed, or there are too few votes for what was asked."""
+    """A vote record is malformed, or there are too few votes."""
 
 
 class PromptError(PlauditError):
@@ -68,4 +68,4 @@ class EngineError(PlauditError):
 
 
 class EvaluationError(PlauditError):
-    """Clips, embeddings, a reference or a vocabulary cannot be evaluated as asked."""
+    """Clips, embeddings, a reference or a vocabulary cannot be evaluated."""

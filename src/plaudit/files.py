@@ -1,4 +1,4 @@
-"""Finding what people have: the files under a folder, and the file that a table means, however its name is spelled."""
+"""Finding files: all under a folder, and the one that a table names, however its name is spelled in Unicode."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 
 from plaudit.errors import AudioError
 
-NOT_OF_THE_USER = {
+SYSTEM_NAMES = {
     *("@eadir", "@tmp", "#recycle", "#snapshot", "__macosx", "$recycle.bin", "system volume information"),
     *("lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini"),
 }
-"""Names, in small letters, of what systems put into people's folders, besides all that begins with a dot."""
+"""Lower-case names of what systems put into folders, beside all that begins with a dot."""
 
 
 def files_under(folder: Path) -> list[Path]:
-    """All files anywhere under a folder, sorted, but hidden ones and what systems put there.
+    """All files anywhere under a folder, sorted, without hidden ones and those that systems put there.
 
-    Links are followed; a folder that is reached in several ways counts once, under its own name where it lies within.
+    Links are followed; a folder that is reached in several ways counts once, by its real path if that is in `folder`.
     Folders that may not be read are passed over, but AudioError says so of `folder` itself.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     seen: set[tuple[int, int]] = set()
     folders, links = deque([folder]), deque[Path]()
     while folders or links:
@@ -43,21 +43,21 @@ def files_under(folder: Path) -> list[Path]:
         for entry in listed:
             path = place / entry.name
             if not os.path.isdir(path):
-                found.append(path)
+                files.append(path)
             else:
                 (links if entry.is_symlink() else folders).append(path)
-    return sorted(found)
+    return sorted(files)
 
 
 def find_file(name: str, *folders: Path) -> Path | None:
-    """What a table calls `name`, in the first of `folders` that has it; None where none has.
+    """The file that a table calls `name`, in the first of `folders` that has it; None where none has.
 
     Accented letters are the same whether they are one character or two (NFC, NFD): macOS spells them in its way.
     """
     for folder in folders:
-        found = _spelled(folder, name)
-        if found is not None:
-            return found
+        path = _spelled(folder, name)
+        if path is not None:
+            return path
     return None
 
 
@@ -98,5 +98,5 @@ def _names(folder: Path, changed: int) -> dict[str, str]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is no one's music: hidden, or put there by a system."""
-    return name.startswith(".") or name.lower() in NOT_OF_THE_USER
+    """Whether a file or folder of this name is hidden or put there by a system."""
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES

@@ -1,4 +1,4 @@
-"""Models by name: `plaudit.load` for text-to-music models, and the frozen models that stand around them."""
+"""Models by name: text-to-music models, and the registries of codecs, encoders and rewards."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from plaudit.storage import (
 from plaudit.types import AudioEmbedder, Codec, Embedder, Reward, TextEncoder
 
 
-def _explained(name: str) -> str | None:
-    """What to do about a model that is not here, where the name says it."""
+def _explain_missing(name: str) -> str | None:
+    """Why there is no model of a name and what to do about it, for the names of which more can be said."""
     if name in RELEASES and RELEASES[name].kind == FETCHED_ONLY:
         return f"{name} is a release of files, not a model; plaudit models list names the others"
     if name in RELEASES:
@@ -45,7 +45,7 @@ def _explained(name: str) -> str | None:
     return None
 
 
-CALLED: dict[str, Any] = {"call": True, "explain": _explained}
+CALLED: dict[str, Any] = {"call": True, "explain": _explain_missing}
 
 CODECS: Registry[Codec] = Registry(
     "codec",
@@ -85,7 +85,7 @@ AUDIO_ENCODERS: Registry[AudioEmbedder] = Registry(
     include=(CLAPS,),
     **CALLED,
 )
-"""Every CLAP is one too."""
+"""Every CLAP is an audio encoder too."""
 
 REWARDS: Registry[Reward] = Registry(
     "reward",
@@ -101,16 +101,16 @@ REWARDS: Registry[Reward] = Registry(
     **CALLED,
 )
 """A reward predicts what people prefer: score(waves, rate, prompts), see plaudit.types.Reward. Code that is named by
-entry point or as FILE.py:NAME is called without arguments and returns one."""
+entry point or as FILE.py:NAME is called without arguments and returns a reward."""
 
 SHIPPED_LICENCES = {"synthetic": "Apache-2.0", "statistics": "Apache-2.0"}
-"""Models that come with the package, and their licence."""
+"""Licences of the shipped models, by name."""
 
 MODELS = {"synthetic": SHIPPED_WEIGHTS / "model", "synthetic-base": SHIPPED_WEIGHTS / "base"}
 
 
 def load(name: str, device: str = "auto") -> TextToMusic:
-    """A ready text-to-music model from a known name or a model folder; its network is on `device`.
+    """A ready text-to-music model from a shipped model's name or a model folder; its network is on `device`.
 
     On a CUDA device codec and text encoder are there too; otherwise they stay on the CPU. Raises ModelError where there
     is no such model or device, or its parts don't fit.
@@ -132,7 +132,7 @@ def resolve_device(name: str) -> torch.device:
         )
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(name.split(":")[0], False):
-        here = ", ".join(kind for kind, found in available.items() if found)
+        here = ", ".join(kind for kind, present in available.items() if present)
         raise ModelError(f"no device {name!r} here; use auto or one of {here}")
     return torch.device(name)
 
@@ -151,34 +151,34 @@ def load_reward(name: str) -> Reward:
 
 
 def load_tunejury(name: str) -> TuneJury:
-    """A reward of kind tunejury, for what needs its stored features or its gradient; ModelError where it is another."""
+    """A reward of kind tunejury, which has features and a gradient; ModelError where it is of another kind."""
     reward = load_reward(name)
     if not isinstance(reward, TuneJury):
-        raise ModelError(f"{name} is no TuneJury reward; take one of kind tunejury")
+        raise ModelError(f"{name} is not a TuneJury reward; name one of kind tunejury")
     return reward
 
 
-def model_folder(name: str, known: dict[str, Path]) -> Path:
-    """The folder of a known name, of a folder's path, or of a model fetched or imported under that name."""
-    return known[name] if name in known else find_folder(name, known)
+def model_folder(name: str, shipped: dict[str, Path]) -> Path:
+    """The folder of a shipped model, at a path, or of a model fetched or imported under that name."""
+    return shipped[name] if name in shipped else find_folder(name, shipped)
 
 
-def find_folder(name: str, known: Collection[str]) -> Path:
-    """The folder at the path `name`, or called so among the user's models; ModelError where neither exists."""
+def find_folder(name: str, names: Collection[str]) -> Path:
+    """The folder at a path, or of a model fetched or imported under that name; ModelError naming `names` otherwise."""
     folder = Path(name) if is_model_folder(Path(name)) else user_model(name)
     if folder is not None:
         return folder
-    near = get_close_matches(name, [*known, *RELEASES], 1)
+    near = get_close_matches(name, [*names, *RELEASES], 1)
     hint = f"did you mean {near[0]!r}? Else " if near else ""
     raise ModelError(
-        _explained(name)
-        or f"no model {name!r}: {hint}give a model folder or one of {', '.join(sorted(known))}; released models "
+        _explain_missing(name)
+        or f"no model {name!r}: {hint}give a model folder or one of {', '.join(sorted(names))}; released models "
         f"(plaudit models list) come by plaudit models fetch NAME"
     )
 
 
 def start_digest(name: str | None) -> str:
-    """A digest of a text-to-music model that training begins with; "none" where there is none."""
+    """The digest of the model that training starts from; "none" where there is none."""
     try:
         return "none" if name is None else model_digest(model_folder(name, MODELS))
     except ModelError:
@@ -186,7 +186,7 @@ def start_digest(name: str | None) -> str:
 
 
 def model_digest(folder: Path) -> str:
-    """A hash of a text-to-music model: weights, configuration, and the codec and text encoder that this names."""
+    """A digest of a text-to-music model: its weights and configuration, its codec and its text encoder."""
     config = read_model_config(folder)
     files = [folder / name for name in ("model.safetensors", "config.json")]
     parts = [content_digest(path) for path in files if path.exists()]

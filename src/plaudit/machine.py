@@ -34,7 +34,7 @@ def device_memory(device: torch.device) -> int:
 
 
 def peak_tflops(device: torch.device) -> float | None:
-    """Dense bfloat16 operations a second of `device`, in 10^12; None where it is not among those known."""
+    """Dense bfloat16 operations a second of `device`, in 10^12; None for a device not listed."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
@@ -43,7 +43,7 @@ def peak_tflops(device: torch.device) -> float | None:
 
 
 def environment_of(device: torch.device) -> dict[str, Any]:
-    """What results are made on, as plain data: the machine, versions, and the most memory that this process held."""
+    """The environment of results as plain data: machine, versions, and the process's peak memory."""
     return {"machine": {"device": str(device), **_machine(), "threads": str(torch.get_num_threads())},
             "versions": _versions(), "peak_memory": peak_memory()}  # fmt: skip
 
@@ -70,7 +70,7 @@ def _processor() -> str:
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """Seconds that `work` takes, what it left running on a GPU included."""
+    """Seconds that `work` takes, including its work on the GPU."""
     began = time.perf_counter()
     work()
     if torch.cuda.is_available():

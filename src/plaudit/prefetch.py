@@ -1,4 +1,4 @@
-"""Work done in threads ahead of its use, never further ahead than memory allows."""
+"""Results computed ahead of their use by threads, within a bound on the memory that they take."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def prefetch(
 
 
 class _Queue:
-    """What the results that wait weigh, and which item is needed next."""
+    """The weight of the results that wait, and the item that is needed next."""
 
     def __init__(self, limit: float) -> None:
         self._limit, self._held, self._heaviest = limit, 0.0, limit
         self._running = self._next = 0
-        self._known = self._closed = False  # known: whether `heaviest` is of a result
+        self._measured = self._closed = False  # measured: whether `heaviest` is of a result
         self._changed = threading.Condition()
 
     @contextmanager
@@ -79,8 +79,8 @@ class _Queue:
                 self._running -= 1
                 self._held += sum(weighed)
                 if weighed:
-                    self._heaviest = max(weighed[0], self._heaviest if self._known else 0.0)
-                    self._known = True
+                    self._heaviest = max(weighed[0], self._heaviest if self._measured else 0.0)
+                    self._measured = True
                 self._changed.notify_all()
 
     def _fits(self) -> bool:
@@ -94,7 +94,7 @@ class _Queue:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nothing will be taken any more: whoever waits goes on."""
+        """No result will be taken any more: release the threads that wait."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

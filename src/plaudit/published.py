@@ -1,4 +1,4 @@
-"""Released weights: reading their files without running anything in them, and telling what does not fit."""
+"""Released weights: reading their files without running code in them, and errors that say what does not fit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WRAPPERS = ("state_dict", "generator")
 """Keys under which released files keep the weights beside other things."""
 
 PREFIXES = ("module.", "ema_model.")
-"""What training leaves before every name."""
+"""Prefixes that training scripts leave before every name."""
 
 LISTED = 40
 """Complaints of one kind that an error spells out; a file of another model has hundreds."""
@@ -29,7 +29,7 @@ _SCALAR_PARTS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("float32", "float64", "int32", "int64", "bool")),
 ]
-"""What NumPy's scalars are pickled from: data only, and training scripts leave them beside the weights."""
+"""What NumPy's scalars are unpickled with: data only. Training scripts leave such scalars beside the weights."""
 
 
 def read_released(path: Path) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def require(state: Mapping[str, Tensor], what: str, expected: Mapping[str, tuple
 
 
 def require_sizes(state: Mapping[str, Tensor], what: str, ranks: Mapping[str, int]) -> None:
-    """ModelError where a tensor that tells the sizes of `what` is missing from `state`, empty, or of other axes."""
+    """ModelError where a tensor that gives the sizes of `what` is missing from `state`, empty, or of another rank."""
     missing = [f"{name} ({rank} axes)" for name, rank in ranks.items() if name not in state]
     misshapen = [
         f"{name} is {tuple(state[name].shape)}, not {rank} axes of at least 1"

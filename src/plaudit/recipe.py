@@ -20,7 +20,7 @@ from plaudit.registry import absolute_name
 from plaudit.settings import (
     MOST,
     Count,
-    Given,
+    PlainScalar,
     Precision,
     Score,
     Seed,
@@ -224,14 +224,14 @@ def parse_stages(entries: Any, source: str = "", folder: Path | None = None) -> 
 
 def _named_stages(entries: Any, prefix: str) -> dict[str, Any]:
     """The entries of `stages` by name: their own, or their kind, with a number from the second of a kind on."""
-    entries = entries.value if isinstance(entries, Given) else entries
+    entries = entries.value if isinstance(entries, PlainScalar) else entries
     if isinstance(entries, Mapping):
         raise RecipeError(f"{prefix}stages is a list now: - {{kind: sft, train: ...}}; docs/recipes.md has examples")
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         raise RecipeError(f"{prefix}stages must be a list of stages, each {{kind: ..., ...}}")
     named: dict[str, Any] = {}
     for number, entry in enumerate(entries):
-        entry = entry.value if isinstance(entry, Given) else entry
+        entry = entry.value if isinstance(entry, PlainScalar) else entry
         values = entry.__dict__ if isinstance(entry, StageSettings) else entry
         if not (isinstance(values, Mapping) and values.get("kind")):
             raise RecipeError(f"{prefix}stages.{number} has no kind; kinds of stages are {', '.join(STAGES.names())}")
@@ -259,7 +259,7 @@ def _changed(tree: dict[Any, Any], change: str, source: str) -> dict[Any, Any]:
         name = list(stages)[int(name)]
         change = change.replace(f"stages.{parts[1]}", f"stages.{name}", 1)
     changed = with_changes(tree | {"stages": stages}, [change], source)
-    entries = {key: one.value if isinstance(one, Given) else one for key, one in changed["stages"].items()}
+    entries = {key: one.value if isinstance(one, PlainScalar) else one for key, one in changed["stages"].items()}
     if name not in stages and isinstance(entries[name], Mapping):
         if name not in STAGES.names() and "kind" not in entries[name]:
             near = nearest(name, [*stages, *STAGES.names()])
@@ -303,7 +303,7 @@ def _check_renamed(values: Any, source: str, prefix: str = "") -> None:
         for old, new in RENAMED_KEYS.items():
             if fnmatchcase(key, old) and key.count(".") == old.count("."):
                 raise RecipeError(f"{source}: {key} is called {new} now")
-        _check_renamed(value.value if isinstance(value, Given) else value, source, f"{key}.")
+        _check_renamed(value.value if isinstance(value, PlainScalar) else value, source, f"{key}.")
 
 
 def load_recipe(name_or_path: str, changes: list[str] | None = None) -> Recipe:

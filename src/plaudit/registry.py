@@ -103,8 +103,8 @@ class Registry(Generic[T]):
             target = self.builtin[name]
             if isinstance(target, Path):
                 return self._read(target)
-            found: Any = resolve_name(target) if isinstance(target, str) else target
-            part: T = found() if self.call else found
+            value: Any = resolve_name(target) if isinstance(target, str) else target
+            part: T = value() if self.call else value
             return part
         if point := self._installed().get(name):
             return self._checked(f"installed {self.what} {name!r} ({point.value})", point.load)
@@ -171,8 +171,8 @@ class Registry(Generic[T]):
     def _checked(self, label: str, find: Callable[[], Any], path: Path | None = None) -> T:
         """What `find` leads to, of code that is not ours: whatever it raises becomes one line."""
         try:
-            found = find()
-            part: T = found() if self.call else found
+            value = find()
+            part: T = value() if self.call else value
         except PlauditError as error:
             raise self.error(f"{label}: {error}") from error
         except Exception as error:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from plaudit.errors import RecipeError
 
 MOST = 10**9
-"""Bound of counts and factors (ours): what is larger is a slip, and overflows where it is computed with."""
+"""Bound of counts and factors (ours): larger ones are mistakes, and overflow in computations."""
 
 MOST_SEED = 2**63 - 1
 """Bound of seeds: what follows from a seed by counting on still fits the 64 bits that generators take."""
@@ -32,7 +32,7 @@ Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
 
 MOST_SCORE = 1e6
 Score = Annotated[float, Field(ge=-MOST_SCORE, le=MOST_SCORE)]
-"""A reward that is asked for, in the reward's own units."""
+"""A conditioning score, in the reward's units."""
 
 MOST_SECONDS = 3600.0
 Seconds = Annotated[float, Field(gt=0, le=MOST_SECONDS)]
@@ -45,21 +45,21 @@ Precision = Literal["bf16", "no"]
 class Settings(BaseModel):
     """Base of every section: unknown keys are errors, numbers are finite, values don't change after validation.
 
-    Values that come from YAML are taken as the field means them: a text stays the text that was given.
+    A scalar of YAML becomes what the field's type takes: text stays as it was written.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
-    def _as_the_fields_mean_it(cls, values: Any) -> Any:
-        if isinstance(values, Given):
+    def _coerce_scalars(cls, values: Any) -> Any:
+        if isinstance(values, PlainScalar):
             values = values.value
         if not isinstance(values, Mapping):
             return values
         fields = cls.model_fields
         return {
-            str(name): _meant(value, fields[str(name)].annotation if str(name) in fields else Any)
+            str(name): _coerced(value, fields[str(name)].annotation if str(name) in fields else Any)
             for name, value in values.items()
         }
 
@@ -105,24 +105,24 @@ def with_changes(values: Mapping[Any, Any], changes: Sequence[str], source: str)
 
     A mapping is merged into one that is there. RecipeError, in one line, for a change that has no key or value.
     """
-    found = _copied(values)
+    changed = _copied(values)
     for change in changes:
         path, equals, text = change.partition("=")
         names = path.strip().split(".")
         if not equals or not all(names):
             raise RecipeError(f"{source}: --set {change!r} is not KEY.PATH=VALUE, e.g. --set sampling.steps=25")
-        place = found
+        place = changed
         for name in names[:-1]:
             if not isinstance(place.get(name), dict):
                 place[name] = {}
             place = place[name]
-        merge(place, {names[-1]: given(text)})
-    return found
+        merge(place, {names[-1]: parse_scalar(text)})
+    return changed
 
 
-def nearest(name: str, known: Sequence[str]) -> str | None:
-    """The known name that a misspelt one was probably meant to be."""
-    near = difflib.get_close_matches(name, known, 1, 0.5)
+def nearest(name: str, names: Sequence[str]) -> str | None:
+    """The one of `names` that a misspelt name was probably meant to be."""
+    near = difflib.get_close_matches(name, names, 1, 0.5)
     return near[0] if near else None
 
 
@@ -138,33 +138,33 @@ def _copied(values: Mapping[Any, Any]) -> dict[Any, Any]:
 def merge(place: dict[Any, Any], values: Mapping[Any, Any]) -> None:
     """Put values into a mapping; mappings into those that are there."""
     for name, value in values.items():
-        inner = value.value if isinstance(value, Given) else value
+        inner = value.value if isinstance(value, PlainScalar) else value
         if isinstance(inner, Mapping) and isinstance(place.get(name), dict):
             merge(place[name], inner)
         else:
             place[name] = value
 
 
-def _meant(value: Any, hint: Any) -> Any:
-    """A value as a field of this type means it; ValueError where only its text can be read and no text is meant."""
+def _coerced(value: Any, hint: Any) -> Any:
+    """A value as a field of this type takes it; ValueError for what is no YAML where the field takes no text."""
     hints = _alternatives(hint)
-    if isinstance(value, Given):
+    if isinstance(value, PlainScalar):
         if _is_text(value, hints):
             return str(value)
         value = value.value
-    if isinstance(value, Unreadable):
+    if isinstance(value, InvalidYaml):
         raise ValueError(str(value))
     if any(isinstance(one, type) and issubclass(one, BaseModel) for one in hints):
-        return value  # what it holds is for its own fields
+        return value  # its fields coerce what it holds
     inner = _elements(hints)
     if isinstance(value, list):
-        return [_meant(one, inner) for one in value]
+        return [_coerced(one, inner) for one in value]
     if isinstance(value, dict):
-        return {str(name): _meant(one, inner) for name, one in value.items()}
+        return {str(name): _coerced(one, inner) for name, one in value.items()}
     return value
 
 
-def _is_text(value: Given, hints: Sequence[Any]) -> bool:
+def _is_text(value: PlainScalar, hints: Sequence[Any]) -> bool:
     """Whether a field of one of these types takes the text, rather than what YAML makes of it."""
     choices = [choice for hint in hints if get_origin(hint) is Literal for choice in get_args(hint)]
     kinds = {hint for hint in hints if isinstance(hint, type)} | {type(choice) for choice in choices}
@@ -192,33 +192,33 @@ def _suggestion(section: type, location: tuple[int | str, ...]) -> str:
     """The nearest known key beside the unknown one at `location`, or the list of known ones."""
     for part in location[:-1]:
         inner = _alternatives(get_type_hints(section).get(str(part)))
-        found = [one for one in inner if isinstance(one, type) and issubclass(one, BaseModel)]
-        if not found:
+        sections = [one for one in inner if isinstance(one, type) and issubclass(one, BaseModel)]
+        if not sections:
             return ""
-        section = found[0]
-    known = [name for name in get_type_hints(section) if not name.startswith("_") and name != "model_config"]
-    near = nearest(str(location[-1]), known)
-    return f"; did you mean {near}?" if near else f"; known keys here are {', '.join(known)}"
+        section = sections[0]
+    keys = [name for name in get_type_hints(section) if not name.startswith("_") and name != "model_config"]
+    near = nearest(str(location[-1]), keys)
+    return f"; did you mean {near}?" if near else f"; known keys here are {', '.join(keys)}"
 
 
-class Given(str):
-    """A value by its text as it was given; `value` is what YAML makes of it."""
+class PlainScalar(str):
+    """A YAML scalar without quotes: its text, and in `value` what YAML makes of it."""
 
     value: Any
 
-    def __new__(cls, text: str, value: Any) -> Given:
+    def __new__(cls, text: str, value: Any) -> PlainScalar:
         """The text with its value."""
-        made = super().__new__(cls, text)
-        made.value = value
-        return made
+        scalar = super().__new__(cls, text)
+        scalar.value = value
+        return scalar
 
 
-class Unreadable(str):
+class InvalidYaml(str):
     """Why a text is not YAML."""
 
 
 def read_yaml(data: bytes | str) -> Any:
-    """The content of a YAML document: plain scalars as Given unless they are texts anyway, keys as texts.
+    """The content of a YAML document: plain scalars as PlainScalar unless they are texts anyway, keys as texts.
 
     yaml.YAMLError where it is malformed, names a key twice, or is nested too deep.
     """
@@ -228,15 +228,15 @@ def read_yaml(data: bytes | str) -> Any:
         raise yaml.YAMLError("it is nested too deep") from None
 
 
-def given(text: str) -> Any:
-    """A value that was typed alone, as `--set` takes them: quoted text is what stands in the quotes."""
+def parse_scalar(text: str) -> Any:
+    """A value as `--set` takes it; of quoted text, what stands in the quotes."""
     try:
         value = read_yaml(text)
     except yaml.YAMLError as error:
-        value = Unreadable(f"not readable as YAML: {' '.join(str(error).split())}")
+        value = InvalidYaml(f"not readable as YAML: {' '.join(str(error).split())}")
     if text.strip()[:1] in ("'", '"') and type(value) is str:
         return value
-    return Given(text, value.value if isinstance(value, Given) else value)
+    return PlainScalar(text, value.value if isinstance(value, PlainScalar) else value)
 
 
 def _tag(kind: str) -> str:
@@ -249,15 +249,15 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Keys are texts, and none is there twice."""
         self.flatten_mapping(node)
-        found: dict[Hashable, Any] = {}
+        content: dict[Hashable, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
-            if key_node.value in found and value_node is not None:
+            if key_node.value in content and value_node is not None:
                 problem = f"the key {key_node.value!r} stands there twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            found[key_node.value] = self.construct_object(value_node, deep=True)
-        return found
+            content[key_node.value] = self.construct_object(value_node, deep=True)
+        return content
 
     def construct_plain(self, node: yaml.ScalarNode) -> Any:
         """Text and value of a plain scalar that SafeLoader takes for a number, a date, a truth value or null."""
@@ -266,7 +266,7 @@ class _Loader(yaml.SafeLoader):
             value = getattr(yaml.SafeLoader, f"construct_yaml_{kind}")(self, node)
         except (ValueError, KeyError, AttributeError, IndexError, OverflowError):  # 2024-99-99, !!int word
             value = node.value
-        return Given(node.value, value)
+        return PlainScalar(node.value, value)
 
     def construct_text(self, node: yaml.ScalarNode) -> str:
         """The text of `=` and `<<`, which mean something as keys alone."""

@@ -1,4 +1,4 @@
-"""Files and folders written whole or not at all, and modules kept as config.json + model.safetensors."""
+"""What the package stores: JSON, tensors, checkpoints, model folders, whole folders, and digests of all of it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STEP, DONE = "step.json", "done.json"
 def models_dir() -> Path:
     """Where fetched and imported models are kept: $PLAUDIT_MODELS, or `plaudit/models` in the user's cache folder.
 
-    ModelError where no home folder is known.
+    ModelError where the user has no home folder.
     """
     if chosen := os.environ.get("PLAUDIT_MODELS"):
         return _expanded(chosen)
@@ -54,23 +54,23 @@ def user_model(name: str) -> Path | None:
 
 
 def is_model_folder(folder: Path) -> bool:
-    """Whether a folder holds a model of any kind; any text may be asked about."""
+    """Whether a folder holds a model of any kind."""
     return os.path.isfile(folder / "config.json")
 
 
 def cache_dir() -> Path:
     """Plaudit's folder in the user's cache folder: $XDG_CACHE_HOME, or ~/.cache.
 
-    ModelError where no home folder is known.
+    ModelError where the user has no home folder.
     """
     return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "plaudit"
 
 
 def _expanded(path: str) -> Path:
-    found = os.path.expanduser(path)
-    if found.startswith("~"):  # a user without HOME and without an entry in passwd, as in many containers
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):  # a user without HOME and without an entry in passwd, as in many containers
         raise ModelError(f"this user has no home folder, in which {path} would be; set HOME or XDG_CACHE_HOME")
-    return Path(found)
+    return Path(expanded)
 
 
 def to_json(value: Any, indent: int | None = None, ascii: bool = False) -> str:
@@ -99,7 +99,7 @@ def read_json(path: Path) -> Any:
         raise ModelError(f"{path} does not exist; check the folder name") from None
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else error
-        raise ModelError(f"{path} is not valid JSON ({reason}); make it again or restore it") from None
+        raise ModelError(f"{path} is not valid JSON ({reason}); restore it, or write it again") from None
 
 
 def differences(earlier: Mapping[str, Any], later: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
@@ -115,9 +115,9 @@ def differences(earlier: Mapping[str, Any], later: Mapping[str, Any], prefix: st
 
 
 class WholeFolder:
-    """A folder that appears whole or not at all, and knows what it was made from.
+    """A folder that appears whole or not at all, and records its origin.
 
-    origin: what it is made from, as JSON; the file `marker` in the folder holds it.
+    origin: what its content is computed from, as JSON; the file `marker` in the folder holds it.
     """
 
     def __init__(self, path: Path, origin: Mapping[str, Any] | None = None, marker: str = "origin.json") -> None:
@@ -126,9 +126,9 @@ class WholeFolder:
         self.marker = marker
 
     def differences(self) -> dict[str, tuple[Any, Any]]:
-        """In what the folder that is there was made from something else: value there and value here, by dotted name.
+        """How the existing folder's origin differs: the value there and the value here, by dotted name.
 
-        ModelError where it does not say what it was made from.
+        ModelError where it records no origin.
         """
         there = read_json(self.path / self.marker)
         if not isinstance(there, dict):
@@ -191,7 +191,7 @@ def _read_digest(path: Path, algorithm: str, size: int, changed: int) -> str:
 
 
 def content_digest(path: Path) -> str:
-    """SHA-256 of what a file says; of a `config.json` without `provenance`, which records where a model comes from."""
+    """SHA-256 of a file; of a `config.json` without its `provenance`."""
     if path.name == "config.json":
         values = read_json(path)
         if isinstance(values, dict) and "provenance" in values:
@@ -200,7 +200,7 @@ def content_digest(path: Path) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """A digest of all that a model folder says: weights, configuration, tokenizer."""
+    """A digest of a model folder: weights, configuration, tokenizer."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in (STEP, DONE)]
     return digest_of(*map(content_digest, files))[:16]
 
@@ -223,7 +223,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
             if number is None:
                 raise
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
-        keep_mode(partial, mode)  # safetensors makes a file of its own that only its owner can read
+        keep_mode(partial, mode)  # safetensors replaces the file by one that only the user can read
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -238,20 +238,20 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write what training continues from, whole or not at all."""
+    """Write a training checkpoint, whole or not at all."""
     try:
         with replacing(path) as partial, partial.open("wb") as file:
             torch.save(state, file)
-    except RuntimeError as error:  # PyTorch's writer covers what the system said of the disk with its own words
+    except RuntimeError as error:  # PyTorch's writer hides the system's error behind its own
         if isinstance(error.__context__, OSError):
             raise OSError(error.__context__.errno, error.__context__.strerror, str(path)) from None
         raise
 
 
 def checkpoint_damage(path: Path) -> str | None:
-    """What is wrong with the bytes of a file of `save_checkpoint`, or None where they are as they were written.
+    """What is wrong with a file of `save_checkpoint`, or None.
 
-    PyTorch's files are zip archives, whose entries have checksums that PyTorch itself does not look at.
+    PyTorch's files are zip archives, whose entries have checksums that PyTorch itself does not verify.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -272,9 +272,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is damaged ({error}); make it again or restore it") from None
+        raise ModelError(f"{path} is damaged ({error}); restore it, or write it again") from None
     if DIGEST in metadata and metadata[DIGEST] != tensors_digest(tensors):
-        raise ModelError(f"{path} is damaged (its checksum differs); make it again or restore it")
+        raise ModelError(f"{path} is damaged (its checksum differs); restore it, or write it again")
     return tensors
 
 
@@ -286,37 +286,39 @@ def save_module(folder: Path, module: nn.Module, config: dict[str, Any], dtype: 
     }
     save_tensors(folder / "model.safetensors", state)
     write_json(folder / "config.json", config)
+
+
 def load_module(folder: Path, module: nn.Module) -> None:
-    """Fill `module` from `folder`, in the module's own dtype; ModelError naming what is missing or unexpected."""
+    """Fill `module` from `folder`, in the module's dtype; ModelError naming what is missing or unexpected."""
     fill_module(module, load_tensors(folder / "model.safetensors"), folder)
 
 
 def fill_module(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
     """Put `tensors` into `module`; every name and shape must fit, or ModelError says which do not.
 
-    A module built on the meta device takes the tensors themselves, so that weights are neither made nor copied twice.
+    A module built on the meta device takes the tensors themselves, so that weights are not allocated twice.
     """
-    own = module.state_dict()
-    missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    state = module.state_dict()
+    missing, unexpected = sorted(state.keys() - tensors.keys()), sorted(tensors.keys() - state.keys())
     if missing or unexpected:
         differing = f"missing {_beginning(missing)}, unexpected {_beginning(unexpected)}"
         raise ModelError(f"{source} does not fit {type(module).__name__}: {differing}")
-    shapes = {name: (tuple(tensors[name].shape), tuple(own[name].shape)) for name in own}
+    shapes = {name: (tuple(tensors[name].shape), tuple(state[name].shape)) for name in state}
     wrong = [f"{name} {theirs} for {ours}" for name, (theirs, ours) in shapes.items() if theirs != ours]
     if wrong:
         differing = ", ".join(_beginning(wrong))
         raise ModelError(f"{source} does not fit {type(module).__name__}: shapes differ: {differing}")
-    built_empty = any(t.is_meta for t in own.values())
-    module.load_state_dict({name: t.to(own[name].dtype) for name, t in tensors.items()}, assign=built_empty)
+    built_empty = any(t.is_meta for t in state.values())
+    module.load_state_dict({name: t.to(state[name].dtype) for name, t in tensors.items()}, assign=built_empty)
 
 
 def _beginning(names: list[str]) -> list[str]:
-    """The first few names: those of another model may be hundreds."""
+    """The first few names; another model may have hundreds."""
     return names if len(names) <= LISTED else [*names[:LISTED], f"and {len(names) - LISTED} more"]
 
 
 def finite(value: Any) -> Any:
-    """The value with None for every number that JSON can't hold."""
+    """The value with None for every number that is not finite."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

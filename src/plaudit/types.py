@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """What a text encoder says of a batch of prompts.
+    """Features of a batch of prompts.
 
     tokens: [B, L, D], one row per token position, padding included.
     pooled: [B, P], one vector per prompt.
@@ -73,7 +73,7 @@ class TextEncoder(Protocol):
 
 
 class AudioEmbedder(Protocol):
-    """A frozen listener: waveforms -> one vector each (MERT-like)."""
+    """A frozen audio encoder (such as MERT): waveforms -> one vector each."""
 
     name: str
     sample_rate: int
@@ -84,7 +84,7 @@ class AudioEmbedder(Protocol):
 
 
 class Embedder(AudioEmbedder, Protocol):
-    """A frozen listener and reader in one space (CLAP-like); every embedding has unit norm."""
+    """A frozen encoder of audio and text into one space (such as CLAP); every embedding has unit norm."""
 
     def text(self, prompts: list[str]) -> Tensor:
         """[B, dim], unit norm."""

@@ -1,4 +1,6 @@
-"""Writing what a user named: files that appear whole, whatever is there, and whatever the file system can't do."""
+"""Writing files and folders whole or not at all, into whatever a path leads to and on any file system.
+
+Separate from `storage`, which imports PyTorch: the command line writes with this alone."""
 
 from __future__ import annotations
 
@@ -15,10 +17,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.ENOTTY}
-"""What file systems without permissions, links or syncing answer (exFAT, CIFS, FUSE over object stores)."""
+"""Errors of file systems without permissions, links or syncing (exFAT, CIFS, FUSE over object stores)."""
 
 _NOT_BESIDE = _UNSUPPORTED | {errno.EROFS, errno.EBUSY, errno.EXDEV}
-"""Why a file can't be replaced although it may be writable: a folder without permission, a file mounted alone."""
+"""Errors that keep a writable file from being replaced: a folder without permission, a file that is a mount point."""
 
 _MOST_LINKS = 40
 _LONGEST = 100
@@ -34,7 +36,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 def create_file(path: Path, data: bytes | str) -> None:
     """Write a new file so that a reader sees all of it or nothing; FileExistsError where the name is taken.
 
-    What is there is never replaced, even where two processes ask for one name at once.
+    An existing file is never replaced, even where two processes create it at once.
     """
     content = encoded(data) if isinstance(data, str) else data
     partial: Path | None = None
@@ -71,7 +73,7 @@ def copy_folder(source: Path, target: Path) -> None:
 
 
 def encoded(text: str) -> bytes:
-    """Text as UTF-8, in which names that are not UTF-8 get their own bytes back."""
+    """Text as UTF-8, in which names that are not UTF-8 are restored to their bytes."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # half of a surrogate pair, which no file name holds
@@ -111,15 +113,15 @@ def replacing(path: Path) -> Iterator[Path]:
         partial = _beside(place) if isinstance(place, str) else None
     except OSError as error:
         raise _about(path, error) from None
-    own = partial if partial is not None else _new_file(Path(tempfile.gettempdir()), path.name)
+    draft = partial if partial is not None else _new_file(Path(tempfile.gettempdir()), path.name)
     try:
-        yield own
+        yield draft
         if partial is None or not _replaced(partial, str(place)):
-            _pour(own, place)
+            _pour(draft, place)
     except OSError as error:
         raise _about(path, error) from None
     finally:
-        own.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
 def put_in_place(draft: Path, folder: Path) -> None:
@@ -170,8 +172,8 @@ def _resolved(path: Path) -> str | int:
         folder, name = os.path.realpath(os.path.dirname(place)), os.path.basename(place)
         descriptors = re.fullmatch(r"/proc/(\d+)(?:/task/\d+)?/fd|/dev/fd", folder)
         if descriptors and name.isdecimal():
-            own = descriptors[1] is None or int(descriptors[1]) == os.getpid()
-            return int(name) if own else os.path.join(folder, name)
+            ours = descriptors[1] is None or int(descriptors[1]) == os.getpid()
+            return int(name) if ours else os.path.join(folder, name)
         place = os.path.join(folder, name)
         if not os.path.islink(place):
             return place
@@ -222,7 +224,7 @@ def _replaced(partial: Path, place: str) -> bool:
 
 
 def _new_file(folder: Path, name: str) -> Path:
-    """An empty file of its own name, with the permissions that the user's umask leaves."""
+    """An empty file under a new name, with the permissions that the user's umask leaves."""
     path = hidden_beside(folder / name, f"{secrets.token_hex(4)}.partial")
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     return path

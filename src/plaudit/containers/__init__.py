@@ -19,7 +19,7 @@ MPEG_SUFFIXES = (".mp3", ".mp2", ".mpga")
 
 
 def layout_of(path: Path) -> Layout:
-    """The streams in a file; an empty layout for a format that is not known here."""
+    """The streams in a file; an empty layout for other formats."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         begin = leading(data)
         magic = data[begin : begin + 4]
@@ -27,7 +27,7 @@ def layout_of(path: Path) -> Layout:
             return ogg.layout(data)
         if magic == flac.MAGIC:
             return flac.layout(data)
-        found = chunks.layout(data)
-        if found is None and (path.suffix.lower() in MPEG_SUFFIXES or mpeg.frame_at(data, begin) is not None):
-            found = mpeg.layout(data)
-        return found or Layout()
+        layout = chunks.layout(data)
+        if layout is None and (path.suffix.lower() in MPEG_SUFFIXES or mpeg.frame_at(data, begin) is not None):
+            layout = mpeg.layout(data)
+        return layout or Layout()

@@ -87,12 +87,12 @@ def _last_frame(data: mmap, first: int, end: int, block: int) -> tuple[int, int]
     lowest = max(first, end - _SEARCHED)
     place = data.rfind(b"\xff", lowest, end)
     while place >= 0:
-        found = _frame(data, place, block)
-        if found is not None:
-            follower = next((one for one in seen if one[0] == sum(found)), None)
+        frame = _frame(data, place, block)
+        if frame is not None:
+            follower = next((one for one in seen if one[0] == sum(frame)), None)
             if follower is not None or place == first:
-                return follower or found
-            seen.add(found)
+                return follower or frame
+            seen.add(frame)
         place = data.rfind(b"\xff", lowest, place)
     return None
 

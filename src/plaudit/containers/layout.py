@@ -58,16 +58,16 @@ class Splice(io.RawIOBase):
         filled = begin = 0
         for piece, end in zip(self._pieces, self._ends, strict=True):
             if self._place < end and filled < len(view):
-                inside, wanted = self._place - begin, min(end - self._place, len(view) - filled)
+                inside, count = self._place - begin, min(end - self._place, len(view) - filled)
                 if isinstance(piece, bytes):
-                    data = piece[inside : inside + wanted]
+                    data = piece[inside : inside + count]
                 else:
                     self._file.seek(piece[0] + inside)
-                    data = self._file.read(wanted)
+                    data = self._file.read(count)
                 view[filled : filled + len(data)] = data
                 filled += len(data)
                 self._place += len(data)
-                if len(data) < wanted:
+                if len(data) < count:
                     break
             begin = end
         return filled

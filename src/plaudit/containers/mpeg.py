@@ -65,7 +65,7 @@ class _Stream:
 def layout(data: mmap) -> Layout | None:
     """Each stream of the file is a part with a header that declares the right number of frames.
 
-    A stream begins with a header, or where frames of another kind begin. None where no frame is found.
+    A stream begins with a header, or where frames of another kind begin. None where there is no frame.
     """
     begin, end = leading(data), trailing(data)
     streams = _streams(data, begin, end)
@@ -193,7 +193,7 @@ def _header_frame(data: mmap, stream: _Stream) -> bytes:
         frame = frame_of(bytes(like))
         if frame is not None and frame.size >= 4 + stream.frame.side + 12:
             break
-    assert frame is not None  # made of the header of one
+    assert frame is not None  # its header is that of a frame
     content = (
         bytes(like) + bytes(stream.frame.side) + b"Xing" + _FRAMES.to_bytes(4, "big") + stream.frames.to_bytes(4, "big")
     )
