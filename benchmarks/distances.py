@@ -12,15 +12,22 @@ from numpy.typing import NDArray
 from plaudit.evaluate import frechet_distance
 from plaudit.evaluate.distances import density, frechet_between, gaussian, kernel_distance, precision
 from plaudit.evaluate.embeddings import AudioEncoder, Reference, reference_of
-from plaudit.evaluate.results_table import MetricResult
-from plaudit.evaluate.set_metrics import SET_METRICS, measure_set
+from plaudit.evaluate.metrics import METRICS, NAMES, MetricInputs
+from plaudit.evaluate.values import SetValue
 
 Array = NDArray[np.float64]
 CLIPS, REFERENCE, WIDTH = 100, 300, 16
+SET_METRICS = [METRICS.load(name) for name in NAMES if METRICS.load(name).scope == "set"]
+
+
+def measure(name: str, embeddings: Array, target: Reference) -> SetValue:
+    """A metric of a set of embeddings."""
+    inputs = MetricInputs((), (), None, embeddings=embeddings, compared_with=target)  # type: ignore[arg-type]
+    return METRICS.load(name).compute(inputs)  # type: ignore[return-value]
 
 
 def reference(embeddings: Array) -> Reference:
-    """As if some encoder had heard it."""
+    """A reference of embeddings by no encoder."""
     return reference_of(AudioEncoder("drawn", "drawn", None), embeddings, "drawn")  # type: ignore[arg-type]
 
 
@@ -31,9 +38,9 @@ def times() -> None:
     began = time.perf_counter()
     frechet_distance(x, y)
     print(f"frechet_distance alone: {time.perf_counter() - began:.3f} s")
-    for metric in SET_METRICS.values():
+    for metric in SET_METRICS:
         began = time.perf_counter()
-        measure_set(metric, x, reference(y), "drawn")
+        measure(metric.name, x, reference(y))
         print(f"{metric.name} with its interval: {time.perf_counter() - began:.3f} s")
 
 
@@ -54,17 +61,19 @@ def coverage(repetitions: int) -> None:
         "precision": precision(many[:5000], target.embeddings),
         "density": density(many[:5000], target.embeddings),
     }
-    found: dict[str, list[MetricResult]] = {name: [] for name in SET_METRICS if name not in ("recall", "coverage")}
+    names = [metric.name for metric in SET_METRICS if metric.name not in ("recall", "coverage")]
+    values: dict[str, list[SetValue]] = {name: [] for name in names}
     for _ in range(repetitions):
         x = generated(rng, CLIPS)
-        for name, results in found.items():
-            results.append(measure_set(SET_METRICS[name], x, target, "drawn"))
-    for name, results in found.items():
+        for name, results in values.items():
+            results.append(measure(name, x, target))
+    for name, results in values.items():
         expected = float(np.mean([result.value for result in results]))
-        held = np.mean([result.low <= expected <= result.high for result in results])
+        intervals = [result.interval for result in results if result.interval is not None]
+        held = np.mean([one.low <= expected <= one.high for one in intervals])
         line = f"{name}: expectation {expected:.3f}, in {held:.0%} of intervals"
         if name in limits:
-            held = np.mean([result.low <= limits[name] <= result.high for result in results])
+            held = np.mean([one.low <= limits[name] <= one.high for one in intervals])
             line += f"; of very many clips {limits[name]:.3f}, in {held:.0%}"
         print(line)
 

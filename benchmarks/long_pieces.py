@@ -9,7 +9,7 @@ import typer
 
 from plaudit import loading
 from plaudit.corpus.sources import synthetic_source
-from plaudit.evaluate.evaluator import embed_audio
+from plaudit.evaluate.embeddings import embed_waves
 from plaudit.statistics import bootstrap_mean, paired_difference
 
 WAYS = {
@@ -46,11 +46,11 @@ def main(prompts: Annotated[int, typer.Argument(min=1)] = 24, times: Annotated[i
         excerpts = [part for wave in waves for part in wave.unfold(0, samples, samples)]
         of = [i for i in range(prompts) for _ in range(len(excerpts) // prompts)]
         rewards[way] = reward.score(excerpts, rate, [captions[i] for i in of]).view(prompts, -1).mean(1).numpy()
-        embeddings = embed_audio(clap, excerpts, rate).reshape(prompts, -1, clap.dim)
+        embeddings = embed_waves(clap, excerpts, rate).reshape(prompts, -1, clap.dim)
         claps[way] = (embeddings @ texts[:, :, None])[..., 0].mean(1)
         last = embeddings[:, -1]
         if not piece:
-            last = embed_audio(clap, list(music.generate(captions, [s + 1000 for s in seeds], settings)), rate)
+            last = embed_waves(clap, list(music.generate(captions, [s + 1000 for s in seeds], settings)), rate)
         similarity = bootstrap_mean((embeddings[:, 0] * last).sum(1), 0)
         cells = []
         for values in (rewards, claps):

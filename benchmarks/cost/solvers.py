@@ -21,7 +21,7 @@ from torch import Tensor
 
 from plaudit.codec.chunks import decode_piece
 from plaudit.errors import PromptError, RecipeError
-from plaudit.evaluate.evaluator import embed_audio
+from plaudit.evaluate.embeddings import embed_waves
 from plaudit.evaluate.pages.charts import Series, lines, save_chart
 from plaudit.evaluate.pages.html import LIGHT
 from plaudit.flow import branches, integrate
@@ -188,7 +188,7 @@ def _sample(
             for clip in made
         ]
         texts = judges.clap.text(list(prompts)).cpu().numpy()
-    heard = embed_audio(judges.clap, waves, music.codec.sample_rate)
+    heard = embed_waves(judges.clap, waves, music.codec.sample_rate)
     reward = judges.reward.score(waves, music.codec.sample_rate, list(prompts))
     every = torch.cat(latents)
     mean, std = music.backbone.latent_mean.cpu(), music.backbone.latent_std.cpu()

@@ -36,8 +36,7 @@ from plaudit.settings import Count, CountOrZero, Positive, Seconds, Seed, Settin
 if TYPE_CHECKING:
     import numpy as np
 
-    from plaudit.evaluate.compare.series import TrackedMetric
-    from plaudit.evaluate.compare.table import ComparisonTable
+    from plaudit.evaluate.comparison import ComparisonTable, TrackedMetric
     from plaudit.evaluate.concepts.detectors import Detector, ErrorRates
     from plaudit.evaluate.concepts.vocabulary import Vocabulary
     from plaudit.evaluate.embeddings import AudioEncoder, EmbeddingCache, Reference
@@ -730,11 +729,10 @@ def compare(
 
     systems: runs, or RUN:STAGE; folders written by `evaluate`; or tables with id or prompt, and metrics.
     """
-    from plaudit.evaluate.compare.pairing import pair
-    from plaudit.evaluate.compare.series import track_series
-    from plaudit.evaluate.compare.systems import read_systems
-    from plaudit.evaluate.compare.table import compare as compare_pairs
+    from plaudit.evaluate.comparison import compare as compare_pairs
+    from plaudit.evaluate.comparison import pair, track_series
     from plaudit.evaluate.pages.comparison import write_comparison
+    from plaudit.evaluate.systems import read_systems
     from plaudit.pipeline.compared import systems_at
 
     settings = _settings(CompareSettings, settings, changes)

@@ -104,6 +104,7 @@ class EvaluateSettings(Settings):
     seed: Seed = 42
     sweep_scores: tuple[Score, ...] = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
     sweep_prompts: Annotated[int, Field(ge=2, le=MOST)] = 64
+    metrics: tuple[str, ...] = ()
     audio_players: Count = 12
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from plaudit.cli.main import app
 from plaudit.errors import EvaluationError
-from tests.evaluate.compare.tables import clips, write_table
+from tests.evaluate.compare.tables import clips, write_table, write_values
 
 
 def plaudit(*arguments: str | Path) -> Result:
@@ -21,7 +21,7 @@ def plaudit(*arguments: str | Path) -> Result:
 @pytest.fixture
 def systems(tmp_path: Path) -> tuple[Path, Path]:
     """A folder as plaudit evaluate leaves it, and a table that lacks one of its prompts."""
-    a = write_table(tmp_path / "a" / "clips.csv", clips(1)).parent
+    a = write_values(tmp_path / "a", clips(1))
     return a, write_table(tmp_path / "b.csv", clips(2, lift=0.5)[:-1])
 
 

@@ -105,7 +105,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(deaf: Path, tmp_path: Path) ->
     refused("at least two scores", "score", "synthetic", "--score", "1", "-o", out)
     refused("at least two prompts", "score", "synthetic", "--prompts", prompts, "-o", out)
     refused("at least two prompts", "score", "synthetic", "-n", "1", "-o", out)
-    refused("no metric 'fad' in sweeps", "score", "synthetic", "--metric", "fad", "-o", out)
+    refused("no metric 'fad'", "score", "synthetic", "--metric", "fad", "-o", out)
     refused("no injection 'adaln'", "injections", "synthetic", "--injection", "adaln", "-o", out)
     refused("two models are called 'synthetic'", "injections", "synthetic", "synthetic", "-o", out)
     refused("no recipe 'nowhere'", "injections", "--recipe", "nowhere", "-o", out)

@@ -1,11 +1,11 @@
 """Data of a run with everything that a report can show, for tests."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from plaudit.audio import write_wav
-from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.pages.report import (
     BestOfN,
     CorpusFacts,
@@ -18,7 +18,7 @@ from plaudit.evaluate.pages.report import (
     StageResult,
 )
 from plaudit.evaluate.pages.sweep import Sweep
-from plaudit.evaluate.results_table import MetricResult
+from plaudit.evaluate.values import Values, replicates_key
 
 CAPTIONS = [
     "slow sad piano in a minor key",
@@ -36,25 +36,53 @@ STAGES = [
 ]
 
 
-def scores(rng: np.random.Generator, count: int, lift: float, utility: bool = True, common: int = 7) -> StageScores:
-    """Scores of `count` prompts whose reward is `lift` above a level that the prompts set."""
+def values(
+    rng: np.random.Generator, count: int, lift: float, utility: bool = True, common: int = 7, system: str = "stage"
+) -> Values:
+    """Values of `count` prompts whose reward is `lift` above a level that the prompts set."""
     level = np.random.default_rng(common).normal(0.0, 0.6, count)
-    embeddings = rng.normal(size=(count, 16)) + 1.0 - lift
+    rng.normal(size=(count, 16))
     distance = 0.6 - 0.1 * lift
-    return StageScores(
-        prompts=[CAPTIONS[i] if i < len(CAPTIONS) else f"caption {i}" for i in range(count)],
-        reward=level + lift + rng.normal(0.0, 0.25, count),
-        clap=0.2 + 0.05 * lift + rng.normal(0.0, 0.05, count),
-        utility=1.2 * level + 0.8 * min(lift, 0.75) + rng.normal(0.0, 0.4, count) if utility else None,
-        embeddings=embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True),
-        frechet=distance,
-        frechet_replicates=distance + 0.05 + rng.normal(0.0, 0.02, 300),
-        concepts=np.where(np.arange(count) % 6 == 5, np.nan, np.round(rng.random(count), 1)) if utility else None,
-        sets=[
-            MetricResult("kernel", distance, distance - 0.1, distance + 0.1, count, "lower", "synthetic"),
-            MetricResult("recall", 0.5 + 0.1 * lift, None, None, count, "higher", "synthetic", "no interval: repeats"),
-        ],
-    )
+    columns = {
+        "reward": level + lift + rng.normal(0.0, 0.25, count),
+        "clap": 0.2 + 0.05 * lift + rng.normal(0.0, 0.05, count),
+    }
+    if utility:
+        columns["utility"] = 1.2 * level + 0.8 * min(lift, 0.75) + rng.normal(0.0, 0.4, count)
+    replicates = distance + 0.05 + rng.normal(0.0, 0.02, 300)
+    if utility:
+        columns["concepts"] = np.where(np.arange(count) % 6 == 5, np.nan, np.round(rng.random(count), 1))
+    rows: list[dict[str, Any]] = [
+        {"system": system, "metric": metric, "prompt_id": f"{i:04d}", "seed": i,
+         "prompt": CAPTIONS[i] if i < len(CAPTIONS) else f"caption {i}",
+         "file": f"../clips-{system}/{i:04d}.wav", "value": None if np.isnan(value) else float(value)}
+        for metric in ("reward", "clap", "concepts", "utility") if metric in columns
+        for i, value in enumerate(columns[metric])
+    ]  # fmt: skip
+    centre = distance - float(np.mean(replicates))
+    low, high = np.quantile(replicates, [0.025, 0.975]) + centre
+    for metric, value, ends, note in (
+        ("frechet", distance, (max(0.0, low), high), ""),
+        ("kernel", distance, (distance - 0.1, distance + 0.1), ""),
+        ("recall", 0.5 + 0.1 * lift, (None, None), "no interval: repeats"),
+    ):
+        rows.append({"system": system, "metric": metric, "embedding": "synthetic", "value": value, "low": ends[0],
+                     "high": ends[1], "clips": count, "note": note})  # fmt: skip
+    return Values.of_rows(rows, {replicates_key(system, "", "frechet", "synthetic"): replicates})
+
+
+def changed(table: Values, **columns: np.ndarray | None) -> Values:
+    """The same table with other values of clip metrics, or without a metric."""
+    rows = []
+    for row in table.rows():
+        if row["prompt_id"] and row["metric"] in columns:
+            column = columns[row["metric"]]
+            if column is None:
+                continue
+            value = column[int(row["prompt_id"])]
+            row["value"] = None if np.isnan(value) else float(value)
+        rows.append(row)
+    return Values.of_rows(rows, table.replicates)
 
 
 def clip(seed: int, seconds: float = 2.0) -> np.ndarray:
@@ -85,7 +113,7 @@ def example(
     lifts = [0.0, 0.3, 0.6, 0.58, 1.1]
     stages = [
         StageResult(
-            key, title, scores(rng, prompts, lift, utility), "no score" if lift == 0.0 else "score 1.5",
+            key, title, values(rng, prompts, lift, utility, system=key), "no score" if lift == 0.0 else "score 1.5",
             model=Path("/my runs/demo", "sft" if key == "baseline" else key),
             options=("--set", "sampling.score=null") if key == "baseline" else (),
         )
@@ -138,7 +166,7 @@ def example(
         sweeps=[
             Sweep(
                 title, conditions,
-                [scores(np.random.default_rng(9), prompts, lift + slope * s, utility) for s in conditions],
+                [values(np.random.default_rng(9), prompts, lift + slope * s, utility) for s in conditions],
             )
             for title, lift, slope in [("SFT", 0.3, 0.3), ("CRPO", 1.0, 0.05)]
         ],

@@ -192,7 +192,7 @@ def test_a_named_metric_that_cannot_be_measured_is_an_error(clips: list[PromptCl
         evaluated(clips[:3], [], ["utility"])
     with pytest.raises(EvaluationError, match=r"no metric 'mauv': did you mean 'mauve'\?"):
         evaluated(clips[:3], [], ["mauv"])
-    with pytest.raises(EvaluationError, match="none of 1 clips can be evaluated; the first: gone"):
+    with pytest.raises(AudioError, match="none of 1 clips can be evaluated; the first: gone"):
         evaluated([PromptClip("a", "piano", None, "gone")], [])
     default = evaluated(clips[:3], [summary])
     assert "export it --with-embeddings" in result(default, "coverage-synthetic")["note"]
@@ -239,7 +239,7 @@ def test_it_is_saved_in_three_forms(clips: list[PromptClip], reference: Referenc
     frechet, row = values.set("frechet"), result(evaluation, "frechet-synthetic")
     assert frechet is not None and (frechet.value, frechet.low, frechet.clips) == (row["value"], row["low"], 5)
     assert frechet.replicates is not None and frechet.replicates.shape == (300,)
-    files = [clip["file"] for clip in values.clips()]
+    files = [clip["file"] for clip in values.clips]
     assert files[-1] == "" and all(Path(tmp_path / "e" / file).is_file() for file in files[:-1])
 
 

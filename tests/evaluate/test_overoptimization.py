@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from plaudit.evaluate.comparison import Difference
 from plaudit.evaluate.overoptimization import (
     Regression,
     best_of_n,
@@ -14,7 +15,6 @@ from plaudit.evaluate.overoptimization import (
     regressions_under_reward,
     reward_among,
 )
-from plaudit.evaluate.pages.report import Change
 from plaudit.evaluate.pages.text import divergence_sentence
 from plaudit.statistics import Interval
 
@@ -80,8 +80,9 @@ def test_what_is_no_series_is_refused(bad: np.ndarray) -> None:
         find_divergence("clap", np.zeros((2, 4)), bad)
 
 
-def change(metric: str, mean: float, established: bool = True) -> Change:
-    return Change(metric, Interval(mean, mean - 0.1, mean + 0.1), p_holm=0.01 if established else 0.3)
+def change(metric: str, mean: float, established: bool = True) -> Difference:
+    interval = Interval(mean, mean - 0.1, mean + 0.1)
+    return Difference(metric, "a", "b", 9, 1, 0.0, mean, interval, "paired t", p_holm=0.01 if established else 0.3)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def change(metric: str, mean: float, established: bool = True) -> Change:
         ([change("clap", -0.5)], []),
     ],
 )
-def test_a_flag_is_reward_up_and_another_worse(changes: list[Change], expected: list[str]) -> None:
+def test_a_flag_is_reward_up_and_another_worse(changes: list[Difference], expected: list[str]) -> None:
     assert regressions_under_reward(changes) == expected
 
 

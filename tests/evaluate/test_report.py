@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 
 from plaudit.audio import write_wav
 from plaudit.errors import EvaluationError, RunError
-from plaudit.evaluate.compare.pairing import pair
-from plaudit.evaluate.compare.systems import read_systems
+from plaudit.evaluate.comparison import pair
 from plaudit.evaluate.pages.charts import darkened, name_points, running_mean
 from plaudit.evaluate.pages.html import DARK, LIGHT, replaced_page
 from plaudit.evaluate.pages.report import (
@@ -30,8 +29,9 @@ from plaudit.evaluate.pages.report import (
 )
 from plaudit.evaluate.pages.sweep import Sweep
 from plaudit.evaluate.pages.text import number, percent, reward_finding
+from plaudit.evaluate.systems import read_systems
 from tests.browser import chromium
-from tests.evaluate.report_example import CAPTIONS, RATE, clip, example, scores
+from tests.evaluate.report_example import CAPTIONS, RATE, changed, clip, example, values
 
 
 class Page(HTMLParser):
@@ -185,14 +185,14 @@ def test_the_table_on_the_page_states_the_results(report: Path, page: Page) -> N
 def test_results_are_those_of_the_clips(report: Path, data: ReportData) -> None:
     results = json.loads((report / "report.json").read_text())
     for row, stage in zip(results["stages"], data.stages, strict=True):
-        assert row["means"]["reward"]["mean"] == pytest.approx(stage.scores.reward.mean())
-        assert row["means"]["frechet"]["mean"] == stage.scores.frechet
+        assert row["means"]["reward"]["mean"] == pytest.approx(stage.values.clip("reward").mean())
+        assert row["means"]["frechet"]["mean"] == stage.values.set("frechet").value
     gains = [c for c in results["stages"][1]["changes"] if c["metric"] == "reward"]
     assert gains[0]["difference"]["mean"] == pytest.approx(
-        (data.stages[1].scores.reward - data.stages[0].scores.reward).mean()
+        (data.stages[1].values.clip("reward") - data.stages[0].values.clip("reward")).mean()
     )
     assert results["tests"] == 16  # four stages after the first, four paired metrics
-    assert gains[0]["p_holm"] >= gains[0]["p_t"]
+    assert gains[0]["p_holm"] >= gains[0]["p"]
     assert results["sweeps"][0]["reward_correlation"]["mean"] == pytest.approx(1.0)
     assert results["run"]["peak_memory"] == 3_120_000_000
 
@@ -234,7 +234,7 @@ def test_tables_can_be_kept_as_csv(report: Path, page: Page, data: ReportData) -
             assert row["hedges_g"] == ("" if change["effect"] is None else str(change["effect"]["g"]))
     with (report / "clips.csv").open(newline="") as file:
         clips = {(row["system"], row["id"]): row for row in csv.DictReader(file)}
-    assert float(clips["sft", "0003"]["reward"]) == data.stages[1].scores.reward[3]
+    assert float(clips["sft", "0003"]["reward"]) == data.stages[1].values.clip("reward")[3]
     assert clips["sft", "0005"]["concepts"] == ""  # a prompt that names none
     points = {(row["model"], row["score"]) for row in tables["sweeps.csv"] if row["metric"] == "reward"}
     assert len(points) == sum(len(sweep.scores) for sweep in data.sweeps)
@@ -246,7 +246,7 @@ def test_the_comparison_of_systems_reads_the_clips_and_finds_their_files(data: R
         write_wav(tmp_path / "run" / f"clips-{stage.key}" / "0003.wav", clip(3, 0.2), RATE)
     index = write_report(ReportData(run=data.run, stages=stages), tmp_path / "run" / "report")
     (tmp_path / "run").rename(tmp_path / "moved")
-    pairing = pair(read_systems([tmp_path / "moved" / "report"]))
+    pairing = pair(read_systems([tmp_path / "moved" / "report" / "clips.csv"]))
     assert pairing.systems == ["baseline", "sft"] and len(pairing.prompts) == 24
     file = pairing.prompts[3].clips["sft"][0].file
     assert file is not None and file.resolve() == tmp_path.resolve() / "moved" / "clips-sft" / "0003.wav"
@@ -261,7 +261,7 @@ def recommended(data: ReportData, stages: list[StageResult]) -> Recommendation:
 
 def test_the_stage_of_the_highest_truth_is_recommended_with_commands(page: Page, data: ReportData) -> None:
     text = plain(page.text)
-    means = {stage.key: stage.scores.utility.mean() for stage in data.stages}
+    means = {stage.key: stage.values.clip("utility").mean() for stage in data.stages}
     best = max(means, key=means.__getitem__)
     use = recommended(data, data.stages)
     assert use.key == best and use.title in text and use.reason in text
@@ -279,7 +279,7 @@ def test_an_insignificant_lead_is_stated_and_the_baseline_has_no_conditioning_sc
     for stage in data.stages:
         utility = utilities[stage.key] + rng.normal(0.0, 1.0, 24)
         utility += {"baseline": 0.05, "sft": 0.0}.get(stage.key, 0.0) - utility.mean() + utilities[stage.key]
-        stages.append(replace(stage, scores=replace(stage.scores, utility=utility)))
+        stages.append(replace(stage, values=changed(stage.values, utility=utility)))
     stages[-1] = replace(stages[-1], model=None)  # post-processed clips
     use = recommended(data, stages)
     assert use.key == "baseline" and "--set sampling.score=null" in use.command
@@ -290,10 +290,10 @@ def test_without_true_utility_a_stage_where_a_metric_regressed_is_passed_over(da
     rng = np.random.default_rng(2)
 
     def stage(place: int, reward: float, clap: float) -> StageResult:
-        found = data.stages[place]
         level = np.linspace(-1, 1, 24)
-        values = {"reward": reward + level + rng.normal(0, 0.1, 24), "clap": clap + rng.normal(0, 0.02, 24)}
-        return replace(found, scores=replace(found.scores, utility=None, concepts=None, **values))
+        columns = {"reward": reward + level + rng.normal(0, 0.1, 24), "clap": clap + rng.normal(0, 0.02, 24)}
+        of_stage = data.stages[place]
+        return replace(of_stage, values=changed(of_stage.values, utility=None, concepts=None, **columns))
 
     stages = [stage(0, 0.0, 0.3), stage(1, 0.5, 0.3), stage(2, 2.0, 0.1)]
     use = recommended(data, stages)
@@ -336,12 +336,12 @@ def test_a_reward_at_chance_is_called_one(data: ReportData) -> None:
 def test_effects_and_concepts_are_over_the_clips_that_have_them(report: Path, data: ReportData) -> None:
     results = json.loads((report / "report.json").read_text())
     changes = {change["metric"]: change for change in results["stages"][1]["changes"]}
-    now, before = (data.stages[place].scores.concepts for place in (1, 0))
+    now, before = (data.stages[place].values.clip("concepts") for place in (1, 0))
     gaps = (now - before)[~np.isnan(now)]
-    assert changes["concepts"]["clips"] == len(gaps) == 20 and changes["reward"]["clips"] == 24
+    assert changes["concepts"]["prompts"] == len(gaps) == 20 and changes["reward"]["prompts"] == 24
     assert changes["concepts"]["difference"]["mean"] == pytest.approx(gaps.mean())
     assert changes["concepts"]["effect"]["d"] == pytest.approx(gaps.mean() / gaps.std(ddof=1))
-    assert changes["frechet"]["effect"] is None and changes["frechet"]["p_t"] is None
+    assert changes["frechet"]["effect"] is None and changes["frechet"]["p"] is None
 
 
 def test_in_a_browser_everything_loads_fits_and_prints(report: Path, tmp_path: Path) -> None:
@@ -382,9 +382,10 @@ def test_divergence_from_the_reward_is_stated_and_drawn(report: Path, page: Page
 
 def test_a_stage_where_a_metric_regresses_under_reward_is_flagged(data: ReportData, tmp_path: Path) -> None:
     first = data.stages[0]
-    noise = 0.01 * np.random.default_rng(0).normal(size=len(first.scores))
-    gamed = replace(first.scores, reward=first.scores.reward + 1 + noise, clap=first.scores.clap - 0.1 + noise)
-    stages = [first, replace(data.stages[1], scores=gamed)]
+    noise = 0.01 * np.random.default_rng(0).normal(size=len(first.values.clips))
+    columns = {"reward": first.values.clip("reward") + 1 + noise, "clap": first.values.clip("clap") - 0.1 + noise}
+    gamed = changed(first.values, **columns)
+    stages = [first, replace(data.stages[1], values=gamed)]
     index = write_report(ReportData(run=data.run, stages=stages), tmp_path / "report")
     results = json.loads((index.parent / "report.json").read_text())
     assert results["stages"][1]["regressions_under_reward"] == ["clap"]
@@ -395,7 +396,7 @@ def test_a_stage_where_a_metric_regresses_under_reward_is_flagged(data: ReportDa
 
 
 def test_a_run_without_utility_votes_sweep_or_clips_has_a_report(data: ReportData, tmp_path: Path) -> None:
-    stage = replace(data.stages[0], title="only <i>one</i> $x$", scores=scores(np.random.default_rng(0), 5, 0.0, False))
+    stage = replace(data.stages[0], title="only <i>one</i> $x$", values=values(np.random.default_rng(0), 5, 0.0, False))
     index = write_report(ReportData(run=data.run, stages=[stage]), tmp_path / "report")
     page = Page(index.read_text())
     assert "only <i>one</i> $x$" in plain(page.text)
@@ -405,14 +406,14 @@ def test_a_run_without_utility_votes_sweep_or_clips_has_a_report(data: ReportDat
 
 
 def test_a_sweep_that_cannot_be_evaluated_is_explained(data: ReportData, tmp_path: Path) -> None:
-    silent = Sweep("CRPO", [0.0], [data.stages[0].scores], {1.5: "clip 3 is silent"})
+    silent = Sweep("CRPO", [0.0], [data.stages[0].values], {1.5: "clip 3 is silent"})
     index = write_report(ReportData(run=data.run, stages=data.stages[:1], sweeps=[silent]), tmp_path / "report")
     assert "score 1.5: clip 3 is silent" in plain(Page(index.read_text()).text)
 
 
 def test_without_true_utility_wins_are_by_reward(data: ReportData, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    stages = [replace(stage, scores=scores(rng, 8, lift, False)) for lift, stage in enumerate(data.stages[:2])]
+    stages = [replace(stage, values=values(rng, 8, lift, False)) for lift, stage in enumerate(data.stages[:2])]
     index = write_report(ReportData(run=data.run, stages=stages), tmp_path / "report")
     assert json.loads((index.parent / "report.json").read_text())["wins_by"] == "reward"
     assert "not independent evidence" in plain(Page(index.read_text()).text)
@@ -437,7 +438,7 @@ def test_a_report_that_fails_leaves_the_one_before(data: ReportData, tmp_path: P
 
 
 def test_stages_of_other_prompts_do_not_compare(data: ReportData, tmp_path: Path) -> None:
-    other = replace(data.stages[1], scores=scores(np.random.default_rng(0), 9, 0.0))
+    other = replace(data.stages[1], values=values(np.random.default_rng(0), 9, 0.0))
     with pytest.raises(RunError, match="SFT was evaluated on other prompts"):
         write_report(ReportData(run=data.run, stages=[data.stages[0], other]), tmp_path / "report")
     with pytest.raises(RunError, match="at least one"):

@@ -30,12 +30,12 @@ def test_it_is_read_back_exactly(tmp_path_factory: pytest.TempPathFactory, rewar
     both = Values.concat([values_of("a", rewards), values_of("b", -rewards)])
     both.write(folder / VALUES)
     again = Values.read(folder)
-    assert again.table == both.table and again.systems == ["a", "b"] and again.clip_metrics == ["reward"]
-    np.testing.assert_array_equal(again.clip("reward", "a"), rewards)
-    frechet = again.set("frechet", "b")
+    assert again.table == both.table and again.systems == ["a", "b"] and again.metrics == ["reward", "frechet"]
+    np.testing.assert_array_equal(again.select(system="a").clip("reward"), rewards)
+    frechet = again.select(system="b").set("frechet")
     assert frechet is not None and frechet.replicates is not None and frechet.replicates.tolist() == [0, 1, 2, 3]
-    assert again.set("reward", "a") is None and again.clip("frechet", "a").size == 0
-    assert again.prompts("a") == [f"p{i}" for i in range(5)]
+    assert again.select(system="a").set("reward") is None and again.clip("frechet").size == 0
+    assert again.select(system="a").prompts == [f"p{i}" for i in range(5)]
 
 
 def test_pandas_opens_it(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from plaudit.evaluate.changes import Change
+from plaudit.evaluate.comparison import Difference
 from plaudit.evaluate.pages.report import Results, StageRow
 from plaudit.evaluate.pages.text import (
     duration,
@@ -19,22 +19,26 @@ from plaudit.statistics import Interval
 ANY = Interval(0.0, -0.1, 0.1)
 
 
-def row(title: str, changes: list[Change]) -> StageRow:
+def row(title: str, changes: list[Difference]) -> StageRow:
     means = dict.fromkeys(("reward", "clap", "frechet", "utility"), ANY)
     return StageRow(title.lower(), title, "", 64, means, ANY, None, Interval(0.8, 0.7, 0.9), changes)
 
 
-def results(*changes: Change) -> Results:
+def results(*changes: Difference) -> Results:
     stages = [row("SFT", []), row("Expert iteration", list(changes))]
     return Results(stages=stages, overall=[], sweeps=[], wins_by="utility", tests=3, reward=None)
 
 
-RAISED = Change("reward", Interval(0.12, 0.05, 0.19), 0.001, 0.001, 0.004)
-UNSURE = Change("clap", Interval(-0.01, -0.04, 0.02), 0.5, 0.5, 0.5)
-UNCORRECTED = Change("clap", Interval(0.02, 0.001, 0.04), 0.03, 0.03, 0.09)
-CLOSER = Change("frechet", Interval(-0.2, -0.3, -0.1))
-FELL = Change("utility", Interval(-0.3, -0.5, -0.1), 0.002, 0.002, 0.01)
-ROSE = Change("utility", Interval(0.3, 0.1, 0.5), 0.002, 0.002, 0.01)
+def change(metric: str, interval: Interval, p_holm: float | None = None) -> Difference:
+    return Difference(metric, "a", "b", 24, 1, 0.0, interval.mean, interval, "paired t", p_holm=p_holm)
+
+
+RAISED = change("reward", Interval(0.12, 0.05, 0.19), 0.004)
+UNSURE = change("clap", Interval(-0.01, -0.04, 0.02), 0.5)
+UNCORRECTED = change("clap", Interval(0.02, 0.001, 0.04), 0.09)
+CLOSER = change("frechet", Interval(-0.2, -0.3, -0.1))
+FELL = change("utility", Interval(-0.3, -0.5, -0.1), 0.01)
+ROSE = change("utility", Interval(0.3, 0.1, 0.5), 0.01)
 
 
 def position(text: str, *parts: str) -> list[int]:
@@ -57,13 +61,13 @@ def test_an_interval_above_zero_is_not_significant_where_the_corrected_test_is_n
 
 
 @pytest.mark.parametrize(("utility", "hacked"), [(FELL, True), (ROSE, False)])
-def test_reward_hacking_is_reward_up_and_true_utility_down(utility: Change, hacked: bool) -> None:
+def test_reward_hacking_is_reward_up_and_true_utility_down(utility: Difference, hacked: bool) -> None:
     text = reward_hacking_finding(results(RAISED, utility))
     assert ("exploited" in text) == hacked and ("No stage" in text) != hacked
 
 
 def test_the_overall_change_is_that_from_the_first_to_the_last_stage() -> None:
-    overall = replace(results(RAISED), overall=[Change("reward", Interval(0.5, 0.4, 0.6))])
+    overall = replace(results(RAISED), overall=[change("reward", Interval(0.5, 0.4, 0.6))])
     order = position(overall_finding(overall), "SFT", "Expert iteration", "0.500 [0.400, 0.600]", "80 % [70 %, 90 %]")
     assert order == sorted(order)
     assert overall_finding(results(RAISED)) == ""

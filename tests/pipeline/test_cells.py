@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from plaudit.corpus.sources import HeldOut
 from plaudit.errors import ModelError, PromptError, RunError
 from plaudit.evaluate.embeddings import AudioEncoder, reference_of
-from plaudit.evaluate.evaluator import StageScores
+from plaudit.evaluate.evaluation import EvaluationSetup, Evaluators
+from plaudit.evaluate.values import VALUES, Values
 from plaudit.generate.model import TextToMusic
 from plaudit.generate.settings import Execution, SamplingSettings
-from plaudit.pipeline.evaluators import EvaluatorPanel, HeldOut
-from plaudit.pipeline.sweeps import SweepCell, SweepSetup, fill_cells
+from plaudit.pipeline.sweeps import SweepCell, fill_cells
 from tests.generate.tiny import tiny_music
 
 PROMPTS = ["slow", "fast", "loud", "quiet"]
@@ -46,31 +47,33 @@ class Loud:
         )
 
 
-def trial(prompts: list[str] = PROMPTS, **identity: str) -> SweepSetup:
-    heard = np.random.default_rng(0).normal(size=(12, 3))
-    reference = reference_of(AudioEncoder("moments", "d1", Moments()), heard, "here")  # type: ignore[arg-type]
-    panel = EvaluatorPanel(HeldOut(prompts), Loud(), Moments(), reference, identity=identity)  # type: ignore[arg-type]
-    return SweepSetup(panel, seed=3, execution=Execution(batch=2), sets=("vendi",))
+def setup(prompts: list[str] = PROMPTS, **identity: str) -> EvaluationSetup:
+    rows = np.random.default_rng(0).normal(size=(12, 3))
+    clap = AudioEncoder("moments", "d1", Moments())  # type: ignore[arg-type]
+    evaluators = Evaluators(Loud(), clap, (clap,), identity=identity)
+    return EvaluationSetup(HeldOut(prompts), evaluators, reference_of(clap, rows, "here"), 3, ("vendi",))
 
 
 def cell(folder: Path, score: float = 1.0, model: str = "m1", music: TextToMusic | None = None) -> SweepCell:
-    settings = SamplingSettings(steps=2, score=score, precision="no")
-    return SweepCell(folder / f"score-{score:g}", lambda: music or tiny_music(), settings, {"model": model})
+    settings, condition = SamplingSettings(steps=2, score=score, precision="no"), f"score={score:g}"
+    load = lambda: music or tiny_music()  # noqa: E731
+    return SweepCell(folder / f"score-{score:g}", load, settings, {"model": model}, model, condition)
 
 
-def fill(trial: SweepSetup, *cells: SweepCell) -> list[StageScores | str]:
-    return fill_cells(trial, cells, lambda done, total: None)
+def fill(setup: EvaluationSetup, *cells: SweepCell) -> list[Values | str]:
+    return fill_cells(setup, cells, Execution(batch=2), lambda done, total: None)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_cells_hold_clips_and_scores_and_are_made_once(tmp_path: Path) -> None:
+def test_cells_hold_clips_and_values_and_are_made_once(tmp_path: Path) -> None:
     one, other = cell(tmp_path), cell(tmp_path, score=-2.0)
-    found = fill(trial(), one, other)
-    assert all(isinstance(scores, StageScores) and scores.prompts == PROMPTS for scores in found)
-    assert found[0].reward.tolist() != found[1].reward.tolist()  # type: ignore[union-attr]
+    found = fill(setup(), one, other)
+    assert all(isinstance(values, Values) and values.prompts == PROMPTS for values in found)
+    assert [one.conditions for one in found] == [["score=1"], ["score=-2"]]  # type: ignore[union-attr]
+    assert found[0].clip("reward").tolist() != found[1].clip("reward").tolist()  # type: ignore[union-attr]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["score--2", "score-1"]
     assert len(list((one.folder / "clips").glob("*.wav"))) == 4
     told = json.loads((one.folder / "clips" / "0002.json").read_text())
@@ -79,51 +82,51 @@ def test_cells_hold_clips_and_scores_and_are_made_once(tmp_path: Path) -> None:
     def never() -> TextToMusic:
         raise AssertionError("a whole cell needs no model")
 
-    again = fill(trial(), replace(one, load=never), replace(other, load=never))
-    assert again[0].reward.tolist() == found[0].reward.tolist()  # type: ignore[union-attr]
+    again = fill(setup(), replace(one, load=never), replace(other, load=never))
+    assert again[0].clip("reward").tolist() == found[0].clip("reward").tolist()  # type: ignore[union-attr]
 
 
 def test_a_cell_cut_off_anywhere_ends_with_the_same_bytes(tmp_path: Path) -> None:
     whole = cell(tmp_path / "whole")
-    fill(trial(), whole)
-    for place in ("after the first batch", "before the scores"):
+    fill(setup(), whole)
+    for place in ("after the first batch", "before the values"):
         own = cell(tmp_path / place)
-        fill(trial(), own)
+        fill(setup(), own)
         draft = own.folder.with_name(f".{own.folder.name}.partial")
         own.folder.rename(draft)
-        (draft / "scores.json").unlink()
+        (draft / VALUES).unlink()
         (draft / "clips" / ".0001.wav.torn").write_bytes(b"half")
         if place == "after the first batch":
             (draft / "clips" / "0003.wav").unlink()
-        fill(trial(), own)
+        fill(setup(), own)
         assert contents(own.folder) == contents(whole.folder)
         assert not draft.exists()
 
 
 def test_a_draft_of_something_else_is_not_continued(tmp_path: Path) -> None:
     wanted, other = cell(tmp_path / "a"), cell(tmp_path / "b", model="m2", music=tiny_music("film"))
-    fill(trial(), other)
+    fill(setup(), other)
     draft = wanted.folder.with_name(f".{wanted.folder.name}.partial")
     draft.parent.mkdir()
     other.folder.rename(draft)
-    fill(trial(), wanted)
-    fill(trial(), clean := cell(tmp_path / "clean"))
+    fill(setup(), wanted)
+    fill(setup(), clean := cell(tmp_path / "clean"))
     assert contents(wanted.folder) == contents(clean.folder)
 
 
 @pytest.mark.parametrize(
     ("other", "named"),
     [
-        (lambda folder: (trial(), cell(folder, model="m2")), "model"),
-        (lambda folder: (trial(["slow", "fast"]), cell(folder)), "prompts"),
-        (lambda folder: (trial(reward="r2"), cell(folder)), "panel.reward"),
-        (lambda folder: (replace(trial(), seed=4), cell(folder)), "seed"),
-        (lambda folder: (replace(trial(), sets=()), cell(folder)), "metrics"),
-        (lambda folder: (trial(), replace(cell(folder), sampling=SamplingSettings(score=1.0))), "sampling.steps"),
+        (lambda folder: (setup(), cell(folder, model="m2")), "model"),
+        (lambda folder: (setup(["slow", "fast"]), cell(folder)), "prompts"),
+        (lambda folder: (setup(reward="r2"), cell(folder)), "evaluators.reward"),
+        (lambda folder: (replace(setup(), seed=4), cell(folder)), "seed"),
+        (lambda folder: (replace(setup(), metrics=()), cell(folder)), "metrics"),
+        (lambda folder: (setup(), replace(cell(folder), sampling=SamplingSettings(score=1.0))), "sampling.steps"),
     ],
 )  # fmt: skip
 def test_a_cell_of_another_sweep_is_refused_before_anything_is_made(tmp_path: Path, other, named: str) -> None:  # type: ignore[no-untyped-def]
-    fill(trial(reward="r1") if named == "panel.reward" else trial(), cell(tmp_path))
+    fill(setup(reward="r1") if named == "evaluators.reward" else setup(), cell(tmp_path))
     before = contents(tmp_path)
     asked, wanted = other(tmp_path)
     with pytest.raises(RunError, match=f"was made with another {named}; choose another --output"):
@@ -135,22 +138,22 @@ def test_a_folder_that_is_no_cell_is_refused(tmp_path: Path) -> None:
     own = cell(tmp_path)
     own.folder.mkdir()
     with pytest.raises(RunError, match="is no cell of a sweep"):
-        fill(trial(), own)
+        fill(setup(), own)
 
 
 def test_a_model_that_fell_silent_leaves_a_reason_and_the_others_go_on(tmp_path: Path) -> None:
     mute = tiny_music()
     mute.backbone.latent_mean.zero_()
     mute.backbone.latent_std.zero_()
-    silent, sound = fill(trial(), cell(tmp_path, music=mute), cell(tmp_path, score=2.0))
+    silent, sound = fill(setup(), cell(tmp_path, music=mute), cell(tmp_path, score=2.0))
     assert isinstance(silent, str) and "silent" in silent
-    assert isinstance(sound, StageScores)
-    assert fill(trial(), cell(tmp_path, music=mute)) == [silent]
+    assert isinstance(sound, Values)
+    assert fill(setup(), cell(tmp_path, music=mute)) == [silent]
 
 
-def test_one_prompt_is_no_sweep() -> None:
+def test_one_prompt_is_no_sweep(tmp_path: Path) -> None:
     with pytest.raises(PromptError, match="at least two prompts"):
-        trial(["slow"])
+        fill(setup(["slow"]), cell(tmp_path))
 
 
 def test_scores_and_injections_are_checked() -> None:

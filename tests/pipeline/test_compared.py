@@ -12,22 +12,23 @@ from typer.testing import CliRunner
 from plaudit.audio import write_wav
 from plaudit.cli.main import app
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.compare.pairing import pair
-from plaudit.evaluate.compare.systems import read_systems
+from plaudit.evaluate.comparison import pair
+from plaudit.evaluate.systems import read_systems
+from plaudit.evaluate.values import VALUES
 from plaudit.pipeline.compared import systems_at
 from plaudit.recipe import load_recipe
-from tests.evaluate.report_example import RATE, clip, scores
+from tests.evaluate.report_example import RATE, clip, values
 
 FOLDER = ["corpus.folder=music", "corpus.table=music.csv"]
 
 
 def a_run(folder: Path, lifts: dict[str, float], *changes: str, prompts: int = 8) -> Path:
-    """A run of the folder recipe, as far as a comparison reads it: scores and clips of its stages."""
+    """A run of the folder recipe, as far as a comparison reads it: values and clips of its stages."""
     folder.mkdir(parents=True)
     (folder / "recipe.yaml").write_text(load_recipe("folder", [*FOLDER, *changes]).to_yaml())
     for stage, lift in lifts.items():
         rng = np.random.default_rng([*folder.name.encode(), *stage.encode()])
-        scores(rng, prompts, lift).save(folder / f"scores-{stage}")
+        values(rng, prompts, lift, system=stage).write(folder / f"values-{stage}" / VALUES)
         for row in range(prompts):
             write_wav(folder / f"clips-{stage}" / f"{row:04d}.wav", clip(row, 0.2), RATE)
     return folder
@@ -59,12 +60,12 @@ def test_a_stage_is_named_after_a_colon(runs: tuple[Path, Path]) -> None:
     assert pair(systems).metrics == ["reward", "clap", "concepts", "utility"]
 
 
-def test_a_stage_without_scores_says_what_there_is(runs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_stage_without_values_says_what_there_is(runs: tuple[Path, Path], tmp_path: Path) -> None:
     for selector, said in {
         f"{runs[0]}:nft": "has no stage 'nft'; it has baseline, sft, expert_iteration, cross_load, crpo, finished",
-        f"{runs[0]}:cross_load": f"has no scores of its stage cross_load yet; compare {runs[0]}:crpo, or continue",
-        str(a_run(tmp_path / "new", {})): "has no scores of its stage crpo yet; continue it with plaudit run",
-        str(tmp_path): r"has no clips\.csv",
+        f"{runs[0]}:cross_load": f"has no values of its stage cross_load yet; compare {runs[0]}:crpo, or continue",
+        str(a_run(tmp_path / "new", {})): "has no values of its stage crpo yet; continue it with plaudit run",
+        str(tmp_path): r"has no values\.parquet",
         f"{tmp_path}/gone:sft": "does not exist",
     }.items():
         with pytest.raises(Exception, match=said):

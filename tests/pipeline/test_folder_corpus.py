@@ -15,7 +15,7 @@ from plaudit import loading
 from plaudit.cli.console import ConsoleReporter
 from plaudit.corpus.manifest import read_manifest
 from plaudit.corpus.shards import ShardSet
-from plaudit.evaluate.evaluator import embed_audio
+from plaudit.evaluate.embeddings import embed_waves
 from plaudit.pipeline.estimate import CostEstimate
 from plaudit.pipeline.steps import run_recipe
 from plaudit.recipe import Recipe, load_recipe
@@ -86,7 +86,7 @@ def test_labels_features_and_reference_are_of_what_is_encoded(tmp_path: Path, ch
         samples = shards.frames * codec.hop
         latents = codec.encode(torch.stack(tensors)[:, :samples]).mean
         expected = reward.score(tensors, RATE, [entry.caption for entry in entries])
-        heard = embed_audio(loading.CLAPS.load("synthetic"), tensors, RATE)
+        heard = embed_waves(loading.CLAPS.load("synthetic"), tensors, RATE)
     # The last frames hear a little of what follows the clip.
     torch.testing.assert_close(
         shards.posterior(np.arange(len(shards))).mean[:, :-8], latents[:, :-8], atol=0.02, rtol=0.02

@@ -239,9 +239,9 @@ def test_the_report_of_what_is_not_finished_is_refused(whole: Path, tmp_path: Pa
     write_json(folder / "crpo" / "done.json", done | {"output": "of another model"})
     refused("clips-crpo was made from an earlier crpo, not from the one there")
     write_json(folder / "crpo" / "done.json", done)
-    for step in ("crpo", "clips-crpo", "scores-crpo", "sweep-crpo"):
+    for step in ("crpo", "clips-crpo", "values-crpo", "sweep-crpo"):
         shutil.rmtree(folder / step)
-    refused(f"no finished crpo, clips-crpo, scores-crpo and 1 more steps; make it with: plaudit run {folder}/recipe")
+    refused(f"no finished crpo, clips-crpo, values-crpo and 1 more steps; make it with: plaudit run {folder}/recipe")
     (folder / "run.json").unlink()
     refused("is not a run folder")
 
@@ -299,6 +299,6 @@ def test_another_objective_makes_its_stage_stale_and_no_other(whole: Path, tmp_p
     made = run("--yes")
     assert made.returncode == 0, made.stderr
     states = dict(line.split(": ", 1) for line in made.stderr.splitlines() if line.count(": ") == 1)
-    assert states["sft"] == states["pairs"] == states["scores-sft"] == "done" and states["crpo"] == "replaced"
+    assert states["sft"] == states["pairs"] == states["values-sft"] == "done" and states["crpo"] == "replaced"
     assert weights(folder)["crpo"] != weights(whole)["crpo"] and weights(folder)["sft"] == weights(whole)["sft"]
     assert states["clips-crpo"] == states["sweep-crpo"] == states["report"] == "replaced"

@@ -12,7 +12,7 @@ from plaudit.cli.console import CommandReporter, Csv, Json, say, show_csv, show_
 from plaudit.cli.options import options
 
 if TYPE_CHECKING:
-    from plaudit.evaluate.compare.table import ComparisonTable
+    from plaudit.evaluate.comparison import ComparisonTable
 
 
 def add_to(app: typer.Typer) -> None:
@@ -70,7 +70,7 @@ def _show(table: ComparisonTable) -> None:
             (
                 row.metric,
                 f"{signed(row.difference.mean)} {span(row.difference)}",
-                p_value(row.p_holm).removeprefix("p = ").removeprefix("p "),
+                p_value(row.p_holm or 0.0).removeprefix("p = ").removeprefix("p "),
                 row.verdict,
                 row.prompts_needed or "none is enough",
             )

@@ -9,7 +9,7 @@ import typer
 
 from plaudit.cli.console import ConsoleReporter, Yes, approval, result_console, show_json, show_table
 from plaudit.cli.options import App
-from plaudit.cli.sweep_panel import check_sets, held_out_prompts, panel_of_options, sets_of, settings_of, trial_of
+from plaudit.cli.sweep_panel import held_out_prompts, settings_of, setup_of_options
 
 if TYPE_CHECKING:
     from plaudit.evaluate.pages.sweep import CrossTable
@@ -88,7 +88,9 @@ def score(
     Example: plaudit sweep score runs/demo/sft runs/demo/crpo --score 0 --score 1 --score 2 -o sweep
     """
     from plaudit.evaluate.pages.sweep import sweep_row, write_scores
+    from plaudit.evaluate.values import VALUES, Values
     from plaudit.generate.model import read_model_config
+    from plaudit.generate.settings import Execution
     from plaudit.pipeline.run_folder import open_run
     from plaudit.pipeline.sweeps import DEVIATIONS, SCORES, check_scores, sweep_scores, swept, swept_models, takes_score
 
@@ -100,21 +102,21 @@ def score(
     own = {label: read_model_config(f).sampling.changed(steps=steps, weight=guidance) for label, f in folders.items()}
     with open_run(output, "a sweep over scores"):
         held_out = held_out_prompts(prompts, count, next(iter(folders.values())))
-        panel = panel_of_options(
-            held_out, output, reference, reference_clips, reward, clap, detector, vocabulary, metric or []
+        setup = setup_of_options(
+            held_out, output, reference, reference_clips, reward, clap, detector, vocabulary, metric or [], seed
         )
-        trial = trial_of(panel, seed, batch, metric or [])
         rows, failed = [], False
         for label, folder in folders.items():
             with ConsoleReporter().progress(f"cells of {label}") as advance:
-                found = sweep_scores(
-                    trial, folder, asked, output / label, sampling=own[label], standardized=standardized,
-                    device=device, progress=advance,
+                points = sweep_scores(
+                    setup, folder, asked, output / label, label=label, sampling=own[label],
+                    execution=Execution(batch=batch), standardized=standardized, device=device, progress=advance,
                 )  # fmt: skip
-            failed |= any(isinstance(one, str) for one in found)
-            rows.append(sweep_row(swept(label, asked, found)))
+            failed |= any(isinstance(one, str) for one in points)
+            rows.append(sweep_row(swept(label, asked, points)))
+        Values.collect(output.glob("*/*/"), output).write(output / VALUES)
         x_label = "conditioning score" + (", in standard deviations" if standardized else "")
-        settings = settings_of(trial, folders, own)
+        settings = settings_of(setup, folders, own)
         page = write_scores(rows, settings, output, x_label)
     _say_scores(rows, page, json)
     if failed:
@@ -161,8 +163,11 @@ def injections(
 
     Example: plaudit sweep injections --recipe smoke -o sweep
     """
+    from plaudit.evaluate.metrics import metrics_named
     from plaudit.evaluate.pages.sweep import write_injections
+    from plaudit.evaluate.values import VALUES, Values
     from plaudit.generate.model import read_model_config
+    from plaudit.generate.settings import Execution
     from plaudit.pipeline.injection_sweep import KIND, SCORED, check_injections, cross_load_models, sweep_recipe
     from plaudit.pipeline.run_folder import open_run
     from plaudit.pipeline.sweeps import swept_models
@@ -174,30 +179,31 @@ def injections(
         raise typer.BadParameter("--set changes a --recipe")
     run: Any = tuple(injection or SCORED)
     check_injections(run)
-    check_sets(metric or [])
+    metrics_named(metric or [])
     if recipe is not None:
         experiment = load_recipe(recipe, changes)
-        table = sweep_recipe(experiment, run, output, ConsoleReporter(), sets_of(metric or []), approval(yes))
+        table = sweep_recipe(experiment, run, output, ConsoleReporter(), tuple(metric or []), approval(yes))
         settings = {"recipe": experiment.model_dump(mode="json")}
         page = write_injections(table, settings, output)
     else:
         folders = swept_models(models or [])
         with open_run(output, KIND):
             held_out = held_out_prompts(prompts, count, next(iter(folders.values())))
-            panel = panel_of_options(
-                held_out, output, reference, reference_clips, reward, clap, detector, vocabulary, metric or []
+            setup = setup_of_options(
+                held_out, output, reference, reference_clips, reward, clap, detector, vocabulary, metric or [], seed
             )
-            trial = trial_of(panel, seed, batch, metric or [])
             own = {
                 label: read_model_config(f).sampling.changed(score=score, steps=steps, weight=guidance)
                 for label, f in folders.items()
             }
             with ConsoleReporter().progress("cells") as advance:
                 table = cross_load_models(
-                    trial, folders, run, output / "table", sampling=own, device=device, progress=advance
-                )
-            settings = settings_of(trial, folders, own)
+                    setup, folders, run, output / "table", sampling=own, execution=Execution(batch=batch),
+                    device=device, progress=advance,
+                )  # fmt: skip
+            settings = settings_of(setup, folders, own)
             page = write_injections(table, settings, output)
+    Values.collect(output.glob("table/*/*/"), output).write(output / VALUES)
     _say_injections(table, page, json)
     if any(cell.failed for cell in table.cells):
         raise typer.Exit(1)

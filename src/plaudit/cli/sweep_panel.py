@@ -1,4 +1,4 @@
-"""Who judges the cells of `plaudit sweep`, as its options say."""
+"""What the cells of `plaudit sweep` are measured by, from its options."""
 
 from __future__ import annotations
 
@@ -12,38 +12,11 @@ from plaudit.cli.console import CommandReporter, ConsoleReporter
 if TYPE_CHECKING:
     from plaudit.corpus.sources import HeldOut
     from plaudit.evaluate.embeddings import AudioEncoder, Reference
+    from plaudit.evaluate.evaluation import EvaluationSetup
     from plaudit.generate.settings import SamplingSettings
-    from plaudit.pipeline.evaluators import EvaluatorPanel
-    from plaudit.pipeline.sweeps import SweepSetup
 
 REFERENCE_SECONDS = 10.0
 """Length of the clean synthetic clips that models are compared with."""
-
-
-def check_sets(metrics: list[str]) -> None:
-    """EvaluationError for a metric that a sweep does not have."""
-    from plaudit.errors import EvaluationError
-    from plaudit.evaluate.set_metrics import SET_METRICS
-
-    known = ("reward", "clap", "concepts", *SET_METRICS)
-    for name in metrics:
-        if name not in known:
-            raise EvaluationError(f"no metric {name!r} in sweeps; take of {', '.join(known)}")
-
-
-def sets_of(metrics: list[str]) -> tuple[str, ...]:
-    """The metrics of a set that are not measured anyway."""
-    from plaudit.evaluate.set_metrics import SET_METRICS
-
-    return tuple(name for name in SET_METRICS if name in metrics and name != "frechet")
-
-
-def trial_of(panel: EvaluatorPanel, seed: int, batch: int | None, metrics: list[str]) -> SweepSetup:
-    """What all cells have in common."""
-    from plaudit.generate.settings import Execution
-    from plaudit.pipeline.sweeps import SweepSetup
-
-    return SweepSetup(panel, seed, Execution(batch=batch), sets_of(metrics))
 
 
 def held_out_prompts(prompts: Path | None, count: int, model: Path) -> HeldOut:
@@ -62,75 +35,68 @@ def held_out_prompts(prompts: Path | None, count: int, model: Path) -> HeldOut:
     return held
 
 
-def panel_of_options(
+def setup_of_options(
     held_out: HeldOut, output: Path, reference: Path | None, clips: int, reward: str, clap: str,
-    detector: str, vocabulary: Path | None, metrics: list[str],
-) -> EvaluatorPanel:  # fmt: skip
-    """Who judges: the truth is known of the synthetic world's prompts alone."""
+    detector: str, vocabulary: Path | None, metrics: list[str], seed: int,
+) -> EvaluationSetup:  # fmt: skip
+    """What all cells of a sweep have in common; the truth is known of the synthetic world's prompts alone."""
     from plaudit import loading
     from plaudit.corpus.sources import synthetic_source
-    from plaudit.evaluate.concepts.detectors import coverage_by
     from plaudit.evaluate.embeddings import AudioEncoder
-    from plaudit.pipeline.evaluators import EvaluatorPanel
+    from plaudit.evaluate.evaluation import EvaluationSetup, Evaluators
+    from plaudit.evaluate.metrics import metrics_named
 
-    check_sets(metrics)
+    metrics_named(metrics)
     known = held_out.truths is not None
-    listener = AudioEncoder(clap, loading.CLAPS.identity(clap), loading.CLAPS.load(clap))
-    compared, source = _reference(output, reference, clips, listener)
+    encoder = AudioEncoder(clap, loading.CLAPS.identity(clap), loading.CLAPS.load(clap))
+    compared, source = _reference(output, reference, clips, encoder)
     chosen = EvaluatorSettings(clap=clap, detector=detector, vocabulary=vocabulary)
     words = chosen.load_vocabulary()
-    judge = chosen.load_detector(words) if known or "concepts" in metrics else None
-    jury = loading.load_reward(reward)
+    concepts = chosen.load_detector(words) if known or "concepts" in metrics else None
+    model = loading.load_reward(reward)
     identity = {
-        "reward": getattr(jury, "identity", reward),
-        "clap": listener.digest,
+        "reward": getattr(model, "identity", reward),
+        "clap": encoder.digest,
         "reference": source,
-        "detector": None if judge is None else f"{judge.identity} {words.digest}",
+        "detector": None if concepts is None else f"{concepts.identity} {words.digest}",
     }
-    return EvaluatorPanel(
-        held_out,
-        jury,
-        listener.embedder,  # type: ignore[arg-type]  # built as a CLAP, which reads too
-        compared,
-        synthetic_source(REFERENCE_SECONDS).true_utility() if known else None,
-        None if judge is None else coverage_by(judge, words),
-        identity,
-    )
+    utility = synthetic_source(REFERENCE_SECONDS).true_utility() if known else None
+    evaluators = Evaluators(model, encoder, (encoder,), concepts, words, utility, identity)
+    return EvaluationSetup(held_out, evaluators, compared, seed, tuple(metrics))
 
 
-def _reference(output: Path, place: Path | None, clips: int, listener: AudioEncoder) -> tuple[Reference, str]:
+def _reference(output: Path, place: Path | None, clips: int, encoder: AudioEncoder) -> tuple[Reference, str]:
     """The reference, and what it is by content."""
     import numpy as np
 
     from plaudit.corpus.sources import synthetic_source
-    from plaudit.evaluate.embeddings import content_digest, reference_of
-    from plaudit.pipeline.evaluators import embed_clips
+    from plaudit.evaluate.embeddings import content_digest, embed_recordings, reference_of
     from plaudit.pipeline.run_folder import fingerprint
     from plaudit.storage import write_atomically
 
     if place is not None:
-        heard_there, _, contents = load_references(place, [listener], None, CommandReporter())
-        return heard_there[0], fingerprint(contents=sorted(contents)) if contents else content_digest(place)
+        references, _, contents = load_references(place, [encoder], None, CommandReporter())
+        return references[0], fingerprint(contents=sorted(contents)) if contents else content_digest(place)
     corpus = synthetic_source(REFERENCE_SECONDS)
-    kept = output / f"reference-{clips}-{listener.digest}.npy"
+    kept = output / f"reference-{clips}-{encoder.digest}.npy"
     if not kept.exists():
         with ConsoleReporter().progress("reference") as advance:
-            heard = embed_clips(listener.embedder, *corpus.reference(clips), advance)  # type: ignore[arg-type]
+            embeddings = embed_recordings(encoder.embedder, *corpus.reference(clips), advance)
         packed = io.BytesIO()
-        np.save(packed, heard)
+        np.save(packed, embeddings)
         write_atomically(kept, packed.getvalue())
-    found = reference_of(listener, np.load(kept), str(kept))
-    return found, corpus.reference_label(clips)
+    return reference_of(encoder, np.load(kept), str(kept)), corpus.reference_label(clips)
 
 
-def settings_of(trial: SweepSetup, models: dict[str, Path], sampling: dict[str, SamplingSettings]) -> dict[str, Any]:
+def settings_of(
+    setup: EvaluationSetup, models: dict[str, Path], sampling: dict[str, SamplingSettings]
+) -> dict[str, Any]:
     """What a sweep was made with, for its files."""
-    panel = trial.panel
     return {
         "models": {label: str(folder) for label, folder in models.items()},
         "sampling": {label: settings.model_dump(mode="json") for label, settings in sampling.items()},
-        "seed": trial.seed,
-        "evaluators": panel.identity,
-        "reference_clips": panel.reference.clips,
-        "prompts": panel.held_out.prompts,
+        "seed": setup.seed,
+        "evaluators": dict(setup.evaluators.identity),
+        "reference_clips": setup.reference.clips,
+        "prompts": setup.held_out.prompts,
     }

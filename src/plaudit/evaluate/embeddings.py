@@ -9,7 +9,7 @@ another encoder's numbers.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from plaudit import __version__
-from plaudit.audio import list_audio_files, read_audio
+from plaudit.audio import list_audio_files, read_audio, resample
 from plaudit.errors import AudioError, EvaluationError
 from plaudit.evaluate.distances import Balls, Gaussian, gaussian
 from plaudit.reward.base import Recording, View
@@ -177,6 +177,34 @@ def embed_clips(
     rows = [clip.known_embedding(encoder) for clip in clips]
     width = next((len(row) for row in rows if row is not None), 0)
     return np.stack([np.full(width, np.nan) if row is None else row for row in rows])
+
+
+def embed_waves(
+    embedder: AudioEmbedder, waves: Sequence[torch.Tensor], rate: int, batch_size: int = EMBEDDING_BATCH
+) -> Array:
+    """Embeddings [n, E] of waveforms [T] at `rate` Hz, those of one length in batches."""
+    resampled = [torch.from_numpy(resample(wave.float().cpu().numpy(), rate, embedder.sample_rate)) for wave in waves]
+    by_length: dict[int, list[int]] = {}
+    for index, wave in enumerate(resampled):
+        by_length.setdefault(len(wave), []).append(index)
+    embeddings = np.empty((len(resampled), embedder.dim))
+    with torch.inference_mode():
+        for indices in by_length.values():
+            for start in range(0, len(indices), batch_size):
+                batch = indices[start : start + batch_size]
+                embeddings[batch] = _array(embedder.audio(torch.stack([resampled[index] for index in batch])))
+    return embeddings
+
+
+def embed_recordings(
+    embedder: AudioEmbedder, count: int, recordings: Iterable[tuple[np.ndarray, int]], progress: Progress
+) -> Array:
+    """Embeddings [count, E] of recordings, (waveform [T], rate) each, one after the other."""
+    rows = []
+    for done, (wave, rate) in enumerate(recordings, start=1):
+        rows.append(embed_waves(embedder, [torch.from_numpy(wave)], rate))
+        progress(done, count)
+    return np.concatenate(rows)
 
 
 def embed_prompts(clap: AudioEncoder, prompts: Sequence[str]) -> Array:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from plaudit.errors import AudioError, EvaluationError, PlauditError
+from plaudit.corpus.sources import HeldOut
+from plaudit.errors import AudioError, EvaluationError, PlauditError, PromptError
 from plaudit.evaluate.concepts.detectors import Detector
 from plaudit.evaluate.concepts.vocabulary import Vocabulary
 from plaudit.evaluate.embeddings import (
@@ -34,9 +35,10 @@ from plaudit.evaluate.metrics import (
     MetricInputs,
     describe,
     metric_called,
+    metrics_named,
 )
 from plaudit.evaluate.prompt_matching import PromptClip
-from plaudit.evaluate.values import VALUES, SetValue, Values, metric_key, replicates_key
+from plaudit.evaluate.values import FAILED, VALUES, SetValue, Values, metric_key, replicates_key
 from plaudit.files import path_in
 from plaudit.reward.scoring import ScoreCache
 from plaudit.statistics import Array
@@ -200,8 +202,8 @@ def evaluate_clips(
         sum(metric.scope == "clip" for metric in chosen) + any(metric.per_embedding for metric in chosen) * len(paired)
     )
     if any(metric.per_embedding for metric in chosen):
-        for one in evaluators.encoders:
-            run.embed(one)
+        for of_distances in evaluators.encoders:
+            run.embed(of_distances)
     measured = list[_Measured]()
     for metric in sorted(chosen, key=lambda metric: metric.scope):  # clips first: whichever fails is in no set
         for encoder, reference in paired if metric.per_embedding else once:
@@ -261,10 +263,10 @@ class _Run:
         return [row for row, entry in enumerate(self.entries) if entry.error is None and entry.file is not None]
 
     def check_any_left(self) -> None:
-        """EvaluationError where all have failed."""
+        """AudioError where all have failed."""
         if not self.rows:
             first = self.entries[0].error
-            raise EvaluationError(f"none of {len(self.entries)} clips can be evaluated; the first: {first}")
+            raise AudioError(f"none of {len(self.entries)} clips can be evaluated; the first: {first}")
 
     def embed(self, encoder: AudioEncoder) -> None:
         """Embeddings [N, E] of all entries, NaN where there is none."""
@@ -337,7 +339,7 @@ class _Run:
                 "seed": entry.seed,
                 "file": "" if entry.file is None else str(entry.file),
                 "value": None if entry.error is not None or np.isnan(value) else float(value),
-                "note": entry.error or note,
+                "note": note if entry.error is None else f"{FAILED}{entry.error}",
             }
             for entry, value, note in zip(self.entries, one.result.values, one.result.notes, strict=True)
         ]
@@ -384,8 +386,45 @@ def _notes(entries: Sequence[PromptClip]) -> list[str]:
     return notes
 
 
-def require_values(evaluation: Evaluation) -> Values:
-    """The values; AudioError where any clip failed, so that systems are compared over the same clips."""
-    if evaluation.failed:
-        raise AudioError(str(evaluation.failed[0].error))
-    return evaluation.values
+@dataclass(frozen=True)
+class EvaluationSetup:
+    """Held-out prompts and what their clips are measured by, the same for every stage of a run and cell of a sweep.
+
+    seed: of the first prompt; prompt i has seed + i. metrics: names of those measured besides the usual ones.
+    all_sets: whether every built-in metric of sets that can be measured is a usual one, not the Frechet distance alone.
+    """
+
+    held_out: HeldOut
+    evaluators: Evaluators
+    reference: Reference
+    seed: int
+    metrics: tuple[str, ...] = ()
+    all_sets: bool = False
+
+    def evaluate(self, files: Sequence[Path], folder: Path, *, system: str, condition: str = "") -> Values:
+        """The values of one clip per prompt, in the order of the prompts; written as `values.parquet` into `folder`.
+
+        PromptError where the counts differ, AudioError where any clip cannot be measured: systems are compared over
+        the same clips.
+        """
+        prompts, truths = self.held_out.prompts, self.held_out.truths
+        if len(files) < 2 or len(files) != len(prompts):
+            raise PromptError(f"{len(files)} clips for {len(prompts)} prompts; evaluation needs one each, at least two")
+        entries = [
+            PromptClip(f"{row:04d}", prompt, file, seed=self.seed + row)
+            for row, (prompt, file) in enumerate(zip(prompts, files, strict=True))
+        ]
+        usual = [
+            metric.name
+            for metric in default_metrics(self.evaluators, [self.reference], truths)
+            if metric.name == "frechet" or (self.all_sets if metric.scope == "set" else metric.name != "clip-frechet")
+        ]
+        evaluation = evaluate_clips(
+            entries, self.evaluators, [self.reference], metrics_named([*usual, *self.metrics]), strict=False,
+            system=system, condition=condition, truths=truths,
+        )  # fmt: skip
+        if evaluation.failed:
+            raise AudioError(str(evaluation.failed[0].error))
+        values = evaluation.values.with_files(lambda file: path_in(folder, file))
+        values.write(folder / VALUES)
+        return values

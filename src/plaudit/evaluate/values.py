@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,14 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from plaudit.errors import EvaluationError
+from plaudit.files import path_in
 from plaudit.statistics import Array, Interval
 from plaudit.storage import write_atomically
 
 VALUES, REPLICATES = "values.parquet", "replicates.npz"
+FAILED = "failed: "
+"""Before the note of a clip that could not be evaluated, in the rows of all its metrics."""
+
 DESCRIBED = b"plaudit.metrics"
 """The key of the table's metadata."""
 
@@ -57,6 +61,8 @@ class SetValue:
     replicates: Array | None = field(default=None, compare=False)
     note: str = ""
     clips: int = 0
+    metric: str = ""
+    embedding: str = ""
 
     @classmethod
     def of(cls, interval: Interval, note: str = "") -> SetValue:
@@ -76,6 +82,7 @@ class Values:
     """Rows of the long table, with the replicates of sets by `replicates_key`.
 
     described: heading, direction and unit of metrics that are not built in, by name (plaudit.evaluate.metrics).
+    What is said of one system is of tables with one system and condition, as `select` gives them.
     """
 
     table: pa.Table
@@ -102,6 +109,12 @@ class Values:
         replicates = {key: array for part in parts for key, array in part.replicates.items()}
         described = {name: about for part in parts for name, about in part.described.items()}
         return cls(pa.concat_tables([part.table for part in parts] or [SCHEMA.empty_table()]), replicates, described)
+
+    @classmethod
+    def collect(cls, folders: Iterable[Path], into: Path) -> Values:
+        """The tables in those of the folders that have one, with files named relative to the folder `into`."""
+        tables = [folder for folder in sorted(folders) if (folder / VALUES).is_file()]
+        return cls.concat(_placed(folder, into) for folder in tables)
 
     @classmethod
     def read(cls, path: Path) -> Values:
@@ -176,46 +189,60 @@ class Values:
 
     @property
     def clip_metrics(self) -> list[str]:
-        """The metrics that clips have values of."""
-        return replace(self, table=self.table.filter(pc.not_equal(self.table["prompt_id"], "")))._distinct("metric")
+        """The metrics that any clip has a value of, in the order of the table."""
+        rows = pc.and_(pc.not_equal(self.table["prompt_id"], ""), pc.is_valid(self.table["value"]))
+        return replace(self, table=self.table.filter(rows))._distinct("metric")
 
     @property
     def embeddings(self) -> list[str]:
         """The encoders whose embeddings metrics are of."""
         return [name for name in self._distinct("embedding") if name]
 
-    def clips(self, system: str | None = None) -> list[dict[str, Any]]:
-        """The clips of a system: prompt_id, prompt, seed and file of each, in the order of the table."""
-        part = self if system is None else self.select(system=system)
+    @property
+    def clips(self) -> list[dict[str, Any]]:
+        """The clips of one system: prompt_id, prompt, seed and file of each, in the order of the table."""
         columns = ["prompt_id", "prompt", "seed", "file"]
-        rows = part.table.filter(pc.not_equal(part.table["prompt_id"], "")).select(columns).to_pylist()
+        rows = self.table.filter(pc.not_equal(self.table["prompt_id"], "")).select(columns).to_pylist()
         return [dict(zip(columns, key, strict=True)) for key in dict.fromkeys(tuple(row.values()) for row in rows)]
 
-    def prompts(self, system: str | None = None) -> list[str]:
-        """The prompt of each clip of a system, in the order of `clip`."""
-        return [clip["prompt"] for clip in self.clips(system)]
+    @property
+    def prompts(self) -> list[str]:
+        """The prompt of each clip of one system, in the order of `clip`."""
+        return [clip["prompt"] for clip in self.clips]
 
-    def clip(self, metric: str, system: str | None = None, embedding: str | None = None) -> Array:
-        """A metric of every clip [n] of a system, NaN where a clip has none; empty where it was not measured."""
-        part = self._metric(metric, system, embedding)
+    def clip(self, metric: str, embedding: str | None = None) -> Array:
+        """A metric of every clip [n] of one system, NaN where a clip has none; empty where it was not measured."""
+        part = self._metric(metric, embedding)
         values = part.table.filter(pc.not_equal(part.table["prompt_id"], ""))["value"]
         return np.array(values.to_pylist(), dtype=np.float64)
 
-    def set(self, metric: str, system: str | None = None, embedding: str | None = None) -> SetValue | None:
-        """A metric of a system's clips as a set; None where it was not measured."""
-        part = self._metric(metric, system, embedding)
-        rows = part.table.filter(pc.equal(part.table["prompt_id"], "")).to_pylist()
-        if not rows:
-            return None
-        row = rows[0]
-        key = replicates_key(row["system"], row["condition"], row["metric"], row["embedding"])
-        replicates = self.replicates.get(key)
-        return SetValue(row["value"], row["low"], row["high"], replicates, row["note"], row["clips"] or 0)
+    def set(self, metric: str, embedding: str | None = None) -> SetValue | None:
+        """A metric over the clips of one system; None where it was not measured."""
+        return next(iter(self._metric(metric, embedding)._set_rows()), None)
 
-    def _metric(self, metric: str, system: str | None, embedding: str | None) -> Values:
-        part = self.select(metric=metric, **({} if system is None else {"system": system}))
+    @property
+    def sets(self) -> list[SetValue]:
+        """The metrics of one system that no single clip has a value of."""
+        of_clips = replace(self, table=self.table.filter(pc.not_equal(self.table["prompt_id"], ""))).metrics
+        return [one for one in self._set_rows() if one.metric not in of_clips]
+
+    def _set_rows(self) -> list[SetValue]:
+        rows = self.table.filter(pc.equal(self.table["prompt_id"], "")).to_pylist()
+        values = []
+        for row in rows:
+            key = replicates_key(row["system"], row["condition"], row["metric"], row["embedding"])
+            facts = {name: row[name] for name in ("value", "low", "high", "note", "metric", "embedding")}
+            values.append(SetValue(**facts, clips=row["clips"] or 0, replicates=self.replicates.get(key)))
+        return values
+
+    def _metric(self, metric: str, embedding: str | None) -> Values:
+        part = self.select(metric=metric)
         first = embedding if embedding is not None else next(iter(part._distinct("embedding")), "")
         return part.select(embedding=first)
+
+
+def _placed(folder: Path, into: Path) -> Values:
+    return Values.read(folder).with_files(lambda file: path_in(into, folder / file))
 
 
 def replicates_key(system: str, condition: str, metric: str, embedding: str) -> str:
@@ -226,12 +253,3 @@ def replicates_key(system: str, condition: str, metric: str, embedding: str) -> 
 def metric_key(metric: str, embedding: str | None) -> str:
     """A metric's name in wide tables: `frechet-synthetic`."""
     return f"{metric}-{embedding}" if embedding else metric
-
-
-def common_prompts(values: Values, systems: Sequence[str]) -> list[str]:
-    """The prompts of the systems' clips; EvaluationError where they are not the same for all."""
-    prompts = values.prompts(systems[0])
-    for system in systems[1:]:
-        if values.prompts(system) != prompts:
-            raise EvaluationError(f"{system} was evaluated on other prompts than {systems[0]}; evaluate it again")
-    return prompts

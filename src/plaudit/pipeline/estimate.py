@@ -244,7 +244,7 @@ class CostEstimate:
             what = f"{evaluate.prompts} clips sampled"
             found[f"clips-{stage}"] = StepCost(what, sampling=sampling, to_decode=evaluate.prompts)
         for stage in (*shown, "finished"):
-            found[f"scores-{stage}"] = StepCost(f"{evaluate.prompts} clips embedded", to_embed=evaluate.prompts)
+            found[f"values-{stage}"] = StepCost(f"{evaluate.prompts} clips embedded", to_embed=evaluate.prompts)
         clips = len(evaluate.sweep_scores) * evaluate.sweep_prompts
         for stage in dict.fromkeys([shown[1], shown[-1]]):
             what = f"{clips} clips sampled and scored"

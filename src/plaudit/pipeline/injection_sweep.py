@@ -11,13 +11,14 @@ from plaudit import loading
 from plaudit.backbone.base import cross_load
 from plaudit.backbone.injections import INJECTIONS
 from plaudit.errors import RecipeError
+from plaudit.evaluate.evaluation import EvaluationSetup
 from plaudit.evaluate.pages.sweep import CrossCell, CrossTable, cross_table
-from plaudit.generate.model import TextToMusic, read_model_config
+from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic, read_model_config
 from plaudit.generate.settings import Execution, SamplingSettings
-from plaudit.pipeline.results import evaluators_for
+from plaudit.pipeline.results import evaluation_setup
 from plaudit.pipeline.runner import Approve, Given, RunContext, Step, nothing_replaced, run_chain
 from plaudit.pipeline.steps import leaves, located, picked, required_steps, steps
-from plaudit.pipeline.sweeps import Progress, SweepCell, SweepSetup, check_cell, fill_cells, read_cell, takes_score
+from plaudit.pipeline.sweeps import Progress, SweepCell, check_cell, fill_cells, read_cell, takes_score
 from plaudit.recipe import Recipe
 from plaudit.reporting import Reporter
 from plaudit.stages.inputs import FrozenModels
@@ -42,12 +43,13 @@ def check_injections(names: Sequence[str]) -> None:
 
 
 def cross_load_models(
-    trial: SweepSetup,
+    setup: EvaluationSetup,
     models: dict[str, Path],
     injections: Sequence[str],
     folder: Path,
     *,
     sampling: Mapping[str, SamplingSettings],
+    execution: Execution = DEFAULT_EXECUTION,
     device: str = "auto",
     progress: Progress = lambda done, total: None,
 ) -> CrossTable:
@@ -58,9 +60,9 @@ def cross_load_models(
     check_injections(injections)
     rows = [_row(label, model, injections, folder, sampling[label], device) for label, model in models.items()]
     for cell in (cell for row in rows for cell in row):
-        check_cell(trial, cell)
+        check_cell(setup, cell)
     for place, row in enumerate(rows):
-        _fill_row(trial, row, place * len(row), len(rows) * len(row), progress)
+        _fill_row(setup, row, execution, place * len(row), len(rows) * len(row), progress)
     natives = {label: read_model_config(model).backbone.injection for label, model in models.items()}
     return read_table(natives, injections, folder)
 
@@ -76,8 +78,10 @@ def read_table(natives: Mapping[str, str], injections: Sequence[str], folder: Pa
     )
 
 
-def _fill_row(trial: SweepSetup, row: list[SweepCell], before: int, total: int, progress: Progress) -> None:
-    fill_cells(trial, row, lambda done, _: progress(before + done, total))
+def _fill_row(
+    setup: EvaluationSetup, row: list[SweepCell], execution: Execution, before: int, total: int, progress: Progress
+) -> None:
+    fill_cells(setup, row, execution, lambda done, _: progress(before + done, total))
 
 
 def _row(
@@ -87,10 +91,11 @@ def _row(
     digest = loading.model_digest(model)
     return [
         SweepCell(
-            folder / label / run, partial(_in_forward, model, run, device), settings, {"model": digest, "run": run}
+            folder / label / run, partial(_in_forward, model, run, device), settings, {"model": digest, "run": run},
+            label, f"injection={run}",
         )
         for run in injections
-    ]
+    ]  # fmt: skip
 
 
 def _in_forward(folder: Path, injection: str, device: str) -> TextToMusic:
@@ -109,7 +114,7 @@ def sweep_recipe(
     injections: Sequence[str],
     folder: Path,
     reporter: Reporter,
-    sets: tuple[str, ...] = (),
+    metrics: tuple[str, ...] = (),
     approve: Approve = nothing_replaced,
 ) -> CrossTable:
     """Train the recipe's SFT once per injection in the run `folder`, on the same data, and fill the table of them.
@@ -121,37 +126,39 @@ def sweep_recipe(
     recipe = located(recipe)
     chain: dict[str, Step] = {step.name: step for step in required_steps("reference", steps(recipe, folder))}
     trained: list[str] = []
-    judges: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     given: Given = {}
     for injection in injections:
-        own = steps(_under(recipe, injection), folder)
+        alone = steps(_under(recipe, injection), folder)
         name = _stage_name(recipe, injection)
-        *data, step = required_steps(name, own)
-        scores = next(one for one in own if one.name == f"scores-{name}")
-        judges, given = tuple(need for need in scores.needs if not need.startswith("clips-")), scores.given
+        *data, step = required_steps(name, alone)
+        values = next(one for one in alone if one.name == f"values-{name}")
+        needs, given = tuple(need for need in values.needs if not need.startswith("clips-")), values.given
         chain |= {one.name: one for one in (*data, step)}
         trained.append(step.name)
     asked = ("sampling", "evaluate.prompts", "evaluate.seed", "sampling_batch", "corpus.kind", "corpus.seconds")
-    settings = picked(leaves(recipe), asked) | {"injections": list(injections), "sets": list(sets)}
+    settings = picked(leaves(recipe), asked) | {"injections": list(injections), "metrics": list(metrics)}
     models = {name: _stage_name(recipe, name) for name in injections}
-    fill = partial(_fill, models=models, recipe=recipe, frozen=FrozenModels(**recipe.models.model_dump()), sets=sets)
-    chain[TABLE_STEP] = Step(TABLE_STEP, settings, (*judges, *trained), fill, given)
+    frozen = FrozenModels(**recipe.models.model_dump())
+    fill = partial(_fill, models=models, recipe=recipe, frozen=frozen, metrics=metrics)
+    chain[TABLE_STEP] = Step(TABLE_STEP, settings, (*needs, *trained), fill, given)
     run_chain(recipe, folder, list(chain.values()), reporter, KIND, approve)
     return read_table({name: name for name in injections}, injections, folder / TABLE_STEP)
 
 
 def _fill(
-    run: RunContext, folder: Path, models: dict[str, str], recipe: Recipe, frozen: FrozenModels, sets: tuple[str, ...]
-) -> None:
-    panel = evaluators_for(run, recipe.corpus, frozen, recipe.reward, recipe.evaluate.prompts)
-    setup = SweepSetup(panel, recipe.evaluate.seed, Execution(batch=recipe.sampling_batch), sets)
+    run: RunContext, folder: Path, models: dict[str, str], recipe: Recipe, frozen: FrozenModels,
+    metrics: tuple[str, ...],
+) -> None:  # fmt: skip
+    setup = evaluation_setup(run, recipe.corpus, frozen, recipe.reward, recipe.evaluate, recipe.evaluate.prompts)
     with run.reporter.progress("cells") as advance:
         cross_load_models(
-            setup,
+            replace(setup, metrics=(*setup.metrics, *metrics)),
             {name: run.path(stage) for name, stage in models.items()},
             list(models),
             folder,
             sampling=dict.fromkeys(models, recipe.sampling),
+            execution=Execution(batch=recipe.sampling_batch),
             device=str(run.accelerator.device),
             progress=advance,
         )

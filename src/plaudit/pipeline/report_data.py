@@ -16,7 +16,6 @@ from plaudit.evaluate.concepts.detectors import SHIPPED_ERROR_RATES as RATES
 from plaudit.evaluate.concepts.detectors import load_rates, rates_of
 from plaudit.evaluate.concepts.vocabulary import SHIPPED_VOCABULARY as VOCABULARY
 from plaudit.evaluate.concepts.vocabulary import load_vocabulary
-from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.pages.report import (
     BestOfN,
     CorpusFacts,
@@ -31,6 +30,7 @@ from plaudit.evaluate.pages.report import (
     write_report,
 )
 from plaudit.evaluate.pages.sweep import Sweep
+from plaudit.evaluate.values import VALUES, Values
 from plaudit.generate.model import read_model_config
 from plaudit.pipeline.data import encoded_corpus
 from plaudit.pipeline.results import held_out
@@ -89,16 +89,19 @@ def write_page(
         coverage_scale=_coverage_scale(run.source),
     )
     write_report(data, folder)
+    cells = [cell for stage in swept for cell in run.path(f"sweep-{stage}").glob("*/")]
+    parts = [Values.collect([run.path(f"values-{stage}")], folder) for stage in stages]
+    Values.concat([*parts, Values.collect(cells, folder)]).write(folder / VALUES)
 
 
 def _stage_result(run: ReportedRun, stage: str) -> StageResult:
-    scores = StageScores.load(run.path(f"scores-{stage}"))
+    values = Values.read(run.path(f"values-{stage}"))
     model = None  # post-processed clips are those of the last stage
     if stage != "finished":
         model = run.path(run.recipe.model_stages[0] if stage == "baseline" else stage).resolve()
     options = ("--set", "sampling.score=null") if stage == "baseline" else ()
     note, clips = _note(run, stage), run.path(f"clips-{stage}")
-    return StageResult(stage, title_of(stage), scores, note, clips, model, options)
+    return StageResult(stage, title_of(stage), values, note, clips, model, options)
 
 
 def _note(run: ReportedRun, stage: str) -> str:

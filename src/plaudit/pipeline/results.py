@@ -1,4 +1,4 @@
-"""The steps that say what came of it: clips of every stage, the score sweep, evaluation, the report."""
+"""The steps after training: clips of every stage, their evaluation, and sweeps over the conditioning score."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ from plaudit import loading
 from plaudit.audio import read_audio, write_file
 from plaudit.audio_format import AudioFormat
 from plaudit.corpus.sources import CorpusSettings, HeldOut, corpus_source
-from plaudit.evaluate.embeddings import AudioEncoder, reference_of
-from plaudit.evaluate.set_metrics import SET_METRICS
+from plaudit.evaluate.concepts.vocabulary import SHIPPED_VOCABULARY, load_vocabulary
+from plaudit.evaluate.embeddings import AudioEncoder, embed_recordings, reference_of
+from plaudit.evaluate.evaluation import EvaluationSetup, Evaluators
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.postprocess import PostProcessor
 from plaudit.generate.settings import Execution, PostSettings, SamplingSettings
 from plaudit.pipeline.data import encoded_corpus, load_reward, reference_clips
-from plaudit.pipeline.evaluators import EvaluatorPanel, coverage_of, embed_clips
 from plaudit.pipeline.models import load_stage
 from plaudit.pipeline.runner import RunContext, RunFiles
-from plaudit.pipeline.sweeps import SweepSetup, sweep_scores
+from plaudit.pipeline.sweeps import sweep_scores
 from plaudit.recipe import EvaluateSettings, Recipe, RewardSourceSettings
 from plaudit.stages.inputs import FrozenModels
-
-SETS = tuple(name for name in SET_METRICS if name != "frechet")
-"""Metrics of a stage's clips as a set, besides the Frechet distance."""
 
 
 def stages_of(recipe: Recipe) -> list[str]:
@@ -45,24 +42,27 @@ def embed_reference(run: RunContext, folder: Path, corpus: CorpusSettings, model
     """CLAP embeddings of the corpus's reference clips."""
     clips = reference_clips(run, corpus, models, count)
     with run.reporter.progress("reference") as advance:
-        np.save(folder / "embeddings.npy", embed_clips(models.clap, *clips, advance))
+        np.save(folder / "embeddings.npy", embed_recordings(models.clap, *clips, advance))
 
 
-def evaluators_for(
-    run: RunContext, corpus: CorpusSettings, models: FrozenModels, reward: RewardSourceSettings, count: int
-) -> EvaluatorPanel:
-    """Evaluators of this run's clips of `count` held-out prompts; with true utility where the truth is known."""
+def evaluation_setup(
+    run: RunContext, corpus: CorpusSettings, models: FrozenModels, reward: RewardSourceSettings,
+    evaluate: EvaluateSettings, count: int, *, all_sets: bool = False,
+) -> EvaluationSetup:  # fmt: skip
+    """`count` held-out prompts of this run and their evaluators, with the true utility where the truth is known."""
     name, source = models.names["clap"], corpus_source(corpus)
-    encoder = AudioEncoder(name, loading.CLAPS.identity(name), models.clap)
-    embeddings = np.load(run.path("reference") / "embeddings.npy")
-    return EvaluatorPanel(
-        held_out(run, corpus, count),
-        load_reward(run, reward),
-        models.clap,
-        reference_of(encoder, embeddings, "the run's reference"),
-        source.true_utility(),
-        coverage_of(source),
+    clap = AudioEncoder(name, loading.CLAPS.identity(name), models.clap)
+    evaluators = Evaluators(
+        reward=load_reward(run, reward),
+        clap=clap,
+        encoders=(clap,),
+        detector=source.detector(),
+        vocabulary=load_vocabulary(SHIPPED_VOCABULARY),
+        utility=source.true_utility(),
     )
+    reference = reference_of(clap, np.load(run.path("reference") / "embeddings.npy"), "the run's reference")
+    prompts = held_out(run, corpus, count)
+    return EvaluationSetup(prompts, evaluators, reference, evaluate.seed, evaluate.metrics, all_sets=all_sets)
 
 
 def generate_stage(
@@ -86,15 +86,15 @@ def generate_stage(
 def evaluate_stage(
     run: RunContext,
     folder: Path,
-    clips: str,
+    label: str,
     corpus: CorpusSettings,
     models: FrozenModels,
     reward: RewardSourceSettings,
-    prompts: int,
+    evaluate: EvaluateSettings,
 ) -> None:
-    """Score the clips of the step `clips` against the held-out prompts."""
-    panel = evaluators_for(run, corpus, models, reward, prompts)
-    panel.evaluate(sorted(run.path(clips).glob("*.wav")), SETS).save(folder)
+    """Measure the clips of a stage."""
+    setup = evaluation_setup(run, corpus, models, reward, evaluate, evaluate.prompts, all_sets=True)
+    setup.evaluate(sorted(run.path(f"clips-{label}").glob("*.wav")), folder, system=label)
 
 
 def sweep(
@@ -108,16 +108,17 @@ def sweep(
     sampling: SamplingSettings,
     batch: int,
 ) -> None:
-    """Generate and score the held-out prompts at every score of the sweep; the seeds don't change with the score."""
-    panel = evaluators_for(run, corpus, models, reward, evaluate.sweep_prompts)
-    setup = SweepSetup(panel, evaluate.seed, Execution(batch=batch))
+    """Generate and measure the held-out prompts' clips at every score of the sweep, with the same seeds."""
+    setup = evaluation_setup(run, corpus, models, reward, evaluate, evaluate.sweep_prompts)
     with run.reporter.progress(f"sweep of {stage}") as advance:
         sweep_scores(
             setup,
             run.path(stage),
             evaluate.sweep_scores,
             folder,
+            label=stage,
             sampling=sampling,
+            execution=Execution(batch=batch),
             device=str(run.accelerator.device),
             progress=advance,
         )

@@ -14,12 +14,15 @@ from plaudit.corpus.sources import corpus_source
 from plaudit.errors import RunError
 from plaudit.evaluate.concepts.detectors import SHIPPED_ERROR_RATES as RATES
 from plaudit.evaluate.concepts.vocabulary import SHIPPED_VOCABULARY as VOCABULARY
+from plaudit.evaluate.metrics import METRICS, metrics_named
 from plaudit.evaluate.pages.html import TEMPLATES
+from plaudit.evaluate.values import REPLICATES, VALUES
 from plaudit.pipeline import data, results
 from plaudit.pipeline.models import StageSetup, run_stage
 from plaudit.pipeline.report_data import write_page
 from plaudit.pipeline.run_folder import fingerprint, kind_of
 from plaudit.pipeline.runner import Approve, Given, Step, nothing_replaced, run_chain
+from plaudit.pipeline.sweeps import FAILURE
 from plaudit.recipe import Recipe, stage_of
 from plaudit.registry import Registry, absolute_name, weights_digest
 from plaudit.reporting import Reporter
@@ -33,7 +36,7 @@ FINISHED = "finished"
 
 MODEL_FILES = ("config.json", "model.safetensors")
 CLIP_FILES = ("*.wav",)
-CELL_FILES = ("*/scores.json", "*/embeddings.npz", "*/unjudged.json")
+CELL_FILES = (f"*/{VALUES}", f"*/{REPLICATES}", f"*/{FAILURE}")
 SHARD_FILES = ("*.safetensors", "index.parquet", "stats.json")
 
 PAIR_FILES = ("pairs.jsonl", "candidates.jsonl", *(f"shards/{pattern}" for pattern in SHARD_FILES))
@@ -241,29 +244,28 @@ class _Chain:
         settings = self._settings("post", "corpus.seconds")
         found.append(Step(f"clips-{FINISHED}", settings, (last,), make, read_later=CLIP_FILES))
         needs = ("reference", *self._reward_step, *shards)
-        settings = self._settings("evaluate.prompts", "reward.kind") | world
+        metrics_named(evaluate.metrics)  # one that is not there is an error before anything is run
+        evaluators = self._evaluators() | {f"metric {name}": METRICS.identity(name) for name in evaluate.metrics}
+        chosen = self._settings("evaluate.seed", "evaluate.metrics", "reward.kind")
+        settings = chosen | self._settings("evaluate.prompts") | world
         for label in (*shown, FINISHED):
-            clips = f"clips-{label}"
             make = partial(
-                results.evaluate_stage, clips=clips, corpus=corpus, models=models, reward=reward,
-                prompts=evaluate.prompts,
-            )  # fmt: skip
-            found.append(Step(f"scores-{label}", settings, (clips, *needs), make, self._evaluators()))
-        settings = sampling | world | self._settings(
-            "evaluate.sweep_prompts", "evaluate.sweep_scores", "evaluate.seed", "reward.kind"
-        )  # fmt: skip
+                results.evaluate_stage, label=label, corpus=corpus, models=models, reward=reward, evaluate=evaluate
+            )
+            found.append(Step(f"values-{label}", settings, (f"clips-{label}", *needs), make, evaluators))
+        settings = chosen | sampling | world | self._settings("evaluate.sweep_prompts", "evaluate.sweep_scores")
         for stage in dict.fromkeys([shown[1], shown[-1]]):
             make = partial(
                 results.sweep, stage=stage, corpus=corpus, models=models, reward=reward, evaluate=evaluate,
                 sampling=recipe.sampling, batch=recipe.sampling_batch,
             )  # fmt: skip
-            found.append(Step(f"sweep-{stage}", settings, (stage, *needs), make, self._evaluators(), CELL_FILES))
+            found.append(Step(f"sweep-{stage}", settings, (stage, *needs), make, evaluators, CELL_FILES))
         return found
 
     def report(self, others: list[Step]) -> Step:
         names = [step.name for step in others]
         shown, swept = ([name.removeprefix(prefix) for name in names if name.startswith(prefix)]
-                        for prefix in ("scores-", "sweep-"))  # fmt: skip
+                        for prefix in ("values-", "sweep-"))  # fmt: skip
         page = partial(write_page, recipe=self.recipe, stages=shown, swept=swept, finished=names)
         everything = {name: value for name, value in self._leaves.items() if not name.startswith("training_loop.")}
         given = self._given("report templates", *(["probes", "vocabulary"] if self._synthetic else []))
@@ -305,6 +307,7 @@ def located(recipe: Recipe) -> Recipe:
         "corpus": corpus.model_copy(update=found),
         "models": models.model_copy(update={name: _named(value) for name, value in models.model_dump().items()}),
         "reward": recipe.reward.model_copy(update={"name": _named(recipe.reward.name)}),
+        "evaluate": recipe.evaluate.model_copy(update={"metrics": tuple(map(absolute_name, recipe.evaluate.metrics))}),
         "backbone": recipe.backbone.model_copy(update={"start_from": _named(recipe.backbone.start_from)}),
     }
     changed["stages"] = tuple(

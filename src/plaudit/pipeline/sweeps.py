@@ -5,80 +5,70 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from plaudit import loading
 from plaudit.errors import AudioError, ModelError, PromptError, RunError
-from plaudit.evaluate.evaluator import StageScores
+from plaudit.evaluate.evaluation import EvaluationSetup
 from plaudit.evaluate.pages.sweep import Sweep
+from plaudit.evaluate.values import Values
 from plaudit.generate.clips import ClipRequest, generate_clips
-from plaudit.generate.model import TextToMusic, read_model_config
+from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic, read_model_config
 from plaudit.generate.settings import Execution, SamplingSettings
-from plaudit.pipeline.evaluators import EvaluatorPanel
 from plaudit.storage import WholeFolder, read_json, write_json
 
-CELL, FAILURES = "cell.json", "unjudged.json"
+CELL, FAILURE = "cell.json", "failure.json"
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class SweepSetup:
-    """What all cells of a sweep have in common. seed: of the first prompt, prompt i has seed + i.
-
-    sets: metrics of a set of clips that are measured besides the Frechet distance.
-    """
-
-    panel: EvaluatorPanel
-    seed: int
-    execution: Execution = field(default_factory=Execution)
-    sets: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if len(self.panel.held_out.prompts) < 2:
-            raise PromptError("a sweep over one prompt has no intervals; give at least two prompts")
-
-
-@dataclass(frozen=True)
 class SweepCell:
-    """One model, sampled in one way. `of` says which model, as plain data; `load` is asked for it only if need be."""
+    """One model, sampled in one way. system, condition: as in its values. model: its identity, as plain data; `load` is
+    called only where clips are missing."""
 
     folder: Path
     load: Callable[[], TextToMusic]
     sampling: SamplingSettings
-    of: dict[str, Any]
+    model: dict[str, Any]
+    system: str
+    condition: str
 
 
-def fill_cells(trial: SweepSetup, cells: Sequence[SweepCell], progress: Progress) -> list[StageScores | str]:
-    """The scores of each cell's clips, made where they are missing; or, as text, why its clips cannot be judged.
+def fill_cells(
+    setup: EvaluationSetup, cells: Sequence[SweepCell], execution: Execution, progress: Progress
+) -> list[Values | str]:
+    """The values of each cell's clips, generated where they are missing; or, as text, why they cannot be measured.
 
-    A cell that was cut off is continued. RunError, before anything is made, where a cell there is of something else.
+    A cell that was cut off is continued. RunError, before anything is generated, where a cell has other settings.
     """
     for cell in cells:
-        check_cell(trial, cell)
-    found = []
+        check_cell(setup, cell)
+    results = []
     for number, cell in enumerate(cells, start=1):
         if not cell.folder.exists():
-            _fill(trial, cell)
-        found.append(read_cell(cell.folder))
+            _fill(setup, cell, execution)
+        results.append(read_cell(cell.folder))
         progress(number, len(cells))
-    return found
+    return results
 
 
-def read_cell(folder: Path) -> StageScores | str:
-    """The scores in a cell's folder, or why its clips cannot be judged."""
-    reason = folder / FAILURES
-    return str(read_json(reason)["reason"]) if reason.exists() else StageScores.load(folder)
+def read_cell(folder: Path) -> Values | str:
+    """The values in a cell's folder, or why its clips cannot be measured."""
+    reason = folder / FAILURE
+    return str(read_json(reason)["reason"]) if reason.exists() else Values.read(folder)
 
 
-def check_cell(trial: SweepSetup, cell: SweepCell) -> None:
-    """RunError where the cell's folder holds something else than this cell."""
+def check_cell(setup: EvaluationSetup, cell: SweepCell) -> None:
+    """PromptError for a single prompt; RunError where the cell's folder holds something else than this cell."""
+    if len(setup.held_out.prompts) < 2:
+        raise PromptError("a sweep over one prompt has no intervals; give at least two prompts")
     if not cell.folder.exists():
         return
     try:
-        changed = _whole(trial, cell).differences()
+        changed = _whole(setup, cell).differences()
     except ModelError as error:
         raise RunError(f"{cell.folder} is no cell of a sweep ({error}); choose another --output") from None
     if changed:
@@ -86,31 +76,26 @@ def check_cell(trial: SweepSetup, cell: SweepCell) -> None:
         raise RunError(f"{cell.folder} was made with another {first}; choose another --output, or remove it")
 
 
-def cell_provenance(trial: SweepSetup, cell: SweepCell) -> dict[str, Any]:
-    """What a cell is made of, as its `cell.json` says."""
-    return {
-        **cell.of,
+def _whole(setup: EvaluationSetup, cell: SweepCell) -> WholeFolder:
+    identity = {
+        **cell.model,
         "sampling": cell.sampling.model_dump(mode="json"),
-        "prompts": trial.panel.held_out.prompts,
-        "seed": trial.seed,
-        "metrics": list(trial.sets),
-        "panel": trial.panel.identity,
+        "prompts": setup.held_out.prompts,
+        "seed": setup.seed,
+        "metrics": list(setup.metrics),
+        "evaluators": dict(setup.evaluators.identity),
     }
+    return WholeFolder(cell.folder, identity, CELL)
 
 
-def _whole(trial: SweepSetup, cell: SweepCell) -> WholeFolder:
-    return WholeFolder(cell.folder, cell_provenance(trial, cell), CELL)
-
-
-def _fill(trial: SweepSetup, cell: SweepCell) -> None:
-    prompts = trial.panel.held_out.prompts
-    requests = [ClipRequest(f"{i:04d}", prompt, trial.seed + i) for i, prompt in enumerate(prompts)]
-    with _whole(trial, cell).draft(resume=True) as draft:
+def _fill(setup: EvaluationSetup, cell: SweepCell, execution: Execution) -> None:
+    requests = [ClipRequest(f"{i:04d}", prompt, setup.seed + i) for i, prompt in enumerate(setup.held_out.prompts)]
+    with _whole(setup, cell).draft(resume=True) as draft:
         try:
-            clips = generate_clips(cell.load(), requests, cell.sampling, draft / "clips", trial.execution)
-            trial.panel.evaluate(clips, trial.sets).save(draft)
+            clips = generate_clips(cell.load(), requests, cell.sampling, draft / "clips", execution)
+            setup.evaluate(clips, draft, system=cell.system, condition=cell.condition)
         except AudioError as error:  # a model that has collapsed may well be silent
-            write_json(draft / FAILURES, {"reason": str(error)})
+            write_json(draft / FAILURE, {"reason": str(error)})
 
 
 def swept_models(named: Sequence[str]) -> dict[str, Path]:
@@ -179,20 +164,22 @@ def takes_score(folder: Path, label: str) -> None:
 
 
 def sweep_scores(
-    trial: SweepSetup,
+    setup: EvaluationSetup,
     model: Path,
     scores: Sequence[float],
     folder: Path,
     *,
+    label: str,
     sampling: SamplingSettings,
+    execution: Execution = DEFAULT_EXECUTION,
     standardized: bool = False,
     device: str = "auto",
     progress: Progress = lambda done, total: None,
-) -> list[StageScores | str]:
-    """The scores of the clips at each score asked for; cells lie in `folder`.
+) -> list[Values | str]:
+    """The values of the clips at each conditioning score; cells lie in `folder`.
 
-    model: a model folder. standardized: scores are standard deviations from the mean of the rewards that the model was
-    trained on.
+    model: a model folder, called `label`. standardized: scores are standard deviations from the mean of the rewards
+    that the model was trained on.
     """
     check_scores(scores)
     takes_score(model, str(model))
@@ -201,20 +188,24 @@ def sweep_scores(
     def load() -> TextToMusic:
         return loading.load(str(model), device)
 
-    of = {"model": loading.model_digest(model)}
-    mean, spread = _training_rewards(load()) if standardized else (0.0, 1.0)
+    identity = {"model": loading.model_digest(model)}
+    mean, deviation = _training_rewards(load()) if standardized else (0.0, 1.0)
     cells = [
-        SweepCell(folder / cell_name(score), load, sampling.model_copy(update={"score": mean + spread * score}), of)
+        SweepCell(
+            folder / cell_name(score), load, sampling.model_copy(update={"score": mean + deviation * score}),
+            identity, label, f"score={score:g}",
+        )
         for score in scores
-    ]
-    return fill_cells(trial, cells, progress)
+    ]  # fmt: skip
+    return fill_cells(setup, cells, execution, progress)
 
 
-def swept(label: str, scores: Sequence[float], found: Sequence[StageScores | str]) -> Sweep:
-    """A sweep as reports take it: the points whose clips could be judged, and why the others could not."""
-    judged = [(score, point) for score, point in zip(scores, found, strict=True) if not isinstance(point, str)]
-    silent = {score: point for score, point in zip(scores, found, strict=True) if isinstance(point, str)}
-    return Sweep(label, [score for score, _ in judged], [point for _, point in judged], silent)
+def swept(label: str, scores: Sequence[float], results: Sequence[Values | str]) -> Sweep:
+    """A sweep for the report: the scores whose clips were measured, and why the others were not."""
+    pairs = list(zip(scores, results, strict=True))
+    points = [(score, values) for score, values in pairs if not isinstance(values, str)]
+    failed = {score: reason for score, reason in pairs if isinstance(reason, str)}
+    return Sweep(label, [score for score, _ in points], [values for _, values in points], failed)
 
 
 def _training_rewards(model: TextToMusic) -> tuple[float, float]:

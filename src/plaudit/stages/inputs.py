@@ -20,7 +20,7 @@ from plaudit.backbone.base import FORWARD_AND_BACKWARD
 from plaudit.corpus.manifest import Entry, ListedCorpus
 from plaudit.corpus.shards import ShardSet, encode_corpus
 from plaudit.errors import RecipeError
-from plaudit.evaluate.evaluator import embed_audio
+from plaudit.evaluate.embeddings import embed_waves
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import TextToMusic, save_model
 from plaudit.generate.settings import Execution, SamplingSettings
@@ -136,7 +136,7 @@ class StageInputs:
             rate = model.codec.sample_rate
             with torch.inference_mode():
                 reward = score_waves(self.reward(), waves, rate, prompts).numpy()
-                clap = (embed_audio(self.models.clap, waves, rate) * self.models.clap.text(prompts).numpy()).sum(1)
+                clap = (embed_waves(self.models.clap, waves, rate) * self.models.clap.text(prompts).numpy()).sum(1)
             write_json(folder / "scores.json", {"reward": reward.tolist(), "clap": clap.tolist()})
         scores = read_json(folder / "scores.json")
         reward, clap = (np.array(scores[name], dtype=np.float64) for name in ("reward", "clap"))

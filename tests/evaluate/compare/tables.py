@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from plaudit.evaluate.values import VALUES, Values
+
 
 def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     """A CSV of rows that all have the columns of the first."""
@@ -18,6 +20,19 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+def write_values(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """The same rows as the `values.parquet` of a folder."""
+    about = {"prompt_id": "id", "prompt": "prompt", "file": "file"}
+    long = [
+        {"system": str(row.get("system", folder.name)), "metric": metric, "value": float(value),
+         **{name: row[key] for name, key in about.items() if key in row}}
+        for row in rows for metric, value in row.items() if metric not in ("id", "prompt", "file", "system")
+    ]  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    Values.of_rows(long).write(folder / VALUES)
+    return folder
 
 
 def clips(seed: int, count: int = 20, lift: float = 0.0, **columns: Any) -> list[dict[str, Any]]:

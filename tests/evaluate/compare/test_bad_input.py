@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from plaudit.errors import PlauditError
-from plaudit.evaluate.compare.pairing import Pairing, pair
-from plaudit.evaluate.compare.systems import read_systems
-from plaudit.evaluate.compare.table import compare
+from plaudit.evaluate.comparison import Pairing, compare, pair
 from plaudit.evaluate.pages.comparison import write_comparison
-from tests.evaluate.compare.tables import clips, write_table
+from plaudit.evaluate.systems import read_systems
+from tests.evaluate.compare.tables import clips, write_table, write_values
 
 Rows = list[dict[str, Any]]
 
@@ -120,7 +119,7 @@ def test_a_metric_with_a_single_value_leaves_the_others_to_be_compared(tmp_path:
 
 def test_rewards_of_different_models_are_not_compared(tmp_path: Path) -> None:
     for n, name in enumerate("ab"):
-        write_table(tmp_path / name / "clips.csv", clips(n))
+        write_values(tmp_path / name, clips(n))
         settings = {"reward_identity": f"reward {n}", "clap_digest": "the same"}
         (tmp_path / name / "summary.json").write_text(json.dumps({"settings": settings}))
     systems = read_systems([tmp_path / "a", tmp_path / "b"])
@@ -132,7 +131,7 @@ def test_rewards_of_different_models_are_not_compared(tmp_path: Path) -> None:
 
 def test_folders_of_one_name_are_called_by_their_paths(tmp_path: Path) -> None:
     for place in ("x", "y"):
-        write_table(tmp_path / place / "evaluation" / "clips.csv", clips(1))
+        write_values(tmp_path / place / "evaluation", clips(1))
     names = [system.name for system in read_systems([tmp_path / "x" / "evaluation", tmp_path / "y" / "evaluation"])]
     assert names == [str(tmp_path / "x" / "evaluation"), str(tmp_path / "y" / "evaluation")]
 
@@ -144,13 +143,13 @@ def test_one_prompt_is_no_comparison(tmp_path: Path) -> None:
 
 
 def test_systems_have_names_of_their_own(tmp_path: Path) -> None:
-    one = write_table(tmp_path / "x" / "clips.csv", clips(1))
+    one = write_values(tmp_path / "x", clips(1))
     with pytest.raises(PlauditError, match="there is one system, 'x'"):
-        read_systems([one.parent])
+        read_systems([one])
     with pytest.raises(PlauditError, match=r"two systems are called '.*/x'"):
-        read_systems([one.parent, one.parent])
-    with pytest.raises(PlauditError, match=r"has no clips\.csv; write it with plaudit evaluate"):
-        read_systems([tmp_path, one.parent])
+        read_systems([one, one])
+    with pytest.raises(PlauditError, match=r"has no values\.parquet; write it with plaudit evaluate"):
+        read_systems([tmp_path, one])
     with pytest.raises(PlauditError, match="does not exist"):
         read_systems([tmp_path / "nowhere.csv", one])
     unnamed = write_table(tmp_path / "s.csv", [{**r, "system": ""} for r in clips(1)])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from plaudit.evaluate.compare.pairing import Pairing, pair
-from plaudit.evaluate.compare.systems import read_systems
+from plaudit.evaluate.comparison import Pairing, pair
+from plaudit.evaluate.systems import read_systems
 from tests.evaluate.compare.tables import clips, write_table
 
 

@@ -11,12 +11,10 @@ import pytest
 
 from plaudit.audio import write_wav
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.compare.pairing import pair
-from plaudit.evaluate.compare.series import track_series
-from plaudit.evaluate.compare.systems import read_systems
-from plaudit.evaluate.compare.table import ComparisonTable, compare
+from plaudit.evaluate.comparison import ComparisonTable, compare, pair, track_series
 from plaudit.evaluate.pages import comparison
 from plaudit.evaluate.pages.comparison import write_comparison
+from plaudit.evaluate.systems import read_systems
 from tests.browser import chromium
 from tests.evaluate.compare.tables import clips, write_table
 from tests.evaluate.report_example import CAPTIONS, RATE, clip
@@ -33,7 +31,7 @@ def systems(folder: Path, count: int = 6) -> ComparisonTable:
             write_wav(own / str(row["file"]), clip(10 * place + number, 0.3), RATE)
             row["system"] = name
         write_table(own / "clips.csv", rows)
-    return compare(pair(read_systems([folder / f"system-{place}" for place in range(3)])))
+    return compare(pair(read_systems([folder / f"system-{place}" / "clips.csv" for place in range(3)])))
 
 
 @pytest.fixture(scope="module")

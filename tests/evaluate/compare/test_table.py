@@ -8,16 +8,13 @@ import pytest
 from scipy import stats
 
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.compare.pairing import Pairing, pair
-from plaudit.evaluate.compare.series import track_series
-from plaudit.evaluate.compare.systems import read_systems
-from plaudit.evaluate.compare.table import Comparison, ComparisonTable, compare
+from plaudit.evaluate.comparison import ComparisonTable, Difference, Pairing, compare, pair, track_series
 from plaudit.evaluate.metrics import METRICS, NAMES, lower_is_better
 from plaudit.evaluate.pages.comparison import comparison_finding, comparison_summary, results
 from plaudit.evaluate.pages.html import csv_of
-from plaudit.evaluate.results_table import ClipRow, Evaluation
+from plaudit.evaluate.systems import read_systems
 from plaudit.statistics import RESAMPLES, Array, expanded, mixed_difference, paired_difference
-from tests.evaluate.compare.tables import clips, write_table
+from tests.evaluate.compare.tables import clips, write_table, write_values
 
 PUBLISHED = Path(__file__).parents[3] / "../shared/real/clips.csv"
 
@@ -26,7 +23,7 @@ def paired(*paths: Path) -> Pairing:
     return pair(read_systems(paths))
 
 
-def assert_scipys(row: Comparison, before: Array, after: Array) -> None:
+def assert_scipys(row: Difference, before: Array, after: Array) -> None:
     """Every figure of a row, worked out by SciPy from the clips."""
     gaps = after - before
     interval = stats.bootstrap(
@@ -94,13 +91,10 @@ def test_every_figure_is_scipys(tmp_path: Path) -> None:
     assert [row.p_bh for row in table.rows] == pytest.approx(stats.false_discovery_control([r.p for r in table.rows]))
 
 
-def test_what_an_evaluation_leaves_is_a_system(tmp_path: Path) -> None:
+def test_an_evaluation_is_a_system(tmp_path: Path) -> None:
     for name, lift in (("base", 0.0), ("tuned", 0.5)):
-        rows = [
-            ClipRow(str(r["id"]), str(r["prompt"]), "", {"reward": r["reward"], "clip-frechet": 1.0 + r["clap"]})
-            for r in clips(len(name), lift=lift)
-        ]
-        Evaluation(rows, [], [], {}).save(tmp_path / name)
+        rows = clips(len(name), lift=lift)
+        write_values(tmp_path / name, [row | {"clip-frechet": 1.0 + row.pop("clap")} for row in rows])
     table = compare(paired(tmp_path / "base", tmp_path / "tuned"))
     assert [(r.metric, r.first, r.second, r.prompts) for r in table.rows] == [
         ("reward", "base", "tuned", 20), ("clip-frechet", "base", "tuned", 20)

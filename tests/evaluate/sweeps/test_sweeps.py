@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from plaudit.errors import RunError
-from plaudit.evaluate.evaluator import StageScores
 from plaudit.evaluate.pages.sweep import (
     CrossCell,
     CrossTable,
@@ -21,18 +20,19 @@ from plaudit.evaluate.pages.sweep import (
     write_injections,
     write_scores,
 )
+from plaudit.evaluate.values import Values
 from plaudit.statistics import Interval
 from tests.browser import chromium
-from tests.evaluate.report_example import scores
+from tests.evaluate.report_example import changed, values
 
 SCORES = [0.0, 1.0, 2.0, 3.0]
 
 
 def sweep(slope: float, label: str = "SFT", noise: float = 0.0) -> Sweep:
-    points = [scores(np.random.default_rng(3), 24, slope * s) for s in SCORES]
+    points = [values(np.random.default_rng(3), 24, slope * s) for s in SCORES]
     if noise:
         rng = np.random.default_rng(5)
-        points = [replace(point, reward=rng.normal(0, noise, 24)) for point in points]
+        points = [changed(point, reward=rng.normal(0, noise, 24)) for point in points]
     return Sweep(label, SCORES, points)
 
 
@@ -48,10 +48,10 @@ def test_a_reward_that_follows_the_score_has_a_rank_correlation_of_one() -> None
 def test_each_point_has_the_interval_of_its_own_clips() -> None:
     row, points = sweep_row(sweep(0.4)), sweep(0.4).points
     for place, point in enumerate(points):
-        assert row.means["reward"][place].mean == pytest.approx(point.reward.mean())
-        assert row.means["frechet"][place].mean == point.frechet
-        assert row.means["concepts"][place].mean == pytest.approx(np.nanmean(point.concepts))
-        assert row.sets["kernel"][place] == point.sets[0]
+        assert row.means["reward"][place].mean == pytest.approx(point.clip("reward").mean())
+        assert row.means["frechet"][place].mean == point.set("frechet").value
+        assert row.means["concepts"][place].mean == pytest.approx(np.nanmean(point.clip("concepts")))
+        assert row.sets["kernel"][place] == point.set("kernel")
     first = row.means["reward"][0]
     assert first.low < first.mean < first.high
 
@@ -68,8 +68,8 @@ def test_points_that_cannot_be_evaluated_are_listed_and_in_no_number() -> None:
 def cells(silent: bool = False) -> list[CrossCell]:
     """Two models; what was trained under input_add collapses in global_adaln, the other way nothing much happens."""
 
-    def scored(lift: float, seed: int = 1) -> StageScores:
-        return scores(np.random.default_rng(seed), 24, lift)
+    def scored(lift: float, seed: int = 1) -> Values:
+        return values(np.random.default_rng(seed), 24, lift)
 
     return [
         CrossCell("adaln", "global_adaln", True, scored(1.0)),
@@ -89,7 +89,7 @@ def test_every_cell_is_compared_with_the_native_injection() -> None:
     assert not same["reward"].established and same["reward"].p_holm is not None
     assert table.cell("add", "input_add").changes == []
     # The constant shift of reward has no test; all else of both cells is corrected together.
-    assert table.tests == sum(c.p_t is not None for cell in table.cells for c in cell.changes)
+    assert table.tests == sum(c.p is not None for cell in table.cells for c in cell.changes)
 
 
 def test_a_cell_that_cannot_be_evaluated_has_a_reason_and_no_numbers() -> None:
@@ -98,7 +98,7 @@ def test_a_cell_that_cannot_be_evaluated_has_a_reason_and_no_numbers() -> None:
     assert (cell.means, cell.changes, cell.failed) == ({}, [], "clip 3 is silent")
     assert table.clips == 24
     with pytest.raises(RunError, match="no cell of the table could be evaluated; the first: clip 3 is silent"):
-        cross_table([replace(one, scores="clip 3 is silent") for one in cells()])
+        cross_table([replace(one, values="clip 3 is silent") for one in cells()])
 
 
 def held(page: str, name: str) -> str:
@@ -150,5 +150,5 @@ def test_in_a_browser_both_pages_load_and_fit(tmp_path: Path) -> None:
 
 def _five() -> CrossTable:
     names = ["global_adaln", "input_add", "score_token", "cross_attention", "film"]
-    point = scores(np.random.default_rng(1), 8, 0.5)
+    point = values(np.random.default_rng(1), 8, 0.5)
     return cross_table([CrossCell(f"sft-{a}", b, a == b, point) for a in names for b in names])

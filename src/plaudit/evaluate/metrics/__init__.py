@@ -153,20 +153,24 @@ METRICS: Registry[Metric] = Registry(
 """Every metric by name; the built-in ones in the order of tables."""
 
 
+LOADED: dict[str, Metric] = {}
+"""Metrics of files and of other packages that this process has loaded, by their own names."""
+
+
 def metrics_named(names: Sequence[str], base: Path | None = None) -> list[Metric]:
     """The metrics of these names, each once and in the order of tables; relative paths are looked for in `base` first.
 
-    Those of files are registered under their own names, by which reports and comparisons look them up.
+    Those of files are kept in LOADED, where reports and comparisons look them up by their own names.
     """
     found: dict[str, Metric] = {}
     for name in names:
         metric = METRICS.load(name, base)
-        if name not in METRICS.builtin:
+        if name not in NAMES:
             if metric.name in NAMES:
                 raise EvaluationError(f"metric {name!r} is called {metric.name!r}, as a built-in one is; rename it")
-            METRICS.builtin[metric.name] = metric  # type: ignore[assignment]  # an object, as load returns it
+            LOADED[metric.name] = metric
         found[metric.name] = metric
-    order = list(METRICS.builtin)
+    order = [*NAMES, *LOADED]
     return sorted(found.values(), key=lambda metric: order.index(metric.name))
 
 
@@ -181,9 +185,10 @@ def metric_called(name: str, described: Mapping[str, Mapping[str, str]] | None =
     `frechet-synthetic` goes by the metric before the encoder. One that is neither known nor `described` has its name
     as heading, and is better where it is lower if its name is that of a distance.
     """
-    matches = [known for known in METRICS.builtin if name == known or name.startswith(f"{known}-")]
+    matches = [known for known in (*NAMES, *LOADED) if name == known or name.startswith(f"{known}-")]
     if matches:
-        return METRICS.load(max(matches, key=len))
+        known = max(matches, key=len)
+        return LOADED[known] if known in LOADED else METRICS.load(known)
     about = dict((described or {}).get(name, {}))
     distance = any(word in name.lower() for word in DISTANCE_WORDS)
     better: Any = about.get("better", "lower" if distance else "higher")

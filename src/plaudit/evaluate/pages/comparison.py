@@ -10,9 +10,7 @@ from pathlib import Path
 
 from plaudit import __version__
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.compare.pairing import PromptClips
-from plaudit.evaluate.compare.series import TrackedMetric
-from plaudit.evaluate.compare.table import Comparison, ComparisonTable
+from plaudit.evaluate.comparison import ComparisonTable, Difference, PromptClips, TrackedMetric
 from plaudit.evaluate.metrics import lower_is_better
 from plaudit.evaluate.overoptimization import Regression, regression_sentence, regressions_under_reward, reward_among
 from plaudit.evaluate.pages.charts import Chart, ForestRow, chart, forest, forest_size, plot_against_reward
@@ -22,8 +20,10 @@ from plaudit.generate.clips import slug
 from plaudit.storage import write_atomically, write_json
 
 
-def comparison_finding(row: Comparison) -> str:
+def comparison_finding(row: Difference) -> str:
     """One row of the table in words: the difference, how certain it is, and what more prompts could show."""
+    assert row.p_holm is not None and row.equivalence is not None and row.equivalence_p_holm is not None
+    assert row.detectable is not None  # of every row of a table
     tested = f"{p_value(row.p_holm)} corrected, {row.method}"
     start = f"{heading(row.metric)}, {row.second} vs {row.first}: {difference(row.difference)} ({tested})"
     margin = f"±{number(row.equivalence.margin)}"
@@ -203,7 +203,7 @@ def _forest_chart(table: ComparisonTable, metric: str) -> Chart:
         ForestRow(f"{row.second}\n\N{MINUS SIGN} {row.first}", row.difference, 1 + place % 5, row.established)
         for place, row in enumerate(rows)
     ]
-    draw = forest(lines, max(row.equivalence.margin for row in rows))
+    draw = forest(lines, max(row.equivalence.margin for row in rows if row.equivalence is not None))
     title = f"Difference in {in_sentence(metric)}"
     return chart(draw, f"difference-{slug(metric)}", title, alt, forest_size(len(rows)))
 

@@ -85,14 +85,6 @@ def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
     return buffer.getvalue()
 
 
-def flatten_row(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values as columns: {"difference": {"low": 1}} becomes {"difference_low": 1}."""
-    flat: dict[str, Any] = {}
-    for name, value in row.items():
-        flat |= flatten_row(value, f"{prefix}{name}_") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat
-
-
 @contextmanager
 def replaced_page(folder: Path) -> Iterator[Path]:
     """A draft folder for a page and its files, which replace an earlier page in `folder` once they are complete.

@@ -16,13 +16,13 @@ import numpy as np
 
 from plaudit.audio import read_audio
 from plaudit.errors import AudioError, RunError
-from plaudit.evaluate.changes import CHANGE_SEED, CLIP_METRICS, Change, changes_between, clip_values, corrected
-from plaudit.evaluate.evaluator import StageScores
+from plaudit.evaluate.comparison import COMPARISON_SEED, Difference, corrected, differences_of_values
+from plaudit.evaluate.evaluation import CLIPS
 from plaudit.evaluate.overoptimization import Divergence, best_of_n, find_divergence, regressions_under_reward
 from plaudit.evaluate.pages import charts, text
 from plaudit.evaluate.pages.html import csv_of, data_address, rendered, replaced_page
-from plaudit.evaluate.pages.sweep import Sweep, SweepRow, sweep_row
-from plaudit.evaluate.results_table import CLIPS, MetricResult
+from plaudit.evaluate.pages.sweep import Sweep, SweepRow, further_sets, means_of, sweep_row
+from plaudit.evaluate.values import SetValue, Values
 from plaudit.statistics import Array, Interval, bootstrap_mean, bootstrap_statistic, spearman, win_rate
 from plaudit.storage import write_atomically, write_json
 
@@ -51,7 +51,7 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class StageResult:
-    """A stage of the table and the scores of its clips, on the same prompts and seeds as every other stage.
+    """A stage of the table and the values of its clips, on the same prompts and seeds as every other stage.
 
     key: unique and safe in a file name ("sft"); title: for people ("SFT"). note: how the clips were sampled; may be
     empty. clips: the folder of its clips `0000.wav`, ...; None where they were not kept. model: the absolute path
@@ -60,7 +60,7 @@ class StageResult:
 
     key: str
     title: str
-    scores: StageScores
+    values: Values
     note: str = ""
     clips: Path | None = None
     model: Path | None = None
@@ -79,7 +79,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Sample:
-    """A held-out prompt to listen to: its row in the scores, the clip of each stage by key, and what it describes by
+    """A held-out prompt to listen to: its row among the clips, the clip of each stage by key, and what it describes by
     kind ({"genre": "house"}), where that is recorded."""
 
     row: int
@@ -236,9 +236,9 @@ class StageRow:
     utility_correlation: Interval | None = None
     wins_previous: Interval | None = None
     wins_baseline: Interval | None = None
-    changes: list[Change] = field(default_factory=list)
+    changes: list[Difference] = field(default_factory=list)
     regressions_under_reward: list[str] = field(default_factory=list)
-    sets: list[MetricResult] = field(default_factory=list)
+    sets: list[SetValue] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -251,14 +251,14 @@ class Results:
     """
 
     stages: list[StageRow]
-    overall: list[Change]
+    overall: list[Difference]
     sweeps: list[SweepRow]
     wins_by: str
     tests: int
     reward: RewardQuality | None
     divergences: dict[str, Divergence | None] = field(default_factory=dict)
     best_of_n: BestOfNRow | None = None
-    metrics: tuple[str, ...] = CLIP_METRICS
+    metrics: tuple[str, ...] = ("reward", "clap")
 
 
 def summarize(data: ReportData) -> Results:
@@ -266,58 +266,55 @@ def summarize(data: ReportData) -> Results:
     if not data.stages:
         raise RunError("a report needs at least one evaluated stage; run an evaluation first")
     for stage in data.stages:
-        if stage.scores.prompts != data.stages[0].scores.prompts:
+        if stage.values.prompts != data.stages[0].values.prompts:
             raise RunError(f"stage {stage.title} was evaluated on other prompts than the first; evaluate it again")
-    scores = [stage.scores for stage in data.stages]
-    metrics = [metric for metric in CLIP_METRICS if all(clip_values(one, metric) is not None for one in scores)]
+    tables = [stage.values for stage in data.stages]
+    metrics = [metric for metric in tables[0].clip_metrics if all(metric in one.clip_metrics for one in tables)]
     wins_by = "utility" if "utility" in metrics else "reward"
-    groups, tests = corrected([changes_between(now, before, metrics) for before, now in pairwise(scores)])
+    groups, tests = corrected([differences_of_values(before, now, metrics) for before, now in pairwise(tables)])
     rows = []
     for place, (stage, changes) in enumerate(zip(data.stages, [[], *groups], strict=True)):
-        now = stage.scores
-        values = {name: getattr(now, name) for name in metrics}
-        means = {name: bootstrap_mean(of[~np.isnan(of)], CHANGE_SEED) for name, of in values.items()}
+        values = {name: stage.values.clip(name) for name in metrics}
         previous, first = (
-            win_rate(values[wins_by], getattr(other, wins_by), CHANGE_SEED) if place else None
-            for other in (scores[place - 1], scores[0])
+            win_rate(values[wins_by], other.clip(wins_by), COMPARISON_SEED) if place else None
+            for other in (tables[place - 1], tables[0])
         )
         rows.append(
             StageRow(
-                stage.key, stage.title, stage.note, len(now), means | {"frechet": now.frechet_interval},
-                _correlation(now) if "utility" in metrics else None, previous, first, changes,
-                regressions_under_reward(changes), now.sets,
+                stage.key, stage.title, stage.note, len(stage.values.clips), means_of(stage.values, metrics),
+                _correlation(stage.values) if "utility" in metrics else None, previous, first, changes,
+                regressions_under_reward(changes), further_sets(stage.values),
             )
         )  # fmt: skip
-    overall = changes_between(scores[-1], scores[0], metrics) if len(scores) > 2 else []
+    overall = differences_of_values(tables[0], tables[-1], metrics) if len(tables) > 2 else []
     return Results(
         stages=rows,
-        overall=[Change(change.metric, change.difference) for change in overall],
+        overall=overall,
         sweeps=[sweep_row(sweep) for sweep in data.sweeps if sweep.usable],
         wins_by=wins_by,
         tests=tests,
         reward=data.reward,
-        divergences=_divergences(scores, metrics),
+        divergences=_divergences(tables, metrics),
         best_of_n=None if data.best_of_n is None else summarize_best_of_n(data.best_of_n),
         metrics=tuple(metrics),
     )
 
 
-def _divergences(stages: Sequence[StageScores], metrics: Sequence[str]) -> dict[str, Divergence | None]:
+def _divergences(stages: Sequence[Values], metrics: Sequence[str]) -> dict[str, Divergence | None]:
     """Along at least three stages, over the prompts whose clips all have the metric."""
     divergences = {}
     for metric in metrics if len(stages) > 2 else []:
-        values = np.stack([getattr(stage, metric) for stage in stages])  # [S, B]
+        values = np.stack([stage.clip(metric) for stage in stages])  # [S, B]
         rows = ~np.isnan(values).any(axis=0)
         if metric != "reward" and rows.sum() > 1:
-            reward = np.stack([stage.reward for stage in stages])
-            divergences[metric] = find_divergence(metric, reward[:, rows], values[:, rows], CHANGE_SEED)
+            reward = np.stack([stage.clip("reward") for stage in stages])
+            divergences[metric] = find_divergence(metric, reward[:, rows], values[:, rows], COMPARISON_SEED)
     return divergences
 
 
-def _correlation(scores: StageScores) -> Interval:
-    reward, utility = scores.reward, scores.utility
-    assert utility is not None
-    return bootstrap_statistic(lambda rows: spearman(reward[rows], utility[rows]), len(reward), CHANGE_SEED)
+def _correlation(values: Values) -> Interval:
+    reward, utility = values.clip("reward"), values.clip("utility")
+    return bootstrap_statistic(lambda rows: spearman(reward[rows], utility[rows]), len(reward), COMPARISON_SEED)
 
 
 EXAMPLE_PROMPT = "slow sad piano in a minor key"
@@ -371,13 +368,13 @@ def recommend(data: ReportData, results: Results) -> Recommendation | None:
 def _regressed_since_first(data: ReportData, results: Results) -> dict[str, list[str]]:
     """By stage, the metrics that got worse since the first stage while reward rose, both significantly."""
     first, *others = data.stages
-    groups, _ = corrected([changes_between(one.scores, first.scores, results.metrics) for one in others])
+    groups, _ = corrected([differences_of_values(first.values, one.values, results.metrics) for one in others])
     by_stage = {stage.key: regressions_under_reward(changes) for stage, changes in zip(others, groups, strict=True)}
     return {key: metrics for key, metrics in by_stage.items() if metrics}
 
 
 def _difference(stage: StageResult, other: StageResult, metric: str) -> Interval:
-    return changes_between(stage.scores, other.scores, [metric])[0].difference
+    return differences_of_values(other.values, stage.values, [metric])[0].difference
 
 
 def _doubt(difference: Interval) -> str:
@@ -542,16 +539,16 @@ def _prompt_players(
             charts.save_spectrogram(folder / "audio" / f"{name}.png", *read_audio(source))
         except AudioError:
             picture, note = None, "This clip is silent or cannot be read."
-        truth, *scores = (_value(stage.scores, sample.row, name) for name in ("utility", "reward", "clap", "concepts"))
+        truth, *scores = (_value(stage.values, sample.row, name) for name in ("utility", "reward", "clap", "concepts"))
         chosen = stage.key == recommended
         shown = list(filter(None, scores))
         players.append(StagePlayer(stage.title, colour, f"audio/{target.name}", picture, note, truth, shown, chosen))
-    return PromptPlayers(data.stages[0].scores.prompts[sample.row], sample.truth, players)
+    return PromptPlayers(data.stages[0].values.prompts[sample.row], sample.truth, players)
 
 
-def _value(scores: StageScores, row: int, metric: str) -> str:
+def _value(values: Values, row: int, metric: str) -> str:
     """The value of one clip behind the metric's name; empty where it has none."""
-    values = getattr(scores, metric)
-    if values is None or np.isnan(values[row]):
+    column = values.clip(metric)
+    if not len(column) or np.isnan(column[row]):
         return ""
-    return f"{text.in_sentence(metric)} {text.number(values[row], 2)}"
+    return f"{text.in_sentence(metric)} {text.number(column[row], 2)}"

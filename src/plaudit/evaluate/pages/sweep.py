@@ -11,8 +11,7 @@ import numpy as np
 
 from plaudit import __version__
 from plaudit.errors import RunError
-from plaudit.evaluate.changes import CHANGE_SEED, CLIP_METRICS, Change, changes_between, clip_values, corrected
-from plaudit.evaluate.evaluator import StageScores
+from plaudit.evaluate.comparison import COMPARISON_SEED, Difference, corrected, differences_of_values
 from plaudit.evaluate.metrics import lower_is_better
 from plaudit.evaluate.pages.charts import (
     Chart,
@@ -40,7 +39,7 @@ from plaudit.evaluate.pages.text import (
     sweep_rows,
     value_columns,
 )
-from plaudit.evaluate.results_table import MetricResult
+from plaudit.evaluate.values import SetValue, Values
 from plaudit.statistics import Interval, bootstrap_mean, bootstrap_statistic, spearman
 from plaudit.storage import write_atomically, write_json
 
@@ -56,7 +55,7 @@ class Sweep:
 
     stage: str
     scores: list[float]
-    points: list[StageScores]
+    points: list[Values]
     failed: dict[float, str] = field(default_factory=dict)
 
     @property
@@ -77,7 +76,7 @@ class SweepRow:
     stage: str
     scores: list[float]
     means: dict[str, list[Interval]]
-    sets: dict[str, list[MetricResult]]
+    sets: dict[str, list[SetValue]]
     reward_correlation: Interval
     utility_correlation: Interval | None
     reward_range: float
@@ -92,17 +91,18 @@ def sweep_row(sweep: Sweep) -> SweepRow:
         raise RunError(
             f"the sweep of {sweep.stage} has {len(sweep.points)} points for {len(sweep.scores)} scores{reasons}"
         )
-    values = {name: of for name in CLIP_METRICS if (of := _values(sweep.points, name)) is not None}
-    sets: dict[str, list[MetricResult]] = {}
+    metrics = [name for name in sweep.points[0].clip_metrics if all(name in p.clip_metrics for p in sweep.points)]
+    values = {name: _values(sweep.points, name) for name in metrics}
+    sets: dict[str, list[SetValue]] = {}
     for point in sweep.points:
-        for one in point.sets:
-            sets.setdefault(one.name, []).append(one)
+        for one in further_sets(point):
+            sets.setdefault(one.metric, []).append(one)
     means = values["reward"].mean(axis=1)
     return SweepRow(
         stage=sweep.stage,
         scores=list(sweep.scores),
-        means={name: [bootstrap_mean(row, CHANGE_SEED) for row in of] for name, of in values.items()}
-        | {"frechet": [point.frechet_interval for point in sweep.points]},
+        means={name: [bootstrap_mean(row, COMPARISON_SEED) for row in of] for name, of in values.items()}
+        | {"frechet": [means_of(point, [])["frechet"] for point in sweep.points]},
         sets=sets,
         reward_correlation=_correlation(sweep.scores, values["reward"]),
         utility_correlation=_correlation(sweep.scores, values["utility"]) if "utility" in values else None,
@@ -112,29 +112,39 @@ def sweep_row(sweep: Sweep) -> SweepRow:
     )
 
 
-def _values(points: Sequence[StageScores], metric: str) -> np.ndarray | None:
-    """A metric [S, B] of the clips that have it at every point; None where not every point has it."""
-    values = [of for point in points if (of := clip_values(point, metric)) is not None]
-    if len(values) < len(points):
-        return None
-    table = np.stack(values)
+def means_of(values: Values, metrics: Sequence[str]) -> dict[str, Interval]:
+    """The means of metrics of clips, and the Frechet distance, with their intervals."""
+    columns = {name: values.clip(name) for name in metrics}
+    means = {name: bootstrap_mean(of[~np.isnan(of)], COMPARISON_SEED) for name, of in columns.items()}
+    frechet = values.set("frechet")
+    return means if frechet is None or frechet.interval is None else means | {"frechet": frechet.interval}
+
+
+def further_sets(values: Values) -> list[SetValue]:
+    """Metrics of the set that have no column of their own."""
+    return [one for one in values.sets if one.metric != "frechet"]
+
+
+def _values(points: Sequence[Values], metric: str) -> np.ndarray:
+    """A metric [S, B] of the clips that have it at every point."""
+    table = np.stack([point.clip(metric) for point in points])
     return table[:, ~np.isnan(table).any(axis=0)]
 
 
 def _correlation(scores: Sequence[float], values: np.ndarray) -> Interval:
     """The rank correlation of scores [S] and the means of values [S, B], over resampled prompts."""
     prompts = values.shape[1]
-    return bootstrap_statistic(lambda rows: spearman(scores, values[:, rows].mean(axis=1)), prompts, CHANGE_SEED)
+    return bootstrap_statistic(lambda rows: spearman(scores, values[:, rows].mean(axis=1)), prompts, COMPARISON_SEED)
 
 
 @dataclass(frozen=True)
 class CrossCell:
-    """One model run under one injection, `native` if it was trained under it; its scores, or why there are none."""
+    """One model run under one injection, `native` if it was trained under it; its values, or why there are none."""
 
     model: str
     run: str
     native: bool
-    scores: StageScores | str
+    values: Values | str
 
 
 @dataclass(frozen=True)
@@ -148,8 +158,8 @@ class CrossNumbers:
     run: str
     native: bool
     means: dict[str, Interval] = field(default_factory=dict)
-    sets: list[MetricResult] = field(default_factory=list)
-    changes: list[Change] = field(default_factory=list)
+    sets: list[SetValue] = field(default_factory=list)
+    changes: list[Difference] = field(default_factory=list)
     failed: str = ""
 
 
@@ -174,32 +184,30 @@ class CrossTable:
 
 def cross_table(cells: Sequence[CrossCell]) -> CrossTable:
     """The numbers of all cells and their changes from the native injection; RunError where no cell was evaluated."""
-    if cells and all(isinstance(cell.scores, str) for cell in cells):
-        raise RunError(f"no cell of the table could be evaluated; the first: {cells[0].scores}")
-    natives = {c.model: c.scores for c in cells if c.native and not isinstance(c.scores, str)}
+    if cells and all(isinstance(cell.values, str) for cell in cells):
+        raise RunError(f"no cell of the table could be evaluated; the first: {cells[0].values}")
+    natives = {c.model: c.values for c in cells if c.native and not isinstance(c.values, str)}
     groups, tests = corrected([_changes(cell, natives.get(cell.model)) for cell in cells])
     return CrossTable(
         models=list(dict.fromkeys(cell.model for cell in cells)),
         injections=list(dict.fromkeys(cell.run for cell in cells)),
         cells=[_numbers(cell, changes) for cell, changes in zip(cells, groups, strict=True)],
         tests=tests,
-        clips=max((len(cell.scores) for cell in cells if not isinstance(cell.scores, str)), default=0),
+        clips=max((len(cell.values.clips) for cell in cells if not isinstance(cell.values, str)), default=0),
     )
 
 
-def _changes(cell: CrossCell, native: StageScores | None) -> list[Change]:
-    if cell.native or native is None or isinstance(cell.scores, str):
+def _changes(cell: CrossCell, native: Values | None) -> list[Difference]:
+    if cell.native or native is None or isinstance(cell.values, str):
         return []
-    return changes_between(cell.scores, native)
+    return differences_of_values(native, cell.values)
 
 
-def _numbers(cell: CrossCell, changes: list[Change]) -> CrossNumbers:
-    if isinstance(cell.scores, str):
-        return CrossNumbers(cell.model, cell.run, cell.native, failed=cell.scores)
-    values = {name: of for name in CLIP_METRICS if (of := clip_values(cell.scores, name)) is not None}
-    means = {name: bootstrap_mean(of[~np.isnan(of)], CHANGE_SEED) for name, of in values.items()}
-    means["frechet"] = cell.scores.frechet_interval
-    return CrossNumbers(cell.model, cell.run, cell.native, means, cell.scores.sets, changes)
+def _numbers(cell: CrossCell, changes: list[Difference]) -> CrossNumbers:
+    if isinstance(cell.values, str):
+        return CrossNumbers(cell.model, cell.run, cell.native, failed=cell.values)
+    means = means_of(cell.values, cell.values.clip_metrics)
+    return CrossNumbers(cell.model, cell.run, cell.native, means, further_sets(cell.values), changes)
 
 
 @dataclass(frozen=True)
@@ -225,7 +233,8 @@ def write_scores(rows: Sequence[SweepRow], settings: Mapping[str, Any], folder: 
 def write_injections(table: CrossTable, settings: Mapping[str, Any], folder: Path) -> Path:
     """Write the cross-load table into `folder`; the page's path."""
     metrics = list(dict.fromkeys(name for cell in table.cells for name in cell.means))
-    metrics.sort(key=("reward", "clap", "frechet", "utility", "concepts").index)
+    first = ("reward", "clap", "frechet", "utility", "concepts")
+    metrics.sort(key=lambda name: first.index(name) if name in first else len(first))
     panels = {directed_heading(name): _map(table, name) for name in metrics}
     size = heat_map_size(len(table.models), len(table.injections))
     charts = [
@@ -240,7 +249,7 @@ def write_injections(table: CrossTable, settings: Mapping[str, Any], folder: Pat
         "significant where its interval excludes zero and, for metrics of single clips, its p-value is below "
         f"0.05 after correction for all {table.tests} tests."
     )
-    tables = [_set_table(table, name) for name in dict.fromkeys(one.name for c in table.cells for one in c.sets)]
+    tables = [_set_table(table, name) for name in dict.fromkeys(one.metric for c in table.cells for one in c.sets)]
     numbers, rows = {"kind": "injections", **asdict(table), "findings": findings}, injection_rows(table)
     return _write(folder, "Cross-load table", note, numbers, rows, settings, findings, charts, tables)
 
@@ -276,7 +285,7 @@ def _score_table(row: SweepRow) -> SweepTable:
 
 def _set_table(table: CrossTable, metric: str) -> SweepTable:
     def cell(numbers: CrossNumbers) -> Cell:
-        return next((set_cell(one) for one in numbers.sets if one.name == metric), Cell(EMPTY))
+        return next((set_cell(one) for one in numbers.sets if one.metric == metric), Cell(EMPTY))
 
     rows = [(model, [cell(one) for one in table.row(model)]) for model in table.models]
     headings = ["Trained \N{RIGHTWARDS ARROW} sampled", *table.injections]
@@ -322,7 +331,7 @@ def injection_rows(table: CrossTable) -> list[dict[str, Any]]:
     for cell in table.cells:
         changes = {change.metric: change for change in cell.changes}
         where = {"trained": cell.model, "run": cell.run, "native": cell.native}
-        values: dict[str, Interval | MetricResult] = {**cell.means, **{one.name: one for one in cell.sets}}
+        values: dict[str, Interval | SetValue] = {**cell.means, **{one.metric: one for one in cell.sets}}
         for name, value in values.items():
             columns = where | {"metric": name} | value_columns(value)
             rows.append(columns | _change_columns(changes.get(name)) | {"note": ""})
@@ -332,7 +341,7 @@ def injection_rows(table: CrossTable) -> list[dict[str, Any]]:
     return rows
 
 
-def _change_columns(change: Change | None) -> dict[str, Any]:
+def _change_columns(change: Difference | None) -> dict[str, Any]:
     if change is None:
         return dict.fromkeys(("change", "change_low", "change_high", "p_holm"))
     gap = change.difference

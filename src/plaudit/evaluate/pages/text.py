@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plaudit.evaluate.changes import Change
+from plaudit.evaluate.comparison import Difference
 from plaudit.evaluate.metrics import lower_is_better, metric_called
 from plaudit.evaluate.overoptimization import Divergence, Regression, regression_sentence
-from plaudit.evaluate.results_table import MetricResult
+from plaudit.evaluate.values import SetValue
 from plaudit.files import path_in
 from plaudit.statistics import Interval
 
@@ -119,7 +120,7 @@ def overall_finding(results: Results) -> str:
     return sentence
 
 
-def _changes_in_words(changes: Sequence[Change]) -> str:
+def _changes_in_words(changes: Sequence[Difference]) -> str:
     """ "raised reward by 0.12 [0.05, 0.19]. No significant change in CLAP score (...)." """
     established = [change for change in changes if change.established]
     parts = []
@@ -316,19 +317,19 @@ def table_cells(results: Results) -> TableCells:
     return TableCells([heading(key) for key in keys], keys, rows, change_rows, set_rows, set_notes)
 
 
-def _set_cells(stages: Sequence[Sequence[MetricResult]]) -> tuple[list[tuple[str, str, list[Cell]]], list[str]]:
+def _set_cells(stages: Sequence[Sequence[SetValue]]) -> tuple[list[tuple[str, str, list[Cell]]], list[str]]:
     """Rows of the metrics that every stage has, and the distinct notes on them."""
-    by_name = [{one.name: one for one in stage} for stage in stages]
+    by_name = [{one.metric: one for one in stage} for stage in stages]
     rows, notes = [], dict[str, None]()
     for name in by_name[0]:
         if all(name in stage for stage in by_name):
             row = [stage[name] for stage in by_name]
-            rows.append((heading(name), f"{row[0].better} is better", [set_cell(one) for one in row]))
+            rows.append((heading(name), f"{metric_called(name).better} is better", [set_cell(one) for one in row]))
             notes |= dict.fromkeys(f"{heading(name)}: {one.note}." for one in row if one.note)
     return rows, list(notes)
 
 
-def set_cell(result: MetricResult) -> Cell:
+def set_cell(result: SetValue) -> Cell:
     """A metric of a set of clips."""
     if result.value is None:
         return Cell(EMPTY, note=result.note)
@@ -379,19 +380,19 @@ def _fraction(interval: Interval | None) -> Cell:
     return Cell(EMPTY) if interval is None else Cell(percent(interval.mean), percent_span(interval))
 
 
-def _change(change: Change | None) -> Cell:
+def _change(change: Difference | None) -> Cell:
     if change is None:
         return Cell(EMPTY)
     effect = "" if change.effect is None else f"g {signed(change.effect.g, 2)}"
     test = "" if change.p_holm is None else p_value(change.p_holm)
     note = ", ".join(filter(None, [effect, test]))
-    return Cell(signed(change.difference.mean), span(change.difference), note, change.verdict)
+    return Cell(signed(change.difference.mean), span(change.difference), note, change.direction)
 
 
 Rows = list[dict[str, Any]]
 
 
-def value_columns(value: Interval | MetricResult) -> dict[str, Any]:
+def value_columns(value: Interval | SetValue) -> dict[str, Any]:
     """A value and the ends of its interval."""
     mean = value.mean if isinstance(value, Interval) else value.value
     return {"value": mean, "low": value.low, "high": value.high}
@@ -401,13 +402,13 @@ def stage_rows(results: Results) -> Rows:
     """Every metric of every stage, a row each."""
     rows = []
     for row in results.stages:
-        values: dict[str, Interval | MetricResult | None] = {
+        values: dict[str, Interval | SetValue | None] = {
             **row.means, "wins_previous": row.wins_previous, "wins_baseline": row.wins_baseline,
-            "utility_correlation": row.utility_correlation, **{one.name: one for one in row.sets},
+            "utility_correlation": row.utility_correlation, **{one.metric: one for one in row.sets},
         }  # fmt: skip
         for metric, value in values.items():
             if value is not None:
-                note = value.note if isinstance(value, MetricResult) else ""
+                note = value.note if isinstance(value, SetValue) else ""
                 facts = {"better": metric_called(metric).better, "clips": row.clips, "note": note}
                 rows.append({"stage": row.key, "metric": metric} | value_columns(value) | facts)
     return rows
@@ -423,13 +424,13 @@ def change_rows(results: Results) -> Rows:
             "difference": change.difference.mean,
             "low": change.difference.low,
             "high": change.difference.high,
-            "p_t": change.p_t,
+            "p_t": change.p,
             "p_wilcoxon": change.p_wilcoxon,
             "p_holm": change.p_holm,
             "hedges_g": None if change.effect is None else change.effect.g,
             "rank_biserial": None if change.effect is None else change.effect.rank_biserial,
-            "clips": change.clips,
-            "verdict": change.verdict,
+            "clips": change.prompts,
+            "verdict": change.direction,
         }
         for place, row in enumerate(results.stages[1:])
         for change in row.changes
@@ -440,7 +441,7 @@ def sweep_rows(sweeps: Sequence[SweepRow]) -> Rows:
     """Every metric at every score of every sweep, a row each."""
     rows = []
     for sweep in sweeps:
-        values: Mapping[str, Sequence[Interval | MetricResult]] = {**sweep.means, **sweep.sets}
+        values: Mapping[str, Sequence[Interval | SetValue]] = {**sweep.means, **sweep.sets}
         for metric, points in values.items():
             for score, value in zip(sweep.scores, points, strict=True):
                 where = {"model": sweep.stage, "score": score, "metric": metric}
@@ -453,10 +454,9 @@ def clip_rows(data: ReportData, folder: Path) -> Rows:
     rows = []
     with_files = any(stage.clips is not None for stage in data.stages)
     for stage in data.stages:
-        scores = stage.scores
-        metrics = {name: getattr(scores, name) for name in ("reward", "clap", "concepts", "utility")}
-        for place, prompt in enumerate(scores.prompts):
-            values = {k: None if v is None or v[place] != v[place] else float(v[place]) for k, v in metrics.items()}
+        metrics = {name: stage.values.clip(name) for name in stage.values.clip_metrics}
+        for place, prompt in enumerate(stage.values.prompts):
+            values = {name: None if isnan(of[place]) else float(of[place]) for name, of in metrics.items()}
             id = f"{place:04d}"
             file = "" if stage.clips is None else path_in(folder, stage.clips / f"{id}.wav")
             files = {"file": file} if with_files else {}

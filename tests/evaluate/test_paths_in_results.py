@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 from plaudit.audio import write_wav
 from plaudit.cli.main import app
-from plaudit.evaluate.compare.systems import systems_in
-from plaudit.evaluate.results_table import ClipRow, Evaluation
+from plaudit.evaluate.evaluation import Evaluation
+from plaudit.evaluate.prompt_matching import PromptClip
+from plaudit.evaluate.systems import systems_in
+from plaudit.evaluate.values import Values
 from plaudit.files import path_in
 
 
@@ -36,13 +38,18 @@ def test_a_file_in_or_beside_the_folder_is_relative_and_any_other_absolute(
 
 def test_an_evaluation_names_its_files_for_every_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    rows = [ClipRow("1", "p", "evaluation/a.wav", {"reward": 1.0}), ClipRow("2", "q", "out/b.wav", {"reward": 2.0})]
-    rows.append(ClipRow("3", "r", "", error="it has no file"))
-    Evaluation(rows, [], [], {}).save(Path("evaluation"))
-    named = ["a.wav", "../out/b.wav", ""]
-    assert files_of(tmp_path / "evaluation" / "clips.csv") == named
+    clips = [PromptClip("1", "p", Path("evaluation/a.wav")), PromptClip("2", "q", Path("out/b.wav"))]
+    clips.append(PromptClip("3", "r", None, "it has no file"))
+    rows = [
+        {"metric": "reward", "prompt_id": clip.id, "prompt": clip.prompt, "file": str(clip.file or ""),
+         "value": None if clip.error else 1.0}
+        for clip in clips
+    ]  # fmt: skip
+    Evaluation(Values.of_rows(rows), clips, [], {}).save(Path("evaluation"))
+    names = ["a.wav", "../out/b.wav", ""]
+    assert files_of(tmp_path / "evaluation" / "clips.csv") == names
     summary = json.loads((tmp_path / "evaluation" / "summary.json").read_text())
-    assert [row["file"] for row in summary["rows"]] == named
+    assert [row["file"] for row in summary["rows"]] == names
     monkeypatch.chdir("/")
     (system,) = systems_in(str(tmp_path / "evaluation"))
     files = [clip.file.resolve() for clip in system.clips if clip.file is not None]

@@ -1,1 +1,0 @@
-"""Systems on the same prompts: read, paired, tested, and laid side by side to be heard."""
