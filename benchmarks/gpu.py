@@ -1,9 +1,9 @@
-"""What one GPU does with networks of the paper's sizes: `python -m benchmarks.gpu --json OUT.json [--budget SECONDS]`.
+"""Throughput of one GPU with networks of the paper's sizes: `python -m benchmarks.gpu --json OUT.json`.
 
 Sampling and training of FluxAudio-S at 44.1 kHz (eager, as CUDA graphs, compiled), the frozen encoders and the codec,
-and the loader, all with random weights and nothing to download, against the measured peak of large matrix products.
-What matters most comes first and what compiles comes last. Each result is written to the JSON file at once, and the
-process ends when the budget does, whatever is running. `--tables OUT.json` prints the results as Markdown.
+and the loader, all with random weights and nothing to download, relative to the measured peak of large matrix
+products. Sections that compile come last. Each result is written to the JSON file at once, and the process ends with
+its budget of seconds. `--tables OUT.json` prints the results as Markdown.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from plaudit.training.loop import Inputs
     from plaudit.training.settings import LoopSettings
 
-# The package is imported where it is used, so that a module that this machine cannot import costs one section.
+# Imports of the package are local, so that a module that cannot be imported costs one section only.
 
 GIB = 2**30
 MARGIN = 2.0
-"""Seconds before the end at which nothing new is begun."""
+"""Seconds before the end in which no section is started."""
 
 GUIDANCE = 4.0
 SCORE = 1.0
@@ -130,7 +130,7 @@ SMALL = Scale(
 
 
 class Unavailable(Exception):
-    """A section that this machine or the time left does not allow; the message says why."""
+    """A section that this machine or the time left does not allow, with the reason."""
 
 
 class Results:
@@ -201,7 +201,7 @@ class Bench:
         print("  " + ", ".join(f"{k} {v}" for k, v in shown.items() if not isinstance(v, list)), flush=True)
 
     def attempt(self, work: Callable[[], Row], **facts: Any) -> None:
-        """A row of `facts` and what `work` returns or, where it fails (out of memory, say), the error."""
+        """A row of `facts` and what `work` returns or, where it fails (as by running out of memory), the error."""
         if self.left() <= 0:
             raise Unavailable("the time was spent")
         try:
@@ -231,14 +231,14 @@ class Bench:
         return first, statistics.median(taken)
 
     def memory(self) -> dict[str, float]:
-        """The peak of the device's memory since `release`, where it has its own."""
+        """The peak of GPU memory since `release`; empty on a CPU."""
         return {"peak_memory_gib": torch.cuda.max_memory_allocated(self.device) / GIB} if self.on_cuda else {}
 
-    def share_of_peak(self, operations_per_second: float) -> dict[str, float]:
-        """Operations a second, also as a share of the measured matrix peak where that is known."""
+    def fraction_of_peak(self, operations_per_second: float) -> dict[str, float]:
+        """Operations a second, and as a fraction of the matrix peak where it was measured."""
         rates = {"tflops": operations_per_second / 1e12}
         peaks = [row["tflops"] for row in self.results.rows("peak") if row.get("what") == PEAK]
-        return rates | ({"share_of_peak": rates["tflops"] / peaks[0]} if peaks else {})
+        return rates | ({"fraction_of_peak": rates["tflops"] / peaks[0]} if peaks else {})
 
     @property
     def on_cuda(self) -> bool:
@@ -331,7 +331,7 @@ def sampling_row(bench: Bench, sampler: Sampler, way: str, seconds: float | None
         "clips_per_s": batch / median,
         "batch_seconds": median,
         "first_seconds": first,
-        **bench.share_of_peak(operations / median),
+        **bench.fraction_of_peak(operations / median),
         **bench.memory(),
     }
 
@@ -471,7 +471,7 @@ class _Enough(Exception):
 
 
 def training_row(bench: Bench, objective: Any, batch: int, way: str, loop: LoopSettings) -> Row:
-    """Clips a second of the project's own loop: autocast, backward, clipping, AdamW, both running averages, metrics."""
+    """Clips a second of the training loop: autocast, backward, clipping, AdamW, both running averages, metrics."""
     from plaudit.backbone.base import FORWARD_AND_BACKWARD
     from plaudit.stages.sft import FlowTrainSettings
     from plaudit.training.loop import train
@@ -507,7 +507,7 @@ def training_row(bench: Bench, objective: Any, batch: int, way: str, loop: LoopS
         "update_seconds": median,
         "updates": len(updates),
         "first_seconds": ends[0] - began,
-        **bench.share_of_peak(operations / median),
+        **bench.fraction_of_peak(operations / median),
         **bench.memory(),
     }
 
@@ -599,7 +599,7 @@ def encoders(bench: Bench) -> None:
     """Scoring, encoding and decoding of clips."""
     from benchmarks import paper_networks
 
-    gc.freeze()  # of the many objects that transformers has just made, none needs to be looked at again
+    gc.freeze()  # skips the many objects of transformers in later collections
     scale = bench.scale
     sizes, batch = paper_networks.TINY if scale.tiny else paper_networks.PAPER, scale.encoder_batch
 
@@ -658,11 +658,11 @@ def rates(bench: Bench, what: str, batch: int, work: Callable[[], Tensor]) -> No
     exact: list[Tensor] = []
 
     def row(precision: str) -> Row:
-        made = torch.empty(0)
+        output = torch.empty(0)
 
         def once() -> None:
-            nonlocal made
-            made = work()
+            nonlocal output
+            output = work()
 
         bf16 = precision == "bf16"
         before = torch.get_float32_matmul_precision()
@@ -672,14 +672,14 @@ def rates(bench: Bench, what: str, batch: int, work: Callable[[], Tensor]) -> No
                 first, median = bench.measure(once)
         finally:
             torch.set_float32_matmul_precision(before)
-        output = made.float()
+        output = output.float()
         exact.extend([output] if not exact else [])
         difference = (output - exact[0]).square().mean().sqrt() / exact[0].square().mean().sqrt()
         return {
             "clips_per_s": batch / median,
             "first_seconds": first,
             "relative_rms": float(difference),
-            **(bench.share_of_peak(operations / median) if operations else {}),
+            **(bench.fraction_of_peak(operations / median) if operations else {}),
             **bench.memory(),
         }
 
@@ -721,11 +721,11 @@ def loader(bench: Bench) -> None:
         data = TrainingSet([Source(shards, rows, shards.rewards[rows])], seed=0)
         settings = FlowTrainSettings(steps=10**6, learning_rate=1e-6, batch=batch)
         objective = SftObjective(bench.model, data, settings)
-        share = rank_slice(batch, 1, 0, 1)
+        part = rank_slice(batch, 1, 0, 1)
 
         def fetched(loader_threads: int) -> Row:
             loop = LoopSettings(loader_threads=loader_threads, prefetch=2 * loader_threads)
-            batches = _batches(objective, share, settings, loop, 0, bench.device)
+            batches = _batches(objective, part, settings, loop, 0, bench.device)
             try:
                 for _ in range(2 * loader_threads + 1):  # the first ones wait for files to be opened
                     next(batches)
@@ -800,7 +800,7 @@ def profiled(bench: Bench, what: str, batch: int, work: Callable[[], object], mo
         what=what,
         batch=batch,
         wall_seconds=wall,
-        busy_share=total / 1e6 / wall,
+        busy_fraction=total / 1e6 / wall,
         kernels=[
             {"name": key[:120], "share": spent[key][0] / total, "ms": spent[key][0] / 1e3, "calls": spent[key][1]}
             for key in longest
@@ -889,10 +889,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(tables(json.loads(options.tables.read_text())))
         return
     if options.json is None:
-        parser.error("--json says where results go")
+        parser.error("--json is required")
     names = options.sections.split(",") if options.sections else list(SECTIONS)
     if unknown := [name for name in names if name not in SECTIONS]:
-        parser.error(f"unknown sections {', '.join(unknown)}; known are {', '.join(SECTIONS)}")
+        parser.error(f"unknown sections {', '.join(unknown)}; choose from {', '.join(SECTIONS)}")
     from benchmarks.cost.timing import machine
 
     device = torch.device(options.device)

@@ -28,7 +28,7 @@ def tables(results: dict[str, Any]) -> str:
                 ("batch", _text("batch")),
                 ("clips/s", _number("clips_per_s")),
                 ("seconds a batch", _number("batch_seconds")),
-                ("share of peak", _percent("share_of_peak")),
+                ("fraction of peak", _percent("fraction_of_peak")),
                 ("memory, GiB", _number("peak_memory_gib")),
                 ("compiling, s", _number("compile_seconds")),
             ],
@@ -41,7 +41,7 @@ def tables(results: dict[str, Any]) -> str:
                 ("batch", _text("batch")),
                 ("clips/s", _number("clips_per_s")),
                 ("seconds an update", _number("update_seconds")),
-                ("share of peak", _percent("share_of_peak")),
+                ("fraction of peak", _percent("fraction_of_peak")),
                 ("memory, GiB", _number("peak_memory_gib")),
                 ("first update, s", _number("first_seconds")),
             ],
@@ -65,7 +65,7 @@ def tables(results: dict[str, Any]) -> str:
                 ("precision", _text("precision")),
                 ("batch", _text("batch")),
                 ("clips/s", _number("clips_per_s")),
-                ("share of peak", _percent("share_of_peak")),
+                ("fraction of peak", _percent("fraction_of_peak")),
                 ("memory, GiB", _number("peak_memory_gib")),
                 ("relative RMS to float32", _percent("relative_rms", 2)),
             ],
@@ -82,7 +82,7 @@ def tables(results: dict[str, Any]) -> str:
         ),
         *(
             _table(
-                f"Kernels: {row['what']}, batch {row['batch']}, busy {row['busy_share']:.0%} of the time",
+                f"Kernels: {row['what']}, batch {row['batch']}, busy {row['busy_fraction']:.0%} of the time",
                 row["kernels"],
                 [
                     ("kernel", lambda one: f"`{one['name']}`"),

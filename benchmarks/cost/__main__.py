@@ -1,4 +1,4 @@
-"""`python -m benchmarks.cost`: what things cost on this machine, and what one gets for it."""
+"""`python -m benchmarks.cost`: time of each part of generation and training, and quality by cost of solvers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def bench(
     network: Annotated[
         str, typer.Option(help="Of sample and train: a published size with random weights, or a model.")
     ] = "fluxaudio-s-44k",
-    model: Annotated[str, typer.Option(help="Of clips and decode: a known model or a model folder.")] = "synthetic",
+    model: Annotated[str, typer.Option(help="Of clips and decode: a model by name or folder.")] = "synthetic",
     clips: Annotated[int, typer.Option(min=1, help="Clips of sample, clips and decode.")] = 10,
     scored: Annotated[int, typer.Option(min=1, help="Clips of score.")] = 100,
     separated: Annotated[int, typer.Option(min=1, help="Clips of separate.")] = 2,
@@ -46,7 +46,7 @@ def bench(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the figures as JSON, too.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Measure sampling, training, decoding, scoring and separation against a naive way, in turns in one process.
+    """Time sampling, training, decoding, scoring and separation against naive implementations, in turns.
 
     Example: python -m benchmarks.cost --section sample --section clips -o bench.json
     """
@@ -61,13 +61,13 @@ def bench(
 
     where = loading.resolve_device(device)
     sizes = Sizes(network, model, clips, scored, separated, separator, steps, batch, repeats, compile)
-    found = []
+    results = []
     for name in section or SECTIONS:
         with ConsoleReporter().progress(name) as advance:
-            found.append(measured(name, sizes, where, advance))
+            results.append(measured(name, sizes, where, advance))
         if not json:
-            _show(found[-1])
-    figures = {"machine": machine(where), "repeats": repeats, "sections": [asdict(one) for one in found]}
+            _show(results[-1])
+    figures = {"machine": machine(where), "repeats": repeats, "sections": [asdict(one) for one in results]}
     if output is not None:
         write_json(output, figures)
     if json:
@@ -83,7 +83,7 @@ def _show(section: Section) -> None:
 
 @app.command()
 def solvers(
-    model: Annotated[str, typer.Option(help="A known model or a model folder.")] = "synthetic",
+    model: Annotated[str, typer.Option(help="A model by name or folder.")] = "synthetic",
     prompts: Annotated[
         Path | None, typer.Option(help="Prompts, one a line or a CSV. Default: held-out ones of the synthetic world.")
     ] = None,
@@ -93,7 +93,7 @@ def solvers(
     shift: Annotated[list[float] | None, typer.Option(help="Shift of the time grid; repeat. Default: 1.")] = None,
     reference_steps: Annotated[int, typer.Option(min=1, help="Steps of the reference, by Heun's method.")] = 200,
     clap: Annotated[str, typer.Option(help="The CLAP that compares clips with prompts.")] = "synthetic",
-    reward: Annotated[str, typer.Option(help="The reward that judges clips.")] = "synthetic",
+    reward: Annotated[str, typer.Option(help="The reward of clips.")] = "synthetic",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first prompt's noise.")] = 0,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Clips sampled at once. Default: what memory and device allow.")
@@ -104,7 +104,7 @@ def solvers(
 ) -> None:
     """Compare solvers: distance to a fine reference, CLAP score and reward against network evaluations and seconds.
 
-    Writes solvers.json and charts of quality against cost. All other settings are the model's own.
+    Writes solvers.json and charts of quality against cost. All other settings are the model's.
 
     Example: python -m benchmarks.cost solvers --steps 4 --steps 8 --steps 16 -o bench
     """
@@ -118,18 +118,18 @@ def solvers(
     grid = SolverGrid.chosen(solvers=solver, steps=steps, shifts=shift, reference_steps=reference_steps, seed=seed)
     music = loading.load(model, device)
     if prompts is None:
-        asked = synthetic_source(music.config.seconds).held_out(count).prompts
+        texts = synthetic_source(music.config.seconds).held_out(count).prompts
     else:
-        asked = read_prompts(prompts)[:count]
-    judges = Evaluators(loading.CLAPS.load(clap), loading.load_reward(reward))
+        texts = read_prompts(prompts)[:count]
+    evaluators = Evaluators(loading.CLAPS.load(clap), loading.load_reward(reward))
     with ConsoleReporter().progress("sampling") as advance:
-        compared = bench_solvers(music, asked, judges, grid, Execution(batch=batch), advance)
+        compared = bench_solvers(music, texts, evaluators, grid, Execution(batch=batch), advance)
     figures = {
         "model": model,
         "device": str(music.backbone.latent_mean.device),
         "clap": clap,
         "reward": reward,
-        "prompts": asked,
+        "prompts": texts,
         "sampling": music.config.sampling.model_dump(mode="json"),
         "grid": grid.model_dump(mode="json"),
         **asdict(compared),
@@ -139,7 +139,7 @@ def solvers(
     if json:
         show_json(figures)
         return
-    show_table(f"solvers over {len(asked)} prompts; first the reference", COLUMNS, table(compared))
+    show_table(f"solvers over {len(texts)} prompts; first the reference", COLUMNS, table(compared))
     for path in (output / "solvers.json", *charts):
         result_console.print(path, soft_wrap=True, highlight=False)
 

@@ -1,4 +1,4 @@
-"""From latents to sound, and the whole way from prompts to files."""
+"""Decoding latents, and generation from prompts to files."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from plaudit.generate.settings import Execution, PostSettings
 
 
 def bench_decode(music: TextToMusic, clips: int, repeats: int, advance: Advance) -> Section:
-    """Seconds per clip of decoding `clips` clips: one by one as `generate` does, against all at once with gradients
-    recorded, as a module does that is just called."""
+    """Seconds per clip of decoding `clips` clips: one by one as `generate` does, compared with all at once and
+    with gradients recorded, as by a plain call of the module."""
     latents = torch.randn(clips, music.frames, music.codec.latent_dim, generator=torch.Generator().manual_seed(0))
     latents = latents.to(music.codec_device)
 
-    def ours() -> None:
+    def batched() -> None:
         with torch.inference_mode():
             for clip in latents:
                 music.codec.decode(clip[None])
 
-    taken = in_turns({"naive": lambda: music.codec.decode(latents), "plaudit": ours}, repeats, advance)
+    taken = in_turns({"naive": lambda: music.codec.decode(latents), "plaudit": batched}, repeats, advance)
     seconds = {way: total / clips for way, total in taken.items()}
     length = music.frames * music.codec.hop / music.codec.sample_rate
     facts = {"codec": music.codec.name, "times real time": length / seconds["plaudit"]}
@@ -35,14 +35,14 @@ def bench_decode(music: TextToMusic, clips: int, repeats: int, advance: Advance)
 
 
 def bench_clips(music: TextToMusic, clips: int, repeats: int, advance: Advance) -> Section:
-    """Seconds per clip from prompt to finished file with the model's own settings, against the plain way: prompt by
-    prompt, every text encoded for each clip, float32, no finishing."""
+    """Seconds per clip from prompt to finished file with the model's settings, compared with a naive way: prompt by
+    prompt, both texts encoded for each clip, float32, no post-processing."""
     settings = music.config.sampling
     prompts = [f"calm ambient pads, number {number}" for number in range(clips)]
     requests = [ClipRequest(f"clip-{number}", prompt, number) for number, prompt in enumerate(prompts)]
     postprocessor = PostProcessor(PostSettings(seconds=music.config.seconds))
 
-    def ours() -> None:
+    def batched() -> None:
         with tempfile.TemporaryDirectory() as folder:
             generate_clips(music, requests, settings, Path(folder), postprocessor=postprocessor)
 
@@ -51,10 +51,10 @@ def bench_clips(music: TextToMusic, clips: int, repeats: int, advance: Advance) 
             text = music.text_encoder.encode([prompts[0]])
             negative = music.text_encoder.encode([settings.negative_prompt])
             noise = initial_noise([0], music.frames, music.codec.latent_dim).to(music.backbone.latent_mean.device)
-            made = naive_latents(music.backbone, text, negative, noise, settings.steps, bf16=False)
-            music.codec.decode(made.to(music.codec_device))
+            latents = naive_latents(music.backbone, text, negative, noise, settings.steps, bf16=False)
+            music.codec.decode(latents.to(music.codec_device))
 
-    taken = in_turns({"naive float32": naive, "plaudit": ours}, repeats, advance)
+    taken = in_turns({"naive float32": naive, "plaudit": batched}, repeats, advance)
     seconds = {"naive float32": taken["naive float32"], "plaudit": taken["plaudit"] / clips}
     batch = music.sampler(settings, Execution()).batch
     facts = {"clips": clips, "seconds for all": taken["plaudit"], "batch": batch, "steps": settings.steps}

@@ -1,4 +1,4 @@
-"""Networks to measure: a model's own, or one of a published size with random weights."""
+"""Networks to measure: that of a model, or one of a published size with random weights."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SECONDS = 9.975
 
 
 def network(name: str, device: torch.device) -> tuple[FluxAudio, int]:
-    """A backbone and the latent frames of its clips: a preset's size with random weights, or a model's own.
+    """A backbone and the latent frames of its clips: of a preset's size with random weights, or of a model.
 
-    Nothing is left at the zero where training starts it, so that every part takes part. ModelError for an unknown name.
+    No parameter is left at zero, so that every part is computed. ModelError for an unknown name.
     """
     if name in PRESETS and name not in MODELS:
         model = FluxAudio(PRESETS[name])

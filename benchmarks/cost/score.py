@@ -1,4 +1,4 @@
-"""Scoring files: threads that decode ahead and batches that are judged, against one file after the other."""
+"""Scoring files with decoding threads and batches, compared with one file after the other."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ SECONDS = 10.0
 def bench_score(reward: RecordingReward, count: int, repeats: int, advance: Advance) -> Section:
     """Seconds per clip of `count` clips of the synthetic composer, 10 s each, every fourth at 44.1 kHz in stereo.
 
-    Both ways use the same encoders; one by one is tried with one thread and with as many as PyTorch would use. Its own
-    threads change sums in their last digits, and a peak or a tempo that hangs in the balance with them: `facts` say by
-    how much scores differ.
+    Both use the same encoders; one by one runs with one thread and with PyTorch's default. PyTorch's threads change
+    sums in their last digits, and with them a peak or a tempo near a decision: `facts` has the largest difference.
     """
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
@@ -39,10 +38,10 @@ def bench_score(reward: RecordingReward, count: int, repeats: int, advance: Adva
         def threaded() -> None:
             scores["threads"] = _one_by_one(clips, reward)
 
-        def ours() -> None:
+        def batched() -> None:
             scores["plaudit"] = [row.score or 0.0 for row in score_clips(clips, reward)]
 
-        ways = {"one by one, one thread": alone, f"one by one, {threads} threads": threaded, "plaudit": ours}
+        ways = {"one by one, one thread": alone, f"one by one, {threads} threads": threaded, "plaudit": batched}
         taken = in_turns(ways, repeats, advance)
         decoding = _decoding(clips)
     return Section(

@@ -1,5 +1,4 @@
-"""Source separation: clips of one length together, in inference mode, stems summed as they come, against demucs's own
-driver clip by clip."""
+"""Source separation of clips of one length together, compared with demucs's driver clip by clip."""
 
 from __future__ import annotations
 
@@ -18,12 +17,14 @@ SOURCES = ["drums", "bass", "other", "vocals"]
 
 
 def separator_of(name: str, device: torch.device) -> Separator:
-    """The separator called `name`; "random" is one network of the kind and size that mdx_extra has four of, untrained,
-    which takes as long. ModelError where demucs is not installed."""
+    """The separator called `name`; "random" is an untrained network of the kind and size of those in mdx_extra.
+
+    ModelError where demucs is not installed.
+    """
     if name != RANDOM:
-        if (found := load_separator(name, device)) is None:
+        if (separator := load_separator(name, device)) is None:
             raise ModelError(NOT_INSTALLED)
-        return found
+        return separator
     try:
         from demucs.hdemucs import HDemucs
     except ImportError:
@@ -36,8 +37,8 @@ def separator_of(name: str, device: torch.device) -> Separator:
 def bench_separate(separator: Separator, clips: int, seconds: float, repeats: int, advance: Advance) -> Section:
     """Seconds per clip of one pass over `clips` clips of noise at 44.1 kHz."""
     rate = 44_100
-    dice = np.random.default_rng(0)
-    waves = [(0.1 * dice.standard_normal(round(seconds * rate))).astype(np.float32) for _ in range(clips)]
+    rng = np.random.default_rng(0)
+    waves = [(0.1 * rng.standard_normal(round(seconds * rate))).astype(np.float32) for _ in range(clips)]
     settings = SeparationSettings(passes=1)
 
     def naive() -> None:

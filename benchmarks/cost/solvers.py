@@ -55,7 +55,7 @@ class SolverGrid(Settings):
 
 @dataclass(frozen=True)
 class Evaluators:
-    """Who says how good a clip is."""
+    """The models that score clips."""
 
     clap: Embedder
     reward: Reward
@@ -66,8 +66,8 @@ class Point:
     """One way to sample, over all prompts.
 
     evaluations: passes of the network per clip, each branch of guidance counted. seconds: of sampling per clip, without
-    text, decoding and judging. distance: root mean square of final latents' difference from the reference, relative
-    to the reference's own, both standardized. clap, reward: of the decoded clips. clap_gain, reward_gain: over the
+    text, decoding and scoring. distance: RMS difference of final latents from the reference, relative to the RMS of the
+    reference, both standardized. clap, reward: of the decoded clips. clap_gain, reward_gain: over the
     reference's clips, prompt by prompt. All with 95 % bootstrap intervals over prompts.
     """
 
@@ -109,42 +109,41 @@ class _Sampled:
 def bench_solvers(
     music: TextToMusic,
     prompts: Sequence[str],
-    judges: Evaluators,
+    evaluators: Evaluators,
     grid: SolverGrid,
     execution: Execution = DEFAULT_EXECUTION,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
     """All points of the grid, under the model's own settings otherwise.
 
-    One reference serves all shifts, but where guidance has a schedule: that follows the steps, so each shift has a
-    solution of its own.
+    One reference serves all shifts, unless guidance has a schedule, which follows the steps and thus the shift.
     """
     if len(prompts) < 2:
         raise PromptError("solvers are compared over at least two prompts, for the sake of the intervals")
-    own = music.config.sampling
+    base = music.config.sampling
     ways = [
-        own.changed(solver=solver, steps=steps, shift=shift)
+        base.changed(solver=solver, steps=steps, shift=shift)
         for shift in grid.shifts
         for solver in grid.solvers
         for steps in grid.steps
     ]
-    exact = own.changed(solver="heun", steps=grid.reference_steps, precision="no")
-    one_solution = own.guidance.schedule == "constant"
+    exact = base.changed(solver="heun", steps=grid.reference_steps, precision="no")
+    one_solution = base.guidance.schedule == "constant"
     shifts = (1.0,) if one_solution else grid.shifts
     total, done = sum(evaluations(way) for way in [*ways, *(exact.changed(shift=shift) for shift in shifts)]), 0
 
     def sampled(settings: SamplingSettings) -> _Sampled:
         nonlocal done
-        made = _sample(music, prompts, judges, settings, grid.seed, execution)
+        clips = _sample(music, prompts, evaluators, settings, grid.seed, execution)
         done += evaluations(settings)
         progress(done, total)
-        return made
+        return clips
 
-    # What is done once per process would be counted to whoever comes first.
-    _sample(music, prompts[:1], judges, own.changed(steps=1), grid.seed, execution)
-    found = {shift: sampled(exact.changed(shift=shift)) for shift in shifts}
-    references = [_point(exact.changed(shift=shift), made, made) for shift, made in found.items()]
-    points = [_point(way, sampled(way), found[1.0 if one_solution else way.shift]) for way in ways]
+    # A warm-up, so that one-time costs of the process are in no figure.
+    _sample(music, prompts[:1], evaluators, base.changed(steps=1), grid.seed, execution)
+    solutions = {shift: sampled(exact.changed(shift=shift)) for shift in shifts}
+    references = [_point(exact.changed(shift=shift), clips, clips) for shift, clips in solutions.items()]
+    points = [_point(way, sampled(way), solutions[1.0 if one_solution else way.shift]) for way in ways]
     return Comparison(references, points)
 
 
@@ -165,55 +164,55 @@ def evaluations(settings: SamplingSettings) -> int:
 def _sample(
     music: TextToMusic,
     prompts: Sequence[str],
-    judges: Evaluators,
+    evaluators: Evaluators,
     settings: SamplingSettings,
     seed: int,
     execution: Execution,
 ) -> _Sampled:
-    told = [settings.prefix + prompt for prompt in prompts]
+    prefixed = [settings.prefix + prompt for prompt in prompts]
     with torch.inference_mode():
-        text, negative = music.text_encoder.encode(told), music.text_encoder.encode([settings.negative_prompt])
+        text, negative = music.text_encoder.encode(prefixed), music.text_encoder.encode([settings.negative_prompt])
     sampler, latents, seconds = music.sampler(settings, execution), [], 0.0
-    for start in range(0, len(told), sampler.batch):
-        rows = torch.arange(start, min(start + sampler.batch, len(told)))
+    for start in range(0, len(prefixed), sampler.batch):
+        rows = torch.arange(start, min(start + sampler.batch, len(prefixed)))
         began = time.perf_counter()
         # Copying to the CPU waits for the device.
-        made = sampler.latents(text.rows(rows), negative, [seed + int(row) for row in rows]).cpu()
+        batch = sampler.latents(text.rows(rows), negative, [seed + int(row) for row in rows]).cpu()
         seconds += time.perf_counter() - began
-        latents.append(made)
+        latents.append(batch)
     with torch.inference_mode():
         waves = [
             decode_piece(music.codec, clip[None].to(music.codec_device), settings.piece.loop)[0].cpu()
-            for made in latents
-            for clip in made
+            for batch in latents
+            for clip in batch
         ]
-        texts = judges.clap.text(list(prompts)).cpu().numpy()
-    heard = embed_waves(judges.clap, waves, music.codec.sample_rate)
-    reward = judges.reward.score(waves, music.codec.sample_rate, list(prompts))
+        texts = evaluators.clap.text(list(prompts)).cpu().numpy()
+    embeddings = embed_waves(evaluators.clap, waves, music.codec.sample_rate)
+    reward = evaluators.reward.score(waves, music.codec.sample_rate, list(prompts))
     every = torch.cat(latents)
     mean, std = music.backbone.latent_mean.cpu(), music.backbone.latent_std.cpu()
     return _Sampled(
         (every - mean) / std,
-        seconds / len(told),
-        (heard * texts).sum(1).astype(np.float64),
+        seconds / len(prefixed),
+        (embeddings * texts).sum(1).astype(np.float64),
         reward.cpu().numpy().astype(np.float64),
     )
 
 
-def _point(settings: SamplingSettings, made: _Sampled, reference: _Sampled) -> Point:
-    apart = (made.latents - reference.latents).square().flatten(1).mean(1).sqrt()
+def _point(settings: SamplingSettings, clips: _Sampled, reference: _Sampled) -> Point:
+    apart = (clips.latents - reference.latents).square().flatten(1).mean(1).sqrt()
     distance = apart / reference.latents.square().flatten(1).mean(1).sqrt()
     return Point(
         settings.solver,
         settings.steps,
         settings.shift,
         evaluations(settings),
-        made.seconds,
+        clips.seconds,
         bootstrap_mean(distance.numpy(), 0),
-        bootstrap_mean(made.clap, 0),
-        bootstrap_mean(made.reward, 0),
-        paired_difference(made.clap, reference.clap).difference,
-        paired_difference(made.reward, reference.reward).difference,
+        bootstrap_mean(clips.clap, 0),
+        bootstrap_mean(clips.reward, 0),
+        paired_difference(clips.clap, reference.clap).difference,
+        paired_difference(clips.reward, reference.reward).difference,
     )
 
 
@@ -251,15 +250,15 @@ CHARTS = {
 
 def save_charts(compared: Comparison, folder: Path) -> list[Path]:
     """Quality against evaluations for each shift: SVGs of distance, CLAP score and reward, in light and dark."""
-    made = []
+    paths = []
     for shift in dict.fromkeys(point.shift for point in compared.points):
         suffix = "" if shift == 1 else f"-shift-{shift:g}"
         ways = [point for point in compared.points if point.shift == shift]
         for name, (field, label) in CHARTS.items():
             path = folder / f"solvers-{name}{suffix}.svg"
             save_chart(_chart(ways, field, label), path)
-            made.append(path)
-    return made
+            paths.append(path)
+    return paths
 
 
 def _chart(points: Sequence[Point], field: str, label: str) -> Callable[[Axes], None]:
@@ -274,8 +273,8 @@ def _chart(points: Sequence[Point], field: str, label: str) -> Callable[[Axes], 
 
     series = []
     for colour, solver in enumerate(dict.fromkeys(point.solver for point in points), start=1):
-        own = sorted((point for point in points if point.solver == solver), key=lambda point: point.evaluations)
-        series.append(Series(solver, colour, [float(p.evaluations) for p in own], [interval(p) for p in own]))
+        line = sorted((point for point in points if point.solver == solver), key=lambda point: point.evaluations)
+        series.append(Series(solver, colour, [float(p.evaluations) for p in line], [interval(p) for p in line]))
 
     def draw(axes: Axes) -> None:
         axes.set_xscale("log", base=2)

@@ -63,7 +63,7 @@ def bench_train(model: FluxAudio, frames: int, batch: int, repeats: int, advance
             "batch": batch,
             "clips a second": 1 / seconds["plaudit"],
             "matrix peak in bf16, TFLOP/s": peak / 1e12,
-            "share of the bf16 peak": FORWARD_AND_BACKWARD * model.forward_flops(frames) / seconds["plaudit"] / peak,
+            "fraction of the bf16 peak": FORWARD_AND_BACKWARD * model.forward_flops(frames) / seconds["plaudit"] / peak,
             **({"peak memory, GiB": torch.cuda.max_memory_allocated() / 2**30} if device.type == "cuda" else {}),
         },
     )

@@ -51,9 +51,9 @@ def test_shares_are_of_the_arithmetic_and_the_measured_peak(results: dict[str, A
     guided, unguided = sections["sampling"]["rows"][0], sections["sampling"]["rows"][-1]
     assert guided["guidance"] and not unguided["guidance"]
     for row, passes in ((guided, 2 * gpu.SMALL.steps), (unguided, gpu.SMALL.few_steps)):
-        assert row["share_of_peak"] == pytest.approx(row["clips_per_s"] * passes * forward / peak)
+        assert row["fraction_of_peak"] == pytest.approx(row["clips_per_s"] * passes * forward / peak)
     trained = sections["training"]["rows"][0]
-    assert trained["share_of_peak"] == pytest.approx(trained["clips_per_s"] * FORWARD_AND_BACKWARD * forward / peak)
+    assert trained["fraction_of_peak"] == pytest.approx(trained["clips_per_s"] * FORWARD_AND_BACKWARD * forward / peak)
     assert trained["clips_per_s"] == pytest.approx(trained["batch"] / trained["update_seconds"])
 
 
@@ -93,7 +93,7 @@ def test_tables_hold_what_was_measured_and_say_what_was_not(results: dict[str, A
 
 
 def test_tables_write_numbers_with_three_digits_and_leave_empty_columns_out() -> None:
-    rows = [{"way": "eager", "batch": 64, "clips_per_s": 1234.5, "update_seconds": 0.012345, "share_of_peak": 0.314}]
+    rows = [{"way": "eager", "batch": 64, "clips_per_s": 1234.5, "update_seconds": 0.012345, "fraction_of_peak": 0.314}]
     machine = {"device": "Some GPU", "cores": 4, "torch": "2"}
     sections = {
         "training": {"state": "done", "rows": rows},
@@ -102,7 +102,7 @@ def test_tables_write_numbers_with_three_digits_and_leave_empty_columns_out() ->
     }
     text = tables({"machine": machine, "small": False, "sections": sections})
     assert text.startswith("Some GPU, 4 cores, PyTorch 2.")
-    assert "| way | batch | clips/s | seconds an update | share of peak |" in text
+    assert "| way | batch | clips/s | seconds an update | fraction of peak |" in text
     assert "| eager | 64 | 1,234 | 0.0123 | 31% |" in text
     assert "- peak: failed, RuntimeError: no" in text
     assert "- encoders (what MERT-330M): OutOfMemoryError: 80 GiB" in text

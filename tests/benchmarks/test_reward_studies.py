@@ -1,4 +1,4 @@
-"""The synthetic world's studies, at a size that shows that they measure what they say."""
+"""The studies of the synthetic reward at small sizes."""
 
 from __future__ import annotations
 

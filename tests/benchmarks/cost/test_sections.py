@@ -1,4 +1,4 @@
-"""The benchmark measures what it says: the ways compared compute the same, and its figures belong together."""
+"""The compared implementations compute the same, and the figures are consistent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.generate.tiny import HashedText, tiny_music
 CPU = torch.device("cpu")
 
 
-def told(done: int, total: int) -> None:
+def check_progress(done: int, total: int) -> None:
     assert 0 < done <= total
 
 
@@ -37,7 +37,7 @@ def test_ways_are_run_in_turns_and_the_median_counts() -> None:
         order.append(name)
         time.sleep(next(waits[name]))
 
-    taken = in_turns({name: lambda name=name: way(name) for name in waits}, 3, told)  # type: ignore[misc]
+    taken = in_turns({name: lambda name=name: way(name) for name in waits}, 3, check_progress)  # type: ignore[misc]
     assert order == ["a", "b"] * 4
     assert all(seconds < 0.02 for seconds in taken.values())
 
@@ -47,30 +47,30 @@ def test_the_naive_way_gives_the_sampler_s_latents() -> None:
     text, negative, noise = HashedText().encode(["a", "b"]), HashedText().encode([""]), initial_noise([1, 2], 6, 5)
     settings = SamplingSettings(steps=3, guidance=Guidance(weight=4.0), precision="no")
     expected = sample_latents(model, text, negative, None, noise, settings)
-    made = naive_latents(model, text, negative, noise, 3, bf16=False)
-    torch.testing.assert_close(made, expected, atol=1e-4, rtol=0)
+    latents = naive_latents(model, text, negative, noise, 3, bf16=False)
+    torch.testing.assert_close(latents, expected, atol=1e-4, rtol=0)
 
 
 def test_sampling_says_what_was_done_and_what_the_arithmetic_allows() -> None:
     model = tiny_music().backbone
-    section = bench_sample(model, 6, 3, 2, 1, Execution(batch=2), told)
+    section = bench_sample(model, 6, 3, 2, 1, Execution(batch=2), check_progress)
     assert set(section.seconds) == {"naive float32", "naive bfloat16", "plaudit"}
     assert section.ratio(section.reference) == 1
     facts = section.facts
     assert facts["operations a clip, in units of 1e12"] == pytest.approx(4 * model.forward_flops(6) / 1e12)
     assert 0 < facts["relative RMS difference of latents to float32"] < 0.05
     share = facts["limit of bf16 arithmetic, seconds a clip"] / section.seconds["plaudit"]
-    assert facts["share of the bf16 peak"] == pytest.approx(share)
+    assert facts["fraction of the bf16 peak"] == pytest.approx(share)
 
 
 def test_training_decoding_and_clips_are_measured() -> None:
     music = tiny_music()
     before = {name: value.clone() for name, value in music.backbone.state_dict().items()}
-    sections = [bench_decode(music, 2, 1, told), bench_train(music.backbone, 6, 2, 1, told)]
+    sections = [bench_decode(music, 2, 1, check_progress), bench_train(music.backbone, 6, 2, 1, check_progress)]
     assert any(not torch.equal(before[name], value) for name, value in music.backbone.state_dict().items())
     for section in sections:
         assert section.reference in section.seconds and all(seconds > 0 for seconds in section.seconds.values())
-    clips = bench_clips(music, 2, 1, told)
+    clips = bench_clips(music, 2, 1, check_progress)
     assert clips.facts["seconds for all"] == pytest.approx(2 * clips.seconds["plaudit"])
 
 
@@ -88,8 +88,8 @@ def test_a_published_size() -> None:
 
 
 def test_the_machine_and_its_peak() -> None:
-    found = machine(CPU)
-    assert found["device"] == "cpu" and found["cores"] >= 1
+    facts = machine(CPU)
+    assert facts["device"] == "cpu" and facts["cores"] >= 1
     assert matrix_peak(torch.float32, CPU, size=64, repeats=2) > 0
 
 
@@ -108,5 +108,5 @@ def test_separation_is_measured_against_demucs_own_driver() -> None:
     from plaudit.generate.separation import Separator
     from tests.generate.test_separation import hybrid
 
-    section = bench_separate(Separator("tiny", hybrid(), CPU), 1, 1.0, 1, told)
+    section = bench_separate(Separator("tiny", hybrid(), CPU), 1, 1.0, 1, check_progress)
     assert section.reference == "demucs clip by clip" and section.ratio("plaudit") > 0

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.cost solvers`: its figures mean what they say."""
+"""`python -m benchmarks.cost solvers`: known answers of its figures."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tests.generate.tiny import tiny_music
 GRID = SolverGrid(steps=(2, 4, 8), reference_steps=64)
 
 
-class Ear:
-    """Hears where in a clip its loudest samples are, and finds every prompt alike."""
+class LoudnessCLAP:
+    """Embeds where in a clip its loudest samples are; every prompt has the same embedding."""
 
-    name, sample_rate, dim = "ear", 50, 5
+    name, sample_rate, dim = "loudness", 50, 5
 
     def audio(self, wave: Tensor) -> Tensor:
         folded = wave.unflatten(1, (5, -1)).square().mean(2).sqrt()
@@ -39,7 +39,7 @@ class Loud:
         return torch.stack([wave.square().mean() for wave in waves])
 
 
-JUDGES = Evaluators(Ear(), Loud())
+EVALUATORS = Evaluators(LoudnessCLAP(), Loud())
 
 
 def music(**changes: object) -> TextToMusic:
@@ -58,13 +58,13 @@ def test_evaluations_count_every_branch_of_every_step() -> None:
 
 
 def test_more_steps_come_nearer_and_orders_tell() -> None:
-    told: list[tuple[int, int]] = []
-    two = Execution(batch=2)
-    compared = bench_solvers(music(), list("abc"), JUDGES, GRID, two, lambda done, total: told.append((done, total)))
+    reports: list[tuple[int, int]] = []
+    two, progress = Execution(batch=2), lambda done, total: reports.append((done, total))
+    compared = bench_solvers(music(), list("abc"), EVALUATORS, GRID, two, progress)
     (reference,) = compared.references
     assert reference.distance.mean == 0 and reference.steps == 64 and reference.reward_gain.mean == 0
     by = {(point.solver, point.steps): point for point in compared.points}
-    assert len(by) == 12 and told[-1][0] == told[-1][1]
+    assert len(by) == 12 and reports[-1][0] == reports[-1][1]
     for solver in GRID.solvers:
         distances = [by[solver, steps].distance.mean for steps in GRID.steps]
         assert distances == sorted(distances, reverse=True) and distances[-1] > 0
@@ -77,19 +77,19 @@ def test_more_steps_come_nearer_and_orders_tell() -> None:
 
 def test_one_reference_serves_all_shifts_unless_guidance_follows_the_steps() -> None:
     grid = SolverGrid(solvers=("euler",), steps=(32,), shifts=(1.0, 3.0), reference_steps=64)
-    compared = bench_solvers(music(), ["a", "b"], JUDGES, grid)
+    compared = bench_solvers(music(), ["a", "b"], EVALUATORS, grid)
     assert [reference.shift for reference in compared.references] == [1.0]
     assert [point.shift for point in compared.points] == [1.0, 3.0]
     assert all(point.distance.mean < 0.05 for point in compared.points)
     linear = music(guidance=Guidance(weight=2.0, schedule="linear"))
-    compared = bench_solvers(linear, ["a", "b"], JUDGES, grid)
+    compared = bench_solvers(linear, ["a", "b"], EVALUATORS, grid)
     assert [reference.shift for reference in compared.references] == [1.0, 3.0]
     assert all(point.distance.mean < 0.05 for point in compared.points)
 
 
 def test_charts_are_drawn_for_each_shift(tmp_path: Path) -> None:
     grid = SolverGrid(solvers=("euler", "ab2"), steps=(1, 2), shifts=(1.0, 3.0), reference_steps=4)
-    charts = save_charts(bench_solvers(music(), ["a", "b"], JUDGES, grid), tmp_path)
+    charts = save_charts(bench_solvers(music(), ["a", "b"], EVALUATORS, grid), tmp_path)
     assert [path.name for path in charts] == [
         f"solvers-{name}{shift}.svg" for shift in ("", "-shift-3") for name in ("distance", "clap", "reward")
     ]
@@ -99,7 +99,7 @@ def test_charts_are_drawn_for_each_shift(tmp_path: Path) -> None:
 
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(PromptError, match="at least two prompts"):
-        bench_solvers(music(), ["a"], JUDGES, GRID)
+        bench_solvers(music(), ["a"], EVALUATORS, GRID)
     for values in ({"solvers": ["rk45"]}, {"steps": [0]}, {"shifts": [0.0]}):
         with pytest.raises(RecipeError, match="solvers to compare"):
             SolverGrid.chosen(**values)
