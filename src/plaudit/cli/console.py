@@ -49,7 +49,7 @@ result_console = literal_console()
 EngineName = Annotated[str, typer.Option("--engine", help="local: this process. ray: many, here or on a cluster.")]
 Address = Annotated[str | None, typer.Option("--ray-address", help="A Ray cluster's. Default: one is started here.")]
 
-Yes = Annotated[bool, typer.Option("--yes", help="Replace what was made from something else, without asking.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Replace what was made with other settings, code or data.")]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write the result as CSV to this file; - prints it.")]
@@ -87,7 +87,7 @@ class _Mark:
 
 
 class TimeLeft:
-    """Estimates the time left from when steps are done; says nothing as long as that tells nothing.
+    """Estimates the time left from the times at which steps are done; None until there are enough of them.
 
     Work starts slowly (models are loaded), comes in batches whose steps are all done at once, and often begins with
     steps that were done before. So the pace is that between whole batches, without the wait before the first; and it
@@ -118,7 +118,7 @@ class TimeLeft:
             return None
         waited = self._clock() - ends[-1].end
         if waited > 3 * max(after.end - before.end for before, after in itertools.pairwise(ends)):
-            return None  # the pace has changed, and nobody knows to what
+            return None  # the pace has changed, to an unknown one
         pace = (ends[-1].end - ends[0].end) / (ends[-1].done - ends[0].done)
         return max(0.0, pace * (self._total - ends[-1].done) - waited)
 
@@ -145,15 +145,15 @@ def as_text(seconds: float) -> str:
 
 
 def approval(yes: bool) -> Callable[[Sequence[Outlook]], bool]:
-    """Whoever is asked before steps are replaced: `--yes`, a person at the terminal, or nobody, who loses nothing."""
+    """The approval of steps that would be replaced: by `--yes`, or by a question at a terminal; elsewhere, none."""
     return lambda lost: agreed(yes, [f"{one.step}: {', '.join(one.reasons)}" for one in lost])
 
 
 def agreed(yes: bool, lost: Sequence[str]) -> bool:
-    """Whether what was made before may be replaced; what, and why, is shown first."""
+    """Whether earlier results may be replaced; they are listed first, with the reasons."""
     asks = sys.stdin is not None and sys.stdin.isatty() and progress_console.is_terminal
     if yes or asks:
-        complain("This was made from something else and would be replaced:")
+        complain("Made with other settings, code or data, this would be replaced:")
         for line in lost:
             complain(f"  {line}")
     return yes or (asks and typer.confirm("Replace it?", err=True))
@@ -163,12 +163,12 @@ class ConsoleReporter:
     """Tells of a run's steps and shows a bar with the time left for each longer piece of work."""
 
     def step(self, name: str, state: str) -> None:
-        """One line a step; steps found done say so and no more."""
+        """One line a step."""
         colour = {"done": "dim", "shared": "dim", "resumed": "yellow"}.get(state, "bold")
         progress_console.print(f"{name}: {state}", style=colour)
 
     def note(self, line: str) -> None:
-        """A line of its own, as it is."""
+        """An indented line."""
         progress_console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
 
     @contextmanager
@@ -192,7 +192,7 @@ class CommandReporter(ConsoleReporter):
     """As ConsoleReporter, for a command without steps: its notes are not indented."""
 
     def note(self, line: str) -> None:
-        """A line of its own."""
+        """A line that is not indented."""
         complain(line)
 
 
@@ -210,12 +210,12 @@ def lossless_streams() -> None:
 def _lossless(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):  # a stream that is read back gives the bytes as it took them
         return codecs.lookup_error("surrogateescape")(error)
-    found = b""
+    encoded = b""
     for letter in error.object[error.start : error.end]:
         code = ord(letter)
         escaped = 0xDC80 <= code <= 0xDCFF  # a byte of a name that is not UTF-8
-        found += bytes([code - 0xDC00]) if escaped else letter.encode("ascii", "backslashreplace")
-    return found, error.end
+        encoded += bytes([code - 0xDC00]) if escaped else letter.encode("ascii", "backslashreplace")
+    return encoded, error.end
 
 
 class _TimeLeftColumn(ProgressColumn):
@@ -281,8 +281,8 @@ def as_invoked(command: str) -> str:
     program = Path(sys.argv[0])
     if program.name != "plaudit":
         return command.replace("plaudit", f"{shlex.quote(sys.executable)} -m plaudit", 1)
-    found = shutil.which("plaudit")
-    if found is not None and Path(found).resolve() == program.resolve():
+    on_path = shutil.which("plaudit")
+    if on_path is not None and Path(on_path).resolve() == program.resolve():
         return command
     place, here = program.absolute(), Path.cwd()
     name = place.relative_to(here) if place.is_relative_to(here) else place

@@ -18,8 +18,8 @@ app = App(name="plaudit", help="Improve text-to-music models by what people pref
 debug = False
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(show: bool) -> None:
+    if show:
         print(f"plaudit {__version__}")
         raise typer.Exit
 

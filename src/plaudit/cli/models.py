@@ -1,4 +1,4 @@
-"""`plaudit models list|fetch|import|inspect|verify|ema|export|push`: model folders, published and one's own."""
+"""`plaudit models list|fetch|import|inspect|verify|ema|export|push`: published models and model folders."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ InjectionName = Annotated[
     str | None, typer.Option("--injection", help="Where a backbone takes its score, if not as it was released.")
 ]
 Names = Annotated[
-    Path | None, typer.Option(help="JSON file: published tensor names to ours, for weights whose names are not known.")
+    Path | None, typer.Option(help="JSON file: published tensor names to ours, for weights whose names are unknown.")
 ]
 
 
 @app.command("list")
 def list_models(json: Json = False) -> None:
-    """The released models that are known, with licence and size, and which of them are here.
+    """List the released models, with licence and size, and which of them are here.
 
     Example: plaudit models list
     """
@@ -79,19 +79,19 @@ def fetch(
     from plaudit.models.fetch import missing_releases
     from plaudit.models.releases import FETCHED_ONLY, find
 
-    made, wanted = _fetch_shared(model) if "/" in model else ([], [find(model)])
-    for release in missing_releases(wanted, _is_here):
+    results, releases = _fetch_shared(model) if "/" in model else ([], [find(model)])
+    for release in missing_releases(releases, _is_here):
         _warn_of_licence(release)
         with ConsoleReporter().progress(f"fetching {release.id}") as advance:
             files = fetch_files(release, cache, advance)
         if release.kind == FETCHED_ONLY:
-            made.append({"model": release.id, "folder": str(next(iter(files.values())))})
+            results.append({"model": release.id, "folder": str(next(iter(files.values())))})
         else:
-            made.append(_import(release, files, None, injection, names, True))
+            results.append(_import(release, files, None, injection, names, True))
         if not json:
-            _say(made[-1])
+            _say(results[-1])
     if json:
-        show_json(made)
+        show_json(results)
 
 
 @app.command("import")
@@ -106,7 +106,7 @@ def import_model(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Turn released files that you have into a model folder; it is then found by its name.
+    """Turn released files that you have into a model folder; it then has a name like any other.
 
     Example: plaudit models import codec-44k --from downloads/
     """
@@ -116,11 +116,11 @@ def import_model(
     release = find(model)
     files = files_in(source, release)
     _warn_of_licence(release)
-    made = _import(release, files, output, injection, names, not unverified)
+    result = _import(release, files, output, injection, names, not unverified)
     if json:
-        show_json(made)
+        show_json(result)
     else:
-        _say(made)
+        _say(result)
 
 
 @app.command()
@@ -135,11 +135,11 @@ def inspect(
     from plaudit import loading
     from plaudit.models.inspecting import flatten_values, inspect_folder
 
-    found = inspect_folder(loading.model_folder(model, loading.MODELS))
+    facts = inspect_folder(loading.model_folder(model, loading.MODELS))
     if json:
-        show_json(found)
+        show_json(facts)
     else:
-        show_table(model, ("what", "value"), list(flatten_values(found)))
+        show_table(model, ("what", "value"), list(flatten_values(facts)))
 
 
 @app.command()
@@ -147,7 +147,7 @@ def verify(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A text-to-music model: its folder or its name.")],
     json: Json = False,
 ) -> None:
-    """Send a known clip through a model's codec, and say whether codec, text encoder and backbone fit together.
+    """Send a test clip through a model's codec, and say whether codec, text encoder and backbone fit together.
 
     Exits 1 where they do not.
 
@@ -216,7 +216,7 @@ def export(
 @app.command()
 def push(
     folder: Annotated[Path, typer.Argument(help="A folder that `plaudit models export` wrote for the Hub.")],
-    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub; made where it is new.")],
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub; created where it is new.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
 ) -> None:
     """Put an exported folder on the Hub; log in with `hf auth login` first.
@@ -235,18 +235,18 @@ def _is_here(name: str) -> bool:
 
 
 def _fetch_shared(repo: str) -> tuple[list[dict[str, Any]], list[Release]]:
-    """Fetch a model folder from the Hub: what was made, and the releases it is used with that are not here."""
+    """Fetch a model folder from the Hub: its result, and the releases it needs that are not here."""
     from plaudit.models.fetch import fetch_folder
     from plaudit.models.inspecting import inspect_folder, parts_of
     from plaudit.models.releases import RELEASES
     from plaudit.storage import models_dir
 
     fetch_folder(repo, models_dir() / repo)
-    found = inspect_folder(models_dir() / repo)
-    progress_console.print(f"{repo}: licence {found['licence']}", highlight=False, soft_wrap=True)
-    made = {"model": repo, "folder": found["folder"], "licence": found["licence"], "provenance": found["provenance"]}
-    parts = parts_of(found["config"]).values()
-    return [made], [RELEASES[name] for name in parts if name in RELEASES and not _is_here(name)]
+    facts = inspect_folder(models_dir() / repo)
+    progress_console.print(f"{repo}: licence {facts['licence']}", highlight=False, soft_wrap=True)
+    result = {"model": repo, "folder": facts["folder"], "licence": facts["licence"], "provenance": facts["provenance"]}
+    parts = parts_of(facts["config"]).values()
+    return [result], [RELEASES[name] for name in parts if name in RELEASES and not _is_here(name)]
 
 
 def _import(
@@ -268,8 +268,8 @@ def _import(
     return {"model": release.id, "folder": str(folder.resolve()), **facts}
 
 
-def _say(made: dict[str, Any]) -> None:
-    result_console.print(f"{made['model']}: {made['folder']}", soft_wrap=True, highlight=False)
+def _say(result: dict[str, Any]) -> None:
+    result_console.print(f"{result['model']}: {result['folder']}", soft_wrap=True, highlight=False)
 
 
 def _warn_of_licence(release: Release) -> None:

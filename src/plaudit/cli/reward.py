@@ -2,31 +2,360 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from plaudit.cli import reward_evaluation, reward_training
-from plaudit.cli.console import progress_console, result_console, show_json, show_table
-from plaudit.cli.options import App
+from plaudit.cli.console import (
+    ConsoleReporter,
+    Json,
+    complain,
+    progress_console,
+    result_console,
+    say,
+    show_json,
+    show_table,
+)
+from plaudit.cli.options import App, options
+from plaudit.settings import MOST_SEED, Count, Settings, option
 
 if TYPE_CHECKING:
     from plaudit.reward.scored_votes import ScoredVote
+    from plaudit.reward.training import RewardSettings, SeededRewards
+    from plaudit.reward.votes import VoteFeatures
+    from plaudit.statistics import Interval
+    from plaudit.types import Vote
 
 app = App(help="Rewards: training, evaluation and calibration.", no_args_is_help=True)
-reward_training.add_to(app)
-reward_evaluation.add_to(app)
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the result.")]
+Features = Annotated[
+    Path | None, typer.Option(help="Folder of clip features, to share between commands. Default: in the output.")
+]
+RewardName = Annotated[str, typer.Argument(help="A reward by name, its folder, or FILE.py:CLASS.")]
+
+
+class VoteTrainingSettings(Settings):
+    """Votes, encoders and seeds of `plaudit reward train` and `ablate`."""
+
+    votes: tuple[Path, ...] = option(
+        ..., "--votes", help="Votes (.jsonl, .csv): one file, which is split, or three: --votes TRAINING --votes "
+        "VALIDATION --votes TEST.",
+    )  # fmt: skip
+    audio: Path = option(
+        ..., "--audio", help="Folder whose clips are named by their paths in it, or a CSV with columns id and file."
+    )
+    output: Path = option(..., "-o", "--output", help="Folder for the result.")
+    clap: str = option("synthetic", "--clap", help="A CLAP by name, its folder, or FILE.py:NAME.")
+    audio_embedder: str = option("statistics", "--audio-embedder", help="An audio encoder, likewise.")
+    blocks: str | None = option(
+        None, "--blocks", help="Inputs of the reward, e.g. clap_audio,audio,clap_text. Default: the preset's."
+    )
+    seeds: str = option("0", "--seeds", help="Seeds, e.g. 0,1,2; a single one varies by about a point.")
+    preset: Literal["published", "synthetic"] | None = option(
+        None, "--preset", help="TuneJury's published settings, or the synthetic world's. Default: by the encoders."
+    )
+    max_epochs: Count | None = option(None, "--max-epochs", help="Epochs at most. Default: the preset's.")
+    features: Path | None = option(
+        None, "--features", help="Folder of clip features, to share between commands. Default: in the output."
+    )
+
+
+@app.command()
+@options(VoteTrainingSettings, output=Path("reward"))
+def train(
+    *,
+    settings: VoteTrainingSettings,
+    save_anyway: Annotated[
+        bool, typer.Option("--save-anyway", help="Save the reward even if it predicts votes no better than chance.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Train a reward on votes; of several seeds, the one with the least validation loss is saved.
+
+    Votes are a CSV with the columns prompt, a, b and winner (a, b or tie), where a and b are audio files. A reward that
+    predicts held-out votes no better than chance is not saved, and the exit code is 1.
+
+    Example: plaudit reward train --votes votes.csv --audio music/ -o reward --seeds 0,1,2
+    """
+    from plaudit.errors import VoteError
+    from plaudit.reward.training import fit_seeds
+    from plaudit.reward.tunejury import save_reward
+    from plaudit.storage import write_json
+
+    training, seeds, output = _reward_settings(settings), _seeds(settings.seeds), settings.output
+    data = _vote_features(settings, training)
+    with ConsoleReporter().progress("training") as advance:
+        total = len(seeds) * training.max_epochs
+        result = fit_seeds(
+            *_three(data),
+            data.store,
+            training,
+            seeds,
+            lambda seed, epoch: advance(seeds.index(seed) * training.max_epochs + epoch.epoch, total),
+        )
+    signs = result.best.chance_signs
+    figures: dict[str, Any] = {
+        "best_seed": result.best_seed,
+        "better_than_chance": not signs,
+        "saved": save_anyway or not signs,
+        "accuracy": asdict(result.accuracy),
+        "calibration_error": asdict(result.calibration_error),
+        "left_out": data.notes,
+        "seeds": {
+            str(seed): {
+                "validation_loss": fitted.validation_loss,
+                "best_epoch": fitted.history.best_epoch,
+                "epochs": [asdict(epoch) for epoch in fitted.history.epochs],
+                "test": asdict(fitted.metrics),
+            }
+            for seed, fitted in result.fitted.items()
+        },
+    }
+    if figures["saved"]:
+        shown = ("best_seed", "accuracy", "calibration_error", "better_than_chance")
+        result.best.reward.facts["seeds"] = {key: figures[key] for key in shown}
+        write_json(output / "training.json", figures)
+        save_reward(result.best.reward, output)
+    if json:
+        show_json(figures)
+    else:
+        _show_training(result, figures["saved"])
+        if figures["saved"]:
+            say(f"Reward: {output.resolve()}")
+    if signs:
+        finding = f"the reward predicts held-out votes no better than chance ({'; '.join(signs)})"
+        if not figures["saved"]:
+            left = "; the one in the folder is an earlier one" if (output / "model.safetensors").exists() else ""
+            raise VoteError(f"{finding}. It is not saved{left}. Collect more votes, or save it with --save-anyway")
+        complain(f"warning: {finding}")
+
+
+def _show_training(result: SeededRewards, saved: bool) -> None:
+    rows = []
+    for seed, fitted in result.fitted.items():
+        test, kept = fitted.metrics, "saved" if saved and seed == result.best_seed else ""
+        interval = "{:.3f} to {:.3f}".format(*test.accuracy_interval)
+        rows.append((seed, test.accuracy, interval, test.calibration_error, fitted.validation_loss, kept))
+    columns = ("seed", "accuracy", "95 % interval", "ECE", "validation loss", "")
+    show_table(f"{result.best.metrics.decided} test votes that are not ties", columns, rows)
+    say(f"accuracy {result.accuracy.mean:.3f}, standard deviation over seeds {result.accuracy.std:.3f}")
+
+
+@app.command()
+@options(VoteTrainingSettings, skip=("blocks",), output=Path("reward-ablation"), seeds="0,1,2")
+def ablate(*, settings: VoteTrainingSettings, json: Json = False) -> None:
+    """Train without each input (A1 to A7) and without each source of votes; trainings that are finished are kept.
+
+    Example: plaudit reward ablate --votes votes.jsonl --audio music/ -o ablation --seeds 0,1,2
+    """
+    from plaudit.reward.training import ablate as train_all
+    from plaudit.storage import write_json
+
+    training, seeds, output = _reward_settings(settings), _seeds(settings.seeds), settings.output
+    data = _vote_features(settings, training)
+    with ConsoleReporter().progress("training") as advance:
+        result = train_all(*_three(data), data.store, training, seeds, output, advance)
+    rows = [asdict(row) for row in result]
+    write_json(output / "ablation.json", {"seeds": seeds, "left_out": data.notes, "rows": rows})
+    if json:
+        return show_json(rows)
+    table = [
+        (row.name, " ".join(row.blocks), row.votes, f"{row.accuracy.mean:.3f} ± {row.accuracy.std:.3f}",
+         f"{row.calibration_error.mean:.3f} ± {row.calibration_error.std:.3f}")
+        for row in result
+    ]  # fmt: skip
+    show_table(f"Mean ± standard deviation over {len(seeds)} seeds",
+               ("condition", "inputs", "test votes", "accuracy", "ECE"), table)  # fmt: skip
+    say(f"Ablation: {(output / 'ablation.json').resolve()}")
+
+
+def _reward_settings(settings: VoteTrainingSettings) -> RewardSettings:
+    """Those of the preset, by default of the one that fits the encoders; a warning for another."""
+    from plaudit.reward.training import REWARD_PRESETS
+
+    blocks = None if settings.blocks is None else tuple(block.strip() for block in settings.blocks.split(","))
+    fitting = _fitting_preset(settings.clap, settings.audio_embedder, blocks)
+    if settings.preset not in (None, fitting):
+        complain(
+            f"warning: --preset {settings.preset} does not fit the encoders {settings.clap} and "
+            f"{settings.audio_embedder}; --preset {fitting}, the default, does"
+        )
+    training = REWARD_PRESETS[settings.preset or fitting]
+    if blocks is not None:
+        training = replace(training, blocks=blocks)
+    return training if settings.max_epochs is None else replace(training, max_epochs=settings.max_epochs)
+
+
+def _fitting_preset(clap: str, audio_embedder: str, blocks: tuple[str, ...] | None) -> str:
+    """The published preset for published encoders; the synthetic one, which standardizes its inputs, for all others."""
+    from plaudit import loading
+
+    published = []
+    if blocks is None or any(block != "audio" for block in blocks):
+        published.append(loading.CLAPS.is_folder(clap))
+    if blocks is None or "audio" in blocks:
+        published.append(loading.AUDIO_ENCODERS.is_folder(audio_embedder))
+    return "published" if all(published) else "synthetic"
+
+
+def _seeds(text: str) -> list[int]:
+    from plaudit.errors import VoteError
+
+    try:
+        seeds = [int(seed) for seed in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0 or max(seeds) > MOST_SEED or len(set(seeds)) < len(seeds):
+        raise VoteError(f"--seeds {text!r} must be different whole numbers from 0 to {MOST_SEED:,}, such as 0,1,2")
+    return seeds
+
+
+def _vote_features(settings: VoteTrainingSettings, training: RewardSettings) -> VoteFeatures:
+    from plaudit import loading
+    from plaudit.reward.features import RewardFeatures
+    from plaudit.reward.votes import load_training_votes
+
+    clap, audio = loading.CLAPS.load(settings.clap), loading.AUDIO_ENCODERS.load(settings.audio_embedder)
+    encoders, folder = RewardFeatures(clap, audio, training.blocks), settings.features or settings.output / "features"
+    with ConsoleReporter().progress("encoding clips") as advance:
+        data = load_training_votes(list(settings.votes), settings.audio, encoders, folder, advance)
+    for line in data.notes:
+        complain(line)
+    return data
+
+
+def _three(data: VoteFeatures) -> tuple[list[Vote], list[Vote], list[Vote]]:
+    training, validation, test = data.votes
+    return training, validation, test
+
+
+@app.command()
+def evaluate(
+    reward: Annotated[
+        str | None,
+        typer.Argument(help="A built-in or installed reward, a reward folder, or FILE.py:NAME; not with --scores."),
+    ] = None,
+    votes: Annotated[Path | None, typer.Option(help="Votes to be predicted (.jsonl, .csv).")] = None,
+    audio: Annotated[Path | None, typer.Option(help="Folder of clips, or a CSV with columns id and file.")] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(help="Instead of all these: CSV with system_a, system_b, winner, score_a, score_b (and source)."),
+    ] = None,
+    output: Output = Path("reward-evaluation"),
+    features: Features = None,
+    json: Json = False,
+) -> None:
+    """Say how well a reward predicts votes: accuracy, calibration, by source and by pair of systems, with intervals.
+
+    Votes between two clips of one system count for accuracy and are left out of what compares systems.
+
+    Example: plaudit reward evaluate reward --votes held-out.jsonl --audio music/ -o evaluation
+    """
+    from plaudit.errors import VoteError
+    from plaudit.evaluate.rewards import evaluate_votes, save_evaluation
+    from plaudit.reward.scored_votes import read_scored_votes, write_scored_votes
+
+    if scores is not None and (reward, votes, audio) == (None, None, None):
+        scored = read_scored_votes(scores)
+    elif scores is None and reward is not None and votes is not None and audio is not None:
+        scored = _scored(reward, votes, audio, features or output / "features")
+    else:
+        raise VoteError("give a reward with --votes and --audio, or --scores alone")
+    evaluation = evaluate_votes(scored)
+    write_scored_votes(output / "scores.csv", scored)
+    save_evaluation(evaluation, output)
+    if json:
+        return show_json(asdict(evaluation))
+    overall = evaluation.overall
+    columns = ("votes", "not ties", "accuracy", "95 % interval")
+    rows: list[tuple[Any, ...]] = [
+        ("all", overall.votes, overall.decided, overall.accuracy, "{:.3f} to {:.3f}".format(*overall.accuracy_interval))
+    ]
+    named = [source for source in evaluation.sources if source.name or len(evaluation.sources) > 1]
+    for group in (*named, *evaluation.pairs):
+        rows.append((group.name or "(no source)", group.votes, group.decided, *_estimate(group.accuracy)))
+    show_table("Accuracy", ("of", *columns), rows)
+    if evaluation.systems:
+        titles = ("system", "votes", "mean reward", "95 % interval", "win rate", "95 % interval")
+        systems = [(s.name, s.votes, *_estimate(s.reward), *_estimate(s.win_rate)) for s in evaluation.systems]
+        show_table("Systems", titles, systems)
+    low, high = overall.calibration_error_interval
+    say(f"calibration error (ECE) {overall.calibration_error:.3f} [{low:.3f}, {high:.3f}]")
+    if evaluation.spearman is not None:
+        value, interval = _estimate(evaluation.spearman)
+        say(f"rank correlation of mean reward and win rate {value:.3f}, {interval}")
+    if evaluation.same_system:
+        say(
+            f"{evaluation.same_system} votes are between two clips of one system: only in the accuracy"
+        )
+    say(f"Evaluation: {output.resolve()}")
+
+
+@app.command()
+def probe(
+    reward: RewardName,
+    paths: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them.")],
+    prompt: Annotated[str, typer.Option(help="The prompt of the clips; empty for none.")] = "",
+    json: Json = False,
+) -> None:
+    """See what moves a reward: changes that should not (loudness, resampling), and damage that should.
+
+    Example: plaudit reward probe synthetic music/
+    """
+    from plaudit import loading
+    from plaudit.audio import list_audio_files
+    from plaudit.evaluate.rewards import probe_files
+
+    files, loaded = list_audio_files(paths), loading.load_reward(reward)
+    with ConsoleReporter().progress("probing") as advance:
+        result = probe_files(files, prompt, loaded, advance)
+    if json:
+        return show_json(asdict(result))
+    rows: list[tuple[Any, ...]] = [
+        (row.name, row.expected, row.clips, *_estimate(row.change), "-" if row.moved is None else row.moved,
+         {True: "yes", False: "NO", None: ""}[row.passed])
+        for row in result.rows
+    ]  # fmt: skip
+    rows.append(("silence", "refused", "", "", "", "", "yes" if result.silence_refused else "NO"))
+    columns = ("change", "should", "clips", "mean change", "95 % interval", "mean |change|", "as it should")
+    show_table(f"{result.clips} clips; changes in standard deviations of the reward ({result.deviation:.3f})",
+               columns, rows)  # fmt: skip
+    for line in result.skipped:
+        complain(f"left out: {line}")
+
+
+def _scored(reward: str, votes: Path, audio: Path, folder: Path) -> list[ScoredVote]:
+    """The votes with the reward's scores: of a TuneJury from stored features, of any other reward from the audio."""
+    from plaudit import loading
+    from plaudit.reward.scored_votes import score_audio_of_votes, score_votes
+    from plaudit.reward.tunejury import TuneJury
+    from plaudit.reward.votes import extract_vote_features, read_votes
+
+    loaded, read = loading.load_reward(reward), read_votes(votes)
+    if isinstance(loaded, TuneJury):
+        with ConsoleReporter().progress("encoding clips") as advance:
+            features = extract_vote_features([read], audio, loaded.features, folder, advance)
+        scored, notes = score_votes(features.votes[0], loaded, features.store), features.notes
+    else:
+        with ConsoleReporter().progress("scoring clips") as advance:
+            scored, notes = score_audio_of_votes(read, loaded, audio, advance)
+    for note in notes:
+        complain(note)
+    return scored
+
+
+def _estimate(interval: Interval | None) -> tuple[float | str, str]:
+    return ("-", "") if interval is None else (interval.mean, f"{interval.low:.3f} to {interval.high:.3f}")
 
 
 @app.command()
 def calibrate(
     votes: Annotated[Path, typer.Argument(help="CSV: system_a, system_b, winner, score_a, score_b (or tj_a, tj_b).")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="JSON file for the biases.")] = None,
-    pin: Annotated[
+    anchor: Annotated[
         str | None, typer.Option("--anchor-system", help="System whose scores are trusted; its bias is 0.")
     ] = None,
     count: Annotated[int | None, typer.Option("--votes", min=0, help="Use the first so many. Default: all.")] = None,
@@ -47,14 +376,14 @@ def calibrate(
     from plaudit.reward.calibration import fit_calibration, save_calibration
     from plaudit.reward.scored_votes import read_scored_votes, vote_warnings
 
-    found = read_scored_votes(votes, ids)
+    scored = read_scored_votes(votes, ids)
     if study is not None:
-        return _study(found, study, pin, sizes, seeds, test, json)
-    used = found[:count] if count is not None else found
-    calibration = fit_calibration(used, pin)
+        return _study(scored, study, anchor, sizes, seeds, test, json)
+    used = scored[:count] if count is not None else scored
+    calibration = fit_calibration(used, anchor)
     systems = [system for vote in used for system in (vote.system_a, vote.system_b)]
-    if pin is not None and pin not in systems:
-        progress_console.print(f"no vote is of {pin}, so no system is the anchor", highlight=False)
+    if anchor is not None and anchor not in systems:
+        progress_console.print(f"no vote is of {anchor}, so no system is the anchor", highlight=False)
     for doubt in vote_warnings(used):
         progress_console.print(doubt, highlight=False, soft_wrap=True)
     if output is not None:
@@ -67,7 +396,7 @@ def calibrate(
 
 
 def _study(
-    found: list[ScoredVote], order_file: Path, pin: str | None, sizes: str, seeds: int, test: int, json: bool
+    scored: list[ScoredVote], order_file: Path, anchor: str | None, sizes: str, seeds: int, test: int, json: bool
 ) -> None:
     from plaudit.errors import VoteError
     from plaudit.evaluate.rewards import calibration_study
@@ -78,12 +407,12 @@ def _study(
     if not isinstance(names, list):
         raise VoteError(f"{order_file} holds no list of vote ids (new_uuids); check the file")
     try:
-        wanted = [int(size) for size in sizes.split(",")]
+        counts = [int(size) for size in sizes.split(",")]
     except ValueError:
         raise VoteError(f"--sizes takes whole numbers with commas, not {sizes!r}") from None
-    by_id = {vote.id: vote for vote in found if vote.target != 0.5}
+    by_id = {vote.id: vote for vote in scored if vote.target != 0.5}
     both = [by_id[name] for name in names if name in by_id]
-    rows = calibration_study(both, pin, wanted, range(seeds), test)
+    rows = calibration_study(both, anchor, counts, range(seeds), test)
     if json:
         return show_json([asdict(row) for row in rows])
     table = [

@@ -91,7 +91,7 @@ def _run(recipe: str | None, settings: RunSettings, yes: bool, json: bool) -> No
 
 
 def report(folder: Annotated[Path, typer.Argument(help="A run folder.")], json: Json = False) -> None:
-    """Write the report of a finished run again, from what the run left and recorded; nothing else is made or changed.
+    """Write the report of a finished run again, from what is in its folder; nothing is computed anew.
 
     Example: plaudit report runs/demo
     """
@@ -100,14 +100,15 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder.")], json: 
     _say(rewrite_report(folder), json)
 
 
-def _say(made: Path, json: bool) -> None:
+def _say(folder: Path, json: bool) -> None:
     """Where the step is; of the report, its page, the recommended stage and regressions under reward."""
     from plaudit.storage import read_json
 
-    if made.name != "report":
-        show_json({made.name: str(made.resolve())}) if json else say(f"{made.name.capitalize()}: {made.resolve()}")
+    if folder.name != "report":
+        place = str(folder.resolve())
+        show_json({folder.name: place}) if json else say(f"{folder.name.capitalize()}: {place}")
         return
-    page, numbers = (made / "index.html").resolve(), read_json(made / "report.json")
+    page, numbers = (folder / "index.html").resolve(), read_json(folder / "report.json")
     regression, use = numbers["regression_finding"], numbers.get("recommended")
     if json:
         command = {} if use is None else {"model": use["key"], "command": use["command"]}
@@ -139,7 +140,7 @@ def _show_estimate(recipe: Recipe, folder: Path, last: str, json: bool, source: 
     needs = [
         {"what": n.what, "name": n.name, "here": n.here, "otherwise": n.otherwise} for n in requirements_of(recipe)
     ]
-    found = {
+    estimate = {
         "recipe": recipe.name,
         "needs": needs,
         "steps": rows,
@@ -158,7 +159,7 @@ def _show_estimate(recipe: Recipe, folder: Path, last: str, json: bool, source: 
             "activation_gib": unit_costs.activations / 2**30,
         },
     }
-    show_json(found) if json else _show_costs(found)
+    show_json(estimate) if json else _show_costs(estimate)
 
 
 def _cost_rows(plan: Any, unit_costs: Any, folder: Path, last: str, source: Path | None) -> list[dict[str, Any]]:
@@ -186,8 +187,8 @@ def _cost_rows(plan: Any, unit_costs: Any, folder: Path, last: str, source: Path
     return rows
 
 
-def _show_costs(found: dict[str, Any]) -> None:
-    needs = [(n["what"], n["name"], "here" if n["here"] else f"missing: {n['otherwise']}") for n in found["needs"]]
+def _show_costs(estimate: dict[str, Any]) -> None:
+    needs = [(n["what"], n["name"], "here" if n["here"] else f"missing: {n['otherwise']}") for n in estimate["needs"]]
     if needs:
         show_table("Needed", ("what", "which", "state"), needs)
     rows = [
@@ -198,17 +199,17 @@ def _show_costs(found: dict[str, Any]) -> None:
             f"{row['memory_gib']:.1f} GiB" if row["memory_gib"] else "",
             ", ".join(row["not_counted"]),
         )
-        for row in found["steps"]
+        for row in estimate["steps"]
     ]
     columns = ("step", "work", "time", "memory", "beside, not counted")
-    show_table(f"{found['recipe']}, about {_hours(found['hours'])} on this machine", columns, rows)
-    for row in found["steps"]:
+    show_table(f"{estimate['recipe']}, about {_hours(estimate['hours'])} on this machine", columns, rows)
+    for row in estimate["steps"]:
         if row["replaced"]:
             complain(f"{row['step']} would be replaced: {', '.join(row['replaced'])}")
-    measured = found["measured"]
+    measured = estimate["measured"]
     result_console.print(
-        f"{found['parameters'] / 1e6:.1f} M parameters, {found['forward_gflop']:.0f} GFLOP a pass of {found['frames']} "
-        f"frames. Measured on {measured['device']} with {measured['threads']} threads: "
+        f"{estimate['parameters'] / 1e6:.1f} M parameters, {estimate['forward_gflop']:.0f} GFLOP a pass "
+        f"of {estimate['frames']} frames. Measured on {measured['device']} with {measured['threads']} threads: "
         f"{measured['training_flops'] / 1e9:.0f} GFLOP/s in training, {measured['sampling_flops'] / 1e9:.0f} in "
         f"sampling, {measured['matrix_flops'] / 1e9:.0f} in a product of matrices. docs/recipes.md has the formulas.",
         highlight=False,

@@ -44,13 +44,13 @@ def import_votes(
     from plaudit.reward.sources.importing import split_by_ids, write_clips
     from plaudit.reward.votes import write_votes
 
-    found = find_source(source)
+    publisher = find_source(source)
     if hub:
-        for repository in found.repositories:
-            alone = len(found.repositories) == 1
+        for repository in publisher.repositories:
+            alone = len(publisher.repositories) == 1
             dataset_from_hub(repository, folder if alone else folder / repository.split("/")[1])
     read = read_source(source, folder, min_gap)
-    progress_console.print(f"{source}: licence {found.licence}", highlight=False, soft_wrap=True)
+    progress_console.print(f"{source}: licence {publisher.licence}", highlight=False, soft_wrap=True)
     parts, absent = {"votes": read.votes}, 0
     if splits is not None:
         parts, absent = split_by_ids(read.votes, splits)
@@ -92,16 +92,16 @@ def check(
     from plaudit.reward.votes import named_files, read_votes
 
     votes = read_votes(file)
-    found = vote_warnings(votes)
+    problems = vote_warnings(votes)
     if audio is not None:
         named = [clip for vote in votes for clip in (vote.a, vote.b)]
         if missing := missing_clips(votes, named_files(audio, named)):
-            found.append(f"{len(missing)} clips are not in {audio}: {listed(missing)}")
+            problems.append(f"{len(missing)} clips are not in {audio}: {listed(missing)}")
     if json:
-        show_json(asdict(summarize_votes(votes)) | {"doubts": found})
+        show_json(asdict(summarize_votes(votes)) | {"doubts": problems})
     else:
         show_table(str(file), COLUMNS, [tuple(asdict(summarize_votes(votes)).values())])
-        for doubt in found:
+        for doubt in problems:
             progress_console.print(doubt, highlight=False, soft_wrap=True)
-    if found:
+    if problems:
         raise typer.Exit(1)
