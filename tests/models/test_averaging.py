@@ -57,8 +57,8 @@ def test_another_length_from_the_snapshots_is_the_direct_average(
     )
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["step"] == 145
-    made, kept = (load_tensors(path / "model.safetensors") for path in (tmp_path / "provenance", folder))
-    assert distance(made, direct) < 0.05 * distance(kept, direct)  # far nearer than the deployed average, of 0.05
+    built, kept = (load_tensors(path / "model.safetensors") for path in (tmp_path / "provenance", folder))
+    assert distance(built, direct) < 0.05 * distance(kept, direct)  # far nearer than the deployed average, of 0.05
     config = json.loads((tmp_path / "provenance" / "config.json").read_text())
     assert config["provenance"] == {"stage": "sft", "ema": {"sigma_rel": 0.08, "step": 145, "snapshots": 30}}
 
@@ -66,11 +66,11 @@ def test_another_length_from_the_snapshots_is_the_direct_average(
 def test_a_kept_length_comes_out_as_it_was(trained: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path) -> None:
     folder, _ = trained
     average_folder(folder, 0.05, tmp_path / "provenance")
-    made, kept = (load_tensors(path / "model.safetensors") for path in (tmp_path / "provenance", folder))
-    assert all(torch.allclose(made[name], kept[name], atol=1e-5) for name in kept)
+    built, kept = (load_tensors(path / "model.safetensors") for path in (tmp_path / "provenance", folder))
+    assert all(torch.allclose(built[name], kept[name], atol=1e-5) for name in kept)
 
 
-def test_what_cannot_be_made_says_why(trained: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path) -> None:
+def test_averages_that_cannot_be_built_say_why(trained: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path) -> None:
     folder, _ = trained
     with pytest.raises(ModelError, match="exists already"):
         average_folder(folder, 0.08, folder)

@@ -112,7 +112,7 @@ def test_exported_files_hold_the_released_names_and_values(identifier: str, name
     assert not left_out or identifier == "fluxaudio-s"  # entries that every network builds for itself
 
 
-def test_the_16k_codec_has_the_files_of_its_own_release(tmp_path: Path) -> None:
+def test_the_16k_codec_has_the_files_of_its_release(tmp_path: Path) -> None:
     RELEASED["codec-44k"](tmp_path / "released")
     states = [torch.load(tmp_path / "released" / name) for name in ("v1-44.pth", "bigvgan_generator.pt")]
     mel = replace(MEL_16K, bands=5, hop=6, n_fft=16)

@@ -53,9 +53,9 @@ def site() -> Iterator[Site]:
 
         def answer(self, body: bool) -> None:
             content = here.bodies.get(self.path, BODY)
-            wanted = self.headers.get("Range", "")
-            here.asked.append(f"{self.command} {wanted}".strip())
-            start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted and here.ranges else 0
+            span = self.headers.get("Range", "")
+            here.asked.append(f"{self.command} {span}".strip())
+            start = int(span.removeprefix("bytes=").split("-")[0]) if span and here.ranges else 0
             status = here.status if here.status != 200 else 416 if start >= len(content) else 206 if start else 200
             self.send_response(status)
             self.send_header("Content-Length", str(len(content) - start if status < 300 else 0))
@@ -89,10 +89,10 @@ def left(cache: Path) -> list[str]:
 
 def test_a_file_is_fetched_once_and_checked(site: Site, tmp_path: Path) -> None:
     file = released(site, f"md5:{hashlib.md5(BODY).hexdigest()}")
-    told: list[tuple[int, int]] = []
-    path = from_address(file, tmp_path, lambda done, total: told.append((done, total)))
+    updates: list[tuple[int, int]] = []
+    path = from_address(file, tmp_path, lambda done, total: updates.append((done, total)))
     assert path.read_bytes() == BODY and left(tmp_path) == ["weights.pth"]
-    assert told[-1] == (len(BODY), len(BODY))
+    assert updates[-1] == (len(BODY), len(BODY))
     assert from_address(file, tmp_path) == path and site.asked == ["GET"]
 
 
@@ -136,9 +136,7 @@ def test_an_address_that_refuses_is_named(site: Site, tmp_path: Path, status: in
         from_address(released(site), tmp_path)
 
 
-def test_offline_mode_asks_nobody_but_uses_what_is_there(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_mode_uses_the_cache_alone(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = from_address(released(site), tmp_path / "full")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert from_address(released(site), tmp_path / "full") == path
@@ -200,14 +198,14 @@ def test_a_gated_model_says_where_to_accept_its_terms(
 
 
 @pytest.mark.slow  # huggingface_hub asks several times before it gives up
-def test_a_hub_that_does_not_answer_is_told(tmp_path: Path, hub_at: Callable[[str], None]) -> None:
+def test_a_hub_that_does_not_answer_is_reported(tmp_path: Path, hub_at: Callable[[str], None]) -> None:
     hub_at("http://127.0.0.1:9")
     assert "google/flan-t5-large/config.json is not in the cache and the Hub does not answer" in refusal(
         "text-t5-clap", tmp_path
     )
 
 
-def test_a_hub_that_lacks_the_file_or_must_not_be_asked(
+def test_a_hub_without_the_file_or_offline_is_reported(
     site: Site, tmp_path: Path, hub_at: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub_at(site.address)

@@ -50,7 +50,7 @@ def released_codec(folder: Path) -> Path:
     return folder
 
 
-def test_the_codec_is_made_of_its_released_files_and_found_by_name(tmp_path: Path, home: Path) -> None:
+def test_the_codec_is_built_from_released_files_and_loads_by_name(tmp_path: Path, home: Path) -> None:
     release = without_digests("codec-44k")
     files = files_in(released_codec(tmp_path / "released"), release)
     import_release(release, files, home / release.id)
@@ -94,8 +94,8 @@ def test_a_backbone_becomes_a_text_to_music_folder(tmp_path: Path, home: Path) -
     config = loading.read_model_config(folder)
     assert (config.codec, config.text_encoder) == ("codec-16k", "text-t5-clap")
     expected = from_published(fluxaudio_state()).state_dict()
-    made = loading.load_backbone(folder, config.backbone).state_dict()
-    assert made.keys() == expected.keys() and all(torch.equal(made[name], expected[name]) for name in expected)
+    output = loading.load_backbone(folder, config.backbone).state_dict()
+    assert output.keys() == expected.keys() and all(torch.equal(output[name], expected[name]) for name in expected)
 
 
 def test_a_name_map_gives_unknown_weights_their_place(tmp_path: Path, home: Path) -> None:

@@ -68,9 +68,9 @@ def test_clips_are_generated_scored_and_evaluated(tmp_path: Path) -> None:
     assert len({row["reward"] for row in rows}) == 2
     judges = ("--reward", "tunejury", "--clap", "clap-music", "--detector", "clap", "--embedding", "mert-330m")
     words = ("evaluate", str(out), "--reference", str(out), *judges, "--embedding", "clap-music", "--json")
-    told = json.loads(run(*words))
-    assert told["clips"] == {"asked": 2, "scored": 2} and told["settings"]["detector_errors"] is None
-    frechet = {metric["embedding"]: metric["value"] for metric in told["metrics"] if metric["name"] == "frechet"}
+    summary = json.loads(run(*words))
+    assert summary["clips"] == {"asked": 2, "scored": 2} and summary["settings"]["detector_errors"] is None
+    frechet = {metric["embedding"]: metric["value"] for metric in summary["metrics"] if metric["name"] == "frechet"}
     assert frechet == {"mert-330m": pytest.approx(0, abs=1e-9), "clap-music": pytest.approx(0, abs=1e-9)}
 
 
@@ -102,10 +102,7 @@ def test_other_weights_under_the_same_name_are_noticed(home: Path) -> None:
     weights.write_bytes(whole)
     assert [a == b for a, b in zip(before[0], after[0], strict=True)] == [False, True, True]
     assert before[1] != after[1]
-    assert (
-        loading.CLAPS.identity("nowhere") == "none"
-        and loading.CLAPS.identity("synthetic") != "none"
-    )
+    assert loading.CLAPS.identity("nowhere") == "none" and loading.CLAPS.identity("synthetic") != "none"
 
 
 WATCHED = ((loading.CLAPS, "clap-music"), (loading.TEXT_ENCODERS, "text-t5-clap"), (loading.CODECS, "codec-16k"))

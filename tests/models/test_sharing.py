@@ -55,14 +55,14 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
                 return self.give({"error": "no"}, here.status)
             parts = self.path.split("/")
             if self.path == "/api/repos/create":
-                asked = json.loads(chunks)
-                repo = f"{asked.get('organization') or 'me'}/{asked['name']}"
+                requested = json.loads(chunks)
+                repo = f"{requested.get('organization') or 'me'}/{requested['name']}"
                 here.files.setdefault(repo, {})
-                here.private += [repo] if asked.get("private") or asked.get("visibility") == "private" else []
+                here.private += [repo] if requested.get("private") or requested.get("visibility") == "private" else []
                 return self.give({"url": f"{here.address}/{repo}", "id": repo})
             if "preupload" in parts:
-                wanted = [item["path"] for item in json.loads(chunks)["files"]]
-                modes = [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in wanted]
+                paths = [item["path"] for item in json.loads(chunks)["files"]]
+                modes = [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]
                 return self.give({"files": modes})
             if "commit" in parts:
                 repo = "/".join(parts[3:5])
@@ -139,13 +139,13 @@ def test_what_one_pushes_another_fetches_by_name_and_uses(
     monkeypatch.setenv("PLAUDIT_MODELS", str(tmp_path / "models"))
     run = CliRunner().invoke(models.app, ["fetch", "me/my-music", "--json"])
     assert run.exit_code == 0, run.output
-    (made,) = json.loads(run.stdout)
-    assert made["licence"] == "Apache-2.0" and made["model"] == "me/my-music"
+    (listed,) = json.loads(run.stdout)
+    assert listed["licence"] == "Apache-2.0" and listed["model"] == "me/my-music"
     assert left(tmp_path / "models" / "me") == ["my-music"]
     assert loading.load("me/my-music", "cpu").backbone.config == loading.load("synthetic", "cpu").backbone.config
 
 
-def test_what_cannot_be_pushed_is_told_in_one_line(
+def test_folders_that_cannot_be_pushed_are_reported_in_one_line(
     site: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ModelError, match=r"has no README\.md; write the folder with plaudit models export first"):

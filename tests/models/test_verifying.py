@@ -41,13 +41,13 @@ def test_parts_that_belong_together_fit(music: TextToMusic) -> None:
     assert {check.name: round(check.value, 3) for check in verify(music) if not check.passed} == {}
 
 
-def test_an_untrained_codec_is_told(music: TextToMusic) -> None:
+def test_an_untrained_codec_is_reported(music: TextToMusic) -> None:
     torch.manual_seed(0)
     assert "reconstruction" in failed(replace(music, codec=SyntheticCodec().eval()))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_an_untrained_codec_of_the_published_kind_is_told(seed: int) -> None:
+def test_an_untrained_codec_of_the_published_kind_is_reported(seed: int) -> None:
     torch.manual_seed(seed)
     sizes = BigVGANConfig(40, 32, (8, 8, 4), (16, 16, 8), (3,), ((1, 3),), final_bias=False, final_tanh=False)
     mel, vae = MelSettings(16000, 1024, 256, 40, "natural"), MelVAE(MelVAEConfig(40, 16, 16))
@@ -64,7 +64,7 @@ def test_no_stage_trains_on_an_untrained_codec(music: TextToMusic) -> None:
         require_fit(replace(music, codec=SyntheticCodec().eval()))
 
 
-def test_a_codec_that_scales_its_latents_otherwise_is_told(music: TextToMusic) -> None:
+def test_a_codec_of_another_latent_scale_is_reported(music: TextToMusic) -> None:
     class Louder(SyntheticCodec):
         """Gives back what it is given, from latents ten times as large."""
 
@@ -81,7 +81,7 @@ def test_a_codec_that_scales_its_latents_otherwise_is_told(music: TextToMusic) -
     assert failed(replace(music, codec=louder)) == {"latents"}
 
 
-def test_another_text_encoder_is_told(music: TextToMusic) -> None:
+def test_another_text_encoder_is_reported(music: TextToMusic) -> None:
     class Another:
         name, length = "another", music.text_encoder.length
         token_dim, pooled_dim = music.text_encoder.token_dim, music.text_encoder.pooled_dim
@@ -94,7 +94,7 @@ def test_another_text_encoder_is_told(music: TextToMusic) -> None:
     assert failed(replace(music, text_encoder=Another())) == {"empty tokens"}
 
 
-def test_another_pooled_text_is_told(music: TextToMusic) -> None:
+def test_another_pooled_text_is_reported(music: TextToMusic) -> None:
     stale = deepcopy(music.backbone)
     stale.empty_pooled.copy_(stale.empty_pooled.roll(1))
     assert failed(replace(music, backbone=stale)) == {"empty pooled"}
@@ -107,9 +107,9 @@ def test_the_command_says_what_does_not_fit(monkeypatch: pytest.MonkeyPatch, mus
     assert done.exit_code == 0 and all(check["passed"] for check in json.loads(done.stdout))
     loaded = replace(music, codec=SyntheticCodec().eval())
     done = CliRunner().invoke(models.app, ["verify", "synthetic", "--json"])
-    told = {check["name"]: check for check in json.loads(done.stdout)}
-    assert done.exit_code == 1 and not told["reconstruction"]["passed"]
-    assert "untrained" in told["reconstruction"]["otherwise"] and told["empty tokens"]["passed"]
+    by_name = {check["name"]: check for check in json.loads(done.stdout)}
+    assert done.exit_code == 1 and not by_name["reconstruction"]["passed"]
+    assert "untrained" in by_name["reconstruction"]["otherwise"] and by_name["empty tokens"]["passed"]
 
 
 def test_likeness_is_one_of_the_same_and_none_of_noise(music: TextToMusic) -> None:

@@ -22,15 +22,15 @@ FAST: RewardSettings = replace(
 def votes(count: int, seed: int, source: str = "test", winner: str | None = None) -> list[Vote]:
     """The clip of higher number tends to win; its place in the pair is random, or given by `winner`."""
     generator = torch.Generator().manual_seed(seed)
-    made = []
+    output = []
     for n in range(count):
         a, b = torch.randperm(CLIPS, generator=generator)[:2].tolist()
         wins = torch.rand((), generator=generator).item() < 1 / (1 + 2.0 ** ((b - a) / 3))
         if winner in ("a", "b") and wins != (winner == "a"):
             a, b = b, a
         said = winner or ("a" if wins else "b")
-        made.append(Vote(f"{source}-{seed}-{n}", f"p{n % 3}", f"{a}", f"{b}", said, "s", "t", source, "l"))  # type: ignore[arg-type]
-    return made
+        output.append(Vote(f"{source}-{seed}-{n}", f"p{n % 3}", f"{a}", f"{b}", said, "s", "t", source, "l"))  # type: ignore[arg-type]
+    return output
 
 
 def wave(id: str) -> tuple[torch.Tensor, int]:
@@ -43,6 +43,6 @@ def wave(id: str) -> tuple[torch.Tensor, int]:
 
 def store(folder: Path) -> FeatureStore:
     """All clips, heard by both encoders."""
-    made = FeatureStore(folder, RewardFeatures(CLAP, MERT))
-    made.extract([str(n) for n in range(CLIPS)], wave)
-    return made
+    output = FeatureStore(folder, RewardFeatures(CLAP, MERT))
+    output.extract([str(n) for n in range(CLIPS)], wave)
+    return output

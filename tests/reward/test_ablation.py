@@ -8,12 +8,12 @@ from tests.reward.taste import FAST, store, votes
 
 
 def test_every_input_and_source_has_a_row_and_done_cells_are_not_done_again(tmp_path: Path) -> None:
-    heard = store(tmp_path / "features")
+    encoded = store(tmp_path / "features")
     train, validation, test = (
         votes(count, seed, "one") + votes(count, seed + 10, "two") for count, seed in ((150, 0), (40, 1), (80, 2))
     )
     counts: list[tuple[int, int]] = []
-    rows = ablate(train, validation, test, heard, FAST, [0, 1], tmp_path, lambda *count: counts.append(count))
+    rows = ablate(train, validation, test, encoded, FAST, [0, 1], tmp_path, lambda *count: counts.append(count))
     assert [row.name for row in rows] == [*INPUT_ABLATIONS, "without one", "without two"]
     assert counts[-1] == (18, 18) and all(len(row.accuracies) == 2 for row in rows)
     by_name = {row.name: row for row in rows}
@@ -21,7 +21,7 @@ def test_every_input_and_source_has_a_row_and_done_cells_are_not_done_again(tmp_
 
     seen, stopping, held_out = ([v for v in part if v.source == "two"] for part in (train, validation, test))
     assert held_out
-    alone = fit_reward(seen, stopping, [v for v in test if v.source == "one"], heard, FAST)
+    alone = fit_reward(seen, stopping, [v for v in test if v.source == "one"], encoded, FAST)
     assert by_name["without one"].accuracies[0] == alone.metrics.accuracy
 
     cells = sorted((tmp_path / "cells").iterdir())
@@ -29,7 +29,7 @@ def test_every_input_and_source_has_a_row_and_done_cells_are_not_done_again(tmp_
     cells[0].unlink()
     cells[1].write_text("{")  # as a disk may leave it
     before = {cell: cell.stat().st_mtime_ns for cell in cells[2:]}
-    assert ablate(train, validation, test, heard, FAST, [0, 1], tmp_path) == rows
+    assert ablate(train, validation, test, encoded, FAST, [0, 1], tmp_path) == rows
     assert {cell: cell.stat().st_mtime_ns for cell in cells[2:]} == before and cells[0].exists()
 
 

@@ -42,13 +42,13 @@ def planted(count: int, biases: dict[str, float], seed: int = 0) -> list[ScoredV
 
 def test_planted_biases_come_back_within_their_errors() -> None:
     biases = {"anchor": 0.0, "loud": 1.2, "new": -0.8, "other": 0.3}
-    found = fit_calibration(planted(4000, biases), "anchor", penalty=1e-3)
+    result = fit_calibration(planted(4000, biases), "anchor", penalty=1e-3)
     for system, bias in biases.items():
-        assert abs(found.biases[system].value - bias) <= 3 * found.biases[system].error + 1e-12
-        assert found.apply(2.0, system) == pytest.approx(2.0 - found.biases[system].value)
-    assert found.biases["anchor"].error == 0 and 0.05 < found.biases["loud"].error < 0.15
-    assert found.temperature == pytest.approx(1.0, abs=0.1)
-    assert found.unknown(["anchor", "nobody", "nobody"]) == ["nobody"] and found.apply(2.0, "nobody") == 2.0
+        assert abs(result.biases[system].value - bias) <= 3 * result.biases[system].error + 1e-12
+        assert result.apply(2.0, system) == pytest.approx(2.0 - result.biases[system].value)
+    assert result.biases["anchor"].error == 0 and 0.05 < result.biases["loud"].error < 0.15
+    assert result.temperature == pytest.approx(1.0, abs=0.1)
+    assert result.unknown(["anchor", "nobody", "nobody"]) == ["nobody"] and result.apply(2.0, "nobody") == 2.0
 
 
 def test_errors_are_the_spread_of_fits_to_other_votes() -> None:
@@ -59,9 +59,9 @@ def test_errors_are_the_spread_of_fits_to_other_votes() -> None:
 
 def test_one_against_one_has_the_bias_of_the_textbook() -> None:
     """Scores equal and the penalty gone: the bias is the log odds of the wins."""
-    found = fit_calibration([vote("new", "old", 0.0, float(n < 30)) for n in range(40)], "old", penalty=1e-9)
-    assert found.biases["new"].value == pytest.approx(-np.log(30 / 10), abs=1e-6)
-    assert found.biases["new"].error == pytest.approx(np.sqrt(1 / 30 + 1 / 10), abs=1e-6)
+    result = fit_calibration([vote("new", "old", 0.0, float(n < 30)) for n in range(40)], "old", penalty=1e-9)
+    assert result.biases["new"].value == pytest.approx(-np.log(30 / 10), abs=1e-6)
+    assert result.biases["new"].error == pytest.approx(np.sqrt(1 / 30 + 1 / 10), abs=1e-6)
 
 
 def test_errors_shrink_as_the_root_of_the_votes() -> None:
@@ -72,7 +72,7 @@ def test_errors_shrink_as_the_root_of_the_votes() -> None:
 @given(st.integers(0, 1000), st.floats(0.01, 100.0))
 def test_the_loss_is_at_its_least(seed: int, penalty: float) -> None:
     votes = planted(60, {"a": 0.0, "b": 1.0, "c": -1.0}, seed)
-    found = fit_calibration(votes, "a", penalty)
+    result = fit_calibration(votes, "a", penalty)
 
     def loss(calibration: Calibration) -> float:
         margins = [calibration.margin(v) * (1 if v.target else -1) for v in votes]
@@ -81,8 +81,8 @@ def test_the_loss_is_at_its_least(seed: int, penalty: float) -> None:
 
     for system in ("b", "c"):
         for step in (-0.01, 0.01):
-            moved = replace(found.biases[system], value=found.biases[system].value + step)
-            assert loss(replace(found, biases=found.biases | {system: moved})) > loss(found)
+            moved = replace(result.biases[system], value=result.biases[system].value + step)
+            assert loss(replace(result, biases=result.biases | {system: moved})) > loss(result)
 
 
 def test_order_does_not_matter_and_swapping_sides_does_not() -> None:
@@ -108,14 +108,14 @@ def test_ties_and_a_system_against_itself_teach_nothing_and_alone_are_refused() 
 
 
 def test_one_sided_votes_give_finite_biases() -> None:
-    found = fit_calibration([vote("a", "b", 0.0, 1.0)] * 30, "a")
-    assert 1 < found.biases["b"].value < 10 and np.isfinite(found.temperature)
+    result = fit_calibration([vote("a", "b", 0.0, 1.0)] * 30, "a")
+    assert 1 < result.biases["b"].value < 10 and np.isfinite(result.temperature)
 
 
 def test_a_saved_calibration_comes_back_and_other_files_are_refused(tmp_path: Path) -> None:
-    found = fit_calibration(planted(60, {"a": 0.0, "b": 1.0}), "a")
-    save_calibration(tmp_path / "c.json", found)
-    assert load_calibration(tmp_path / "c.json") == found
+    result = fit_calibration(planted(60, {"a": 0.0, "b": 1.0}), "a")
+    save_calibration(tmp_path / "c.json", result)
+    assert load_calibration(tmp_path / "c.json") == result
     whole = json.loads((tmp_path / "c.json").read_text())
     damages: list[object] = [
         [1],

@@ -50,7 +50,7 @@ def test_a_clip_has_the_same_features_in_any_company() -> None:
     torch.testing.assert_close(together, alone)
 
 
-def test_clap_hears_the_centre_ten_seconds_and_the_listener_everything() -> None:
+def test_clap_gets_the_centre_ten_seconds_and_the_audio_encoder_everything() -> None:
     wave = torch.cat([clip(1, 3.0), clip(2, 10.0), clip(3, 3.0)])
     row = RewardFeatures(CLAP, MERT).clip_features([wave], 8000)[0]
     torch.testing.assert_close(row[:6], CLAP.audio(clip(2, 10.0)[None])[0])
@@ -121,10 +121,12 @@ def test_a_long_track_is_the_mean_of_its_segments_weighted_by_length() -> None:
 
 def test_any_subset_of_blocks_is_columns_of_one_extraction() -> None:
     everything = RewardFeatures(CLAP, MERT)
-    heard = everything.clip_features([clip(0), clip(1)], 8000)
+    encoded = everything.clip_features([clip(0), clip(1)], 8000)
     for blocks in (("clap_audio",), ("audio",), ("clap_text",), ("audio", "clap_match"), ("clap_text", "audio")):
         some = RewardFeatures(CLAP, MERT, blocks)
-        torch.testing.assert_close(heard[:, some.columns_of(everything)], some.clip_features([clip(0), clip(1)], 8000))
+        torch.testing.assert_close(
+            encoded[:, some.columns_of(everything)], some.clip_features([clip(0), clip(1)], 8000)
+        )
     with pytest.raises(ModelError, match="were extracted"):
         everything.columns_of(RewardFeatures(CLAP, MERT, ("audio",)))
     with pytest.raises(ModelError, match="were extracted"):

@@ -103,11 +103,11 @@ def test_votes_may_name_clips_by_their_paths(tmp_path: Path, monkeypatch: pytest
 
 def test_votes_whose_clips_are_gone_leave_no_part_empty(tmp_path: Path) -> None:
     audio = folder_of(tmp_path / "audio", [str(n) for n in range(9)])
-    made = [Vote(f"{n}", f"p{n}", f"{n % 12}", f"{(n * 5 + 1) % 12}", "a", "", "", "", "") for n in range(12)]
-    write_votes(tmp_path / "votes.csv", made)
+    output = [Vote(f"{n}", f"p{n}", f"{n % 12}", f"{(n * 5 + 1) % 12}", "a", "", "", "", "") for n in range(12)]
+    write_votes(tmp_path / "votes.csv", output)
     features = load_training_votes([tmp_path / "votes.csv"], audio, RewardFeatures(CLAP, MERT), tmp_path / "features")
     kept = {vote.id for part in features.votes for vote in part}
-    assert all(features.votes) and kept == {v.id for v in made if int(v.a) < 9 and int(v.b) < 9}
+    assert all(features.votes) and kept == {v.id for v in output if int(v.a) < 9 and int(v.b) < 9}
     assert features.notes[0].startswith("3 clips are missing (")
 
 

@@ -57,7 +57,7 @@ def named(name: str) -> Reward:
     return rewards[name]
 
 
-def test_a_cosine_is_between_what_clap_hears_and_reads() -> None:
+def test_a_cosine_is_between_embeddings_of_audio_and_text() -> None:
     scores = CLAPCosine(CLAP).score(WAVES, 8000, PROMPTS)
     expected = [
         float(CLAP.audio(w[None])[0] @ CLAP.text([p])[0]) if p else 0.0 for w, p in zip(WAVES, PROMPTS, strict=True)
@@ -75,7 +75,7 @@ def test_a_cosine_is_read_from_its_folder(tmp_path: Path) -> None:
         loading.load_reward(str(tmp_path / "cosine"))
 
 
-def test_every_shipped_reward_is_found_and_can_be_batched() -> None:
+def test_every_shipped_reward_loads_and_can_be_batched() -> None:
     for name in loading.REWARDS.builtin:
         reward = plaudit.load_reward(name)
         assert isinstance(reward, RecordingReward) and len(reward.identity) == 64
@@ -118,7 +118,7 @@ def test_a_sum_that_cannot_be_trusted_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_an_installed_reward_is_found_by_its_name(tmp_path: Path) -> None:
+def test_an_installed_reward_loads_by_its_name(tmp_path: Path) -> None:
     reward = loading.load_reward("peak")
     assert reward.score(WAVES[:2], 8000, ["", ""]).tolist() == [wave.abs().max().item() for wave in WAVES[:2]]
     assert all(row.score is not None for row in score_clips(a_folder(tmp_path, 6), reward))

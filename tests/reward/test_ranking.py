@@ -39,10 +39,10 @@ def test_ranks_are_in_order_and_equal_scores_keep_theirs(given_scores: list[tupl
     rows = [ScoredClip(Clip(Path(f"{n:02d}"), p), float(score)) for n, (p, score) in enumerate(given_scores)]
     ranked = rank_clips(rows, keep)
     for prompt in "ab":
-        own = [r for r in ranked if r.scored.clip.prompt == prompt]
+        default = [r for r in ranked if r.scored.clip.prompt == prompt]
         order = sorted((r for r in rows if r.clip.prompt == prompt), key=lambda r: (-(r.score or 0.0), r.clip.file))
-        assert [r.scored for r in own] == order[:keep]
-        assert all(r.margin is None or r.margin >= 0 for r in own)
+        assert [r.scored for r in default] == order[:keep]
+        assert all(r.margin is None or r.margin >= 0 for r in default)
 
 
 def test_copies_carry_their_rank(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_percentile_is_the_mid_rank() -> None:
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=30))
-def test_a_reference_lies_in_its_own_middle(scores: list[float]) -> None:
+def test_a_reference_has_its_middle_at_fifty_percent(scores: list[float]) -> None:
     reference = ScoreReference("ref", "id", scores)
     assert sum(map(reference.percentile, scores)) / len(scores) == pytest.approx(50.0)
 
@@ -114,7 +114,7 @@ def test_clips_are_listed_from_paths_and_lines(tmp_path: Path) -> None:
         clips_at([tmp_path / "none"], "", [])
 
 
-def test_without_a_prompt_each_clip_has_its_own(tmp_path: Path) -> None:
+def test_without_a_prompt_each_clip_has_the_recorded_one(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.wav").write_bytes(b"")
     (tmp_path / "a.json").write_text('{"prompt": "slow piano"}')

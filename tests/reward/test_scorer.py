@@ -36,10 +36,10 @@ def test_scores_do_not_depend_on_the_company() -> None:
     assert len(a_jury().score([], 8000, [])) == 0
 
 
-def test_features_heard_once_give_the_scores_of_their_waveforms() -> None:
+def test_stored_features_give_the_scores_of_their_waveforms() -> None:
     jury = a_jury()
-    heard = jury.features.clip_features(WAVES, 8000)
-    torch.testing.assert_close(jury.score_features(heard, PROMPTS), jury.score(WAVES, 8000, PROMPTS))
+    encoded = jury.features.clip_features(WAVES, 8000)
+    torch.testing.assert_close(jury.score_features(encoded, PROMPTS), jury.score(WAVES, 8000, PROMPTS))
 
 
 def test_a_score_has_a_gradient_in_the_waveform() -> None:

@@ -83,14 +83,14 @@ def test_scores_are_those_of_one_file_after_the_other(tmp_path: Path, reward: Re
     clips, before = a_folder(tmp_path), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        heard: list[tuple[int, int]] = []
-        rows = score_clips(clips, reward, progress=lambda done, total: heard.append((done, total)))
+        encoded: list[tuple[int, int]] = []
+        rows = score_clips(clips, reward, progress=lambda done, total: encoded.append((done, total)))
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
     assert [row.clip for row in rows] == clips and all(row.error is None for row in rows)
     assert [row.score for row in rows] == pytest.approx(one_by_one(clips, reward), abs=1e-5)
-    assert heard[-1] == (23, 23) and heard == sorted(heard)
+    assert encoded[-1] == (23, 23) and encoded == sorted(encoded)
 
 
 def test_a_recording_is_resampled_once_per_rate_and_length() -> None:
@@ -177,32 +177,32 @@ def test_a_reward_that_does_not_say_what_it_is_is_not_cached(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("harm", ["file in the way", "damaged", "read only"])
-def test_a_cache_that_cannot_be_used_is_told_once_and_does_without(tmp_path: Path, harm: str) -> None:
+def test_a_cache_that_cannot_be_used_is_reported_once(tmp_path: Path, harm: str) -> None:
     path = tmp_path / "cache" / "scores.sqlite"
     if harm == "file in the way":
         path.parent.write_text("")
     else:
         path.parent.mkdir()
         path.write_bytes(b"no database, whatever its name says" * 100)
-    told: list[str] = []
-    cache = ScoreCache(path, told.append)
+    message: list[str] = []
+    cache = ScoreCache(path, message.append)
     if harm == "read only":
         path.unlink()
-        cache = ScoreCache(path, told.append)
-        told.clear()
+        cache = ScoreCache(path, message.append)
+        message.clear()
         cache._connection.execute("PRAGMA query_only = ON")  # type: ignore[union-attr]
     rows = score_clips(a_folder(tmp_path, 9), a_jury(), cache)
     assert all(row.score is not None for row in rows)
-    assert len(told) == 1 and "scores are not cached" in told[0] and str(path) in told[0]
+    assert len(message) == 1 and "scores are not cached" in message[0] and str(path) in message[0]
 
 
 def test_a_disk_that_fills_up_costs_the_cache_and_nothing_else(tmp_path: Path) -> None:
-    told: list[str] = []
-    cache = ScoreCache(tmp_path / "scores.sqlite", told.append)
+    message: list[str] = []
+    cache = ScoreCache(tmp_path / "scores.sqlite", message.append)
     cache._connection.execute("PRAGMA max_page_count = 2")  # type: ignore[union-attr]
     for start in range(0, 1000, 100):
         cache.put((n.to_bytes(32, "big"), 0.5) for n in range(start, start + 100))
-    assert len(told) == 1 and "full" in told[0]
+    assert len(message) == 1 and "full" in message[0]
     assert score_clips(a_folder(tmp_path, 2), a_jury(), cache)[1].score is not None
 
 

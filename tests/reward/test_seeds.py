@@ -23,21 +23,21 @@ def test_the_spread_is_the_sample_standard_deviation() -> None:
 
 
 def test_the_best_seed_has_the_least_validation_loss_and_is_what_it_is_alone(tmp_path: Path) -> None:
-    heard = store(tmp_path)
+    encoded = store(tmp_path)
     parts = votes(400, 0), votes(100, 1), votes(200, 2)
-    told: list[int] = []
-    made = fit_seeds(*parts, heard, FAST, [3, 0, 1], lambda seed, _: told.append(seed))
-    losses = {seed: fitted.validation_loss for seed, fitted in made.fitted.items()}
-    assert made.best_seed == min(losses, key=losses.__getitem__) and len(set(losses.values())) == 3
-    assert list(dict.fromkeys(told)) == [3, 0, 1]
-    alone = fit_reward(*parts, heard, replace(FAST, seed=made.best_seed))
-    assert alone.metrics == made.best.metrics and alone.validation_loss == made.best.validation_loss
-    assert made.accuracy == seed_statistics([fitted.metrics.accuracy for fitted in made.fitted.values()])
+    order: list[int] = []
+    output = fit_seeds(*parts, encoded, FAST, [3, 0, 1], lambda seed, _: order.append(seed))
+    losses = {seed: fitted.validation_loss for seed, fitted in output.fitted.items()}
+    assert output.best_seed == min(losses, key=losses.__getitem__) and len(set(losses.values())) == 3
+    assert list(dict.fromkeys(order)) == [3, 0, 1]
+    alone = fit_reward(*parts, encoded, replace(FAST, seed=output.best_seed))
+    assert alone.metrics == output.best.metrics and alone.validation_loss == output.best.validation_loss
+    assert output.accuracy == seed_statistics([fitted.metrics.accuracy for fitted in output.fitted.values()])
     with pytest.raises(VoteError, match="one or more different"):
-        fit_seeds(*parts, heard, FAST, [1, 1])
+        fit_seeds(*parts, encoded, FAST, [1, 1])
 
 
-def test_a_subset_of_what_was_heard_trains_a_reward_that_scores_waveforms(tmp_path: Path) -> None:
+def test_a_subset_of_the_blocks_trains_a_reward_that_scores_waveforms(tmp_path: Path) -> None:
     settings = replace(FAST, blocks=("audio",))
     fitted = fit_reward(votes(800, 0), votes(200, 1), votes(300, 2), store(tmp_path), settings)
     assert fitted.metrics.accuracy > 0.75 and fitted.reward.features.blocks == ("audio",)
@@ -46,9 +46,9 @@ def test_a_subset_of_what_was_heard_trains_a_reward_that_scores_waveforms(tmp_pa
 
 
 def test_votes_that_always_prefer_the_first_clip_teach_as_well_as_mixed_ones(tmp_path: Path) -> None:
-    heard = store(tmp_path)
+    encoded = store(tmp_path)
     mixed, sided = (
-        fit_reward(votes(800, 0, winner=winner), votes(200, 1), votes(400, 2), heard, FAST) for winner in (None, "a")
+        fit_reward(votes(800, 0, winner=winner), votes(200, 1), votes(400, 2), encoded, FAST) for winner in (None, "a")
     )
     assert sided.metrics.accuracy > 0.75 and abs(sided.metrics.accuracy - mixed.metrics.accuracy) < 0.06
 

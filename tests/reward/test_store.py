@@ -24,23 +24,23 @@ def load(id: str) -> tuple[torch.Tensor, int]:
     return clip(number, 0.3 + 0.1 * (number % 3)), 8000
 
 
-def test_each_distinct_clip_is_heard_once_and_read_in_any_order(tmp_path: Path) -> None:
-    heard: list[str] = []
+def test_each_distinct_clip_is_encoded_once_and_read_in_any_order(tmp_path: Path) -> None:
+    encoded: list[str] = []
 
     def counting(id: str) -> tuple[torch.Tensor, int]:
-        heard.append(id)
+        encoded.append(id)
         return load(id)
 
     store = FeatureStore(tmp_path, make_features())
     steps: list[tuple[int, int]] = []
     store.extract(IDS + IDS, counting, 10, 4, lambda done, of: steps.append((done, of)))
-    assert heard == IDS and steps == [(10, 24), (20, 24), (24, 24)]
+    assert encoded == IDS and steps == [(10, 24), (20, 24), (24, 24)]
     store.extract([*IDS, "clip-99"], counting, 10, 4)
-    assert heard == [*IDS, "clip-99"]
-    wanted = ["clip-20", "clip-3", "clip-20", "clip-99"]
-    direct = make_features().clip_features([load(id)[0] for id in wanted], 8000)
-    torch.testing.assert_close(store.rows(wanted), direct)
-    torch.testing.assert_close(FeatureStore(tmp_path, make_features()).rows(wanted), direct)
+    assert encoded == [*IDS, "clip-99"]
+    required = ["clip-20", "clip-3", "clip-20", "clip-99"]
+    direct = make_features().clip_features([load(id)[0] for id in required], 8000)
+    torch.testing.assert_close(store.rows(required), direct)
+    torch.testing.assert_close(FeatureStore(tmp_path, make_features()).rows(required), direct)
 
 
 def test_unusable_clips_are_quarantined_and_tried_again(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_unusable_clips_are_quarantined_and_tried_again(tmp_path: Path) -> None:
     assert len(again) == 5 and not again.quarantine
 
 
-def test_a_damaged_shard_is_made_again(tmp_path: Path) -> None:
+def test_a_damaged_shard_is_extracted_again(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path, make_features())
     store.extract(IDS, load, 8, 4)
     before = store.rows(IDS)
@@ -75,7 +75,7 @@ def test_a_damaged_shard_is_made_again(tmp_path: Path) -> None:
     assert torch.equal(again.rows(IDS), before)
 
 
-def test_a_folder_made_with_other_encoders_or_a_broken_index_is_refused(tmp_path: Path) -> None:
+def test_a_folder_of_other_encoders_or_a_broken_index_is_refused(tmp_path: Path) -> None:
     FeatureStore(tmp_path, make_features()).extract(IDS[:2], load)
     with pytest.raises(CorpusError, match="use another folder"):
         FeatureStore(tmp_path, make_features("another"))

@@ -67,9 +67,9 @@ def test_prompt_two_clips_and_the_winner_are_enough(tmp_path: Path) -> None:
 def test_everything_that_is_wrong_is_in_one_line(tmp_path: Path) -> None:
     bad = [*GOOD_ROWS, {"prompt": "p", "a": "x"}, {"prompt": "p", "a": "x", "b": "x", "winner": "c"}, 3]
     (tmp_path / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bad))
-    with pytest.raises(VoteError) as told:
+    with pytest.raises(VoteError) as report:
         read_votes(tmp_path / "votes.jsonl")
-    said = str(told.value)
+    said = str(report.value)
     assert "\n" not in said
     for problem in (
         "line 2: id '1' appears twice (first in line 1)",

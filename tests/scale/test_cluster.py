@@ -20,7 +20,7 @@ def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) 
     assert "\n" not in str(caught.value)
 
 
-def test_folders_are_told_in_full_and_names_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_and_files_are_absolute_and_names_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
     assert [portable_name(name) for name in ("mine", "synthetic", "my.py:Reward")] == [
@@ -42,7 +42,7 @@ def test_wrong_usage(wrong: list[str]) -> None:
     assert CliRunner().invoke(app, wrong).exit_code == 2
 
 
-def test_an_address_where_nobody_is() -> None:
+def test_an_address_without_a_server() -> None:
     pytest.importorskip("ray", reason="Ray is not installed (extra scale)")
     with pytest.raises(EngineError, match=r"no Ray cluster at 127.0.0.1:9 .*check the address") as caught:
         list(on_ray(lambda: lambda task: task, [1], Cluster("127.0.0.1:9")))

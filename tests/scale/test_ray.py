@@ -50,17 +50,15 @@ def whole(source: FolderCorpus, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 def encode_on_ray(source: FolderCorpus, folder: Path, build: Callable[[], ShardEncoder], cluster: Cluster) -> None:
-    told: list[tuple[int, int]] = []
+    message: list[tuple[int, int]] = []
     encode_corpus(
         source, BandCodec(), HashEncoder(), folder, 1.0, shard_size=4, batch_size=2,
-        progress=lambda done, total: told.append((done, total)), engine=ray_engine(build, cluster), provenance=TOY,
+        progress=lambda done, total: message.append((done, total)), engine=ray_engine(build, cluster), provenance=TOY,
     )  # fmt: skip
-    assert told[-1] == (13, 13)
+    assert message[-1] == (13, 13)
 
 
-def test_the_same_bytes_and_only_what_is_missing(
-    source: FolderCorpus, whole: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_the_same_bytes_and_only_what_is_missing(source: FolderCorpus, whole: dict[str, bytes], tmp_path: Path) -> None:
     folder = tmp_path / "shards"
     encode_on_ray(source, folder, maker, Cluster(workers=1, threads=1))
     assert contents(folder) == whole

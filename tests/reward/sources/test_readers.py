@@ -25,14 +25,14 @@ def test_music_arena_as_json(tmp_path: Path) -> None:
         battle(4, audio_b=""),
         battle(5, preference=None),
     ]
-    found = music_arena.read(layouts.music_arena(tmp_path, battles))
-    assert [vote.winner for vote in found.votes] == ["a", "b", "tie", "tie"]
-    assert found.votes[0] == Vote(
+    result = music_arena.read(layouts.music_arena(tmp_path, battles))
+    assert [vote.winner for vote in result.votes] == ["a", "b", "tie", "tie"]
+    assert result.votes[0] == Vote(
         "uuid-0", "prompt 0", "uuid-0_a", "uuid-0_b", "a", "sonauto-v2-2", "riffusion-fuzz-1-0", "music-arena", "user 0"
     )
-    assert found.votes[1].listener == "" and found.votes[1].prompt == ""
-    assert found.skipped == {"audio not published": 1, "no vote": 1}
-    assert len(found.clips) == 8 and all(clip.file.is_file() for clip in found.clips.values())
+    assert result.votes[1].listener == "" and result.votes[1].prompt == ""
+    assert result.skipped == {"audio not published": 1, "no vote": 1}
+    assert len(result.clips) == 8 and all(clip.file.is_file() for clip in result.clips.values())
 
 
 def test_music_arena_as_the_logs_of_its_site(tmp_path: Path) -> None:
@@ -49,10 +49,10 @@ def test_music_arena_as_the_logs_of_its_site(tmp_path: Path) -> None:
     }
     write_file(tmp_path / "log.json", json.dumps(log))
     write_file(tmp_path / "one.mp3", wav(300))
-    found = music_arena.read(tmp_path)
-    (vote,) = found.votes
+    result = music_arena.read(tmp_path)
+    (vote,) = result.votes
     assert (vote.prompt, vote.winner, vote.system_a, vote.system_b) == ("jazz trio", "b", "acestep", "musicgen-small")
-    assert vote.listener == "abc" and set(found.clips) == {"uuid-9_a"}
+    assert vote.listener == "abc" and set(result.clips) == {"uuid-9_a"}
 
 
 def test_music_arena_as_parquet_leaves_the_audio_where_it_is(tmp_path: Path) -> None:
@@ -62,35 +62,35 @@ def test_music_arena_as_parquet_leaves_the_audio_where_it_is(tmp_path: Path) -> 
         columns[side] = [{"bytes": wav(300), "path": f"{n}{side}.wav"} for n in range(2)]
     columns["audio_b"][1] = None
     write_parquet(tmp_path / "2026_02" / "train.parquet", columns, ("audio_a", "audio_b"))
-    found = music_arena.read(tmp_path)
-    assert [vote.id for vote in found.votes] == ["uuid-0"] and found.skipped == {"audio not published": 1}
-    assert found.clips["uuid-0_b"].column == "audio_b" and found.clips["uuid-0_b"].row == 0
+    result = music_arena.read(tmp_path)
+    assert [vote.id for vote in result.votes] == ["uuid-0"] and result.skipped == {"audio not published": 1}
+    assert result.clips["uuid-0_b"].column == "audio_b" and result.clips["uuid-0_b"].row == 0
 
 
 def test_musicprefs(tmp_path: Path) -> None:
-    found = musicprefs.read(layouts.musicprefs(tmp_path))
-    assert [vote.id for vote in found.votes] == ["prefs_000000", "prefs_000001", "prefs_000002"]
-    assert [vote.winner for vote in found.votes] == ["a", "tie", "b"]
-    assert found.votes[0].prompt == "slow, sad piano" and found.votes[0].system_b == "stable-audio"
-    assert (found.clips["z_1"].file.name, found.clips["z_1"].row) == ("train-00001-of-00002.parquet", 1)
+    result = musicprefs.read(layouts.musicprefs(tmp_path))
+    assert [vote.id for vote in result.votes] == ["prefs_000000", "prefs_000001", "prefs_000002"]
+    assert [vote.winner for vote in result.votes] == ["a", "tie", "b"]
+    assert result.votes[0].prompt == "slow, sad piano" and result.votes[0].system_b == "stable-audio"
+    assert (result.clips["z_1"].file.name, result.clips["z_1"].row) == ("train-00001-of-00002.parquet", 1)
 
 
 def test_aime(tmp_path: Path) -> None:
-    found = aime.read(layouts.aime(tmp_path))
-    first, second = found.votes
+    result = aime.read(layouts.aime(tmp_path))
+    first, second = result.votes
     assert (first.id, first.winner, second.id, second.winner) == ("aime_000000", "a", "aime_000001", "b")
     assert first.prompt == "newage, world, celtic" and first.system_a == "Suno v3"
     assert (first.a, first.b) == ("aime-05331-2", "aime-01226-0")
-    assert (found.clips[first.a].begin, found.clips[first.a].end) == (2.0, 3.0)
-    assert second.b not in found.clips
+    assert (result.clips[first.a].begin, result.clips[first.a].end) == (2.0, 3.0)
+    assert second.b not in result.clips
 
 
 def test_songeval(tmp_path: Path) -> None:
     ratings = [[rating(3), rating(4)], [rating(3), rating(3)], [rating(3, Clarity=4), rating(3)]]
-    found = songeval.read(layouts.songeval(tmp_path, ratings))  # means 3.5, 3.0, 3.1
-    assert [(vote.a, vote.b, vote.winner) for vote in found.votes] == [("songeval-0", "songeval-1", "a")]
-    assert found.votes[0].prompt == found.votes[0].system_a == found.votes[0].listener == ""
-    assert len(found.clips) == 3
+    result = songeval.read(layouts.songeval(tmp_path, ratings))  # means 3.5, 3.0, 3.1
+    assert [(vote.a, vote.b, vote.winner) for vote in result.votes] == [("songeval-0", "songeval-1", "a")]
+    assert result.votes[0].prompt == result.votes[0].system_a == result.votes[0].listener == ""
+    assert len(result.clips) == 3
     assert len(read_source("songeval", tmp_path, 0.1).votes) == 3
     with pytest.raises(VoteError, match="no two of 3 songs are rated 3 apart"):
         songeval.read(tmp_path, 3.0)
@@ -98,12 +98,12 @@ def test_songeval(tmp_path: Path) -> None:
 
 def test_songeval_draws_as_many_pairs_as_tunejury_from_more(tmp_path: Path) -> None:
     ratings = [[rating(1 + number % 5)] for number in range(120)]  # 5,760 pairs are apart
-    found = songeval.read(layouts.songeval(tmp_path, ratings))
-    assert len(found.votes) == 3760 and len({frozenset((v.a, v.b)) for v in found.votes}) == 3760
-    assert found.votes == songeval.read(tmp_path).votes
+    result = songeval.read(layouts.songeval(tmp_path, ratings))
+    assert len(result.votes) == 3760 and len({frozenset((v.a, v.b)) for v in result.votes}) == 3760
+    assert result.votes == songeval.read(tmp_path).votes
     value = {f"songeval-{number}": 1 + number % 5 for number in range(120)}
-    assert all((value[v.a] > value[v.b]) == (v.winner == "a") and value[v.a] != value[v.b] for v in found.votes)
-    assert 0.45 < sum(v.winner == "a" for v in found.votes) / 3760 < 0.55
+    assert all((value[v.a] > value[v.b]) == (v.winner == "a") and value[v.a] != value[v.b] for v in result.votes)
+    assert 0.45 < sum(v.winner == "a" for v in result.votes) / 3760 < 0.55
 
 
 @pytest.mark.parametrize("name", SOURCES)
