@@ -205,7 +205,8 @@ def export(
     from plaudit import loading
     from plaudit.models.exporting import export_folder, export_released
 
-    folder = loading.model_folder(model, {**loading.MODELS, **loading.REWARDS.builtin})
+    rewards = {name: place for name, place in loading.REWARDS.builtin.items() if isinstance(place, Path)}
+    folder = loading.model_folder(model, rewards | loading.MODELS)
     if released:
         export_released(folder, output)
     else:

@@ -247,7 +247,7 @@ def split_votes(votes: list[Vote], validation: float = 0.1, test: float = 0.1, s
     parts: dict[str, list[Vote]] = {name: [] for name in SPLITS}
     for vote, group in zip(votes, groups, strict=True):
         parts[part_of[group]].append(vote)
-    return VoteSplit(*parts.values(), prompts_apart, clips_apart)
+    return VoteSplit(parts["train"], parts["validation"], parts["test"], prompts_apart, clips_apart)
 
 
 def _grouped(votes: list[Vote], parts: int) -> tuple[list[Any], bool, bool]:
