@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given, settings
 from pydantic import Field
 
+from plaudit.api import GenerateSettings
 from plaudit.errors import RecipeError
 from plaudit.evaluate.concepts.vocabulary import load_vocabulary
-from plaudit.generate.settings import GenerationSettings
 from plaudit.recipe import Recipe, load_recipe
 from plaudit.settings import Settings, read_yaml, validated, with_changes
 from tests.mutations import Change, mutated, mutations
@@ -148,7 +148,8 @@ def test_prompts_survive_a_recipe_that_is_written_and_read(tmp_path: Path, text:
 
 @pytest.mark.parametrize("prefix", ["[verse]", "007", "no", "a: b", "${x}", "null"])
 def test_generation_takes_texts_as_given(prefix: str) -> None:
-    changed = GenerationSettings().changed({}, [f"prefix={prefix}", f"sampling.negative_prompt={prefix}"])
+    values = with_changes({}, [f"prefix={prefix}", f"sampling.negative_prompt={prefix}"], "settings")
+    changed = validated(GenerateSettings, values, "settings")
     assert (changed.sampling.prefix, changed.sampling.negative_prompt) == (prefix, prefix)
 
 

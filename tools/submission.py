@@ -22,6 +22,7 @@ import typer
 from torch import nn
 
 from plaudit import loading
+from plaudit.api import GenerateSettings, generation_settings
 from plaudit.audio import SUFFIXES, read_audio, resample
 from plaudit.audio_format import AudioFormat, encode_audio
 from plaudit.cli.console import ConsoleReporter, complain, progress_console, result_console, show_json
@@ -33,7 +34,8 @@ from plaudit.files import is_hidden
 from plaudit.generate.clips import ClipRequest, check_names, clip_provenance, generate_clips
 from plaudit.generate.model import TextToMusic
 from plaudit.generate.postprocess import PostProcessor
-from plaudit.generate.settings import Execution, GenerationSettings
+from plaudit.generate.settings import Execution
+from plaudit.settings import validated, with_changes
 from plaudit.storage import write_atomically, write_json
 from plaudit.tables import read_table
 from plaudit.writing import is_stream
@@ -260,8 +262,8 @@ def _generate(
     device: str,
 ) -> None:
     """The clips of all prompts at the rules' rate and length."""
-    flags = {"post.seconds": RULES.seconds, "post.rate": RULES.rate}
-    settings = GenerationSettings(sampling=music.config.sampling).changed(flags, changes)
+    values = with_changes({"post": {"seconds": RULES.seconds, "rate": RULES.rate}}, changes, "settings")
+    settings = generation_settings(validated(GenerateSettings, values, "settings"), music)
     texts = [settings.sampling.prefix + prompt for prompt in prompts.values()]
     if note := truncation_note(music.text_encoder, texts, "prompts"):
         complain(note)

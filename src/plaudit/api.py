@@ -213,7 +213,7 @@ def _generate(
     music = loading.load(settings.model, settings.device)
     if settings.second_model is not None:
         music = replace(music, second=loading.load(settings.second_model, settings.device))
-    generation = _generation_settings(settings, music)
+    generation = generation_settings(settings, music)
     sampling, execution = generation.sampling, settings.execution
     postprocessor = PostProcessor.load(generation.post, generation.file, loading.resolve_device(settings.device))
     reward = None if settings.best_of == 1 else loading.load_reward(settings.reward)
@@ -238,7 +238,7 @@ def _generate(
             yield GeneratedClip(details["prompt"], details["seed"], file, details)
 
 
-def _generation_settings(settings: GenerateSettings, music: TextToMusic) -> GenerationSettings:
+def generation_settings(settings: GenerateSettings, music: TextToMusic) -> GenerationSettings:
     """The model's settings of sampling with those that were set, and the length of what is delivered."""
     values = music.config.sampling.model_dump()
     merge(values, settings.sampling.model_dump(exclude_unset=True))

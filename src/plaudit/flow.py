@@ -135,30 +135,17 @@ def integrate(
 
 
 def two_model_velocity(first: Velocity, second: Velocity, trajectory: Trajectory, steps: int) -> Velocity:
-    """The velocity of two models of the same latents over a trajectory of `steps` steps."""
-    if trajectory.mode == "average":
-        return average(first, second, trajectory.weight)
-    return switch(first, second, switch_step(trajectory.at, steps))
+    """The velocity of two models of the same latents over a trajectory of `steps` steps.
 
-
-def switch(first: Velocity, second: Velocity, step: int) -> Velocity:
-    """`first` in the steps before `step`, `second` from it on; a multistep solver must restart there."""
-
-    def velocity(x: Tensor, t: float, current: int) -> Tensor:
-        return (first if current < step else second)(x, t, current)
-
-    return velocity
-
-
-def average(first: Velocity, second: Velocity, weight: float) -> Velocity:
-    """(1 - weight) first + weight second; a velocity of weight 0 is not evaluated."""
+    A multistep solver must restart at a switch. A model of weight 0 is not evaluated.
+    """
+    if trajectory.mode == "switch":
+        start = switch_step(trajectory.at, steps)
+        return lambda x, t, step: (first if step < start else second)(x, t, step)
+    weight = trajectory.weight
     if weight in (0.0, 1.0):
         return second if weight else first
-
-    def velocity(x: Tensor, t: float, step: int) -> Tensor:
-        return (1 - weight) * first(x, t, step) + weight * second(x, t, step)
-
-    return velocity
+    return lambda x, t, step: (1 - weight) * first(x, t, step) + weight * second(x, t, step)
 
 
 def switch_step(at: float, steps: int) -> int:

@@ -18,7 +18,8 @@ from plaudit.backbone.config import BackboneConfig
 from plaudit.codec.chunks import decode_piece
 from plaudit.encoders.truncation import truncation
 from plaudit.errors import ModelError, PromptError, RecipeError
-from plaudit.generate.sampling import Sampler, SamplingPlan, piece_frames, plan_piece
+from plaudit.flow import plan_windows
+from plaudit.generate.sampling import Sampler, SamplingPlan
 from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.settings import Seconds, Settings, validated
 from plaudit.storage import read_json, save_module, tensors_digest
@@ -88,16 +89,38 @@ class TextToMusic:
     @property
     def frames(self) -> int:
         """Latent frames of a clip of the default length."""
-        return int(self.config.seconds * self.codec.sample_rate / self.codec.hop + 1e-9)
+        return self._frames(self.config.seconds)
+
+    def _frames(self, seconds: float) -> int:
+        """Latent frames that fit into so many seconds."""
+        return int(seconds * self.codec.sample_rate / self.codec.hop + 1e-9)
 
     def frames_of(self, settings: SamplingSettings) -> int:
-        """Latent frames of a clip under `settings`."""
-        return piece_frames(settings, self.config.seconds, self.codec)
+        """Latent frames of a clip: all that fit into its length, or for a loop the nearest whole number.
+
+        RecipeError for less than one.
+        """
+        seconds, codec = settings.piece.seconds or self.config.seconds, self.codec
+        frames = round(seconds * codec.sample_rate / codec.hop) if settings.piece.loop else self._frames(seconds)
+        if frames < 1:
+            raise RecipeError(f"{seconds:g} s is less than one latent frame of {codec.hop / codec.sample_rate:.3g} s")
+        return frames
 
     def plan(self, settings: SamplingSettings) -> SamplingPlan:
-        """How pieces under `settings` are sampled: windows and the second network."""
+        """How pieces under `settings` are sampled: windows and the second network.
+
+        RecipeError where there is a second model without a trajectory, or a trajectory without one.
+        """
         second = None if self.second is None else self.second.backbone
-        return plan_piece(settings, self.config.seconds, self.codec, second)
+        if (second is None) != (settings.trajectory is None):
+            missing = "a second model" if second is None else "settings of how to share it (sampling.trajectory)"
+            raise RecipeError(f"two checkpoints on one trajectory need {missing}")
+        piece, frames = settings.piece, self.frames_of(settings)
+        length = max(1, self._frames(piece.window or self.config.seconds))
+        if frames <= length and not piece.loop:
+            return SamplingPlan(None, second)
+        overlap = max(1, min(round(piece.overlap * length), length - 1))
+        return SamplingPlan(plan_windows(frames, length, overlap, piece.loop), second)
 
     def weights_digest(self) -> str:
         """16 hexadecimal digits of the network's current weights and statistics."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from plaudit.backbone.base import Backbone, Conditions
-from plaudit.errors import PromptError, RecipeError
+from plaudit.errors import PromptError
 from plaudit.flow import (
     Branch,
     Velocity,
@@ -25,13 +25,12 @@ from plaudit.flow import (
     branches,
     combine,
     integrate,
-    plan_windows,
     switch_step,
     two_model_velocity,
     windowed,
 )
 from plaudit.generate.settings import Execution, SamplingSettings
-from plaudit.types import Codec, TextFeatures
+from plaudit.types import TextFeatures
 
 GIB = 2**30
 
@@ -61,37 +60,6 @@ class SamplingPlan:
 
 SINGLE_PASS = SamplingPlan()
 """One network, one pass."""
-
-
-def piece_frames(settings: SamplingSettings, seconds: float, codec: Codec) -> int:
-    """Latent frames of a clip: all that fit into its length, or for a loop the nearest whole number.
-
-    seconds: the length where the settings have none. RecipeError for less than a frame.
-    """
-    length = settings.piece.seconds or seconds
-    exact = length * codec.sample_rate / codec.hop
-    frames = round(exact) if settings.piece.loop else int(exact + 1e-9)
-    if frames < 1:
-        raise RecipeError(f"{length:g} s is less than one latent frame of {codec.hop / codec.sample_rate:.3g} s")
-    return frames
-
-
-def plan_piece(
-    settings: SamplingSettings, seconds: float, codec: Codec, second: Backbone | None = None
-) -> SamplingPlan:
-    """The plan of clips under `settings`, from a model trained on clips of `seconds`.
-
-    RecipeError where a second checkpoint comes without a trajectory, or a trajectory without one.
-    """
-    if (second is None) != (settings.trajectory is None):
-        missing = "a second model" if second is None else "settings of how to share it (sampling.trajectory)"
-        raise RecipeError(f"two checkpoints on one trajectory need {missing}")
-    piece, frames = settings.piece, piece_frames(settings, seconds, codec)
-    length = max(1, int((piece.window or seconds) * codec.sample_rate / codec.hop + 1e-9))
-    if frames <= length and not piece.loop:
-        return SamplingPlan(None, second)
-    overlap = max(1, min(round(piece.overlap * length), length - 1))
-    return SamplingPlan(plan_windows(frames, length, overlap, piece.loop), second)
 
 
 @dataclass(frozen=True)

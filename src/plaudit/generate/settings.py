@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
@@ -20,10 +19,8 @@ from plaudit.settings import (
     Score,
     Seconds,
     Settings,
-    nearest,
     option,
     validated,
-    with_changes,
 )
 
 MOST_STEPS = 10_000
@@ -246,22 +243,6 @@ class GenerationSettings(Settings):
     post: PostSettings = PostSettings()
     file: AudioFormat = AudioFormat()
 
-    def changed(self, flags: Mapping[str, Any], changes: Sequence[str] = ()) -> GenerationSettings:
-        """These settings with `flags` (key.path -> value, None leaves it) and then `key.path=value` changes.
-
-        A sampling setting's path may omit its section. RecipeError, in one line, names the nearest key.
-        """
-        values = self.model_dump()
-        for path, value in flags.items():
-            if value is not None:
-                *sections, name = path.split(".")
-                target = values
-                for section in sections:
-                    target = target[section]
-                target[name] = value
-        merged = with_changes(values, [_full_path(change) for change in changes], "settings")
-        return validated(GenerationSettings, merged, "settings")
-
     def fitted(self, seconds: float) -> GenerationSettings:
         """With the sampled length (by default `seconds`) as that of the result, unless that is set.
 
@@ -270,10 +251,3 @@ class GenerationSettings(Settings):
         piece = self.sampling.piece
         changes = {"fade_ms": 0.0} if piece.loop else {"seconds": self.post.seconds or piece.seconds or seconds}
         return self.model_copy(update={"post": self.post.model_copy(update=changes)})
-
-
-def _full_path(change: str) -> str:
-    sections, sampling = list(GenerationSettings.model_fields), list(SamplingSettings.model_fields)
-    head = change.split("=")[0].split(".")[0].strip()
-    meant = head if head in sections else nearest(head, [*sections, *sampling])
-    return f"sampling.{change}" if meant in sampling else change
