@@ -18,7 +18,7 @@ from plaudit import loading
 from plaudit.cli import models
 from plaudit.errors import ModelError
 from plaudit.models.exporting import export_folder, push_folder
-from plaudit.models.fetch import fetch, fetch_folder
+from plaudit.models.fetch import fetch_folder, fetch_release
 from plaudit.models.releases import find
 from plaudit.storage import SHIPPED_WEIGHTS
 
@@ -174,9 +174,9 @@ def test_a_repository_that_is_no_model_folder_leaves_nothing(site: Hub, tmp_path
 
 def test_a_dataset_is_fetched_by_its_pattern(site: Hub, tmp_path: Path) -> None:
     site.files["TuneJury/release-scores"] = {"scores/jamendo.csv": b"track_id,reward_score\n", "README.md": b"card"}
-    folder = fetch(find("tunejury-scores"), tmp_path)["scores"]
+    folder = fetch_release(find("tunejury-scores"), tmp_path)["scores"]
     assert (folder / "scores" / "jamendo.csv").read_bytes() == b"track_id,reward_score\n"
     assert not (folder / "README.md").exists()
     site.files["TuneJury/release-scores"] = {"README.md": b"card"}
     with pytest.raises(ModelError, match=r"TuneJury/release-scores/\*\.csv: the Hub has no such files"):
-        fetch(find("tunejury-scores"), tmp_path / "again")
+        fetch_release(find("tunejury-scores"), tmp_path / "again")

@@ -19,7 +19,7 @@ from plaudit.codec.mel_codec import MelCodec
 from plaudit.codec.mel_vae import MelVAE, MelVAEConfig
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic
-from plaudit.models.inspecting import known_clips, likeness, require_fit, verify
+from plaudit.models.inspecting import fit_checks, known_clips, likeness, require_fit
 from plaudit.synthetic.codec import SyntheticCodec
 from plaudit.types import TextFeatures
 
@@ -34,11 +34,11 @@ def music() -> TextToMusic:
 
 
 def failed(music: TextToMusic) -> set[str]:
-    return {check.name for check in verify(music) if not check.passed}
+    return {check.name for check in fit_checks(music) if not check.passed}
 
 
 def test_parts_that_belong_together_fit(music: TextToMusic) -> None:
-    assert {check.name: round(check.value, 3) for check in verify(music) if not check.passed} == {}
+    assert {check.name: round(check.value, 3) for check in fit_checks(music) if not check.passed} == {}
 
 
 def test_an_untrained_codec_is_reported(music: TextToMusic) -> None:

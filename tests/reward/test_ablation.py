@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from plaudit.errors import VoteError
-from plaudit.reward.training import INPUT_ABLATIONS, ablate, fit_reward
+from plaudit.reward.training import INPUT_ABLATIONS, fit_reward, run_ablation
 from tests.reward.taste import FAST, store, votes
 
 
@@ -13,7 +13,7 @@ def test_every_input_and_source_has_a_row_and_done_cells_are_not_done_again(tmp_
         votes(count, seed, "one") + votes(count, seed + 10, "two") for count, seed in ((150, 0), (40, 1), (80, 2))
     )
     counts: list[tuple[int, int]] = []
-    rows = ablate(train, validation, test, encoded, FAST, [0, 1], tmp_path, lambda *count: counts.append(count))
+    rows = run_ablation(train, validation, test, encoded, FAST, [0, 1], tmp_path, lambda *count: counts.append(count))
     assert [row.name for row in rows] == [*INPUT_ABLATIONS, "without one", "without two"]
     assert counts[-1] == (18, 18) and all(len(row.accuracies) == 2 for row in rows)
     by_name = {row.name: row for row in rows}
@@ -29,14 +29,14 @@ def test_every_input_and_source_has_a_row_and_done_cells_are_not_done_again(tmp_
     cells[0].unlink()
     cells[1].write_text("{")  # as a disk may leave it
     before = {cell: cell.stat().st_mtime_ns for cell in cells[2:]}
-    assert ablate(train, validation, test, encoded, FAST, [0, 1], tmp_path) == rows
+    assert run_ablation(train, validation, test, encoded, FAST, [0, 1], tmp_path) == rows
     assert {cell: cell.stat().st_mtime_ns for cell in cells[2:]} == before and cells[0].exists()
 
 
 def test_a_source_without_which_nothing_is_left_has_no_row(tmp_path: Path) -> None:
     train, validation = votes(60, 0, "one"), votes(30, 1, "one")
     test = votes(30, 2, "one") + votes(30, 3, "two")
-    rows = ablate(train, validation, test, store(tmp_path / "features"), FAST, [0], tmp_path)
+    rows = run_ablation(train, validation, test, store(tmp_path / "features"), FAST, [0], tmp_path)
     assert [row.name for row in rows][7:] == ["without two"]
     with pytest.raises(VoteError, match="each need a vote that is not a tie"):
-        ablate(train, validation, votes(9, 2, winner="tie"), store(tmp_path / "features"), FAST, [0], tmp_path)
+        run_ablation(train, validation, votes(9, 2, winner="tie"), store(tmp_path / "features"), FAST, [0], tmp_path)

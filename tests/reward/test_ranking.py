@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from plaudit.errors import AudioError, CorpusError, ModelError
 from plaudit.reward.scoring import (
-    LISTED,
+    LISTED_PATHS,
     Clip,
     ScoredClip,
     ScoreReference,
@@ -104,11 +104,11 @@ def test_a_reference_is_of_one_reward(tmp_path: Path) -> None:
 def test_clips_are_listed_from_paths_and_lines(tmp_path: Path) -> None:
     for name in ("b.wav", "a.WAV", "notes.txt"):
         (tmp_path / name).write_text("")
-    found = clips_at([LISTED, tmp_path], "p", [f"{tmp_path}/notes.txt\n", "\n"])
+    found = clips_at([LISTED_PATHS, tmp_path], "p", [f"{tmp_path}/notes.txt\n", "\n"])
     assert [clip.file.name for clip in found] == ["notes.txt", "a.WAV", "b.wav"]
     assert {clip.prompt for clip in found} == {"p"}
     with pytest.raises(AudioError, match="standard input is empty"):
-        clips_at([LISTED], "", ["\n"])
+        clips_at([LISTED_PATHS], "", ["\n"])
     (tmp_path / "none").mkdir()
     with pytest.raises(AudioError, match="no audio under"):
         clips_at([tmp_path / "none"], "", [])

@@ -13,7 +13,7 @@ from plaudit.reward.training import (
     correct,
     margins,
     preference_loss,
-    train_reward,
+    train_head,
 )
 from plaudit.statistics import expected_calibration_error
 
@@ -46,7 +46,7 @@ def test_the_loss_of_known_scores() -> None:
 
 def test_a_known_taste_is_learned_to_near_the_noise_ceiling_and_calibrated() -> None:
     (train, _), (validation, _), (test, ceiling) = simulated(6000, 0), simulated(1000, 1), simulated(3000, 2)
-    head, history = train_reward(train, validation, replace(FAST, calibrate=True))
+    head, history = train_head(train, validation, replace(FAST, calibrate=True))
     predicted = margins(head, test)
     assert correct(predicted, test.target).mean() > ceiling - 0.03
     assert expected_calibration_error(confidence(predicted, test.target), correct(predicted, test.target)) < 0.06
@@ -58,7 +58,7 @@ def test_votes_without_any_pattern_stop_early_and_keep_the_best_epoch() -> None:
     train, validation = simulated(300, 0)[0], simulated(300, 1)[0]
     noise = torch.Generator().manual_seed(5)
     train = replace(train, target=torch.randint(2, (300,), generator=noise).float())
-    head, history = train_reward(train, validation, replace(FAST, max_epochs=200, batch_size=32))
+    head, history = train_head(train, validation, replace(FAST, max_epochs=200, batch_size=32))
     assert len(history.epochs) == history.best_epoch + FAST.patience < 200
     kept = preference_loss(margins(head, validation), torch.zeros(300), validation.target)
     assert kept.item() == pytest.approx(history.epochs[history.best_epoch - 1].validation_loss, abs=1e-5)
@@ -68,27 +68,27 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_generator_al
     train, validation = simulated(400, 0)[0], simulated(100, 1)[0]
     settings = replace(FAST, max_epochs=3)
     before = torch.random.get_rng_state()
-    first, _ = train_reward(train, validation, settings)
+    first, _ = train_head(train, validation, settings)
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.manual_seed(77)
-    second, _ = train_reward(train, validation, settings)
-    other, _ = train_reward(train, validation, replace(settings, seed=1))
+    second, _ = train_head(train, validation, settings)
+    other, _ = train_head(train, validation, replace(settings, seed=1))
     torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)
     assert not torch.equal(first.layers[0].weight, other.layers[0].weight)
 
 
 def test_ties_pull_scores_together() -> None:
     train, validation = simulated(1000, 0)[0], simulated(300, 1)[0]
-    decided, _ = train_reward(train, validation, replace(FAST, max_epochs=6))
+    decided, _ = train_head(train, validation, replace(FAST, max_epochs=6))
     all_ties = [replace(votes, target=torch.full_like(votes.target, 0.5)) for votes in (train, validation)]
-    tied, _ = train_reward(all_ties[0], all_ties[1], replace(FAST, max_epochs=6))
+    tied, _ = train_head(all_ties[0], all_ties[1], replace(FAST, max_epochs=6))
     assert margins(tied, validation).std() < 0.5 * margins(decided, validation).std()
 
 
 @pytest.mark.parametrize("calibrate", [False, True])
 def test_training_clips_have_a_mean_score_of_zero(calibrate: bool) -> None:
     train, validation = simulated(500, 0)[0], simulated(200, 1)[0]
-    head, _ = train_reward(train, validation, replace(FAST, max_epochs=3, calibrate=calibrate))
+    head, _ = train_head(train, validation, replace(FAST, max_epochs=3, calibrate=calibrate))
     with torch.no_grad():
         assert head(torch.cat([train.a, train.b])).mean().item() == pytest.approx(0, abs=1e-4)
 
@@ -98,8 +98,8 @@ def test_standardized_training_does_not_care_for_the_scale_of_inputs() -> None:
     scale = 2.0 ** torch.arange(-4, 4)  # powers of two keep every digit, so that results are equal, not only close
     moved = [Comparisons(c.a * scale, c.b * scale, c.target) for c in (train, validation)]
     settings = replace(FAST, max_epochs=3)
-    plain, _ = train_reward(train, validation, settings)
-    same, _ = train_reward(moved[0], moved[1], settings)
+    plain, _ = train_head(train, validation, settings)
+    same, _ = train_head(moved[0], moved[1], settings)
     torch.testing.assert_close(margins(plain, validation), margins(same, moved[1]), rtol=0, atol=0)
 
 
@@ -107,7 +107,7 @@ def test_an_input_that_never_varies_does_no_harm() -> None:
     train, validation = simulated(200, 0)[0], simulated(100, 1)[0]
     for side in (train.a, train.b):
         side[:, 5] = 3.0
-    head, _ = train_reward(train, validation, replace(FAST, max_epochs=1))
+    head, _ = train_head(train, validation, replace(FAST, max_epochs=1))
     assert torch.isfinite(margins(head, validation)).all()
 
 
@@ -115,7 +115,7 @@ def test_no_votes_and_features_that_are_not_numbers_are_refused() -> None:
     train, validation = simulated(64, 0)[0], simulated(32, 1)[0]
     empty = Comparisons(torch.zeros(0, 8), torch.zeros(0, 8), torch.zeros(0))
     with pytest.raises(VoteError, match="0 validation votes are too few"):
-        train_reward(train, empty, FAST)
+        train_head(train, empty, FAST)
     train.a[3, 2] = float("nan")
     with pytest.raises(VoteError, match="diverged"):
-        train_reward(train, validation, FAST)
+        train_head(train, validation, FAST)

@@ -75,15 +75,14 @@ def fetch(
 
     Example: plaudit models fetch codec-44k
     """
-    from plaudit.models.fetch import fetch as fetch_files
-    from plaudit.models.fetch import missing_releases
+    from plaudit.models.fetch import fetch_release, missing_releases
     from plaudit.models.releases import FETCHED_ONLY, find
 
     results, releases = _fetch_shared(model) if "/" in model else ([], [find(model)])
     for release in missing_releases(releases, _is_here):
         _warn_of_licence(release)
         with ConsoleReporter().progress(f"fetching {release.id}") as advance:
-            files = fetch_files(release, cache, advance)
+            files = fetch_release(release, cache, advance)
         if release.kind == FETCHED_ONLY:
             results.append({"model": release.id, "folder": str(next(iter(files.values())))})
         else:
@@ -154,9 +153,9 @@ def verify(
     Example: plaudit models verify synthetic
     """
     from plaudit import loading
-    from plaudit.models.inspecting import verify as checks_of
+    from plaudit.models.inspecting import fit_checks
 
-    checks = checks_of(loading.load(model, "cpu"))
+    checks = fit_checks(loading.load(model, "cpu"))
     if json:
         show_json([asdict(check) | {"passed": check.passed} for check in checks])
     else:

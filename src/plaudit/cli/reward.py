@@ -151,13 +151,13 @@ def ablate(*, settings: VoteTrainingSettings, json: Json = False) -> None:
 
     Example: plaudit reward ablate --votes votes.jsonl --audio music/ -o ablation --seeds 0,1,2
     """
-    from plaudit.reward.training import ablate as train_all
+    from plaudit.reward.training import run_ablation
     from plaudit.storage import write_json
 
     training, seeds, output = _reward_settings(settings), _seeds(settings.seeds), settings.output
     data = _vote_features(settings, training)
     with ConsoleReporter().progress("training") as advance:
-        result = train_all(*_three(data), data.store, training, seeds, output, advance)
+        result = run_ablation(*_three(data), data.store, training, seeds, output, advance)
     rows = [asdict(row) for row in result]
     write_json(output / "ablation.json", {"seeds": seeds, "left_out": data.notes, "rows": rows})
     if json:
@@ -288,9 +288,7 @@ def evaluate(
         value, interval = _estimate(evaluation.spearman)
         say(f"rank correlation of mean reward and win rate {value:.3f}, {interval}")
     if evaluation.same_system:
-        say(
-            f"{evaluation.same_system} votes are between two clips of one system: only in the accuracy"
-        )
+        say(f"{evaluation.same_system} votes are between two clips of one system: only in the accuracy")
     say(f"Evaluation: {output.resolve()}")
 
 

@@ -41,6 +41,7 @@ from plaudit.corpus.shard_set import (
 )
 from plaudit.errors import AudioError, CorpusError
 from plaudit.prefetch import prefetch
+from plaudit.reporting import Progress
 from plaudit.storage import digest_of, tensors_digest, to_json
 from plaudit.types import Codec, TextEncoder
 
@@ -272,9 +273,6 @@ def _sums(tensors: dict[str, Tensor], splits: list[str]) -> dict[str, dict[str, 
 
 
 SHARD_SIZE, BATCH_SIZE = 512, 16
-
-Progress = Callable[[int, int], None]
-"""Called with how many clips are done, of how many."""
 
 
 def encode_corpus(

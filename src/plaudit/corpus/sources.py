@@ -20,11 +20,10 @@ from plaudit.corpus.shard_set import LEDGER, ShardSet
 from plaudit.corpus.shards import stamp
 from plaudit.errors import CorpusError, PlauditError
 from plaudit.registry import Registry
+from plaudit.reporting import Progress
 from plaudit.settings import Count, CountOrZero, Fraction, Seed, Settings
 from plaudit.storage import digest_of, file_digest
 from plaudit.types import Codec, Vote
-
-Progress = Callable[[int, int], None]
 
 
 def no_progress(done: int, total: int) -> None:

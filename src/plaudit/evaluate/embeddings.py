@@ -23,13 +23,12 @@ from plaudit import __version__
 from plaudit.audio import list_audio_files, read_audio, resample
 from plaudit.errors import AudioError, EvaluationError
 from plaudit.evaluate.distances import Balls, Gaussian, gaussian
+from plaudit.reporting import Progress
 from plaudit.reward.base import Recording, View
 from plaudit.reward.scoring import ContentCache
 from plaudit.statistics import Array
 from plaudit.storage import digest_of, file_digest, load_tensors, save_tensors
 from plaudit.types import AudioEmbedder
-
-Progress = Callable[[int, int], None]
 
 EMBEDDING_BATCH = 16
 """Clips of one length that are encoded at once (ours)."""

@@ -40,6 +40,7 @@ from plaudit.evaluate.metrics import (
 from plaudit.evaluate.prompt_matching import PromptClip
 from plaudit.evaluate.values import FAILED, VALUES, SetValue, Values, metric_key, replicates_key
 from plaudit.files import path_in
+from plaudit.reporting import Progress
 from plaudit.reward.scoring import ScoreCache
 from plaudit.statistics import Array
 from plaudit.storage import write_atomically, write_json
@@ -47,8 +48,6 @@ from plaudit.types import Reward
 
 TrueUtility = Callable[[list[Tensor], Sequence[Any]], Tensor]
 """Where the truth behind the reward is known: (waves [T], what each prompt describes) -> utility [B]."""
-
-Progress = Callable[[int, int], None]
 
 CLIPS, SUMMARY = "clips.csv", "summary.json"
 FORMAT = 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,12 +21,10 @@ from plaudit.errors import ModelError, PromptError, RecipeError
 from plaudit.flow import plan_windows
 from plaudit.generate.sampling import Sampler, SamplingPlan
 from plaudit.generate.settings import Execution, SamplingSettings
+from plaudit.reporting import Progress
 from plaudit.settings import Seconds, Settings, validated
 from plaudit.storage import read_json, save_module, tensors_digest
 from plaudit.types import Codec, TextEncoder, TextFeatures
-
-Progress = Callable[[int, int], None]
-"""Called with the number of finished clips and of all."""
 
 DEFAULT_EXECUTION = Execution()
 TEXT_BATCH = 32

@@ -18,11 +18,9 @@ from huggingface_hub import errors as hub_errors
 from plaudit.errors import ModelError, is_no_room
 from plaudit.models.releases import RELEASES, Release, ReleasedFile
 from plaudit.published import labelled_digest
+from plaudit.reporting import Progress
 from plaudit.storage import WholeFolder, models_dir, read_json
 from plaudit.writing import sync
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes of a file that are downloaded, and their total."""
 
 FOLDER_FILES = ("config.json", "model.safetensors", "README.md", "tokenizer/*")
 """What a model folder can hold."""
@@ -32,7 +30,9 @@ TIMEOUT = 30.0
 """Seconds without an answer after which an address is given up."""
 
 
-def fetch(release: Release, cache: Path | None, progress: Progress = lambda done, total: None) -> dict[str, Path]:
+def fetch_release(
+    release: Release, cache: Path | None, progress: Progress = lambda done, total: None
+) -> dict[str, Path]:
     """The files of a release by their local names, downloaded where they are not in the cache yet.
 
     cache: a folder for all files; without one, files of the Hub are kept in huggingface_hub's cache and others in

@@ -130,7 +130,7 @@ class FitCheck:
 
 
 @torch.inference_mode()
-def verify(music: TextToMusic) -> list[FitCheck]:
+def fit_checks(music: TextToMusic) -> list[FitCheck]:
     """The checks of a loaded model, whose parts already have the right shapes."""
     clips = known_clips(music.codec)
     latents = music.codec.encode(clips).mean  # [B, N, C]
@@ -151,7 +151,7 @@ def verify(music: TextToMusic) -> list[FitCheck]:
 
 def require_fit(music: TextToMusic) -> None:
     """ModelError that says what is wrong where a check of the model does not pass: training would teach it noise."""
-    if failed := [check for check in verify(music) if not check.passed]:
+    if failed := [check for check in fit_checks(music) if not check.passed]:
         reasons = "; ".join(f"{check.otherwise} ({check.name} {check.value:.2f})" for check in failed)
         raise ModelError(f"the model's parts do not fit: {reasons}; correct its codec or text encoder, then train")
 

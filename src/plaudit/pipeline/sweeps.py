@@ -18,10 +18,10 @@ from plaudit.evaluate.values import Values
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic, read_model_config
 from plaudit.generate.settings import Execution, SamplingSettings
+from plaudit.reporting import Progress
 from plaudit.storage import WholeFolder, read_json, write_json
 
 CELL, FAILURE = "cell.json", "failure.json"
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def embed_batched(encoder: AudioEmbedder, waves: Sequence[Tensor]) -> Tensor:
     return torch.cat(pieces).float()[torch.argsort(order)]
 
 
-BATCH_SECONDS = 160.0
+EXTRACTION_BATCH_SECONDS = 160.0
 """Seconds of audio after which a batch is full whatever the number of its clips (ours)."""
 
 SHARD_SECONDS = 3000.0
@@ -264,7 +264,7 @@ class FeatureStore:
                 seconds = clip[1].shape[-1] / clip[2]
                 in_batch, in_shard = in_batch + seconds, in_shard + seconds
             last, full = number == len(ids), in_shard >= SHARD_SECONDS
-            if len(batch) == batch_size or in_batch >= BATCH_SECONDS or full or last:
+            if len(batch) == batch_size or in_batch >= EXTRACTION_BATCH_SECONDS or full or last:
                 for rate in dict.fromkeys(rate for _, _, rate in batch):
                     group = [(id, wave) for id, wave, clip_rate in batch if clip_rate == rate]
                     with torch.inference_mode():

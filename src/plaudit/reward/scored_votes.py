@@ -18,7 +18,7 @@ from plaudit.reward.votes import named_files, usable_votes, votes_with_audio
 from plaudit.tables import read_table, write_table
 from plaudit.types import Reward, Vote
 
-COLUMNS = ("id", "system_a", "system_b", "winner", "score_a", "score_b", "source")
+SCORED_VOTE_COLUMNS = ("id", "system_a", "system_b", "winner", "score_a", "score_b", "source")
 _WINNER = ("winner", "preference")
 _SCORES = (("score_a", "tj_a"), ("score_b", "tj_b"))
 
@@ -118,7 +118,7 @@ def write_scored_votes(path: Path, votes: Sequence[ScoredVote]) -> None:
     rows = [
         [v.id, v.system_a, v.system_b, winners[v.target], repr(v.score_a), repr(v.score_b), v.source] for v in votes
     ]
-    write_table(path, COLUMNS, rows)
+    write_table(path, SCORED_VOTE_COLUMNS, rows)
 
 
 def _columns(path: Path, header: Sequence[str], required: Sequence[Sequence[str]]) -> dict[str, str]:

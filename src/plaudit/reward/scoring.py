@@ -22,6 +22,7 @@ from plaudit.audio_format import recorded_prompt
 from plaudit.errors import AudioError, CorpusError, ModelError, PlauditError
 from plaudit.files import find_file
 from plaudit.prefetch import prefetch
+from plaudit.reporting import Progress
 from plaudit.reward.base import Recording, RecordingReward, View
 from plaudit.sidecars import sidecar_path
 from plaudit.storage import cache_dir, digest_of, file_digest, read_json, write_json
@@ -138,8 +139,6 @@ lengths (ours)."""
 
 AHEAD_SECONDS = 160.0
 """Seconds of decoded audio in the queue beyond which nothing more is decoded (ours)."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -356,19 +355,19 @@ def _row(clip: Clip, score: float) -> ScoredClip:
     return ScoredClip(clip, score)
 
 
-LISTED = Path("-")
+LISTED_PATHS = Path("-")
 """Among paths: stands for a list of paths."""
 
 
 def clips_at(paths: Sequence[Path], prompt: str | None, listed: Iterable[str]) -> list[Clip]:
-    """The files named and those under the folders named; LISTED stands for the lines of `listed`.
+    """The files named and those under the folders named; LISTED_PATHS stands for the lines of `listed`.
 
     prompt: of all clips; None reads each clip's, from its sidecar or tags (plaudit.audio_format.recorded_prompt).
     AudioError where there is none.
     """
     named: list[Path] = []
     for path in paths:
-        if path == LISTED:
+        if path == LISTED_PATHS:
             lines = [Path(line) for text in listed if (line := text.rstrip("\r\n"))]
             if not lines:
                 raise AudioError("the list on standard input is empty; give one path a line")

@@ -181,7 +181,7 @@ def fit_reward(
     for name, part in (("training", fitting), ("validation", stopping), ("test", held_out)):
         if not (part.target != TARGETS["tie"]).any():
             raise VoteError(f"all of the {len(part)} {name} votes are ties; give votes that prefer one side")
-    head, history = train_reward(fitting, stopping, settings, progress)
+    head, history = train_head(fitting, stopping, settings, progress)
     metrics = reward_metrics(margins(head, held_out), held_out.target, settings.seed)
     validation_loss = vote_loss(head, stopping)
     with torch.inference_mode():
@@ -244,7 +244,7 @@ class RewardHistory:
     best_epoch: int = 0
 
 
-def train_reward(
+def train_head(
     train: Comparisons,
     validation: Comparisons,
     settings: RewardSettings,
@@ -481,7 +481,7 @@ def conditions(votes: Sequence[Vote], blocks: tuple[str, ...]) -> list[AblationC
     return rows
 
 
-def ablate(
+def run_ablation(
     train: Sequence[Vote],
     validation: Sequence[Vote],
     test: Sequence[Vote],

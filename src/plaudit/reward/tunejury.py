@@ -69,7 +69,7 @@ class TuneJuryHead(nn.Module):
         return (output - self.offset) * self.scale
 
 
-DESCRIPTION = "a TuneJury head (whose names begin with score. or net.)"
+HEAD_DESCRIPTION = "a TuneJury head (whose names begin with score. or net.)"
 HEAD_PREFIXES = ("score.", "net.")
 """Names begin with `score.` in heads over MuQ-MuLan, with `net.` in those over CLAP and MERT."""
 
@@ -85,11 +85,11 @@ def head_from_published(checkpoint: Mapping[str, Any]) -> TuneJuryHead:
     places = [int(match[1]) for name in state if (match := re.match(rf"{re.escape(prefix)}(\d+)\.", name))]
     last = max(places, default=0)
     linears = [f"{prefix}{4 * index}.weight" for index in range(math.ceil(last / 4) + 1)]
-    require_sizes(state, DESCRIPTION, dict.fromkeys(linears, 2))
+    require_sizes(state, HEAD_DESCRIPTION, dict.fromkeys(linears, 2))
     head = TuneJuryHead(state[linears[0]].shape[1], [state[name].shape[0] for name in linears[:-1]])
     initial = head.state_dict()
     theirs = {ours: ours.replace("layers.", prefix, 1) for ours in initial if ours.startswith("layers.")}
-    require(state, DESCRIPTION, {published: tuple(initial[ours].shape) for ours, published in theirs.items()})
+    require(state, HEAD_DESCRIPTION, {published: tuple(initial[ours].shape) for ours, published in theirs.items()})
     head.load_state_dict(
         initial | {ours: state[published].to(initial[ours].dtype) for ours, published in theirs.items()}
     )

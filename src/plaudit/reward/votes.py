@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +17,11 @@ from plaudit.audio import audio_under, read_audio
 from plaudit.corpus.manifest import SPLITS
 from plaudit.errors import CorpusError, VoteError, listed
 from plaudit.files import find_file
+from plaudit.reporting import Progress
 from plaudit.reward.features import FeatureStore, RewardFeatures
 from plaudit.storage import seed_of, to_json, write_atomically
 from plaudit.tables import read_json_lines, read_table, write_table
 from plaudit.types import Vote
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

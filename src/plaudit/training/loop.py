@@ -48,6 +48,7 @@ from plaudit.backbone.ema import (
 from plaudit.errors import ModelError, Preempted, RunError
 from plaudit.machine import device_memory, peak_tflops
 from plaudit.prefetch import prefetch
+from plaudit.reporting import Progress
 from plaudit.storage import (
     checkpoint_damage,
     load_tensors,
@@ -585,9 +586,6 @@ def save_snapshots(writer: Writer, folder: Path, ema: PostHocEMA, is_main: bool)
     if is_main:
         writer.submit(write)
 
-
-Progress = Callable[[int, int], None]
-"""Called with the number of steps done, and of all."""
 
 DECAY = 0.1
 DEFAULT_LOOP = LoopSettings()

@@ -12,7 +12,7 @@ from plaudit.reward.sources.layout import SourceVotes
 
 
 @dataclass(frozen=True)
-class Source:
+class VoteSource:
     """A source of votes: the data sets of the Hub that it is published as, its licence, and what reads it."""
 
     repositories: tuple[str, ...]
@@ -21,14 +21,14 @@ class Source:
 
 
 SOURCES = {
-    "music-arena": Source(("music-arena/music-arena-dataset",), "CC BY 4.0", music_arena.read),
-    "musicprefs": Source(("i-need-sleep/musicprefs",), "none declared", musicprefs.read),
-    "aime": Source(("disco-eth/AIME-survey", "disco-eth/AIME"), "CC BY 4.0", aime.read),
-    "songeval": Source(("ASLP-lab/SongEval",), "CC BY-NC-SA 4.0", songeval.read),
+    "music-arena": VoteSource(("music-arena/music-arena-dataset",), "CC BY 4.0", music_arena.read),
+    "musicprefs": VoteSource(("i-need-sleep/musicprefs",), "none declared", musicprefs.read),
+    "aime": VoteSource(("disco-eth/AIME-survey", "disco-eth/AIME"), "CC BY 4.0", aime.read),
+    "songeval": VoteSource(("ASLP-lab/SongEval",), "CC BY-NC-SA 4.0", songeval.read),
 }
 
 
-def find_source(name: str) -> Source:
+def find_source(name: str) -> VoteSource:
     """The source called `name`; VoteError that lists those there are."""
     if name not in SOURCES:
         raise VoteError(f"no source of votes {name!r}; there are {', '.join(SOURCES)}")

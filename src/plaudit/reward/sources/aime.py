@@ -10,7 +10,7 @@ from pathlib import Path
 
 from plaudit.errors import VoteError
 from plaudit.reward.sources.layout import (
-    Row,
+    Record,
     SourceClip,
     SourceVotes,
     need_folder,
@@ -60,7 +60,7 @@ def read(folder: Path) -> SourceVotes:
     return SourceVotes(votes, clips)
 
 
-def _vote(row: Row, number: int, a: str, b: str) -> Vote:
+def _vote(row: Record, number: int, a: str, b: str) -> Vote:
     answer = row.number("answer")
     if answer not in (1, 2):
         raise VoteError(f"{row.where}: column 'answer' must be 1 or 2, not {answer}")
@@ -78,7 +78,7 @@ def _vote(row: Row, number: int, a: str, b: str) -> Vote:
     )
 
 
-def _seconds(row: Row, column: str) -> float:
+def _seconds(row: Record, column: str) -> float:
     """A position written as HH:MM:SS."""
     value = row.text(column)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,14 +13,13 @@ import pyarrow.parquet
 from plaudit.audio import SUFFIXES, read_audio, write_wav
 from plaudit.errors import AudioError, VoteError, is_no_room
 from plaudit.files import path_in
+from plaudit.reporting import Progress
 from plaudit.reward.sources.layout import SourceClip
 from plaudit.storage import read_json, write_atomically
 from plaudit.tables import write_table
 from plaudit.types import Vote
 
 _PARTS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
-
-Progress = Callable[[int, int], None]
 
 
 def split_by_ids(votes: Sequence[Vote], path: Path) -> tuple[dict[str, list[Vote]], int]:

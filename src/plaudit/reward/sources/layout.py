@@ -41,7 +41,7 @@ class SourceVotes:
 
 
 @dataclass(frozen=True)
-class Row:
+class Record:
     """One record of a table, and where it stands for the errors about it."""
 
     where: str
@@ -73,13 +73,13 @@ def need_folder(folder: Path) -> None:
         raise VoteError(f"{folder} is not a folder; give the one that the data set was downloaded to")
 
 
-def csv_rows(path: Path, required: Sequence[str]) -> Iterator[Row]:
+def csv_rows(path: Path, required: Sequence[str]) -> Iterator[Record]:
     """The records of a CSV in UTF-8; VoteError where it is none or lacks a column."""
     for row in read_table(path, required, VoteError):
-        yield Row(row.where, row)
+        yield Record(row.where, row)
 
 
-def json_rows(path: Path) -> Iterator[Row]:
+def json_rows(path: Path) -> Iterator[Record]:
     """The records of a JSON file (one object, or a list of them) or a `.jsonl` file; VoteError where it is neither."""
     if path.suffix == ".jsonl":
         records = ((f"{path} line {number}", record) for number, record in read_json_lines(path, VoteError))
@@ -92,7 +92,7 @@ def json_rows(path: Path) -> Iterator[Row]:
     for where, record in records:
         if not isinstance(record, dict):
             raise VoteError(f"{where}: a record is an object with fields, not {record!r}")
-        yield Row(where, record)
+        yield Record(where, record)
 
 
 def parquet_columns(path: Path) -> list[str]:
@@ -105,7 +105,7 @@ def struct_columns(path: Path) -> set[str]:
     return {field.name for field in _schema(path) if pyarrow.types.is_struct(field.type)}
 
 
-def parquet_rows(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Iterator[Row]:
+def parquet_rows(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Iterator[Record]:
     """The records of a Parquet file with these columns alone; of an audio column its path, never its bytes."""
     present, audio = parquet_columns(path), struct_columns(path)
     need_columns(path, present, required)
@@ -116,7 +116,7 @@ def parquet_rows(path: Path, required: Sequence[str], optional: Sequence[str] = 
     except (pyarrow.ArrowException, OSError) as error:
         raise VoteError(f"{path} is damaged ({_first_line(error)}); download it again") from None
     for number, record in enumerate(table.to_pylist()):
-        yield Row(f"{path} row {number}", record)
+        yield Record(f"{path} row {number}", record)
 
 
 def _schema(path: Path) -> Any:

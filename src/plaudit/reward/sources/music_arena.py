@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 
 from plaudit.errors import VoteError
 from plaudit.reward.sources.layout import (
-    Row,
+    Record,
     SourceClip,
     SourceVotes,
     json_rows,
@@ -71,12 +71,12 @@ def read(folder: Path) -> SourceVotes:
     return SourceVotes(votes, clips, dict(skipped))
 
 
-def _battles(folder: Path) -> Iterator[tuple[Row, Path | None, int]]:
+def _battles(folder: Path) -> Iterator[tuple[Record, Path | None, int]]:
     """Every battle in the flat layout; with the Parquet file and row that hold its audio, or no file."""
     logs = folder / "battle_data" if (folder / "battle_data").is_dir() else folder
     for path in sorted(logs.rglob("*.json")):
         for row in json_rows(path):
-            flat = Row(row.where, _flattened(row.values)) if "a_metadata" in row.values else row
+            flat = Record(row.where, _flattened(row.values)) if "a_metadata" in row.values else row
             for column in _REQUIRED:
                 if column not in flat.values:
                     raise VoteError(f"{row.where}: field {column!r} is missing; it has {', '.join(flat.values)}")
@@ -85,7 +85,7 @@ def _battles(folder: Path) -> Iterator[tuple[Row, Path | None, int]]:
         holds_audio = _holds_bytes(path)
         for number, row in enumerate(parquet_rows(path, _REQUIRED, _OPTIONAL)):
             sides = {f"audio_{side}": _path(row.values[f"audio_{side}"]) for side in ("a", "b")}
-            yield Row(row.where, {**row.values, **sides}), path if holds_audio else None, number
+            yield Record(row.where, {**row.values, **sides}), path if holds_audio else None, number
 
 
 def _flattened(record: Any) -> dict[str, Any]:

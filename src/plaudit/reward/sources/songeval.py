@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from plaudit.errors import VoteError
-from plaudit.reward.sources.layout import Row, SourceClip, SourceVotes, json_rows, need_folder, unrecognized
+from plaudit.reward.sources.layout import Record, SourceClip, SourceVotes, json_rows, need_folder, unrecognized
 from plaudit.types import Vote
 
 ASPECTS = ("Coherence", "Musicality", "Memorability", "Clarity", "Naturalness")
@@ -53,7 +53,7 @@ def read(folder: Path, min_gap: float = MIN_GAP) -> SourceVotes:
     return SourceVotes(votes, clips)
 
 
-def _mean_rating(row: Row) -> float:
+def _mean_rating(row: Record) -> float:
     """The mean over the five respects of the mean over annotators."""
     ratings = row.values.get("annotation")
     if not isinstance(ratings, list) or not ratings:
@@ -61,7 +61,7 @@ def _mean_rating(row: Row) -> float:
     return sum(_rating(row, rating, aspect) for rating in ratings for aspect in ASPECTS) / len(ratings) / len(ASPECTS)
 
 
-def _rating(row: Row, rating: Any, aspect: str) -> float:
+def _rating(row: Record, rating: Any, aspect: str) -> float:
     value = rating.get(aspect) if isinstance(rating, Mapping) else None
     try:
         if 1 <= float(value) <= 5:  # type: ignore[arg-type]  # what cannot be a number is refused below
