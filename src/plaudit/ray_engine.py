@@ -36,7 +36,8 @@ from plaudit.generate.postprocess import PostProcessor
 from plaudit.generate.separation import load_separator
 from plaudit.generate.settings import Execution, PostSettings, SamplingSettings, SeparationSettings
 from plaudit.registry import absolute_name
-from plaudit.reward.scoring import BATCH, Clip, Progress, ScoreCache, ScoredClip, score_clips
+from plaudit.reporting import Progress
+from plaudit.reward.scoring import BATCH, Clip, ScoreCache, ScoredClip, score_clips
 
 T = TypeVar("T")
 R = TypeVar("R")

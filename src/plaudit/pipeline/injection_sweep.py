@@ -18,9 +18,9 @@ from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.pipeline.results import evaluation_setup
 from plaudit.pipeline.runner import Approve, Given, RunContext, Step, nothing_replaced, run_chain
 from plaudit.pipeline.steps import leaves, located, picked, required_steps, steps
-from plaudit.pipeline.sweeps import Progress, SweepCell, check_cell, fill_cells, read_cell, takes_score
+from plaudit.pipeline.sweeps import SweepCell, check_cell, fill_cells, read_cell, takes_score
 from plaudit.recipe import Recipe
-from plaudit.reporting import Reporter
+from plaudit.reporting import Progress, Reporter
 from plaudit.stages.inputs import FrozenModels
 
 SCORED = tuple(name for name in INJECTIONS.builtin if name != "none")

@@ -16,12 +16,13 @@ from torch import Tensor
 from plaudit.corpus.layouts import Listing
 from plaudit.corpus.manifest import Corpus
 from plaudit.corpus.shard_set import ShardSet
-from plaudit.corpus.sources import CorpusSource, HeldOut, Progress, no_progress
+from plaudit.corpus.sources import CorpusSource, HeldOut, no_progress
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.concepts.detectors import ErrorRates, Rate, concept_coverage, tempo_fits
 from plaudit.evaluate.concepts.vocabulary import Concept, Vocabulary, concepts_in
 from plaudit.evaluate.embeddings import CachedClip, clip_from_wave
 from plaudit.registry import weights_digest
+from plaudit.reporting import Progress
 from plaudit.statistics import bootstrap_mean
 from plaudit.storage import read_json, to_json, write_atomically
 from plaudit.synthetic.corpus import SyntheticClip, SyntheticCorpus
