@@ -13,7 +13,7 @@ ORDER = (
     (
         *("errors", "settings", "types", "writing", "files", "storage", "machine", "tables"),
         *("published", "statistics", "prefetch", "sidecars", "containers", "audio", "audio_format"),
-        *("code_reading", "code_digest", "registry", "reporting"),
+        *("code_digest", "registry", "reporting"),
     ),
     ("corpus",),
     ("codec",),

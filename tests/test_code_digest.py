@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plaudit import code_digest, code_reading
+from plaudit import code_digest
 from plaudit.code_digest import code_digests, outside_digest
 from plaudit.pipeline.steps import steps
 from plaudit.recipe import load_recipe
@@ -84,10 +84,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def digest(target: str = "somebody.main:root") -> str:
     """As a new process computes it."""
     importlib.invalidate_caches()
-    for module in (code_digest, code_reading):
-        for function in vars(module).values():
-            if hasattr(function, "cache_clear"):
-                function.cache_clear()
+    for function in vars(code_digest).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
     return outside_digest(target)
 
 
@@ -175,11 +174,11 @@ def test_a_recipes_settings_count_by_their_values() -> None:
     """A new setting, or another default, is nothing to a step that doesn't have the value of it changed."""
     crpo = next(step for step in steps(load_recipe("smoke")) if step.name == "crpo")
     closure = code_digest._Closure(tuple(code_digest._roots(crpo.make)))
-    source = code_reading.read_module("plaudit.stages.crpo")
+    source = code_digest.read_module("plaudit.stages.crpo")
     assert source is not None
     (statement,) = source.definitions["CrpoSettings"]
     assert ("plaudit.stages.crpo", "CrpoSettings") in closure.digests
-    assert code_reading.scan("plaudit.stages.crpo", statement).digest not in closure.digests[
+    assert code_digest.scan("plaudit.stages.crpo", statement).digest not in closure.digests[
         "plaudit.stages.crpo", "CrpoSettings"
     ]
 

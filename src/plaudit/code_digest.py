@@ -1,36 +1,273 @@
-"""Digests of the source code that a function runs, so that what it made is known to be stale once its code changes.
+"""Digests of the source code that a function runs, by which its output is known to be stale once the code changes.
 
 The digest covers the function and every definition that it reaches, by name, through the package: functions, classes,
 constants. Comments, docstrings, layout and the wording of error messages don't count. Of a plain class only the methods
 count whose names are used; of a Settings class that is only read, not constructed, the fields don't count either, since
-their values are settings of whatever reads them.
+their values are settings of the steps that read them.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib.util
+import re
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
-from plaudit.code_reading import Symbol, last_name, own_folder, read_module, scan
 from plaudit.storage import digest_of
 
 PACKAGE = "plaudit"
 
 BOOKKEEPING = (
-    *("code_digest", "code_reading", "errors", "machine", "reporting"),
-    *("pipeline.run_folder", "pipeline.runner"),
+    *("code_digest", "errors", "machine", "reporting", "pipeline.run_folder", "pipeline.runner"),
 )
 UNCOUNTED = {PACKAGE, *(f"{PACKAGE}.{name}" for name in BOOKKEEPING)}
-"""Modules that decide nothing about a result: the lazy front, errors, bookkeeping, waiting for other processes."""
+"""Modules that no result depends on: the package itself, which imports lazily, errors, and bookkeeping."""
 
 SETTINGS = (f"{PACKAGE}.settings", "Settings")
 CALLED_UNNAMED = {"close"}
-"""Methods that the standard library calls for those who name them nowhere (contextlib.closing)."""
+"""Methods that the standard library calls (contextlib.closing)."""
 PLAIN_BASES = {"Protocol", "object"}
 PLAIN_DECORATORS = {"property", "cached_property", "staticmethod", "classmethod", "contextmanager", "override"}
+
+Symbol = tuple[str, str]
+"""A module and the name of one of its definitions; "*" for all of them."""
+
+TARGET = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+):([A-Za-z_]\w*)")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One module: its definitions by name, what it imports by name, and statements that define nothing."""
+
+    definitions: dict[str, list[ast.stmt]] = field(default_factory=lambda: defaultdict(list))
+    aliases: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    loose: list[ast.stmt] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """The names in one statement: definitions as values or in annotations, attributes; and its digest."""
+
+    values: frozenset[Symbol]
+    annotations: frozenset[Symbol]
+    attributes: frozenset[str]
+    digest: str
+
+
+@cache
+def path_of(module: str) -> Path | None:
+    """The file of a module's source; None where there is none. Nothing is imported for it."""
+    top, _, rest = module.partition(".")
+    if not rest:
+        return _top_path(module)
+    first = _top_path(top)
+    if first is None or first.name != "__init__.py":
+        return None
+    place = first.parent.joinpath(*rest.split("."))
+    return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
+
+
+@cache
+def _top_path(name: str) -> Path | None:
+    if name in sys.stdlib_module_names:
+        return None
+    origin = getattr(sys.modules.get(name), "__file__", None)
+    try:
+        spec = None if origin else importlib.util.find_spec(name)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    origin = origin or (spec.origin if spec is not None else None)
+    return Path(origin) if origin and origin.endswith(".py") and Path(origin).is_file() else None
+
+
+@cache
+def _user_folder(module: str) -> Path | None:
+    """The folder of a module that is a user's file, not part of an installed package."""
+    path = path_of(module.partition(".")[0])
+    if path is None or path.name == "__init__.py" or {"site-packages", "dist-packages"} & set(path.parts):
+        return None
+    return path.parent
+
+
+@cache
+def read_module(module: str) -> Source | None:
+    """A module's source, cut into definitions."""
+    path = path_of(module)
+    if path is None:
+        return None
+    source = Source()
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    try:
+        _collect(ast.parse(path.read_bytes()).body, source, package)
+    except (OSError, SyntaxError, ValueError):
+        return None
+    return source
+
+
+def _collect(statements: Iterable[ast.stmt], source: Source, package: str) -> None:
+    for statement in statements:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            source.aliases.update(_imported(statement, package))
+        elif isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            source.definitions[statement.name].append(statement)
+        elif isinstance(statement, ast.If | ast.Try | ast.With):
+            for part in ("body", "orelse", "finalbody"):
+                _collect(getattr(statement, part, []), source, package)
+            for handler in getattr(statement, "handlers", []):
+                _collect(handler.body, source, package)
+        elif names := [n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and _is_target(n, statement)]:
+            for name in names:
+                source.definitions[name].append(statement)
+        elif not is_docstring(statement):
+            source.loose.append(statement)
+
+
+def _is_target(name: ast.Name, statement: ast.stmt) -> bool:
+    """Whether a statement at module level assigns to a name, or to a part of what it stands for."""
+    if isinstance(name.ctx, ast.Store):
+        return True
+    targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
+    return any(isinstance(t, ast.Attribute | ast.Subscript) and _first_name(t) is name for t in targets)
+
+
+def _first_name(node: ast.expr) -> ast.expr:
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node
+
+
+def _imported(statement: ast.Import | ast.ImportFrom, package: str) -> Iterator[tuple[str, tuple[str, str | None]]]:
+    """Local name, and (module, name in it), or (module, None) where the name is the module."""
+    if isinstance(statement, ast.Import):
+        for alias in statement.names:
+            name = alias.name if alias.asname else alias.name.partition(".")[0]
+            yield alias.asname or name, (name, None)
+        return
+    parents = package.split(".")[: len(package.split(".")) - statement.level + 1] if statement.level else []
+    origin = ".".join([*parents, *([statement.module] if statement.module else [])])
+    for alias in statement.names:
+        inner = f"{origin}.{alias.name}"
+        target = (inner, None) if path_of(inner) is not None else (origin, alias.name)
+        yield alias.asname or alias.name, target
+
+
+@cache
+def scan(module: str, statement: ast.stmt) -> Scanned:
+    """The names that a top-level statement of a module refers to."""
+    source, path = read_module(module), path_of(module)
+    assert source is not None and path is not None
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    aliases = dict(source.aliases)
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            aliases.update(_imported(node, package))
+    references = _References(module, source, aliases)
+    references.visit(statement)
+    digest = digest_of(repr(_plain(statement)).encode())[:16]
+    return Scanned(
+        frozenset(references.values), frozenset(references.annotations), frozenset(references.attributes), digest
+    )
+
+
+class _References(ast.NodeVisitor):
+    """Collects what a statement names."""
+
+    def __init__(self, module: str, source: Source, aliases: dict[str, tuple[str, str | None]]) -> None:
+        self._module, self._source, self._aliases = module, source, aliases
+        self._in_annotation = False
+        self.values: set[Symbol] = set()
+        self.annotations: set[Symbol] = set()
+        self.attributes: set[str] = set()
+
+    def visit_Name(self, node: ast.Name) -> None:
+        self._name([node.id])
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        parts, inner = [node.attr], node.value
+        while isinstance(inner, ast.Attribute):
+            parts.append(inner.attr)
+            inner = inner.value
+        self.attributes.update(parts)
+        if isinstance(inner, ast.Name):
+            self._name([inner.id, *reversed(parts)])
+        else:
+            self.visit(inner)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, str):
+            if target := TARGET.fullmatch(node.value):
+                self._add((target[1], target[2]))
+            elif node.value.isidentifier():  # perhaps of getattr
+                self.attributes.add(node.value)
+
+    def visit_arg(self, node: ast.arg) -> None:
+        self._annotation(node.annotation)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        self._annotation(node.annotation)
+        for part in (node.target, node.value):
+            if part is not None:
+                self.visit(part)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        self._annotation(node.returns)
+        for part in (*node.decorator_list, node.args, *node.body):
+            self.visit(part)
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # type: ignore[assignment]
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        if not is_docstring(node):
+            self.generic_visit(node)
+
+    def _annotation(self, node: ast.expr | None) -> None:
+        if node is not None:
+            before, self._in_annotation = self._in_annotation, True
+            self.visit(node)
+            self._in_annotation = before
+
+    def _name(self, parts: list[str]) -> None:
+        first, *rest = parts
+        if first in self._aliases:
+            module, name = self._aliases[first]
+            while name is None and rest and path_of(f"{module}.{rest[0]}") is not None:
+                module, rest = f"{module}.{rest[0]}", rest[1:]
+            self._add((module, name or (rest[0] if rest else "*")))
+        elif first in self._source.definitions:
+            self._add((self._module, first))
+
+    def _add(self, symbol: Symbol) -> None:
+        (self.annotations if self._in_annotation else self.values).add(symbol)
+
+
+def last_name(node: ast.expr) -> str:
+    """The last part of a dotted name, called or not; empty where the expression is no name."""
+    if isinstance(node, ast.Call):
+        return last_name(node.func)
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def is_docstring(node: Any) -> bool:
+    """Whether a statement is a bare string, which does nothing."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _plain(node: Any) -> Any:
+    """A tree as nested tuples: without places, docstrings and messages of errors, alike in all versions of Python."""
+    if isinstance(node, ast.Raise):
+        return "Raise", "" if node.exc is None else last_name(node.exc)
+    if isinstance(node, ast.AST):
+        parts = ((name, _plain(value)) for name, value in ast.iter_fields(node) if name not in ("ctx", "kind"))
+        return type(node).__name__, *(part for part in parts if part[1] not in (None, ()))
+    if isinstance(node, list):
+        return tuple(_plain(item) for item in node if not is_docstring(item))
+    return node if node is None else repr(node)
 
 
 def code_digests(*functions: Callable[..., Any]) -> dict[str, str]:
@@ -41,8 +278,8 @@ def code_digests(*functions: Callable[..., Any]) -> dict[str, str]:
 def outside_digest(target: str) -> str:
     """A digest of the code behind `module:name` of another package or file, and of the code beside it that it uses."""
     module, _, name = target.partition(":")
-    found = _digests(((module, name.partition(".")[0]),))
-    return digest_of(repr(sorted(found.items())).encode())[:16]
+    digests = _digests(((module, name.partition(".")[0]),))
+    return digest_of(repr(sorted(digests.items())).encode())[:16]
 
 
 def _roots(function: Callable[..., Any]) -> Iterator[Symbol]:
@@ -73,7 +310,7 @@ class _Closure:
     def __init__(self, roots: Iterable[Symbol]) -> None:
         self.digests: dict[Symbol, set[str]] = defaultdict(set)
         self._packages = {PACKAGE, *(module.partition(".")[0] for module, _ in roots)}
-        self._folders = {folder for module, _ in roots if (folder := own_folder(module)) is not None}
+        self._folders = {folder for module, _ in roots if (folder := _user_folder(module)) is not None}
         self._waiting: list[tuple[Symbol, bool]] = [(root, True) for root in roots]
         self._seen: set[tuple[Symbol, bool]] = set()
         self._outside = {root for root in roots if root[0].partition(".")[0] != PACKAGE}
@@ -109,7 +346,7 @@ class _Closure:
     def _counts(self, module: str) -> bool:
         if module in UNCOUNTED:
             return False
-        return module.partition(".")[0] in self._packages or own_folder(module) in self._folders
+        return module.partition(".")[0] in self._packages or _user_folder(module) in self._folders
 
     def _add(self, module: str, name: str, statement: ast.stmt) -> None:
         """Count a statement, and follow what it names."""
@@ -154,10 +391,10 @@ def _names_settings(statement: ast.stmt) -> bool:
 
 @cache
 def _called_of_others() -> frozenset[str]:
-    """Methods that this package calls of what others bring, by the protocols that they follow."""
+    """Methods that this package calls of parts from outside: those of its protocols."""
     types = read_module(f"{PACKAGE}.types")
     assert types is not None
-    parts = (part for found in types.definitions.values() for s in found for part in ast.walk(s))
+    parts = (part for statements in types.definitions.values() for s in statements for part in ast.walk(s))
     return frozenset(part.name for part in parts if isinstance(part, ast.FunctionDef))
 
 
@@ -176,12 +413,12 @@ def _kind(module: str, statement: ast.ClassDef) -> str:
         name = last_name(base.value if isinstance(base, ast.Subscript) else base)
         if name in PLAIN_BASES:
             continue
-        found = _class(module, name)
-        if found is None:
+        resolved = _class(module, name)
+        if resolved is None:
             return "whole"
-        if found[0] == SETTINGS or _kind(*found[1]) == "settings":
+        if resolved[0] == SETTINGS or _kind(*resolved[1]) == "settings":
             return "settings"
-        if _kind(*found[1]) == "whole":
+        if _kind(*resolved[1]) == "whole":
             return "whole"
     return "plain"
 

@@ -119,7 +119,7 @@ def test_steps_are_made_from_what_they_declare(tmp_path: Path, monkeypatch: pyte
 
 def undeclared(step: Step, watch: Watch) -> set[str]:
     """What a step read and called that it does not say."""
-    declared = {*step.settings, *step.given}
+    declared = {*step.settings, *step.external}
     named = re.compile(r"stages\.[^.]*\.name")  # it is in the names of the stage's other settings
     settings = {
         name for name in watch.settings[step.name]

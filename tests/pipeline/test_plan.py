@@ -74,7 +74,9 @@ def test_adapters_are_counted_as_they_are_made() -> None:
 
 
 def test_prices_add_up_and_what_has_none_is_named() -> None:
-    unit_costs = UnitCosts(training=100.0, sampling=50.0, encode=2.0, decode=None, hear=0.5, activations=10.0, cast=7.0)
+    unit_costs = UnitCosts(
+        training=100.0, sampling=50.0, encode=2.0, decode=None, embed=0.5, activations=10.0, cast=7.0
+    )
     work = StepCost("", training=1000, sampling=500, to_encode=3, to_decode=4, to_embed=2, memory=100, clips=8)
     assert unit_costs.seconds(work) == 10 + 10 + 6 + 1
     assert unit_costs.without_cost(work) == ["decoding"]
@@ -93,7 +95,7 @@ def test_what_a_pass_keeps_is_what_its_clips_take_and_less_where_blocks_are_comp
 
 def test_needs_are_named_with_how_to_get_them(tmp_path: Path) -> None:
     found = {need.what: need for need in requirements_of(load_recipe("paper"))}
-    released = {"codec", "text encoder", "CLAP", "second listener", "reward"}
+    released = {"codec", "text encoder", "CLAP", "audio embedder", "reward"}
     assert found.keys() == released | {"shard set", "package"} and found["package"].name == "demucs"
     assert not any(found[what].here for what in (*released, "shard set"))
     assert found["codec"].otherwise == "plaudit models fetch codec-44k"
@@ -115,7 +117,7 @@ def test_every_shipped_recipe_can_be_planned() -> None:
 
 def test_sizes_that_nobody_knows_are_one_line() -> None:
     recipe = load_recipe("smoke", ["models.codec=nowhere"])
-    with pytest.raises(RecipeError, match="can't be told without its codec: no codec 'nowhere'"):
+    with pytest.raises(RecipeError, match="depend on its codec: no codec 'nowhere'"):
         checked_estimate(CostEstimate(recipe))
 
 

@@ -204,7 +204,7 @@ def test_a_changed_pairs_file_makes_the_step_again(prepared: Path, tmp_path: Pat
 
     def given_to(step: str) -> dict[str, Any]:
         chain = steps(recipe(prepared, *OWN, f"stages.pairs={{read_from: {file}}}"))
-        return {n: d if isinstance(d, str) else d() for s in chain if s.name == step for n, d in s.given.items()}
+        return {n: d if isinstance(d, str) else d() for s in chain if s.name == step for n, d in s.external.items()}
 
     assert given_to("pairs")["stages.pairs.read_from"] == "none"
     file.write_text('{"caption": "x", "winner": "a.wav", "loser": "b.wav"}\n')

@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 import plaudit
-from plaudit import code_digest, code_reading, loading
+from plaudit import code_digest, loading
 from plaudit.cli.main import app
 from plaudit.errors import AudioError, ModelError
 from plaudit.reward.base import RecordingReward
@@ -150,7 +150,7 @@ def test_a_reward_in_code_of_the_working_folder_is_named_by_module_and_class(
             loading.load_reward(name)
     before = loading.REWARDS.identity("my_peak:Peak")
     (tmp_path / "my_peak.py").write_text(PACKAGE.replace(".abs().max()", ".max()"))
-    for kept in (code_digest._digests, code_reading.read_module):  # a process reads code once
+    for kept in (code_digest._digests, code_digest.read_module):  # a process reads code once
         kept.cache_clear()
     assert (
         before not in ("none", loading.REWARDS.identity("my_peak:Peak"))

@@ -155,7 +155,7 @@ def _show_estimate(recipe: Recipe, folder: Path, last: str, json: bool, source: 
             "sampling_flops": unit_costs.sampling,
             "encode_seconds": unit_costs.encode,
             "decode_seconds": unit_costs.decode,
-            "hear_seconds": unit_costs.hear,
+            "embed_seconds": unit_costs.embed,
             "activation_gib": unit_costs.activations / 2**30,
         },
     }

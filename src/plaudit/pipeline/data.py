@@ -36,7 +36,7 @@ PART, BATCH = 256, 16
 
 
 def list_corpus(run: RunContext, folder: Path, corpus: CorpusSettings) -> None:
-    """Write the manifest, and apart from it the truth where it is known, which only simulated listeners read."""
+    """Write the manifest, and separately the truth if the corpus has it, which only simulated listeners read."""
     source = corpus_source(corpus)
     with run.reporter.progress("surveying") as advance:
         listing = source.listing(advance)

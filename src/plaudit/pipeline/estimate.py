@@ -1,7 +1,6 @@
 """`plaudit run --dry-run`: what a recipe requires, and what its steps cost on this machine.
 
-Neither data nor models need to be there. Steps that are not named here (votes, reward, labels, report) cost little
-beside the others and are not counted.
+Neither data nor models need to be there. Steps that cost little (votes, reward, report) are not counted.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.util import find_spec
 
 import torch
@@ -38,7 +37,7 @@ from plaudit.types import TextFeatures
 
 @dataclass(frozen=True)
 class Requirement:
-    """One thing. otherwise: what to do where it is not here."""
+    """A file, model or package. otherwise: what to do where it is not here."""
 
     what: str
     name: str
@@ -52,37 +51,38 @@ def requirements_of(recipe: Recipe) -> list[Requirement]:
 
 
 def _data(recipe: Recipe) -> list[Requirement]:
-    found = [Requirement(*row) for row in corpus_source(recipe.corpus).requirements()]
+    requirements = [Requirement(*row) for row in corpus_source(recipe.corpus).requirements()]
     for stage in recipe.stages:
         for name, digest in stage_of(stage).files(stage).items():
             path, key = str(getattr(stage, name)), f"stages.{stage.name}.{name}"
-            found.append(Requirement(stage.kind, path, digest() != "none", f"set {key} to a file that is here"))
-    return found
+            requirements.append(Requirement(stage.kind, path, digest() != "none", f"set {key} to a file that is here"))
+    return requirements
 
 
 def _required_models(recipe: Recipe) -> list[Requirement]:
     models = recipe.models
-    shelves = (
+    named = [
         ("codec", models.codec, loading.CODECS),
         ("text encoder", models.text_encoder, loading.TEXT_ENCODERS),
         ("CLAP", models.clap, loading.CLAPS),
-        ("second listener", models.audio_embedder, loading.AUDIO_ENCODERS),
-    )
-    found = [Requirement(what, name, shelf.identity(name) != "none", _fetching(name))
-             for what, name, shelf in shelves if name not in shelf.builtin]  # fmt: skip
-    if recipe.reward.kind != "train" and recipe.reward.name not in loading.REWARDS.names():
-        name = recipe.reward.name
-        found.append(Requirement("reward", name, loading.REWARDS.identity(name) != "none", _fetching(name)))
+        ("audio embedder", models.audio_embedder, loading.AUDIO_ENCODERS),
+        *([] if recipe.reward.kind == "train" else [("reward", recipe.reward.name, loading.REWARDS)]),
+    ]
+    requirements = [
+        Requirement(what, name, registry.identity(name) != "none", _fetching(name))
+        for what, name, registry in named
+        if name not in registry.names()
+    ]
     start = recipe.backbone.start_from
     if start is not None and start not in loading.MODELS:
-        found.append(Requirement("model to start from", start, loading.start_digest(start) != "none", _fetching(start)))
-    if recipe.post.separate.passes:
-        found.append(
-            Requirement("package", "demucs", find_spec("demucs") is not None, "pip install 'plaudit[separate]'")
-        )
-    if any(settings.lora is not None for settings in _passes(recipe)):
-        found.append(Requirement("package", "peft", find_spec("peft") is not None, "pip install 'plaudit[finetune]'"))
-    return found
+        here = loading.start_digest(start) != "none"
+        requirements.append(Requirement("model to start from", start, here, _fetching(start)))
+    adapters = any(settings.lora is not None for settings in _passes(recipe))
+    for package, extra, needed in (("demucs", "separate", recipe.post.separate.passes), ("peft", "finetune", adapters)):
+        if needed:
+            here = find_spec(package) is not None
+            requirements.append(Requirement("package", package, here, f"pip install 'plaudit[{extra}]'"))
+    return requirements
 
 
 def _passes(recipe: Recipe) -> list[TrainSettings]:
@@ -96,7 +96,7 @@ def _fetching(name: str) -> str:
 
 
 EVALUATIONS = {"euler": 1, "heun": 2, "midpoint": 2, "ab2": 1}
-"""Velocities that a solver's step takes."""
+"""Evaluations of the velocity in one step of a solver."""
 
 FLOAT, AVERAGES, MOMENTS = 4, 2, 2
 """Bytes of a weight in training; running averages kept; moments of AdamW."""
@@ -104,30 +104,30 @@ FLOAT, AVERAGES, MOMENTS = 4, 2, 2
 
 @dataclass(frozen=True)
 class UnitCosts:
-    """What the machine at hand takes. training, sampling: operations a second that it reaches in this network; encode,
-    decode, hear: seconds a clip, None where the model is not here. activations: bytes that one clip leaves for the
-    backward pass, and `cast` what a pass of any number leaves once. facts: what else was measured, for people."""
+    """Costs measured on this machine. training, sampling: operations a second in this network. encode, decode, embed:
+    seconds a clip, None where the model is not here. activations: bytes kept for the backward pass by one clip; cast:
+    by a pass of any number of clips. facts: other measurements, for people."""
 
     training: float
     sampling: float
     encode: float | None
     decode: float | None
-    hear: float | None
+    embed: float | None
     activations: float
     cast: float
     facts: dict[str, object] = field(default_factory=dict)
 
     def seconds(self, work: StepCost) -> float:
-        """How long `work` takes, as far as its prices are known."""
-        clips = ((work.to_encode, self.encode), (work.to_decode, self.decode), (work.to_embed, self.hear))
-        known = sum(count * price for count, price in clips if price is not None)
-        return work.training / self.training + work.sampling / self.sampling + known
+        """How long `work` takes, as far as it was measured."""
+        clips = ((work.to_encode, self.encode), (work.to_decode, self.decode), (work.to_embed, self.embed))
+        of_clips = sum(count * cost for count, cost in clips if cost is not None)
+        return work.training / self.training + work.sampling / self.sampling + of_clips
 
     def without_cost(self, work: StepCost) -> list[str]:
-        """What is not in `seconds` because it was not measured."""
+        """The parts of `work` that `seconds` leaves out because they were not measured."""
         names = {"encoding": (work.to_encode, self.encode), "decoding": (work.to_decode, self.decode)}
-        names["hearing"] = (work.to_embed, self.hear)
-        return [name for name, (count, price) in names.items() if count and price is None]
+        names["embedding"] = (work.to_embed, self.embed)
+        return [name for name, (count, cost) in names.items() if count and cost is None]
 
     def memory(self, work: StepCost) -> float:
         """Bytes that training holds on the device at once; 0 for a step that doesn't train."""
@@ -193,24 +193,24 @@ class CostEstimate:
         return self._of_data() | stages | self._of_results()
 
     def training(self, settings: TrainSettings, sides: int = 1, frozen: int = 0) -> StepCost:
-        """A training pass. sides: how many clips one of the batch is; frozen: passes of a frozen network for it."""
-        every, trained = self._parameters(settings)
+        """A training pass. sides: clips in one sample; frozen: forward passes of a frozen network for it."""
+        total, trained = self._parameters(settings)
         passes = sides * (FORWARD_AND_BACKWARD if settings.lora is None else FORWARD_AND_BACKWARD - 1) + frozen
         clips = settings.steps * settings.batch * settings.accumulate
-        weights = every * (2 if frozen else 1) + trained * (1 + MOMENTS + AVERAGES)  # the 1 is the gradient
+        weights = total * (2 if frozen else 1) + trained * (1 + MOMENTS + AVERAGES)  # the 1 is the gradient
         what = f"{settings.steps:,} updates of {settings.batch * settings.accumulate}{' pairs' * (sides == 2)}"
         memory = FLOAT * weights if settings.steps else 0
         return StepCost(what, training=passes * clips * self.forward, memory=memory, clips=sides * settings.batch)
 
     def _parameters(self, settings: TrainSettings) -> tuple[int, int]:
-        """How many the network has, and how many of them are trained, or stand in adapters."""
-        every = sum(p.numel() for p in self.network.parameters())
+        """Parameters of the network, and those that are trained, or are in adapters."""
+        total = sum(p.numel() for p in self.network.parameters())
         if settings.lora is None:
-            return every, every
+            return total, total
         layers = dict(self.network.named_modules())
         shapes = [layers[name].weight.shape for name in adapted_layers(self.network, settings.lora)]
         adapters = sum(settings.lora.rank * (rows + columns) for rows, columns in shapes)
-        return every + adapters, adapters + sum(p.numel() for p in self.network.score.parameters())
+        return total + adapters, adapters + sum(p.numel() for p in self.network.score.parameters())
 
     def sampling(self, clips: int, scored: bool = True) -> float:
         """Operations of sampling so many clips."""
@@ -225,35 +225,35 @@ class CostEstimate:
         if self.clips is None:
             missing = StepCost("encoding", unknown="the corpus is not here")
             return {"shards": missing} | ({scoring: missing} if scoring else {})
-        found = {"shards": StepCost(f"{self.clips:,} clips encoded", to_encode=self.clips)}
+        costs = {"shards": StepCost(f"{self.clips:,} clips encoded", to_encode=self.clips)}
         if scoring:
-            found[scoring] = StepCost(f"{self.clips:,} clips embedded", to_embed=self.clips)
-        return found
+            costs[scoring] = StepCost(f"{self.clips:,} clips embedded", to_embed=self.clips)
+        return costs
 
     def _of_results(self) -> dict[str, StepCost]:
         evaluate, shown = self.recipe.evaluate, stages_of(self.recipe)
         count = self.reference
         what = f"{count:,} clips embedded" if count else "clips embedded"
-        found = {"reference": StepCost(what, to_embed=count or 0)}
+        costs = {"reference": StepCost(what, to_embed=count or 0)}
         if count is None:
-            found["reference"] = replace(found["reference"], unknown="the corpus is not here")
+            costs["reference"] = replace(costs["reference"], unknown="the corpus is not here")
         elif not self.source.has_audio:
-            found["reference"] = replace(found["reference"], to_decode=count)
+            costs["reference"] = replace(costs["reference"], to_decode=count)
         for stage in shown:
             sampling = self.sampling(evaluate.prompts, scored=stage != "baseline")
             what = f"{evaluate.prompts} clips sampled"
-            found[f"clips-{stage}"] = StepCost(what, sampling=sampling, to_decode=evaluate.prompts)
+            costs[f"clips-{stage}"] = StepCost(what, sampling=sampling, to_decode=evaluate.prompts)
         for stage in (*shown, "finished"):
-            found[f"values-{stage}"] = StepCost(f"{evaluate.prompts} clips embedded", to_embed=evaluate.prompts)
+            costs[f"values-{stage}"] = StepCost(f"{evaluate.prompts} clips embedded", to_embed=evaluate.prompts)
         clips = len(evaluate.sweep_scores) * evaluate.sweep_prompts
         for stage in dict.fromkeys([shown[1], shown[-1]]):
             what = f"{clips} clips sampled and scored"
-            found[f"sweep-{stage}"] = StepCost(what, sampling=self.sampling(clips), to_decode=clips, to_embed=clips)
-        return found
+            costs[f"sweep-{stage}"] = StepCost(what, sampling=self.sampling(clips), to_decode=clips, to_embed=clips)
+        return costs
 
     @property
     def reference(self) -> int | None:
-        """Clips that generated ones are compared with; None where that hangs on data that is not here."""
+        """Clips that generated ones are compared with; None where that depends on data that is not here."""
         recipe = self.recipe
         if self.source.has_audio and not self.source.truth_known:
             return self.clips
@@ -261,25 +261,24 @@ class CostEstimate:
 
 
 def checked_estimate(plan: CostEstimate) -> CostEstimate:
-    """The plan, once its sizes are seen to be tellable; RecipeError where neither preset nor codec tells them."""
+    """The estimate; RecipeError where neither the preset nor the codec gives the network's sizes."""
     try:
         assert plan.forward
     except ModelError as error:
-        raise RecipeError(f"the sizes of this recipe can't be told without its codec: {error}") from None
+        raise RecipeError(f"the sizes of this recipe's network depend on its codec: {error}") from None
     return plan
 
 
 MIN_TIMED_FLOPS = 50e9
-"""Operations of a forward pass from which on more clips at once make a CPU no faster (ours)."""
+"""Operations of a forward pass above which larger batches make a CPU no faster (ours)."""
 
 
 def calibrate(plan: CostEstimate, device: torch.device) -> UnitCosts:
     """Measure: a matrix product, forward and backward of clips in the recipe's network and precision, one solver step
-    of sampling, and one clip through codec, CLAP and listener, each where it is here.
+    of sampling, and one clip through codec, CLAP and audio embedder, each where it is here.
 
-    Weights are random. AdamW and averages are left out: they are once an update, the passes once a clip of it.
-    A GPU is given the recipe's batches, another device as many clips of them as keep it busy. RunError where these
-    don't fit into memory.
+    Weights are random. AdamW and averages, which run once an update, are left out. A GPU runs the recipe's batches,
+    another device as many of their clips as keep it busy. RunError where these don't fit into memory.
     """
     precision = torch.bfloat16 if plan.recipe.precision == "bf16" else torch.float32
     try:
@@ -351,13 +350,13 @@ class _TrainingPass:
 
     def kept(self, clips: int) -> float:
         """Bytes that a forward pass keeps for the backward one, weights aside."""
-        own = {p.untyped_storage().data_ptr() for p in (*self.network.parameters(), *self.network.buffers())}
+        weights = {p.untyped_storage().data_ptr() for p in (*self.network.parameters(), *self.network.buffers())}
         seen: dict[int, int] = {}
         alive: list[Tensor] = []  # so that no address is used twice
 
         def note(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
+            if storage.data_ptr() not in weights:
                 seen[storage.data_ptr()] = storage.nbytes()
                 alive.append(tensor)
             return tensor
@@ -387,10 +386,10 @@ def _sampling(plan: CostEstimate, network: Backbone) -> float:
 
 
 def _frozen(plan: CostEstimate) -> tuple[float | None, float | None, float | None]:
-    """Seconds a clip of encoding, decoding and hearing; None where the model is not here."""
+    """Seconds a clip of encoding, decoding and embedding; None where the model is not here."""
     models, seconds = plan.recipe.models, plan.recipe.corpus.seconds
 
-    def price(work: Callable[[], float]) -> float | None:
+    def measured(work: Callable[[], float]) -> float | None:
         try:
             with torch.inference_mode():
                 return work()
@@ -407,21 +406,17 @@ def _frozen(plan: CostEstimate) -> tuple[float | None, float | None, float | Non
         latents = torch.randn(1, plan.frames, codec.latent_dim)
         return _once_or_twice(lambda: codec.decode(latents))
 
-    def hearing() -> float:
-        ears = (
-            loading.CLAPS.load(models.clap),
-            loading.AUDIO_ENCODERS.load(models.audio_embedder),
-        )
-        waves = [torch.randn(1, int(seconds * ear.sample_rate)) for ear in ears]
+    def embedding() -> float:
+        encoders = (loading.CLAPS.load(models.clap), loading.AUDIO_ENCODERS.load(models.audio_embedder))
+        waves = [torch.randn(1, int(seconds * encoder.sample_rate)) for encoder in encoders]
         return sum(
-            _once_or_twice(lambda ear=ear, wave=wave: ear.audio(wave))  # type: ignore[misc]
-            for ear, wave in zip(ears, waves, strict=True)
+            _once_or_twice(partial(encoder.audio, wave)) for encoder, wave in zip(encoders, waves, strict=True)
         )
 
-    return price(encoding), price(decoding), price(hearing)
+    return measured(encoding), measured(decoding), measured(embedding)
 
 
 def _once_or_twice(work: Callable[[], object]) -> float:
-    """Seconds of `work`; what is over quickly is done again, because the first time is slower."""
+    """Seconds of `work`; short work is repeated, because the first time is slower."""
     first = seconds_of(work)
     return first if first > 1 else min(first, seconds_of(work))

@@ -16,7 +16,7 @@ from plaudit.evaluate.pages.sweep import CrossCell, CrossTable, cross_table
 from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic, read_model_config
 from plaudit.generate.settings import Execution, SamplingSettings
 from plaudit.pipeline.results import evaluation_setup
-from plaudit.pipeline.runner import Approve, Given, RunContext, Step, nothing_replaced, run_chain
+from plaudit.pipeline.runner import Approve, External, RunContext, Step, nothing_replaced, run_chain
 from plaudit.pipeline.steps import leaves, located, picked, required_steps, steps
 from plaudit.pipeline.sweeps import SweepCell, check_cell, fill_cells, read_cell, takes_score
 from plaudit.recipe import Recipe
@@ -127,13 +127,13 @@ def sweep_recipe(
     chain: dict[str, Step] = {step.name: step for step in required_steps("reference", steps(recipe, folder))}
     trained: list[str] = []
     needs: tuple[str, ...] = ()
-    given: Given = {}
+    external: External = {}
     for injection in injections:
         alone = steps(_under(recipe, injection), folder)
         name = _stage_name(recipe, injection)
         *data, step = required_steps(name, alone)
         values = next(one for one in alone if one.name == f"values-{name}")
-        needs, given = tuple(need for need in values.needs if not need.startswith("clips-")), values.given
+        needs, external = tuple(need for need in values.needs if not need.startswith("clips-")), values.external
         chain |= {one.name: one for one in (*data, step)}
         trained.append(step.name)
     asked = ("sampling", "evaluate.prompts", "evaluate.seed", "sampling_batch", "corpus.kind", "corpus.seconds")
@@ -141,7 +141,7 @@ def sweep_recipe(
     models = {name: _stage_name(recipe, name) for name in injections}
     frozen = FrozenModels(**recipe.models.model_dump())
     fill = partial(_fill, models=models, recipe=recipe, frozen=frozen, metrics=metrics)
-    chain[TABLE_STEP] = Step(TABLE_STEP, settings, (*needs, *trained), fill, given)
+    chain[TABLE_STEP] = Step(TABLE_STEP, settings, (*needs, *trained), fill, external)
     run_chain(recipe, folder, list(chain.values()), reporter, KIND, approve)
     return read_table({name: name for name in injections}, injections, folder / TABLE_STEP)
 

@@ -1,8 +1,7 @@
-"""Run folders: one folder a step, with a record of what it was made from and what it left; one process at a time.
+"""Run folders: a folder for each step, with a record of its origin and its output; one process at a time.
 
-`run.json` in the run folder says that Plaudit made it, and what for. `step.json` in a step's folder says that this run
-made it, and from what (`Origin`); `done.json`, that it is finished. A folder without these is somebody else's and is
-neither changed nor removed.
+`run.json` in the run folder marks it as one of Plaudit's, with its purpose. `step.json` in a step's folder names its
+run and its `Origin`; `done.json` marks it as finished. A folder without these is neither changed nor removed.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from filelock import FileLock, Timeout
 from plaudit.errors import PlauditError, RunError, is_no_room
 from plaudit.storage import DONE, STEP, content_digest, digest_of, write_json
 
-RUN = "run.json"
+RUN, FORMAT = "run.json", 2
 LOCK, PROCESS = ".lock", ".pid"
 
 
@@ -35,14 +34,14 @@ def fingerprint(**parts: Any) -> str:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a step is made from.
+    """All that the output of a step depends on.
 
-    settings: by name. given: digests of files from outside the run (models, tables), by the setting that names them.
-    code: digests of the source it runs, by module. inputs: digests of what the steps it needs have left, by step.
+    settings: by name. external: digests of files from outside the run (models, tables), by the setting that names them.
+    code: digests of the source it runs, by module. inputs: digests of the output of the steps it needs, by step.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
-    given: dict[str, str] = field(default_factory=dict)
+    external: dict[str, str] = field(default_factory=dict)
     code: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
 
@@ -52,14 +51,14 @@ class Origin:
         return fingerprint(**asdict(self))
 
     def differences(self, earlier: Origin) -> list[str]:
-        """In words, in what this differs from an earlier one."""
-        found = [f"{name} was {_shown(old)}, is now {_shown(new)}"
-                 for name, old, new in _changed(earlier.settings, self.settings)]  # fmt: skip
-        found += [f"the contents of {name} changed" for name, _, _ in _changed(earlier.given, self.given)]
+        """How this differs from an earlier one, in words."""
+        reasons = [f"{name} was {_shown(old)}, is now {_shown(new)}"
+                   for name, old, new in _changed(earlier.settings, self.settings)]  # fmt: skip
+        reasons += [f"the contents of {name} changed" for name, _, _ in _changed(earlier.external, self.external)]
         if modules := [name for name, _, _ in _changed(earlier.code, self.code)]:
             more = f" and {len(modules) - 3} more" if len(modules) > 3 else ""
-            found.append(f"its code changed ({', '.join(modules[:3])}{more})")
-        return found + [f"{name} has other contents" for name, _, _ in _changed(earlier.inputs, self.inputs)]
+            reasons.append(f"its code changed ({', '.join(modules[:3])}{more})")
+        return reasons + [f"{name} has other contents" for name, _, _ in _changed(earlier.inputs, self.inputs)]
 
 
 Lineage = dict[str, list[str]]
@@ -67,10 +66,10 @@ Lineage = dict[str, list[str]]
 
 @dataclass(frozen=True)
 class Finished:
-    """What a finished step left.
+    """The record of a finished step.
 
-    output: a digest of the files that later steps read. files: size, time of change and digest of each of these.
-    seconds: of the last process on it. environment: what it ran on.
+    output: a digest of the files that later steps read. files: size, modification time and digest of each of these.
+    seconds: of the last process on it. environment: the machine it ran on.
     """
 
     output: str
@@ -82,10 +81,10 @@ class Finished:
 
 @dataclass(frozen=True)
 class Record:
-    """What a step's folder says of itself.
+    """The record in a step's folder.
 
-    origin: None while an earlier content is being removed. lineage: of each step before it, however far, the key of its
-    origin and the digest of what it had left. finished: None for a step that was begun only.
+    origin: None while earlier content is being removed. lineage: for every step it depends on, directly or not, the key
+    of its origin and the digest of its output. finished: None for an unfinished step.
     """
 
     origin: Origin | None
@@ -94,18 +93,18 @@ class Record:
 
 
 class Run:
-    """A run folder. Open it with `opened`, which holds its lock; without it, only read."""
+    """A run folder. To write, open it with `open_run`, which holds its lock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @cached_property
     def identity(self) -> str | None:
-        """What tells this run from others; None where the folder is no run's."""
+        """A random name of the run; None where the folder is not a run folder."""
         return (_read(self.folder / RUN) or {}).get("identity")
 
     def record(self, name: str) -> Record | None:
-        """What is known of a step; None where it has no folder. RunError where this run did not make the folder."""
+        """The record of a step; None where it has no folder. RunError where the folder is not one of this run's."""
         path = self.folder / name
         if not os.path.lexists(path):
             return None
@@ -122,23 +121,23 @@ class Run:
             raise RunError(f"{path / STEP} or {DONE} is damaged; remove {path} to make the step again") from None
 
     def finished(self, name: str) -> Finished:
-        """What a finished step left; RunError where it is not finished."""
+        """The record of a finished step; RunError where it is not finished."""
         record = self.record(name)
         if record is None or record.finished is None:
             raise RunError(f"{self.folder / name} is not finished; make it with plaudit run")
         return record.finished
 
     def key(self, name: str) -> str:
-        """The key of what a step was made from; RunError where it was not begun."""
+        """The key of a step's origin; RunError where it was not started."""
         record = self.record(name)
         if record is None or record.origin is None:
             raise RunError(f"{self.folder / name} was not made yet; make it with plaudit run")
         return record.origin.key
 
     def begin(self, name: str, origin: Origin, lineage: Lineage, replace: bool = False) -> str:
-        """Make the folder of a step ready: "done" where it is finished, "resumed" where it was begun, else "started".
+        """Prepare the folder of a step: "done" where it is finished, "resumed" where it was started, else "started".
 
-        What was made from another origin is removed, and the answer is "replaced"; RunError unless `replace`.
+        Content of another origin is removed, and the answer is "replaced"; RunError unless `replace`.
         """
         record, state = self.record(name), "started"
         if record is not None and record.origin is not None:
@@ -163,13 +162,13 @@ class Run:
         write_json(self.folder / name / DONE, {"key": record.origin.key, **asdict(done)})
 
     def recorded_again(self, name: str, origin: Origin, lineage: Lineage) -> None:
-        """Give a step's folder another origin, its content being that of the new one."""
+        """Record another origin for a step's folder, whose content fits it."""
         self._mark(name, origin, lineage)
 
     def verify(self, name: str) -> None:
-        """RunError where the files that later steps read are not as the finished step left them.
+        """RunError where the files that later steps read have changed since the step finished.
 
-        A file of the same size and time of change is taken to be the same.
+        A file of the same size and modification time counts as unchanged.
         """
         path = self.folder / name
         for file, (size, changed, digest) in self.finished(name).files.items():
@@ -183,8 +182,7 @@ class Run:
                 raise RunError(f"{path / file} {harm}; restore it, or remove {path} to make the step again")
 
     def share(self, name: str, source: Run) -> bool:
-        """Take a step that another run has finished, its files linked or copied; False where that run changes it
-        meanwhile."""
+        """Link or copy a step that another run has finished; False where that run changes it meanwhile."""
         there, place = source.record(name), source.folder / name
         assert there is not None and there.origin is not None and there.finished is not None
         self._mark(name, None, {})
@@ -205,7 +203,7 @@ class Run:
         return True
 
     def _mark(self, name: str, origin: Origin | None, lineage: Lineage) -> None:
-        """Write what a step's folder is; a new folder appears with its marker inside."""
+        """Write the marker of a step's folder; a new folder appears with its marker inside."""
         marker = {
             "run": self.identity, "step": name, "origin": None if origin is None else asdict(origin),
             "lineage": lineage,
@@ -218,7 +216,7 @@ class Run:
             os.rename(draft, path)
 
     def _clear(self, name: str) -> None:
-        """Empty a step's folder of everything but its marker, which comes first: it then vouches for nothing."""
+        """Remove everything from a step's folder but its marker, which is reset first."""
         path = self.folder / name
         if path.is_symlink():
             raise RunError(f"{path} is a link; move what it leads to into its place, or choose another --output")
@@ -232,27 +230,29 @@ class Run:
 
 
 def check_folder(folder: Path, kind: str) -> None:
-    """RunError where a folder holds anything but what is called `kind`. One that is missing or empty will do."""
+    """RunError where a folder holds anything but a run of this kind; it may be missing or empty."""
     if not os.path.lexists(folder):
         return
-    about = _read(folder / RUN) if folder.is_dir() else None
-    if about is not None and about.get("kind") != kind:
-        raise RunError(f"{folder} holds {about.get('kind')}, not {kind}; choose another --output")
-    if about is None and (not folder.is_dir() or [n for n in _names(folder) if not _is_bookkeeping(n)]):
+    there = kind_of(folder)
+    if there is not None and there != kind:
+        raise RunError(f"{folder} holds {there}, not {kind}; choose another --output")
+    if there is None and (not folder.is_dir() or [n for n in _names(folder) if not _is_bookkeeping(n)]):
         raise RunError(f"{folder} is neither empty nor a folder that plaudit made for {kind}; choose another --output")
 
 
 def kind_of(folder: Path) -> str | None:
-    """What a run folder was made for; None where it is none."""
-    return (_read(folder / RUN) or {}).get("kind")
+    """The purpose of a run folder; None where it is none. RunError for one of another version of Plaudit."""
+    about = _read(folder / RUN)
+    if about is not None and about.get("format") != FORMAT:
+        raise RunError(f"{folder} is a run folder of another version of Plaudit; start a new one with -o")
+    return None if about is None else str(about.get("kind"))
 
 
 @contextmanager
 def open_run(folder: Path, kind: str) -> Iterator[Run]:
     """The run in `folder`, created if need be, locked against other processes until the block ends.
 
-    kind: what the folder is for. RunError where it holds anything else, another process holds it, or it can't be
-    written.
+    kind: its purpose. RunError where it has another one, another process holds it, or it can't be written.
     """
     check_folder(folder, kind)
     try:
@@ -271,7 +271,7 @@ def open_run(folder: Path, kind: str) -> Iterator[Run]:
         check_folder(folder, kind)
         (folder / PROCESS).write_text(str(os.getpid()))
         if not (folder / RUN).exists():
-            write_json(folder / RUN, {"made_by": "plaudit", "kind": kind, "identity": secrets.token_hex(8)})
+            write_json(folder / RUN, {"format": FORMAT, "kind": kind, "identity": secrets.token_hex(8)})
         yield Run(folder)
     finally:
         (folder / PROCESS).unlink(missing_ok=True)
@@ -299,16 +299,16 @@ def _holder(folder: Path) -> str:
 def _read(path: Path) -> dict[str, Any] | None:
     """An object in a JSON file; None where there is none."""
     try:
-        found = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 def _described(folder: Path, patterns: Sequence[str]) -> dict[str, list[Any]]:
-    """Size, time of change and digest of the files that fit a pattern, by path."""
-    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
-    names = {str(path.relative_to(folder)): path for path in found if path.name not in (STEP, DONE)}
+    """Size, modification time and digest of the files that match a pattern, by path."""
+    paths = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    names = {str(path.relative_to(folder)): path for path in paths if path.name not in (STEP, DONE)}
     return {
         name: [names[name].stat().st_size, names[name].stat().st_mtime_ns, content_digest(names[name])]
         for name in sorted(names)
@@ -317,7 +317,7 @@ def _described(folder: Path, patterns: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _linked(source: str, target: str) -> None:
-    """A second name of a file, or a copy where the file system has no such thing."""
+    """A hard link, or a copy where the file system has none."""
     try:
         os.link(os.path.realpath(source), target)
     except OSError:

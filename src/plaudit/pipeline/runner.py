@@ -22,12 +22,12 @@ from plaudit.reporting import Reporter, Silent
 from plaudit.storage import write_atomically
 from plaudit.training.loop import ProcessGroup, accelerator_for
 
-Given = dict[str, str | Callable[[], str]]
+External = dict[str, str | Callable[[], str]]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step, made from `settings`, files from outside the run (`given`: their digests, or functions that compute
+    """One step, made from `settings`, files from outside the run (`external`: their digests, or functions that compute
     them), and the output of the steps in `needs`.
 
     make(run, folder) fills the folder; called again after a kill, it must skip what is finished. It reads no other
@@ -39,7 +39,7 @@ class Step:
     settings: dict[str, Any]
     needs: tuple[str, ...]
     make: Callable[[Any, Path], None]
-    given: Given = field(default_factory=dict)
+    external: External = field(default_factory=dict)
     read_later: tuple[str, ...] = ("**/*",)
     together: bool = False
 
@@ -49,17 +49,17 @@ class Step:
         return code_digests(self.make)
 
     def origin(self, inputs: dict[str, str]) -> Origin:
-        """What it is made from, given digests of what the steps it needs have left."""
-        given = {name: digest if isinstance(digest, str) else digest() for name, digest in self.given.items()}
-        return Origin(json.loads(json.dumps(self.settings)), given, self.code, inputs)
+        """All that its output depends on, with digests of the output of the steps it needs."""
+        external = {name: digest if isinstance(digest, str) else digest() for name, digest in self.external.items()}
+        return Origin(json.loads(json.dumps(self.settings)), external, self.code, inputs)
 
 
 @dataclass(frozen=True)
 class Outlook:
     """What becomes of a step.
 
-    state: "done", "resumed", "started", "shared" (taken from another run), or "replaced": it was made from something
-    else, as `reasons` say, or from a step that is made again and may come out different.
+    state: "done", "resumed", "started", "shared" (taken from another run), or "replaced": it has another origin, as
+    `reasons` say, or needs a step that is replaced and may come out different.
     """
 
     step: str
@@ -79,22 +79,22 @@ def nothing_replaced(lost: Sequence[Outlook]) -> bool:
 def outlook(chain: Sequence[Step], run: Run, source: Run | None = None) -> list[Outlook]:
     """What becomes of each step of the chain in `run`, where finished steps of `source` may be taken.
 
-    A step that is missing is expected to come out as it did when a later one was made from it. RunError for a folder
-    that the run did not make, and for files of a finished step that were changed since.
+    A missing step is expected to come out as it did when a later one was made from it. RunError for a folder that is
+    not the run's, and for files of a finished step that have changed since.
     """
     records = {step.name: run.record(step.name) for step in chain}
-    known = _known_outputs(records)
+    outputs_before = _earlier_outputs(records)
     outputs: dict[str, str | None] = {}
-    found = []
+    outlooks = []
     for step in chain:
         record = records[step.name]
         if record is not None and record.finished is not None:
             run.verify(step.name)
         unknown = [name for name in step.needs if outputs[name] is None]
         state, output, reasons = "started", None, []
-        if record is None and source is None and step.name not in {name for name, _ in known}:
+        if record is None and source is None and step.name not in {name for name, _ in outputs_before}:
             outputs[step.name] = None  # and nothing from outside is read for it
-            found.append(Outlook(step.name, state))
+            outlooks.append(Outlook(step.name, state))
             continue
         inputs = {name: outputs[name] for name in step.needs}
         origin = step.origin({name: digest for name, digest in inputs.items() if digest is not None})
@@ -110,14 +110,14 @@ def outlook(chain: Sequence[Step], run: Run, source: Run | None = None) -> list[
         elif source is not None and not unknown and (theirs := shareable(source, step.name, origin)) is not None:
             state, output = "shared", theirs.output
         if not unknown and output is None:
-            output = known.get((step.name, origin.key))
+            output = outputs_before.get((step.name, origin.key))
         outputs[step.name] = output
-        found.append(Outlook(step.name, state, tuple(reasons)))
-    return found
+        outlooks.append(Outlook(step.name, state, tuple(reasons)))
+    return outlooks
 
 
 def shareable(source: Run, name: str, origin: Origin) -> Finished | None:
-    """What a step of another run left, where it is finished and made from `origin`, and unchanged since."""
+    """The record of another run's step, where it is finished, has this origin, and is unchanged since."""
     record = source.record(name)
     if record is None or record.origin is None or record.finished is None or record.origin.key != origin.key:
         return None
@@ -140,8 +140,8 @@ def _short(reasons: Sequence[str]) -> str:
     return ", ".join(reasons[:2]) + (f", and {len(reasons) - 2} more reasons" if len(reasons) > 2 else "")
 
 
-def _known_outputs(records: dict[str, Record | None]) -> dict[tuple[str, str], str]:
-    """Of steps by name and key: a digest of what they left when a later step was made."""
+def _earlier_outputs(records: dict[str, Record | None]) -> dict[tuple[str, str], str]:
+    """The digest of each step's output when a later step was made, by the step's name and key."""
     return {
         (name, key): output
         for record in records.values()
@@ -152,7 +152,7 @@ def _known_outputs(records: dict[str, Record | None]) -> dict[tuple[str, str], s
 
 def _without(origin: Origin, inputs: Sequence[str]) -> Origin:
     kept = {name: digest for name, digest in origin.inputs.items() if name not in inputs}
-    return Origin(origin.settings, origin.given, origin.code, kept)
+    return Origin(origin.settings, origin.external, origin.code, kept)
 
 
 class RunFiles:
@@ -185,11 +185,11 @@ def run_chain(
     approve: Approve = nothing_replaced,
     source: Path | None = None,
 ) -> None:
-    """Make every step of `steps` that is missing or stale in the run `folder`, holding the folder's lock.
+    """Run every step of `steps` that is missing or stale in the run `folder`, holding the folder's lock.
 
-    kind: what the folder is for. approve: asked before finished or begun steps are replaced. source: another run, whose
-    finished steps are taken where they are made from the same. Under torchrun every process calls this; the folder must
-    be one that all of them see.
+    kind: the folder's purpose. approve: whether started or finished steps may be replaced. source: another run, whose
+    finished steps are taken where their origin is the same. Under torchrun every process calls this; all of them must
+    see the folder.
     """
     check_folder(folder, kind)
     accelerator = accelerator_for(recipe.precision)

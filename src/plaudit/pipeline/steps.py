@@ -21,7 +21,7 @@ from plaudit.pipeline import data, results
 from plaudit.pipeline.models import StageSetup, run_stage
 from plaudit.pipeline.report_data import write_page
 from plaudit.pipeline.run_folder import fingerprint, kind_of
-from plaudit.pipeline.runner import Approve, Given, Step, nothing_replaced, run_chain
+from plaudit.pipeline.runner import Approve, External, Step, nothing_replaced, run_chain
 from plaudit.pipeline.sweeps import FAILURE
 from plaudit.recipe import Recipe, stage_of
 from plaudit.registry import Registry, absolute_name, weights_digest
@@ -87,14 +87,14 @@ def _check_source(source: Path, folder: Path) -> None:
 
 
 def required_steps(name: str, chain: list[Step]) -> list[Step]:
-    """The step called `name` and those of the chain that it needs, however indirectly, in the chain's order."""
+    """The step called `name` and those of the chain that it needs, directly or not, in the chain's order."""
     if name not in {step.name for step in chain}:
         raise RunError(f"the recipe has no step {name!r}; its steps are {', '.join(step.name for step in chain)}")
-    wanted = {name}
+    required = {name}
     for step in reversed(chain):
-        if step.name in wanted:
-            wanted.update(step.needs)
-    return [step for step in chain if step.name in wanted]
+        if step.name in required:
+            required.update(step.needs)
+    return [step for step in chain if step.name in required]
 
 
 def steps(recipe: Recipe, folder: Path | None = None) -> list[Step]:
@@ -103,12 +103,12 @@ def steps(recipe: Recipe, folder: Path | None = None) -> list[Step]:
     folder: of its run, which may know the digests of audio files that have not changed.
     """
     chain = _Chain(recipe, folder)
-    found = [*chain.of_data(), *chain.of_stages(), *chain.of_results()]
-    return [*found, chain.report(found)]
+    others = [*chain.of_data(), *chain.of_stages(), *chain.of_results()]
+    return [*others, chain.report(others)]
 
 
-def _code_of(section: str, settings: Settings, **registries: Registry[Any]) -> Given:
-    """Digests of the parts in a section of the recipe whose code is not the package's own."""
+def _code_of(section: str, settings: Settings, **registries: Registry[Any]) -> External:
+    """Digests of the code outside the package that a section of the recipe names."""
     names = {field: getattr(settings, field, None) for field in registries}
     return {
         f"{section}.{field}": registries[field].identity(name)
@@ -145,39 +145,39 @@ class _Chain:
     def of_data(self) -> list[Step]:
         recipe, corpus, models, reward = self.recipe, self.recipe.corpus, self._models, self.recipe.reward
         digest = cache(partial(self._source.digest, self._manifest))
-        outside: Given = {} if self._synthetic else {"corpus.folder": digest}
+        outside: External = {} if self._synthetic else {"corpus.folder": digest}
         source = self._settings("corpus", without=(*PATHS, "corpus.shard_size"))
-        encoders = self._given("models.codec", "models.text_encoder")
+        encoders = self._external("models.codec", "models.text_encoder")
         listing: tuple[str, ...] = ("corpus",) if self._source.has_audio else ()
         if self._source.has_audio:
             make: Callable[..., None] = partial(data.list_corpus, corpus=corpus)
-            found = [Step("corpus", source, (), make, outside, ("facts.json", "truth.jsonl"))]
+            chain = [Step("corpus", source, (), make, outside, ("facts.json", "truth.jsonl"))]
             make = partial(data.encode, corpus=corpus, models=models)
             settings = source | self._settings("corpus.shard_size")
-            found.append(Step("shards", settings, listing, make, encoders, SHARD_FILES))
+            chain.append(Step("shards", settings, listing, make, encoders, SHARD_FILES))
         else:
             make = partial(data.accept_shards, corpus=corpus, models=models)
             settings = self._settings("corpus.kind", "corpus.seconds")
-            found = [Step("shards", settings, (), make, encoders | outside, ("facts.json",))]
+            chain = [Step("shards", settings, (), make, encoders | outside, ("facts.json",))]
         settings = self._settings("corpus.kind", "reward.kind")
         label = partial(data.compute_rewards, corpus=corpus, models=models, reward=reward)
         if reward.kind == "train":
-            audio_encoders = self._given("models.clap", "models.audio_embedder")
+            audio_encoders = self._external("models.clap", "models.audio_embedder")
             extract = partial(data.extract_features, corpus=corpus, models=models)
             vote = partial(data.simulate_votes, corpus=corpus, votes=recipe.votes)
             train = partial(data.train_reward, models=models, reward=reward)
             fit = self._settings("reward.max_epochs", "reward.seed")
-            found += [
+            chain += [
                 Step("features", source, (*listing, "shards"), extract, audio_encoders),
-                Step("votes", source | self._settings("votes"), ("corpus",), vote, self._given("probes")),
+                Step("votes", source | self._settings("votes"), ("corpus",), vote, self._external("probes")),
                 Step("reward", fit, ("votes", "features"), train, audio_encoders, MODEL_FILES),
             ]
-            return [*found, Step("labels", settings, ("shards", "features", "reward"), label, audio_encoders)]
+            return [*chain, Step("labels", settings, ("shards", "features", "reward"), label, audio_encoders)]
         if reward.kind == "load":
             settings |= source
         else:
             listing = ()
-        return [*found, Step("labels", settings, (*listing, "shards"), label, self._reward(), ("rewards.json",))]
+        return [*chain, Step("labels", settings, (*listing, "shards"), label, self._reward(), ("rewards.json",))]
 
     def of_stages(self) -> list[Step]:
         return [self._stage_step(settings) for settings in self.recipe.stages]
@@ -189,29 +189,29 @@ class _Chain:
         paths = tuple(f"stages.{name}.{field}" for field in files)
         values = self._settings(f"stages.{name}", without=(*paths, f"stages.{name}.start_from"))
         values |= self._settings("precision")
-        given = self._given("models.codec", "models.text_encoder") | dict(zip(paths, files.values(), strict=True))
+        external = self._external("models.codec", "models.text_encoder") | dict(zip(paths, files.values(), strict=True))
         needs = [start or "shards"]
-        given |= _code_of(f"stages.{name}", settings, kind=STAGES, injection=INJECTIONS)
+        external |= _code_of(f"stages.{name}", settings, kind=STAGES, injection=INJECTIONS)
         if start is None:
             # Names of models are in its config.json.
             values |= self._settings("backbone", "corpus.kind", "corpus.seconds", "models.codec", "models.text_encoder",
                                      without=("backbone.start_from",))  # fmt: skip
-            given |= self._given("backbone.start_from")
-            given |= _code_of("backbone", recipe.backbone, kind=BACKBONES, injection=INJECTIONS)
+            external |= self._external("backbone.start_from")
+            external |= _code_of("backbone", recipe.backbone, kind=BACKBONES, injection=INJECTIONS)
         if start is None or {"corpus", "candidates"} & {*stage.uses}:
             needs += ["shards", "labels"]
             values |= self._settings("corpus.kind")
         if "candidates" in stage.uses:
             needs += self._reward_step
             values |= self._settings("sampling", "sampling_batch", "corpus.seconds", "reward.kind")
-            given |= self._evaluators()
+            external |= self._evaluators()
         if pairs is not None:
             needs.append(pairs)
         read_later = MODEL_FILES if stage.makes == "model" else PAIR_FILES
         make = partial(
             run_stage, stage=type(stage), settings=settings, start=start, pairs=pairs, setup=self._setup
         )
-        return Step(name, values, tuple(dict.fromkeys(needs)), make, given, read_later, "training" in stage.uses)
+        return Step(name, values, tuple(dict.fromkeys(needs)), make, external, read_later, "training" in stage.uses)
 
     def of_results(self) -> list[Step]:
         recipe, corpus, models, reward, evaluate = (
@@ -225,11 +225,11 @@ class _Chain:
             results.embed_reference, corpus=corpus, models=models, count=evaluate.reference_clips
         )
         settings = self._settings("evaluate.reference_clips") | world
-        given = self._given("models.clap", *([] if self._source.has_audio else ["models.codec"]))
-        found = [Step("reference", settings, (*audio, *shards), make, given)]
+        external = self._external("models.clap", *([] if self._source.has_audio else ["models.codec"]))
+        chain = [Step("reference", settings, (*audio, *shards), make, external)]
         shown = results.stages_of(recipe)
         settings = self._settings("evaluate.prompts", "evaluate.seed") | sampling | world
-        given = self._given("models.codec", "models.text_encoder")
+        external = self._external("models.codec", "models.text_encoder")
         for label in shown:
             stage = shown[1] if label == "baseline" else label
             without_score = {"score": None} if label == "baseline" else {}
@@ -237,12 +237,12 @@ class _Chain:
                 results.generate_stage, label=label, stage=stage, corpus=corpus, evaluate=evaluate,
                 sampling=recipe.sampling.model_copy(update=without_score), batch=recipe.sampling_batch,
             )  # fmt: skip
-            found.append(Step(f"clips-{label}", settings, (stage, *shards), make, given, CLIP_FILES))
+            chain.append(Step(f"clips-{label}", settings, (stage, *shards), make, external, CLIP_FILES))
         last = f"clips-{shown[-1]}"
         post = recipe.post.model_copy(update={"seconds": recipe.post.seconds or corpus.seconds})
         make = partial(results.finish_clips, clips=last, post=post)
         settings = self._settings("post", "corpus.seconds")
-        found.append(Step(f"clips-{FINISHED}", settings, (last,), make, read_later=CLIP_FILES))
+        chain.append(Step(f"clips-{FINISHED}", settings, (last,), make, read_later=CLIP_FILES))
         needs = ("reference", *self._reward_step, *shards)
         metrics_named(evaluate.metrics)  # one that is not there is an error before anything is run
         evaluators = self._evaluators() | {f"metric {name}": METRICS.identity(name) for name in evaluate.metrics}
@@ -252,15 +252,15 @@ class _Chain:
             make = partial(
                 results.evaluate_stage, label=label, corpus=corpus, models=models, reward=reward, evaluate=evaluate
             )
-            found.append(Step(f"values-{label}", settings, (f"clips-{label}", *needs), make, evaluators))
+            chain.append(Step(f"values-{label}", settings, (f"clips-{label}", *needs), make, evaluators))
         settings = chosen | sampling | world | self._settings("evaluate.sweep_prompts", "evaluate.sweep_scores")
         for stage in dict.fromkeys([shown[1], shown[-1]]):
             make = partial(
                 results.sweep, stage=stage, corpus=corpus, models=models, reward=reward, evaluate=evaluate,
                 sampling=recipe.sampling, batch=recipe.sampling_batch,
             )  # fmt: skip
-            found.append(Step(f"sweep-{stage}", settings, (stage, *needs), make, evaluators, CELL_FILES))
-        return found
+            chain.append(Step(f"sweep-{stage}", settings, (stage, *needs), make, evaluators, CELL_FILES))
+        return chain
 
     def report(self, others: list[Step]) -> Step:
         names = [step.name for step in others]
@@ -268,23 +268,23 @@ class _Chain:
                         for prefix in ("values-", "sweep-"))  # fmt: skip
         page = partial(write_page, recipe=self.recipe, stages=shown, swept=swept, finished=names)
         everything = {name: value for name, value in self._leaves.items() if not name.startswith("training_loop.")}
-        given = self._given("report templates", *(["probes", "vocabulary"] if self._synthetic else []))
-        return Step("report", everything, tuple(names), page, given, read_later=())
+        external = self._external("report templates", *(["probes", "vocabulary"] if self._synthetic else []))
+        return Step("report", everything, tuple(names), page, external, read_later=())
 
     def _settings(self, *names: str, without: tuple[str, ...] = ()) -> dict[str, Any]:
         return picked(self._leaves, names, without)
 
-    def _given(self, *names: str) -> Given:
+    def _external(self, *names: str) -> External:
         return {name: self._digests[name] for name in names}
 
-    def _reward(self) -> Given:
+    def _reward(self) -> External:
         """The reward from outside the run, where it takes one."""
-        return {} if self.recipe.reward.kind == "train" else self._given("reward.name")
+        return {} if self.recipe.reward.kind == "train" else self._external("reward.name")
 
-    def _evaluators(self) -> Given:
+    def _evaluators(self) -> External:
         """All models that clips are sampled and evaluated with."""
         models = (f"models.{name}" for name in type(self.recipe.models).model_fields)
-        return self._given(*models, *(["probes", "vocabulary"] if self._synthetic else [])) | self._reward()
+        return self._external(*models, *(["probes", "vocabulary"] if self._synthetic else [])) | self._reward()
 
 
 def _files_digest(*paths: Path) -> str:
@@ -293,18 +293,18 @@ def _files_digest(*paths: Path) -> str:
 
 REGISTRIES = (loading.CODECS, loading.TEXT_ENCODERS, loading.CLAPS, loading.AUDIO_ENCODERS)
 KNOWN = {*loading.MODELS, *loading.REWARDS.builtin, *(name for registry in REGISTRIES for name in registry.builtin)}
-"""Names that are never a folder's."""
+"""Names of built-in parts, which are never taken for folders."""
 
 
 def located(recipe: Recipe) -> Recipe:
     """The recipe with every path in it absolute, so that its run folder can be used from any other folder."""
     corpus, models = recipe.corpus, recipe.models
-    found: dict[str, Any] = {name: _absolute(getattr(corpus, name)) for name in ("folder", "score_table")}
-    found["kind"] = absolute_name(corpus.kind)
+    moved: dict[str, Any] = {name: _absolute(getattr(corpus, name)) for name in ("folder", "score_table")}
+    moved["kind"] = absolute_name(corpus.kind)
     if corpus.table is not None and corpus.table.exists():  # else it is a name inside the folder
-        found["table"] = corpus.table.absolute()
+        moved["table"] = corpus.table.absolute()
     changed: dict[str, Any] = {
-        "corpus": corpus.model_copy(update=found),
+        "corpus": corpus.model_copy(update=moved),
         "models": models.model_copy(update={name: _named(value) for name, value in models.model_dump().items()}),
         "reward": recipe.reward.model_copy(update={"name": _named(recipe.reward.name)}),
         "evaluate": recipe.evaluate.model_copy(update={"metrics": tuple(map(absolute_name, recipe.evaluate.metrics))}),
@@ -333,13 +333,13 @@ def _within(key: str, names: Sequence[str]) -> bool:
 
 
 def _flat(values: dict[str, Any], prefix: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict) and value:
-            found |= _flat(value, f"{prefix}{name}.")
+            flat |= _flat(value, f"{prefix}{name}.")
         else:
-            found[prefix + name] = value
-    return found
+            flat[prefix + name] = value
+    return flat
 
 
 def _absolute(path: Path | None) -> Path | None:
