@@ -29,6 +29,7 @@ from plaudit.generate.settings import (
     NoiseOptimization,
     PostSettings,
     SamplingSettings,
+    Trajectory,
 )
 from plaudit.reporting import Reporter, WarningReporter
 from plaudit.settings import Count, CountOrZero, Positive, Seconds, Seed, Settings, merge, nearest, option, validated
@@ -240,12 +241,17 @@ def _generate(
 
 def generation_settings(settings: GenerateSettings, music: TextToMusic) -> GenerationSettings:
     """The model's settings of sampling with those that were set, and the length of what is delivered."""
-    values = music.config.sampling.model_dump()
-    merge(values, settings.sampling.model_dump(exclude_unset=True))
-    if settings.second_model is not None:
-        values["trajectory"] = values["trajectory"] or {}
-    sampling = validated(SamplingSettings, values, "sampling")
+    sampling = sampling_of(music.config.sampling, settings.sampling)
+    if settings.second_model is not None and sampling.trajectory is None:
+        sampling = sampling.model_copy(update={"trajectory": Trajectory()})
     return GenerationSettings(sampling=sampling, post=settings.post, file=settings.file).fitted(music.config.seconds)
+
+
+def sampling_of(model: SamplingSettings, changes: SamplingSettings) -> SamplingSettings:
+    """A model's settings of sampling, with those that were set in `changes`."""
+    values = model.model_dump()
+    merge(values, changes.model_dump(exclude_unset=True))
+    return validated(SamplingSettings, values, "sampling")
 
 
 def _optimizer(settings: GenerateSettings) -> Optimizer | None:

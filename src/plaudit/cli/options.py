@@ -153,7 +153,8 @@ def options(
         written = list(inspect.signature(command, eval_str=True).parameters.values())
         place = next(i for i, p in enumerate(written) if p.name == "settings")
         generated = [_typer_parameter(name, *leaf, defaults) for name, leaf in leaves.items()]
-        if has_sections := any(_section(field) for field in model.model_fields.values()):
+        has_sections = any(_section(field) for field in model.model_fields.values())
+        if takes_changes := has_sections and not any(p.name == _CHANGES.name for p in written):
             generated.append(_CHANGES)
         shown = [p.replace(kind=p.KEYWORD_ONLY) for p in (*written[:place], *generated, *written[place + 1 :])]
 
@@ -169,7 +170,7 @@ def options(
                         inner = inner.setdefault(section, {})
                     inner[path[-1]] = None if value is NULL else value
                     flags[".".join(path)] = _extra(field)["flags"][-1]
-            merged = with_changes(typed, (values.pop(_CHANGES.name) if has_sections else None) or [], "settings")
+            merged = with_changes(typed, (values.pop(_CHANGES.name) if takes_changes else None) or [], "settings")
             command(settings=_settings(model, merged, flags), **values)
 
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
@@ -199,7 +200,7 @@ _CHANGES = inspect.Parameter(
     default=None,
     annotation=Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Change any setting, as post.seconds=5. Repeatable."),
+        typer.Option("--set", metavar="PATH=VALUE", help="Change any setting, as sampling.steps=10. Repeatable."),
     ],
 )
 
