@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from plaudit import writing
-from plaudit.writing import copy_folder, create_file, replacing, write_atomically
+from plaudit.writing import copy_folder, create_file, locked, replacing, write_atomically
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and permissions of POSIX")
 
@@ -227,3 +227,12 @@ def test_a_new_file_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def _no_links(*_: object) -> None:
     raise PermissionError(1, "Operation not permitted")
+
+
+def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    with locked(tmp_path / "lock"):
+        with pytest.raises(BlockingIOError) as error, locked(tmp_path / "lock", wait=False):
+            pass
+        assert error.value.filename == str(tmp_path / "lock")
+    with locked(tmp_path / "lock", wait=False):
+        pass

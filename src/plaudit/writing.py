@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 _UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.ENOTTY}
 """Errors of file systems without permissions, links or syncing (exFAT, CIFS, FUSE over object stores)."""
 
@@ -148,6 +150,24 @@ def draft_beside(folder: Path) -> Iterator[Path]:
         yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file `path` against other processes, where the file system has locks.
+
+    BlockingIOError where another process holds it, unless it is waited for.
+    """
+    lock = FileLock(path)
+    try:
+        with suppress(NotImplementedError):
+            lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path)) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def hidden_beside(path: Path, suffix: str) -> Path:

@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from plaudit.errors import CorpusError, is_no_room
-from plaudit.storage import STEP, file_digest, save_tensors, write_atomically, write_json
+from plaudit.storage import STEP, differences, file_digest, save_tensors, write_atomically, write_json
 from plaudit.types import Posterior, TextFeatures
+from plaudit.writing import locked
 
 LEDGER, INDEX, STATS, QUARANTINE = "shards.json", "index.parquet", "stats.json", "quarantine.jsonl"
 SOURCE, LOCK = "source.json", ".lock"
@@ -50,9 +50,8 @@ class Provenance:
 
     def differences(self, earlier: Provenance) -> list[str]:
         """The settings that differ from earlier ones, in words."""
-        names = dict.fromkeys([*self.settings, *earlier.settings])
-        pairs = [(name, earlier.settings.get(name), self.settings.get(name)) for name in names]
-        return [f"{name} was {old}, is now {new}" for name, old, new in pairs if old != new]
+        changed = differences(earlier.settings, self.settings)
+        return [f"{name} was {old}, is now {new}" for name, (old, new) in changed.items()]
 
 
 Approve = Callable[[Sequence[str]], bool]
@@ -184,22 +183,18 @@ def locked_ledger(
     CorpusError while another process writes there, and as check_claim does.
     """
     check_claim(folder, provenance, approve)
-    with _one_line_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK)
-        try:
-            with suppress(NotImplementedError):  # a file system without locks
-                lock.acquire(timeout=0)
-        except Timeout:
-            raise CorpusError(f"{folder} is being written by another process; wait for it to end") from None
-    try:
+    with ExitStack() as stack:
+        with _one_line_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(locked(folder / LOCK, wait=False))
+            except BlockingIOError:
+                raise CorpusError(f"{folder} is being written by another process; wait for it to end") from None
         check_claim(folder, provenance, lambda differences: True)  # another process may have begun meanwhile
         if provenance is not None:
             with _one_line_errors(folder):
                 write_json(folder / SOURCE, asdict(provenance))
         yield Ledger(folder)
-    finally:
-        lock.release()
 
 
 def _place(name: str) -> tuple[int, str]:

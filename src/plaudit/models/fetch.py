@@ -8,10 +8,9 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
 from huggingface_hub import constants, hf_hub_download, snapshot_download
 from huggingface_hub import errors as hub_errors
 
@@ -20,7 +19,7 @@ from plaudit.models.releases import RELEASES, Release, ReleasedFile
 from plaudit.published import labelled_digest
 from plaudit.reporting import Progress
 from plaudit.storage import WholeFolder, models_dir, read_json
-from plaudit.writing import sync
+from plaudit.writing import hidden_beside, locked, sync
 
 FOLDER_FILES = ("config.json", "model.safetensors", "README.md", "tokenizer/*")
 """What a model folder can hold."""
@@ -103,7 +102,12 @@ def fetch_folder(repo: str, folder: Path, revision: str = "main") -> None:
     not there, is no model folder of ours, or cannot be fetched.
     """
     check_replaceable(folder)
-    with _alone(folder), hub_answers(repo, repo, repo, revision), WholeFolder(folder).draft(resume=True) as draft:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        locked(hidden_beside(folder, "lock")),
+        hub_answers(repo, repo, repo, revision),
+        WholeFolder(folder).draft(resume=True) as draft,
+    ):
         snapshot_download(repo, revision=revision, local_dir=draft, allow_patterns=list(FOLDER_FILES))
         if missing := [name for name in ("config.json", "model.safetensors") if not (draft / name).is_file()]:
             shutil.rmtree(draft)
@@ -149,7 +153,7 @@ def from_address(file: ReleasedFile, cache: Path, progress: Progress = lambda do
     """
     path = cache / "files" / file.name
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path):
+    with locked(hidden_beside(path, "lock")):
         if path.exists():
             return path
         if offline():
@@ -172,18 +176,6 @@ def from_address(file: ReleasedFile, cache: Path, progress: Progress = lambda do
 def offline() -> bool:
     """Whether HF_HUB_OFFLINE is set."""
     return bool(constants.HF_HUB_OFFLINE)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Waits for other processes that fetch the same, unless the file system has no locks."""
-    lock = FileLock(f"{path}.lock")
-    with suppress(NotImplementedError):
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _download(url: str, partial: Path, progress: Progress) -> None:

@@ -12,16 +12,15 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from plaudit.errors import PlauditError, RunError, is_no_room
-from plaudit.storage import DONE, STEP, content_digest, digest_of, write_json
+from plaudit.storage import DONE, STEP, content_digest, differences, digest_of, write_json
+from plaudit.writing import locked
 
 RUN, FORMAT = "run.json", 2
 LOCK, PROCESS = ".lock", ".pid"
@@ -52,13 +51,13 @@ class Origin:
 
     def differences(self, earlier: Origin) -> list[str]:
         """How this differs from an earlier one, in words."""
-        reasons = [f"{name} was {_shown(old)}, is now {_shown(new)}"
-                   for name, old, new in _changed(earlier.settings, self.settings)]  # fmt: skip
-        reasons += [f"the contents of {name} changed" for name, _, _ in _changed(earlier.external, self.external)]
-        if modules := [name for name, _, _ in _changed(earlier.code, self.code)]:
+        settings = differences(earlier.settings, self.settings)
+        reasons = [f"{name} was {_shown(old)}, is now {_shown(new)}" for name, (old, new) in settings.items()]
+        reasons += [f"the contents of {name} changed" for name in differences(earlier.external, self.external)]
+        if modules := list(differences(earlier.code, self.code)):
             more = f" and {len(modules) - 3} more" if len(modules) > 3 else ""
             reasons.append(f"its code changed ({', '.join(modules[:3])}{more})")
-        return reasons + [f"{name} has other contents" for name, _, _ in _changed(earlier.inputs, self.inputs)]
+        return reasons + [f"{name} has other contents" for name in differences(earlier.inputs, self.inputs)]
 
 
 Lineage = dict[str, list[str]]
@@ -255,27 +254,23 @@ def open_run(folder: Path, kind: str) -> Iterator[Run]:
     kind: its purpose. RunError where it has another one, another process holds it, or it can't be written.
     """
     check_folder(folder, kind)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK)
-        with suppress(NotImplementedError):  # a file system without locks
-            lock.acquire(timeout=0)
-    except Timeout:
-        holder = _holder(folder)
-        raise RunError(f"{folder} is in use by {holder}; wait for it, or give this run another --output") from None
-    except OSError as error:
-        if is_no_room(error):
-            raise
-        raise RunError(f"cannot write to {folder} ({error.strerror}); choose another --output") from None
-    try:
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder / LOCK, wait=False))
+        except BlockingIOError:
+            holder = _holder(folder)
+            raise RunError(f"{folder} is in use by {holder}; wait for it, or give this run another --output") from None
+        except OSError as error:
+            if is_no_room(error):
+                raise
+            raise RunError(f"cannot write to {folder} ({error.strerror}); choose another --output") from None
+        stack.callback((folder / PROCESS).unlink, missing_ok=True)
         check_folder(folder, kind)
         (folder / PROCESS).write_text(str(os.getpid()))
         if not (folder / RUN).exists():
             write_json(folder / RUN, {"format": FORMAT, "kind": kind, "identity": secrets.token_hex(8)})
         yield Run(folder)
-    finally:
-        (folder / PROCESS).unlink(missing_ok=True)
-        lock.release()
 
 
 def _is_bookkeeping(name: str) -> bool:
@@ -322,12 +317,6 @@ def _linked(source: str, target: str) -> None:
         os.link(os.path.realpath(source), target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def _changed(earlier: dict[str, Any], later: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Name, earlier and later value of what differs."""
-    names = [*later, *(name for name in earlier if name not in later)]
-    return [(n, earlier.get(n), later.get(n)) for n in names if earlier.get(n) != later.get(n)]
 
 
 def _shown(value: Any) -> str:
