@@ -173,4 +173,5 @@ def example(
         samples=samples,
         best_of_n=candidates(np.random.default_rng(4), prompts, utility),
         coverage_scale=(0.894, 0.217) if utility else None,
+        values=Values.concat(stage.values for stage in stages),
     )  # fmt: skip

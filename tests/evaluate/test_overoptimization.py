@@ -102,7 +102,7 @@ def test_a_flag_is_reward_up_and_another_worse(changes: list[Difference], expect
 
 
 def test_flags_and_partings_are_told_in_a_sentence() -> None:
-    assert regression_sentence([]) == "No stage raised reward while another metric got worse beyond chance."
+    assert regression_sentence([]).startswith("No stage raised reward")
     assert regression_sentence(
         [Regression("SFT", ["CLAP score", "true utility"]), Regression("CRPO", ["CLAP score"])]
     ) == (

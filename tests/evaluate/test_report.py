@@ -30,6 +30,7 @@ from plaudit.evaluate.pages.report import (
 from plaudit.evaluate.pages.sweep import Sweep
 from plaudit.evaluate.pages.text import number, percent, reward_finding
 from plaudit.evaluate.systems import read_systems
+from plaudit.evaluate.values import Values
 from tests.browser import chromium
 from tests.evaluate.report_example import CAPTIONS, RATE, changed, clip, example, values
 
@@ -195,6 +196,14 @@ def test_results_are_those_of_the_clips(report: Path, data: ReportData) -> None:
     assert gains[0]["p_holm"] >= gains[0]["p"]
     assert results["sweeps"][0]["reward_correlation"]["mean"] == pytest.approx(1.0)
     assert results["run"]["peak_memory"] == 3_120_000_000
+
+
+def test_the_long_table_has_every_value(report: Path, data: ReportData) -> None:
+    table = Values.read(report)
+    assert table.systems == [stage.key for stage in data.stages]
+    for stage in data.stages:
+        np.testing.assert_array_equal(table.select(system=stage.key).clip("reward"), stage.values.clip("reward"))
+        assert table.select(system=stage.key).set("frechet") == stage.values.set("frechet")
 
 
 def test_facts_of_the_run_the_corpus_and_the_reward_are_on_the_page(page: Page) -> None:

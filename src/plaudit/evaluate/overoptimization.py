@@ -144,7 +144,7 @@ class Regression:
 def regression_sentence(paid: Sequence[Regression], kind: str = "stage") -> str:
     """One sentence on all stages together, or systems as `kind` says."""
     if not paid:
-        return f"No {kind} raised reward while another metric got worse beyond chance."
+        return f"No {kind} raised reward while another metric got significantly worse."
     told = "; ".join(f"{one.title} raised reward while {', '.join(one.metrics)} got worse" for one in paid)
     return f"Over-optimization: {told}."
 

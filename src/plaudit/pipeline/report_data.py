@@ -30,7 +30,7 @@ from plaudit.evaluate.pages.report import (
     write_report,
 )
 from plaudit.evaluate.pages.sweep import Sweep
-from plaudit.evaluate.values import VALUES, Values
+from plaudit.evaluate.values import Values
 from plaudit.generate.model import read_model_config
 from plaudit.pipeline.data import encoded_corpus
 from plaudit.pipeline.results import held_out
@@ -49,7 +49,6 @@ TITLES = {
     "nft": "NFT",
     "finished": "Post-processed",
 }
-
 
 
 def title_of(stage: str) -> str:
@@ -87,11 +86,16 @@ def write_page(
         samples=_samples(run, stages),
         best_of_n=_best_of_n(run),
         coverage_scale=_coverage_scale(run.source),
+        values=_all_values(run, folder, stages, swept),
     )
     write_report(data, folder)
-    cells = [cell for stage in swept for cell in run.path(f"sweep-{stage}").glob("*/")]
+
+
+def _all_values(run: ReportedRun, folder: Path, stages: list[str], swept: list[str]) -> Values:
+    """The values of all stages and of the cells of sweeps, with files relative to `folder`."""
     parts = [Values.collect([run.path(f"values-{stage}")], folder) for stage in stages]
-    Values.concat([*parts, Values.collect(cells, folder)]).write(folder / VALUES)
+    cells = [cell for stage in swept for cell in run.path(f"sweep-{stage}").glob("*/")]
+    return Values.concat([*parts, Values.collect(cells, folder)])
 
 
 def _stage_result(run: ReportedRun, stage: str) -> StageResult:

@@ -22,7 +22,7 @@ from plaudit.evaluate.overoptimization import Divergence, best_of_n, find_diverg
 from plaudit.evaluate.pages import charts, text
 from plaudit.evaluate.pages.html import csv_of, data_address, rendered, replaced_page
 from plaudit.evaluate.pages.sweep import Sweep, SweepRow, further_sets, means_of, sweep_row
-from plaudit.evaluate.values import SetValue, Values
+from plaudit.evaluate.values import VALUES, SetValue, Values
 from plaudit.statistics import Array, Interval, bootstrap_mean, bootstrap_statistic, spearman, win_rate
 from plaudit.storage import write_atomically, write_json
 
@@ -140,6 +140,7 @@ class ReportData:
     """Everything that a report shows. stages: at least one, in the order trained, the baseline first.
 
     coverage_scale: the concept coverage of matching clips and of clips of other prompts, where they were measured.
+    values: of all stages and sweeps, for values.parquet; files are named relative to the report's folder.
     """
 
     run: RunFacts
@@ -151,6 +152,7 @@ class ReportData:
     samples: list[Sample] = field(default_factory=list)
     best_of_n: BestOfN | None = None
     coverage_scale: tuple[float, float] | None = None
+    values: Values | None = None
 
 
 def read_curves(metrics: Path, stage: str, quantities: Sequence[str] = ("loss",)) -> list[Curve]:
@@ -430,8 +432,8 @@ class PromptPlayers:
 
 
 def write_report(data: ReportData, folder: Path) -> Path:
-    """Write `index.html`, `report.json`, `clips.csv`, `table.md`, `audio/` and spectrograms into `folder`; the page's
-    path. An earlier report is replaced once the new one is complete; other files stay.
+    """Write `index.html`, `report.json`, `values.parquet`, `clips.csv`, `table.md` and `audio/` into `folder`; the
+    page's path. An earlier report is replaced once the new one is complete; other files stay.
 
     RunError where stages do not fit together or a clip to listen to is missing.
     """
@@ -462,6 +464,8 @@ def _write_into(draft: Path, folder: Path, data: ReportData, results: Results) -
     write_json(draft / REPORT_NUMBERS, numbers)
     write_atomically(draft / CLIPS, csv_of(clips))
     write_atomically(draft / "table.md", text.markdown_table(results))
+    if data.values is not None:
+        data.values.write(draft / VALUES)
     page = rendered(
         "report.html",
         data=data,
@@ -539,16 +543,14 @@ def _prompt_players(
             charts.save_spectrogram(folder / "audio" / f"{name}.png", *read_audio(source))
         except AudioError:
             picture, note = None, "This clip is silent or cannot be read."
-        truth, *scores = (_value(stage.values, sample.row, name) for name in ("utility", "reward", "clap", "concepts"))
-        chosen = stage.key == recommended
-        shown = list(filter(None, scores))
+        scores = {name: _value(stage.values, sample.row, name) for name in stage.values.clip_metrics}
+        truth, chosen = scores.pop("utility", ""), stage.key == recommended
+        shown = list(filter(None, scores.values()))
         players.append(StagePlayer(stage.title, colour, f"audio/{target.name}", picture, note, truth, shown, chosen))
     return PromptPlayers(data.stages[0].values.prompts[sample.row], sample.truth, players)
 
 
 def _value(values: Values, row: int, metric: str) -> str:
     """The value of one clip behind the metric's name; empty where it has none."""
-    column = values.clip(metric)
-    if not len(column) or np.isnan(column[row]):
-        return ""
-    return f"{text.in_sentence(metric)} {text.number(column[row], 2)}"
+    value = values.clip(metric)[row]
+    return "" if np.isnan(value) else f"{text.in_sentence(metric)} {text.number(value, 2)}"

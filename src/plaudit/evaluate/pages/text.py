@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from plaudit.evaluate.pages.report import ReportData, Results, StageRow
     from plaudit.evaluate.pages.sweep import Sweep, SweepRow
 
-HEADLINE_METRICS = ("reward", "clap", "concepts", "frechet", "utility")
-"""Columns of the main table, where they were measured. Other set metrics have a table of their own."""
-
 EMPTY = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 
@@ -298,8 +295,8 @@ class TableCells:
 
 
 def headline_metrics(results: Results) -> list[str]:
-    """The columns of the main table that every stage has."""
-    return [key for key in HEADLINE_METRICS if all(key in row.means for row in results.stages)]
+    """The columns of the main table: the metrics of clips and the Frechet distance, where every stage has them."""
+    return [key for key in results.stages[0].means if all(key in row.means for row in results.stages)]
 
 
 def table_cells(results: Results) -> TableCells:
