@@ -160,7 +160,7 @@ def test_models_that_have_no_latents_in_common_are_refused_in_one_line() -> None
 def test_a_second_model_and_a_trajectory_need_each_other() -> None:
     with pytest.raises(RecipeError, match="need a second model"):
         tiny_music().generate(["a"], [1], SHARED)
-    with pytest.raises(RecipeError, match="need settings"):
+    with pytest.raises(RecipeError, match="need a trajectory"):
         two().generate(["a"], [1], SETTINGS)
 
 

@@ -32,7 +32,7 @@ class Conditions:
         return len(self.pooled)
 
     def repeat(self, times: int) -> Conditions:
-        """The same rows `times` over, one whole set after the other."""
+        """All rows `times` times, one set after the other."""
         return Conditions.cat([self] * times)
 
     def split(self, size: int) -> list[Conditions]:
@@ -238,10 +238,9 @@ def _draw(model: Backbone, name: str, parameter: Tensor, generator: torch.Genera
 
 @dataclass(frozen=True)
 class CrossLoadReport:
-    """What two injections don't share.
+    """Tensors that only one of two injections has.
 
-    new: tensors of the target that the weights had nothing for; they are as at initialization.
-    unused: tensors of the weights that the target has no place for.
+    new: of the target; they are as at initialization. unused: of the weights.
     """
 
     new: list[str]

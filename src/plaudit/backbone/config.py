@@ -21,7 +21,7 @@ Config = TypeVar("Config", bound="BackboneConfig")
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """What every backbone's config has; a backbone of its own adds fields to it.
+    """The sizes that every backbone has; subclasses add their own.
 
     latent_dim: channels of a latent frame, C.
     text_dim, text_c_dim, text_length: width of a text token, width of the pooled text vector, tokens per prompt, L.

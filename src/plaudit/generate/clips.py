@@ -31,7 +31,7 @@ from plaudit.types import Reward
 from plaudit.writing import create_file
 
 SEEDS = 2**64
-"""Seeds that a generator can tell apart."""
+"""Number of distinct seeds of a generator."""
 
 Provenance = Mapping[str, Any]
 """What determines a clip, as its sidecar records it: prompt, seed, model and settings."""

@@ -111,8 +111,8 @@ class TextToMusic:
         """
         second = None if self.second is None else self.second.backbone
         if (second is None) != (settings.trajectory is None):
-            missing = "a second model" if second is None else "settings of how to share it (sampling.trajectory)"
-            raise RecipeError(f"two checkpoints on one trajectory need {missing}")
+            missing = "a second model" if second is None else "a trajectory (sampling.trajectory)"
+            raise RecipeError(f"two models on one trajectory need {missing}")
         piece, frames = settings.piece, self.frames_of(settings)
         length = max(1, self._frames(piece.window or self.config.seconds))
         if frames <= length and not piece.loop:

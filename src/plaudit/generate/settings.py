@@ -119,11 +119,11 @@ class PieceSettings(Settings):
     """
 
     seconds: Seconds | None = option(
-        None, "--seconds", help="Length of a clip; a longer one than the model's own is made in windows.",
+        None, "--seconds", help="Length of a clip; one longer than the model's default is sampled in windows.",
         panel=SAMPLING,
     )  # fmt: skip
     loop: bool = option(
-        False, "--loop", help="Make a clip whose end continues at its start, without a seam.", panel=SAMPLING
+        False, "--loop", help="Make a clip whose end continues into its start.", panel=SAMPLING
     )
     window: Seconds | None = None
     overlap: float = Field(default=0.25, gt=0, lt=1)
@@ -224,7 +224,7 @@ class PostSettings(Settings):
     """
 
     rate: Annotated[int, Field(ge=8000, le=192000)] | None = option(
-        None, "--rate", help="Sample rate in Hz. Default: the model's own.", panel=FILES
+        None, "--rate", help="Sample rate in Hz. Default: the model's.", panel=FILES
     )
     separate: SeparationSettings = SeparationSettings()
     remove_dc: bool = True
