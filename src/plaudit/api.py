@@ -204,7 +204,6 @@ def _generate(
     from plaudit import loading
     from plaudit.generate.clips import clip_requests, stream_best_of, stream_clips
     from plaudit.generate.postprocess import PostProcessor
-    from plaudit.ray_engine import Cluster, stream_clips_on_ray
     from plaudit.sidecars import CANDIDATES, mark_candidates, read_sidecar
     from plaudit.tables import checked_prompt
 
@@ -224,6 +223,8 @@ def _generate(
         mark_candidates(folder)
     with reporter.progress("generating") as advance:
         if settings.engine == "ray":
+            from plaudit.ray_engine import Cluster, stream_clips_on_ray
+
             models, cluster = (settings.model, settings.second_model), Cluster(device=settings.device)
             files = stream_clips_on_ray(
                 models, music, requests, sampling, folder, cluster, execution, postprocessor, keep_others=True
@@ -346,7 +347,6 @@ def score(
     Files that cannot be scored have an error instead. The candidates of best_of in a folder of `generate` are left out.
     """
     from plaudit import loading
-    from plaudit.ray_engine import Cluster, score_clips_on_ray
     from plaudit.reward.calibration import load_calibration
     from plaudit.reward.scoring import ScoreCache, identity_of_reward, save_reference, score_reference
 
@@ -359,6 +359,8 @@ def score(
         if settings.reference is not None:
             reference = _score_reference(settings.reference, settings.prompt, reward, cache, reporter)
         if settings.engine == "ray":
+            from plaudit.ray_engine import Cluster, score_clips_on_ray
+
             with reporter.progress("scoring") as advance:
                 cluster = Cluster(settings.ray_address)
                 rows = score_clips_on_ray(found, settings.reward, cluster, settings.cache, advance)

@@ -46,9 +46,6 @@ def literal_console(stderr: bool = False) -> Console:
 progress_console = literal_console(stderr=True)
 result_console = literal_console()
 
-EngineName = Annotated[str, typer.Option("--engine", help="local: this process. ray: many, here or on a cluster.")]
-Address = Annotated[str | None, typer.Option("--ray-address", help="A Ray cluster's. Default: one is started here.")]
-
 Yes = Annotated[bool, typer.Option("--yes", help="Replace what was made with other settings, code or data.")]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -257,13 +254,6 @@ def _lines(label: str) -> Callable[[int, int], None]:
             progress_console.print(f"  {label}: {done}/{total}{estimate}", highlight=False, markup=False)
 
     return advance
-
-
-def is_ray(engine: str) -> bool:
-    """Whether the engine asked for is Ray; wrong usage where it is none."""
-    if engine not in ("local", "ray"):
-        raise typer.BadParameter(f"--engine is local or ray, not {engine!r}")
-    return engine == "ray"
 
 
 def complain(line: str) -> None:
