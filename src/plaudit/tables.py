@@ -101,12 +101,17 @@ def read_table(path: Path, required: Sequence[str] = (), error: type[PlauditErro
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any] | Sequence[Any]]) -> None:
-    """Write a CSV, whole or not at all; a row is a mapping from columns or a sequence."""
+    """Write a CSV, whole or not at all."""
+    write_atomically(path, csv_text(columns, rows))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any] | Sequence[Any]]) -> str:
+    """CSV with a header line; a row is a mapping from columns or a sequence."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([row.get(name) for name in columns] if isinstance(row, Mapping) else row for row in rows)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def read_json_lines(path: Path, error: type[PlauditError] = CorpusError) -> Iterator[tuple[int, Any]]:

@@ -108,7 +108,7 @@ def test_a_cache_that_cannot_be_written_is_told_once(plaudit: Plaudit, clips: Pa
     [
         (("score",), 2, "no files"),
         (("score", "-"), 1, "standard input is empty"),
-        (("score", "x.wav", "--reward", "nowhere"), 1, "no model 'nowhere': give a model folder or one of synthetic"),
+        (("score", "x.wav", "--reward", "nowhere"), 1, "no reward 'nowhere': give one of synthetic"),
         (("rank", "--table", "nowhere.csv"), 1, "nowhere.csv does not exist"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import csv
 import io
 import itertools
 import shlex
@@ -32,7 +31,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plaudit.files import path_in
-from plaudit.writing import write_atomically
+from plaudit.tables import csv_text, write_table
 
 if TYPE_CHECKING:
     from plaudit.pipeline.runner import Outlook
@@ -296,14 +295,10 @@ def show_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any
     """
     if path != Path("-"):
         rows = [{**row, **{c: path_in(path.parent, row[c]) for c in FILE_COLUMNS if row.get(c)}} for row in rows]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     if path == Path("-"):
-        print(text.getvalue(), end="")
+        print(csv_text(columns, rows), end="")
     else:
-        write_atomically(path, text.getvalue())
+        write_table(path, columns, rows)
 
 
 def show_json(value: Any) -> None:

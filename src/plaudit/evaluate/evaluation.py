@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,7 +41,8 @@ from plaudit.files import path_in
 from plaudit.reporting import Progress
 from plaudit.reward.scoring import ScoreCache
 from plaudit.statistics import Array
-from plaudit.storage import write_atomically, write_json
+from plaudit.storage import write_json
+from plaudit.tables import write_table
 from plaudit.types import Reward
 
 TrueUtility = Callable[[list[Tensor], Sequence[Any]], Tensor]
@@ -144,12 +143,7 @@ class Evaluation:
             clips=[replace(c, file=c.file and Path(path_in(folder, c.file))) for c in self.clips],
         )
         placed.values.write(folder / VALUES)
-        columns, rows = placed.table()
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(folder / CLIPS, text.getvalue())
+        write_table(folder / CLIPS, *placed.table())
         write_json(folder / SUMMARY, placed.summary())
 
 

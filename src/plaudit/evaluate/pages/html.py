@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ from plaudit import __version__
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.pages import text
 from plaudit.storage import STEP, read_json, write_json
+from plaudit.tables import csv_text
 from plaudit.writing import draft_beside
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -77,12 +76,7 @@ def data_address(kind: str, content: bytes | str) -> str:
 
 def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of the same columns as CSV with a header line; "" where there are none."""
-    buffer = io.StringIO(newline="")
-    if rows:
-        writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return buffer.getvalue()
+    return csv_text(list(rows[0]), rows) if rows else ""
 
 
 @contextmanager
