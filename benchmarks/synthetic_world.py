@@ -13,7 +13,7 @@ from plaudit.reward.features import BLOCKS, FeatureStore, RewardFeatures
 from plaudit.storage import load_tensors, save_tensors
 from plaudit.synthetic.clap import load_synthetic_clap
 from plaudit.synthetic.corpus import SyntheticCorpus
-from plaudit.synthetic.listeners import VotePair, simulate_votes, utility
+from plaudit.synthetic.listeners import VotePair, sample_votes, utility
 from plaudit.synthetic.probes import Measurement, load_probes, measure
 from plaudit.synthetic.statistics import load_statistics
 from plaudit.types import Vote
@@ -44,7 +44,7 @@ class World:
 
     def votes(self, pairs: Sequence[VotePair], seed: int) -> list[Vote]:
         """The listeners' votes on pairs."""
-        return simulate_votes(pairs, *self.utilities(pairs), seed)
+        return sample_votes(pairs, *self.utilities(pairs), seed)
 
 
 def few_votes_batch(batch_size: int, votes: int) -> int:

@@ -37,7 +37,7 @@ from plaudit.generate.settings import SamplingSettings
 from plaudit.storage import save_checkpoint, save_module, write_json
 from plaudit.synthetic.captions import STYLES, caption
 from plaudit.synthetic.codec import SyntheticCodec, load_synthetic_codec
-from plaudit.synthetic.corpus import SyntheticClip, SyntheticCorpus, describe
+from plaudit.synthetic.corpus import SyntheticClip, SyntheticCorpus, describe_clip
 from plaudit.synthetic.text import SyntheticTextEncoder, load_synthetic_text_encoder
 from plaudit.types import TextFeatures
 
@@ -90,7 +90,7 @@ def render_forever(slots: Tensor, free: Any, ready: Any, worker: int, workers: i
     chunk = worker
     while (slot := free.get()) is not None:
         first = chunk * settings.clips_per_chunk
-        clips = [describe(CORPUS_SEED, first + i) for i in range(settings.clips_per_chunk)]
+        clips = [describe_clip(CORPUS_SEED, first + i) for i in range(settings.clips_per_chunk)]
         for row, clip in enumerate(clips):
             wave = corpus.render(clip)[: FRAMES * HOP]
             slots[slot, row] = torch.from_numpy(np.rint(wave * 32767).astype(np.int16))

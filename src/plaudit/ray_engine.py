@@ -28,7 +28,7 @@ from plaudit import loading
 from plaudit.audio_format import AudioFormat
 from plaudit.corpus.layouts import INSTRUMENTAL
 from plaudit.corpus.manifest import Entry, load_clips
-from plaudit.corpus.shards import Advance, EncodedShard, Engine, Job, Preprocessing, ShardEncoder, frames_of
+from plaudit.corpus.shards import Advance, EncodedShard, Job, Preprocessing, ShardEncoder, ShardEngine, frames_of
 from plaudit.errors import EngineError, ModelError, PlauditError
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic
@@ -296,7 +296,7 @@ def vocal_removal(settings: SeparationSettings, device: torch.device) -> Preproc
     return Preprocessing(f"separation {settings.model_dump_json()}", apply, spared)
 
 
-def ray_engine(build: Callable[[], ShardEncoder], cluster: Cluster) -> Engine:
+def ray_engine(build: Callable[[], ShardEncoder], cluster: Cluster) -> ShardEngine:
     """An engine whose shards are encoded by workers, each with an encoder from build().
 
     Shards come back in the order in which they finish, each with the bytes that a single process gives.

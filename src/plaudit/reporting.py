@@ -11,6 +11,10 @@ Progress = Callable[[int, int], None]
 """Called with what is done, and of how much."""
 
 
+def no_progress(done: int, total: int) -> None:
+    """Show nothing."""
+
+
 class Reporter(Protocol):
     """Where a run or a call reports to."""
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from plaudit.codec import mel_codec as mel_codec
 from plaudit.codec.bigvgan import BigVGANConfig
-from plaudit.codec.chunks import chunks, cross_faded, decode_piece, in_chunks
+from plaudit.codec.chunks import cross_faded, decode_piece, frame_ranges, in_chunks
 from plaudit.codec.mel_codec import MelCodec
 from plaudit.codec.mel_vae import CONTEXT
 from plaudit.synthetic import codec as synthetic_codec
@@ -36,7 +36,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 @given(count=st.integers(1, 40), size=st.integers(1, 45), context=st.integers(0, 50), loop=st.booleans())
 def test_chunks_keep_every_frame_once_and_see_their_context(count: int, size: int, context: int, loop: bool) -> None:
-    found = chunks(count, size, context, loop)
+    found = frame_ranges(count, size, context, loop)
     assert [frame for c in found for frame in range(c.start, c.stop)] == list(range(count))
     for c in found:
         assert c.start - c.first == (context if loop else min(context, c.start))
@@ -92,7 +92,7 @@ def jump(wave: Tensor, at: int) -> float:
 def test_the_synthetic_codec_decodes_in_parts_what_it_decodes_at_once(
     codec: SyntheticCodec, latents: Tensor, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(synthetic_codec, "PART", part)
+    monkeypatch.setattr(synthetic_codec, "LATENTS_AT_ONCE", part)
     some = latents[:, : 12 if part == 1 else 312].repeat(2, 1, 1)
     some[1] = some[1].flip(0)
     with torch.inference_mode():
@@ -114,7 +114,7 @@ def test_a_loop_is_the_same_in_parts_of_any_size(count: int, monkeypatch: pytest
     made = []
     with torch.inference_mode():
         for part in (156, 3):
-            monkeypatch.setattr(synthetic_codec, "PART", part)
+            monkeypatch.setattr(synthetic_codec, "LATENTS_AT_ONCE", part)
             made.append(decode_piece(codec, some, loop=True))
     assert made[0].shape == (2, count * codec.hop)
     torch.testing.assert_close(made[1], made[0], atol=1e-4 * float(made[0].abs().max()), rtol=0)
@@ -132,7 +132,7 @@ def test_the_end_of_a_loop_goes_on_at_its_start(codec: SyntheticCodec, latents: 
 
 
 def test_closing_a_loop_leaves_its_tones_where_they_are(codec: SyntheticCodec, latents: Tensor) -> None:
-    parts = chunks(100, 156, codec.decoder.context + 1, True)
+    parts = frame_ranges(100, 156, codec.decoder.context + 1, True)
     with torch.inference_mode():
         closing = codec._closing_bend(latents[:, :100], parts)
     # Half a turn in the 6.4 s of this loop is 0.08 Hz; a bend is in bins of 15.6 Hz.
@@ -163,7 +163,7 @@ def without_attention(codec: MelCodec) -> MelCodec:
 def test_a_mel_codec_decodes_in_parts_what_it_decodes_at_once(loop: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the attention, which parts cannot have in common with the whole, is exact."""
     codec = without_attention(tiny_codec())
-    monkeypatch.setattr(mel_codec, "PART", 120 * codec.hop / codec.sample_rate)
+    monkeypatch.setattr(mel_codec, "PART_SECONDS", 120 * codec.hop / codec.sample_rate)
     some = random(2, 300, 3)
     with torch.inference_mode():
         made = decode_piece(codec, some, loop)
@@ -219,8 +219,8 @@ def test_no_network_sees_more_than_a_part_and_its_context(loop: bool, monkeypatc
         network.register_forward_pre_hook(lambda module, given: lengths.append(given[0].shape[axis]))
 
     small, mel = SyntheticCodec(SMALL).eval(), tiny_codec()
-    monkeypatch.setattr(synthetic_codec, "PART", 20)
-    monkeypatch.setattr(mel_codec, "PART", 120 * mel.hop / mel.sample_rate)
+    monkeypatch.setattr(synthetic_codec, "LATENTS_AT_ONCE", 20)
+    monkeypatch.setattr(mel_codec, "PART_SECONDS", 120 * mel.hop / mel.sample_rate)
     watch(small.decoder, 1)
     watch(mel.vae.decoder, 2)
     watch(mel.vocoder, 2)

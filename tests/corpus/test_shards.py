@@ -23,8 +23,8 @@ import torch
 from plaudit.audio import fit_length, write_wav
 from plaudit.corpus.layouts import FolderCorpus
 from plaudit.corpus.manifest import Entry, ListedCorpus
-from plaudit.corpus.shard_set import Provenance, locked_ledger
-from plaudit.corpus.shards import Advance, EncodedShard, Engine, Job, Preprocessing, ShardSet, encode_corpus
+from plaudit.corpus.shard_set import ShardProvenance, locked_ledger
+from plaudit.corpus.shards import Advance, EncodedShard, Job, Preprocessing, ShardEngine, ShardSet, encode_corpus
 from plaudit.errors import AudioError, CorpusError
 from plaudit.synthetic.corpus import SyntheticCorpus
 
@@ -177,7 +177,7 @@ def test_another_codec_or_a_smaller_corpus_replaces_what_lies_there(
     source: FolderCorpus, whole: Path, tmp_path: Path
 ) -> None:
     folder = copied(whole, tmp_path / "shards")
-    other = Provenance(TOY.source, {"seconds": 0.5})
+    other = ShardProvenance(TOY.source, {"seconds": 0.5})
     with pytest.raises(CorpusError, match=r"other settings \(seconds was 1.0, is now 0.5\); add --yes"):
         encode_corpus(source, BandCodec(name="other"), HashEncoder(), folder, 0.5, provenance=other)
     assert contents(folder) == contents(whole)
@@ -241,7 +241,7 @@ def test_what_is_not_of_this_source_is_left_alone(source: FolderCorpus, whole: P
     refused(step, "holds files, but no shard set", lambda: encode(source, step))
     encode_corpus(source, BandCodec(), HashEncoder(), step, 1.0)  # as a run does
     there = copied(whole, tmp_path / "shards")
-    for other in (Provenance({"data set": "other"}, TOY.settings), None):
+    for other in (ShardProvenance({"data set": "other"}, TOY.settings), None):
         refused(
             there, r"holds another data set \(data set toy\); give this one a folder of its own",
             lambda other=other: encode_corpus(source, BandCodec(), HashEncoder(), there, 1.0, provenance=other),
@@ -400,7 +400,7 @@ def test_an_engine_that_loses_a_shard_is_found_out(source: FolderCorpus, whole: 
     def backwards(jobs: Sequence[Job], advance: Advance) -> Generator[EncodedShard]:
         return local(jobs[::-1], advance)
 
-    def by(engine: Engine) -> None:
+    def by(engine: ShardEngine) -> None:
         encode_corpus(
             source, BandCodec(), HashEncoder(), tmp_path / "shards", 1.0, shard_size=4, batch_size=2, engine=engine,
             provenance=TOY,

@@ -17,7 +17,7 @@ from torch import Tensor
 from plaudit.audio import write_wav
 from plaudit.corpus.layouts import FolderCorpus
 from plaudit.corpus.manifest import Entry, load_clips
-from plaudit.corpus.shard_set import Provenance
+from plaudit.corpus.shard_set import ShardProvenance
 from plaudit.corpus.shards import ShardEncoder, encode_corpus
 from plaudit.types import Posterior, TextFeatures
 
@@ -76,7 +76,7 @@ def write_folder(folder: Path, clips: int, seconds: float = 1.0, rate: int = 800
     return FolderCorpus(folder, Path("clips.csv"), reward_column="reward", validation=0.2, test=0.2)
 
 
-TOY = Provenance({"data set": "toy"}, {"seconds": 1.0})
+TOY = ShardProvenance({"data set": "toy"}, {"seconds": 1.0})
 
 
 def encode(corpus: FolderCorpus, folder: Path, progress: Callable[[int, int], None] | None = None) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import ClapAudioConfig, ClapConfig, ClapFeatureExtractor, ClapModel, ClapTextConfig
 
 from plaudit.encoders.laion_clap import (
-    SAMPLES,
+    CLAP_SAMPLES,
     UNUSED,
     LaionCLAP,
     clap_from_published,
@@ -144,11 +144,11 @@ def test_spectrograms_equal_those_of_transformers() -> None:
 def test_clips_are_repeated_whole_or_heard_in_the_centre() -> None:
     ramp = torch.arange(200_000.0)[None]
     made = ten_seconds(ramp)
-    assert made.shape == (1, SAMPLES)
+    assert made.shape == (1, CLAP_SAMPLES)
     assert torch.equal(made[:, :400_000], ramp.repeat(1, 2)) and not made[:, 400_000:].any()
-    long = torch.arange(SAMPLES + 11.0)[None]
-    assert torch.equal(ten_seconds(long), long[:, 5 : 5 + SAMPLES])
-    assert torch.equal(ten_seconds(long[:, :SAMPLES]), long[:, :SAMPLES])
+    long = torch.arange(CLAP_SAMPLES + 11.0)[None]
+    assert torch.equal(ten_seconds(long), long[:, 5 : 5 + CLAP_SAMPLES])
+    assert torch.equal(ten_seconds(long[:, :CLAP_SAMPLES]), long[:, :CLAP_SAMPLES])
 
 
 def test_samples_are_quantized_towards_zero_and_let_gradients_pass() -> None:

@@ -9,7 +9,7 @@ from transformers import T5Config, T5EncoderModel, T5ForConditionalGeneration
 
 from plaudit import loading
 from plaudit.encoders.laion_clap import clap_from_published, load_clap, save_clap
-from plaudit.encoders.t5_clap import TOKENS, T5CLAPText, load_t5_clap, save_t5_clap, t5_from_folder
+from plaudit.encoders.t5_clap import T5_TOKENS, T5CLAPText, load_t5_clap, save_t5_clap, t5_from_folder
 from plaudit.errors import ModelError
 from plaudit.storage import save_tensors
 from tests.encoders.test_laion_clap import laion_names, small_model
@@ -37,7 +37,7 @@ def test_t5_sees_its_mask_and_every_prompt_has_77_tokens(tmp_path: Path) -> None
     encoder = tiny_encoder(tmp_path)
     features = encoder.encode(PROMPTS)
     assert (encoder.length, encoder.token_dim, encoder.pooled_dim) == (77, 16, 512)
-    assert features.tokens.shape == (3, TOKENS, 16) and features.pooled.shape == (3, 512)
+    assert features.tokens.shape == (3, T5_TOKENS, 16) and features.pooled.shape == (3, 512)
     torch.testing.assert_close(features.pooled, encoder.clap.text(PROMPTS))
     # With its mask, T5 says of the prompt's own tokens what it says of the prompt without padding.
     t5 = T5EncoderModel.from_pretrained(tmp_path)

@@ -17,7 +17,7 @@ from torch import Tensor
 from plaudit import loading
 from plaudit.generate.model import TextToMusic
 from plaudit.generate.settings import SamplingSettings
-from plaudit.synthetic.codec import PART, magnitude
+from plaudit.synthetic.codec import LATENTS_AT_ONCE, magnitude
 
 PROMPTS = ["calm ambient pads with slow piano", "upbeat folk guitar in a major key", "fast dance music with drums"]
 SEEDS = [11, 12, 13]
@@ -97,7 +97,7 @@ def test_windows_and_parts_of_a_long_piece_meet_without_a_seam(
     assert windows is not None and len(windows) > 3
     starts = windows.index[:, 0] * music.codec.hop
     ends = starts + windows.length * music.codec.hop
-    parts = [PART * music.codec.hop * i for i in (1, 2)]
+    parts = [LATENTS_AT_ONCE * music.codec.hop * i for i in (1, 2)]
     assert surprise(long_pieces, sorted({*starts[1:].tolist(), *ends[:-1].tolist(), *parts}), measure) > 0.01
 
 

@@ -22,7 +22,7 @@ from plaudit.synthetic.listeners import (
     matches,
     noise_ceiling,
     sample_vote_pairs,
-    simulate_votes,
+    sample_votes,
     tempo_credit,
     utility,
 )
@@ -115,7 +115,7 @@ def test_votes_follow_rao_and_kupper(difference: float) -> None:
     count, band = 8000, 0.3
     gap = torch.full((count,), difference)
     population = ListenerPopulation(contrarian_fraction=0.0, tie_band=band)
-    a, b, tie = shares(simulate_votes(pairs_of(count), gap, torch.zeros(count), 3, population))
+    a, b, tie = shares(sample_votes(pairs_of(count), gap, torch.zeros(count), 3, population))
     expected_a, expected_b = torch.sigmoid(torch.tensor([difference - band, -difference - band])).tolist()
     assert a == pytest.approx(expected_a, abs=0.018)
     assert b == pytest.approx(expected_b, abs=0.018)
@@ -123,13 +123,13 @@ def test_votes_follow_rao_and_kupper(difference: float) -> None:
 
 
 def test_without_a_band_nobody_is_undecided() -> None:
-    votes = simulate_votes(pairs_of(500), torch.zeros(500), torch.zeros(500), 0, ListenerPopulation(tie_band=0.0))
+    votes = sample_votes(pairs_of(500), torch.zeros(500), torch.zeros(500), 0, ListenerPopulation(tie_band=0.0))
     assert shares(votes)[2] == 0
 
 
 def test_contrarians_and_only_they_prefer_the_worse() -> None:
     count = 2000
-    votes = simulate_votes(pairs_of(count), torch.full((count,), 40.0), torch.zeros(count), 1, ListenerPopulation())
+    votes = sample_votes(pairs_of(count), torch.full((count,), 40.0), torch.zeros(count), 1, ListenerPopulation())
     against = {vote.listener for vote in votes if vote.winner == "b"}
     assert len(against) == 3  # 5 % of 60
     assert not against & {vote.listener for vote in votes if vote.winner == "a"}
@@ -139,9 +139,9 @@ def test_contrarians_and_only_they_prefer_the_worse() -> None:
 def test_votes_are_the_same_for_the_same_seed_and_keep_the_schema() -> None:
     pairs = sample_vote_pairs(CLIPS, 50, seed=4)
     a, b = torch.linspace(-1, 1, 50), torch.zeros(50)
-    votes = simulate_votes(pairs, a, b, 7)
-    assert votes == simulate_votes(pairs, a, b, 7)
-    assert votes != simulate_votes(pairs, a, b, 8)
+    votes = sample_votes(pairs, a, b, 7)
+    assert votes == sample_votes(pairs, a, b, 7)
+    assert votes != sample_votes(pairs, a, b, 8)
     assert len({vote.id for vote in votes}) == 50
     for vote, pair in zip(votes, pairs, strict=True):
         assert (vote.prompt, vote.a, vote.b) == (pair.prompt, pair.a.id, pair.b.id)
@@ -151,7 +151,7 @@ def test_votes_are_the_same_for_the_same_seed_and_keep_the_schema() -> None:
 
 def test_votes_need_a_utility_for_each_pair() -> None:
     with pytest.raises(VoteError, match="3 pairs need as many utilities"):
-        simulate_votes(pairs_of(3), torch.zeros(2), torch.zeros(3), 0)
+        sample_votes(pairs_of(3), torch.zeros(2), torch.zeros(3), 0)
 
 
 @given(st.integers(0, 1000), st.floats(0, 1))
@@ -180,7 +180,7 @@ def test_one_clip_makes_no_pair() -> None:
 
 def test_noise_ceiling_known_answer() -> None:
     votes = [replace(vote, winner=w) for vote, w in zip(
-        simulate_votes(pairs_of(5), torch.zeros(5), torch.zeros(5), 0), ("a", "b", "a", "tie", "b"), strict=True
+        sample_votes(pairs_of(5), torch.zeros(5), torch.zeros(5), 0), ("a", "b", "a", "tie", "b"), strict=True
     )]  # fmt: skip
     # Right, wrong, undecided, left out, right: 2.5 of 4.
     assert noise_ceiling(torch.tensor([1.0, 1, 0, 9, 0]), torch.tensor([0.0, 0, 0, 0, 2]), votes) == 2.5 / 4
@@ -189,7 +189,7 @@ def test_noise_ceiling_known_answer() -> None:
 def test_noise_ceiling_nears_the_bayes_accuracy() -> None:
     count = 8000
     gap = torch.full((count,), 1.2)
-    votes = simulate_votes(
+    votes = sample_votes(
         pairs_of(count), gap, torch.zeros(count), 0, ListenerPopulation(contrarian_fraction=0, tie_band=0)
     )
     assert noise_ceiling(gap, torch.zeros(count), votes) == pytest.approx(torch.sigmoid(gap[0]).item(), abs=0.016)

@@ -11,7 +11,7 @@ import torch
 from plaudit.encoders.words import LENGTH
 from plaudit.generate.model import read_model_config
 from plaudit.storage import read_json
-from plaudit.synthetic.corpus import SyntheticCorpus, describe
+from plaudit.synthetic.corpus import SyntheticCorpus, describe_clip
 from plaudit.synthetic.probes import Measurement
 from plaudit.synthetic.truth import GENRES, INSTRUMENTS, KEYS, MODES, MOODS
 from plaudit.types import TextFeatures
@@ -24,7 +24,7 @@ def settings(**changes: object) -> train_base.Settings:
 
 
 def test_captions_of_a_clip_begin_with_the_corpus_and_differ() -> None:
-    clip = describe(train_base.CORPUS_SEED, 3)
+    clip = describe_clip(train_base.CORPUS_SEED, 3)
     captions = train_base.captions_of(clip, 6)
     assert captions[0] == clip.caption and len(captions) == 6 and len(set(captions)) >= 4
 

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from plaudit.synthetic.codec import (
-    LONG,
     NOISE_BANDS,
+    NOISE_WINDOW,
     OSCILLATORS,
-    SHORT,
     SYNTHESIS_HOP,
+    TONE_WINDOW,
     Controls,
     magnitude,
     magnitude_distance,
@@ -31,11 +31,11 @@ def expected_distance(controls: Controls, target: Tensor) -> Tensor:
         amplitude = blurred(controls.loudness.clamp(max=1).exp(), TONE_BLUR)  # [B, N, 512]
         noise = (2 * controls.noise.clamp(max=1)).exp()  # [B, 4N, 129]
         slow = blurred(noise.unflatten(1, (-1, 4)).mean(2), NOISE_BLUR)  # [B, N, 129]
-        long = lobes(amplitude.square(), controls.bend) + slow @ BANDS_TO_BINS.to(noise) * (6 / LONG)
-        short = (amplitude.square() @ BINS_TO_BANDS.to(noise)).repeat_interleave(4, 1) + noise * (6 / SHORT)
+        long = lobes(amplitude.square(), controls.bend) + slow @ BANDS_TO_BINS.to(noise) * (6 / TONE_WINDOW)
+        short = (amplitude.square() @ BINS_TO_BANDS.to(noise)).repeat_interleave(4, 1) + noise * (6 / NOISE_WINDOW)
         return (
-            magnitude_distance((long + 1e-12).sqrt(), magnitude(target, LONG, SYNTHESIS_HOP)[..., 1:])
-            + magnitude_distance((short + 1e-12).sqrt(), magnitude(target, SHORT, SHORT // 4))
+            magnitude_distance((long + 1e-12).sqrt(), magnitude(target, TONE_WINDOW, SYNTHESIS_HOP)[..., 1:])
+            + magnitude_distance((short + 1e-12).sqrt(), magnitude(target, NOISE_WINDOW, NOISE_WINDOW // 4))
         ) / 2
 
 
@@ -61,19 +61,22 @@ def blurred(rows: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Overlap of `a`, shifted by -3..3 hops, with `b` [LONG]: [7], summing to 1."""
-    padded = F.pad(a, (LONG, LONG))
+    """Overlap of `a`, shifted by -3..3 hops, with `b` [TONE_WINDOW]: [7], summing to 1."""
+    padded = F.pad(a, (TONE_WINDOW, TONE_WINDOW))
     kernel = torch.stack(
-        [(padded[LONG - i * SYNTHESIS_HOP : 2 * LONG - i * SYNTHESIS_HOP] * b).sum() for i in range(-3, 4)]
+        [
+            (padded[TONE_WINDOW - i * SYNTHESIS_HOP : 2 * TONE_WINDOW - i * SYNTHESIS_HOP] * b).sum()
+            for i in range(-3, 4)
+        ]
     )
     return kernel / kernel.sum()
 
 
-_WINDOW = torch.hann_window(LONG)
-_STEP = F.pad(torch.ones(SYNTHESIS_HOP), ((LONG - SYNTHESIS_HOP) // 2, (LONG - SYNTHESIS_HOP) // 2))
+_WINDOW = torch.hann_window(TONE_WINDOW)
+_STEP = F.pad(torch.ones(SYNTHESIS_HOP), ((TONE_WINDOW - SYNTHESIS_HOP) // 2, (TONE_WINDOW - SYNTHESIS_HOP) // 2))
 TONE_BLUR = _correlation(_WINDOW, _WINDOW)
 NOISE_BLUR = _correlation(_STEP, _WINDOW.square())
 
-_DISTANCE = torch.arange(NOISE_BANDS)[:, None] - torch.arange(1, OSCILLATORS + 1) * (SHORT / LONG)
+_DISTANCE = torch.arange(NOISE_BANDS)[:, None] - torch.arange(1, OSCILLATORS + 1) * (NOISE_WINDOW / TONE_WINDOW)
 BINS_TO_BANDS = lobe(_DISTANCE).T.contiguous()
 BANDS_TO_BINS = (1 - _DISTANCE.abs()).clamp(min=0)

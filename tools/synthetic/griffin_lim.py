@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from plaudit.codec.mel import MelSettings, inverse_spectrum, mel_energy, mel_filters, spectrum
+from plaudit.codec.mel import MelSettings, inverse_spectrum, mel_energy, slaney_filters, spectrum
 
 
 def griffin_lim(magnitudes: Tensor, n_fft: int, hop: int, iterations: int = 32) -> Tensor:
@@ -29,7 +29,7 @@ def magnitudes_from_mel(energy: Tensor, settings: MelSettings, iterations: int =
 
     Least squares by multiplicative updates (Lee & Seung, NIPS 2000), which keep every value at or above zero.
     """
-    filters = mel_filters(settings).to(energy)  # [bands, bins]
+    filters = slaney_filters(settings).to(energy)  # [bands, bins]
     target = energy.transpose(1, 2) @ filters  # [B, N, bins]
     magnitudes = target.clone()
     for _ in range(iterations):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from plaudit.corpus.estimate import PreparationEstimate
     from plaudit.corpus.layouts import Listing
     from plaudit.corpus.manifest import ListedCorpus
-    from plaudit.corpus.shard_set import Provenance
+    from plaudit.corpus.shard_set import ShardProvenance
     from plaudit.corpus.shards import ShardEncoder
 
 app = App(help="Audio with captions to a shard set: latents, caption features, rewards.", no_args_is_help=True)
@@ -156,7 +156,7 @@ def _prepare(listing: Listing, settings: PrepareSettings, source: dict[str, str]
     from plaudit.corpus.clips import ClipSettings, cut_clips, cutting_notes, measure_durations
     from plaudit.corpus.estimate import estimate_preparation
     from plaudit.corpus.manifest import ListedCorpus
-    from plaudit.corpus.shard_set import Provenance, check_claim
+    from plaudit.corpus.shard_set import ShardProvenance, check_claim
     from plaudit.encoders.truncation import truncation_note
     from plaudit.generate.settings import SeparationSettings
     from plaudit.ray_engine import build_shard_encoder, portable_name
@@ -165,7 +165,7 @@ def _prepare(listing: Listing, settings: PrepareSettings, source: dict[str, str]
     count = clips_per_track if settings.clips_per_track is None else settings.clips_per_track
     values = {"seconds": settings.seconds, "per_track": count, "place": settings.place}
     cutting = validated(ClipSettings, values, "clips")
-    provenance = Provenance(source, _shard_settings(settings, count))
+    provenance = ShardProvenance(source, _shard_settings(settings, count))
     approve = partial(agreed, settings.yes)
     if not settings.dry_run:
         check_claim(settings.output, provenance, approve)  # before the files are surveyed
@@ -200,7 +200,7 @@ def _encode(
     maker: ShardEncoder,
     build: Callable[[], ShardEncoder],
     settings: PrepareSettings,
-    provenance: Provenance,
+    provenance: ShardProvenance,
 ) -> None:
     from collections import Counter
 

@@ -40,7 +40,7 @@ def decode_piece(codec: Codec, latents: Tensor, loop: bool = False) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Chunk:
+class FrameRange:
     """Frames `first` to `last` are computed and `start` to `stop` of them kept; in a loop some lie outside."""
 
     first: int
@@ -55,10 +55,10 @@ class Chunk:
         return x[:, torch.arange(self.first, self.last, device=x.device) % x.shape[1]]
 
 
-def chunks(count: int, size: int, context: int, loop: bool = False) -> list[Chunk]:
+def frame_ranges(count: int, size: int, context: int, loop: bool = False) -> list[FrameRange]:
     """`count` frames in chunks of at most `size`, with `context` frames on either side as far as there are any."""
     return [
-        Chunk(
+        FrameRange(
             start - context if loop else max(0, start - context),
             start,
             min(start + size, count),
@@ -75,7 +75,7 @@ def in_chunks(
 
     Joined, they equal `function` of all of x if an output depends on at most `context` frames on either side.
     """
-    for chunk in chunks(x.shape[1], size, context, loop):
+    for chunk in frame_ranges(x.shape[1], size, context, loop):
         out = function(chunk.of(x))
         yield out[:, (chunk.start - chunk.first) * ratio : (chunk.stop - chunk.first) * ratio]
 
@@ -90,7 +90,7 @@ def cross_faded(
     """
     count, half = x.shape[1], fade // 2
     total: Tensor | None = None
-    for chunk in chunks(count, size, context + half, loop):
+    for chunk in frame_ranges(count, size, context + half, loop):
         out = function(chunk.of(x))
         if total is None:
             total = out.new_zeros(len(x), count * ratio, out.shape[2])

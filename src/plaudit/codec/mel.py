@@ -77,7 +77,7 @@ def mel_energy(wave: Tensor, settings: MelSettings) -> Tensor:
     """
     bins = spectrum(wave.clamp(-1, 1), settings.n_fft, settings.hop)
     magnitude = (bins.real.square() + bins.imag.square() + 1e-9).sqrt()
-    return (magnitude @ mel_filters(settings).to(wave).T).transpose(1, 2)
+    return (magnitude @ slaney_filters(settings).to(wave).T).transpose(1, 2)
 
 
 def log_mel(wave: Tensor, settings: MelSettings) -> Tensor:
@@ -87,7 +87,7 @@ def log_mel(wave: Tensor, settings: MelSettings) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def mel_filters(settings: MelSettings) -> Tensor:
+def slaney_filters(settings: MelSettings) -> Tensor:
     """Triangles of unit area on Slaney's mel scale, as librosa's by default: [bands, n_fft / 2 + 1], float32."""
     from transformers.audio_utils import mel_filter_bank  # transformers takes seconds to import
 

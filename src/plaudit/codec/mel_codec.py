@@ -24,7 +24,7 @@ from plaudit.published import fold_weight_norm, renamed, require, require_sizes,
 from plaudit.storage import load_tensors, read_json, save_tensors, write_json
 from plaudit.types import Posterior
 
-PART = 10.0
+PART_SECONDS = 10.0
 """Seconds decoded at once of a long piece: what the published VAEs' attention was trained on."""
 
 FADE = 32
@@ -74,7 +74,7 @@ class MelCodec(nn.Module):
         The VAE's attention spans its whole input, so a part alone differs a little: it decodes overlapping parts of the
         length it was trained on, and their mels are cross-faded. The vocoder has limited context: its parts are exact.
         """
-        part = max(1, int(PART * self.sample_rate / self.hop))
+        part = max(1, int(PART_SECONDS * self.sample_rate / self.hop))
         if latents.shape[1] <= part and not loop:
             return self.decode(latents)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -14,6 +14,7 @@ from plaudit.audio import audio_seconds
 from plaudit.corpus.manifest import Corpus, Entry, recordings
 from plaudit.errors import AudioError, CorpusError
 from plaudit.prefetch import prefetch
+from plaudit.reporting import Progress, no_progress
 from plaudit.settings import CountOrZero, Seconds, Settings
 from plaudit.storage import seed_of
 
@@ -61,9 +62,7 @@ def clip_starts(duration: float, cutting: ClipSettings, key: str = "") -> list[f
     return [math.floor(start * 100 + 1e-6) / 100 for start in starts]
 
 
-def measure_durations(
-    entries: Sequence[Entry], progress: Callable[[int, int], None] = lambda done, total: None
-) -> dict[Path, float | str]:
+def measure_durations(entries: Sequence[Entry], progress: Progress = no_progress) -> dict[Path, float | str]:
     """How many seconds each recording has, or what is wrong with it (plaudit.audio.audio_seconds)."""
     paths = list(dict.fromkeys(entry.path for entry in entries if entry.path is not None))
     durations: dict[Path, float | str] = {}

@@ -42,28 +42,28 @@ Facts = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Provenance:
+class ShardProvenance:
     """Inputs of a shard set: `source` identifies the data set, `settings` are options by name, as plain data."""
 
     source: dict[str, str]
     settings: dict[str, Any]
 
-    def differences(self, earlier: Provenance) -> list[str]:
+    def differences(self, earlier: ShardProvenance) -> list[str]:
         """The settings that differ from earlier ones, in words."""
         changed = differences(earlier.settings, self.settings)
         return [f"{name} was {old}, is now {new}" for name, (old, new) in changed.items()]
 
 
-Approve = Callable[[Sequence[str]], bool]
+ApproveChanges = Callable[[Sequence[str]], bool]
 """Whether shards may be replaced, given the settings that differ."""
 
 
-def nothing_replaced(differences: Sequence[str]) -> bool:
+def no_changes(differences: Sequence[str]) -> bool:
     """Never."""
     return False
 
 
-def check_claim(folder: Path, provenance: Provenance | None, approve: Approve = nothing_replaced) -> None:
+def check_claim(folder: Path, provenance: ShardProvenance | None, approve: ApproveChanges = no_changes) -> None:
     """CorpusError where a folder holds anything but a shard set of the same source, or if shards may not be replaced.
 
     Without a provenance the folder may also be a step of a run, which has its own record of inputs.
@@ -93,9 +93,9 @@ def check_claim(folder: Path, provenance: Provenance | None, approve: Approve = 
         )
 
 
-def _read_provenance(folder: Path) -> Provenance | None:
+def _read_provenance(folder: Path) -> ShardProvenance | None:
     try:
-        return Provenance(**json.loads((folder / SOURCE).read_bytes()))
+        return ShardProvenance(**json.loads((folder / SOURCE).read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -176,7 +176,7 @@ class Ledger:
 
 @contextmanager
 def locked_ledger(
-    folder: Path, provenance: Provenance | None = None, approve: Approve = nothing_replaced
+    folder: Path, provenance: ShardProvenance | None = None, approve: ApproveChanges = no_changes
 ) -> Iterator[Ledger]:
     """The folder's ledger, the folder created if need be.
 

@@ -31,17 +31,17 @@ from plaudit.corpus.shard_set import (
     INDEX,
     QUARANTINE,
     STATS,
-    Approve,
+    ApproveChanges,
     Facts,
     Ledger,
-    Provenance,
+    ShardProvenance,
     ShardSet,
     locked_ledger,
-    nothing_replaced,
+    no_changes,
 )
 from plaudit.errors import AudioError, CorpusError
 from plaudit.prefetch import prefetch
-from plaudit.reporting import Progress
+from plaudit.reporting import Progress, no_progress
 from plaudit.storage import digest_of, tensors_digest, to_json
 from plaudit.types import Codec, TextEncoder
 
@@ -73,7 +73,7 @@ LoadedClip = np.ndarray | str
 """The codec's input, float32 [frames * hop], or the reason why there is none."""
 
 
-MARGIN = 0.1
+MARGIN_SECONDS = 0.1
 """Seconds that are read beyond a clip's end, for the resampling filter."""
 
 
@@ -107,7 +107,7 @@ class EncodedShard:
     facts: Facts
 
 
-Engine = Callable[[Sequence[Job], Advance], Generator[EncodedShard]]
+ShardEngine = Callable[[Sequence[Job], Advance], Generator[EncodedShard]]
 """Encodes jobs, in this process or many; shards may be yielded in any order."""
 
 
@@ -148,7 +148,7 @@ class ShardEncoder:
             return list(reasons)
         try:
             with self.timer.phase("decode"):
-                waves, rate = self.load(usable, self._seconds + MARGIN)
+                waves, rate = self.load(usable, self._seconds + MARGIN_SECONDS)
         except AudioError as error:
             return [reason or str(error) for reason in reasons]
         except (OSError, MemoryError) as error:
@@ -286,10 +286,10 @@ def encode_corpus(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
     preprocessing: Preprocessing | None = None,
-    engine: Engine | None = None,
+    engine: ShardEngine | None = None,
     timer: PhaseTimer | None = None,
-    provenance: Provenance | None = None,
-    approve: Approve = nothing_replaced,
+    provenance: ShardProvenance | None = None,
+    approve: ApproveChanges = no_changes,
 ) -> ShardSet:
     """Encode `seconds` of every clip into `folder`, shorter ones padded with zeros, and open the result.
 
@@ -309,7 +309,7 @@ def encode_corpus(
     )
     parts = cut_into_shards(entries, shard_size)
     with locked_ledger(folder, provenance, approve) as ledger, torch.inference_mode():
-        work = _Work(ledger, engine or local, timer, progress or (lambda done, total: None))
+        work = _Work(ledger, engine or local, timer, progress or no_progress)
         facts = work.shards(_clip_jobs(local, parts), len(entries))
         bad = [line for shard in facts for line in shard["quarantine"]]
         places = _places(parts, {line["id"] for line in bad})
@@ -359,7 +359,7 @@ def cut_into_shards(entries: Sequence[Entry], size: int) -> list[list[Entry]]:
 @dataclass(frozen=True)
 class _Work:
     ledger: Ledger
-    engine: Engine
+    engine: ShardEngine
     timer: PhaseTimer
     progress: Progress
 

@@ -20,14 +20,10 @@ from plaudit.corpus.shard_set import LEDGER, ShardSet
 from plaudit.corpus.shards import stamp
 from plaudit.errors import CorpusError, PlauditError
 from plaudit.registry import Registry
-from plaudit.reporting import Progress
+from plaudit.reporting import Progress, no_progress
 from plaudit.settings import Count, CountOrZero, Fraction, Seed, Settings
 from plaudit.storage import digest_of, file_digest
 from plaudit.types import Codec, Vote
-
-
-def no_progress(done: int, total: int) -> None:
-    """Show nothing."""
 
 
 class CorpusSettings(Settings):
@@ -272,7 +268,7 @@ class LayoutSource(CorpusSource):
             entries = self.recordings().entries
         except CorpusError:
             return "none"
-        return content_digest(entries, audio_digests(entries, manifest))
+        return entries_digest(entries, audio_digests(entries, manifest))
 
 
 class FolderSource(LayoutSource):
@@ -416,7 +412,7 @@ def list_layout(name: str, folder: Path, options: Mapping[str, Any]) -> Listing:
     return listing
 
 
-def content_digest(entries: Sequence[Entry], audio: Mapping[Path, str]) -> str:
+def entries_digest(entries: Sequence[Entry], audio: Mapping[Path, str]) -> str:
     """A digest of what clips are, wherever they lie: captions, rewards, splits, and audio by its digests."""
     plain = [asdict(replace(entry, path=None, source="", problem="")) for entry in entries]  # these name the folder
     rows = [row | {"audio": entry.path and audio[entry.path]} for row, entry in zip(plain, entries, strict=True)]

@@ -26,13 +26,13 @@ from plaudit.storage import load_tensors, read_json, save_tensors, write_json
 
 CLAP_KIND, CLAP_DESCRIPTION = "laion-clap", "LAION's CLAP without fusion"
 
-SAMPLE_RATE = 48000
-SAMPLES = 10 * SAMPLE_RATE
+CLAP_SAMPLE_RATE = 48000
+CLAP_SAMPLES = 10 * CLAP_SAMPLE_RATE
 """The audio tower's input."""
 
 N_FFT, HOP = 1024, 480
 LOW_HZ, HIGH_HZ = 50.0, 14000.0
-TOKENS = 77
+CLAP_TOKENS = 77
 """Tokens of RoBERTa per prompt; longer ones are cut."""
 
 
@@ -42,7 +42,7 @@ class LaionCLAP(nn.Module):
     `name` is of the weights: embeddings under the same name are taken to be comparable.
     """
 
-    sample_rate = SAMPLE_RATE
+    sample_rate = CLAP_SAMPLE_RATE
 
     def __init__(self, name: str, model: ClapModel, tokenizer: Tokenizer) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class LaionCLAP(nn.Module):
 
     def audio(self, wave: Tensor) -> Tensor:
         """wave [B, T] at 48 kHz in -1..1 -> [B, dim], unit norm; differentiable. AudioError if short or not finite."""
-        return self.embed_quantized(quantized(checked(wave, SAMPLE_RATE, seconds=N_FFT / SAMPLE_RATE)))
+        return self.embed_quantized(quantized(checked(wave, CLAP_SAMPLE_RATE, seconds=N_FFT / CLAP_SAMPLE_RATE)))
 
     def embed_quantized(self, wave: Tensor) -> Tensor:
         """wave [B, T] of 16-bit samples divided by 32767 -> [B, dim], unit norm."""
@@ -63,7 +63,9 @@ class LaionCLAP(nn.Module):
 
     def text(self, prompts: list[str]) -> Tensor:
         """Prompts -> [B, dim], unit norm."""
-        tokens = self.tokenizer(prompts, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt")
+        tokens = self.tokenizer(
+            prompts, padding="max_length", truncation=True, max_length=CLAP_TOKENS, return_tensors="pt"
+        )
         device = self.model.device
         embedding: Tensor = self.model.get_text_features(
             input_ids=tokens["input_ids"].to(device), attention_mask=tokens["attention_mask"].to(device)
@@ -80,9 +82,9 @@ def quantized(wave: Tensor) -> Tensor:
 def ten_seconds(wave: Tensor) -> Tensor:
     """wave [B, T] -> [B, 480000]: the centre of a longer one; a shorter one repeated whole, then zeros."""
     length = wave.shape[1]
-    start = max(0, (length - SAMPLES) // 2)
-    repeated = wave[:, start : start + SAMPLES].repeat(1, max(1, SAMPLES // length))
-    return F.pad(repeated, (0, SAMPLES - repeated.shape[1]))
+    start = max(0, (length - CLAP_SAMPLES) // 2)
+    repeated = wave[:, start : start + CLAP_SAMPLES].repeat(1, max(1, CLAP_SAMPLES // length))
+    return F.pad(repeated, (0, CLAP_SAMPLES - repeated.shape[1]))
 
 
 def clap_log_mel(wave: Tensor, bands: int) -> Tensor:
@@ -95,7 +97,7 @@ def clap_log_mel(wave: Tensor, bands: int) -> Tensor:
 @lru_cache(maxsize=2)
 def _filters(bands: int) -> Tensor:
     with torch.inference_mode(False):  # training may use what evaluation has cached
-        filters = mel_filter_bank(N_FFT // 2 + 1, bands, LOW_HZ, HIGH_HZ, SAMPLE_RATE, "slaney", "slaney")
+        filters = mel_filter_bank(N_FFT // 2 + 1, bands, LOW_HZ, HIGH_HZ, CLAP_SAMPLE_RATE, "slaney", "slaney")
         return torch.from_numpy(filters.T).float()
 
 

@@ -21,7 +21,7 @@ from plaudit.published import renamed, require, unwrap
 from plaudit.storage import load_tensors, read_json, save_tensors, write_json
 
 MERT_KIND, MERT_DESCRIPTION = "mert", "MERT (a HuBERT)"
-SAMPLE_RATE = 24000
+MERT_SAMPLE_RATE = 24000
 
 
 class MERT(nn.Module):
@@ -30,7 +30,7 @@ class MERT(nn.Module):
     normalize: whether each clip is brought to zero mean and unit variance first, as its feature extractor says.
     """
 
-    sample_rate = SAMPLE_RATE
+    sample_rate = MERT_SAMPLE_RATE
 
     def __init__(self, name: str, model: HubertModel, normalize: bool) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class MERT(nn.Module):
 
     def audio(self, wave: Tensor) -> Tensor:
         """wave [B, T] at 24 kHz -> [B, dim]; differentiable. AudioError if the audio is too short or not finite."""
-        wave = checked(wave, SAMPLE_RATE, seconds=shortest(self.model.config) / SAMPLE_RATE)
+        wave = checked(wave, MERT_SAMPLE_RATE, seconds=shortest(self.model.config) / MERT_SAMPLE_RATE)
         if self.normalize:
             variance = wave.var(1, keepdim=True, correction=0)
             wave = (wave - wave.mean(1, keepdim=True)) / (variance + 1e-7).sqrt()
@@ -79,8 +79,8 @@ def mert_from_published(
     for key, what in (("feature_extractor_cqt", "a constant-Q input"), ("deepnorm", "DeepNorm")):
         if config.get(key):
             raise ModelError(f"this MERT has {what} ({key}), which is not supported; take MERT-v1-330M")
-    if (rate := preprocessor.get("sampling_rate")) != SAMPLE_RATE:
-        raise ModelError(f"this MERT takes {rate} Hz, not {SAMPLE_RATE}; take its preprocessor_config.json")
+    if (rate := preprocessor.get("sampling_rate")) != MERT_SAMPLE_RATE:
+        raise ModelError(f"this MERT takes {rate} Hz, not {MERT_SAMPLE_RATE}; take its preprocessor_config.json")
     known = HubertConfig().to_dict().keys() - {"model_type", "architectures", "transformers_version"}
     sizes = HubertConfig.from_dict({key: config[key] for key in config.keys() & known})
     with torch.device("meta"):

@@ -16,12 +16,12 @@ from transformers.utils import logging
 from plaudit.errors import ModelError
 from plaudit.types import Embedder
 
-Network = TypeVar("Network", bound=PreTrainedModel)
+Pretrained = TypeVar("Pretrained", bound=PreTrainedModel)
 
 
 def assembled(
-    kind: type[Network], config: PretrainedConfig, state: Mapping[str, Tensor], built: re.Pattern[str] | None = None
-) -> Network:
+    kind: type[Pretrained], config: PretrainedConfig, state: Mapping[str, Tensor], built: re.Pattern[str] | None = None
+) -> Pretrained:
     """The network with the tensors of `state` themselves as weights, in evaluation mode and without gradients.
 
     Nothing is drawn at random first, which takes longer than reading the file. built: entries that may be missing,
@@ -36,7 +36,7 @@ def assembled(
     wrong = [f"{what.replace('_keys', '')} {key}" for what in sorted(info) for key in sorted(map(str, info[what]))]
     if wrong:
         raise ModelError(f"the weights do not fit {kind.__name__}: {'; '.join(wrong)}")
-    ready: Network = network.eval().requires_grad_(False)
+    ready: Pretrained = network.eval().requires_grad_(False)
     return ready
 
 

@@ -17,7 +17,7 @@ from plaudit.storage import is_model_folder, load_tensors, read_json, save_tenso
 from plaudit.types import TextFeatures
 
 T5_CLAP_KIND = "t5-clap"
-TOKENS = 77
+T5_TOKENS = 77
 """Tokens of T5 per prompt; longer prompts are cut."""
 
 TIED = "encoder.embed_tokens.weight"
@@ -27,7 +27,7 @@ TIED = "encoder.embed_tokens.weight"
 class T5CLAPText(nn.Module):
     """A plaudit.types.TextEncoder. T5 does not attend to padding, but returns features of it."""
 
-    length = TOKENS
+    length = T5_TOKENS
 
     def __init__(self, name: str, t5: T5EncoderModel, tokenizer: Tokenizer, clap: LaionCLAP) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class T5CLAPText(nn.Module):
 
     def encode(self, prompts: list[str]) -> TextFeatures:
         """tokens [B, 77, token_dim], pooled [B, pooled_dim] of unit norm."""
-        read = self.tokenizer(prompts, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt")
+        read = self.tokenizer(prompts, padding="max_length", truncation=True, max_length=T5_TOKENS, return_tensors="pt")
         device = self.t5.device
         tokens: Tensor = self.t5(
             input_ids=read["input_ids"].to(device), attention_mask=read["attention_mask"].to(device)
@@ -50,12 +50,12 @@ class T5CLAPText(nn.Module):
 
         def fits(text: str) -> bool:
             read = self.tokenizer(
-                [text], padding="longest", truncation=True, max_length=TOKENS + 1, return_tensors="pt"
+                [text], padding="longest", truncation=True, max_length=T5_TOKENS + 1, return_tensors="pt"
             )
-            return read["input_ids"].shape[1] <= TOKENS
+            return read["input_ids"].shape[1] <= T5_TOKENS
 
         cut = truncated_end(prompt, fits)
-        return f"only the first {TOKENS} tokens are read, not {quoted(cut)}" if cut else ""
+        return f"only the first {T5_TOKENS} tokens are read, not {quoted(cut)}" if cut else ""
 
 
 def t5_from_folder(folder: Path) -> tuple[T5EncoderModel, Tokenizer]:

@@ -13,7 +13,7 @@ from plaudit import loading
 from plaudit.corpus.clips import ClipReader
 from plaudit.corpus.manifest import SPLITS, write_manifest
 from plaudit.corpus.shards import ShardSet, encode_corpus, stamp
-from plaudit.corpus.sources import CorpusSettings, audio_digests, content_digest, corpus_source
+from plaudit.corpus.sources import CorpusSettings, audio_digests, corpus_source, entries_digest
 from plaudit.errors import CorpusError, ModelError
 from plaudit.pipeline.runner import RunContext, RunFiles
 from plaudit.recipe import RewardSourceSettings, VoteSettings
@@ -47,7 +47,7 @@ def list_corpus(run: RunContext, folder: Path, corpus: CorpusSettings) -> None:
     write_manifest(folder / MANIFEST, listing.entries, stamps)
     usable = sum(not entry.problem for entry in listing.entries)
     facts: dict[str, object] = {"clips": usable, "hours": usable * source.settings.seconds / 3600}
-    facts["content"] = content_digest(listing.entries, audio)
+    facts["content"] = entries_digest(listing.entries, audio)
     write_json(folder / "facts.json", facts | source.save_truth(folder))
 
 

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plaudit.codec.chunks import Chunk, chunks
+from plaudit.codec.chunks import FrameRange, frame_ranges
 from plaudit.codec.mel import inverse_spectrum, overlap_add, overlap_of, spectrum
 from plaudit.errors import AudioError, ModelError
 from plaudit.storage import SHIPPED_WEIGHTS, load_module, read_json, save_module
@@ -74,10 +74,10 @@ def gaussian_divergence(mean: Tensor, std: Tensor) -> Tensor:
 SYNTHESIS_HOP = 256
 """Samples between frames."""
 
-LONG, SHORT = 1024, 256
+TONE_WINDOW, NOISE_WINDOW = 1024, 256
 """Windows of the oscillators and of the noise bands. The noise has its own hop, a quarter of its window."""
 
-OSCILLATORS, NOISE_BANDS = LONG // 2, SHORT // 2 + 1
+OSCILLATORS, NOISE_BANDS = TONE_WINDOW // 2, NOISE_WINDOW // 2 + 1
 
 
 @dataclass(frozen=True)
@@ -119,18 +119,18 @@ def oscillators(loudness: Tensor, phase: Tensor) -> Tensor:
     step = torch.arange(1, OSCILLATORS + 1, device=device) * (math.pi / 2)
     at = torch.arange(count, device=device)[:, None] % 4  # a bin's phase repeats every four hops
     phase = phase + at * step + START_PHASES.to(device)
-    amplitude = loudness.clamp(max=1).exp() * (LONG / 2)
+    amplitude = loudness.clamp(max=1).exp() * (TONE_WINDOW / 2)
     bins = F.pad(torch.polar(amplitude, phase), (1, 0))
     # An inverse FFT counts phase from the frame's start; alternating signs move it to the centre.
     sign = 1 - 2 * (torch.arange(OSCILLATORS + 1, device=device) % 2)
-    window = torch.hann_window(LONG, device=device)
+    window = torch.hann_window(TONE_WINDOW, device=device)
     return overlap_add(torch.fft.irfft(bins * sign) * window, SYNTHESIS_HOP) / overlap_of(window, count, SYNTHESIS_HOP)
 
 
 def noise_bands(loudness: Tensor, noise: Tensor | None = None) -> Tensor:
     """Loudness [B, 4N, 129] of bands filled with `noise` [4N, 129] -> wave [B, N * 256]; see Controls."""
     noise = noise_frames(0, loudness.shape[1]) if noise is None else noise
-    return inverse_spectrum(noise.to(loudness.device) * loudness.clamp(max=1).exp(), SHORT, SHORT // 4)
+    return inverse_spectrum(noise.to(loudness.device) * loudness.clamp(max=1).exp(), NOISE_WINDOW, NOISE_WINDOW // 4)
 
 
 def noise_frames(first: int, count: int, period: int | None = None) -> Tensor:
@@ -164,7 +164,7 @@ def calm_noise(length: int, iterations: int = 30) -> Tensor:
 def _noise_spectrum() -> Tensor:
     """The noise of every clip, as complex [frames, bands]; it repeats after 8.2 s."""
     with torch.inference_mode(False), torch.no_grad():  # cached for training, too
-        return spectrum(calm_noise(1 << 17)[None], SHORT, SHORT // 4)[0]
+        return spectrum(calm_noise(1 << 17)[None], NOISE_WINDOW, NOISE_WINDOW // 4)[0]
 
 
 START_PHASES = torch.rand(OSCILLATORS, generator=torch.Generator().manual_seed(1)) * 2 * math.pi
@@ -174,7 +174,7 @@ START_PHASES = torch.rand(OSCILLATORS, generator=torch.Generator().manual_seed(1
 STRIDE = 4
 """Frames of HOP samples to one latent."""
 
-PART = 156
+LATENTS_AT_ONCE = 156
 """Latents decoded at once of a long piece: ten seconds."""
 
 
@@ -204,7 +204,7 @@ class SyntheticCodec(nn.Module):
         self.sample_rate = self.config.sample_rate
         self.latent_dim = self.config.latent_dim
         self.encoder = Encoder(self.config)
-        self.decoder = Decoder(self.config)
+        self.decoder = ControlDecoder(self.config)
 
     def encode(self, wave: Tensor) -> Posterior:
         """wave [B, T], T a multiple of 1024 -> posterior over [B, T / 1024, latent_dim]; AudioError for other T."""
@@ -231,9 +231,9 @@ class SyntheticCodec(nn.Module):
         that at the start: half a turn over the loop at most.
         """
         count = latents.shape[1]
-        if count <= PART and not loop:
+        if count <= LATENTS_AT_ONCE and not loop:
             return self.decode(latents)
-        parts = chunks(count, PART, self.decoder.context + 1, loop)
+        parts = frame_ranges(count, LATENTS_AT_ONCE, self.decoder.context + 1, loop)
         closing = self._closing_bend(latents, parts) if loop else 0.0
         phase = latents.new_zeros(len(latents), OSCILLATORS)
         waves = []
@@ -251,7 +251,7 @@ class SyntheticCodec(nn.Module):
             phase = (phase + local[:, last] - before) % (2 * math.pi)
         return torch.cat(waves, 1)
 
-    def _closing_bend(self, latents: Tensor, parts: list[Chunk]) -> Tensor:
+    def _closing_bend(self, latents: Tensor, parts: list[FrameRange]) -> Tensor:
         """The shift of all bends [B, 1, 512] with which they sum to whole turns over the loop."""
         turns = torch.zeros(len(latents), OSCILLATORS, dtype=torch.float64)
         for part in parts:  # in float64, which not every device has: they add up to thousands of turns
@@ -259,7 +259,7 @@ class SyntheticCodec(nn.Module):
         return ((turns.round() - turns) * 4 / (STRIDE * latents.shape[1])).to(latents)[:, None]
 
 
-def _cut(controls: Controls, part: Chunk, before: int = 0, after: int = 0) -> Controls:
+def _cut(controls: Controls, part: FrameRange, before: int = 0, after: int = 0) -> Controls:
     """Controls of the frames of a part that are kept, with some frames before and after them."""
     first = STRIDE * (part.start - part.first) - before
     last = STRIDE * (part.stop - part.first) + after
@@ -307,9 +307,8 @@ def features(wave: Tensor) -> Tensor:
         return ((both + 1e-4).log() + 6) / 2
 
 
-class Decoder(nn.Module):
-    """Latents -> Controls. `context`: latents on either side of one that its controls depend on.
-    """
+class ControlDecoder(nn.Module):
+    """Latents -> Controls. `context`: latents on either side of one that its controls depend on."""
 
     def __init__(self, config: SyntheticCodecConfig) -> None:
         super().__init__()

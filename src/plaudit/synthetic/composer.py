@@ -81,7 +81,7 @@ def close_voicing(chord: Chord, centre: int) -> list[int]:
     return sorted(nearest_pitch(centre, (tone,)) for tone in chord.tones)
 
 
-STEPS = 16
+STEPS_PER_BAR = 16
 DRUM_PITCHES = {"low": 36, "mid": 38, "high": 42, "open": 46}
 
 
@@ -238,7 +238,7 @@ def arpeggio(rng: ExactRandom, bars: list[Bar], groove: Groove, instrument: str)
     for bar in bars:
         voicing = close_voicing(bar.chord, centre)
         ladder = [*voicing[:3], voicing[0] + 12]
-        for index, step in enumerate(range(0, STEPS, stride)):
+        for index, step in enumerate(range(0, STEPS_PER_BAR, stride)):
             notes.append(
                 Note(
                     groove.time(bar, step),
@@ -256,12 +256,12 @@ def _motif(rng: ExactRandom, density: float, leaps: float) -> list[tuple[int, in
     """A one-bar idea: (step, length, scale steps away from the melody's centre), starting on the downbeat."""
     unit = 1 if density >= 0.9 else 2
     starts = [0]
-    for step in range(unit, STEPS, unit):
+    for step in range(unit, STEPS_PER_BAR, unit):
         likely = density * (1.1 if step % 4 == 0 else 0.75 if step % 2 == 0 else 0.3)
         if rng.chance(likely):
             starts.append(step)
     motif, position = [], rng.integer(-1, 1)
-    for start, end in zip(starts, [*starts[1:], STEPS], strict=True):
+    for start, end in zip(starts, [*starts[1:], STEPS_PER_BAR], strict=True):
         motif.append((start, end - start, position))
         move = rng.choice((-2, -1, -1, 1, 1, 2)) if rng.chance(0.75) else 0
         if rng.chance(leaps * 0.5):

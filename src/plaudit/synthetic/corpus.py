@@ -63,7 +63,7 @@ class SyntheticCorpus:
             if not 0.0 <= fraction <= 1.0:
                 raise CorpusError(f"{name} must lie in 0 to 1, got {fraction}")
         self.size, self.seconds, self.seed = size, seconds, seed
-        self.clips = [describe(seed, index, flawed_fraction, miscaptioned_fraction) for index in range(size)]
+        self.clips = [describe_clip(seed, index, flawed_fraction, miscaptioned_fraction) for index in range(size)]
         self._by_id = {clip.id: clip for clip in self.clips}
 
     def entries(self) -> list[Entry]:
@@ -95,7 +95,7 @@ def clip_seed(corpus_seed: int, index: int) -> int:
     return int(high) << 32 | int(low)
 
 
-def describe(
+def describe_clip(
     corpus_seed: int, index: int, flawed_fraction: float = 0.5, miscaptioned_fraction: float = 0.1
 ) -> SyntheticClip:
     """Clip `index` of the endless corpus that `corpus_seed` names; see `SyntheticCorpus` for the fractions."""

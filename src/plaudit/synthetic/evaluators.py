@@ -16,18 +16,18 @@ from torch import Tensor
 from plaudit.corpus.layouts import Listing
 from plaudit.corpus.manifest import Corpus
 from plaudit.corpus.shard_set import ShardSet
-from plaudit.corpus.sources import CorpusSource, HeldOut, no_progress
+from plaudit.corpus.sources import CorpusSource, HeldOut
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.concepts.detectors import ErrorRates, Rate, concept_coverage, tempo_fits
 from plaudit.evaluate.concepts.vocabulary import Concept, Vocabulary, concepts_in
 from plaudit.evaluate.embeddings import CachedClip, clip_from_wave
 from plaudit.registry import weights_digest
-from plaudit.reporting import Progress
+from plaudit.reporting import Progress, no_progress
 from plaudit.statistics import bootstrap_mean
 from plaudit.storage import read_json, to_json, write_atomically
 from plaudit.synthetic.corpus import SyntheticClip, SyntheticCorpus
 from plaudit.synthetic.flaws import FLAWS
-from plaudit.synthetic.listeners import Taste, noise_ceiling, sample_vote_pairs, simulate_votes, utility
+from plaudit.synthetic.listeners import Taste, noise_ceiling, sample_vote_pairs, sample_votes, utility
 from plaudit.synthetic.probes import (
     RATE,
     SHORTEST_PROBE_SECONDS,
@@ -156,7 +156,7 @@ class SyntheticSource(CorpusSource):
                 utility(measured.rows(torch.tensor([row_of[clip.id] for clip in side])), truths, taste)
                 for side in ([pair.a for pair in group], [pair.b for pair in group])
             )
-            votes[split] = simulate_votes(group, utility_a, utility_b, seed)
+            votes[split] = sample_votes(group, utility_a, utility_b, seed)
             ties = sum(vote.winner == "tie" for vote in votes[split]) / len(votes[split])
             facts[split] = {"ceiling": noise_ceiling(utility_a, utility_b, votes[split]), "ties": ties}
         return votes, facts

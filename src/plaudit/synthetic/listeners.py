@@ -155,7 +155,7 @@ def sample_vote_pairs(
     return pairs
 
 
-def simulate_votes(
+def sample_votes(
     pairs: Sequence[VotePair],
     utility_a: Tensor,
     utility_b: Tensor,
