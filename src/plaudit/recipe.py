@@ -16,7 +16,6 @@ from plaudit.backbone.config import FLUXAUDIO
 from plaudit.corpus.sources import CorpusSettings, corpus_source
 from plaudit.errors import RecipeError
 from plaudit.generate.settings import PostSettings, SamplingSettings
-from plaudit.registry import absolute_name
 from plaudit.settings import (
     MOST,
     Count,
@@ -97,7 +96,7 @@ class BackboneSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    """Held-out prompts, the clean reference, and the sweep over the score asked for."""
+    """Held-out prompts, reference clips, and the sweep over the conditioning score."""
 
     prompts: Annotated[int, Field(ge=2, le=MOST)] = 64
     reference_clips: Annotated[int, Field(ge=2, le=MOST)] = 512
@@ -131,7 +130,7 @@ class Recipe(Settings):
         if not corpus.truth_known and self.reward.kind == "train":
             raise ValueError("reward.kind train needs votes, which only the synthetic corpus has; use load or table")
         if not corpus.has_audio and self.reward.kind != "table":
-            raise ValueError("a shard set has no audio to reward, but its own rewards: set reward.kind table")
+            raise ValueError("a shard set has no audio to score; set reward.kind table for its rewards")
         if self.reward.kind == "table" and not corpus.has_rewards:
             raise ValueError(
                 "reward.kind table needs corpus.kind shards, or folder with corpus.reward_column or corpus.score_table"
@@ -201,10 +200,10 @@ def stage_of(settings: StageSettings) -> Stage:
     return STAGES.load(settings.kind)()
 
 
-def parse_stages(entries: Any, source: str = "", folder: Path | None = None) -> tuple[StageSettings, ...]:
+def parse_stages(entries: Any, source: str = "") -> tuple[StageSettings, ...]:
     """The entries of `stages`, each validated by the settings of its kind, with its default name.
 
-    folder: of the recipe, which stages in files are relative to. RecipeError, in one line that begins with `source`.
+    RecipeError, in one line that begins with `source`.
     """
     prefix = f"{source}: " if source else ""
     stages: list[StageSettings] = []
@@ -213,8 +212,6 @@ def parse_stages(entries: Any, source: str = "", folder: Path | None = None) -> 
             stages.append(entry.model_copy(update={"name": name}))
             continue
         kind = str(entry["kind"])
-        if folder is not None and ":" in kind and (folder / kind.rpartition(":")[0]).is_file():
-            kind = str((folder / kind).absolute())
         try:
             settings = STAGES.load(kind).Settings
         except RecipeError as error:
@@ -224,7 +221,7 @@ def parse_stages(entries: Any, source: str = "", folder: Path | None = None) -> 
 
 
 def _named_stages(entries: Any, prefix: str) -> dict[str, Any]:
-    """The entries of `stages` by name: their own, or their kind, with a number from the second of a kind on."""
+    """The entries of `stages` by name, by default their kind, numbered from the second of a kind on."""
     entries = entries.value if isinstance(entries, PlainScalar) else entries
     if isinstance(entries, Mapping):
         raise RecipeError(f"{prefix}stages is a list now: - {{kind: sft, train: ...}}; docs/recipes.md has examples")
@@ -321,8 +318,8 @@ def load_recipe(name_or_path: str, changes: list[str] | None = None) -> Recipe:
     try:
         tree = read_yaml(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        known = ", ".join(sorted(p.stem for p in SHIPPED_RECIPES.glob("*.yaml")))
-        raise RecipeError(f"no recipe {name_or_path!r}: give a YAML file or one of {known}") from None
+        names = ", ".join(sorted(p.stem for p in SHIPPED_RECIPES.glob("*.yaml")))
+        raise RecipeError(f"no recipe {name_or_path!r}: give a YAML file or one of {names}") from None
     except (yaml.YAMLError, OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else shortened(" ".join(str(error).split()), 300)
         raise RecipeError(f"{path} is not readable as a recipe: {reason}") from None
@@ -331,9 +328,19 @@ def load_recipe(name_or_path: str, changes: list[str] | None = None) -> Recipe:
     for change in changes or []:
         tree = _changed(tree, change, str(path))
     _check_renamed(tree, str(path))
+    tree = _with_absolute_files(tree, path.parent)
     if "stages" in tree:
-        tree = tree | {"stages": parse_stages(tree["stages"], str(path), path.parent)}
-    recipe = validated(Recipe, tree, str(path))
-    models = {key: absolute_name(name, path.parent) for key, name in recipe.models.model_dump().items()}
-    reward = recipe.reward.model_copy(update={"name": absolute_name(recipe.reward.name, path.parent)})
-    return recipe.model_copy(update={"models": recipe.models.model_copy(update=models), "reward": reward})
+        tree = tree | {"stages": parse_stages(tree["stages"], str(path))}
+    return validated(Recipe, tree, str(path))
+
+
+def _with_absolute_files(value: Any, folder: Path) -> Any:
+    """A setting in which `path/to/file.py:NAME`, where that file lies in the recipe's folder, has an absolute path."""
+    if isinstance(value, PlainScalar) and isinstance(value.value, dict | list):
+        value = value.value
+    if isinstance(value, dict):
+        return {key: _with_absolute_files(inner, folder) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_absolute_files(inner, folder) for inner in value]
+    file = value.rpartition(":")[0] if isinstance(value, str) else ""
+    return str((folder / value).absolute()) if file.endswith(".py") and (folder / file).is_file() else value

@@ -83,7 +83,7 @@ def test_another_version_of_the_code_makes_its_step_stale(tmp_path: Path, part: 
         file.write_text(text)
         changed = recipe(tmp_path, **changes, overrides={"hidden_dim": 16} if part == "backbone" else {})
         step = next(step for step in steps(changed) if step.name == "sft")
-        digests.append(step.given[f"backbone.{'kind' if part == 'backbone' else 'injection'}"])
+        digests.append(step.external[f"backbone.{'kind' if part == 'backbone' else 'injection'}"])
     assert digests[0] != digests[1]
 
 

@@ -92,7 +92,7 @@ def test_a_run_labels_its_corpus_and_keeps_candidates_by_it(tmp_path: Path) -> N
     changed = (tmp_path / "warmth.py").read_text().replace("2000.0", "1000.0")
     (tmp_path / "warmth.py").write_text(changed)
     (stale,) = (step for step in steps(recipe) if step.name == "labels")
-    assert stale.given["reward.name"] != loading.REWARDS.identity(NAME)
+    assert stale.external["reward.name"] != loading.REWARDS.identity(NAME)
 
 
 def test_a_score_that_is_not_finite_names_the_clip(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class Costs(Protocol):
 
 
 class Stage:
-    """One kind of stage; subclasses are found through STAGES.
+    """One kind of stage; STAGES finds subclasses by name.
 
     uses: "corpus" (the training clips with their rewards), "candidates" (clips sampled and scored), "pairs" (the folder
     of the last pairs stage), "training" (then all processes run the stage together). What a stage doesn't name here,

@@ -37,7 +37,7 @@ def crpo_loss(
     """The CRPO loss from per-sample flow losses [B] of the trained model and of the frozen reference.
 
     loss = -log sigmoid(-(beta/2) [(m_w - m_l) - (r_w - r_l)]) + lambda_fm m_w, mean over the batch. Beside it:
-    both parts, and the implicit accuracy (share of pairs whose bracket is below zero).
+    both parts, and the implicit accuracy (fraction of pairs whose bracket is below zero).
     """
     bracket = (winner - loser) - (reference_winner - reference_loser)
     preference = -functional.logsigmoid(-0.5 * beta * bracket).mean()
@@ -55,7 +55,7 @@ class CrpoObjective:
     """CRPO against a frozen `reference`. winners and losers hold the same captions in the same order.
 
     Winner and loser get the same noise, the same t and the same condition: the score that the candidates were
-    sampled with, so that only what CLAP preferred differs between them (ours: the paper does not say).
+    sampled with, so that they differ only in the preference (ours: the paper does not say).
     """
 
     model: Backbone

@@ -64,7 +64,7 @@ class ExpertIteration(Stage):
     uses = ("corpus", "candidates", "training")
 
     def run(self, settings: ExpertIterationSettings, inputs: StageInputs, folder: Path) -> TextToMusic:
-        """The model after all rounds, each in a folder of its own."""
+        """The model after all rounds, each in its folder."""
         model = inputs.model()
         for number in range(settings.rounds):
             round_folder = folder / f"round-{number + 1}"

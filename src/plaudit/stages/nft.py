@@ -1,11 +1,10 @@
 """Negative-aware fine-tuning of flows, offline: learning from good and bad clips at once.
 
-After DiffusionNFT (Zheng et al., arXiv 2509.16117). Theirs are the two implicit velocities, the loss, and the
-probability of being optimal that is made of an advantage. There the model that samples is an average of the one that
-is trained, and samples again and again. Here, as in the paper's released variant, the candidates are made once, and the
-old model is a frozen copy of the one that made them. Ours: what `temperature` does (it takes the place of their
-normalizer Z_c), and the plain mean squared error of the velocity, where their code regresses on data with weights that
-normalize themselves.
+After DiffusionNFT (Zheng et al., arXiv 2509.16117), from which are the two implicit velocities, the loss, and the
+optimality probability from an advantage. There the sampling model is a running average of the trained one, and samples
+repeatedly. Here, as in the paper's released variant, candidates are sampled once, and the old model is a frozen copy of
+the one that sampled them. Ours: `temperature` in place of their normalizer Z_c, and the plain mean squared error of the
+velocity, where their code regresses on data with self-normalizing weights.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ def nft_loss(predicted: Tensor, old: Tensor, target: Tensor, optimality: Tensor,
     """The loss from velocities [B, N, C] of the trained and of the old model, the target's, and r = `optimality` [B].
 
     loss = r |v+ - v|^2 + (1 - r) |v- - v|^2 with v+ = (1 - beta) v_old + beta v_new and v- = (1 + beta) v_old
-    - beta v_new, mean over the batch: a clip that is surely good pulls the new velocity towards its own, one that is
-    surely bad pushes it as far to the other side. Beside it: both losses, and how far the model went from the old one.
+    - beta v_new, mean over the batch: a clip with r = 1 pulls the new velocity towards its velocity, one with r = 0
+    pushes it as far to the other side. Beside it: both losses, and the distance between the new and the old velocity.
     """
     moved = beta * (predicted.float() - old.float())
     positive, negative = flow_loss(old + moved, target), flow_loss(old - moved, target)
@@ -68,23 +67,22 @@ def nft_loss(predicted: Tensor, old: Tensor, target: Tensor, optimality: Tensor,
 def optimality(values: np.ndarray, captions: list[str], settings: NftSettings) -> np.ndarray:
     """Optimality probability r in [0, 1] of each candidate: 1/2 + A / (2 max_advantage), A its clamped advantage.
 
-    values [n]: what reward or CLAP says of each. Of "reward" A is the distance to the mean of the caption's candidates
-    in units of `temperature`, of "binary" its sign at full size. A caption's only candidate is neither good nor bad.
+    values [n]: the reward or CLAP score of each. Of "reward" A is the distance to the mean of the caption's candidates
+    in units of `temperature`, of "binary" its sign at full size. The only candidate of a caption has r = 1/2.
     """
     groups = np.unique(np.array(captions), return_inverse=True)[1]
     means = np.bincount(groups, weights=values) / np.bincount(groups)
-    away = values - means[groups]
-    away[np.bincount(groups)[groups] == 1] = 0.0  # a mean of one is itself but for rounding
-    advantages = (
-        settings.max_advantage * np.sign(away) if settings.advantage == "binary" else away / settings.temperature
-    )
-    return 0.5 + np.clip(advantages, -settings.max_advantage, settings.max_advantage) / (2 * settings.max_advantage)
+    distance = values - means[groups]
+    distance[np.bincount(groups)[groups] == 1] = 0.0  # the mean of one value equals it, but for rounding
+    most = settings.max_advantage
+    advantages = most * np.sign(distance) if settings.advantage == "binary" else distance / settings.temperature
+    return 0.5 + np.clip(advantages, -most, most) / (2 * most)
 
 
 def scored_source(folder: Path, settings: NftSettings) -> tuple[Source, np.ndarray]:
     """The clips of a pairs folder, and r of each.
 
-    Of pairs from elsewhere the winners are good and the losers bad; CorpusError where the settings ask how good.
+    Of pairs from elsewhere winners have r = 1 and losers r = 0; CorpusError where the settings need more.
     """
     shards = ShardSet(folder / SHARDS, verify=False)
     row_of = {id: row for row, id in enumerate(shards.ids)}
@@ -104,15 +102,15 @@ def scored_source(folder: Path, settings: NftSettings) -> tuple[Source, np.ndarr
     if not usable:
         raise CorpusError(f"no clip in {folder} can be used; see {folder / SHARDS}/quarantine.jsonl")
     rows = np.array([row_of[candidates[place].clip] for place in usable])
-    asked = [candidates[place].score for place in usable]
-    return Source(shards, rows, np.array([np.nan if score is None else score for score in asked])), good[usable]
+    scores = [candidates[place].score for place in usable]
+    return Source(shards, rows, np.array([np.nan if score is None else score for score in scores])), good[usable]
 
 
 @dataclass(frozen=True)
 class NftObjective:
     """Negative-aware tuning against the frozen `old` model on `clips`, whose probabilities of being good are `good`.
 
-    Old and new model see the same noise, the same t and the same condition: the score that the clip was asked for.
+    Old and new model see the same noise, t and condition: the score that the clip was sampled with.
     """
 
     model: Backbone

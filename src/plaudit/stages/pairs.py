@@ -1,7 +1,7 @@
 """Preference pairs: candidates with their scores, the pairs chosen among them, and the files that hold both.
 
 A pairs folder has `pairs.jsonl` and the audio that its lines name; docs/recipes.md describes the lines. A file of the
-same format from elsewhere can take the place of the run's own candidates.
+same format from elsewhere can take the place of the run's candidates.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PairSettings(StageSettings):
 
     criterion: the score that pairs are chosen by; the paper's is CLAP. pairs: at most so many, those of widest margin.
     per_caption: at most so many of a caption, which share no clip. min_margin: pairs that differ less are left out.
-    read_from: a pairs file, or its folder, instead of the run's own candidates (docs/recipes.md has the format);
+    read_from: a pairs file, or its folder, instead of the run's candidates (docs/recipes.md has the format);
     the filters apply to it where it states margins.
     """
 
@@ -107,18 +107,18 @@ def choose_pairs(candidates: list[Candidate], settings: PairSettings) -> list[Pa
 def filtered(pairs: list[Pair], settings: PairSettings) -> list[Pair]:
     """The pairs of at least `min_margin`, widest first, at most `per_caption` of a caption and `pairs` in all.
 
-    Pairs that state no margin keep their order behind those that do; CorpusError where a least margin is asked of them.
+    Pairs that state no margin keep their order behind those that do; CorpusError where `min_margin` excludes them.
     """
     if settings.min_margin and any(pair.margin is None for pair in pairs):
         raise CorpusError("a pair states no margin, so min_margin can't hold for it; state it, or set min_margin=0")
-    found: list[Pair] = []
+    kept: list[Pair] = []
     seen: Counter[str] = Counter()
     for pair in sorted(pairs, key=lambda p: math.inf if p.margin is None else -p.margin):
         wide = pair.margin is None or pair.margin >= settings.min_margin
         if wide and seen[pair.caption] < settings.per_caption:
             seen[pair.caption] += 1
-            found.append(pair)
-    return found[: settings.pairs]
+            kept.append(pair)
+    return kept[: settings.pairs]
 
 
 def write_lines(path: Path, rows: list[Pair] | list[Candidate]) -> None:
@@ -155,7 +155,7 @@ def read_pairs(place: Path) -> list[Pair]:
 
 
 def _pair(row: Any) -> Pair:
-    """One line as a Pair; ValueError that says what is wrong. Keys that are not ours are somebody's notes."""
+    """One line as a Pair; ValueError that says what is wrong. Unknown keys are ignored."""
     if not isinstance(row, dict):
         raise ValueError("a pair is an object with caption, winner and loser")
     texts: dict[str, Any] = {name: row.get(name) for name in ("caption", "winner", "loser")}
@@ -181,7 +181,7 @@ def clips_of(pairs: list[Pair]) -> dict[str, str]:
 
 
 def pair_sources(folder: Path) -> tuple[Source, Source]:
-    """Winners and losers of a pairs folder, pair by pair, with the score that they were asked for as their condition.
+    """Winners and losers of a pairs folder, pair by pair, with the conditioning scores they were sampled with.
 
     Pairs of which a clip could not be used as audio are left out; CorpusError where none is left.
     """

@@ -134,7 +134,7 @@ SEED = 20260
 def validation_losses(model: Backbone, source: Source, clips: int, batch: int) -> dict[str, float]:
     """Flow loss of the first `clips` of `source` with their scores and texts, and its mean in each bin of time.
 
-    Clip i is evaluated at one time, evenly spaced within bin i mod `BINS`, with noise of its own, so that two calls
+    Clip i is evaluated at one time, evenly spaced within bin i mod `BINS`, with its noise, so that two calls
     differ by the weights alone. Keys: "loss", which weighs the bins equally, and "loss_0.0" ... "loss_0.9" by the
     bin's lower edge; a bin that no clip fell into is left out.
     """

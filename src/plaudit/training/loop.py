@@ -92,13 +92,13 @@ def accelerator_for(precision: str) -> Accelerator:
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
     accelerator = Accelerator(mixed_precision=precision, cpu=on_cpu or None, kwargs_handlers=[ddp])
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
-        raise RunError("launch without the launcher's own FSDP or DeepSpeed; set training_loop.strategy=fsdp instead")
+        raise RunError("launch without the launcher's FSDP or DeepSpeed; set training_loop.strategy=fsdp instead")
     return accelerator
 
 
 BARRIER_TIMEOUT = timedelta(days=60)
-"""How long the others wait for the main process, which may encode or generate for days. Training keeps its own, short
-limit, so that a process that hangs is noticed."""
+"""How long the others wait for the main process, which may encode or generate for days. Training keeps its
+short limit, so that a process that hangs is noticed."""
 
 
 class ProcessGroup:
@@ -242,7 +242,7 @@ def distribute(network: nn.Module, loop: LoopSettings, accelerator: Accelerator)
     """`network` prepared for training on all processes until the block ends; then it is a plain module again, with the
     trained weights.
 
-    FSDP is PyTorch's own `fully_shard`, block by block, because Accelerate (1.15) ignores its plugin without a
+    FSDP is PyTorch's `fully_shard`, block by block, because Accelerate (1.15) ignores its plugin without a
     GPU and so could not be tested everywhere. Weights are kept, gathered and reduced in float32; autocast alone lowers
     the precision, as under DDP. Processes must begin with equal weights.
     """
