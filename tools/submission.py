@@ -1,8 +1,7 @@
 """`python -m tools.submission`: the challenge's zip of clips named by prompt id, and the model's parameter count.
 
 The rules (ICME 2026 Academic Text-to-Music, efficiency track): 100 mono wav files of exactly ten seconds at 44.1 kHz,
-from at most 500 million trainable parameters. The zip holds the clips alone; the count lies beside it, as JSON, so that
-whoever opens the zip finds 100 files in it and nothing else (ours).
+from at most 500 million trainable parameters. The zip holds the clips alone; the count lies beside it, as JSON (ours).
 """
 
 from __future__ import annotations
@@ -78,19 +77,19 @@ def read_prompt_ids(table: Path) -> dict[str, str]:
     CorpusError or PromptError, in one line, where it cannot be read, an id is doubled or no file name, or a prompt is
     empty.
     """
-    found: dict[str, str] = {}
+    prompts: dict[str, str] = {}
     for row in read_table(table, ["id"]):
         if "prompt" not in row and "caption" not in row:
             raise CorpusError(f"{table} has no column 'prompt' or 'caption'; its columns are {', '.join(row)}")
         name, prompt = row["id"].strip(), row.get("prompt", row.get("caption", "")).strip()
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise PromptError(f"{row.where}: id {name!r} is no file name; use letters, digits, - and _")
-        if name.lower() in (known.lower() for known in found):
+        if name.lower() in (other.lower() for other in prompts):
             raise PromptError(f"{row.where}: id {name} is there twice; give each prompt one id")
         if not prompt:
             raise PromptError(f"{row.where}: the prompt is empty; say what the music should be like")
-        found[name] = prompt
-    return found
+        prompts[name] = prompt
+    return prompts
 
 
 def trainable_parameters(backbone: nn.Module) -> int:
@@ -113,23 +112,23 @@ def collect(
         problems.append(f"the model has {parameters:,} trainable parameters, over the limit of {rules.parameters:,}")
     listed = sorted(path for path in folder.iterdir() if not is_hidden(path.name)) if folder.is_dir() else []
     there = {path.name: path for path in listed if path.suffix.lower() in SUFFIXES}
-    wanted = {f"{name}.wav": name for name in prompts}
-    problems += [f"{there[file]} is named after no prompt id" for file in sorted(there.keys() - wanted.keys())]
+    names = {f"{name}.wav": name for name in prompts}
+    problems += [f"{there[file]} is named after no prompt id" for file in sorted(there.keys() - names.keys())]
     files: dict[str, bytes] = {}
     rates: set[int] = set()
-    heard: dict[str, str] = {}
-    for file, name in sorted(wanted.items()):
+    first_with: dict[str, str] = {}
+    for file, name in sorted(names.items()):
         if file not in there:
             problems.append(f"{folder / file} is missing: prompt {name} has no clip")
             continue
-        found = _clip(there[file], name, rules, resampling)
-        if isinstance(found, str):
-            problems.append(found)
+        clip = _clip(there[file], name, rules, resampling)
+        if isinstance(clip, str):
+            problems.append(clip)
             continue
-        files[name], rate, digest = found
-        if digest in heard:
-            problems.append(f"{there[file]} has the same sound as {heard[digest]}.wav")
-        heard.setdefault(digest, name)
+        files[name], rate, digest = clip
+        if digest in first_with:
+            problems.append(f"{there[file]} has the same sound as {first_with[digest]}.wav")
+        first_with.setdefault(digest, name)
         if rate != rules.rate:
             rates.add(rate)
     return Submission(files, problems, sorted(rates))
@@ -149,7 +148,7 @@ def write_submission(path: Path, submission: Submission, facts: Mapping[str, Any
             entry = zipfile.ZipInfo(f"{name}.wav", _EPOCH)
             entry.create_system, entry.external_attr = 3, 0o644 << 16
             archive.writestr(entry, content)
-    told = {
+    summary = {
         **facts,
         "clips": len(submission.files),
         "resampled_from": submission.resampled_from,
@@ -157,8 +156,8 @@ def write_submission(path: Path, submission: Submission, facts: Mapping[str, Any
     }
     write_atomically(path, memory.getvalue())
     if not is_stream(path):
-        write_json(path.with_suffix(".json"), told)
-    return told
+        write_json(path.with_suffix(".json"), summary)
+    return summary
 
 
 def _clip(path: Path, name: str, rules: Rules, resampling: bool) -> tuple[bytes, int, str] | str:
@@ -226,27 +225,27 @@ def submission(
     streamed = is_stream(output)
     if streamed and clips is None:
         raise typer.BadParameter(f"{output} is not a file, beside which clips could be kept; give --clips")
-    wanted = read_prompt_ids(prompts)
+    requested = read_prompt_ids(prompts)
     music = loading.load(model, device)
     generated = clips is None
     if clips is None:
         clips = output.with_name(f"{output.stem}-clips")
-        _generate(music, wanted, clips, seed, changes or [], batch, device)
+        _generate(music, requested, clips, seed, changes or [], batch, device)
     elif changes:
         raise typer.BadParameter("--set changes what is generated; leave it or --clips out")
     parameters = trainable_parameters(music.backbone)
-    found = collect(clips, wanted, parameters, resampling=resampling)
-    for problem in found.problems:
+    collected = collect(clips, requested, parameters, resampling=resampling)
+    for problem in collected.problems:
         progress_console.print(problem, soft_wrap=True, highlight=False, markup=False)
-    if found.problems:
-        raise PromptError(f"{output} not written; problems found: {len(found.problems)}")
+    if collected.problems:
+        raise PromptError(f"{output} not written; problems: {len(collected.problems)}")
     if generated and music.codec.sample_rate != RULES.rate:
-        found = replace(found, resampled_from=[music.codec.sample_rate])
-    for rate in found.resampled_from:
+        collected = replace(collected, resampled_from=[music.codec.sample_rate])
+    for rate in collected.resampled_from:
         progress_console.print(f"resampled from {rate} to {RULES.rate} Hz: there is no sound above {rate // 2} Hz")
-    told = write_submission(output, found, {"model": model, "parameters": parameters})
+    summary = write_submission(output, collected, {"model": model, "parameters": parameters})
     if json and not streamed:
-        show_json({"file": str(output), **told})
+        show_json({"file": str(output), **summary})
     else:
         for written in [] if streamed else [output, output.with_suffix(".json")]:
             result_console.print(str(written), soft_wrap=True)

@@ -44,9 +44,9 @@ DEFAULT_AUDIO_EMBEDDER = "statistics"
 class Choices:
     """What a released file does not say, or not for itself.
 
-    injection: where a backbone takes its score; the release's own where none is given. names: a map from a backbone's
+    injection: where a backbone takes its score; by default the release's. names: a map from a backbone's
     published names to ours. verified: whether the files must have the released digests; without, files that were
-    converted, or are one's own, are taken too, and the folder says so.
+    converted or replaced are taken too, and the folder says so.
     """
 
     injection: str | None = None

@@ -1,8 +1,8 @@
 """Inspecting model folders: contents, fit of the parts, and other EMA lengths.
 
-A codec that is untrained, or another than the backbone learnt from, still gives numbers of the right shape, and
-training on them makes a model of noise. So a known clip goes through, and what comes out is compared with what the
-backbone's own folder says of its training set. The checks and their bounds are ours.
+An untrained codec, or another than the backbone was trained with, still gives latents of the right shape, and training
+on them gives a model of noise. So clips of known content are encoded and decoded, and the latents are compared with the
+statistics of the backbone's training set. The checks and their bounds are ours.
 """
 
 from __future__ import annotations

@@ -14,14 +14,14 @@ from plaudit.errors import ModelError
 from plaudit.reward.features import PUBLISHED_BLOCKS
 
 FETCHED_ONLY = "files"
-"""The kind of releases that are downloaded and from which no model folder is made."""
+"""The kind of releases whose files are downloaded and used as they are, without a model folder."""
 
 
 @dataclass(frozen=True)
 class ReleasedFile:
     """One file: `path` of the Hub repository `repo` at `revision`, or the address `url`.
 
-    name: what importers call it. path: with `*` in it, all files that fit. megabytes: about how large, where known.
+    name: its key for importers. path: with `*` in it, all files that fit. megabytes: approximate size, None if unknown.
     digest: "sha256:..." or "md5:...", where known; a file with another one is refused.
     """
 
@@ -75,7 +75,7 @@ class Release:
 
     @property
     def megabytes(self) -> int | None:
-        """About how large its files are together, where that is known of every large one."""
+        """The approximate size of all files; None where that of a large one is unknown."""
         sizes = [file.megabytes for file in self.files]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
@@ -93,7 +93,7 @@ def find(identifier: str) -> Release:
 
 
 def _hub(repo: str, revision: str, *paths: str) -> tuple[ReleasedFile, ...]:
-    """Small files, or ones whose digests are not known."""
+    """Small files, without digests."""
     return tuple(ReleasedFile(path, repo, path, revision, megabytes=0) for path in paths)
 
 

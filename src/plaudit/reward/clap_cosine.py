@@ -44,7 +44,7 @@ class CLAPCosine:
 
 
 def save_clap_cosine(folder: Path, clap: str) -> None:
-    """Write the reward folder of the CLAP called `clap` (a known name or a folder)."""
+    """Write the reward folder of the CLAP called `clap` (a built-in name or a folder)."""
     write_json(folder / "config.json", {"kind": "clap", "clap": clap})
 
 

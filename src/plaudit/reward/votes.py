@@ -315,12 +315,12 @@ def named_files(source: Path, names: Iterable[str]) -> dict[str, Path]:
     A path is absolute, or relative to the working folder or to the folder that `source` is in.
     """
     files = clip_files(source)
-    known = {file.resolve() for file in files.values()}
+    resolved = {file.resolve() for file in files.values()}
     for name in names:
         if name not in files:
             for folder in (Path(), source.parent):
                 place = find_file(name, folder)
-                if place is not None and place.resolve() in known:
+                if place is not None and place.resolve() in resolved:
                     files[name] = place
     return files
 

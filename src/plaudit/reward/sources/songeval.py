@@ -1,7 +1,7 @@
-"""SongEval (arXiv 2505.10793): songs that musicians rated from 1 to 5 in five respects, made into pairs.
+"""SongEval (arXiv 2505.10793): songs that musicians rated from 1 to 5 in five respects, as pairs.
 
 Published as ASLP-lab/SongEval, CC BY-NC-SA 4.0: `metadata.jsonl` with file_name and, per annotator, the five ratings,
-and the songs as mp3. It has no prompts and does not say which system made a song. As in TuneJury, pairs are drawn at
+and the songs as mp3. It has no prompts and does not name the systems of its songs. As in TuneJury, pairs are drawn at
 random among those whose mean ratings are apart enough, and the better rated song wins.
 """
 
