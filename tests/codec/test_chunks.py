@@ -58,7 +58,7 @@ def test_chunks_of_a_convolution_are_those_of_the_whole(count: int, size: int, l
     torch.testing.assert_close(faded, expected, atol=1e-5, rtol=0)
 
 
-def test_too_little_context_is_heard() -> None:
+def test_too_little_context_is_audible() -> None:
     """The comparison above can fail."""
     x = random(1, 30, 2)
     with torch.no_grad():

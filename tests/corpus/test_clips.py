@@ -32,7 +32,7 @@ def test_clips_lie_inside_and_never_overlap(
     assert len({f"{start:.2f}" for start in starts}) == len(starts)
 
 
-def test_known_places() -> None:
+def test_start_times() -> None:
     assert clip_starts(40.0, ClipSettings(per_track=2)) == [5.0, 25.0]
     assert clip_starts(40.0, ClipSettings(per_track=3, place="start")) == [0.0, 10.0, 20.0]
     assert clip_starts(40.0, ClipSettings(per_track=0)) == [0.0, 10.0, 20.0, 30.0]

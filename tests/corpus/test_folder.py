@@ -103,7 +103,7 @@ def test_rewards_are_numbers(tmp_path: Path, reward: str) -> None:
     )
 
 
-def test_missing_table_folder_and_columns_asked_for(tmp_path: Path) -> None:
+def test_missing_table_folder_and_columns(tmp_path: Path) -> None:
     assert_refused(FolderCorpus(tmp_path, Path("none.csv")), "none.csv does not exist")
     assert_refused(FolderCorpus(tmp_path / "none", Path("none.csv")), "not a folder")
     assert_refused(corpus(tmp_path, "file,caption\na.wav,x\n", reward_column="score"), "no column 'score'")
@@ -111,7 +111,7 @@ def test_missing_table_folder_and_columns_asked_for(tmp_path: Path) -> None:
 
 @given(st.text())
 @settings(max_examples=20, deadline=None)
-def test_splits_are_stable_and_known(key: str) -> None:
+def test_splits_are_stable(key: str) -> None:
     key = key.encode("utf-8", "ignore").decode()
     assert split_of(key) == split_of(key) and split_of(key) in SPLITS
     assert split_of(key, 0, 0) == "train" and split_of(key, 0, 1) == "test" and split_of(key, 1, 0) == "validation"
@@ -142,7 +142,7 @@ def test_real_clips() -> None:
     assert rate == 44100 and len(wave) == 441000
 
 
-def test_a_name_that_no_system_takes_costs_its_own_row_alone(tmp_path: Path) -> None:
+def test_a_name_that_no_system_takes_costs_its_row_only(tmp_path: Path) -> None:
     wave = np.sin(np.arange(16000) / 10).astype(np.float32)
     write_wav(tmp_path / unicodedata.normalize("NFD", "größe.wav"), wave, 16000)
     names = [unicodedata.normalize("NFC", "größe.wav"), "x" * 300 + ".wav", "é" * 300 + ".wav", "a/" * 3000 + "b.wav"]

@@ -318,7 +318,7 @@ def test_no_space_left(source: FolderCorpus, whole: Path, tmp_path: Path, size: 
     assert contents(folder) == contents(whole)
 
 
-def test_a_folder_that_cannot_be_made(source: FolderCorpus, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created(source: FolderCorpus, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CorpusError, match="cannot be written"):
         encode(source, tmp_path / "file" / "shards")
@@ -391,7 +391,7 @@ def test_preprocessing_is_applied_to_each_clip_and_other_preprocessing_means_oth
         treated(Preprocessing("refused", refused))
 
 
-def test_an_engine_that_loses_a_shard_is_found_out(source: FolderCorpus, whole: Path, tmp_path: Path) -> None:
+def test_an_engine_that_loses_a_shard_is_an_error(source: FolderCorpus, whole: Path, tmp_path: Path) -> None:
     local = maker()
 
     def forgetful(jobs: Sequence[Job], advance: Advance) -> Generator[EncodedShard]:

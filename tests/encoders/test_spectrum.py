@@ -22,14 +22,14 @@ def test_a_full_scale_sine_has_power_of_a_quarter() -> None:
     assert int(middle.argmax()) == 64 and abs(float(middle.max()) - 0.25) < 1e-3
 
 
-def test_every_semitone_band_hears_its_own_pitch() -> None:
+def test_every_semitone_band_responds_to_its_pitch() -> None:
     filters = semitone_filters(RATE, 4096)
     for pitch in range(45, 96, 5):
         bands = log_bands(power(tone(440 * 2 ** ((pitch - 69) / 12)), 4096, 2048), filters)
         assert int(bands[0, :, 3].argmax()) == pitch - 36
 
 
-def test_mel_filters_leave_no_band_deaf() -> None:
+def test_no_mel_filter_is_empty() -> None:
     for window, bands in ((512, 40), (1024, 96)):
         filters = mel_filters(RATE, window, bands)
         assert bool((filters.sum(1) > 0).all()) and float(filters.max()) <= 1.0

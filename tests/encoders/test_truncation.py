@@ -30,7 +30,7 @@ def test_the_words_that_are_cut_are_named_and_have_no_effect(encoder: SyntheticT
     assert not torch.equal(read.tokens[0], read.tokens[2])
 
 
-def test_letters_that_are_not_known_are_told(encoder: SyntheticTextEncoder) -> None:
+def test_unknown_letters_are_reported(encoder: SyntheticTextEncoder) -> None:
     assert truncation(encoder, "悲伤的钢琴").startswith("no word is read")
     assert "caf\u00e9" in truncation(encoder, "caf\u00e9 piano")
     assert truncation(encoder, "slow piano in F♯ minor, 90 bpm!") == truncation(encoder, "") == ""

@@ -123,7 +123,7 @@ def test_the_motif_returns():
     assert onsets[0] == onsets[1] == onsets[2]
 
 
-def test_moods_differ_in_what_is_heard():
+def test_moods_differ_in_sound():
     base = Truth("pop", "calm", ("piano", "electric bass", "drum machine"), 110, "C", "major")
     calm, energetic = (compose(1, 10.0, replace(base, mood=mood)) for mood in ("calm", "energetic"))
     assert len(energetic.notes) > 1.2 * len(calm.notes)

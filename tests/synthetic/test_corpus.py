@@ -78,7 +78,7 @@ def test_bad_settings_are_rejected(settings):
         SyntheticCorpus(**{"size": 4, "seconds": 2.0, **settings})
 
 
-def heard_key(wave: np.ndarray) -> tuple[int, str]:
+def detected_key(wave: np.ndarray) -> tuple[int, str]:
     """Tonic and mode whose Krumhansl profile correlates best with the mean chroma."""
     chroma = librosa.feature.chroma_cqt(y=wave, sr=16_000, fmin=librosa.note_to_hz("C2"), n_octaves=5).mean(axis=1)
     scores = {
@@ -95,7 +95,7 @@ def keys_that_count(truth: Truth) -> set[tuple[int, str]]:
     return {(tonic, truth.mode), ((tonic + 9) % 12, "minor") if truth.mode == "major" else ((tonic + 3) % 12, "major")}
 
 
-def test_librosa_hears_the_tempo_and_the_key():
+def test_librosa_detects_the_tempo_and_the_key():
     corpus = SyntheticCorpus(200, 10.0, seed=9, flawed_fraction=0, miscaptioned_fraction=0)
     clips = [next(clip for clip in corpus.clips if clip.truth.genre == genre) for genre in GENRES]
     tempi = keys = 0
@@ -103,6 +103,6 @@ def test_librosa_hears_the_tempo_and_the_key():
         wave = corpus.render(clip)
         ratio = float(librosa.feature.tempo(y=wave, sr=16_000)[0]) / clip.truth.tempo
         tempi += min(abs(ratio * factor - 1) for factor in (0.5, 1, 2)) < 0.04
-        keys += heard_key(wave) in keys_that_count(clip.truth)
+        keys += detected_key(wave) in keys_that_count(clip.truth)
     assert tempi >= 8
     assert keys >= 8

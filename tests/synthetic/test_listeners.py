@@ -214,7 +214,7 @@ def test_every_flaw_lowers_utility_the_more_the_worse_it_is(pieces: list) -> Non
         assert clean - severe > 1.0, flaw
 
 
-def test_its_own_caption_is_worth_more_than_another_ones(pieces: list) -> None:
+def test_a_clip_has_more_utility_for_its_caption_than_for_others(pieces: list) -> None:
     probes, truths = load_probes(), [piece.truth for piece in pieces]
     waves = torch.from_numpy(np.stack([render_flawed(piece, Flaws(), 1) for piece in pieces]))
     heard = measure(probes, waves)

@@ -122,7 +122,7 @@ def test_missing_weights_are_one_clear_line(tmp_path: Path) -> None:
         load_probes(tmp_path)
 
 
-def test_shipped_probes_hear_held_out_clips() -> None:
+def test_shipped_probes_are_accurate_on_held_out_clips() -> None:
     """Loose bounds on 96 clips of a seed no training used; the exact held-out figures are in config.json."""
     corpus = SyntheticCorpus(96, 5.0, seed=4321, miscaptioned_fraction=0.0)
     heard = measure(load_probes(), torch.from_numpy(np.stack([corpus.render(clip) for clip in corpus.clips])))

@@ -31,7 +31,7 @@ def test_bits_are_those_recorded(seed):
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**63), st.floats(0.3, 6.0))
-def test_waves_have_the_length_level_and_grid_asked_for(seed, seconds):
+def test_waves_have_their_length_level_and_grid(seed, seconds):
     piece = compose(seed, seconds)
     wave = render(piece)
     assert wave.dtype == np.float32 and wave.shape == (round(seconds * SAMPLE_RATE),)
@@ -42,7 +42,7 @@ def test_waves_have_the_length_level_and_grid_asked_for(seed, seconds):
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**63))
-def test_every_instrument_is_heard(seed):
+def test_every_instrument_is_audible(seed):
     piece = compose(seed, 5.0)
     whole = mix(piece)
     power = np.mean(whole**2)
@@ -59,7 +59,7 @@ def single(instrument: str, pitch: float, seconds: float = 1.0) -> np.ndarray:
 
 @pytest.mark.parametrize("instrument", LEADS_AND_CHORDS + BASSES)
 @pytest.mark.parametrize("pitch", [45, 57.5, 76])
-def test_every_timbre_plays_the_pitch_asked_for(instrument, pitch):
+def test_every_timbre_plays_its_pitch(instrument, pitch):
     wave = single(instrument, pitch)
     spectrum = np.abs(np.fft.rfft(wave * np.hanning(len(wave)), n=1 << 17))
     hertz = np.fft.rfftfreq(1 << 17, 1 / SAMPLE_RATE)

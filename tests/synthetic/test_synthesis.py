@@ -26,7 +26,7 @@ def silent_tones(frames: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("oscillator", "bend"), [(2, 0.4), (27, 0.3), (100, -0.8), (300, 0.0)])
-def test_an_oscillator_has_the_pitch_and_loudness_asked_for(oscillator: int, bend: float) -> None:
+def test_an_oscillator_has_its_pitch_and_loudness(oscillator: int, bend: float) -> None:
     loudness, bends = silent_tones(96)
     loudness[..., oscillator] = math.log(0.2)
     bends[..., oscillator] = bend
@@ -39,7 +39,7 @@ def test_an_oscillator_has_the_pitch_and_loudness_asked_for(oscillator: int, ben
     assert float(middle.square().mean().sqrt()) == pytest.approx(0.2 * softer / math.sqrt(2), rel=0.05)
 
 
-def test_noise_has_the_loudness_asked_for_and_only_in_its_band() -> None:
+def test_noise_has_its_loudness_and_only_in_its_band() -> None:
     wave = noise_bands(torch.full((1, 512, NOISE_BANDS), math.log(0.1)))
     assert wave.shape == (1, 32768)
     assert float(wave.std()) == pytest.approx(0.1, rel=0.03)
@@ -93,7 +93,7 @@ def test_calm_noise_is_white_and_its_spectra_are_evener_than_gaussian_noise() ->
         assert float(calm) < 0.7 * float(wild)
 
 
-def test_noise_made_while_generating_can_be_trained_through() -> None:
+def test_noise_cached_by_inference_allows_gradients() -> None:
     with torch.inference_mode():
         noise_bands(torch.zeros(1, 4, NOISE_BANDS))
     loudness = torch.zeros(1, 4, NOISE_BANDS, requires_grad=True)

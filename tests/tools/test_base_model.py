@@ -37,7 +37,7 @@ def test_the_rate_warms_up_stays_and_falls_to_zero() -> None:
     assert train_base.learning_rate(50, 1.0, chosen) == 0.0
 
 
-def test_a_pool_keeps_the_newest_clips_and_pairs_each_with_its_own_captions() -> None:
+def test_a_pool_keeps_the_newest_clips_and_pairs_each_with_its_captions() -> None:
     pool = train_base.Pool(4, 2, torch.device("cpu"))
     for first in (0, 3):
         clips = torch.arange(first, first + 3).float()
