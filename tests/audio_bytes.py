@@ -50,29 +50,29 @@ def without_header(mp3: bytes) -> bytes:
 
 
 def with_frames(mp3: bytes, frames: int, size: int | None = None) -> bytes:
-    """An MP3 file whose header tells of so many frames, and of so many bytes."""
+    """An MP3 file whose header declares so many frames, and so many bytes."""
     at = max(mp3.find(b"Xing"), mp3.find(b"Info")) + 8
-    told = struct.pack(">I", frames) + (mp3[at + 4 : at + 8] if size is None else struct.pack(">I", size))
-    return mp3[:at] + told + mp3[at + 8 :]
+    declared = struct.pack(">I", frames) + (mp3[at + 4 : at + 8] if size is None else struct.pack(">I", size))
+    return mp3[:at] + declared + mp3[at + 8 :]
 
 
 def with_total(flac: bytes, samples: int) -> bytes:
-    """A FLAC file whose header tells of so many samples; 0 means unknown."""
+    """A FLAC file whose header declares so many samples; 0 means unknown."""
     facts = int.from_bytes(flac[18:26], "big") >> 36 << 36 | samples
     return flac[:18] + facts.to_bytes(8, "big") + flac[26:]
 
 
 def with_sizes(wav: bytes, riff: int, data: int) -> bytes:
-    """A plain WAV file whose header tells of these sizes."""
+    """A plain WAV file whose header declares these sizes."""
     assert wav[36:40] == b"data"
     return wav[:4] + struct.pack("<I", riff) + wav[8:40] + struct.pack("<I", data) + wav[44:]
 
 
 def with_size(file: bytes, name: bytes, form: str, size: int, skip: int = 0) -> bytes:
-    """A file whose chunk called `name` tells of this size."""
+    """A file whose chunk called `name` declares this size."""
     at = file.find(name) + len(name) + skip
-    told = struct.pack(form, size)
-    return file[:at] + told + file[at + len(told) :]
+    declared = struct.pack(form, size)
+    return file[:at] + declared + file[at + len(declared) :]
 
 
 def ogg_pages(ogg: bytes) -> list[int]:

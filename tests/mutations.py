@@ -26,9 +26,9 @@ def mutations(draw: st.DrawFn) -> list[Change]:
 
 def mutated(tree: dict[str, Any], changes: list[Change]) -> dict[str, Any]:
     """A copy of the tree after the changes."""
-    found = copy.deepcopy(tree)
+    mutated = copy.deepcopy(tree)
     for path, kind, value in changes:
-        place: Any = found
+        place: Any = mutated
         for depth, share in enumerate(path):
             keys = list(place) if isinstance(place, dict) else list(range(len(place)))
             if not keys:
@@ -47,4 +47,4 @@ def mutated(tree: dict[str, Any], changes: list[Change]) -> dict[str, Any]:
             else:
                 place.append(copy.deepcopy(value))
             break
-    return found
+    return mutated

@@ -56,8 +56,8 @@ def test_formats(tmp_path: Path, name: str, subtype: str, error: float) -> None:
 @pytest.mark.parametrize("rate", [8000, 16000, 48000, 96000])
 def test_any_rate(tmp_path: Path, rate: int) -> None:
     soundfile.write(tmp_path / "a.wav", tone(rate=rate), rate, "FLOAT")
-    wave, found = read_audio(tmp_path / "a.wav")
-    assert found == rate and len(wave) == rate
+    wave, read_rate = read_audio(tmp_path / "a.wav")
+    assert read_rate == rate and len(wave) == rate
 
 
 def test_stereo_is_averaged(tmp_path: Path) -> None:
@@ -168,12 +168,12 @@ def test_resampling_with_gradients_is_resampling(source: int, target: int) -> No
     at = torch.arange(2 * source) / source
     wave = torch.stack([torch.sin(2 * torch.pi * f * at) for f in (110.0, 1234.5)]) if source > 8 else torch.ones(2, 16)
     wave = wave.double().requires_grad_()
-    made = resample_tensor(wave, source, target)
+    resampled = resample_tensor(wave, source, target)
     expected = torch.from_numpy(resample(wave.detach().numpy(), source, target))
-    assert made.shape == (2, 2 * target)
+    assert resampled.shape == (2, 2 * target)
     inner = slice(target // 20, -target // 20)
-    torch.testing.assert_close(made.detach().float()[:, inner], expected[:, inner], atol=2e-3, rtol=0)
-    made.sum().backward()
+    torch.testing.assert_close(resampled.detach().float()[:, inner], expected[:, inner], atol=2e-3, rtol=0)
+    resampled.sum().backward()
     assert wave.grad is not None and torch.isfinite(wave.grad).all()
 
 
@@ -229,8 +229,8 @@ def test_folders_are_searched_for_all_that_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "music" / "linked").symlink_to(tmp_path / "elsewhere")
     for loop in ("one", "two"):
         (tmp_path / "music" / loop).symlink_to(tmp_path / "music")
-    found = [path.name for path in list_audio_files([tmp_path / "music"])]
-    assert sorted(found) == sorted([*names, "z.wav"])
+    listed = [path.name for path in list_audio_files([tmp_path / "music"])]
+    assert sorted(listed) == sorted([*names, "z.wav"])
     assert list_audio_files([tmp_path / "music" / "deep" / "noise.raw"]) == [tmp_path / "music" / "deep" / "noise.raw"]
 
 

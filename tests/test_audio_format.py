@@ -42,10 +42,10 @@ def test_sound_and_tags_come_back(tmp_path: Path, container: str, bits: int, sub
     wave = read_audio(path)[0]
     assert np.abs(wave - tone()).max() <= error and np.allclose(wave, decode_audio(path.read_bytes()), atol=1e-6)
     assert read_tags(path) == TAGS
-    with soundfile.SoundFile(path) as open_run:
-        assert "plaudit" in open_run.software or container == "mp3"  # whose encoder puts its own name there
+    with soundfile.SoundFile(path) as file:
+        assert "plaudit" in file.software or container == "mp3"  # whose encoder puts its own name there
         if container != "mp3":
-            assert open_run.title == TAGS["prompt"]
+            assert file.title == TAGS["prompt"]
 
 
 @pytest.mark.parametrize("container", ["wav", "flac", "ogg", "mp3"])
@@ -55,8 +55,8 @@ def test_tags_that_are_too_long_lose_their_end(tmp_path: Path, container: str) -
     path.write_bytes(encode_audio(tone(), RATE, file, 1, {"prompt": "x", "seed": 1, "settings": "y" * 3000}))
     assert read_tags(path) == {"prompt": "x", "seed": 1}
     path.write_bytes(encode_audio(tone(), RATE, file, 1, {"prompt": "日" * 3000, "seed": 1}))
-    found = read_tags(path)
-    assert len(found["prompt"]) > 100 and set(found["prompt"]) == {"日"}
+    tags = read_tags(path)
+    assert len(tags["prompt"]) > 100 and set(tags["prompt"]) == {"日"}
     path.write_bytes(encode_audio(tone(), RATE, file))
     assert read_tags(path) == {}
 

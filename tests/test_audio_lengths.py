@@ -116,7 +116,7 @@ def test_what_is_there_is_read(tmp_path: Path, case: str, capfd: pytest.CaptureF
     assert len(wave) / rate == pytest.approx(seconds, abs=0.06) and planned == pytest.approx(seconds, abs=0.2)
     level = np.array([np.abs(part).mean() for part in np.array_split(wave, round(seconds))])
     assert level.min() > 1e-5, "a second of it is empty"
-    assert not capfd.readouterr().err  # decoders write their own warnings there
+    assert not capfd.readouterr().err  # decoders write warnings there
 
 
 def test_the_parts_of_a_chain_are_what_they_are_alone(tmp_path: Path) -> None:
@@ -132,8 +132,8 @@ def test_a_link_at_another_rate_is_resampled(tmp_path: Path) -> None:
     assert rate == RATE
     alone = read_audio(written(tmp_path, "b.ogg", OGG_2))[0]
     inner = slice(2000, -2000)
-    wanted, got = alone[inner], wave[len(WAVE) :][: len(alone)][inner]
-    assert np.corrcoef(wanted, got)[0, 1] > 0.9  # every other sample of noise is not the noise
+    expected, actual = alone[inner], wave[len(WAVE) :][: len(alone)][inner]
+    assert np.corrcoef(expected, actual)[0, 1] > 0.9  # every other sample of noise is not the noise
 
 
 CUT = {"mp3": MP3, "flac": FLAC, "ogg": OGG, "wav": WAV, "au": AU, "aiff": AIFF, "w64": W64, "caf": CAF, "rf64": RF64}

@@ -16,14 +16,14 @@ from tests.codec.test_mel_codec import tiny_codec
 
 def test_decoders_stay_on_their_device() -> None:
     for codec, frames in ((loading.CODECS.load("synthetic"), 12), (tiny_codec(), 8)):
-        made = codec.to("meta").decode(torch.empty(2, frames, codec.latent_dim, device="meta"))
-        assert made.device.type == "meta" and made.shape == (2, frames * codec.hop)
+        wave = codec.to("meta").decode(torch.empty(2, frames, codec.latent_dim, device="meta"))
+        assert wave.device.type == "meta" and wave.shape == (2, frames * codec.hop)
 
 
 def test_long_decoding_stays_on_its_device() -> None:
     for codec, frames in ((loading.CODECS.load("synthetic"), 200), (tiny_codec(), 600)):
-        made = decode_piece(codec.to("meta"), torch.empty(1, frames, codec.latent_dim, device="meta"))
-        assert made.device.type == "meta" and made.shape == (1, frames * codec.hop)
+        wave = decode_piece(codec.to("meta"), torch.empty(1, frames, codec.latent_dim, device="meta"))
+        assert wave.device.type == "meta" and wave.shape == (1, frames * codec.hop)
 
 
 def test_windows_stay_on_their_device() -> None:

@@ -92,10 +92,10 @@ def test_a_name_is_found_in_either_spelling(
     path = folder.joinpath(*(unicodedata.normalize(f, part) for f, part in zip(on_disk, parts, strict=False)))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    asked = "/".join(unicodedata.normalize(f, part) for f, part in zip(in_table, parts, strict=False))
-    for name in (asked, str(folder / asked)):
-        found = find_file(name, folder / "nowhere", folder)
-        assert found is not None and found.samefile(path)
+    spelled = "/".join(unicodedata.normalize(f, part) for f, part in zip(in_table, parts, strict=False))
+    for name in (spelled, str(folder / spelled)):
+        located = find_file(name, folder / "nowhere", folder)
+        assert located is not None and located.samefile(path)
 
 
 def test_names_that_no_system_takes_are_not_found(tmp_path: Path) -> None:

@@ -46,13 +46,13 @@ def check_reading(model: Path, changes: list[Change]) -> None:
     changed(model, SHIPPED_WEIGHTS / "model", changes)
     for read in (read_model_config, lambda folder: parts_of(inspect_folder(folder)["config"])):
         try:
-            found = read(model)
+            result = read(model)
         except ModelError as error:
             one_line(error)
             continue
-        if not isinstance(found, dict):
-            to_json(found.to_dict())
-            flatten_values(found.to_dict())
+        if not isinstance(result, dict):
+            to_json(result.to_dict())
+            flatten_values(result.to_dict())
 
 
 @settings(max_examples=300, deadline=None)
@@ -76,12 +76,12 @@ def test_any_changed_model_loads_or_is_refused(model: Path, changes: list[Change
     loading.start_digest(str(model))
     for load in (model_card, lambda folder: loading.load(str(folder), "cpu")):
         try:
-            found = load(model)
+            result = load(model)
         except ModelError as error:
             one_line(error)
             continue
-        if not isinstance(found, str):
-            assert found.frames >= 0
+        if not isinstance(result, str):
+            assert result.frames >= 0
 
 
 @settings(max_examples=60, deadline=None)
@@ -117,10 +117,10 @@ def test_any_changed_reward_of_another_kind_loads_or_is_refused(
 
 
 def test_rewards_that_are_parts_of_each_other_are_refused(tmp_path: Path) -> None:
-    for own, other in (("a", "b"), ("b", "a")):
-        (tmp_path / own).mkdir()
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / name).mkdir()
         part = {**SUM["parts"][0], "reward": str(tmp_path / other)}  # type: ignore[dict-item,index]
-        (tmp_path / own / "config.json").write_text(json.dumps({"kind": "sum", "parts": [part]}))
+        (tmp_path / name / "config.json").write_text(json.dumps({"kind": "sum", "parts": [part]}))
     with pytest.raises(ModelError) as error:
         loading.load_reward(str(tmp_path / "a"))
     one_line(error.value)

@@ -16,7 +16,7 @@ from plaudit.published import LISTED, fold_weight_norm, read_released, require, 
 
 
 class Marker:
-    """A pickle of this makes a folder when it is read by a reader that runs what it is told to."""
+    """A pickle of this creates a folder when it is read by a reader that runs its code."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

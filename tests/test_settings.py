@@ -46,15 +46,15 @@ def read(text: str) -> Section:
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_text_in_a_file_is_the_text_that_was_given(text: str) -> None:
-    found = read(f"text: {text}\npath: {text}\ntexts: [{text}, x]\nwords: {{{text}x: {text}}}\n")
-    assert (found.text, found.path, found.texts) == (text, Path(text), (text, "x"))
-    assert found.words == {f"{text}x": text}
+    section = read(f"text: {text}\npath: {text}\ntexts: [{text}, x]\nwords: {{{text}x: {text}}}\n")
+    assert (section.text, section.path, section.texts) == (text, Path(text), (text, "x"))
+    assert section.words == {f"{text}x": text}
 
 
 @pytest.mark.parametrize("text", TYPED)
 def test_a_text_that_was_typed_is_the_text_that_was_given(text: str) -> None:
-    found = validated(Section, with_changes({}, [f"text={text}", f"path={text}"], "here"), "here")
-    assert (found.text, found.path) == (text, Path(text))
+    section = validated(Section, with_changes({}, [f"text={text}", f"path={text}"], "here"), "here")
+    assert (section.text, section.path) == (text, Path(text))
 
 
 def test_quotes_null_and_choices() -> None:
@@ -82,8 +82,8 @@ def test_numbers_are_numbers(text: str, value: float) -> None:
 
 def test_mappings_merge_and_lists_replace() -> None:
     changed = with_changes({"named": {"a": 1}, "texts": ["x"]}, ["named={b: 2}", "named.c=3", "texts=[1, 007]"], "here")
-    found = validated(Section, changed, "here")
-    assert (found.named, found.texts) == ({"a": 1, "b": 2, "c": 3}, ("1", "007"))
+    section = validated(Section, changed, "here")
+    assert (section.named, section.texts) == ({"a": 1, "b": 2, "c": 3}, ("1", "007"))
     before = {"named": {"a": 1}}
     with_changes(before, ["named.a=2"], "here")
     assert before == {"named": {"a": 1}}

@@ -57,7 +57,7 @@ def test_a_file_that_does_not_fit_is_named_and_the_one_before_stays(save, tmp_pa
     done = subprocess.run([sys.executable, "-c", NO_ROOM, save.__name__, path], capture_output=True, text=True)
     assert done.stdout == f"File too large {path}\n", done.stderr
     assert path.read_bytes() == before
-    assert [found.name for found in tmp_path.iterdir()] == ["file"]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_tensors_come_back(tmp_path: Path) -> None:
@@ -82,12 +82,12 @@ def test_one_flipped_bit_in_weights_is_noticed(tmp_path: Path) -> None:
     for place in range(len(whole)):
         path.write_bytes(flipped(whole, place, place % 8))
         try:
-            found = load_tensors(path)
+            loaded = load_tensors(path)
         except ModelError as error:
             assert str(path) in str(error) and "\n" not in str(error)
             continue
         assert place < header, "a flipped value was loaded"
-        assert tensors_digest(found) == tensors_digest(MIXED), "other tensors were loaded"
+        assert tensors_digest(loaded) == tensors_digest(MIXED), "other tensors were loaded"
 
 
 def test_one_flipped_bit_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
@@ -101,10 +101,10 @@ def test_one_flipped_bit_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
         path.write_bytes(flipped(whole, place, place % 8))
         if checkpoint_damage(path) is None:
             try:
-                found = torch.load(path, weights_only=True)
+                loaded = torch.load(path, weights_only=True)
             except Exception:  # PyTorch itself notices
                 continue
-            assert found["step"] == 3 and torch.equal(found["weights"], torch.arange(100.0))
+            assert loaded["step"] == 3 and torch.equal(loaded["weights"], torch.arange(100.0))
 
 
 def flipped(whole: bytes, place: int, bit: int) -> bytes:

@@ -14,8 +14,8 @@ from plaudit.tables import read_table
 PROMPTS = ["sad, slow; piano", "two\nlines", 'a "quoted" word', "tab\there", "Größe 大 [verse] :smile:", "007", "no"]
 
 
-def rows(path: Path, wanted: tuple[str, ...] = ("file", "prompt")) -> list[dict[str, str]]:
-    return list(read_table(path, wanted))
+def rows(path: Path, required: tuple[str, ...] = ("file", "prompt")) -> list[dict[str, str]]:
+    return list(read_table(path, required))
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
