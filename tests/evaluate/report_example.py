@@ -139,7 +139,7 @@ def example(
     return ReportData(
         run=RunFacts(
             name="demo",
-            description="A small run of the whole chain on synthetic music whose truth is known.",
+            description="A small run of the whole pipeline on synthetic music.",
             recipe="name: demo\nstages:\n  sft: {updates: 2000}  # <b>bold</b>\n",
             finished="2025-05-01 14:03 UTC",
             seconds=872.0,
@@ -151,7 +151,7 @@ def example(
         ),
         stages=stages,
         corpus=CorpusFacts(
-            kind="synthetic pieces of the synthetic world",
+            kind="synthetic pieces",
             clips={"train": 1800, "validation": 100, "test": 98},
             seconds=5.0,
             quarantined={"silent": 2},

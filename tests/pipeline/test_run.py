@@ -233,15 +233,15 @@ def test_the_report_of_what_is_not_finished_is_refused(whole: Path, tmp_path: Pa
 
     recipe = (folder / "recipe.yaml").read_text()
     (folder / "recipe.yaml").write_text(recipe.replace("beta: 2000.0", "beta: 500.0"))
-    refused(f"crpo was made with another stages.crpo.beta than {folder}/recipe.yaml has; make it with: plaudit run")
+    refused(f"crpo has another stages.crpo.beta than {folder}/recipe.yaml has; run it with: plaudit run")
     (folder / "recipe.yaml").write_text(recipe)
     done = read_json(folder / "crpo" / "done.json")
     write_json(folder / "crpo" / "done.json", done | {"output": "of another model"})
-    refused("clips-crpo was made from an earlier crpo, not from the one there")
+    refused("clips-crpo used an earlier crpo than the present one")
     write_json(folder / "crpo" / "done.json", done)
     for step in ("crpo", "clips-crpo", "values-crpo", "sweep-crpo"):
         shutil.rmtree(folder / step)
-    refused(f"no finished crpo, clips-crpo, values-crpo and 1 more steps; make it with: plaudit run {folder}/recipe")
+    refused(f"no finished crpo, clips-crpo, values-crpo and 1 more steps; run it with: plaudit run {folder}/recipe")
     (folder / "run.json").unlink()
     refused("is not a run folder")
 

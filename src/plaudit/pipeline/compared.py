@@ -47,10 +47,10 @@ def run_system(run: Path, stage: str | None) -> System:
 
 def _models(run: Path, recipe: Recipe) -> dict[str, str]:
     """The identities of the models behind rewards and CLAP scores."""
-    found = {"clap": loading.CLAPS.identity(recipe.models.clap)}
+    identities = {"clap": loading.CLAPS.identity(recipe.models.clap)}
     try:
         reward = loading.load_reward(str(run / "reward") if recipe.reward.kind == "train" else recipe.reward.name)
-        found["reward"] = reward.identity  # type: ignore[attr-defined]
-    except (AttributeError, PlauditError):  # a reward that is no longer here cannot be told from another
+        identities["reward"] = reward.identity  # type: ignore[attr-defined]
+    except (AttributeError, PlauditError):  # a reward that is gone has no identity
         pass
-    return found
+    return identities

@@ -1,4 +1,4 @@
-"""`plaudit report`: the report of a finished run, written again from what its steps have left and recorded."""
+"""`plaudit report`: the report of a finished run, written again from the results and records of its steps."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from plaudit.recipe import load_recipe
 
 
 def rewrite_report(folder: Path) -> Path:
-    """Write the report of a run folder again; the report's folder. No other step is made, and none is changed.
+    """Write the report of a run folder again; the report's folder. No other step is run or changed.
 
-    Machine, memory and times on the page are those that the steps recorded. RunError where the folder is no run's, or
-    steps are missing, of other settings than the run's recipe, or made from another step's earlier content.
+    Machine, memory and times on the page are those in the records of the steps. RunError where the folder is no run,
+    or where steps are unfinished, have other settings than the recipe, or used an earlier output of another step.
     """
     if not (kind_of(folder) or "").startswith("a run of recipe"):
-        raise RunError(f"{folder} is not a run folder; name one that `plaudit run` made")
+        raise RunError(f"{folder} is not a run folder; name one that `plaudit run` has written")
     recipe = load_recipe(str(folder / "recipe.yaml"))
     *others, report = steps(recipe, folder)
     started = time.monotonic()
@@ -44,8 +44,8 @@ def rewrite_report(folder: Path) -> Path:
 
 
 def _require_finished(run: Run, chain: Sequence[Step]) -> None:
-    """RunError where the steps of a chain are not all finished, and made from each other and from their settings."""
-    again = f"make it with: plaudit run {run.folder / 'recipe.yaml'} -o {run.folder}"
+    """RunError where steps are unfinished, have other settings than the recipe, or used an earlier output."""
+    again = f"run it with: plaudit run {run.folder / 'recipe.yaml'} -o {run.folder}"
     records = {step.name: run.record(step.name) for step in chain}
     missing = [name for name, record in records.items() if record is None or record.finished is None]
     if missing:
@@ -58,7 +58,7 @@ def _require_finished(run: Run, chain: Sequence[Step]) -> None:
         now = json.loads(json.dumps(step.settings))
         both = now.keys() & record.origin.settings.keys()
         if other := sorted(name for name in both if now[name] != record.origin.settings[name]):
-            raise RunError(f"{step.name} was made with another {other[0]} than {run.folder}/recipe.yaml has; {again}")
+            raise RunError(f"{step.name} has another {other[0]} than {run.folder}/recipe.yaml has; {again}")
         for need, output in record.origin.inputs.items():
             if run.finished(need).output != output:
-                raise RunError(f"{step.name} was made from an earlier {need}, not from the one there; {again}")
+                raise RunError(f"{step.name} used an earlier {need} than the present one; {again}")

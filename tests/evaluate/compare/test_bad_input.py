@@ -1,4 +1,4 @@
-"""Whatever does not fit together is told in one line, and nothing leaves a mean unseen."""
+"""Input that does not fit together is an error of one line, and no value is dropped silently."""
 
 import json
 from collections.abc import Callable
@@ -53,9 +53,9 @@ def with_value(column: str, value: Any, row: int = 3) -> Callable[[Rows], Rows]:
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_one_line(tmp_path: Path, change: Callable[[Rows], Rows], said: str) -> None:
-    with pytest.raises(PlauditError, match=said.replace("(id '018')", "\\(id '018'\\)")) as told:
+    with pytest.raises(PlauditError, match=said.replace("(id '018')", "\\(id '018'\\)")) as error:
         two(tmp_path, change)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_common_prompts_are_compared_and_the_others_counted(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a comparison states, against SciPy."""
+"""The numbers of a comparison, against SciPy."""
 
 import csv
 from pathlib import Path
@@ -175,8 +175,8 @@ def test_distances_are_better_where_they_are_lower(tmp_path: Path) -> None:
 def test_a_series_of_systems_is_watched(tmp_path: Path) -> None:
     rows = []
     for place, fit in enumerate([0.0, 0.2, 0.3, 0.1, -0.2]):
-        made = clips(place, count=40, lift=0.5 * place, system=f"step-{place}")
-        rows += [{**row, "clap": row["clap"] + fit} for row in made]
+        rows_of = clips(place, count=40, lift=0.5 * place, system=f"step-{place}")
+        rows += [{**row, "clap": row["clap"] + fit} for row in rows_of]
     pairing = paired(write_table(tmp_path / "all.csv", rows))
     (watched,) = track_series(pairing)
     assert watched.divergence is not None and watched.divergence.established
