@@ -131,7 +131,7 @@ def bca_mean(values: ArrayLike, seed: int, resamples: int = RESAMPLES) -> Interv
         return Interval(mean, mean, mean)
     if len(sample) == 2:
         return Interval(mean, float(sample.min()), float(sample.max()))
-    found = stats.bootstrap(
+    interval = stats.bootstrap(
         (sample,),
         np.mean,
         n_resamples=resamples,
@@ -140,7 +140,7 @@ def bca_mean(values: ArrayLike, seed: int, resamples: int = RESAMPLES) -> Interv
         vectorized=True,
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high))
+    return Interval(mean, float(interval.low), float(interval.high))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -372,7 +372,7 @@ def win_rate(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Interval:
 
 
 POWER, POWER_ALPHA = 0.8, 0.05
-"""How often a difference that is there should be found, and how often one that is not may be."""
+"""The power of a test, and its rate of false positives."""
 
 MOST_PROMPTS = 1_000_000
 """Where more would be needed, the answer is that no number of prompts is enough (ours)."""
@@ -385,12 +385,12 @@ def power_of(effect: float, prompts: float, alpha: float = POWER_ALPHA) -> float
     freedom, shift = prompts - 1, abs(effect) * math.sqrt(prompts)
     bound = stats.t.isf(alpha / 2, freedom)
     # SciPy's noncentral t has no value far in the tail, where the power is 1 beyond any doubt.
-    found = stats.nct.sf(bound, freedom, shift) + stats.nct.cdf(-bound, freedom, shift)
-    return 1.0 if np.isnan(found) else float(found)
+    power = stats.nct.sf(bound, freedom, shift) + stats.nct.cdf(-bound, freedom, shift)
+    return 1.0 if np.isnan(power) else float(power)
 
 
 def prompts_needed(effect: float, power: float = POWER, alpha: float = POWER_ALPHA) -> int | None:
-    """The least number of prompts with which a difference of `effect` (d_z) is found with `power`.
+    """The least number of prompts that detects a difference of `effect` (d_z) with `power`.
 
     None where that is more than MOST_PROMPTS, as for no difference at all.
     """

@@ -33,7 +33,7 @@ A set's balls lie around its embeddings; each reaches to the k-th nearest other 
 precision and recall and 5 for density and coverage, as in the papers.
 
 - precision: share of generated clips inside any ball of the reference. Do they sound like the reference?
-- recall: share of reference clips inside any ball of the generated set. Is all of the reference to be heard?
+- recall: share of reference clips inside any ball of the generated set. Does the set cover the reference?
 - density: balls of the reference that a generated clip lies in, mean over clips and divided by k. About 1
   for a set like the reference, and not bounded.
 - coverage: share of the reference's balls that hold a generated clip.
@@ -72,19 +72,19 @@ def embeddings_of(given: ArrayLike, least: int = 2, kind: str = "") -> Array:
 
     kind: "reference" or nothing, for messages.
     """
-    found, kind = np.asarray(given, dtype=np.float64), f"{kind} " if kind else ""
-    if found.ndim != 2 or found.shape[1] == 0:
-        raise EvaluationError(f"{kind}embeddings must be an array [clips, width], not of shape {list(found.shape)}")
-    if len(found) < least:
-        counted = f"{len(found)} {kind}embedding{'' if len(found) == 1 else 's'}"
+    rows, kind = np.asarray(given, dtype=np.float64), f"{kind} " if kind else ""
+    if rows.ndim != 2 or rows.shape[1] == 0:
+        raise EvaluationError(f"{kind}embeddings must be an array [clips, width], not of shape {list(rows.shape)}")
+    if len(rows) < least:
+        counted = f"{len(rows)} {kind}embedding{'' if len(rows) == 1 else 's'}"
         raise EvaluationError(f"{counted} given, at least {least} needed; take more {kind}clips")
-    broken = ~np.isfinite(found).all(axis=1)
+    broken = ~np.isfinite(rows).all(axis=1)
     if broken.any():
         first, times = int(broken.argmax()), int(broken.sum())
         raise EvaluationError(
-            f"the embedding of {kind}clip {first} is not finite ({times} such of {len(found)}); leave it out"
+            f"the embedding of {kind}clip {first} is not finite ({times} such of {len(rows)}); leave it out"
         )
-    return found
+    return rows
 
 
 def both(generated: ArrayLike, reference: ArrayLike, least: int = 2) -> tuple[Array, Array]:
@@ -175,16 +175,16 @@ class FrechetOfRows:
 def frechet_per_clip(clips: Sequence[ArrayLike], reference: Gaussian) -> Array:
     """The squared distance of each clip alone from the reference: [B] (Gui et al. 2024, per-song FAD).
 
-    clips: for each, its embeddings [W, E], one per window in which it was heard. A clip that was heard once is a
+    clips: for each, its embeddings [W, E], one per window. A clip with a single window is a
     Gaussian without spread, |x - mu|^2 + tr(Y) (ours): the clips farthest from the reference come out last.
     """
-    found = []
+    distances = []
     for clip in clips:
         windows = embeddings_of(clip, least=1)
         check_widths(windows.shape[1], len(reference.mean))
         point = Gaussian(windows[0], np.zeros((1, windows.shape[1])))
-        found.append(frechet_between(gaussian(windows) if len(windows) > 1 else point, reference))
-    return np.array(found)
+        distances.append(frechet_between(gaussian(windows) if len(windows) > 1 else point, reference))
+    return np.array(distances)
 
 
 SIZES, DRAWS = 8, 3
@@ -316,8 +316,8 @@ def _kernel_of_rows(x: Array, y: Array) -> Callable[[Rows], float]:
     def of(rows: Rows) -> float:
         times = np.bincount(rows, minlength=len(x)).astype(np.float64)
         pairs = times.sum() ** 2 - np.square(times).sum()
-        own = times @ within @ times / pairs if pairs > 0 else 1.0
-        return KERNEL_SCALE * float(own + among - 2.0 * (times @ across) / times.sum())
+        inner = times @ within @ times / pairs if pairs > 0 else 1.0
+        return KERNEL_SCALE * float(inner + among - 2.0 * (times @ across) / times.sum())
 
     return of
 
@@ -346,10 +346,10 @@ def mauve_interval(generated: ArrayLike, reference: ArrayLike, seed: int = 0, re
     """
     p, q, clusters = _quantized(generated, reference, seed)
     target = _shares(q, clusters)
-    found = bootstrap_statistic(
+    interval = bootstrap_statistic(
         lambda rows: mauve_of_histograms(_shares(p[rows], clusters), target), len(p), seed, resamples, centred_interval
     )
-    return Interval(found.mean, max(0.0, found.low), found.high)
+    return Interval(interval.mean, max(0.0, interval.low), interval.high)
 
 
 def mauve_of_histograms(p: Array, q: Array) -> float:
@@ -376,7 +376,7 @@ def quantize(points: Array, clusters: int, seed: int) -> Labels:
     if clusters == 1:
         return np.zeros(len(points), dtype=np.int64)
     starts = [different[rng.choice(len(different), clusters, replace=False)] for _ in range(RESTARTS)]
-    centres, _ = min((kmeans(points, start) for start in starts), key=lambda found: float(found[1]))
+    centres, _ = min((kmeans(points, start) for start in starts), key=lambda result: float(result[1]))
     return vq(points, centres)[0].astype(np.int64)
 
 
@@ -432,7 +432,7 @@ class Closeness:
 
 
 class Balls:
-    """Embeddings [N, E], and the radius of each ball for every k that is asked for, computed once."""
+    """Embeddings [N, E], and the radius of each ball for every k of `neighbours`, computed once."""
 
     def __init__(
         self,
@@ -453,15 +453,15 @@ def closeness(
 ) -> Closeness:
     """All four of embeddings [N, E] against a reference; each set needs more clips than either k."""
     y = reference.embeddings
-    own = Balls(generated, [k, coverage_k], kind="")
-    check_widths(own.embeddings.shape[1], y.shape[1])
-    inside, dense = np.empty(len(own.embeddings)), np.empty(len(own.embeddings))
+    x = Balls(generated, [k, coverage_k], kind="")
+    check_widths(x.embeddings.shape[1], y.shape[1])
+    inside, dense = np.empty(len(x.embeddings)), np.empty(len(x.embeddings))
     reached, covered = np.zeros(len(y), dtype=bool), np.zeros(len(y), dtype=bool)
-    for rows, apart in distance_blocks(own.embeddings, y):
+    for rows, apart in distance_blocks(x.embeddings, y):
         held = apart <= reference.radii[coverage_k]
         inside[rows] = (apart <= reference.radii[k]).any(axis=1)
         dense[rows] = held.sum(axis=1) / coverage_k
-        reached |= (apart <= own.radii[k][rows, None]).any(axis=0)
+        reached |= (apart <= x.radii[k][rows, None]).any(axis=0)
         covered |= held.any(axis=0)
     return Closeness(inside, reached.astype(np.float64), dense, covered.astype(np.float64))
 
@@ -498,10 +498,10 @@ def vendi_interval(embeddings: ArrayLike, seed: int = 0, resamples: int = 300) -
     compare.
     """
     directions = _directions(embeddings)
-    found = bootstrap_statistic(
+    interval = bootstrap_statistic(
         lambda rows: _score(directions[rows]), len(directions), seed, resamples, centred_interval
     )
-    return Interval(found.mean, max(1.0, found.low), min(float(len(directions)), found.high))
+    return Interval(interval.mean, max(1.0, interval.low), min(float(len(directions)), interval.high))
 
 
 def _directions(embeddings: ArrayLike) -> Array:

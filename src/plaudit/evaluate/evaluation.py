@@ -57,10 +57,10 @@ IN_MEMORY = 256
 
 @dataclass(frozen=True)
 class Evaluators:
-    """The models that clips are measured by. What is None is not known here, and metrics that need it are left out.
+    """The models that clips are measured by. Metrics that need one that is None are left out.
 
-    clap: encodes audio and text. encoders: of the distances. identity: names with digests, as plain data: what tells
-    values by these evaluators from those by others.
+    clap: encodes audio and text. encoders: of the distances. identity: names with digests, as plain data, by
+    which values by these evaluators are recognized.
     """
 
     reward: Reward
@@ -99,8 +99,8 @@ class Evaluation:
     def table(self) -> tuple[list[str], list[dict[str, Any]]]:
         """(columns, rows) of clips.csv: a row per clip with id, prompt, seed (where that of every clip is known), file,
         its metrics, and its error where any clip has one."""
-        found = [clip for clip in self.clips if clip.file is not None]
-        seeded = bool(found) and all(clip.seed is not None for clip in found)
+        present = [clip for clip in self.clips if clip.file is not None]
+        seeded = bool(present) and all(clip.seed is not None for clip in present)
         about = ["id", "prompt", *(["seed"] if seeded else []), "file"]
         rows: list[dict[str, Any]] = [{name: getattr(clip, name) for name in about} for clip in self.clips]
         keys = list[str]()

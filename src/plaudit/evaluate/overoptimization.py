@@ -1,7 +1,7 @@
 """Over-optimization: where reward goes on rising and what it stands for does not.
 
 A series is anything in an order of more and more optimization, with the same prompts at every point: the stages of a
-chain, checkpoints, or the best of N candidates for growing N. The other metric is whatever else is known of the same
+chain, checkpoints, or the best of N candidates for growing N. The other metric is any other of the same
 clips: text-audio agreement, a distance, the listeners' true utility.
 """
 
@@ -145,8 +145,8 @@ def regression_sentence(paid: Sequence[Regression], kind: str = "stage") -> str:
     """One sentence on all stages together, or systems as `kind` says."""
     if not paid:
         return f"No {kind} raised reward while another metric got significantly worse."
-    told = "; ".join(f"{one.title} raised reward while {', '.join(one.metrics)} got worse" for one in paid)
-    return f"Over-optimization: {told}."
+    cases = "; ".join(f"{one.title} raised reward while {', '.join(one.metrics)} got worse" for one in paid)
+    return f"Over-optimization: {cases}."
 
 
 def reward_among(metrics: Sequence[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Which clips are evaluated, and what each was asked for: files of any generator, with a list of prompts."""
+"""Matching clips with prompts: files of any generator, with a list of prompts."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from plaudit.tables import Row, is_table, read_prompts, read_table
 class PromptClip:
     """A prompt and one of its clips; `error` says in one line why there is none, or no prompt.
 
-    id: of the prompt, or of the clip where no list gives prompts ids. seed: tells clips of one prompt apart, where it
-    is known.
+    id: of the prompt, or of the clip where no list gives prompts ids. seed: distinguishes clips of one prompt, where
+    it is recorded.
     """
 
     id: str
@@ -35,10 +35,10 @@ def match_prompts(clips: Path, prompts: Path | None) -> tuple[list[PromptClip], 
     """(one entry per clip, or per prompt without one, in the order of prompts; notes on files that are left out).
 
     clips: a CSV with the columns file and prompt (or caption), and optionally id; or a folder of audio. Of a folder,
-    `prompts` says what was asked for: a table with the columns prompt (or caption) and id or file, or a text file,
+    `prompts` lists the prompts: a table with the columns prompt (or caption) and id or file, or a text file,
     whose n-th prompt has the id n. A clip belongs to the id that its name is, without its suffix; numbers may have
     leading zeros. A prompt whose id names no file has all clips that were generated from it, by their sidecars or tags.
-    Without `prompts` each clip needs its own record of the prompt, as `plaudit generate` writes it.
+    Without `prompts` each clip needs its recorded prompt, as `plaudit generate` writes it.
 
     A prompt without a clip, or a clip without a prompt, is an entry with an error. EvaluationError, CorpusError or
     PromptError, in one line, where ids are not unique, the list is malformed, or nothing can be evaluated.
@@ -57,8 +57,8 @@ def match_prompts(clips: Path, prompts: Path | None) -> tuple[list[PromptClip], 
     if table and "file" in read_table(prompts).columns:
         entries = _unique(_in_table(prompts, clips), prompts)
     else:
-        wanted = _ids_in_table(prompts) if table else list(enumerate(read_prompts(prompts), start=1))
-        entries = _matched(clips, files, [(str(id), prompt) for id, prompt in wanted], prompts)
+        listed = _ids_in_table(prompts) if table else list(enumerate(read_prompts(prompts), start=1))
+        entries = _matched(clips, files, [(str(id), prompt) for id, prompt in listed], prompts)
     used = {entry.file.resolve() for entry in entries if entry.file is not None}
     spare = [str(file.relative_to(clips)) for file in files if file.resolve() not in used]
     if spare:
@@ -83,22 +83,22 @@ def _with_notes(entries: list[PromptClip], notes: list[str]) -> tuple[list[Promp
 
 def _in_table(table: Path, folder: Path) -> list[PromptClip]:
     """Clips of a table whose files lie in `folder`, or where the table says."""
-    found = []
+    entries = []
     for row in read_table(table, ["file"]):
         file = row.filled("file", "name the audio file")
         id = row.get("id", "").strip() or str(PurePosixPath(file).with_suffix(""))
         place = find_file(file, folder, table.parent, Path())
         missing = None if place else f"{folder / file} does not exist; check the path"
         seed = None if place is None else recorded_seed(place)
-        found.append(PromptClip(id, _prompt(table, row), place, missing, seed))
-    return found
+        entries.append(PromptClip(id, _prompt(table, row), place, missing, seed))
+    return entries
 
 
 def _ids_in_table(table: Path) -> list[tuple[str, str]]:
-    found = []
+    entries = []
     for row in read_table(table, ["id"]):
-        found.append((row.filled("id", "name the clip"), _prompt(table, row)))
-    return found
+        entries.append((row.filled("id", "name the clip"), _prompt(table, row)))
+    return entries
 
 
 def _prompt(table: Path, row: Row) -> str:
@@ -106,27 +106,27 @@ def _prompt(table: Path, row: Row) -> str:
     if prompt is None:
         raise CorpusError(f"{table} has no column 'prompt' or 'caption'; name the column of prompts 'prompt'")
     if not prompt:
-        raise PromptError(f"{row.where}: the prompt is empty; say what was asked for")
+        raise PromptError(f"{row.where}: the prompt is empty; fill it in")
     return prompt
 
 
-def _matched(folder: Path, files: Sequence[Path], wanted: Sequence[tuple[str, str]], prompts: Path) -> list[PromptClip]:
+def _matched(folder: Path, files: Sequence[Path], listed: Sequence[tuple[str, str]], prompts: Path) -> list[PromptClip]:
     """The clips of each prompt: by its id, or those generated from it."""
-    _check_unique([id for id, _ in wanted], prompts)
+    _check_unique([id for id, _ in listed], prompts)
     by_name: dict[str, list[Path]] = {}
     for file in files:
         name = _plain(str(PurePosixPath(file.relative_to(folder).with_suffix(""))))
         by_name.setdefault(name, []).append(file)
     named: dict[str, Path] = {}
-    for id, _ in wanted:
-        own = by_name.get(_plain(id), [])
-        if len(own) > 1:
-            raise EvaluationError(f"id {id!r} has {len(own)} files, {own[0].name} and {own[1].name}; keep one")
-        if own:
-            named[id] = own[0]
-    generated = _generated(set(files) - set(named.values()), [item for item in wanted if item[0] not in named])
+    for id, _ in listed:
+        paths = by_name.get(_plain(id), [])
+        if len(paths) > 1:
+            raise EvaluationError(f"id {id!r} has {len(paths)} files, {paths[0].name} and {paths[1].name}; keep one")
+        if paths:
+            named[id] = paths[0]
+    generated = _generated(set(files) - set(named.values()), [item for item in listed if item[0] not in named])
     entries = []
-    for id, prompt in wanted:
+    for id, prompt in listed:
         clips = [named[id]] if id in named else generated.get(id, [])
         entries += [PromptClip(id, prompt, file, seed=recorded_seed(file)) for file in clips]
         if not clips:
@@ -135,18 +135,18 @@ def _matched(folder: Path, files: Sequence[Path], wanted: Sequence[tuple[str, st
     return entries
 
 
-def _generated(files: Collection[Path], wanted: Sequence[tuple[str, str]]) -> dict[str, list[Path]]:
+def _generated(files: Collection[Path], listed: Sequence[tuple[str, str]]) -> dict[str, list[Path]]:
     """By id, the clips that were generated from its prompt, by seed; a prompt that is listed more than once shares them
     out, in the same order."""
-    if not wanted:
+    if not listed:
         return {}
     by_prompt: dict[str, list[Path]] = {}
     for file in sorted(files, key=_by_seed):
         by_prompt.setdefault(recorded_prompt(file), []).append(file)
     ids: dict[str, list[str]] = {}
-    for id, prompt in wanted:
+    for id, prompt in listed:
         ids.setdefault(prompt, []).append(id)
-    found: dict[str, list[Path]] = {}
+    clips_of: dict[str, list[Path]] = {}
     for prompt, same in ids.items():
         clips = by_prompt.get(prompt, [])
         if len(clips) % len(same):
@@ -154,9 +154,9 @@ def _generated(files: Collection[Path], wanted: Sequence[tuple[str, str]]) -> di
                 f"{len(clips)} clips were generated from {prompt[:60]!r}, which is listed {len(same)} times; "
                 "list it once"
             )
-        share = len(clips) // len(same)
-        found |= {id: clips[row * share : (row + 1) * share] for row, id in enumerate(same)}
-    return found
+        each = len(clips) // len(same)
+        clips_of |= {id: clips[row * each : (row + 1) * each] for row, id in enumerate(same)}
+    return clips_of
 
 
 def _by_seed(file: Path) -> tuple[float, Path]:

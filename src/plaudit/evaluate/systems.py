@@ -45,8 +45,8 @@ class ComparedClip:
 class System:
     """A system's clips, the metrics that any of them has, and the columns that are neither.
 
-    path: what it was named by. models: an identity of the model behind a metric, by metric, where it is known: values
-    of different models do not compare.
+    path: what it was named by. models: an identity of the model behind a metric, by metric, where it is recorded;
+    values of different models do not compare.
     """
 
     name: str
@@ -84,15 +84,15 @@ def systems_in(name: str) -> list[System]:
         raise EvaluationError(f"{path} has no {VALUES}; {_how_to_evaluate(path)}")
     values, models = Values.read(path), models_behind(path)
     conditions = [""] if "" in values.conditions else values.conditions  # sweeps beside systems have fewer prompts
-    found = []
+    parts = []
     for condition in conditions:
         of_condition = values.select(condition=condition)
         for system in of_condition.systems:
             name = " ".join(filter(None, (system, condition)))
-            found.append((name, of_condition.select(system=system)))
-    if len(found) == 1:
+            parts.append((name, of_condition.select(system=system)))
+    if len(parts) == 1:
         return [system_of_values(values, path.resolve().name, path, str(path), models)]
-    return [system_of_values(part, name, path, f"{path}:{name}", models) for name, part in found]
+    return [system_of_values(part, name, path, f"{path}:{name}", models) for name, part in parts]
 
 
 def system_of_values(values: Values, name: str, folder: Path, path: str, models: dict[str, str]) -> System:
@@ -138,8 +138,8 @@ def _systems_of_table(path: Path) -> list[System]:
             raise EvaluationError(f"{row.where}: column 'system' is empty; name the system")
         systems.setdefault(row["system"], []).append(row)
     return [
-        System(name, path, [_clip(path, row, metrics) for row in own], metrics, remarks, f"{path}:{name}")
-        for name, own in systems.items()
+        System(name, path, [_clip(path, row, metrics) for row in group], metrics, remarks, f"{path}:{name}")
+        for name, group in systems.items()
     ]
 
 

@@ -136,8 +136,8 @@ def sweep_recipe(
         needs, external = tuple(need for need in values.needs if not need.startswith("clips-")), values.external
         chain |= {one.name: one for one in (*data, step)}
         trained.append(step.name)
-    asked = ("sampling", "evaluate.prompts", "evaluate.seed", "sampling_batch", "corpus.kind", "corpus.seconds")
-    settings = picked(leaves(recipe), asked) | {"injections": list(injections), "metrics": list(metrics)}
+    names = ("sampling", "evaluate.prompts", "evaluate.seed", "sampling_batch", "corpus.kind", "corpus.seconds")
+    settings = picked(leaves(recipe), names) | {"injections": list(injections), "metrics": list(metrics)}
     models = {name: _stage_name(recipe, name) for name in injections}
     frozen = FrozenModels(**recipe.models.model_dump())
     fill = partial(_fill, models=models, recipe=recipe, frozen=frozen, metrics=metrics)

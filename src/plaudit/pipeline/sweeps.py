@@ -138,7 +138,7 @@ SCORES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 """What the paper's figure asks for, in the reward's units."""
 
 DEVIATIONS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
-"""What is asked for in standard deviations of a model's training rewards (ours)."""
+"""Scores in standard deviations of a model's training rewards (ours)."""
 
 
 def cell_name(score: float) -> str:

@@ -1,1 +1,1 @@
-"""Concept coverage: what a prompt asks for by name, and how much of it is to be heard."""
+"""Concept coverage: the concepts that a prompt names, and which of them a clip has."""

@@ -162,16 +162,16 @@ def metrics_named(names: Sequence[str], base: Path | None = None) -> list[Metric
 
     Those of files are kept in LOADED, where reports and comparisons look them up by their own names.
     """
-    found: dict[str, Metric] = {}
+    metrics: dict[str, Metric] = {}
     for name in names:
         metric = METRICS.load(name, base)
         if name not in NAMES:
             if metric.name in NAMES:
                 raise EvaluationError(f"metric {name!r} is called {metric.name!r}, as a built-in one is; rename it")
             LOADED[metric.name] = metric
-        found[metric.name] = metric
+        metrics[metric.name] = metric
     order = [*NAMES, *LOADED]
-    return sorted(found.values(), key=lambda metric: order.index(metric.name))
+    return sorted(metrics.values(), key=lambda metric: order.index(metric.name))
 
 
 def describe(metrics: Sequence[Metric]) -> dict[str, dict[str, str]]:
@@ -185,10 +185,10 @@ def metric_called(name: str, described: Mapping[str, Mapping[str, str]] | None =
     `frechet-synthetic` goes by the metric before the encoder. One that is neither known nor `described` has its name
     as heading, and is better where it is lower if its name is that of a distance.
     """
-    matches = [known for known in (*NAMES, *LOADED) if name == known or name.startswith(f"{known}-")]
+    matches = [one for one in (*NAMES, *LOADED) if name == one or name.startswith(f"{one}-")]
     if matches:
-        known = max(matches, key=len)
-        return LOADED[known] if known in LOADED else METRICS.load(known)
+        longest = max(matches, key=len)
+        return LOADED[longest] if longest in LOADED else METRICS.load(longest)
     about = dict((described or {}).get(name, {}))
     distance = any(word in name.lower() for word in DISTANCE_WORDS)
     better: Any = about.get("better", "lower" if distance else "higher")
@@ -205,4 +205,4 @@ DISTANCE_WORDS = ("frechet", "fad", "distance", "kernel", "kad", "mauve")
 
 
 def _not_here(inputs: MetricInputs) -> Array:
-    raise EvaluationError("this metric is known by its values alone; name the file that defines it")
+    raise EvaluationError("only values of this metric are here; name the file that defines it")
