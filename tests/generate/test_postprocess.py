@@ -25,7 +25,7 @@ UNREACHABLE = ("one click", "clicks every", "full-scale constant", "noise 2")
 
 def check(result: Outcome, wave: np.ndarray, rate: int) -> None:
     """Target and ceiling hold, or there is a reason, which the notice gives."""
-    if not result.held:
+    if not result.on_target:
         soundless = not np.isfinite(integrated_loudness(wave - wave.mean(), rate))
         assert (soundless or result.name.startswith(UNREACHABLE)) and result.notice, result
 
@@ -46,7 +46,7 @@ def test_a_sample_of_the_sweep() -> None:
 def test_a_sample_of_the_real_clips() -> None:
     for path in sorted((REAL / "audio").iterdir())[7::40]:
         wave, rate = read_audio(path)
-        assert outcome(path.name, resample(wave, rate, RATE), RATE, (AudioFormat(),)).held
+        assert outcome(path.name, resample(wave, rate, RATE), RATE, (AudioFormat(),)).on_target
 
 
 @pytest.mark.slow
@@ -54,7 +54,7 @@ def test_a_sample_of_the_real_clips() -> None:
 def test_every_real_clip() -> None:
     paths = sorted((REAL / "audio").iterdir())
     assert len(paths) == 80
-    assert [path.name for path in paths if not outcome(path.name, *read_audio(path)).held] == []
+    assert [path.name for path in paths if not outcome(path.name, *read_audio(path)).on_target] == []
 
 
 @pytest.mark.slow
@@ -64,13 +64,13 @@ def test_two_hundred_synthetic_clips_and_the_synthetic_models() -> None:
     for name, wave in clips:
         check(outcome(name, wave, 44100), wave, 44100)
     for clip in generated():
-        assert outcome(*clip).held
+        assert outcome(*clip).on_target
 
 
 def test_full_scale_square_is_reached_and_a_click_says_why_not() -> None:
     clips = {name: wave.astype(np.float32) for name, wave in synthetic(RATE, 1.5)}
     square = next(name for name in clips if "square" in name)
-    assert outcome(square, clips[square], RATE).held
+    assert outcome(square, clips[square], RATE).on_target
     click = outcome("click", clips["one click of 1"], RATE)
     assert click.notice is not None and "no gain reaches -16.5" in click.notice and click.true_peak <= -1
 
