@@ -22,11 +22,13 @@ class Done:
     err: str
 
 
-def plaudit(*arguments: str | Path) -> Done:
+def plaudit(*arguments: str | Path, stdin: str = "") -> Done:
     """Run a command as the shell would."""
+    given = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
     streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
     handler, code = signal.getsignal(signal.SIGINT), 0
-    with mock.patch.object(sys, "argv", ["plaudit", *map(str, arguments)]):
+    words = ["plaudit", *map(str, arguments)]
+    with mock.patch.object(sys, "argv", words), mock.patch.object(sys, "stdin", given):
         with redirect_stdout(streams[0]), redirect_stderr(streams[1]):
             try:
                 main()

@@ -5,51 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import json
-import signal
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from plaudit.audio import write_wav
-from plaudit.cli.main import main
 from plaudit.synthetic.corpus import SyntheticCorpus
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
+from tests.cli.command import Done
+from tests.cli.command import plaudit as run
 
 Plaudit = Callable[..., Done]
 
 
 @pytest.fixture
-def plaudit(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Plaudit:
-    """The command in this process: loading PyTorch again for each of these tests takes longer than they do."""
+def plaudit(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Plaudit:
+    """The command with a cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-    def run(*arguments: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", ["plaudit", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGINT)
-        try:
-            main()
-            code = 0
-        except SystemExit as left:
-            code = int(left.code or 0)
-        finally:
-            signal.signal(signal.SIGINT, before)
-        said = capsys.readouterr()
-        return Done(code, said.out, said.err)
-
     return run
 
 
@@ -74,8 +46,8 @@ def test_a_folder_against_music_and_then_against_its_statistics(plaudit: Plaudit
     first = plaudit(
         *common, "--reference", world / "music", *encoders, "--export-reference", stats, "-o", saved, "--json"
     )
-    assert first.returncode == 0, first.stderr
-    told = json.loads(first.stdout)
+    assert first.code == 0, first.err
+    told = json.loads(first.out)
     assert told == json.loads((saved / "summary.json").read_text())
     values = {(m["metric"], m["embedding"]): m["value"] for m in told["metrics"]}
     assert {("frechet", "synthetic"), ("frechet", "statistics"), ("reward", "")} <= set(values)
@@ -85,23 +57,23 @@ def test_a_folder_against_music_and_then_against_its_statistics(plaudit: Plaudit
     assert [row["id"] for row in rows] == list("012345") and float(rows[0]["clip-frechet-statistics"]) > 0
 
     again = plaudit(*common, "--reference", stats, *encoders, "--metric", "frechet", "--json")
-    assert again.returncode == 0, again.stderr
-    by_stats = {m["embedding"]: m["value"] for m in json.loads(again.stdout)["metrics"]}
+    assert again.code == 0, again.err
+    by_stats = {m["embedding"]: m["value"] for m in json.loads(again.out)["metrics"]}
     assert by_stats == {name: values["frechet", name] for name in ("synthetic", "statistics")}
 
     refused = plaudit(*common, "--reference", stats, "--metric", "kernel")
-    assert refused.returncode == 1 and "export it --with-embeddings" in refused.stderr
-    assert len(refused.stderr.splitlines()) == 1
+    assert refused.code == 1 and "export it --with-embeddings" in refused.err
+    assert len(refused.err.splitlines()) == 1
     table = plaudit(*common, "--reference", stats)
-    assert table.returncode == 0 and "matching clips reach 0." in table.stdout
+    assert table.code == 0 and "matching clips reach 0." in table.out
 
 
 def test_the_table_of_the_readme(plaudit: Plaudit, world: Path, tmp_path: Path) -> None:
     table = tmp_path / "clips.csv"
     table.write_text(f"file,caption\n{world}/out/0.wav,piano\n{world}/out/1.wav,calm drums\n")
     done = plaudit("evaluate", table, "--reference", world / "music", "--csv", "-")
-    assert done.returncode == 0, done.stderr
-    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert done.code == 0, done.err
+    rows = list(csv.DictReader(io.StringIO(done.out)))
     assert [row["prompt"] for row in rows] == ["piano", "calm drums"] and "clip-frechet-synthetic" in rows[0]
 
 
@@ -112,16 +84,16 @@ def test_missing_damaged_and_unasked_clips_are_a_line_each(plaudit: Plaudit, wor
     (tmp_path / "out" / "3.wav").write_bytes(b"")
     (tmp_path / "p.csv").write_text("id,prompt\n0,piano\n1,drums\n3,bells\n9,flute\n")
     done = plaudit("evaluate", tmp_path / "out", "--prompts", tmp_path / "p.csv", "--metric", "reward", "--json")
-    assert done.returncode == 1
-    assert "1 of 4 files" in done.stderr and "3.wav is empty" in done.stderr and "is called '9'" in done.stderr
-    assert "2 of 4 clips have no values and are in no mean" in done.stderr
-    assert json.loads(done.stdout)["metrics"][0]["clips"] == 2
+    assert done.code == 1
+    assert "1 of 4 files" in done.err and "3.wav is empty" in done.err and "is called '9'" in done.err
+    assert "2 of 4 clips have no values and are in no mean" in done.err
+    assert json.loads(done.out)["metrics"][0]["clips"] == 2
 
 
 def test_clips_that_are_the_reference_are_told(plaudit: Plaudit, world: Path) -> None:
     common = ("evaluate", world / "out", "--prompts", world / "prompts.csv")
     done = plaudit(*common, "--reference", world / "out", "--metric", "frechet")
-    assert done.returncode == 0 and "6 of the clips are files of the reference too" in done.stderr
+    assert done.code == 0 and "6 of the clips are files of the reference too" in done.err
 
 
 def test_a_reference_of_another_encoder_is_refused(plaudit: Plaudit, world: Path, tmp_path: Path) -> None:
@@ -130,10 +102,10 @@ def test_a_reference_of_another_encoder_is_refused(plaudit: Plaudit, world: Path
     made = plaudit(
         *common, "--reference", world / "music", "--embedding", "statistics", "--export-reference", stats
     )
-    assert made.returncode == 0, made.stderr
+    assert made.code == 0, made.err
     refused = plaudit(*common, "--reference", stats)
-    assert refused.returncode == 1 and len(refused.stderr.splitlines()) == 1
-    assert "is of the embedding 'statistics', not of 'synthetic'" in refused.stderr
+    assert refused.code == 1 and len(refused.err.splitlines()) == 1
+    assert "is of the embedding 'statistics', not of 'synthetic'" in refused.err
 
 
 @pytest.mark.parametrize(
@@ -153,13 +125,13 @@ def test_wrong_usage_says_what_to_do(
     plaudit: Plaudit, world: Path, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
     done = plaudit("evaluate", world / "out", "--prompts", world / "prompts.csv", *arguments)
-    assert done.returncode == code and said in " ".join(done.stderr.split())
-    assert code == 2 or len(done.stderr.splitlines()) == 1
+    assert done.code == code and said in " ".join(done.err.split())
+    assert code == 2 or len(done.err.splitlines()) == 1
 
 
 def test_a_folder_without_prompts_says_how_to_give_them(plaudit: Plaudit, world: Path) -> None:
     done = plaudit("evaluate", world / "out")
-    assert done.returncode == 1 and "give --prompts" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert done.code == 1 and "give --prompts" in done.err and len(done.err.splitlines()) == 1
 
 
 def test_a_detector_is_measured_and_its_rates_are_used(plaudit: Plaudit, world: Path, tmp_path: Path) -> None:
@@ -167,10 +139,10 @@ def test_a_detector_is_measured_and_its_rates_are_used(plaudit: Plaudit, world: 
     words.write_text("genre:\n  text: '{} music'\n  heard: 1\n  concepts:\n    jazz: [jazz]\n    rock: [rock]\n")
     options = ("--detector", "clap", "--vocabulary", words)
     made = plaudit("concepts", *options, "--clips", 12, "--seconds", 3, "--codec", "synthetic", "-o", errors, "--json")
-    assert made.returncode == 0, made.stderr
-    assert json.loads(made.stdout)["detector"].startswith("zero-shot ")
+    assert made.code == 0, made.err
+    assert json.loads(made.out)["detector"].startswith("zero-shot ")
     common = ("evaluate", world / "out", "--prompts", world / "prompts.csv", "--metric", "concepts", *options, "--json")
-    used = json.loads(plaudit(*common, "--concept-errors", errors).stdout)
+    used = json.loads(plaudit(*common, "--concept-errors", errors).out)
     measured = used["settings"]["detector_errors"]["measured_on"]
     assert measured == "12 clean synthetic clips of 3 s, corpus 811, as the codec synthetic returns them"
-    assert json.loads(plaudit(*common).stdout)["settings"]["detector_errors"] is None
+    assert json.loads(plaudit(*common).out)["settings"]["detector_errors"] is None

@@ -16,18 +16,16 @@ import pytest
 import soundfile
 
 from plaudit.reward.calibration import Bias, Calibration, save_calibration
+from tests.cli.command import Done
+from tests.cli.command import plaudit as run
 
-Plaudit = Callable[..., subprocess.CompletedProcess[str]]
+Plaudit = Callable[..., Done]
 
 
 @pytest.fixture
 def plaudit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plaudit:
+    """The command with a cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def run(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "plaudit", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, input=stdin)
-
     return run
 
 
@@ -46,28 +44,28 @@ def test_scores_as_json_csv_and_again_from_the_cache(plaudit: Plaudit, clips: Pa
     table = tmp_path / "table.csv"
     table.write_text(f"file,prompt,system\n{clips}/a.wav,{'piano ' * 2000},ours\n{clips}/b.wav,,theirs\n")
     first = plaudit("score", "-", "--table", table, "--prompt", "drums", "--json", stdin=f"{clips}/c.wav\n")
-    assert first.returncode == 0, first.stderr
-    rows = json.loads(first.stdout)
+    assert first.code == 0, first.err
+    rows = json.loads(first.out)
     assert [(Path(r["file"]).name, r["prompt"][:6], r.get("system")) for r in rows] == [
         ("a.wav", "piano ", "ours"), ("b.wav", "drums", "theirs"), ("c.wav", "drums", None)
     ]  # fmt: skip
     assert (tmp_path / "cache" / "plaudit" / "scores" / "scores.sqlite").is_file()
     again = plaudit("score", "--table", table, "--prompt", "drums", "--csv", "-")
-    cached = list(csv.DictReader(io.StringIO(again.stdout)))
+    cached = list(csv.DictReader(io.StringIO(again.out)))
     assert [float(row["reward"]) for row in cached] == [row["reward"] for row in rows[:2]]
 
 
 def test_a_reference_gives_percentiles_and_is_of_one_reward(plaudit: Plaudit, clips: Path, tmp_path: Path) -> None:
     saved = tmp_path / "ref.json"
-    assert plaudit("score", clips, "--save-reference", saved).returncode == 0
-    by_file = json.loads(plaudit("score", clips, "--reference", saved, "--json").stdout)
-    by_folder = json.loads(plaudit("score", clips, "--reference", clips, "--json").stdout)
+    assert plaudit("score", clips, "--save-reference", saved).code == 0
+    by_file = json.loads(plaudit("score", clips, "--reference", saved, "--json").out)
+    by_folder = json.loads(plaudit("score", clips, "--reference", clips, "--json").out)
     assert sorted(row["percentile"] for row in by_file) == [12.5, 37.5, 62.5, 87.5]
     assert [row["percentile"] for row in by_folder] == [row["percentile"] for row in by_file]
     assert by_file[0]["percentile_definition"].startswith("mid-rank among 4 scores")
     refused = plaudit("score", clips, "--reference", saved, "--reward", "synthetic-clap")
-    assert refused.returncode == 1 and "is of another reward" in refused.stderr
-    assert len(refused.stderr.splitlines()) == 1
+    assert refused.code == 1 and "is of another reward" in refused.err
+    assert len(refused.err.splitlines()) == 1
 
 
 def test_biases_of_systems_are_subtracted(plaudit: Plaudit, clips: Path, tmp_path: Path) -> None:
@@ -75,21 +73,21 @@ def test_biases_of_systems_are_subtracted(plaudit: Plaudit, clips: Path, tmp_pat
     table.write_text(f"file,system\n{clips}/a.wav,ours\n{clips}/b.wav,theirs\n{clips}/c.wav,\n")
     save_calibration(biases, Calibration("theirs", {"ours": Bias(0.75, 0.1, 9), "theirs": Bias(0.0, 0.0, 9)}))
     done = plaudit("score", "--table", table, "--calibration", biases, "--json")
-    assert done.returncode == 0, done.stderr
-    ours, theirs, nobodys = json.loads(done.stdout)
+    assert done.code == 0, done.err
+    ours, theirs, nobodys = json.loads(done.out)
     assert ours["calibrated"] == pytest.approx(ours["reward"] - 0.75)
     assert theirs["calibrated"] == theirs["reward"] and nobodys["calibrated"] == nobodys["reward"]
-    assert done.stderr.count("has no bias of (none): their scores are not calibrated") == 1
+    assert done.err.count("has no bias of (none): their scores are not calibrated") == 1
     biases.write_text("{}")
     wrong = plaudit("score", "--table", table, "--calibration", biases)
-    assert wrong.returncode == 1 and "is no calibration" in wrong.stderr
+    assert wrong.code == 1 and "is no calibration" in wrong.err
 
 
 def test_the_best_are_ranked_and_copied(plaudit: Plaudit, clips: Path, tmp_path: Path) -> None:
     (clips / "e.wav").write_text("no audio")
     done = plaudit("rank", clips, "--prompt", "calm", "-n", 2, "--copy", tmp_path / "best", "--json")
-    rows = json.loads(done.stdout)
-    assert done.returncode == 1 and "e.wav" in done.stderr
+    rows = json.loads(done.out)
+    assert done.code == 1 and "e.wav" in done.err
     assert [(row["rank"], row["of"]) for row in rows] == [(1, 4), (2, 4)]
     assert rows[0]["margin"] == pytest.approx(rows[0]["reward"] - rows[1]["reward"])
     assert sorted(p.name for p in (tmp_path / "best").iterdir()) == [Path(row["copy"]).name for row in rows]
@@ -98,9 +96,9 @@ def test_the_best_are_ranked_and_copied(plaudit: Plaudit, clips: Path, tmp_path:
 def test_a_cache_that_cannot_be_written_is_told_once(plaudit: Plaudit, clips: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     done = plaudit("score", clips, "--reference", clips)
-    assert done.returncode == 0 and done.stdout.count("│") > 4
-    assert done.stderr.count("scores are not cached") == 1
-    assert plaudit("score", clips, "--no-cache").stderr == ""
+    assert done.code == 0 and done.out.count("│") > 4
+    assert done.err.count("scores are not cached") == 1
+    assert plaudit("score", clips, "--no-cache").err == ""
 
 
 @pytest.mark.parametrize(
@@ -114,7 +112,7 @@ def test_a_cache_that_cannot_be_written_is_told_once(plaudit: Plaudit, clips: Pa
 )
 def test_wrong_usage_says_what_to_do(plaudit: Plaudit, arguments: tuple[str, ...], code: int, said: str) -> None:
     done = plaudit(*arguments)
-    assert done.returncode == code and said in " ".join(done.stderr.split())
+    assert done.code == code and said in " ".join(done.err.split())
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
