@@ -189,8 +189,8 @@ def test_the_contexts_are_as_wide_as_they_must_be(monkeypatch: pytest.MonkeyPatc
         wave = codec.vocoder(mel)
         other = mel.clone()
         other[:, :, 200] += 1
-        heard = (codec.vocoder(other) != wave).nonzero()[:, 1] // codec.vocoder.config.hop
-        assert 0 < 200 - heard.min() <= vocoder and heard.max() - 200 <= vocoder
+        changed = (codec.vocoder(other) != wave).nonzero()[:, 1] // codec.vocoder.config.hop
+        assert 0 < 200 - changed.min() <= vocoder and changed.max() - 200 <= vocoder
     published = BigVGANConfig(
         128, 1536, (8, 4, 2, 2, 2, 2), (16, 8, 4, 4, 4, 4), (3, 7, 11), ((1, 3, 5),) * 3, False, False
     )

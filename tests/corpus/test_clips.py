@@ -50,9 +50,9 @@ def test_recordings_become_clips_of_one_split(tmp_path: Path) -> None:
         Entry("b", "y", "test", "s", None, tmp_path / "long.wav"),
         *(Entry(n, "z", "test", "s", None, tmp_path / f"{n}.wav") for n in ("short", "empty", "none")),
     ]
-    told: list[tuple[int, int]] = []
+    steps: list[tuple[int, int]] = []
     clips = cut_clips(
-        entries, measure_durations(entries, lambda done, total: told.append((done, total))), ClipSettings(per_track=2)
+        entries, measure_durations(entries, lambda done, total: steps.append((done, total))), ClipSettings(per_track=2)
     )
     assert [clip.id for clip in clips] == ["a@3.75", "a@21.25", "b@3.75", "b@21.25", "short", "empty", "none"]
     assert [clip.split for clip in clips] == ["train"] * 4 + ["test"] * 3
@@ -60,7 +60,7 @@ def test_recordings_become_clips_of_one_split(tmp_path: Path) -> None:
     assert [bool(clip.problem) for clip in clips] == [False] * 4 + [True] * 3
     for clip, reason in zip(clips[4:], ("too short: 4.00 s", "is empty", "does not exist"), strict=True):
         assert reason in clip.problem and "\n" not in clip.problem
-    assert told[-1] == (4, 4)
+    assert steps[-1] == (4, 4)
 
 
 def test_wrong_settings() -> None:

@@ -130,11 +130,11 @@ def test_bad_audio_goes_to_quarantine_and_the_rest_goes_on(tmp_path: Path) -> No
     encode(source, tmp_path / "shards")
     shards = ShardSet(tmp_path / "shards")
     assert shards.ids == ["003", "007", "008"]
-    told = [json.loads(line) for line in (tmp_path / "shards" / "quarantine.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "shards" / "quarantine.jsonl").read_text().splitlines()]
     reasons = ["does not exist", "empty", "truncated", "NaN", "first 1 s are silent", "caption is empty"]
-    assert [line["id"] for line in told] == ["000", "001", "002", "004", "005", "006"]
-    assert all(reason in line["reason"] for reason, line in zip(reasons, told, strict=True))
-    assert told[0]["path"] == str(audio / "000.wav")
+    assert [line["id"] for line in lines] == ["000", "001", "002", "004", "005", "006"]
+    assert all(reason in line["reason"] for reason, line in zip(reasons, lines, strict=True))
+    assert lines[0]["path"] == str(audio / "000.wav")
 
     # One file is repaired: its shard is made again, the last one is not.
     before = stamps(tmp_path / "shards")
@@ -167,10 +167,10 @@ def test_too_short_for_one_frame(source: FolderCorpus, tmp_path: Path) -> None:
 
 def test_a_second_time_nothing_is_done(source: FolderCorpus, whole: Path, tmp_path: Path) -> None:
     folder = copied(whole, tmp_path / "shards")
-    before, heard = stamps(folder), []
-    encode(source, folder, lambda done, total: heard.append((done, total)))
+    before, steps = stamps(folder), []
+    encode(source, folder, lambda done, total: steps.append((done, total)))
     assert stamps(folder) == before and contents(folder) == contents(whole)
-    assert heard[-1] == (13, 13) and all(done <= total for done, total in heard)
+    assert steps[-1] == (13, 13) and all(done <= total for done, total in steps)
 
 
 def test_another_codec_or_a_smaller_corpus_replaces_what_lies_there(
@@ -325,7 +325,7 @@ def test_a_folder_that_cannot_be_created(source: FolderCorpus, tmp_path: Path) -
 
 
 def long_recordings(folder: Path, count: int, loads: list[str]) -> tuple[ListedCorpus, list[np.ndarray]]:
-    """`count` recordings of three seconds, each an entry per second; `loads` hears which are loaded."""
+    """`count` recordings of three seconds, each an entry per second; `loads` records which are loaded."""
     waves = [0.3 * np.random.default_rng(i).standard_normal(24000).astype(np.float32) for i in range(count)]
     entries = []
     for number, wave in enumerate(waves):
@@ -361,9 +361,9 @@ def test_a_clip_past_the_end_and_a_known_problem_go_to_quarantine(tmp_path: Path
     wrong = [*entries, replace(entries[0], id="late", start=3.0), replace(entries[0], id="odd", problem="it is odd")]
     made = encode_corpus(ListedCorpus("long", wrong), BandCodec(), HashEncoder(), tmp_path / "shards", 1.0)
     assert len(made) == 3
-    told = [json.loads(line) for line in (tmp_path / "shards" / "quarantine.jsonl").read_text().splitlines()]
-    assert [line["id"] for line in told] == ["late", "odd"] and told[1]["reason"] == "it is odd"
-    assert "ends before 3.00 s" in told[0]["reason"]
+    lines = [json.loads(line) for line in (tmp_path / "shards" / "quarantine.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == ["late", "odd"] and lines[1]["reason"] == "it is odd"
+    assert "ends before 3.00 s" in lines[0]["reason"]
 
 
 def test_preprocessing_is_applied_to_each_clip_and_other_preprocessing_means_other_shards(tmp_path: Path) -> None:

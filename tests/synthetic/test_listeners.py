@@ -35,7 +35,7 @@ CLIPS = SyntheticCorpus(200, 3.0, seed=5).clips
 
 
 def perfect(truth: Truth, **severity: float) -> Measurement:
-    """What probes would say that heard `truth` exactly, with the given flaws."""
+    """Measurement of perfect probes of `truth` with these flaws."""
     tempo = torch.zeros(1, len(TEMPI))
     tempo[0, min(range(len(TEMPI)), key=lambda i: abs(TEMPI[i] - truth.tempo))] = 1.0
     key = torch.zeros(1, 12, 2)
@@ -87,9 +87,9 @@ def test_each_attribute_that_differs_loses_its_weight(other: Truth, lost: str) -
 
 def test_half_tempo_and_relative_key_are_partly_right() -> None:
     taste = Taste()
-    heard = matches(perfect(replace(TRUTH, tempo=60, key="C", mode="major")), [TRUTH], taste)
-    assert heard["tempo"].item() == pytest.approx(taste.octave_credit)
-    assert heard["key"].item() == pytest.approx(taste.relative_credit)
+    measured = matches(perfect(replace(TRUTH, tempo=60, key="C", mode="major")), [TRUTH], taste)
+    assert measured["tempo"].item() == pytest.approx(taste.octave_credit)
+    assert measured["key"].item() == pytest.approx(taste.relative_credit)
 
 
 @given(st.sampled_from(KEYS), st.sampled_from(MODES), st.integers(60, 180))
@@ -161,8 +161,8 @@ def test_a_pair_is_two_clips_and_the_caption_of_one(seed: int, near_fraction: fl
     assert pairs == sample_vote_pairs(CLIPS, 100, seed, near_fraction)
     for pair in pairs:
         assert pair.a.id != pair.b.id
-        own, other = (pair.a, pair.b) if pair.a.caption == pair.prompt else (pair.b, pair.a)
-        assert (own.caption, own.caption_truth) == (pair.prompt, pair.truth)
+        matching, other = (pair.a, pair.b) if pair.a.caption == pair.prompt else (pair.b, pair.a)
+        assert (matching.caption, matching.caption_truth) == (pair.prompt, pair.truth)
         if pair.kind == "near":
             assert other.truth.genre == pair.truth.genre or other.truth.mood == pair.truth.mood
 
@@ -217,7 +217,7 @@ def test_every_flaw_lowers_utility_the_more_the_worse_it_is(pieces: list) -> Non
 def test_a_clip_has_more_utility_for_its_caption_than_for_others(pieces: list) -> None:
     probes, truths = load_probes(), [piece.truth for piece in pieces]
     waves = torch.from_numpy(np.stack([render_flawed(piece, Flaws(), 1) for piece in pieces]))
-    heard = measure(probes, waves)
-    own = utility(heard, truths)
+    measured = measure(probes, waves)
+    matching = utility(measured, truths)
     for turn in range(1, len(truths)):
-        assert own.mean() > utility(heard, truths[turn:] + truths[:turn]).mean() + 0.5
+        assert matching.mean() > utility(measured, truths[turn:] + truths[:turn]).mean() + 0.5

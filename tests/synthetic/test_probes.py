@@ -84,12 +84,17 @@ def test_key_probe_turns_with_the_music() -> None:
 def test_measurements_are_probabilities_at_any_length_and_in_silence(seconds: float) -> None:
     waves = torch.zeros(2, int(seconds * RATE))
     waves[1] = torch.randn(waves.shape[1], generator=torch.Generator().manual_seed(1)) * 0.1
-    heard = measure(load_probes(), waves)
-    assert heard.genre.shape == (2, len(GENRES)) and heard.mood.shape == (2, len(MOODS))
-    assert heard.instruments.shape == (2, len(INSTRUMENTS)) and heard.key.shape == (2, 12, len(MODES))
-    for total in (heard.genre.sum(1), heard.mood.sum(1), heard.tempo.sum(1), heard.key.sum((1, 2))):
+    measurement = measure(load_probes(), waves)
+    assert measurement.genre.shape == (2, len(GENRES)) and measurement.mood.shape == (2, len(MOODS))
+    assert measurement.instruments.shape == (2, len(INSTRUMENTS)) and measurement.key.shape == (2, 12, len(MODES))
+    for total in (
+        measurement.genre.sum(1),
+        measurement.mood.sum(1),
+        measurement.tempo.sum(1),
+        measurement.key.sum((1, 2)),
+    ):
         assert torch.allclose(total, torch.ones(2), atol=1e-4)
-    assert ((heard.flaws >= 0) & (heard.flaws <= 1)).all() and heard.flaws.shape == (2, len(FLAWS))
+    assert ((measurement.flaws >= 0) & (measurement.flaws <= 1)).all() and measurement.flaws.shape == (2, len(FLAWS))
 
 
 def test_level_statistics_notice_gaps_and_flat_tops() -> None:
@@ -125,17 +130,17 @@ def test_missing_weights_are_one_clear_line(tmp_path: Path) -> None:
 def test_shipped_probes_are_accurate_on_held_out_clips() -> None:
     """Loose bounds on 96 clips of a seed no training used; the exact held-out figures are in config.json."""
     corpus = SyntheticCorpus(96, 5.0, seed=4321, miscaptioned_fraction=0.0)
-    heard = measure(load_probes(), torch.from_numpy(np.stack([corpus.render(clip) for clip in corpus.clips])))
-    told = [(i, clip.truth) for i, clip in enumerate(corpus.clips) if not clip.flaws]
-    genre = np.mean([GENRES[heard.genre[i].argmax()] == truth.genre for i, truth in told])
-    mood = np.mean([MOODS[heard.mood[i].argmax()] == truth.mood for i, truth in told])
-    tempo = np.mean([abs(TEMPI[heard.tempo[i].argmax()] / truth.tempo - 1) < 0.04 for i, truth in told])
-    tonic, minor = heard.key.flatten(1).argmax(1) // 2, heard.key.flatten(1).argmax(1) % 2
-    key = np.mean([(KEYS[tonic[i]], MODES[minor[i]]) == (truth.key, truth.mode) for i, truth in told])
+    measurement = measure(load_probes(), torch.from_numpy(np.stack([corpus.render(clip) for clip in corpus.clips])))
+    clean = [(i, clip.truth) for i, clip in enumerate(corpus.clips) if not clip.flaws]
+    genre = np.mean([GENRES[measurement.genre[i].argmax()] == truth.genre for i, truth in clean])
+    mood = np.mean([MOODS[measurement.mood[i].argmax()] == truth.mood for i, truth in clean])
+    tempo = np.mean([abs(TEMPI[measurement.tempo[i].argmax()] / truth.tempo - 1) < 0.04 for i, truth in clean])
+    tonic, minor = measurement.key.flatten(1).argmax(1) // 2, measurement.key.flatten(1).argmax(1) % 2
+    key = np.mean([(KEYS[tonic[i]], MODES[minor[i]]) == (truth.key, truth.mode) for i, truth in clean])
     assert genre > 0.8 and mood > 0.7 and tempo > 0.7 and key > 0.7
     severity = torch.tensor([[clip.flaws.get(name, 0.0) for name in FLAWS] for clip in corpus.clips])
     for index, name in enumerate(FLAWS):
-        correlation = torch.corrcoef(torch.stack([severity[:, index], heard.flaws[:, index]]))[0, 1]
+        correlation = torch.corrcoef(torch.stack([severity[:, index], measurement.flaws[:, index]]))[0, 1]
         assert correlation > 0.7, name
 
 
@@ -145,6 +150,6 @@ def test_config_says_how_good_the_probes_are() -> None:
         assert all(held_out[version][name] > 0.85 for name in ("genre", "mood", "instruments", "tempo", "key"))
         assert all(held_out[version][f"{name}_in_clean"] < 0.03 for name in FLAWS)
         for name in FLAWS:
-            # The codec pulls pitches towards the tempered ones, so most detuning does not survive it to be heard.
+            # The codec pulls pitches towards the tempered ones, so most detuning does not survive it to be detected.
             repaired = version == "codec" and name == "detuned"
             assert held_out[version][f"{name}_r2"] > (0.2 if repaired else 0.5), name

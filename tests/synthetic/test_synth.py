@@ -1,4 +1,4 @@
-"""Rendering: the same bits, every instrument heard, in tune, free of aliases."""
+"""Rendering: the same bits, every instrument audible, in tune, free of aliases."""
 
 import hashlib
 from dataclasses import replace

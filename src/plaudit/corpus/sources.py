@@ -217,7 +217,7 @@ class LayoutSource(CorpusSource):
 
     def _card(self, table: str) -> str:
         return (
-            f"Captioned audio of whoever trained it, listed in {table}, as clips of {self.settings.seconds:g} s; its "
+            f"Captioned audio listed in {table}, as clips of {self.settings.seconds:g} s; its "
             "rights are not known to this card."
         )
 
@@ -336,7 +336,7 @@ class ShardSource(CorpusSource):
 
     def card(self) -> str:
         return (
-            f"A prepared shard set of whoever trained it, of clips of {self.settings.seconds:g} s; the rights to its "
+            f"A prepared shard set, of clips of {self.settings.seconds:g} s; the rights to its "
             "audio are not known to this card."
         )
 
@@ -385,7 +385,7 @@ CORPORA: Registry[type[CorpusSource]] = Registry(
     },
     error=CorpusError,
 )
-"""Kinds of corpora: classes that are made from CorpusSettings. A layout is one too, as a LayoutSource."""
+"""Kinds of corpora: classes that take CorpusSettings. A layout is one too, as a LayoutSource."""
 
 
 def corpus_source(settings: CorpusSettings) -> CorpusSource:

@@ -144,7 +144,7 @@ def rhythm_features(envelopes: Tensor) -> Tensor:
     """How each tempo candidate explains the onsets: [B, bands, N] -> [B, len(TEMPI), RHYTHM_DIM].
 
     For each band: autocorrelation of the onset envelope at LAG_BEATS of the candidate's beat, and the strength of
-    its oscillation at PULSES per beat. So the same network can judge every candidate.
+    its oscillation at PULSES per beat. So the same network can score every candidate.
     """
     frames = envelopes.shape[-1]
     rate = RATE / RHYTHM_HOP
