@@ -51,7 +51,7 @@ def test_a_folder_against_music_and_then_against_its_statistics(plaudit: Plaudit
     assert told == json.loads((saved / "summary.json").read_text())
     values = {(m["metric"], m["embedding"]): m["value"] for m in told["metrics"]}
     assert {("frechet", "synthetic"), ("frechet", "statistics"), ("reward", "")} <= set(values)
-    assert told["settings"]["detector_errors"]["missed"]["genre"]["asked"] > 100
+    assert told["settings"]["detector_errors"]["missed"]["genre"]["total"] > 100
     with (saved / "clips.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == list("012345") and float(rows[0]["clip-frechet-statistics"]) > 0
@@ -77,7 +77,7 @@ def test_the_table_of_the_readme(plaudit: Plaudit, world: Path, tmp_path: Path) 
     assert [row["prompt"] for row in rows] == ["piano", "calm drums"] and "clip-frechet-synthetic" in rows[0]
 
 
-def test_missing_damaged_and_unasked_clips_are_a_line_each(plaudit: Plaudit, world: Path, tmp_path: Path) -> None:
+def test_missing_damaged_and_unmatched_clips_are_a_line_each(plaudit: Plaudit, world: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     for number in range(3):
         (tmp_path / "out" / f"{number}.wav").write_bytes((world / "out" / f"{number}.wav").read_bytes())

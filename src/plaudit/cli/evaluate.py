@@ -73,7 +73,7 @@ def _limits(values: dict[str, Any] | None) -> str:
         return "concepts: the detector's error rates are not known; plaudit concepts measures them"
     rates = rates_from_dict(values)
     wrong = [
-        f"{name} {rates.missed[name].share or 0:.0%}/{rates.false[name].share or 0:.0%}"
+        f"{name} {rates.missed[name].fraction or 0:.0%}/{rates.false[name].fraction or 0:.0%}"
         for name in rates.missed
         if name in rates.false
     ]
@@ -104,4 +104,4 @@ def concepts(*, settings: ConceptsSettings, json: Json = False) -> None:
 
 
 def _cell(rate: Rate | None) -> str:
-    return "-" if rate is None or rate.share is None else f"{rate.share:.3f} ({rate.wrong} of {rate.asked})"
+    return "-" if rate is None or rate.fraction is None else f"{rate.fraction:.3f} ({rate.wrong} of {rate.total})"

@@ -77,8 +77,8 @@ def test_their_errors_are_as_the_package_says(detector: object) -> None:
     assert found.right.mean > found.other.mean + 0.3
     for kind in ("missed", "false"):
         here, told = getattr(found, kind).values(), getattr(known, kind).values()
-        share = sum(rate.wrong for rate in here) / sum(rate.asked for rate in here)
-        assert share == pytest.approx(sum(r.wrong for r in told) / sum(r.asked for r in told), abs=0.1)
+        share = sum(rate.wrong for rate in here) / sum(rate.total for rate in here)
+        assert share == pytest.approx(sum(r.wrong for r in told) / sum(r.total for r in told), abs=0.1)
 
 
 def test_the_probes_know_their_world_alone() -> None:
@@ -136,7 +136,7 @@ def test_rates_are_kept_by_detector_and_vocabulary(tmp_path: Path) -> None:
     for rates in (one, other, one):
         save_rates(file, rates)
     assert load_rates(file) == [other, one]
-    assert one.missed["genre"].share == 0.25 and one.false["genre"].share is None
+    assert one.missed["genre"].fraction == 0.25 and one.false["genre"].fraction is None
     file.write_text("[{}]")
     with pytest.raises(EvaluationError, match="holds no error rates"):
         load_rates(file)

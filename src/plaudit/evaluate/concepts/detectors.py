@@ -21,7 +21,7 @@ from plaudit.storage import write_json
 from plaudit.types import Embedder
 
 TEMPO_TOLERANCE = 0.04
-"""A tempo within this share of the one asked for is it; as in the probes' own figures."""
+"""A tempo within this fraction of the prompt's is it; as where the probes are evaluated."""
 
 
 class Detector(Protocol):
@@ -37,9 +37,9 @@ class Detector(Protocol):
 
 
 class ZeroShotDetector:
-    """A CLAP that is asked in words: of a category's concepts, the `heard` closest to the clip count as there.
+    """A zero-shot classifier by CLAP: of a category's concepts, the `heard` closest to the clip count as present.
 
-    The vocabulary says how the words are put and how many of a category a piece has. Named keys are asked for among
+    The vocabulary says how the words are put and how many of a category a piece has. Named keys are classified among
     all named keys, a tempo in figures by the word for it. The rule is ours: cosines of different concepts are not on
     one scale, so no threshold would serve all.
     """
@@ -60,7 +60,7 @@ class ZeroShotDetector:
         """Whether the vocabulary has the words for it."""
         if concept.tonic is not None:
             return "key" in self._vocabulary.categories
-        return all(part in self._names.get(concept.category, ()) for part in self._asked(concept))
+        return all(part in self._names.get(concept.category, ()) for part in self._zero_shot_names(concept))
 
     def found(self, clip: CachedClip, concepts: Sequence[Concept]) -> list[bool]:
         """See Detector."""
@@ -75,10 +75,10 @@ class ZeroShotDetector:
     def _found(self, closest: dict[str, list[str]], concept: Concept) -> bool:
         if concept.tonic is not None:
             return concept.name in closest["named key"]
-        return any(part in closest[concept.category] for part in self._asked(concept))
+        return any(part in closest[concept.category] for part in self._zero_shot_names(concept))
 
-    def _asked(self, concept: Concept) -> tuple[str, ...]:
-        """The names by which a concept is asked for."""
+    def _zero_shot_names(self, concept: Concept) -> tuple[str, ...]:
+        """The names that stand for a concept in the texts."""
         if concept.bpm is None or concept.parts:
             return concept.parts
         tempi = self._vocabulary.categories["tempo"].concepts
@@ -110,7 +110,7 @@ DETECTORS: Registry[Callable[[Callable[[], tuple[AudioEncoder, Embedder]], Vocab
 
 
 def tempo_fits(bpm: float, concept: Concept) -> bool:
-    """Whether a tempo is the one, or in the range, that was asked for, within the tolerance."""
+    """Whether a tempo is the prompt's, or in its range, within the tolerance."""
     assert concept.bpm is not None
     low, high = concept.bpm
     return low * (1 - TEMPO_TOLERANCE) <= bpm <= high * (1 + TEMPO_TOLERANCE)
@@ -160,15 +160,15 @@ SHIPPED_ERROR_RATES = Path(__file__).with_name("error_rates.json")
 
 @dataclass(frozen=True)
 class Rate:
-    """Of `asked` questions of one kind, how many were answered wrongly."""
+    """Of `total` decisions about a category, how many were wrong."""
 
-    asked: int
+    total: int
     wrong: int
 
     @property
-    def share(self) -> float | None:
-        """Wrong of asked; None where nothing was asked."""
-        return self.wrong / self.asked if self.asked else None
+    def fraction(self) -> float | None:
+        """Of wrong decisions; None where there were none to make."""
+        return self.wrong / self.total if self.total else None
 
 
 @dataclass(frozen=True)
@@ -209,8 +209,8 @@ def load_rates(path: Path = SHIPPED_ERROR_RATES) -> list[ErrorRates]:
 
 def rates_of(detector: Detector, vocabulary: Vocabulary, known: Sequence[ErrorRates]) -> ErrorRates | None:
     """Those of this very detector and vocabulary, or None where they were not measured."""
-    asked = (detector.identity, vocabulary.digest)
-    return next((rates for rates in known if (rates.detector, rates.vocabulary) == asked), None)
+    names = (detector.identity, vocabulary.digest)
+    return next((rates for rates in known if (rates.detector, rates.vocabulary) == names), None)
 
 
 def rates_from_dict(told: dict[str, Any]) -> ErrorRates:
