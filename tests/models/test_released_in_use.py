@@ -93,12 +93,12 @@ def test_a_whole_recipe_runs_with_imported_encoders(tmp_path: Path) -> None:
 
 
 def test_other_weights_under_the_same_name_are_noticed(home: Path) -> None:
-    before = [shelf.identity(name) for shelf, name in WATCHED], loading.REWARDS.identity("tunejury")
+    before = [registry.identity(name) for registry, name in WATCHED], loading.REWARDS.identity("tunejury")
     weights = home / "clap-music" / "model.safetensors"
     whole = weights.read_bytes()
     state = loading.load_tensors(weights)
     save_tensors(weights, {name: 1.5 * value for name, value in state.items() if value.is_floating_point()})
-    after = [shelf.identity(name) for shelf, name in WATCHED], loading.REWARDS.identity("tunejury")
+    after = [registry.identity(name) for registry, name in WATCHED], loading.REWARDS.identity("tunejury")
     weights.write_bytes(whole)
     assert [a == b for a, b in zip(before[0], after[0], strict=True)] == [False, True, True]
     assert before[1] != after[1]
