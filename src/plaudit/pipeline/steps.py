@@ -145,7 +145,7 @@ class _Chain:
     def of_data(self) -> list[Step]:
         recipe, corpus, models, reward = self.recipe, self.recipe.corpus, self._models, self.recipe.reward
         digest = cache(partial(self._source.digest, self._manifest))
-        outside: External = {} if self._synthetic else {"corpus.folder": digest}
+        outside: External = {} if self._synthetic else {"corpus.folder": digest}  # type: ignore[dict-item]  # None only for synthetic
         source = self._settings("corpus", without=(*PATHS, "corpus.shard_size"))
         encoders = self._external("models.codec", "models.text_encoder")
         listing: tuple[str, ...] = ("corpus",) if self._source.has_audio else ()
