@@ -735,24 +735,35 @@ def compare(
 ) -> SystemComparison:
     """Differences between systems on the same prompts, with intervals and tests; the first is the baseline.
 
-    systems: runs, or RUN:STAGE; folders written by `evaluate`; or tables with id or prompt, and metrics.
+    systems: runs, or RUN:STAGE; folders written by `evaluate`; folders of clips, which are evaluated with its default
+    settings; or tables with id or prompt, and metrics.
     """
     from plaudit.evaluate.comparison import compare as compare_pairs
     from plaudit.evaluate.comparison import pair, track_series
     from plaudit.evaluate.pages.comparison import write_comparison
-    from plaudit.evaluate.systems import read_systems
+    from plaudit.evaluate.systems import System, is_clip_folder, models_behind, read_systems, system_of_values
     from plaudit.pipeline.compared import systems_at
 
     settings = _settings(CompareSettings, settings, changes)
     metrics = None if settings.metrics is None else list(settings.metrics)
-    found = read_systems([str(system) for system in systems], systems_at)
+    reporter = reporter or WarningReporter()
+
+    def systems_of(name: str) -> list[System]:
+        if not is_clip_folder(Path(name)):
+            return systems_at(name)
+        reporter.note(f"{name} has not been evaluated; measuring its clips with the default settings")
+        evaluation = evaluate(name, reporter=reporter)
+        models = models_behind(evaluation.settings)
+        return [system_of_values(evaluation.values, Path(name).resolve().name, Path(), name, models)]
+
+    found = read_systems([str(system) for system in systems], systems_of)
     pairing = pair(found, metrics, settings.pair_by, settings.shared_prompts)
     table = compare_pairs(pairing, dict(settings.margins))
     series, page = track_series(pairing) if settings.ordered else [], None
     if settings.output is not None:
         page = write_comparison(table, settings.output, sort=settings.sort, players=settings.players, series=series)
     for note in [*pairing.notes, *(f"not tested: {reason}" for reason in table.untested)]:
-        (reporter or WarningReporter()).note(note)
+        reporter.note(note)
     return SystemComparison(table, series, page)
 
 

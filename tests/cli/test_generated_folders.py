@@ -67,8 +67,10 @@ def test_evaluations_find_the_clips_of_a_list_and_compare_them(plaudit: Run, pro
     for kind in ("listed", "own"):
         found = json.loads(ok(plaudit("compare", tmp_path / f"{kind}-a", tmp_path / f"{kind}-b", "--json")).stdout)
         assert {(row["prompts"], row["seeds"]) for row in found["comparisons"]} == {(3, 2)}
-    refused = plaudit("compare", tmp_path / "a", tmp_path / "b")
-    assert "evaluate its clips with plaudit evaluate" in str(refused.exception)
+    evaluated = {row["metric"]: row["difference"] for row in found["comparisons"]}
+    done = ok(plaudit("compare", tmp_path / "a", tmp_path / "b", "--json"))
+    of_clips = {row["metric"]: row["difference"] for row in json.loads(done.stdout)["comparisons"]}
+    assert {name: of_clips[name] for name in evaluated} == evaluated and "has not been evaluated" in done.stderr
 
 
 def test_prompts_of_a_list_do_not_begin_with_the_same_noise(plaudit: Run, prompts: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def compare(
         list[str],
         typer.Argument(
             metavar="SYSTEM...",
-            help="Runs, or RUN:STAGE for another than the last; folders of plaudit evaluate -o; or CSVs with id or "
+            help="Runs, or RUN:STAGE for another than the last; folders of clips, or of plaudit evaluate -o; CSVs with id or "
             "prompt, and metrics.",
         ),
     ],

@@ -8,9 +8,10 @@ several where it has a column `system`. Columns of a CSV: `id` (or `prompt_id`) 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from plaudit.audio import SUFFIXES
 from plaudit.errors import EvaluationError
@@ -81,8 +82,8 @@ def systems_in(name: str) -> list[System]:
     if not path.is_dir():
         return _systems_of_table(path)
     if not (path / VALUES).is_file():
-        raise EvaluationError(f"{path} has no {VALUES}; {_how_to_evaluate(path)}")
-    values, models = Values.read(path), models_behind(path)
+        raise EvaluationError(f"{path} has no {VALUES}; write it with plaudit evaluate CLIPS --output {path}")
+    values, models = Values.read(path), models_behind(_settings_of(path))
     conditions = [""] if "" in values.conditions else values.conditions  # sweeps beside systems have fewer prompts
     parts = []
     for condition in conditions:
@@ -143,21 +144,20 @@ def _systems_of_table(path: Path) -> list[System]:
     ]
 
 
-def _how_to_evaluate(folder: Path) -> str:
-    """The command that makes what is compared: of a folder of clips, or of any other."""
-    clips = any(file.suffix.lower() in SUFFIXES for file in folder.iterdir())
-    if clips:
-        return f"evaluate its clips with plaudit evaluate {folder} --output {folder.name}-evaluation, and compare that"
-    return f"write it with plaudit evaluate CLIPS --output {folder}"
+def is_clip_folder(path: Path) -> bool:
+    """Whether a path is a folder of audio that has not been evaluated."""
+    files = list(path.iterdir()) if path.is_dir() else []
+    return any(f.suffix.lower() in SUFFIXES for f in files) and not {VALUES, "recipe.yaml"} & {f.name for f in files}
 
 
-def models_behind(folder: Path) -> dict[str, str]:
-    """What the reward and the CLAP score of an evaluation are by, from its summary; empty where there is none."""
-    if not (folder / SUMMARY).is_file():
-        return {}
-    settings = read_json(folder / SUMMARY).get("settings") or {}
-    named = {"reward": settings.get("reward_identity"), "clap": settings.get("clap_digest")}
-    return {metric: identity for metric, identity in named.items() if identity}
+def models_behind(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The identities of the reward and the CLAP of an evaluation, from its settings."""
+    identities = {"reward": settings.get("reward_identity"), "clap": settings.get("clap_digest")}
+    return {metric: identity for metric, identity in identities.items() if identity}
+
+
+def _settings_of(folder: Path) -> Mapping[str, Any]:
+    return (read_json(folder / SUMMARY).get("settings") or {}) if (folder / SUMMARY).is_file() else {}
 
 
 def _metrics(table: Path, rows: Sequence[Row], columns: Sequence[str]) -> tuple[list[str], list[str]]:
