@@ -26,8 +26,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="SYSTEM...",
-            help="Runs, or RUN:STAGE for another than the last; folders of clips, or of plaudit evaluate -o; CSVs with id or "
-            "prompt, and metrics.",
+            help="Runs, or RUN:STAGE for another than the last; folders of clips, or of plaudit evaluate -o; CSVs with "
+            "id or prompt, and metrics.",
         ),
     ],
     *,
