@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ from plaudit.models.releases import RELEASES
 from plaudit.pipeline.models import FIRST_INJECTION
 from plaudit.pipeline.results import stages_of
 from plaudit.recipe import Recipe, stage_of
+from plaudit.registry import Registry
 from plaudit.stages import StepCost
 from plaudit.training.loop import blocks_of, checkpoint_blocks, restore_blocks
 from plaudit.training.lora import adapted_layers
@@ -61,7 +63,7 @@ def _data(recipe: Recipe) -> list[Requirement]:
 
 def _required_models(recipe: Recipe) -> list[Requirement]:
     models = recipe.models
-    named = [
+    named: list[tuple[str, str, Registry[Any]]] = [
         ("codec", models.codec, loading.CODECS),
         ("text encoder", models.text_encoder, loading.TEXT_ENCODERS),
         ("CLAP", models.clap, loading.CLAPS),
