@@ -141,7 +141,7 @@ def missing_code(step: Step, ran: set[CodeType]) -> set[str]:
         module = ".".join(("plaudit", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
         first, *rest = code.co_qualname.split(".")
         names = {first, ".".join((first, *rest[:1]))} if is_whole(module, first) else {".".join((first, *rest[:1]))}
-        names = {name.removesuffix(".<locals>") for name in names}
+        names = {name.removesuffix(".<locals>").removesuffix(".<lambda>") for name in names}  # defaults of fields
         if module not in UNCOUNTED and not first.startswith("<") and not any((module, n) in counted for n in names):
             found.add(f"{module}.{code.co_qualname}")
     return found
