@@ -25,8 +25,8 @@ from plaudit.pipeline import steps
 from plaudit.pipeline.runner import RunFiles, Step
 from plaudit.recipe import Recipe, load_recipe
 from plaudit.settings import Settings
-from tests.pipeline.test_outlook import Told
 from tests.pipeline.test_run import TINY
+from tests.pipeline.test_runner import RecordingReporter
 
 PACKAGE = Path(plaudit.__file__).parent
 
@@ -56,9 +56,9 @@ class Watch:
                 threading.setprofile(None)  # type: ignore[arg-type]
                 self.step = None
 
-        made = replace(step, make=make)
-        made.__dict__["code"] = step.code
-        return made
+        watched = replace(step, make=make)
+        watched.__dict__["code"] = step.code
+        return watched
 
     def called(self, frame: FrameType, event: str, argument: object) -> None:
         if event == "call" and self.step is not None:
@@ -110,7 +110,7 @@ def test_steps_are_made_from_what_they_declare(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Settings, "__getattribute__", getattribute, raising=False)
     monkeypatch.setattr(RunFiles, "path", path)
-    steps.run_chain(recipe, tmp_path / "run", [watch.wrapped(step) for step in chain], Told(), "a test")
+    steps.run_chain(recipe, tmp_path / "run", [watch.wrapped(step) for step in chain], RecordingReporter(), "a test")
     monkeypatch.undo()
     assert len(watch.code) == len(chain)
     wrong = {step.name: found for step in chain if (found := undeclared(step, watch))}

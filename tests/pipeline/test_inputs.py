@@ -19,7 +19,7 @@ from plaudit.pipeline.steps import leaves, located, picked, run_recipe, steps
 from plaudit.recipe import Recipe, load_recipe
 from plaudit.storage import read_json, write_json
 from tests.corpus.toy import write_folder
-from tests.pipeline.test_outlook import Told
+from tests.pipeline.test_runner import RecordingReporter
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def test_a_corpus_goes_by_contents_wherever_it_lies(music: Path, tmp_path: Path)
 
 
 def test_files_that_did_not_change_are_not_read_again(music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = Told()
-    run_recipe(recipe(music), music.parent / "run", told, only="corpus")
+    reporter = RecordingReporter()
+    run_recipe(recipe(music), music.parent / "run", reporter, only="corpus")
     manifest = music.parent / "run" / "corpus" / MANIFEST
     os.utime(music / "003.wav", ns=(1, 1))
     read: list[str] = []
@@ -76,28 +76,28 @@ def test_files_that_did_not_change_are_not_read_again(music: Path, monkeypatch: 
 
 def test_a_run_on_a_folder_notices_other_audio_and_other_captions(music: Path, tmp_path: Path) -> None:
     folder, table = tmp_path / "run", music / "clips.csv"
-    run_recipe(recipe(music), folder, Told(), only="shards")
+    run_recipe(recipe(music), folder, RecordingReporter(), only="shards")
     (music / "001.wav").touch()
-    told = Told()
-    run_recipe(recipe(music), folder, told, only="shards")
-    assert told.busy == []
+    reporter = RecordingReporter()
+    run_recipe(recipe(music), folder, reporter, only="shards")
+    assert reporter.busy == []
     louder(music / "001.wav")
     with pytest.raises(RunError, match=r"replace corpus \(the contents of corpus.folder changed\); shards"):
-        run_recipe(recipe(music), folder, told, only="shards")
-    told = Told(agrees=True)
-    run_recipe(recipe(music), folder, told, only="shards", approve=told.approve)
-    assert told.busy == ["corpus", "shards"]
+        run_recipe(recipe(music), folder, reporter, only="shards")
+    reporter = RecordingReporter(approves=True)
+    run_recipe(recipe(music), folder, reporter, only="shards", approve=reporter.approve)
+    assert reporter.busy == ["corpus", "shards"]
     table.write_text(table.read_text().replace("caption 0", "another caption", 1))
     with pytest.raises(RunError, match=r"the contents of corpus\.folder changed"):
-        run_recipe(recipe(music), folder, Told(), only="shards")
+        run_recipe(recipe(music), folder, RecordingReporter(), only="shards")
 
 
 def test_a_folder_that_was_moved_meanwhile_is_read_where_it_is(music: Path, tmp_path: Path) -> None:
-    run_recipe(recipe(music), tmp_path / "run", Told(), only="corpus")
+    run_recipe(recipe(music), tmp_path / "run", RecordingReporter(), only="corpus")
     music.rename(tmp_path / "moved")
-    told = Told()
-    run_recipe(recipe(tmp_path / "moved"), tmp_path / "run", told, only="shards")
-    assert told.states == {"corpus": "done", "shards": "started"}
+    reporter = RecordingReporter()
+    run_recipe(recipe(tmp_path / "moved"), tmp_path / "run", reporter, only="shards")
+    assert reporter.states == {"corpus": "done", "shards": "started"}
     assert len(ShardSet(tmp_path / "run" / "shards")) == 6
 
 
@@ -105,16 +105,16 @@ def test_paths_of_a_run_hold_from_any_folder(music: Path, tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     shutil.copytree(MODELS["synthetic"].parent / "reward", tmp_path / "my-reward")
     relative = recipe(Path("music"), "reward.name=my-reward")
-    run_recipe(relative, Path("run"), Told(), only="corpus")
+    run_recipe(relative, Path("run"), RecordingReporter(), only="corpus")
     kept = load_recipe("run/recipe.yaml")
     assert (kept.corpus.folder, kept.corpus.table) == (music, music / "clips.csv")
     assert kept.reward.name == str(tmp_path / "my-reward") and kept.models == relative.models
     rows = [json.loads(line) for line in (tmp_path / "run" / "corpus" / MANIFEST).read_text().splitlines()]
     assert rows[0]["path"] == str(music / "000.wav")
     monkeypatch.chdir("/")
-    told = Told()
-    run_recipe(load_recipe(str(tmp_path / "run" / "recipe.yaml")), tmp_path / "run", told, only="corpus")
-    assert told.busy == []
+    reporter = RecordingReporter()
+    run_recipe(load_recipe(str(tmp_path / "run" / "recipe.yaml")), tmp_path / "run", reporter, only="corpus")
+    assert reporter.busy == []
 
 
 def test_a_known_name_is_never_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

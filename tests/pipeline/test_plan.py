@@ -130,5 +130,5 @@ def test_the_command_prints_a_plan_and_makes_nothing(tmp_path: Path) -> None:
     assert found["hours"] == pytest.approx(sum(step["hours"] for step in found["steps"])) and found["hours"] > 0
     assert found["measured"]["training_flops"] > 0 and found["measured"]["decode_seconds"] > 0
     assert not (tmp_path / "r").exists()
-    told = CliRunner().invoke(app, ["run", "smoke", "--dry-run"])
-    assert told.exit_code == 0 and "about" in told.stdout and "GFLOP/s in training" in told.stdout
+    reporter = CliRunner().invoke(app, ["run", "smoke", "--dry-run"])
+    assert reporter.exit_code == 0 and "about" in reporter.stdout and "GFLOP/s in training" in reporter.stdout

@@ -1,5 +1,4 @@
-"""What the larger recipes use, small: prepared shards, rounds without a corpus, pairs of one's own and of others, NFT,
-adapters on a model that was there before."""
+"""What the larger recipes use, small: prepared shards, rounds without a corpus, pairs from elsewhere, NFT, adapters."""
 
 from __future__ import annotations
 
@@ -63,7 +62,7 @@ def recipe(prepared: Path, *changes: str) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def own(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_free(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two data-free rounds, pairs and NFT."""
     folder = tmp_path_factory.mktemp("own") / "run"
     run_recipe(recipe(prepared, *OWN), folder, ConsoleReporter(), only="nft")
@@ -79,65 +78,70 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_every_round_begins_with_the_model_of_the_last(own: Path) -> None:
-    rounds = [own / "expert_iteration" / f"round-{n}" for n in (1, 2)]
+def test_every_round_begins_with_the_model_of_the_last(data_free: Path) -> None:
+    rounds = [data_free / "expert_iteration" / f"round-{n}" for n in (1, 2)]
     made_by = [read_json(place / "candidates" / "00000.json")["model"]["stage"] for place in rounds]
     assert made_by == ["sft", "mixed"]
     seeds = [[read_json(path)["seed"] for path in sorted((r / "candidates").glob("0*.json"))] for r in rounds]
     assert seeds == [[1000, 1001, 1002, 1003], [1004, 1005, 1006, 1007]]
     assert not (rounds[0] / "fine_tune").exists()
-    folders = (rounds[1] / "mixed", rounds[0] / "mixed", own / "expert_iteration")
+    folders = (rounds[1] / "mixed", rounds[0] / "mixed", data_free / "expert_iteration")
     last, first, whole = (load_tensors(place / "model.safetensors") for place in folders)
     assert all((whole[name] == value).all() for name, value in last.items())
     assert any((first[name] != value).any() for name, value in last.items())
 
 
-def test_the_kept_alone_are_trained_on_where_the_corpus_is_left_out(own: Path, prepared: Path) -> None:
+def test_the_kept_alone_are_trained_on_where_the_corpus_is_left_out(data_free: Path, prepared: Path) -> None:
     with_corpus = recipe(
         prepared, *OWN, "stages.expert_iteration.include_corpus=true", "stages.expert_iteration.rounds=1"
     )
-    folder = own.parent / "with"
+    folder = data_free.parent / "with"
     run_recipe(with_corpus, folder, ConsoleReporter(), only="expert_iteration")
-    first, second = (run / "expert_iteration" / "round-1" for run in (own, folder))
+    first, second = (run / "expert_iteration" / "round-1" for run in (data_free, folder))
     assert read_json(first / "kept.json") == read_json(second / "kept.json")
     without, other = (load_tensors(place / "mixed" / "model.safetensors") for place in (first, second))
     assert any((without[name] != value).any() for name, value in other.items())
 
 
-def test_pairs_lie_beside_their_candidates_with_scores_and_margins(own: Path) -> None:
-    pairs, candidates = lines_of(own / "pairs" / "pairs.jsonl"), lines_of(own / "pairs" / "candidates.jsonl")
+def test_pairs_lie_beside_their_candidates_with_scores_and_margins(data_free: Path) -> None:
+    pairs, candidates = (
+        lines_of(data_free / "pairs" / "pairs.jsonl"),
+        lines_of(data_free / "pairs" / "candidates.jsonl"),
+    )
     assert len(candidates) == 8 and len(pairs) == 3
     by_clip = {candidate["clip"]: candidate for candidate in candidates}
     for pair in pairs:
         winner, loser = by_clip[pair["winner"]], by_clip[pair["loser"]]
         assert winner["caption"] == loser["caption"] == pair["caption"]
         assert pair["margin"] == pytest.approx(winner["reward"] - loser["reward"]) and pair["margin"] >= 0
-        assert (own / "pairs" / pair["winner"]).is_file()
+        assert (data_free / "pairs" / pair["winner"]).is_file()
         assert pair["score"] == winner["score"] == 1.5
     assert [pair["margin"] for pair in pairs] == sorted((pair["margin"] for pair in pairs), reverse=True)
-    facts = read_json(own / "pairs" / "facts.json")
+    facts = read_json(data_free / "pairs" / "facts.json")
     assert (facts["captions"], facts["clips"], facts["usable_clips"], facts["pairs"]) == (2, 8, 8, 3)
 
 
-def test_nft_trains_the_model_that_made_the_candidates(own: Path) -> None:
-    before, after = (load_tensors(own / stage / "model.safetensors") for stage in ("expert_iteration", "nft"))
+def test_nft_trains_the_model_that_made_the_candidates(data_free: Path) -> None:
+    before, after = (load_tensors(data_free / stage / "model.safetensors") for stage in ("expert_iteration", "nft"))
     assert before.keys() == after.keys()
     assert any((before[name] != value).any() for name, value in after.items())
-    row = lines_of(own / "nft" / "metrics.jsonl")[-1]
+    row = lines_of(data_free / "nft" / "metrics.jsonl")[-1]
     assert row["drift"] > 0 and row["positive_loss"] > 0
 
 
 @pytest.fixture(scope="module")
-def tuned(prepared: Path, own: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tuned(prepared: Path, data_free: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run to the report that starts from a model, trains adapters, and takes others' pairs."""
     pytest.importorskip("peft", reason="the finetune extra is not installed")
     given = tmp_path_factory.mktemp("given")
-    pairs = lines_of(own / "pairs" / "pairs.jsonl")
-    rows = [{"caption": p["caption"]} | {s: str(own / "pairs" / p[s]) for s in ("winner", "loser")} for p in pairs]
+    pairs = lines_of(data_free / "pairs" / "pairs.jsonl")
+    rows = [
+        {"caption": p["caption"]} | {s: str(data_free / "pairs" / p[s]) for s in ("winner", "loser")} for p in pairs
+    ]
     rows.append({"caption": "lost", "winner": "gone.wav", "loser": rows[0]["loser"].replace("clips", "nowhere")})
     (given / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     changes = [
-        "backbone={preset: synthetic}", f"backbone.start_from={own / 'sft'}", "stages.expert_iteration=null",
+        "backbone={preset: synthetic}", f"backbone.start_from={data_free / 'sft'}", "stages.expert_iteration=null",
         "stages.sft.train.lora={rank: 2, alpha: 4}", "training_loop.sample_every=4",
         "training_loop.sample_prompts=[calm piano]",
         f"stages.pairs={{read_from: {given / 'mine.jsonl'}, per_caption: 2}}",
@@ -153,15 +157,15 @@ def tuned(prepared: Path, own: Path, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
-def test_adapters_on_a_model_that_was_there_leave_a_plain_model(tuned: Path, own: Path) -> None:
-    before, after = (load_tensors(folder / "sft" / "model.safetensors") for folder in (own, tuned))
+def test_adapters_on_a_model_that_was_there_leave_a_plain_model(tuned: Path, data_free: Path) -> None:
+    before, after = (load_tensors(folder / "sft" / "model.safetensors") for folder in (data_free, tuned))
     assert before.keys() == after.keys()
     changed = {name for name, value in after.items() if (before[name] != value).any()}
     assert changed and all(name.endswith(".weight") or name.startswith("score.") for name in changed)
     assert not any("conv" in name or name.startswith(("audio_in", "final")) for name in changed)
     assert (tuned / "sft" / "adapters" / "adapter_model.safetensors").is_file()
     made = read_json(tuned / "sft" / "config.json")["provenance"]
-    assert made["started_from"] == str(own / "sft")
+    assert made["started_from"] == str(data_free / "sft")
     for name in ("latent_mean", "score_mean", "empty_tokens"):
         assert (before[name] == after[name]).all()
     assert (tuned / "sft" / "samples" / "00000004" / "00.wav").is_file()
@@ -181,22 +185,22 @@ def test_the_reference_of_a_prepared_set_is_its_test_split_decoded(tuned: Path) 
     assert np.load(tuned / "reference" / "embeddings.npy").shape[0] == 4
 
 
-def test_pairs_of_others_do_not_say_how_much_better(prepared: Path, own: Path, tuned: Path) -> None:
-    given = own.parent / "binary"
-    shutil.copytree(own / "pairs", given)
+def test_pairs_of_others_do_not_say_how_much_better(prepared: Path, data_free: Path, tuned: Path) -> None:
+    given = data_free.parent / "binary"
+    shutil.copytree(data_free / "pairs", given)
     (given / "candidates.jsonl").unlink()
     changes = [*OWN[:1], OWN[2], OWN[3], f"stages.pairs={{read_from: {given}}}"]
     with pytest.raises(RunError, match=r"this would replace pairs \(.*\); nft \(pairs is made again\)"):
-        run_recipe(recipe(prepared, *changes), own, ConsoleReporter(), only="nft")
+        run_recipe(recipe(prepared, *changes), data_free, ConsoleReporter(), only="nft")
     with pytest.raises(CorpusError, match="advantage=binary"):
-        run_recipe(recipe(prepared, *changes), own, ConsoleReporter(), only="nft", approve=agreed)
+        run_recipe(recipe(prepared, *changes), data_free, ConsoleReporter(), only="nft", approve=agreed)
     changes.append("stages.nft.advantage=binary")
-    run_recipe(recipe(prepared, *changes), own, ConsoleReporter(), only="nft", approve=agreed)
-    assert lines_of(own / "nft" / "metrics.jsonl")
-    assert read_json(own / "pairs" / "facts.json")["margin_mean"] > 0  # the file states them
-    changes[3] = f"stages.pairs={{read_from: {own / 'pairs'}}}"
+    run_recipe(recipe(prepared, *changes), data_free, ConsoleReporter(), only="nft", approve=agreed)
+    assert lines_of(data_free / "nft" / "metrics.jsonl")
+    assert read_json(data_free / "pairs" / "facts.json")["margin_mean"] > 0  # the file states them
+    changes[3] = f"stages.pairs={{read_from: {data_free / 'pairs'}}}"
     with pytest.raises(RunError, match="copy it to another folder"):
-        run_recipe(recipe(prepared, *changes), own, ConsoleReporter(), only="nft")
+        run_recipe(recipe(prepared, *changes), data_free, ConsoleReporter(), only="nft")
 
 
 def test_a_changed_pairs_file_makes_the_step_again(prepared: Path, tmp_path: Path) -> None:
@@ -224,14 +228,16 @@ def test_a_prepared_set_must_be_whole_and_of_the_recipes_models(prepared: Path, 
 
 
 def test_sft_of_no_updates_is_the_model_as_it_was_and_keeps_its_injection(
-    prepared: Path, own: Path, tmp_path: Path
+    prepared: Path, data_free: Path, tmp_path: Path
 ) -> None:
     values = recipe(prepared, *OWN).model_dump(mode="json")
-    values["backbone"] = {"start_from": str(own / "nft")}
+    values["backbone"] = {"start_from": str(data_free / "nft")}
     values["stages"][0] = {"kind": "sft", "train": {"steps": 0, "learning_rate": 1.0}}
     (tmp_path / "r.yaml").write_text(json.dumps(values))
     run_recipe(load_recipe(str(tmp_path / "r.yaml")), tmp_path / "run", ConsoleReporter(), only="sft")
-    before, after = (load_tensors(folder / "model.safetensors") for folder in (own / "nft", tmp_path / "run" / "sft"))
+    before, after = (
+        load_tensors(folder / "model.safetensors") for folder in (data_free / "nft", tmp_path / "run" / "sft")
+    )
     assert before.keys() == after.keys() and all((before[name] == value).all() for name, value in after.items())
     values["backbone"]["injection"] = "film"
     (tmp_path / "r.yaml").write_text(json.dumps(values))
@@ -239,9 +245,9 @@ def test_sft_of_no_updates_is_the_model_as_it_was_and_keeps_its_injection(
     assert read_json(tmp_path / "run" / "sft" / "config.json")["backbone"]["injection"] == "film"
 
 
-def test_a_model_of_another_codec_is_no_start(prepared: Path, own: Path, tmp_path: Path) -> None:
+def test_a_model_of_another_codec_is_no_start(prepared: Path, data_free: Path, tmp_path: Path) -> None:
     values = recipe(prepared, *OWN).model_dump(mode="json")
-    config = read_json(own / "sft" / "config.json") | {"codec": "codec-44k"}
+    config = read_json(data_free / "sft" / "config.json") | {"codec": "codec-44k"}
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.json").write_text(json.dumps(config))

@@ -112,8 +112,8 @@ def test_two_processes_train_as_one_does_and_runs_change_their_number(tmp_path: 
     assert_same(plain.folder, pairs[1][1].folder)
     run_job(pairs[2][1], accelerator_for("no"))
     assert_same(accumulated.folder, pairs[2][1].folder)
-    heard = [json.loads((Path(j.folder) / "heard.jsonl").read_text().splitlines()[0]) for j in (plain, pairs[1][1])]
-    assert heard[0]["step"] == 6 and heard[0]["mean"] == pytest.approx(heard[1]["mean"], abs=1e-6)
+    means = [json.loads((Path(j.folder) / "mean.jsonl").read_text().splitlines()[0]) for j in (plain, pairs[1][1])]
+    assert means[0]["step"] == 6 and means[0]["mean"] == pytest.approx(means[1]["mean"], abs=1e-6)
 
 
 @pytest.mark.slow

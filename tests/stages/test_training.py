@@ -64,12 +64,12 @@ def run(
     objective: Quadratic | None = None,
     model: nn.Module | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    events: Sequence[Callback] = (),
+    callbacks: Sequence[Callback] = (),
     **loop: object,
 ) -> tuple[nn.Module, dict[str, Tensor]]:
     model = model or network()
     how = LoopSettings.model_validate(loop)
-    ema = train(model, objective or Quadratic(), chosen, folder, Accelerator(cpu=True), progress, how, events)
+    ema = train(model, objective or Quadratic(), chosen, folder, Accelerator(cpu=True), progress, how, callbacks)
     return model, ema.weights()
 
 
@@ -239,17 +239,17 @@ class InOrder(nn.Module):
         return x
 
 
-def test_events_see_the_average_and_training_goes_on_unchanged(tmp_path: Path) -> None:
+def test_callbacks_see_the_average_and_leave_training_unchanged(tmp_path: Path) -> None:
     model, seen = network(), {}
 
-    def listen(step: int) -> dict[str, float]:
+    def callback(step: int) -> dict[str, float]:
         seen[step] = {name: p.detach().clone() for name, p in model.named_parameters()}
         return {"first": float(model[0].weight.detach().flatten()[0])}
 
-    ours = run(tmp_path / "heard", settings(), model=model, events=[Callback("listening", 20, listen)])
+    ours = run(tmp_path / "ours", settings(), model=model, callbacks=[Callback("weights", 20, callback)])
     assert_equal(ours, run(tmp_path / "plain", settings()))
     assert all(torch.equal(seen[40][name], ours[1][name]) for name in seen[40])
-    assert [row["step"] for row in rows(tmp_path / "heard" / "listening.jsonl")] == [20, 40]
+    assert [row["step"] for row in rows(tmp_path / "ours" / "weights.jsonl")] == [20, 40]
 
 
 def test_a_write_that_fails_stops_training(tmp_path: Path) -> None:

@@ -56,8 +56,8 @@ def run_job(job: Job, accelerator: Accelerator) -> None:
         print("update", done, flush=True)
         time.sleep(job.pause)
 
-    events = [Callback("heard", 6, lambda step: {"mean": float(model.final.out.weight.detach().mean())})]
-    ema = train(model, objective, settings, folder, accelerator, progress, LoopSettings(**(job.loop or {})), events)
+    callbacks = [Callback("mean", 6, lambda step: {"mean": float(model.final.out.weight.detach().mean())})]
+    ema = train(model, objective, settings, folder, accelerator, progress, LoopSettings(**(job.loop or {})), callbacks)
     if accelerator.is_main_process:
         save_tensors(folder / "weights.safetensors", dict(model.named_parameters()))
         save_tensors(folder / "averages.safetensors", ema.weights())

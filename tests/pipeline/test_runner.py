@@ -1,4 +1,4 @@
-"""What a run does to steps that were made before, seen on a chain of steps that only write files."""
+"""States of steps in a run folder, with a chain of steps that only write files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NEEDS: dict[str, tuple[str, ...]] = {"data": (), "train": ("data",), "tune": ("t
 
 
 def write(run: RunContext, folder: Path, name: str, text: str, needs: Sequence[str]) -> None:
-    """Writes what it is told, and a digest of what the steps before have written."""
+    """Writes `text`, and a digest of the output of the steps before."""
     before = [(run.path(need) / "result").read_text() for need in needs]
     (folder / "result").write_text(f"{text} {hashlib.sha256(repr(before).encode()).hexdigest()[:8]}")
     (folder / "log").write_text("of no consequence")
@@ -45,13 +45,13 @@ def chain(code: dict[str, str] | None = None, **settings: object) -> list[Step]:
     return found
 
 
-class Told:
-    """Remembers what became of each step, and what it was asked."""
+class RecordingReporter:
+    """Records the state of each step, and the steps whose replacement it was asked to approve."""
 
-    def __init__(self, agrees: bool = False) -> None:
+    def __init__(self, approves: bool = False) -> None:
         self.states: dict[str, str] = {}
-        self.asked: list[Outlook] = []
-        self.agrees = agrees
+        self.replaced: list[Outlook] = []
+        self.approves = approves
 
     def step(self, name: str, state: str) -> None:
         self.states[name] = state
@@ -64,8 +64,8 @@ class Told:
         yield lambda done, total: None
 
     def approve(self, lost: Sequence[Outlook]) -> bool:
-        self.asked += lost
-        return self.agrees
+        self.replaced += lost
+        return self.approves
 
     @property
     def busy(self) -> list[str]:
@@ -73,122 +73,123 @@ class Told:
         return [name for name, state in self.states.items() if state not in ("done", "shared")]
 
 
-def go(folder: Path, steps: list[Step], agrees: bool = False, source: Path | None = None) -> Told:
-    told = Told(agrees)
-    run_chain(RECIPE, folder, steps, told, KIND, told.approve, source)
-    return told
+def go(folder: Path, steps: list[Step], approves: bool = False, source: Path | None = None) -> RecordingReporter:
+    reporter = RecordingReporter(approves)
+    run_chain(RECIPE, folder, steps, reporter, KIND, reporter.approve, source)
+    return reporter
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Path:
+def run_folder(tmp_path: Path) -> Path:
     assert set(go(tmp_path / "run", chain()).states.values()) == {"started"}
     return tmp_path / "run"
 
 
-def test_nothing_is_made_twice(made: Path) -> None:
-    before = everything(made)
-    told = go(made, chain())
-    assert told.busy == [] and told.asked == []
-    assert everything(made) == before
+def test_nothing_is_made_twice(run_folder: Path) -> None:
+    before = everything(run_folder)
+    reporter = go(run_folder, chain())
+    assert reporter.busy == [] and reporter.replaced == []
+    assert everything(run_folder) == before
 
 
-def test_nothing_is_replaced_unless_somebody_agrees(made: Path) -> None:
-    before = everything(made)
+def test_nothing_is_replaced_unless_somebody_approves(run_folder: Path) -> None:
+    before = everything(run_folder)
     with pytest.raises(RunError) as refused:
-        go(made, chain(tune="new"))
+        go(run_folder, chain(tune="new"))
     said = str(refused.value)
     assert 'replace tune (tune.value was "plain", is now "new"); clips (tune is made again) and 1 more' in said
-    assert "add --yes to replace" in said and f"--from {made} -o NEW" in said and "\n" not in said
-    assert everything(made) == before
-    told = go(made, chain(tune="new"), agrees=True)
-    assert [(one.step, one.state) for one in told.asked] == [(n, "replaced") for n in ("tune", "clips", "report")]
-    assert told.busy == ["tune", "clips", "report"]
-    assert (made / "tune" / "result").read_text().startswith("new")
-    assert go(made, chain(tune="new")).busy == []
+    assert "add --yes to replace" in said and f"--from {run_folder} -o NEW" in said and "\n" not in said
+    assert everything(run_folder) == before
+    reporter = go(run_folder, chain(tune="new"), approves=True)
+    states = [(one.step, one.state) for one in reporter.replaced]
+    assert states == [(name, "replaced") for name in ("tune", "clips", "report")]
+    assert reporter.busy == ["tune", "clips", "report"]
+    assert (run_folder / "tune" / "result").read_text().startswith("new")
+    assert go(run_folder, chain(tune="new")).busy == []
 
 
-def test_what_comes_out_the_same_makes_nothing_else_again(made: Path) -> None:
-    told = go(made, chain(tune="PLAIN"), agrees=True)  # another setting, and the same file
-    assert [one.step for one in told.asked] == ["tune", "clips", "report"]
-    assert told.busy == ["tune"]
-    assert go(made, chain({"train": "2"}, tune="PLAIN"), agrees=True).busy == ["train"]
+def test_what_comes_out_the_same_makes_nothing_else_again(run_folder: Path) -> None:
+    reporter = go(run_folder, chain(tune="PLAIN"), approves=True)  # another setting, and the same file
+    assert [one.step for one in reporter.replaced] == ["tune", "clips", "report"]
+    assert reporter.busy == ["tune"]
+    assert go(run_folder, chain({"train": "2"}, tune="PLAIN"), approves=True).busy == ["train"]
 
 
-def test_other_code_makes_a_step_stale(made: Path) -> None:
+def test_other_code_makes_a_step_stale(run_folder: Path) -> None:
     with pytest.raises(RunError, match=r"this would replace train \(its code changed \(toy\)\)"):
-        go(made, chain({"train": "2"}))
+        go(run_folder, chain({"train": "2"}))
 
 
-def test_a_step_that_was_removed_is_made_again_and_what_needs_it_only_if_it_differs(made: Path) -> None:
-    before = everything(made)
-    shutil.rmtree(made / "tune")
-    told = go(made, chain())
-    assert told.busy == ["tune"] and told.asked == []
-    assert {n: b for n, b in everything(made).items() if not n.startswith("tune/")} == {
+def test_a_step_that_was_removed_is_made_again_and_what_needs_it_only_if_it_differs(run_folder: Path) -> None:
+    before = everything(run_folder)
+    shutil.rmtree(run_folder / "tune")
+    reporter = go(run_folder, chain())
+    assert reporter.busy == ["tune"] and reporter.replaced == []
+    assert {n: b for n, b in everything(run_folder).items() if not n.startswith("tune/")} == {
         n: b for n, b in before.items() if not n.startswith("tune/")
     }
     for name in ("tune", "train"):
-        shutil.rmtree(made / name)
-    assert go(made, chain()).busy == ["train", "tune"]
-    shutil.rmtree(made / "tune")
+        shutil.rmtree(run_folder / name)
+    assert go(run_folder, chain()).busy == ["train", "tune"]
+    shutil.rmtree(run_folder / "tune")
     with pytest.raises(RunError, match=r"replace clips \(tune is made again\); report"):
-        go(made, chain(tune="new"))
-    assert not (made / "tune").exists()
-    assert go(made, chain(tune="new"), agrees=True).busy == ["tune", "clips", "report"]
+        go(run_folder, chain(tune="new"))
+    assert not (run_folder / "tune").exists()
+    assert go(run_folder, chain(tune="new"), approves=True).busy == ["tune", "clips", "report"]
 
 
-def test_a_step_that_unexpectedly_comes_out_different_replaces_nothing_either(made: Path) -> None:
+def test_a_step_that_unexpectedly_comes_out_different_replaces_nothing_either(run_folder: Path) -> None:
     """The same settings and code, and another result: as of another machine."""
-    shutil.rmtree(made / "tune")
+    shutil.rmtree(run_folder / "tune")
     steps = chain()
     steps[2] = replace(steps[2], make=partial(write, name="tune", text="noise", needs=("train",)))
     steps[2].__dict__["code"] = {"toy": "1"}
     with pytest.raises(RunError, match=r"replace clips \(tune has other contents\)"):
-        go(made, steps)
-    assert (made / "tune" / "done.json").exists() and (made / "clips" / "done.json").exists()
-    told = go(made, steps, agrees=True)
-    assert told.busy == ["clips", "report"]
+        go(run_folder, steps)
+    assert (run_folder / "tune" / "done.json").exists() and (run_folder / "clips" / "done.json").exists()
+    reporter = go(run_folder, steps, approves=True)
+    assert reporter.busy == ["clips", "report"]
 
 
-def test_a_begun_step_is_work_too(made: Path) -> None:
-    (made / "tune" / "done.json").unlink()
+def test_a_begun_step_is_work_too(run_folder: Path) -> None:
+    (run_folder / "tune" / "done.json").unlink()
     with pytest.raises(RunError, match="this would replace tune"):
-        go(made, chain(tune="new"))
-    told = go(made, chain())
-    assert told.states["tune"] == "resumed" and told.asked == []
+        go(run_folder, chain(tune="new"))
+    reporter = go(run_folder, chain())
+    assert reporter.states["tune"] == "resumed" and reporter.replaced == []
 
 
-def test_a_changed_result_is_found_before_anything_is_done(made: Path) -> None:
-    (made / "tune" / "log").write_text("changed")
-    assert go(made, chain()).busy == []
-    (made / "tune" / "result").write_text("other weights")
+def test_a_changed_result_is_found_before_anything_is_done(run_folder: Path) -> None:
+    (run_folder / "tune" / "log").write_text("changed")
+    assert go(run_folder, chain()).busy == []
+    (run_folder / "tune" / "result").write_text("other weights")
     with pytest.raises(RunError, match=r"tune/result is not as the step left it; restore it, or remove .*tune to make"):
-        go(made, chain())
+        go(run_folder, chain())
 
 
 def test_a_new_run_from_an_old_one_shares_what_is_the_same_and_leaves_the_old_one_alone(
-    made: Path, tmp_path: Path
+    run_folder: Path, tmp_path: Path
 ) -> None:
-    before, new = everything(made), tmp_path / "new"
-    told = go(new, chain(tune="new"), source=made)
-    assert told.states == {"data": "shared", "train": "shared", "tune": "started", "clips": "started",
+    before, new = everything(run_folder), tmp_path / "new"
+    reporter = go(new, chain(tune="new"), source=run_folder)
+    assert reporter.states == {"data": "shared", "train": "shared", "tune": "started", "clips": "started",
                            "other": "shared", "report": "started"}  # fmt: skip
-    assert everything(made) == before
-    assert go(new, chain(tune="new"), source=made).busy == []
+    assert everything(run_folder) == before
+    assert go(new, chain(tune="new"), source=run_folder).busy == []
     fresh = tmp_path / "fresh"
     go(fresh, chain(tune="new"))
     results = [{p.parent.name: p.read_text() for p in folder.glob("*/result")} for folder in (new, fresh)]
     assert results[0] == results[1]
-    go(new, chain(data="new", tune="new"), agrees=True)
-    assert everything(made) == before
+    go(new, chain(data="new", tune="new"), approves=True)
+    assert everything(run_folder) == before
 
 
-def test_begun_changed_and_foreign_steps_are_not_shared(made: Path, tmp_path: Path) -> None:
-    (made / "train" / "done.json").unlink()
-    assert go(tmp_path / "a", chain(), source=made).states["train"] == "started"
-    (made / "data" / "result").write_text("changed")
+def test_begun_changed_and_foreign_steps_are_not_shared(run_folder: Path, tmp_path: Path) -> None:
+    (run_folder / "train" / "done.json").unlink()
+    assert go(tmp_path / "a", chain(), source=run_folder).states["train"] == "started"
+    (run_folder / "data" / "result").write_text("changed")
     with pytest.raises(RunError, match="data/result is not as the step left it"):
-        go(tmp_path / "b", chain(), source=made)
+        go(tmp_path / "b", chain(), source=run_folder)
 
 
 @pytest.mark.parametrize("where", list(NEEDS))
@@ -199,7 +200,7 @@ def test_a_users_folder_of_a_steps_name_stops_the_run_before_it_begins(tmp_path:
     (tmp_path / where).mkdir()
     before = everything(tmp_path)
     with pytest.raises(RunError, match=f"{where} was not made by this run; move it away"):
-        go(tmp_path, chain(), agrees=True)
+        go(tmp_path, chain(), approves=True)
     assert everything(tmp_path) == before
 
 
@@ -208,14 +209,14 @@ def test_a_refused_folder_is_not_written_into(tmp_path: Path) -> None:
     (tmp_path / "votes" / "mine.csv").write_text("1")
     before = everything(tmp_path)
     with pytest.raises(RunError, match="neither empty nor a folder that plaudit made for a run of recipe toy"):
-        go(tmp_path, chain(), agrees=True)
+        go(tmp_path, chain(), approves=True)
     assert everything(tmp_path) == before
 
 
-def test_the_outlook_says_what_becomes_of_each_step(made: Path, tmp_path: Path) -> None:
-    (made / "other" / "done.json").unlink()
-    shutil.rmtree(made / "clips")
-    found = outlook(chain(train="new"), Run(made))
+def test_the_outlook_says_what_becomes_of_each_step(run_folder: Path, tmp_path: Path) -> None:
+    (run_folder / "other" / "done.json").unlink()
+    shutil.rmtree(run_folder / "clips")
+    found = outlook(chain(train="new"), Run(run_folder))
     assert [(one.step, one.state) for one in found] == [
         ("data", "done"), ("train", "replaced"), ("tune", "replaced"), ("clips", "started"), ("other", "resumed"),
         ("report", "replaced"),
@@ -238,7 +239,7 @@ def test_whatever_was_there_the_results_are_those_of_a_fresh_run(
     go(folder / "run", chain(**first))
     for name in removed:
         shutil.rmtree(folder / "run" / name)
-    go(folder / "run", chain(**second), agrees=True)
+    go(folder / "run", chain(**second), approves=True)
     go(folder / "fresh", chain(**second))
     go(folder / "shared", chain(**second), source=folder / "run")
     results = [
@@ -249,11 +250,11 @@ def test_whatever_was_there_the_results_are_those_of_a_fresh_run(
         assert go(folder / name, chain(**second)).busy == []
 
 
-def test_a_step_left_half_emptied_is_nothing_to_ask_about(made: Path) -> None:
-    with open_run(made, KIND) as run:
+def test_a_step_left_half_emptied_is_nothing_to_ask_about(run_folder: Path) -> None:
+    with open_run(run_folder, KIND) as run:
         run._clear("tune")
-    told = go(made, chain())
-    assert told.asked == [] and told.busy == ["tune"]
+    reporter = go(run_folder, chain())
+    assert reporter.replaced == [] and reporter.busy == ["tune"]
 
 
 def test_settings_are_compared_as_they_are_written(tmp_path: Path) -> None:
