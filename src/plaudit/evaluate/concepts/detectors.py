@@ -10,11 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.concepts.vocabulary import ALL_KEYS, Concept, Vocabulary, concepts_in
-from plaudit.evaluate.embeddings import AudioEncoder, CachedClip, clip_from_wave
+from plaudit.evaluate.concepts.vocabulary import ALL_KEYS, Concept, Vocabulary
+from plaudit.evaluate.embeddings import AudioEncoder, CachedClip
 from plaudit.registry import Registry
 from plaudit.statistics import Interval
 from plaudit.storage import write_json
@@ -25,15 +24,15 @@ TEMPO_TOLERANCE = 0.04
 
 
 class Detector(Protocol):
-    """Hears concepts. `identity` is a name for it and its weights, under which its error rates are kept."""
+    """Detects concepts. `identity` stands for it and its weights; error rates are kept under it."""
 
     identity: str
 
     def knows(self, concept: Concept) -> bool:
-        """Whether it can tell at all."""
+        """Whether it can detect the concept."""
 
     def found(self, clip: CachedClip, concepts: Sequence[Concept]) -> list[bool]:
-        """Whether each concept, all of which it knows, is there. AudioError where the clip can't be heard."""
+        """Whether the clip has each concept, all of which it knows. AudioError where the clip can't be used."""
 
 
 class ZeroShotDetector:
@@ -64,11 +63,11 @@ class ZeroShotDetector:
 
     def found(self, clip: CachedClip, concepts: Sequence[Concept]) -> list[bool]:
         """See Detector."""
-        heard = clip.embedding(self._clap)
+        embedding = clip.embedding(self._clap)
         closest: dict[str, list[str]] = {}
         for category, texts in self._texts.items():
             kind = self._vocabulary.categories.get(category)
-            order = np.argsort(-(texts @ heard), kind="stable")[: kind.heard if kind else 1]
+            order = np.argsort(-(texts @ embedding), kind="stable")[: kind.heard if kind else 1]
             closest[category] = [self._names[category][place] for place in order]
         return [self._found(closest, concept) for concept in concepts]
 
@@ -87,9 +86,9 @@ class ZeroShotDetector:
     def _ask(self, category: str, text: str, names: list[str], reader: Embedder) -> None:
         if names:
             with torch.inference_mode():
-                embedded = reader.text([text.format(name) for name in names])
+                embeddings = reader.text([text.format(name) for name in names])
             self._names[category] = names
-            self._texts[category] = embedded.float().cpu().numpy().astype(np.float64)
+            self._texts[category] = embeddings.float().cpu().numpy().astype(np.float64)
 
 
 def zero_shot_detector(clap: Callable[[], tuple[AudioEncoder, Embedder]], vocabulary: Vocabulary) -> ZeroShotDetector:
@@ -145,15 +144,6 @@ def concept_coverage(clip: CachedClip, concepts: Sequence[Concept], detector: De
         tuple(concept for concept, there in pairs if not there),
         tuple(concept for concept in concepts if not detector.knows(concept)),
     )
-
-
-def coverage_by(detector: Detector, vocabulary: Vocabulary) -> Callable[[Tensor, int, str], float | None]:
-    """(wave [T], rate, prompt) -> the share of the prompt's concepts that the detector hears in the wave."""
-
-    def share(wave: Tensor, rate: int, prompt: str) -> float | None:
-        return concept_coverage(clip_from_wave(wave, rate, prompt), concepts_in(prompt, vocabulary), detector).share
-
-    return share
 
 
 SHIPPED_ERROR_RATES = Path(__file__).with_name("error_rates.json")
