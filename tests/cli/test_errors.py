@@ -22,7 +22,7 @@ from tests.cli.command import plaudit as run
         (("report", "nowhere"), "not a run folder"),
         (("generate", "   ", "-o", "out"), "the prompt is empty"),
         (("generate", "piano", "--model", "nowhere"), "no model 'nowhere'"),
-        (("score", "nowhere.wav", "--reward", "nowhere"), "no model 'nowhere'"),
+        (("score", "nowhere.wav", "--reward", "nowhere"), "no reward 'nowhere'"),
         (("models", "import", "nowhere", "--from", "nowhere"), "no released model 'nowhere'"),
         (("models", "import", "mert-330m", "--from", "nowhere"), "nowhere has no pytorch_model.bin"),
         (("models", "inspect", "nowhere"), "no model 'nowhere'"),

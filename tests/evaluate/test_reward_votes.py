@@ -88,7 +88,7 @@ GOOD = "system_a,system_b,preference,tj_a,tj_b\nx,y,A,1,2\n"
         (GOOD + "x,y,B,,2\n", "line 3: column 'tj_a' must be a number"),
         (GOOD + "x,y,B,1,inf\n", "line 3: column 'tj_b' must be a number"),
         (GOOD.splitlines()[0] + "\n", "holds no votes"),
-        ("", "no column"),
+        ("", "is empty"),
     ],
 )
 def test_a_bad_table_is_named_by_line_and_column(tmp_path: Path, text: str, said: str) -> None:
