@@ -84,6 +84,7 @@ def test_mappings_merge_and_lists_replace() -> None:
     changed = with_changes({"named": {"a": 1}, "texts": ["x"]}, ["named={b: 2}", "named.c=3", "texts=[1, 007]"], "here")
     section = validated(Section, changed, "here")
     assert (section.named, section.texts) == ({"a": 1, "b": 2, "c": 3}, ("1", "007"))
+    assert validated(Section, with_changes({}, ["named={a: 1}", "named.b=2"], "here"), "here").named == {"a": 1, "b": 2}
     before = {"named": {"a": 1}}
     with_changes(before, ["named.a=2"], "here")
     assert before == {"named": {"a": 1}}

@@ -25,6 +25,7 @@ from plaudit.settings import (
     Seed,
     Settings,
     nearest,
+    plain,
     read_yaml,
     shortened,
     validated,
@@ -222,14 +223,14 @@ def parse_stages(entries: Any, source: str = "") -> tuple[StageSettings, ...]:
 
 def _named_stages(entries: Any, prefix: str) -> dict[str, Any]:
     """The entries of `stages` by name, by default their kind, numbered from the second of a kind on."""
-    entries = entries.value if isinstance(entries, PlainScalar) else entries
+    entries = plain(entries)
     if isinstance(entries, Mapping):
         raise RecipeError(f"{prefix}stages is a list now: - {{kind: sft, train: ...}}; docs/recipes.md has examples")
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         raise RecipeError(f"{prefix}stages must be a list of stages, each {{kind: ..., ...}}")
     named: dict[str, Any] = {}
     for number, entry in enumerate(entries):
-        entry = entry.value if isinstance(entry, PlainScalar) else entry
+        entry = plain(entry)
         values = entry.__dict__ if isinstance(entry, StageSettings) else entry
         if not (isinstance(values, Mapping) and values.get("kind")):
             raise RecipeError(f"{prefix}stages.{number} has no kind; kinds of stages are {', '.join(STAGES.names())}")
@@ -246,10 +247,10 @@ def _named_stages(entries: Any, prefix: str) -> dict[str, Any]:
 def _changed(tree: dict[Any, Any], change: str, source: str) -> dict[Any, Any]:
     """`with_changes` for one change; of a stage by its name or number. A stage set to null is removed, and one that is
     not there is added at the end."""
-    parts = change.partition("=")[0].strip().split(".")
-    if parts[0] != "stages" or len(parts) < 2 or not isinstance(tree.get("stages"), list):
+    parts, entries = change.partition("=")[0].strip().split("."), plain(tree.get("stages"))
+    if parts[0] != "stages" or len(parts) < 2 or not isinstance(entries, list):
         return with_changes(tree, [change], source)
-    stages = _named_stages(tree["stages"], f"{source}: ")
+    stages = _named_stages(entries, f"{source}: ")
     name = parts[1]
     if name.isdecimal():
         if int(name) >= len(stages):
@@ -257,7 +258,7 @@ def _changed(tree: dict[Any, Any], change: str, source: str) -> dict[Any, Any]:
         name = list(stages)[int(name)]
         change = change.replace(f"stages.{parts[1]}", f"stages.{name}", 1)
     changed = with_changes(tree | {"stages": stages}, [change], source)
-    entries = {key: one.value if isinstance(one, PlainScalar) else one for key, one in changed["stages"].items()}
+    entries = {key: plain(one) for key, one in changed["stages"].items()}
     if name not in stages and isinstance(entries[name], Mapping):
         if name not in STAGES.names() and "kind" not in entries[name]:
             near = nearest(name, [*stages, *STAGES.names()])
@@ -301,7 +302,7 @@ def _check_renamed(values: Any, source: str, prefix: str = "") -> None:
         for old, new in RENAMED_KEYS.items():
             if fnmatchcase(key, old) and key.count(".") == old.count("."):
                 raise RecipeError(f"{source}: {key} is called {new} now")
-        _check_renamed(value.value if isinstance(value, PlainScalar) else value, source, f"{key}.")
+        _check_renamed(plain(value), source, f"{key}.")
 
 
 def load_recipe(name_or_path: str, changes: list[str] | None = None) -> Recipe:

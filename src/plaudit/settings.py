@@ -113,8 +113,8 @@ def with_changes(values: Mapping[Any, Any], changes: Sequence[str], source: str)
             raise RecipeError(f"{source}: --set {change!r} is not KEY.PATH=VALUE, e.g. --set sampling.steps=25")
         place = changed
         for name in names[:-1]:
-            if not isinstance(place.get(name), dict):
-                place[name] = {}
+            inner = plain(place.get(name))
+            place[name] = dict(inner) if isinstance(inner, Mapping) else {}
             place = place[name]
         merge(place, {names[-1]: parse_scalar(text)})
     return changed
@@ -138,7 +138,7 @@ def _copied(values: Mapping[Any, Any]) -> dict[Any, Any]:
 def merge(place: dict[Any, Any], values: Mapping[Any, Any]) -> None:
     """Put values into a mapping; mappings into those that are there."""
     for name, value in values.items():
-        inner = value.value if isinstance(value, PlainScalar) else value
+        inner = plain(value)
         if isinstance(inner, Mapping) and isinstance(place.get(name), dict):
             merge(place[name], inner)
         else:
@@ -213,6 +213,11 @@ class PlainScalar(str):
         return scalar
 
 
+def plain(value: Any) -> Any:
+    """A setting as YAML reads it."""
+    return value.value if isinstance(value, PlainScalar) else value
+
+
 class InvalidYaml(str):
     """Why a text is not YAML."""
 
@@ -236,7 +241,7 @@ def parse_scalar(text: str) -> Any:
         value = InvalidYaml(f"not readable as YAML: {' '.join(str(error).split())}")
     if text.strip()[:1] in ("'", '"') and type(value) is str:
         return value
-    return PlainScalar(text, value.value if isinstance(value, PlainScalar) else value)
+    return PlainScalar(text, plain(value))
 
 
 def _tag(kind: str) -> str:

@@ -1,10 +1,11 @@
-"""What the larger recipes use, small: prepared shards, rounds without a corpus, pairs from elsewhere, NFT, adapters."""
+"""What larger recipes use, small: shard sets, rounds without a corpus, pairs from files, NFT, LoRA, repeated stages."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from plaudit.cli.console import ConsoleReporter
 from plaudit.corpus.layouts import FolderCorpus
 from plaudit.corpus.shards import encode_corpus
 from plaudit.errors import CorpusError, RecipeError, RunError
-from plaudit.pipeline.runner import Outlook
-from plaudit.pipeline.steps import run_recipe, steps
+from plaudit.pipeline.run_folder import Run
+from plaudit.pipeline.runner import Outlook, outlook
+from plaudit.pipeline.steps import located, run_recipe, steps
 from plaudit.recipe import Recipe, load_recipe
 from plaudit.storage import load_tensors, read_json
 from plaudit.synthetic.corpus import SyntheticCorpus
@@ -255,3 +257,86 @@ def test_a_model_of_another_codec_is_no_start(prepared: Path, data_free: Path, t
     (tmp_path / "r.yaml").write_text(json.dumps(values))
     with pytest.raises(RecipeError, match=r"was trained with codec 'codec-44k'; set models.codec=codec-44k"):
         run_recipe(load_recipe(str(tmp_path / "r.yaml")), tmp_path / "run", ConsoleReporter(), only="sft")
+
+
+TRAIN = "train: {steps: 2, learning_rate: 1e-3, batch: 2}"
+NO_UPDATES = "train: {steps: 0, learning_rate: 1, batch: 2}"
+REPEATED = [
+    "stages=[{kind: sft},"
+    f" {{kind: expert_iteration, candidates: 4, keep: 2, {TRAIN}}},"
+    f" {{kind: expert_iteration, candidates: 4, keep: 2, seed: 2000, {TRAIN}}},"
+    " {kind: pairs, captions: 2, candidates: 2, pairs: 2},"
+    f" {{kind: nft, {TRAIN}}}, {{kind: crpo, {NO_UPDATES}}},"
+    f" {{kind: sft, start_from: expert_iteration, {NO_UPDATES}}}]",
+    *(change for change in SMALL if not change.startswith("stages.cross_load")),
+]
+FIRST, SECOND = "expert_iteration", "expert_iteration-2"
+TRAINED = ["sft", FIRST, SECOND, "nft", "crpo", "sft-2"]
+
+
+def repeated(prepared: Path, *changes: str) -> Recipe:
+    """SFT and expert iteration twice each, and NFT before CRPO."""
+    return load_recipe("smoke", [f"corpus.folder={prepared}", *REPEATED, *changes])
+
+
+@pytest.fixture(scope="module")
+def repeated_run(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("repeated") / "run"
+    for step in ("crpo", "sft-2"):
+        run_recipe(repeated(prepared), folder, ConsoleReporter(), only=step)
+    return folder
+
+
+def test_steps_of_stages_that_are_repeated_or_in_another_order(repeated_run: Path, prepared: Path) -> None:
+    names = [step.name for step in steps(repeated(prepared))]
+    assert [name for name in names if name in (*TRAINED, "pairs")] == [*TRAINED[:3], "pairs", *TRAINED[3:]]
+    assert {f"{kind}-{stage}" for kind in ("clips", "values") for stage in TRAINED} <= {*names}
+    assert [name for name in names if name.startswith("sweep-")] == ["sweep-sft", "sweep-sft-2"]
+    for stage in TRAINED:
+        assert read_json(repeated_run / stage / "config.json")["provenance"]["stage"] == stage
+
+
+def test_a_stage_starts_from_the_model_before_it_or_the_one_it_names(repeated_run: Path) -> None:
+    clips = [f"{FIRST}/round-1/candidates", f"{SECOND}/round-1/candidates", "pairs/clips"]
+    sampled_by = [read_json(repeated_run / folder / "00000.json")["model"]["stage"] for folder in clips]
+    assert sampled_by == ["sft", FIRST, SECOND]
+    weights = {stage: load_tensors(repeated_run / stage / "model.safetensors") for stage in TRAINED}
+
+    def equal(one: str, other: str) -> bool:
+        return all((weights[one][name] == value).all() for name, value in weights[other].items())
+
+    assert not any(equal(before, after) for before, after in pairwise(["sft", FIRST, SECOND, "nft"]))
+    assert equal("crpo", "nft") and equal("sft-2", FIRST)
+
+
+@pytest.mark.parametrize(
+    ("change", "replaced"),
+    [
+        (f"stages.{SECOND}=null", ["pairs", "nft", "crpo"]),
+        (f"stages.{SECOND}.keep=3", [SECOND, "pairs", "nft", "crpo"]),
+        (f"stages.{SECOND}.start_from=sft", [SECOND, "pairs", "nft", "crpo"]),
+        ("stages.nft.start_from=sft", ["nft", "crpo"]),
+        ("stages.sft-2.start_from=nft", ["sft-2"]),
+    ],
+)
+def test_a_change_of_one_repeat_keeps_the_stages_before_it(
+    repeated_run: Path, prepared: Path, change: str, replaced: list[str]
+) -> None:
+    chain = [step for step in steps(located(repeated(prepared, change))) if step.name in ("shards", "labels", "pairs", *TRAINED)]
+    outlooks = outlook(chain, Run(repeated_run))
+    assert [one.step for one in outlooks if one.state != "done"] == replaced
+    assert {one.state for one in outlooks} == {"done", "replaced"}
+
+
+@pytest.mark.slow
+def test_a_run_without_the_second_repeat_reuses_the_first(repeated_run: Path, prepared: Path, tmp_path: Path) -> None:
+    changed, new = repeated(prepared, f"stages.{SECOND}=null"), tmp_path / "new"
+    run_recipe(changed, new, ConsoleReporter(), source=repeated_run)
+    for stage, shared in (("sft", True), (FIRST, True), ("sft-2", True), ("nft", False), ("crpo", False)):
+        model = f"{stage}/model.safetensors"
+        assert (new / model).samefile(repeated_run / model) == shared
+    assert not (new / SECOND).exists()
+    assert read_json(new / "pairs" / "clips" / "00000.json")["model"]["stage"] == FIRST
+    results = read_json(new / "report" / "report.json")
+    kept = [stage for stage in TRAINED if stage != SECOND]
+    assert [stage["key"] for stage in results["stages"]] == ["baseline", *kept, "finished"]
