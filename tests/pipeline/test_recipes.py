@@ -1,4 +1,4 @@
-"""What larger recipes use, small: shard sets, rounds without a corpus, pairs from files, NFT, LoRA, repeated stages."""
+"""What larger recipes use, small: shard sets, data-free rounds, pairs from files, NFT, LoRA, repeated stages."""
 
 from __future__ import annotations
 
@@ -322,7 +322,11 @@ def test_a_stage_starts_from_the_model_before_it_or_the_one_it_names(repeated_ru
 def test_a_change_of_one_repeat_keeps_the_stages_before_it(
     repeated_run: Path, prepared: Path, change: str, replaced: list[str]
 ) -> None:
-    chain = [step for step in steps(located(repeated(prepared, change))) if step.name in ("shards", "labels", "pairs", *TRAINED)]
+    chain = [
+        step
+        for step in steps(located(repeated(prepared, change)))
+        if step.name in ("shards", "labels", "pairs", *TRAINED)
+    ]
     outlooks = outlook(chain, Run(repeated_run))
     assert [one.step for one in outlooks if one.state != "done"] == replaced
     assert {one.state for one in outlooks} == {"done", "replaced"}
