@@ -206,6 +206,6 @@ def test_any_recipe_file_is_settings_or_an_error_of_one_line(
 
 def test_a_vocabulary_may_hold_any_word(tmp_path: Path) -> None:
     path = tmp_path / "words.yaml"
-    path.write_text("genre:\n  text: some {}\n  heard: 1\n  concepts:\n    no: [no wave, no]\n    808: [808, 0808]\n")
+    path.write_text("genre:\n  text: a {}\n  per_clip: 1\n  concepts:\n    no: [no wave, no]\n    808: [808, 0808]\n")
     concepts = load_vocabulary(path).categories["genre"].concepts
     assert [concept.name for concept in concepts] == ["no", "808"]

@@ -353,7 +353,7 @@ def score(
     settings = _settings(ScoreSettings, settings, changes)
     reporter = reporter or WarningReporter()
     calibration = None if settings.calibration is None else load_calibration(settings.calibration)
-    found, reward = _clips(clips, settings, reporter), loading.load_reward(settings.reward)
+    to_score, reward = _clips(clips, settings, reporter), loading.load_reward(settings.reward)
     with _user_cache(ScoreCache, settings.cache, reporter) as cache:
         reference = None
         if settings.reference is not None:
@@ -363,9 +363,9 @@ def score(
 
             with reporter.progress("scoring") as advance:
                 cluster = Cluster(settings.ray_address)
-                rows = score_clips_on_ray(found, settings.reward, cluster, settings.cache, advance)
+                rows = score_clips_on_ray(to_score, settings.reward, cluster, settings.cache, advance)
         else:
-            rows = _scored("scoring", found, reward, cache, reporter)
+            rows = _scored("scoring", to_score, reward, cache, reporter)
     if settings.save_reference is not None:
         name = str(settings.save_reference)
         save_reference(settings.save_reference, score_reference(name, identity_of_reward(reward), rows))
@@ -404,14 +404,14 @@ def rank(
 
     settings = _settings(RankSettings, settings, changes)
     reporter = reporter or WarningReporter()
-    found, folder = _clips(clips, settings, reporter), settings.copy_to
+    to_rank, folder = _clips(clips, settings, reporter), settings.copy_to
     if folder is not None:  # copies of an earlier ranking are not ranked
-        found = [clip for clip in found if not clip.file.resolve().is_relative_to(folder.resolve())]
-        if not found:
-            raise AudioError(f"--copy {folder} holds all that is ranked; copy into another folder")
+        to_rank = [clip for clip in to_rank if not clip.file.resolve().is_relative_to(folder.resolve())]
+        if not to_rank:
+            raise AudioError(f"--copy {folder} contains all clips to be ranked; copy into another folder")
     reward = loading.load_reward(settings.reward)
     with _user_cache(ScoreCache, settings.cache, reporter) as cache:
-        rows = _scored("ranking", found, reward, cache, reporter)
+        rows = _scored("ranking", to_rank, reward, cache, reporter)
     best = rank_clips(rows, settings.keep)
     copies: list[Path | None] = [None] * len(best) if folder is None else [*copy_ranked(best, folder)]
     return Ranking(best, copies, [row.error for row in rows if row.error is not None])
@@ -430,8 +430,8 @@ def _clips(clips: Paths, settings: ScoreSettings | RankSettings, reporter: Repor
         check_text(settings.prompt, "--prompt")
     if note := candidates_note(paths):
         reporter.note(note)
-    found = [] if settings.table is None else clips_in_table(settings.table, settings.prompt)
-    return found + (clips_at(paths, settings.prompt, sys.stdin) if paths else [])
+    in_table = [] if settings.table is None else clips_in_table(settings.table, settings.prompt)
+    return in_table + (clips_at(paths, settings.prompt, sys.stdin) if paths else [])
 
 
 @contextmanager
@@ -756,8 +756,8 @@ def compare(
         models = models_behind(evaluation.settings)
         return [system_of_values(evaluation.values, Path(name).resolve().name, Path(), name, models)]
 
-    found = read_systems([str(system) for system in systems], systems_of)
-    pairing = pair(found, metrics, settings.pair_by, settings.shared_prompts)
+    compared = read_systems([str(system) for system in systems], systems_of)
+    pairing = pair(compared, metrics, settings.pair_by, settings.shared_prompts)
     table = compare_pairs(pairing, dict(settings.margins))
     series, page = track_series(pairing) if settings.ordered else [], None
     if settings.output is not None:

@@ -106,9 +106,9 @@ def read_stretches(path: Path | str, stretches: Sequence[tuple[float, float]]) -
     extent = _Extent()
     with decoder(path) as decoding:
         most, rate = (decoding.announced or 0) + 1, decoding.rate
-        kept = [_Stretch(round(start * rate), seconds * rate, most) for start, seconds in stretches]
+        extracts = [_Stretch(round(start * rate), seconds * rate, most) for start, seconds in stretches]
         for block in decoding.blocks():
-            for stretch in kept:
+            for stretch in extracts:
                 stretch.take(block, extent.samples)
             extent.add(block)
         moves = decoding.any_channel_moves
@@ -119,7 +119,7 @@ def read_stretches(path: Path | str, stretches: Sequence[tuple[float, float]]) -
     if problem := range_problem(extent.low, extent.high, extent.samples):
         cancelled = moves and extent.low == extent.high == 0
         raise AudioError(f"{path} {'is silent: its channels cancel each other out' if cancelled else problem}")
-    return [stretch.wave for stretch in kept], rate
+    return [stretch.wave for stretch in extracts], rate
 
 
 def audio_seconds(path: Path | str) -> float:

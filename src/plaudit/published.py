@@ -115,19 +115,19 @@ def require_sizes(state: Mapping[str, Tensor], what: str, ranks: Mapping[str, in
         for name, rank in ranks.items()
         if name in state and (state[name].ndim != rank or state[name].numel() == 0)
     ]
-    _complain(what, missing, [], misshapen, held=state)
+    _complain(what, missing, [], misshapen, state=state)
 
 
 def _complain(
-    what: str, missing: list[str], unknown: list[str], misshapen: list[str], held: Mapping[str, Tensor] | None = None
+    what: str, missing: list[str], unknown: list[str], misshapen: list[str], state: Mapping[str, Tensor] | None = None
 ) -> None:
     complaints = [
         *_first([f"missing {entry}" for entry in missing], "missing"),
         *_first([f"unknown {entry}" for entry in unknown], "unknown"),
         *_first(misshapen, "misshapen"),
     ]
-    if missing and held is not None:
-        complaints.append(f"it holds {', '.join(_first(list(held), 'names')) or 'no tensor'}")
+    if missing and state is not None:
+        complaints.append(f"it holds {', '.join(_first(list(state), 'names')) or 'no tensor'}")
     if complaints:
         raise ModelError(f"the checkpoint does not fit {what}: {'; '.join(complaints)}")
 

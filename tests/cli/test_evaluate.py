@@ -136,7 +136,7 @@ def test_a_folder_without_prompts_says_how_to_give_them(plaudit: Plaudit, world:
 
 def test_a_detector_is_measured_and_its_rates_are_used(plaudit: Plaudit, world: Path, tmp_path: Path) -> None:
     words, errors = tmp_path / "words.yaml", tmp_path / "errors.json"
-    words.write_text("genre:\n  text: '{} music'\n  heard: 1\n  concepts:\n    jazz: [jazz]\n    rock: [rock]\n")
+    words.write_text("genre:\n  text: '{} music'\n  per_clip: 1\n  concepts:\n    jazz: [jazz]\n    rock: [rock]\n")
     options = ("--detector", "clap", "--vocabulary", words)
     made = plaudit("concepts", *options, "--clips", 12, "--seconds", 3, "--codec", "synthetic", "-o", errors, "--json")
     assert made.code == 0, made.err

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from plaudit.audio import write_wav
 from plaudit.errors import AudioError
-from plaudit.evaluate.rewards import PERTURBATIONS, ProbeResult, clipped, noisy, probe_files, through
+from plaudit.evaluate.rewards import PERTURBATIONS, ProbeResult, clipped, noisy, probe_files, resample_and_back
 from plaudit.reward.base import check_wave
 
 RATE = 16000
@@ -100,7 +100,7 @@ def test_the_damage_is_as_large_as_it_says() -> None:
     assert 20 * np.log10(np.std(wave) / np.std(added)) == pytest.approx(10.0, abs=0.1)
     assert np.std(clipped(wave, RATE, random)) == pytest.approx(np.std(wave), rel=1e-3)
     assert np.mean(np.abs(clipped(wave, RATE, random)) > 0.99 * np.abs(clipped(wave, RATE, random)).max()) > 0.8
-    back = through(wave, RATE, 44100)
+    back = resample_and_back(wave, RATE, 44100)
     assert len(back) == len(wave) and np.abs(back - wave)[200:-200].max() < 1e-3
     for change in PERTURBATIONS:
         made = change.apply(wave, RATE, random)

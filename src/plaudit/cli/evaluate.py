@@ -12,7 +12,7 @@ from plaudit.cli.console import CommandReporter, Csv, Json, complain, show_csv, 
 from plaudit.cli.options import options
 
 if TYPE_CHECKING:
-    from plaudit.evaluate.concepts.detectors import Rate
+    from plaudit.evaluate.concepts.detectors import ErrorRate
 
 
 def add_to(app: typer.Typer) -> None:
@@ -103,5 +103,5 @@ def concepts(*, settings: ConceptsSettings, json: Json = False) -> None:
     print(f"clips reach {rates.right.mean:.3f} by their own captions, {rates.other.mean:.3f} by others'")
 
 
-def _cell(rate: Rate | None) -> str:
+def _cell(rate: ErrorRate | None) -> str:
     return "-" if rate is None or rate.fraction is None else f"{rate.fraction:.3f} ({rate.wrong} of {rate.total})"

@@ -274,5 +274,5 @@ def _say(result: dict[str, Any]) -> None:
 
 def _warn_of_licence(release: Release) -> None:
     if release.non_commercial:
-        said = f"{release.id}: not for commercial use (licence: {release.licence})"
-        progress_console.print(said, highlight=False, soft_wrap=True)
+        line = f"{release.id}: not for commercial use (licence: {release.licence})"
+        progress_console.print(line, highlight=False, soft_wrap=True)

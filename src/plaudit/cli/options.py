@@ -107,10 +107,10 @@ def _plain(record_of: Callable[[Any], tuple[str, str] | None]) -> Callable[[Any]
     """What a parameter says of itself in help, with types and bounds in words."""
 
     def record(ctx: Any) -> tuple[str, str] | None:
-        found = record_of(ctx)
-        if found is None:
+        help_record = record_of(ctx)
+        if help_record is None:
             return None
-        left, right = found
+        left, right = help_record
         left = re.sub(r"<(?:list\[)?([\w.]+)(?: range)?\]?>|\b(FLOAT|INTEGER)(?: RANGE)?\b", _type, left)
         right = re.sub(r"\bx>=([-\d.e+]+)", r"at least \1", right)
         right = re.sub(r"([-\d.e+]+)<=x<=([-\d.e+]+)", r"from \1 to \2", right)
@@ -294,14 +294,14 @@ def _typer_parameter(
 
 def _bounds(field: FieldInfo) -> dict[str, float]:
     """The least and the largest value, but for those that only keep out what overflows."""
-    found: dict[str, float] = {}
+    bounds: dict[str, float] = {}
     for constraint in _constraints(field):
         low, high = getattr(constraint, "ge", None), getattr(constraint, "le", None)
         if low is not None and abs(low) < MOST_SCORE:
-            found["min"] = _plain_number(max(low, found.get("min", low)))
+            bounds["min"] = _plain_number(max(low, bounds.get("min", low)))
         if high is not None and abs(high) < MOST_SCORE:
-            found["max"] = _plain_number(min(high, found.get("max", high)))
-    return found
+            bounds["max"] = _plain_number(min(high, bounds.get("max", high)))
+    return bounds
 
 
 def _constraints(field: FieldInfo) -> Iterator[Any]:

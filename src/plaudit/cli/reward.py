@@ -128,17 +128,17 @@ def train(
     if signs:
         finding = f"the reward predicts held-out votes no better than chance ({'; '.join(signs)})"
         if not figures["saved"]:
-            left = "; the one in the folder is an earlier one" if (output / "model.safetensors").exists() else ""
-            raise VoteError(f"{finding}. It is not saved{left}. Collect more votes, or save it with --save-anyway")
+            older = "; the one in the folder is an earlier one" if (output / "model.safetensors").exists() else ""
+            raise VoteError(f"{finding}. It is not saved{older}. Collect more votes, or save it with --save-anyway")
         complain(f"warning: {finding}")
 
 
 def _show_training(result: SeededRewards, saved: bool) -> None:
     rows = []
     for seed, fitted in result.fitted.items():
-        test, kept = fitted.metrics, "saved" if saved and seed == result.best_seed else ""
+        test, note = fitted.metrics, "saved" if saved and seed == result.best_seed else ""
         interval = "{:.3f} to {:.3f}".format(*test.accuracy_interval)
-        rows.append((seed, test.accuracy, interval, test.calibration_error, fitted.validation_loss, kept))
+        rows.append((seed, test.accuracy, interval, test.calibration_error, fitted.validation_loss, note))
     columns = ("seed", "accuracy", "95 % interval", "ECE", "validation loss", "")
     show_table(f"{result.best.metrics.decided} test votes that are not ties", columns, rows)
     say(f"accuracy {result.accuracy.mean:.3f}, standard deviation over seeds {result.accuracy.std:.3f}")

@@ -240,12 +240,12 @@ def held_out_prompts(settings: SweepSettings, model: Path) -> HeldOut:
     from plaudit.tables import read_prompts
 
     if settings.prompts is None:
-        held = synthetic_source(read_model_config(model).seconds).held_out(settings.count)
+        held_out = synthetic_source(read_model_config(model).seconds).held_out(settings.count)
     else:
-        held = HeldOut(read_prompts(settings.prompts)[: settings.count])
-    if len(held.prompts) < 2:
+        held_out = HeldOut(read_prompts(settings.prompts)[: settings.count])
+    if len(held_out.prompts) < 2:
         raise PromptError("a sweep over one prompt has no intervals; give at least two prompts")
-    return held
+    return held_out
 
 
 def evaluation_setup(settings: SweepSettings, held_out: HeldOut) -> EvaluationSetup:

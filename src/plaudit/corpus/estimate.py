@@ -75,10 +75,10 @@ def _seconds_a_clip(entries: list[Entry], encoder: ShardEncoder) -> tuple[int, f
     needed = 1 + -(-2 * encoder.batch_size * len(runs) // len(entries))  # one to warm up, then two batches
     chosen = [runs[i * len(runs) // needed] for i in range(needed)] if len(runs) > needed else runs
     list(encoder([Job("warm-up", tuple(chosen[0]))]))
-    rest = [entry for run in chosen[1:] or chosen for entry in run]
+    entries_timed = [entry for run in chosen[1:] or chosen for entry in run]
     began = time.perf_counter()
-    list(encoder([Job("measured", tuple(rest))]))
-    return len(rest), (time.perf_counter() - began) / len(rest)
+    list(encoder([Job("measured", tuple(entries_timed))]))
+    return len(entries_timed), (time.perf_counter() - began) / len(entries_timed)
 
 
 def _seconds_a_caption(captions: list[str], encoder: ShardEncoder) -> float:

@@ -198,11 +198,11 @@ def list_folder(folder: Path, captions: str | Path, **columns: Any) -> Listing:
 def uncaptioned(files: Sequence[Path], entries: Sequence[Entry]) -> list[str]:
     """A note on the files that no entry names, if any."""
     named = {os.path.normpath(entry.path) for entry in entries if entry.path is not None}
-    rest = [file for file in files if os.path.normpath(file) not in named]
-    if rest:  # or named by another path, over a link
+    uncaptioned_files = [file for file in files if os.path.normpath(file) not in named]
+    if uncaptioned_files:  # or named by another path, over a link
         real = {os.path.realpath(path) for path in named}
-        rest = [file for file in rest if os.path.realpath(file) not in real]
-    return counted("audio files have no caption and are left out", rest)
+        uncaptioned_files = [file for file in uncaptioned_files if os.path.realpath(file) not in real]
+    return counted("audio files have no caption and are left out", uncaptioned_files)
 
 
 def counted(what: str, examples: Sequence[object]) -> list[str]:
@@ -326,10 +326,10 @@ def list_song_describer(folder: Path, captions: str | Path | None = None, reward
     return Listing("song_describer", listed, notes)
 
 
-def _places(folder: Path, given: str) -> list[str]:
+def _places(folder: Path, path: str) -> list[str]:
     """Where a file of the table may be: in full or cut to two minutes, beside the table or in `audio`."""
-    stem, dot, suffix = given.rpartition(".")
-    names = (f"{stem}.2min{dot}{suffix}", given)
+    stem, dot, suffix = path.rpartition(".")
+    names = (f"{stem}.2min{dot}{suffix}", path)
     return [composed(str(place / name)) for place in (folder / "audio", folder) for name in names]
 
 

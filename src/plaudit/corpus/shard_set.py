@@ -159,12 +159,12 @@ class Ledger:
             self._set(self._files | {name: _measured(self.folder / name)})
 
     def forget_others(self) -> None:
-        """Remove shards of an earlier, larger corpus: those that were not looked up."""
+        """Remove shards of an earlier, larger corpus: those not looked up since."""
         with _one_line_errors(self.folder):
-            kept = self._current | set(WRITTEN_ALONE)
-            self._set({name: facts for name, facts in self._files.items() if name in kept})
+            current = self._current | set(WRITTEN_ALONE)
+            self._set({name: facts for name, facts in self._files.items() if name in current})
             for path in self.folder.glob("*.safetensors"):
-                if SHARD.fullmatch(path.name) and path.name not in kept:
+                if SHARD.fullmatch(path.name) and path.name not in current:
                     path.unlink()
 
     def _set(self, files: dict[str, Facts]) -> None:
@@ -213,8 +213,8 @@ def _one_line_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kept = "free some space and run again, finished shards are kept"
-        advice = kept if is_no_room(error) else "choose another folder"
+        free_space = "free some space and run again, finished shards are kept"
+        advice = free_space if is_no_room(error) else "choose another folder"
         raise CorpusError(f"{path} cannot be written ({error.strerror}); {advice}") from None
 
 

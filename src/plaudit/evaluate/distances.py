@@ -67,12 +67,12 @@ BLOCK = 1000
 """Rows whose distances to a whole set are in memory at once (ours): a reference may have 50,000 clips."""
 
 
-def embeddings_of(given: ArrayLike, least: int = 2, kind: str = "") -> Array:
+def embeddings_of(embeddings: ArrayLike, least: int = 2, kind: str = "") -> Array:
     """`given` as float64 [N, E]; EvaluationError where it is no such array, not finite, or N is below `least`.
 
     kind: "reference" or nothing, for messages.
     """
-    rows, kind = np.asarray(given, dtype=np.float64), f"{kind} " if kind else ""
+    rows, kind = np.asarray(embeddings, dtype=np.float64), f"{kind} " if kind else ""
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise EvaluationError(f"{kind}embeddings must be an array [clips, width], not of shape {list(rows.shape)}")
     if len(rows) < least:
@@ -249,9 +249,9 @@ def fitted(distance: Callable[[Rows], float], rows: Rows, subsets: list[Rows]) -
     inverse = np.array([1.0 / len(subset) for subset in subsets])
     distances = np.array([distance(rows[subset]) for subset in subsets])
     slope, intercept = np.polyfit(inverse, distances, 1)
-    left = distances - (intercept + slope * inverse)
+    residuals = distances - (intercept + slope * inverse)
     spread = np.square(distances - distances.mean()).sum()
-    return Line(float(intercept), float(slope), float(1.0 - np.square(left).sum() / spread) if spread > 0 else 1.0)
+    return Line(float(intercept), float(slope), float(1.0 - np.square(residuals).sum() / spread) if spread > 0 else 1.0)
 
 
 def _subsets(count: int, seed: int) -> list[Rows]:
@@ -458,11 +458,11 @@ def closeness(
     inside, dense = np.empty(len(x.embeddings)), np.empty(len(x.embeddings))
     reached, covered = np.zeros(len(y), dtype=bool), np.zeros(len(y), dtype=bool)
     for rows, apart in distance_blocks(x.embeddings, y):
-        held = apart <= reference.radii[coverage_k]
+        within = apart <= reference.radii[coverage_k]
         inside[rows] = (apart <= reference.radii[k]).any(axis=1)
-        dense[rows] = held.sum(axis=1) / coverage_k
+        dense[rows] = within.sum(axis=1) / coverage_k
         reached |= (apart <= x.radii[k][rows, None]).any(axis=0)
-        covered |= held.any(axis=0)
+        covered |= within.any(axis=0)
     return Closeness(inside, reached.astype(np.float64), dense, covered.astype(np.float64))
 
 

@@ -85,8 +85,8 @@ def evaluate_votes(votes: Sequence[ScoredVote], seed: int = 0) -> RewardEvaluati
     targets = torch.tensor([vote.target for vote in votes], dtype=torch.float64)
     overall = reward_metrics(margins, targets, seed)
     absolute = margins.abs()
-    known = [vote for vote in votes if vote.system_a and vote.system_b]
-    between = [vote for vote in known if vote.system_a != vote.system_b]
+    with_systems = [vote for vote in votes if vote.system_a and vote.system_b]
+    between = [vote for vote in with_systems if vote.system_a != vote.system_b]
     quartiles = torch.quantile(absolute, torch.tensor([0.25, 0.5, 0.75]).double()).tolist()
     return RewardEvaluation(
         overall=overall,
@@ -95,7 +95,7 @@ def evaluate_votes(votes: Sequence[ScoredVote], seed: int = 0) -> RewardEvaluati
         systems=_systems(between, seed),
         spearman=_rank_agreement(between, seed),
         margins=MarginFigures(margins.mean().item(), absolute.mean().item(), tuple(quartiles)),
-        same_system=len(known) - len(between),
+        same_system=len(with_systems) - len(between),
     )
 
 
@@ -108,19 +108,19 @@ def save_evaluation(evaluation: RewardEvaluation, folder: Path) -> None:
     write_json(folder / "evaluation.json", asdict(evaluation))
 
 
-def _groups(votes: Sequence[ScoredVote], named: Callable[[ScoredVote], str], seed: int) -> list[GroupAccuracy]:
+def _groups(votes: Sequence[ScoredVote], key: Callable[[ScoredVote], str], seed: int) -> list[GroupAccuracy]:
     """Accuracy of the votes by name, the most numerous first."""
     members: dict[str, list[ScoredVote]] = defaultdict(list)
     for vote in votes:
-        members[named(vote)].append(vote)
-    found = []
-    for name, own in sorted(members.items(), key=lambda item: (-len(item[1]), item[0])):
-        margins = torch.tensor([vote.score_a - vote.score_b for vote in own], dtype=torch.float64)
-        targets = torch.tensor([vote.target for vote in own])
-        decided = sum(vote.target != TIE for vote in own)
+        members[key(vote)].append(vote)
+    groups = []
+    for name, group in sorted(members.items(), key=lambda item: (-len(item[1]), item[0])):
+        margins = torch.tensor([vote.score_a - vote.score_b for vote in group], dtype=torch.float64)
+        targets = torch.tensor([vote.target for vote in group])
+        decided = sum(vote.target != TIE for vote in group)
         accuracy = bootstrap_mean(correct(margins, targets), seed) if decided else None
-        found.append(GroupAccuracy(name, len(own), decided, accuracy))
-    return found
+        groups.append(GroupAccuracy(name, len(group), decided, accuracy))
+    return groups
 
 
 def _systems(between: Sequence[ScoredVote], seed: int) -> list[SystemFigures]:
@@ -131,11 +131,11 @@ def _systems(between: Sequence[ScoredVote], seed: int) -> list[SystemFigures]:
         rewards[vote.system_b].append(vote.score_b)
         wins[vote.system_a].append(vote.target)
         wins[vote.system_b].append(1.0 - vote.target)
-    found = [
+    figures = [
         SystemFigures(name, len(rewards[name]), bootstrap_mean(rewards[name], seed), bootstrap_mean(wins[name], seed))
         for name in rewards
     ]
-    return sorted(found, key=lambda figures: -figures.reward.mean)
+    return sorted(figures, key=lambda system: -system.reward.mean)
 
 
 def _rank_agreement(between: Sequence[ScoredVote], seed: int) -> Interval | None:
@@ -149,11 +149,12 @@ def _rank_agreement(between: Sequence[ScoredVote], seed: int) -> Interval | None
     wins = np.array([[vote.target, 1.0 - vote.target] for vote in between])
 
     def agreement(rows: NDArray[np.int64]) -> float:
-        own = systems[rows].ravel()
-        seen = np.bincount(own, minlength=len(names))
-        there = seen > 0
+        members = systems[rows].ravel()
+        counts = np.bincount(members, minlength=len(names))
+        present = counts > 0
         means: list[Array] = [
-            np.bincount(own, values[rows].ravel(), len(names))[there] / seen[there] for values in (scores, wins)
+            np.bincount(members, values[rows].ravel(), len(names))[present] / counts[present]
+            for values in (scores, wins)
         ]
         return rank_correlation(*means)
 
@@ -164,20 +165,20 @@ Wave = NDArray[np.float32]
 Expectation = Literal["stays", "falls", "free"]
 
 TOLERANCE = 0.2
-"""In standard deviations of the reward over the clips: less is staying, more is moving."""
+"""Changes of the reward below this count as none, in standard deviations of the reward over the clips."""
 
 HEADROOM = 0.5
-"""Clips are turned down to this peak before anything else, so that +6 dB overloads nobody."""
+"""Clips are first turned down to this peak, so that +6 dB does not clip."""
 
 NOISE_DB, TRIMMED, DRIVE = 10.0, 0.95, 8.0
-"""The damage: noise this far below the clip, the share of it that trimming keeps, and how far into clipping it goes."""
+"""Level of the noise below the clip in dB, fraction of the clip left by trimming, and gain before clipping."""
 
 
 @dataclass(frozen=True)
 class Perturbation:
-    """A change of a clip, apply(wave [T], rate, random), and what a sound reward does about it.
+    """A change of a clip, apply(wave [T], rate, random), and how a sound reward responds.
 
-    stays: the change cannot be heard, or hardly. falls: it is damage. free: an opinion, shown and not judged.
+    stays: the change is barely audible. falls: the change is damage. free: no expectation; shown without a verdict.
     """
 
     name: str
@@ -186,27 +187,27 @@ class Perturbation:
 
 
 def noisy(wave: Wave, rate: int, random: np.random.Generator) -> Wave:
-    """White noise NOISE_DB below the clip's own level."""
+    """White noise NOISE_DB below the clip's level."""
     level = np.sqrt(np.mean(np.square(wave, dtype=np.float64)))
     noise = random.standard_normal(len(wave)) * level * 10 ** (-NOISE_DB / 20)
     return np.asarray(wave + noise, dtype=np.float32)
 
 
 def clipped(wave: Wave, rate: int, random: np.random.Generator) -> Wave:
-    """Cut off at the peak divided by DRIVE, and brought back to the level it had."""
+    """Clipped at the peak divided by DRIVE, at the original level."""
     ceiling = np.abs(wave).max() / DRIVE
     cut = np.clip(wave, -ceiling, ceiling)
     gain = np.sqrt(np.mean(np.square(wave)) / np.mean(np.square(cut)))
     return np.asarray(cut * gain, dtype=np.float32)
 
 
-def through(wave: Wave, rate: int, other: int) -> Wave:
-    """To another rate and back."""
+def resample_and_back(wave: Wave, rate: int, other: int) -> Wave:
+    """Resampled to another rate and back."""
     return np.asarray(resample(resample(wave, rate, other), other, rate), dtype=np.float32)
 
 
 def _upwards(wave: Wave, rate: int, random: np.random.Generator) -> Wave:
-    return through(wave, rate, 44100 if rate < 44100 else 48000 if rate < 48000 else 2 * rate)
+    return resample_and_back(wave, rate, 44100 if rate < 44100 else 48000 if rate < 48000 else 2 * rate)
 
 
 PERTURBATIONS = (
@@ -217,17 +218,17 @@ PERTURBATIONS = (
     Perturbation("noise at 10 dB", "falls", noisy),
     Perturbation("clipped", "falls", clipped),
     Perturbation("half the length", "free", lambda wave, rate, random: wave[: len(wave) // 2]),
-    Perturbation("half the bandwidth", "free", lambda wave, rate, random: through(wave, rate, rate // 2)),
+    Perturbation("half the bandwidth", "free", lambda wave, rate, random: resample_and_back(wave, rate, rate // 2)),
     Perturbation("reversed", "free", lambda wave, rate, random: wave[::-1].copy()),
 )
 
 
 @dataclass(frozen=True)
 class ProbeRow:
-    """What a change did to the reward, in standard deviations of the reward over the clips.
+    """The effect of a change on the reward, in standard deviations of the reward over the clips.
 
-    clips: how many the reward would score after the change. change: mean difference, None where it scored none.
-    moved: mean absolute difference, which does not cancel. passed: None where nothing is expected.
+    clips: how many could be scored after the change. change: mean difference, None where none could.
+    moved: mean absolute difference, in which signs do not cancel. passed: None without an expectation.
     """
 
     name: str
@@ -240,7 +241,7 @@ class ProbeRow:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Rows by change. mean, deviation: of the reward over the unchanged clips. skipped: why files could not be used."""
+    """Rows by change. mean, deviation: of the reward over the unchanged clips. skipped: errors of unusable files."""
 
     clips: int
     mean: float
@@ -270,14 +271,15 @@ def probe_files(
                 random = np.random.default_rng([seed, index, place])
                 try:
                     differences[place].append(_score(reward, change.apply(wave, rate, random), rate, prompt) - original)
-                except AudioError:  # the change left too little to hear; the row's count says so
+                except AudioError:  # too little was left to score; the row's count shows it
                     continue
         progress(index + 1, len(paths))
     deviation = float(np.std(originals, ddof=1)) if len(originals) > 1 else 0.0
     if deviation == 0.0:
         raise AudioError(f"{len(originals)} of {len(paths)} clips can be scored and do not differ in reward; give more")
     rows = [
-        _row(change, np.array(own) / deviation, seed) for change, own in zip(PERTURBATIONS, differences, strict=True)
+        _row(change, np.array(moved) / deviation, seed)
+        for change, moved in zip(PERTURBATIONS, differences, strict=True)
     ]
     mean = float(np.mean(originals))
     return ProbeResult(len(originals), mean, deviation, rows, _refuses_silence(reward), skipped)
@@ -344,20 +346,20 @@ def calibration_study(
         raise VoteError(f"{len(votes)} decided votes are fewer than the {fitting + test} that two halves need")
     if max(sizes) > fitting:
         raise VoteError(f"{max(sizes)} votes are more than the {fitting} that are kept for fitting")
-    wanted = sorted({0, *sizes})
-    right = np.full((len(wanted), len(seeds), len(votes)), np.nan)
+    sizes = sorted({0, *sizes})
+    right = np.full((len(sizes), len(seeds), len(votes)), np.nan)
     for split, number in enumerate(seeds):
         order = list(range(len(votes)))
         random.Random(number).shuffle(order)
         held_out = order[fitting : fitting + test]
-        for row, size in enumerate(wanted):
+        for row, size in enumerate(sizes):
             calibration = fit_calibration([votes[i] for i in order[:size]], anchor)
             right[row, split, held_out] = [_right(calibration, votes[i]) for i in held_out]
-    raw = [_calibration_study_row(right, row, np.random.default_rng(seed)) for row in range(len(wanted))]
+    raw = [_calibration_study_row(right, row, np.random.default_rng(seed)) for row in range(len(sizes))]
     corrected = [1.0, *holm([p for _, _, p in raw[1:]])] if len(raw) > 1 else [1.0]
     return [
         StudyRow(size, accuracy, np.nanmean(right[row], axis=1).tolist(), gain, p, p_holm)
-        for row, (size, (accuracy, gain, p), p_holm) in enumerate(zip(wanted, raw, corrected, strict=True))
+        for row, (size, (accuracy, gain, p), p_holm) in enumerate(zip(sizes, raw, corrected, strict=True))
     ]
 
 
@@ -366,7 +368,7 @@ def _right(calibration: Calibration, vote: ScoredVote) -> float:
 
 
 def _calibration_study_row(right: Array, row: int, rng: np.random.Generator) -> tuple[Interval, Interval, float]:
-    """(accuracy, gain over no vote, p-value of the gain); every test of a vote weighs the same."""
+    """(accuracy, gain over no vote, p-value of the gain); every test of a vote has the same weight."""
     tested = ~np.isnan(right[0])
     used = tested.any(axis=0)
     times = tested.sum(axis=0)[used]

@@ -312,7 +312,7 @@ def _network(plan: CostEstimate, precision: torch.dtype, device: torch.device) -
     step = _TrainingPass(network, plan.frames, precision, plan.recipe.training_loop.activation_checkpointing)
     step.run(clips)
     seconds = min(seconds_of(lambda: step.run(clips)) for _ in range(2))
-    small, large = step.kept(1), step.kept(2)
+    small, large = step.activation_bytes(1), step.activation_bytes(2)
     restore_blocks(blocks_of(network))
     return FORWARD_AND_BACKWARD * plan.forward * clips / seconds, _sampling(plan, network.eval()), small, large
 
@@ -350,22 +350,22 @@ class _TrainingPass:
         self.loss(clips).backward()
         self.network.zero_grad(set_to_none=True)
 
-    def kept(self, clips: int) -> float:
+    def activation_bytes(self, clips: int) -> float:
         """Bytes that a forward pass keeps for the backward one, weights aside."""
         weights = {p.untyped_storage().data_ptr() for p in (*self.network.parameters(), *self.network.buffers())}
-        seen: dict[int, int] = {}
+        sizes: dict[int, int] = {}
         alive: list[Tensor] = []  # so that no address is used twice
 
         def note(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in weights:
-                seen[storage.data_ptr()] = storage.nbytes()
+                sizes[storage.data_ptr()] = storage.nbytes()
                 alive.append(tensor)
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             self.loss(clips)
-        return float(sum(seen.values()) + clips * self.inputs)
+        return float(sum(sizes.values()) + clips * self.inputs)
 
 
 def random_text(length: int, width: int, pooled: int, clips: int, device: torch.device) -> TextFeatures:

@@ -103,14 +103,14 @@ def swept_models(named: Sequence[str]) -> dict[str, Path]:
 
     A label that is not given is the name, or the last part of a folder's path; the last two where the last is shared.
     """
-    given = [_split(one) for one in named]
-    folders = [loading.model_folder(name, loading.MODELS) for _, name in given]
+    labelled = [_split(one) for one in named]
+    folders = [loading.model_folder(name, loading.MODELS) for _, name in labelled]
     for folder in folders:
         read_model_config(folder)
-    short = [label or _last(name, 1) for label, name in given]
+    short = [label or _last(name, 1) for label, name in labelled]
     labels = [
         one if label or short.count(one) == 1 else _last(name, 2)
-        for one, (label, name) in zip(short, given, strict=True)
+        for one, (label, name) in zip(short, labelled, strict=True)
     ]
     for label in labels:
         if labels.count(label) > 1:

@@ -347,16 +347,16 @@ def votes_with_audio(parts: Sequence[Sequence[Vote]], files: dict[str, Path]) ->
     """Leave out votes that name a clip which is not among `files`; VoteError where a part has none left."""
     everything = [vote for votes in parts for vote in votes]
     missing = list(dict.fromkeys(clip for vote in everything for clip in (vote.a, vote.b) if clip not in files))
-    kept = [[vote for vote in votes if vote.a in files and vote.b in files] for votes in parts]
-    for votes, left in zip(parts, kept, strict=True):
-        if not left:
+    complete = [[vote for vote in votes if vote.a in files and vote.b in files] for votes in parts]
+    for votes, usable in zip(parts, complete, strict=True):
+        if not usable:
             first_names = {file: name for name, file in reversed(files.items())}
             examples = listed([first_names[file] for file in dict.fromkeys(files.values())], 3)
             raise VoteError(
                 f"none of {len(votes)} votes names two clips of the audio, which are called {examples}; missing are "
                 f"{listed(missing)}"
             )
-    return VotesWithAudio(kept, missing, len(everything) - sum(map(len, kept)))
+    return VotesWithAudio(complete, missing, len(everything) - sum(map(len, complete)))
 
 
 def _folder_files(folder: Path) -> dict[str, Path]:
@@ -379,8 +379,8 @@ def _table_files(table: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for row in read_table(table, ["file"]):
         file = row.filled("file", "name the audio file")
-        given = row.get("id", "").strip()
-        for id in (given,) if given else (Path(file).as_posix(), Path(file).with_suffix("").as_posix()):
+        given_id = row.get("id", "").strip()
+        for id in (given_id,) if given_id else (Path(file).as_posix(), Path(file).with_suffix("").as_posix()):
             if id in files:
                 raise CorpusError(f"{row.where}: id {id!r} appears twice; give each clip one line")
             if (path := find_file(file, table.parent)) is not None:

@@ -18,7 +18,7 @@ from plaudit.corpus.manifest import Corpus
 from plaudit.corpus.shard_set import ShardSet
 from plaudit.corpus.sources import CorpusSource, HeldOut
 from plaudit.errors import EvaluationError
-from plaudit.evaluate.concepts.detectors import ErrorRates, Rate, concept_coverage, tempo_fits
+from plaudit.evaluate.concepts.detectors import ErrorRate, ErrorRates, concept_coverage, tempo_fits
 from plaudit.evaluate.concepts.vocabulary import Concept, Vocabulary, concepts_in
 from plaudit.evaluate.embeddings import CachedClip, clip_from_wave
 from plaudit.registry import weights_digest
@@ -208,8 +208,8 @@ class SyntheticSource(CorpusSource):
             for concept in (*of_foreign.detected, *of_foreign.missed):
                 if not holds(concept, clip.truth):
                     false.setdefault(concept.category, []).append(concept in of_foreign.detected)
-            right += [of_present.share] if of_present.share is not None else []
-            other += [of_foreign.share] if of_foreign.share is not None else []
+            right += [of_present.fraction] if of_present.fraction is not None else []
+            other += [of_foreign.fraction] if of_foreign.fraction is not None else []
             progress(number + 1, clips)
         if not right or not other:
             raise EvaluationError(
@@ -220,8 +220,8 @@ class SyntheticSource(CorpusSource):
             vocabulary=vocabulary.digest,
             measured_on=f"{clips} clean synthetic clips of {self.settings.seconds:g} s, corpus {seed}"
             + ("" if codec is None else f", as the codec {codec.name} returns them"),
-            missed={category: Rate(len(wrong), sum(wrong)) for category, wrong in missed.items()},
-            false={category: Rate(len(wrong), sum(wrong)) for category, wrong in false.items()},
+            missed={category: ErrorRate(len(wrong), sum(wrong)) for category, wrong in missed.items()},
+            false={category: ErrorRate(len(wrong), sum(wrong)) for category, wrong in false.items()},
             right=bootstrap_mean(right, seed=0),
             other=bootstrap_mean(other, seed=0),
         )
@@ -237,21 +237,21 @@ class ProbeDetector:
     def __init__(self, probes: Probes, digest: str) -> None:
         self._probes, self.identity = probes, f"probes {digest}"
 
-    def knows(self, concept: Concept) -> bool:
+    def supports(self, concept: Concept) -> bool:
         """Whether all its parts are facts of the synthetic world."""
         named = {"genre": GENRES, "mood": MOODS, "instrument": INSTRUMENTS, "key": MODES}
         if concept.category == "tempo":
             return concept.bpm is not None
         return concept.category in named and all(part in named[concept.category] for part in concept.parts)
 
-    def found(self, clip: CachedClip, concepts: Sequence[Concept]) -> list[bool]:
+    def detect(self, clip: CachedClip, concepts: Sequence[Concept]) -> list[bool]:
         """Whether each concept is in the clip, of 2.5 s at least."""
         measurement = measure(self._probes, clip.wave(RATE))
         return [_has(measurement, concept) for concept in concepts]
 
 
 def probe_detector(*_: object) -> ProbeDetector:
-    """The shipped probes as a detector; it has a vocabulary of its own."""
+    """The shipped probes as a detector; its concepts are fixed."""
     return ProbeDetector(load_probes(), weights_digest("probes"))
 
 

@@ -38,15 +38,15 @@ class Truth:
     mode: str
 
     def __post_init__(self) -> None:
-        for name, value, known in (
+        for name, value, values in (
             ("genre", self.genre, GENRES),
             ("mood", self.mood, MOODS),
             ("key", self.key, KEYS),
             ("mode", self.mode, MODES),
             *(("instrument", instrument, INSTRUMENTS) for instrument in self.instruments),
         ):
-            if value not in known:
-                raise CorpusError(f"unknown {name} {value!r}: choose one of {', '.join(known)}")
+            if value not in values:
+                raise CorpusError(f"unknown {name} {value!r}: choose one of {', '.join(values)}")
         if not self.instruments or len(set(self.instruments)) != len(self.instruments):
             raise CorpusError(f"instruments must be one or more different names, got {self.instruments}")
         if not TEMPO_RANGE[0] <= self.tempo <= TEMPO_RANGE[1]:

@@ -14,8 +14,8 @@ from plaudit.corpus.sources import synthetic_source
 from plaudit.errors import AudioError, EvaluationError
 from plaudit.evaluate.concepts.detectors import (
     Detector,
+    ErrorRate,
     ErrorRates,
-    Rate,
     ZeroShotDetector,
     concept_coverage,
     load_rates,
@@ -44,9 +44,7 @@ def probes() -> ProbeDetector:
 @cache
 def zero_shot() -> ZeroShotDetector:
     clap = loading.CLAPS.load("synthetic")
-    return ZeroShotDetector(
-        AudioEncoder("synthetic", loading.CLAPS.identity("synthetic"), clap), clap, VOCABULARY
-    )
+    return ZeroShotDetector(AudioEncoder("synthetic", loading.CLAPS.identity("synthetic"), clap), clap, VOCABULARY)
 
 
 def concept(prompt: str) -> Concept:
@@ -82,9 +80,9 @@ def test_their_errors_are_as_the_package_says(detector: object) -> None:
 
 
 def test_the_probes_know_their_world_alone() -> None:
-    assert all(probes().knows(concept(p)) for p in ("jazz", "guitar", "slow", "93 bpm", "F# major", "minor key"))
-    assert not any(probes().knows(concept(p)) for p in ("blues", "epic", "violin"))
-    assert not probes().knows(Concept("gear", "theremin", ("theremin",)))
+    assert all(probes().supports(concept(p)) for p in ("jazz", "guitar", "slow", "93 bpm", "F# major", "minor key"))
+    assert not any(probes().supports(concept(p)) for p in ("blues", "epic", "violin"))
+    assert not probes().supports(Concept("gear", "theremin", ("theremin",)))
 
 
 class Scripted:
@@ -108,18 +106,18 @@ def test_a_clap_is_asked_in_words_and_hears_as_many_as_a_piece_has() -> None:
     found = concept_coverage(clip, [*concepts_in(prompt, VOCABULARY), key_concept("C", "major")], judge)
     assert [c.name for c in found.detected] == ["fast", "sad", "rock", "A minor", "150 bpm"]
     assert [c.name for c in found.missed] == ["jazz", "C major"]
-    assert found.share == pytest.approx(5 / 7)
-    assert judge.knows(concept("violin")) and judge.knows(concept("guitar"))
-    assert not judge.knows(Concept("gear", "theremin", ("theremin",)))
+    assert found.fraction == pytest.approx(5 / 7)
+    assert judge.supports(concept("violin")) and judge.supports(concept("guitar"))
+    assert not judge.supports(Concept("gear", "theremin", ("theremin",)))
 
 
 def test_what_cannot_be_judged_is_told_and_not_counted() -> None:
     corpus = SyntheticCorpus(1, 5.0, seed=3, flawed_fraction=0.0)
     clip = clip_from_wave(torch.from_numpy(corpus.render(corpus.clips[0])), corpus.rate, "clip")
     only = concept_coverage(clip, concepts_in("blues with violin", VOCABULARY), probes())
-    assert only.share is None and [c.name for c in only.unsupported] == ["blues", "violin"]
+    assert only.fraction is None and [c.name for c in only.unsupported] == ["blues", "violin"]
     assert only.to_dict() == {"detected": [], "missed": [], "unsupported": ["genre: blues", "instrument: violin"]}
-    assert concept_coverage(clip, [], probes()).share is None
+    assert concept_coverage(clip, [], probes()).fraction is None
 
 
 def test_a_clip_that_is_too_short_is_an_error() -> None:
@@ -130,7 +128,7 @@ def test_a_clip_that_is_too_short_is_an_error() -> None:
 
 def test_rates_are_kept_by_detector_and_vocabulary(tmp_path: Path) -> None:
     interval = Interval(0.5, 0.4, 0.6)
-    one = ErrorRates("a", "v", "here", {"genre": Rate(4, 1)}, {"genre": Rate(0, 0)}, interval, interval)
+    one = ErrorRates("a", "v", "here", {"genre": ErrorRate(4, 1)}, {"genre": ErrorRate(0, 0)}, interval, interval)
     other = ErrorRates("b", "v", "here", {}, {}, interval, interval)
     file = tmp_path / "rates.json"
     for rates in (one, other, one):

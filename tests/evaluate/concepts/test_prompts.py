@@ -103,11 +103,11 @@ def test_a_vocabulary_of_ones_own(tmp_path: Path) -> None:
     assert own.digest != VOCABULARY.digest == load_vocabulary().digest
 
 
-CATEGORY = "genre:\n  text: '{} music'\n  heard: 1\n  concepts:\n"
+CATEGORY = "genre:\n  text: '{} music'\n  per_clip: 1\n  concepts:\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "the file: Input should be"),
         ("{}", "names no concepts"),
@@ -118,12 +118,13 @@ CATEGORY = "genre:\n  text: '{} music'\n  heard: 1\n  concepts:\n"
         (CATEGORY + "    rock: ['!']\n", "has no letters"),
         (CATEGORY + "    rock: {words: [rock], any: [metal]}\n", "any names 'metal'"),
         (CATEGORY + "    rock: {words: [rock], bpm: [1, 2]}\n", "nothing else, has a bpm range"),
+        (CATEGORY.replace("per_clip", "heard") + "    rock: [rock]\n", "'heard' is now 'per_clip'"),
         (CATEGORY.replace("{} ", "") + "    rock: [rock]\n", "text must hold {} once"),
     ],
 )
-def test_a_malformed_vocabulary_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+def test_a_malformed_vocabulary_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(EvaluationError) as error:
         load_vocabulary(written(tmp_path, text))
-    assert said in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(EvaluationError, match="does not exist"):
         load_vocabulary(tmp_path / "nowhere.yaml")

@@ -20,30 +20,30 @@ from plaudit.storage import write_json
 from plaudit.types import Embedder
 
 TEMPO_TOLERANCE = 0.04
-"""A tempo within this fraction of the prompt's is it; as where the probes are evaluated."""
+"""Relative deviation up to which a tempo counts as the one in the prompt; as in the evaluation of the probes."""
 
 
 class Detector(Protocol):
-    """Detects concepts. `identity` stands for it and its weights; error rates are kept under it."""
+    """Detects concepts in clips. `identity` covers its weights too; error rates are stored under it."""
 
     identity: str
 
-    def knows(self, concept: Concept) -> bool:
-        """Whether it can detect the concept."""
+    def supports(self, concept: Concept) -> bool:
+        """Whether the detector can detect the concept."""
 
-    def found(self, clip: CachedClip, concepts: Sequence[Concept]) -> list[bool]:
-        """Whether the clip has each concept, all of which it knows. AudioError where the clip can't be used."""
+    def detect(self, clip: CachedClip, concepts: Sequence[Concept]) -> list[bool]:
+        """Whether the clip has each concept; all must be supported. AudioError where the clip can't be used."""
 
 
 class ZeroShotDetector:
-    """A zero-shot classifier by CLAP: of a category's concepts, the `heard` closest to the clip count as present.
+    """A zero-shot classifier with CLAP: the `per_clip` closest concepts of each category count as present.
 
-    The vocabulary says how the words are put and how many of a category a piece has. Named keys are classified among
-    all named keys, a tempo in figures by the word for it. The rule is ours: cosines of different concepts are not on
-    one scale, so no threshold would serve all.
+    The vocabulary gives the text template and the number of concepts per clip. Named keys are classified among all
+    named keys, a tempo in figures by the word for it. The rule is ours: cosines of different concepts are not on one
+    scale, so no single threshold would do.
     """
 
-    def __init__(self, clap: AudioEncoder, reader: Embedder, vocabulary: Vocabulary) -> None:
+    def __init__(self, clap: AudioEncoder, text_encoder: Embedder, vocabulary: Vocabulary) -> None:
         self._clap = clap
         self.identity = f"zero-shot {clap.digest}"
         self._vocabulary = vocabulary
@@ -51,48 +51,50 @@ class ZeroShotDetector:
         self._texts: dict[str, np.ndarray] = {}
         for category in vocabulary.categories.values():
             names = [c.name for c in category.concepts if c.parts == (c.name,)]
-            self._ask(category.name, category.text, names, reader)
+            self._encode_texts(category.name, category.text, names, text_encoder)
         if "key" in vocabulary.categories:
-            self._ask("named key", vocabulary.categories["key"].text, [key.name for key in ALL_KEYS], reader)
+            self._encode_texts(
+                "named key", vocabulary.categories["key"].text, [key.name for key in ALL_KEYS], text_encoder
+            )
 
-    def knows(self, concept: Concept) -> bool:
+    def supports(self, concept: Concept) -> bool:
         """Whether the vocabulary has the words for it."""
         if concept.tonic is not None:
             return "key" in self._vocabulary.categories
         return all(part in self._names.get(concept.category, ()) for part in self._zero_shot_names(concept))
 
-    def found(self, clip: CachedClip, concepts: Sequence[Concept]) -> list[bool]:
+    def detect(self, clip: CachedClip, concepts: Sequence[Concept]) -> list[bool]:
         """See Detector."""
         embedding = clip.embedding(self._clap)
         closest: dict[str, list[str]] = {}
         for category, texts in self._texts.items():
-            kind = self._vocabulary.categories.get(category)
-            order = np.argsort(-(texts @ embedding), kind="stable")[: kind.heard if kind else 1]
-            closest[category] = [self._names[category][place] for place in order]
-        return [self._found(closest, concept) for concept in concepts]
+            settings = self._vocabulary.categories.get(category)
+            order = np.argsort(-(texts @ embedding), kind="stable")[: settings.per_clip if settings else 1]
+            closest[category] = [self._names[category][index] for index in order]
+        return [self._is_among(closest, concept) for concept in concepts]
 
-    def _found(self, closest: dict[str, list[str]], concept: Concept) -> bool:
+    def _is_among(self, closest: dict[str, list[str]], concept: Concept) -> bool:
         if concept.tonic is not None:
             return concept.name in closest["named key"]
         return any(part in closest[concept.category] for part in self._zero_shot_names(concept))
 
     def _zero_shot_names(self, concept: Concept) -> tuple[str, ...]:
-        """The names that stand for a concept in the texts."""
+        """The names of a concept in the encoded texts."""
         if concept.bpm is None or concept.parts:
             return concept.parts
         tempi = self._vocabulary.categories["tempo"].concepts
         return tuple(word.name for word in tempi if word.bpm and word.bpm[0] <= concept.bpm[0] < word.bpm[1])
 
-    def _ask(self, category: str, text: str, names: list[str], reader: Embedder) -> None:
+    def _encode_texts(self, category: str, text: str, names: list[str], text_encoder: Embedder) -> None:
         if names:
             with torch.inference_mode():
-                embeddings = reader.text([text.format(name) for name in names])
+                embeddings = text_encoder.text([text.format(name) for name in names])
             self._names[category] = names
             self._texts[category] = embeddings.float().cpu().numpy().astype(np.float64)
 
 
 def zero_shot_detector(clap: Callable[[], tuple[AudioEncoder, Embedder]], vocabulary: Vocabulary) -> ZeroShotDetector:
-    """A CLAP as a detector of the vocabulary's concepts."""
+    """A zero-shot detector of the vocabulary's concepts with a CLAP."""
     return ZeroShotDetector(*clap(), vocabulary)
 
 
@@ -105,11 +107,11 @@ DETECTORS: Registry[Callable[[Callable[[], tuple[AudioEncoder, Embedder]], Vocab
     },
     error=EvaluationError,
 )
-"""Functions of a loader of the chosen CLAP and a vocabulary, which return a detector."""
+"""Factories (load_clap, vocabulary) -> detector; `load_clap` loads the CLAP in use."""
 
 
 def tempo_fits(bpm: float, concept: Concept) -> bool:
-    """Whether a tempo is the prompt's, or in its range, within the tolerance."""
+    """Whether a tempo equals the concept's, or is in its range, within the tolerance."""
     assert concept.bpm is not None
     low, high = concept.bpm
     return low * (1 - TEMPO_TOLERANCE) <= bpm <= high * (1 + TEMPO_TOLERANCE)
@@ -124,8 +126,8 @@ class ConceptCoverage:
     unsupported: tuple[Concept, ...]
 
     @property
-    def share(self) -> float | None:
-        """Detected of those supported; None where the prompt names no such concept."""
+    def fraction(self) -> float | None:
+        """Of the supported concepts, the fraction detected; None where the prompt names none."""
         supported = len(self.detected) + len(self.missed)
         return len(self.detected) / supported if supported else None
 
@@ -136,44 +138,46 @@ class ConceptCoverage:
 
 def concept_coverage(clip: CachedClip, concepts: Sequence[Concept], detector: Detector) -> ConceptCoverage:
     """Which of `concepts` the clip has."""
-    supported = [concept for concept in concepts if detector.knows(concept)]
-    present = detector.found(clip, supported) if supported else []
+    supported = [concept for concept in concepts if detector.supports(concept)]
+    present = detector.detect(clip, supported) if supported else []
     pairs = list(zip(supported, present, strict=True))
     return ConceptCoverage(
-        tuple(concept for concept, there in pairs if there),
-        tuple(concept for concept, there in pairs if not there),
-        tuple(concept for concept in concepts if not detector.knows(concept)),
+        tuple(concept for concept, is_present in pairs if is_present),
+        tuple(concept for concept, is_present in pairs if not is_present),
+        tuple(concept for concept in concepts if not detector.supports(concept)),
     )
 
 
 SHIPPED_ERROR_RATES = Path(__file__).with_name("error_rates.json")
 
+
 @dataclass(frozen=True)
-class Rate:
-    """Of `total` decisions about a category, how many were wrong."""
+class ErrorRate:
+    """Wrong decisions among all decisions about a category."""
 
     total: int
     wrong: int
 
     @property
     def fraction(self) -> float | None:
-        """Of wrong decisions; None where there were none to make."""
+        """None where there was no decision."""
         return self.wrong / self.total if self.total else None
 
 
 @dataclass(frozen=True)
 class ErrorRates:
-    """A detector's errors by category. missed: of concepts that are there; false: of concepts that are not.
+    """A detector's errors by category. missed: present concepts not detected; false: absent concepts
+    detected.
 
-    right, other: the coverage of clips by their own caption, the most that a generator can expect to reach, and by
-    another clip's, which is what one that ignores its prompts gets; each with its interval over clips.
+    right, other: concept coverage of clips by their own captions, the most that a generator can expect to reach, and by
+    the captions of other clips, which a generator that ignores its prompts would reach; with intervals over clips.
     """
 
     detector: str
     vocabulary: str
     measured_on: str
-    missed: dict[str, Rate]
-    false: dict[str, Rate]
+    missed: dict[str, ErrorRate]
+    false: dict[str, ErrorRate]
     right: Interval
     other: Interval
 
@@ -183,32 +187,33 @@ class ErrorRates:
 
 
 def save_rates(path: Path, rates: ErrorRates) -> None:
-    """Write error rates as JSON, beside those of other detectors and vocabularies that the file holds."""
-    held = load_rates(path) if path.is_file() and path.stat().st_size else []
-    others = [one for one in held if (one.detector, one.vocabulary) != (rates.detector, rates.vocabulary)]
-    write_json(path, [one.to_dict() for one in (*others, rates)])
+    """Write error rates as JSON, in place of any of the same detector and vocabulary in the file."""
+    previous = load_rates(path) if path.is_file() and path.stat().st_size else []
+    key = (rates.detector, rates.vocabulary)
+    others = [entry for entry in previous if (entry.detector, entry.vocabulary) != key]
+    write_json(path, [entry.to_dict() for entry in (*others, rates)])
 
 
 def load_rates(path: Path = SHIPPED_ERROR_RATES) -> list[ErrorRates]:
-    """Read what `save_rates` wrote; EvaluationError where it is something else."""
+    """Read a file of `save_rates`; EvaluationError where it is no such file."""
     try:
-        return [rates_from_dict(told) for told in json.loads(path.read_bytes())]
+        return [rates_from_dict(values) for values in json.loads(path.read_bytes())]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EvaluationError(f"{path} holds no error rates ({error}); write them with plaudit concepts") from None
 
 
-def rates_of(detector: Detector, vocabulary: Vocabulary, known: Sequence[ErrorRates]) -> ErrorRates | None:
-    """Those of this very detector and vocabulary, or None where they were not measured."""
+def rates_of(detector: Detector, vocabulary: Vocabulary, candidates: Sequence[ErrorRates]) -> ErrorRates | None:
+    """The error rates measured with this detector and vocabulary, or None."""
     names = (detector.identity, vocabulary.digest)
-    return next((rates for rates in known if (rates.detector, rates.vocabulary) == names), None)
+    return next((rates for rates in candidates if (rates.detector, rates.vocabulary) == names), None)
 
 
-def rates_from_dict(told: dict[str, Any]) -> ErrorRates:
-    """What `to_dict` of error rates gave."""
+def rates_from_dict(values: dict[str, Any]) -> ErrorRates:
+    """The inverse of `ErrorRates.to_dict`."""
     return ErrorRates(
-        **{name: told[name] for name in ("detector", "vocabulary", "measured_on")},
-        missed={category: Rate(**rate) for category, rate in told["missed"].items()},
-        false={category: Rate(**rate) for category, rate in told["false"].items()},
-        right=Interval(**told["right"]),
-        other=Interval(**told["other"]),
+        **{name: values[name] for name in ("detector", "vocabulary", "measured_on")},
+        missed={category: ErrorRate(**rate) for category, rate in values["missed"].items()},
+        false={category: ErrorRate(**rate) for category, rate in values["false"].items()},
+        right=Interval(**values["right"]),
+        other=Interval(**values["other"]),
     )

@@ -1,4 +1,4 @@
-"""A vocabulary of concepts, read from YAML, and which of them a prompt asks for."""
+"""A vocabulary of concepts, read from YAML, and the concepts that a prompt names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHIPPED_VOCABULARY = Path(__file__).with_name("vocabulary.yaml")
 
 
 class ConceptSettings(Settings):
-    """A concept of the file: the words that name it, and where it is another's or a tempo, what that means."""
+    """A concept in the file: the words that name it; any: concepts of which one suffices; bpm: the range of a tempo."""
 
     words: list[str] = Field(min_length=1)
     any: tuple[str, ...] = ()
@@ -27,28 +27,35 @@ class ConceptSettings(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _words_alone(cls, given: object) -> object:
-        return {"words": given} if isinstance(given, list) else given
+    def _words_alone(cls, values: object) -> object:
+        return {"words": values} if isinstance(values, list) else values
 
 
 class CategorySettings(Settings):
-    """A category of the file; `{}` of `text` is where a concept's name goes."""
+    """A category in the file; `{}` in `text` stands for a concept's name."""
 
     text: str
-    heard: Count
+    per_clip: Count
     concepts: dict[str, ConceptSettings] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_key(cls, values: object) -> object:
+        if isinstance(values, dict) and "heard" in values:
+            raise ValueError("the key 'heard' is now 'per_clip'; rename it")
+        return values
 
 
 class VocabularyFile(RootModel[dict[str, CategorySettings]]):
-    """The file as a whole: categories by name."""
+    """The file: categories by name."""
 
 
 @dataclass(frozen=True)
 class Concept:
-    """Something that a prompt can ask for: `category` and `name` say what.
+    """A concept that a prompt can name.
 
-    parts: the names of which any is enough; its own for most. bpm: the range of a tempo. tonic: of a key, with the
-    mode in parts.
+    parts: names of concepts of which one suffices; mostly its own. bpm: the range of a tempo. tonic: of a key, whose
+    mode is in parts.
     """
 
     category: str
@@ -63,11 +70,11 @@ class Concept:
 
 @dataclass(frozen=True)
 class Category:
-    """The concepts of one kind. text: how a zero-shot classifier asks; heard: how many a piece has at once."""
+    """Concepts of one kind. text: the template of a zero-shot classifier; per_clip: how many concepts a clip has."""
 
     name: str
     text: str
-    heard: int
+    per_clip: int
     concepts: tuple[Concept, ...]
 
 
@@ -80,22 +87,22 @@ class Vocabulary:
 
     @property
     def digest(self) -> str:
-        """A hash of all it holds."""
-        told = [asdict(category) for category in self.categories.values()]
+        """A hash of the content."""
+        content = [asdict(category) for category in self.categories.values()]
         phrases = sorted((phrase, str(concept)) for phrase, concept in self.phrases.items())
-        return digest_of(told, phrases)[:16]
+        return digest_of(content, phrases)[:16]
 
     @property
     def longest(self) -> int:
-        """Words of the longest phrase."""
+        """The number of words in the longest phrase."""
         return max(map(len, self.phrases))
 
 
 def load_vocabulary(path: Path = SHIPPED_VOCABULARY) -> Vocabulary:
-    """Read a vocabulary; EvaluationError, in one line, for a file that is missing, malformed, or says a thing twice."""
+    """Read a vocabulary; EvaluationError, in one line, for a file that is missing, malformed or ambiguous."""
     try:
         content = read_yaml(path.read_bytes())
-        found = VocabularyFile.model_validate(content).root
+        settings = VocabularyFile.model_validate(content).root
     except FileNotFoundError:
         raise EvaluationError(f"vocabulary {path} does not exist; check the path") from None
     except ValidationError as error:
@@ -104,14 +111,14 @@ def load_vocabulary(path: Path = SHIPPED_VOCABULARY) -> Vocabulary:
         raise EvaluationError(f"{path}: {where}: {first['msg']}; see the shipped vocabulary for the form") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise EvaluationError(f"{path} is not readable as a vocabulary: {' '.join(str(error).split())}") from None
-    if not found:
+    if not settings:
         raise EvaluationError(f"{path} names no concepts; add a category")
-    categories = {name: _category(path, name, settings) for name, settings in found.items()}
+    categories = {name: _category(path, name, category) for name, category in settings.items()}
     phrases: dict[tuple[str, ...], Concept] = {}
     for category in categories.values():
         for concept in category.concepts:
-            for phrase in found[category.name].concepts[concept.name].words:
-                _name(path, phrase, concept, phrases)
+            for phrase in settings[category.name].concepts[concept.name].words:
+                _add_phrase(path, phrase, concept, phrases)
     return Vocabulary(categories, phrases)
 
 
@@ -131,22 +138,22 @@ ALL_KEYS = tuple(key_concept(tonic, mode) for tonic in KEYS for mode in MODES)
 def _category(path: Path, name: str, settings: CategorySettings) -> Category:
     if settings.text.count("{}") != 1:
         raise EvaluationError(f"{path}: {name}.text must hold {{}} once, where a concept's name goes")
-    for concept, told in settings.concepts.items():
-        if strange := [part for part in told.any if part not in settings.concepts or settings.concepts[part].any]:
-            raise EvaluationError(f"{path}: {name}.{concept}.any names {strange[0]!r}, which is no concept of its own")
-        if (name == "tempo") != (told.bpm is not None) or (told.bpm and not 0 < told.bpm[0] < told.bpm[1]):
+    for concept, values in settings.concepts.items():
+        if unknown := [part for part in values.any if part not in settings.concepts or settings.concepts[part].any]:
+            raise EvaluationError(f"{path}: {name}.{concept}.any names {unknown[0]!r}, which is not a plain concept")
+        if (name == "tempo") != (values.bpm is not None) or (values.bpm and not 0 < values.bpm[0] < values.bpm[1]):
             raise EvaluationError(f"{path}: {name}.{concept}: a tempo, and nothing else, has a bpm range [low, high]")
     concepts = tuple(Concept(name, c, tuple(t.any) or (c,), t.bpm) for c, t in settings.concepts.items())
-    return Category(name, settings.text, settings.heard, concepts)
+    return Category(name, settings.text, settings.per_clip, concepts)
 
 
-def _name(path: Path, phrase: str, concept: Concept, phrases: dict[tuple[str, ...], Concept]) -> None:
-    """Let a phrase, its plural, and either written as one word name a concept; no phrase may name two."""
-    spoken = tuple(words(phrase))
-    if not spoken:
+def _add_phrase(path: Path, phrase: str, concept: Concept, phrases: dict[tuple[str, ...], Concept]) -> None:
+    """Add a phrase, its plural, and either written as one word; no phrase may name two concepts."""
+    tokens = tuple(words(phrase))
+    if not tokens:
         raise EvaluationError(f"{path}: {concept}: {phrase!r} has no letters a to z or figures to find it by")
-    plural = (*spoken[:-1], spoken[-1] if spoken[-1].endswith("s") else f"{spoken[-1]}s")
-    for form in dict.fromkeys((spoken, plural, ("".join(spoken),), ("".join(plural),))):
+    plural = (*tokens[:-1], tokens[-1] if tokens[-1].endswith("s") else f"{tokens[-1]}s")
+    for form in dict.fromkeys((tokens, plural, ("".join(tokens),), ("".join(plural),))):
         if phrases.setdefault(form, concept) != concept:
             raise EvaluationError(f"{path}: {phrase!r} names both {phrases[form]} and {concept}; leave one out")
 
@@ -161,46 +168,44 @@ _NEGATORS = frozenset("no not without never neither nor minus lacking lacks excl
 _NEGATING_PHRASES = {("free", "of"), ("absence", "of"), ("lack", "of"), ("instead", "of"), ("rather", "than")}
 _NOT_NEGATING = {("not", "only"), ("not", "just"), ("no", "longer"), ("not", "merely")}
 _ENDS = {"but", "with", "featuring", "only", "just", "while", "yet", "although", "though", "then"}
-"""Words after which what is named is wanted again."""
+"""Words that end a negation."""
 
 
 def concepts_in(prompt: str, vocabulary: Vocabulary) -> list[Concept]:
-    """The concepts that `prompt` asks for, each once, in its order.
+    """The concepts that `prompt` names, each once, in order.
 
-    What it asks not to have does not count: after "no", "without", "instead of" and the like everything is left out up
+    Negated ones do not count: after "no", "without", "instead of" and the like everything is left out up
     to the end of the clause or a "but" or "with"; a list that ends in "or" goes on over its commas ("no drums, bass or
-    vocals"). "-free" and "-less" deny their own word. All ours.
+    vocals"). "-free" and "-less" negate their own word. The rules are ours.
     """
-    found: dict[Concept, None] = {}
-    for clause in _wanted(prompt):
-        found.update(dict.fromkeys(_named(clause, vocabulary)))
-    return list(found)
+    concepts = (concept for stretch in _affirmed(prompt) for concept in _match_concepts(stretch, vocabulary))
+    return list(dict.fromkeys(concepts))
 
 
-def _wanted(prompt: str) -> Iterator[list[str]]:
-    """The words of each stretch of the prompt that is not denied."""
+def _affirmed(prompt: str) -> Iterator[list[str]]:
+    """The words of each stretch of the prompt that is not negated."""
     text = _FREE.sub(" ", _CONTRACTED.sub(" not", prompt))
     clauses = [words(clause) for clause in _CLAUSE.split(text)]
     commas = [mark.strip() for mark in _CLAUSE.findall(text)]
-    denied = False
+    negated = False
     for number, clause in enumerate(clauses):
-        goes_on = number > 0 and commas[number - 1] == "," and _list_with_or(clauses[number:], commas[number:])
-        denied = denied and goes_on
+        continues = number > 0 and commas[number - 1] == "," and _list_with_or(clauses[number:], commas[number:])
+        negated = negated and continues
         stretch: list[str] = []
         for place, word in enumerate(clause):
-            if _denies(clause, place):
-                if not denied:
+            if _negates(clause, place):
+                if not negated:
                     yield stretch
-                stretch, denied = [], True
-            elif word in _ENDS and denied:
-                stretch, denied = [], False
-            elif not denied:
+                stretch, negated = [], True
+            elif word in _ENDS and negated:
+                stretch, negated = [], False
+            elif not negated:
                 stretch.append(word)
-        if not denied:
+        if not negated:
             yield stretch
 
 
-def _denies(clause: list[str], place: int) -> bool:
+def _negates(clause: list[str], place: int) -> bool:
     pair = tuple(clause[place : place + 2])
     return pair in _NEGATING_PHRASES or (clause[place] in _NEGATORS and pair not in _NOT_NEGATING)
 
@@ -215,17 +220,17 @@ def _list_with_or(clauses: list[list[str]], commas: list[str]) -> bool:
     return False
 
 
-def _named(stretch: list[str], vocabulary: Vocabulary) -> Iterator[Concept]:
-    """What a stretch of words names, the longest phrase first; a word is part of one phrase only."""
+def _match_concepts(stretch: list[str], vocabulary: Vocabulary) -> Iterator[Concept]:
+    """The concepts in a stretch of words, longest phrases first; a word is part of one phrase only."""
     place = 0
     while place < len(stretch):
-        concept, length = _at(stretch, place, vocabulary)
+        concept, length = _match_at(stretch, place, vocabulary)
         if concept is not None:
             yield concept
         place += length
 
 
-def _at(stretch: list[str], place: int, vocabulary: Vocabulary) -> tuple[Concept | None, int]:
+def _match_at(stretch: list[str], place: int, vocabulary: Vocabulary) -> tuple[Concept | None, int]:
     """The concept that begins at `place` and how many words name it; (None, 1) where none does."""
     word, after = stretch[place], stretch[place + 1] if place + 1 < len(stretch) else ""
     tonic = word.removeprefix("key").upper()

@@ -21,7 +21,7 @@ def compute(inputs: MetricInputs) -> ClipValues:
         clip.recording  # noqa: B018  # an unreadable clip fails, whatever its prompt names
         coverage = concept_coverage(clip, concepts_in(prompt, vocabulary), detector)
         coverages[clip] = coverage
-        return coverage.share
+        return coverage.fraction
 
     values = inputs.each(measure)
     notes = [_note(coverages.get(clip)) for clip in inputs.clips]
@@ -39,9 +39,9 @@ def _summary(coverages: Sequence[ConceptCoverage]) -> str:
     named = Counter(concept.category for one in coverages for concept in (*one.detected, *one.missed))
     parts = [", ".join(f"{category} {detected[category]} of {count}" for category, count in named.items())]
     if unsupported := sum(len(one.unsupported) for one in coverages):
-        parts.append(f"{unsupported} that the detector does not know")
+        parts.append(f"{unsupported} that the detector does not support")
     if not named:
-        parts.insert(0, "no prompt names a concept that the detector knows")
+        parts.insert(0, "no prompt names a concept that the detector supports")
     return "; ".join(filter(None, parts))
 
 

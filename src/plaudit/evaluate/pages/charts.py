@@ -211,7 +211,7 @@ def name_points(
     axes.autoscale_view()
     inverse, to_axes = axes.transAxes.inverted(), axes.transData
     places = [tuple(inverse.transform(to_axes.transform(point))) for point in points]
-    taken = [(x - 0.02, y - 0.03, x + 0.02, y + 0.03) for x, y in places]
+    occupied = [(x - 0.02, y - 0.03, x + 0.02, y + 0.03) for x, y in places]
     for (x, y), name, colour in zip(places, names, colours, strict=True):
         width, height = 0.021 * len(name) + 0.01, 0.075
         boxes = []
@@ -220,9 +220,9 @@ def name_points(
                 left = x + 0.02 if right > 0 else x - 0.02 - width
                 low = y + up * 0.055 - height / 2
                 boxes.append((left, low, left + width, low + height))
-        chosen = min(boxes, key=lambda box: sum(_overlap(box, other) for other in taken) + 10 * _outside(box))
-        taken.append(chosen)
-        axes.text(chosen[0] + width / 2, chosen[1] + height / 2, name, transform=axes.transAxes, ha="center",
+        best = min(boxes, key=lambda box: sum(_overlap(box, other) for other in occupied) + 10 * _outside(box))
+        occupied.append(best)
+        axes.text(best[0] + width / 2, best[1] + height / 2, name, transform=axes.transAxes, ha="center",
                   va="center", color=colour, fontweight="bold", fontsize=9, in_layout=False)  # fmt: skip
 
 
