@@ -1,4 +1,4 @@
-"""Plaudit from Python: what the commands of the same names do, each in one call with the settings of its options.
+"""The Python API: one function per command, with the command's options as settings.
 
     plaudit.generate("slow sad piano in a minor key", count=4, best_of=8, output="out")
 
@@ -171,7 +171,7 @@ def generate(
     reporter: Reporter | None = None,
     **changes: Any,
 ) -> list[GeneratedClip]:
-    """Clips for prompts: files in `output`, or waveforms in memory where it is None.
+    """Generate clips for prompts: files in `output`, or waveforms in memory where it is None.
 
     A folder that was left incomplete is continued; clips of other prompts or settings in it are never replaced.
     Errors are PlauditError, in one line.
@@ -241,7 +241,7 @@ def _generate(
 
 
 def generation_settings(settings: GenerateSettings, music: TextToMusic) -> GenerationSettings:
-    """The model's settings of sampling with those that were set, and the length of what is delivered."""
+    """The model's sampling settings with the changes of `settings`, and the length of the delivered clip."""
     sampling = sampling_of(music.config.sampling, settings.sampling)
     if settings.second_model is not None and sampling.trajectory is None:
         sampling = sampling.model_copy(update={"trajectory": Trajectory()})
@@ -249,7 +249,7 @@ def generation_settings(settings: GenerateSettings, music: TextToMusic) -> Gener
 
 
 def sampling_of(model: SamplingSettings, changes: SamplingSettings) -> SamplingSettings:
-    """A model's settings of sampling, with those that were set in `changes`."""
+    """A model's sampling settings with `changes`."""
     values = model.model_dump()
     merge(values, changes.model_dump(exclude_unset=True))
     return validated(SamplingSettings, values, "sampling")
@@ -320,7 +320,7 @@ class ScoreSettings(Settings):
 
 @dataclass(frozen=True)
 class Score:
-    """A clip's reward, or the error that kept it from being scored.
+    """A clip's reward, or the error that prevented scoring.
 
     calibrated: minus its system's bias. percentile: among the scores of a reference, as percentile_definition says.
     """
@@ -397,7 +397,7 @@ class Ranking:
 def rank(
     clips: Paths = (), settings: RankSettings | None = None, *, reporter: Reporter | None = None, **changes: Any
 ) -> Ranking:
-    """The best clips of each prompt, with their lead over the next; copied to a folder where one is given."""
+    """The best clips of each prompt, with their lead over the next; copied to `copy_to` where it is set."""
     from plaudit import loading
     from plaudit.errors import AudioError
     from plaudit.reward.scoring import ScoreCache, copy_ranked, rank_clips
@@ -478,7 +478,7 @@ def _score(row: ScoredClip, reference: ScoreReference | None, calibration: Calib
 
 
 class EvaluatorSettings(Settings):
-    """The models that clips are measured by."""
+    """The models that metrics use."""
 
     reward: RewardName = "synthetic"
     clap: str = option(
@@ -573,7 +573,7 @@ def evaluate(
     reporter: Reporter | None = None,
     **changes: Any,
 ) -> Evaluation:
-    """Every metric of the clips in a folder or a table, and of the set, with 95 % intervals.
+    """Evaluate the clips in a folder or a table: every metric per clip and of the set, with 95 % intervals.
 
     Clips that are missing or cannot be read have an error and are in no mean. Written to `output` where one is given.
     """
@@ -588,7 +588,7 @@ def evaluate(
     reporter, clips = reporter or WarningReporter(), Path(clips)
     metrics = metrics_named(settings.metrics) if settings.metrics else None
     entries, notes = match_prompts(clips, settings.prompts)
-    if failed := [entry for entry in entries if entry.error is not None]:  # before the reference is embedded
+    if failed := [entry for entry in entries if entry.error is not None]:  # before the reference is encoded
         reporter.note(f"{len(failed)} of {len(entries)} clips cannot be evaluated; the first: {failed[0].error}")
     evaluators = settings.load(settings.embeddings)
     assert evaluators.detector is not None and evaluators.vocabulary is not None
@@ -665,7 +665,7 @@ class ConceptsSettings(EvaluatorSettings):
 
     clips: Count = option(500, "--clips", ge=2, help="Labelled clips of the synthetic corpus to measure on.")
     seconds: Seconds = option(10.0, "--seconds", ge=2.5, le=300, help="Length of each.")
-    codec: str | None = option(None, "--codec", help="Send the clips through this codec first, as generated clips are.")
+    codec: str | None = option(None, "--codec", help="Pass the clips through this codec first.")
     output: Path | None = option(
         None, "-o", "--output", help="JSON file to add the rates to, for plaudit evaluate --concept-errors."
     )
@@ -674,7 +674,7 @@ class ConceptsSettings(EvaluatorSettings):
 def measure_detector(
     settings: ConceptsSettings | None = None, *, reporter: Reporter | None = None, **changes: Any
 ) -> ErrorRates:
-    """How often the concept detector is wrong, on clips of the synthetic corpus, whose concepts are known."""
+    """Measure the error rates of the concept detector on clips of the synthetic corpus, whose concepts are known."""
     from plaudit import loading
     from plaudit.corpus.sources import synthetic_source
     from plaudit.evaluate.concepts.detectors import save_rates
@@ -775,9 +775,9 @@ class RunSettings(Settings):
         (), "--set", help="Change a setting of the recipe, e.g. --set stages.crpo.beta=500. Repeatable."
     )
     source: Path | None = option(
-        None, "--from", help="A run to start from: steps made from the same inputs are shared. Needs -o."
+        None, "--from", help="A run to start from; steps with the same inputs are shared. Needs -o."
     )
-    only: str = option("report", "--only", help="Make only this step, e.g. sft, and what it needs.")
+    only: str = option("report", "--only", help="Run only this step, e.g. sft, and those it needs.")
 
     @model_validator(mode="after")
     def _source_is_another_run(self) -> RunSettings:

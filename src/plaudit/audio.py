@@ -143,7 +143,7 @@ def check_finite(wave: np.ndarray, name: str) -> None:
 
 
 def range_problem(low: float, high: float, samples: int = 2) -> str:
-    """What is wrong with audio of so many samples that lie between `low` and `high`; "" for nothing.
+    """Why `samples` samples between `low` and `high` are no usable audio; "" where they are.
 
     It must not leave the range of -1 to 1 by far (LOUDEST_PEAK), nor be silent (SILENT_PEAK), be it at 0 or elsewhere.
     """
@@ -163,7 +163,7 @@ def range_problem(low: float, high: float, samples: int = 2) -> str:
 
 
 class _Extent:
-    """How many samples there were, the lowest and the highest, and how many are no finite number."""
+    """The number of samples, the lowest and highest, and the number of non-finite ones."""
 
     def __init__(self) -> None:
         self.samples = self.bad = 0
@@ -189,7 +189,7 @@ class _Stretch:
         self._filled = 0
 
     def take(self, block: np.ndarray, place: int) -> None:
-        """Keep what belongs here of a block that begins at the file's sample `place`."""
+        """Copy the overlap with a block that begins at the file's sample `place`."""
         if place >= self._end or place + len(block) <= self._start:
             return
         part = block[max(0, self._start - place) : int(min(len(block), self._end - place))]
@@ -201,7 +201,7 @@ class _Stretch:
 
     @property
     def wave(self) -> np.ndarray:
-        """What was kept."""
+        """The samples."""
         return self._room[: self._filled]
 
 
@@ -330,7 +330,7 @@ class Decoder:
 
     @property
     def _parts(self) -> list[Part | None]:
-        """None stands for the file as it is."""
+        """Views of the file's streams; None stands for the file as it is."""
         return [*self._layout.parts] or [None]
 
     @contextmanager
@@ -381,7 +381,7 @@ class _Forwards(soundfile.SoundFile):
 
 @contextmanager
 def decoder(path: Path) -> Iterator[Decoder]:
-    """The file opened for reading; whatever prevents that, or decoding it, as an AudioError of one line."""
+    """The file opened for decoding; AudioError, in one line, where it cannot be opened or decoded."""
     try:
         if not path.is_file():
             what = "is a folder, not an audio file" if path.is_dir() else "does not exist; check the path"

@@ -28,7 +28,7 @@ _LONGEST_TAG = 2000
 
 
 class AudioFormat(Settings):
-    """How a waveform becomes a file.
+    """The format of an audio file.
 
     bits: of wav (16, 24 or 32, which is floating point) and flac (16 or 24); mp3 and ogg (Vorbis) have none.
     dither: add triangular noise of two steps' width before rounding to integers, so that the error does not follow the
@@ -50,7 +50,7 @@ class AudioFormat(Settings):
 
     @property
     def suffix(self) -> str:
-        """Of the file's name, the dot included."""
+        """The file name's suffix, with its dot."""
         return f".{self.container}"
 
     @property
@@ -122,7 +122,7 @@ def read_tags(path: Path) -> dict[str, Any]:
 
 
 def recorded_prompt(path: Path) -> str:
-    """The prompt that a clip was generated from, by its sidecar or else by its tags; "" where neither says."""
+    """The prompt that a clip was generated from, by its sidecar or its tags; "" where neither records one."""
     prompt = read_sidecar(path).get("prompt")
     if not (isinstance(prompt, str) and prompt.strip()) and os.path.isfile(path):
         try:

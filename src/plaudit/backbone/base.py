@@ -1,4 +1,4 @@
-"""What every backbone shares: the interface, statistics of the training set, initialization and cross-loading."""
+"""The interface of backbones, with training-set statistics, initialization and cross-loading."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class Conditions:
         return len(self.pooled)
 
     def repeat(self, times: int) -> Conditions:
-        """All rows `times` times, one set after the other."""
+        """The rows repeated `times` times."""
         return Conditions.cat([self] * times)
 
     def split(self, size: int) -> list[Conditions]:
-        """Sets of `size` rows."""
+        """Consecutive parts of `size` rows."""
         parts = (self.words.split(size), self.pooled.split(size), self.e.split(size))
         return [Conditions(*part) for part in zip(*parts, strict=True)]
 
     @staticmethod
     def cat(sets: Sequence[Conditions]) -> Conditions:
-        """The rows of all sets."""
+        """All parts concatenated."""
         return Conditions(
             torch.cat([part.words for part in sets]),
             torch.cat([part.pooled for part in sets]),
@@ -88,7 +88,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def conditions(self, text: TextFeatures, score: Tensor | None = None) -> Conditions:
-        """Everything about text and score that is the same at every time and for all latents."""
+        """The parts of text and score conditioning that depend on neither time nor latents."""
 
     @abstractmethod
     def velocity(self, latents: Tensor, conditions: Conditions, t: Tensor) -> Tensor:

@@ -56,8 +56,8 @@ class ScoreEmbedder(nn.Module):
     def forward(self, score: Tensor) -> Tensor:
         """score [B] -> [B, D]."""
         dropped = score.isnan()
-        embedded = self.mlp(fourier_features(score.masked_fill(dropped, 0.0), self.features))
-        return torch.where(dropped[:, None], self.null.to(embedded.dtype), embedded)
+        embedding = self.mlp(fourier_features(score.masked_fill(dropped, 0.0), self.features))
+        return torch.where(dropped[:, None], self.null.to(embedding.dtype), embedding)
 
 
 class NoInjection(nn.Module):

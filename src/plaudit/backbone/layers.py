@@ -1,4 +1,4 @@
-"""FluxAudio's layers and blocks, and what each costs."""
+"""FluxAudio's layers and blocks, with their operation counts."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class GatedMLP(nn.Module):
 
     @staticmethod
     def flops(rows: int, dim: int, inner: int, kernel: int = 1) -> int:
-        """Operations for so many rows."""
+        """Operations for `rows` rows."""
         return linear_flops(rows, kernel * dim, 2 * inner) + linear_flops(rows, kernel * inner, dim)
 
 
@@ -174,7 +174,7 @@ class Stream(nn.Module):
 
     @staticmethod
     def flops(rows: int, dim: int, inner: int, kernel: int = 1, pre_only: bool = False, modulated: bool = True) -> int:
-        """Operations for so many rows, without the attention; `modulated`: with the modulations, which are one row."""
+        """Operations for `rows` rows, without the attention; `modulated`: with the modulations, which are one row."""
         total = linear_flops(rows, dim, 3 * dim)
         if modulated:
             total += linear_flops(1, dim, (2 if pre_only else 6) * dim)

@@ -35,7 +35,7 @@ def compare(
     csv: Csv = None,
     json: Json = False,
 ) -> None:
-    """Compare systems on the same prompts: differences with intervals and tests, and a page to hear them side by side.
+    """Compare systems on the same prompts: differences with intervals and tests, and a page to play them side by side.
 
     The first system is the baseline. A CSV with a column `system` holds several; with a column `seed`, several clips of
     a prompt.

@@ -1,4 +1,4 @@
-"""How commands talk: progress bars on standard error, results on standard output, tables or JSON."""
+"""Console output: progress on standard error; results on standard output as tables, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 
 
 def literal_console(stderr: bool = False) -> Console:
-    """Prints people's names and prompts letter for letter: brackets are no markup, `:smile:` is no picture."""
+    """A console that prints text literally: no markup in brackets, no emoji codes."""
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 progress_console = literal_console(stderr=True)
 result_console = literal_console()
 
-Yes = Annotated[bool, typer.Option("--yes", help="Replace what was made with other settings, code or data.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Replace results of other settings, code or data without asking.")]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write the result as CSV to this file; - prints it.")]
@@ -76,7 +76,7 @@ _KEPT = 4096
 
 @dataclass(frozen=True)
 class _Mark:
-    """When a step was done, and how many were done by then."""
+    """The time at which a number of steps was done."""
 
     end: float
     done: int
@@ -97,7 +97,7 @@ class TimeLeft:
         self._restart()
 
     def update(self, done: int, total: int) -> None:
-        """So many of `total` steps are done now; fewer than before means that other work began."""
+        """Record that `done` of `total` steps are done; a lower count than before starts a new estimate."""
         if self._marks and done < self._marks[-1].done:
             self._restart()
         self._total = total
@@ -134,14 +134,14 @@ class TimeLeft:
 
 
 def as_text(seconds: float) -> str:
-    """A duration in the unit that suits it: `40 s`, `12 min`, `3.5 h`."""
+    """A duration in a suitable unit: `40 s`, `12 min`, `3.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def approval(yes: bool) -> Callable[[Sequence[Outlook]], bool]:
-    """The approval of steps that would be replaced: by `--yes`, or by a question at a terminal; elsewhere, none."""
+    """Approves replacing steps: with `--yes`, or by a question at a terminal; otherwise never."""
     return lambda lost: agreed(yes, [f"{one.step}: {', '.join(one.reasons)}" for one in lost])
 
 
@@ -156,10 +156,10 @@ def agreed(yes: bool, lost: Sequence[str]) -> bool:
 
 
 class ConsoleReporter:
-    """Tells of a run's steps and shows a bar with the time left for each longer piece of work."""
+    """Prints a run's steps, and a progress bar with the time left for longer work."""
 
     def step(self, name: str, state: str) -> None:
-        """One line a step."""
+        """One line per step."""
         colour = {"done": "dim", "shared": "dim", "resumed": "yellow"}.get(state, "bold")
         progress_console.print(f"{name}: {state}", style=colour)
 
@@ -193,8 +193,8 @@ class CommandReporter(ConsoleReporter):
 
 
 def lossless_streams() -> None:
-    """Let standard output and error take any text: names that are not UTF-8 get their bytes back, and letters that the
-    encoding lacks are escaped. Standard input is UTF-8, with or without a mark."""
+    """Let standard output and error accept any text: names that are not UTF-8 get their bytes back, and characters that
+    the encoding lacks are escaped. Standard input is UTF-8, with or without a mark."""
     codecs.register_error(LOSSLESS, _lossless)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -256,7 +256,7 @@ def _lines(label: str) -> Callable[[int, int], None]:
 
 
 def complain(line: str) -> None:
-    """A line on standard error that a reader of results should know of."""
+    """A note or warning on standard error."""
     progress_console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
@@ -266,7 +266,7 @@ def say(line: str) -> None:
 
 
 def as_invoked(command: str) -> str:
-    """A command that begins with `plaudit`, as the shell that this process was started from finds it."""
+    """A `plaudit` command line as it works in the shell that started this process."""
     program = Path(sys.argv[0])
     if program.name != "plaudit":
         return command.replace("plaudit", f"{shlex.quote(sys.executable)} -m plaudit", 1)

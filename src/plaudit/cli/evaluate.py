@@ -29,10 +29,10 @@ def evaluate(
     csv: Csv = None,
     json: Json = False,
 ) -> None:
-    """Measure clips against their prompts and a reference: each metric with its 95 % interval, and each clip's values.
+    """Evaluate clips against their prompts and a reference: each metric with its 95 % interval, and values per clip.
 
-    Exits 1 where a clip is missing or can't be read; the others are evaluated all the same. Clips of plaudit generate
-    are found by their prompts, and need no --prompts; candidates of --best-of are left out.
+    Exits 1 if a clip is missing or can't be read; the others are evaluated all the same. Clips of plaudit generate
+    record their prompts, so they need no --prompts; candidates of --best-of are skipped.
 
     Example: plaudit evaluate out --prompts prompts.csv --reference music/ -o evaluation
     """
@@ -66,7 +66,7 @@ def _interval(row: dict[str, Any]) -> str:
 
 
 def _limits(values: dict[str, Any] | None) -> str:
-    """What limits a concept coverage: the detector's error rates."""
+    """A note on the detector's error rates, which limit concept coverage."""
     from plaudit.evaluate.concepts.detectors import rates_from_dict
 
     if values is None:
@@ -85,7 +85,7 @@ def _limits(values: dict[str, Any] | None) -> str:
 
 @options(ConceptsSettings, skip=("reward",))
 def concepts(*, settings: ConceptsSettings, json: Json = False) -> None:
-    """Measure how often the concept detector is wrong, on clips whose concepts are known.
+    """Measure the error rates of the concept detector, on clips whose concepts are known.
 
     Example: plaudit concepts --detector clap --clap laion-music -o errors.json
     """

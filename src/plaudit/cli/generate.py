@@ -21,19 +21,19 @@ def add_to(app: typer.Typer) -> None:
 @options(GenerateSettings, output=Path("out"))
 def generate(
     prompt: Annotated[
-        str | None, typer.Argument(help="What the music should be like; - reads a prompt a line from standard input.")
+        str | None, typer.Argument(help="Description of the music; - reads one prompt per line from standard input.")
     ] = None,
     prompts: Annotated[
         Path | None,
         typer.Option(
-            help="A text file with a prompt a line, or a CSV or TSV with a column prompt.", rich_help_panel=CLIPS
+            help="A text file with one prompt per line, or a CSV or TSV with a column prompt.", rich_help_panel=CLIPS
         ),
     ] = None,
     *,
     settings: GenerateSettings,
     json: Json = False,
 ) -> None:
-    """Write clips for prompts as audio files, each with its seed and settings in itself and in a JSON file beside it.
+    """Generate clips from prompts; seed and settings are recorded in each audio file and in a JSON file beside it.
 
     The same command completes a folder that was interrupted. Clips of other prompts or settings are never replaced: a
     name that does not tell them apart gets a digest. Files are named on standard output as soon as they are there; with

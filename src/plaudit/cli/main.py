@@ -1,4 +1,4 @@
-"""The `plaudit` command: its groups, and how every failure becomes one line and an exit code."""
+"""The `plaudit` command: its groups, and errors as one line with an exit code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Options that come before the command."""
+    """Global options."""
     global debug
     debug = show_trace
 
@@ -49,7 +49,7 @@ app.add_typer(sweep.app, name="sweep")
 
 
 class Interrupted(BaseException):
-    """Ctrl-C, kept from the command framework so that it can say that work continues."""
+    """Ctrl-C, hidden from Typer so that the message can say that the command can be resumed."""
 
 
 def _interrupt(*_: object) -> None:
@@ -85,7 +85,7 @@ def main(commands: typer.Typer = app, name: str = "plaudit") -> None:
 
 
 def _usage(error: Exception) -> None:
-    """What Typer says against how a command was called, in one line; any other error is raised again.
+    """Typer's usage error in one line; any other error is raised again.
 
     Typer has brought the classes of its errors from several packages, so they are known by what they can do.
     """

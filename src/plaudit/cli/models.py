@@ -21,16 +21,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Identifier = Annotated[str, typer.Argument(metavar="MODEL", help="A released model; `plaudit models list` names them.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Model folder. Default: MODEL among your models.")]
 InjectionName = Annotated[
-    str | None, typer.Option("--injection", help="Where a backbone takes its score, if not as it was released.")
+    str | None, typer.Option("--injection", help="Score injection of a backbone, if not the released one.")
 ]
 Names = Annotated[
-    Path | None, typer.Option(help="JSON file: published tensor names to ours, for weights whose names are unknown.")
+    Path | None, typer.Option(help="JSON file mapping published tensor names to ours, for unknown names.")
 ]
 
 
 @app.command("list")
 def list_models(json: Json = False) -> None:
-    """List the released models, with licence and size, and which of them are here.
+    """List the released models with licence and size, and which are installed.
 
     Example: plaudit models list
     """
@@ -71,7 +71,7 @@ def fetch(
     names: Names = None,
     json: Json = False,
 ) -> None:
-    """Download a released model and what it needs, and make model folders of them; a broken download is continued.
+    """Download a released model and its dependencies as model folders; an interrupted download continues.
 
     Example: plaudit models fetch codec-44k
     """
@@ -101,11 +101,11 @@ def import_model(
     injection: InjectionName = None,
     names: Names = None,
     unverified: Annotated[
-        bool, typer.Option("--unverified", help="Take files whose digests are not the released ones.")
+        bool, typer.Option("--unverified", help="Accept files whose digests differ from the released ones.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Turn released files that you have into a model folder; it then has a name like any other.
+    """Convert released files that you have into a model folder, which can then be used by name.
 
     Example: plaudit models import codec-44k --from downloads/
     """
@@ -146,9 +146,9 @@ def verify(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A text-to-music model: its folder or its name.")],
     json: Json = False,
 ) -> None:
-    """Send a test clip through a model's codec, and say whether codec, text encoder and backbone fit together.
+    """Check that codec, text encoder and backbone of a model fit together, with a test clip through the codec.
 
-    Exits 1 where they do not.
+    Exits 1 if they do not.
 
     Example: plaudit models verify synthetic
     """
@@ -170,10 +170,10 @@ def ema(
     folder: Annotated[Path, typer.Argument(help="A stage's folder that holds snapshots, such as runs/demo/sft.")],
     sigma_rel: Annotated[float, typer.Option(help="Relative length of the average, such as 0.08.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A new model folder.")],
-    step: Annotated[int | None, typer.Option(help="As it stood after this update. Default: the last.")] = None,
+    step: Annotated[int | None, typer.Option(help="The average as of this update. Default: the last.")] = None,
     json: Json = False,
 ) -> None:
-    """Make a model of another average of a stage's weights, from its snapshots (`training_loop.snapshot_every`).
+    """Make a model from another average of a stage's weights, using its snapshots (`training_loop.snapshot_every`).
 
     Example: plaudit models ema runs/demo/sft --sigma-rel 0.08 -o sft-0.08
     """
@@ -219,7 +219,7 @@ def push(
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub; created where it is new.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
 ) -> None:
-    """Put an exported folder on the Hub; log in with `hf auth login` first.
+    """Upload an exported folder to the Hub; log in with `hf auth login` first.
 
     Example: plaudit models push for-the-hub you/your-model
     """

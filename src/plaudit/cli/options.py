@@ -1,4 +1,4 @@
-"""Commands and their options: those of a settings model, help with headings and plain bounds, finite numbers."""
+"""Commands whose options come from a settings model, help with headings and readable bounds, and checks of numbers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TYPES = {"int": "INTEGER", "integer": "INTEGER", "float": "NUMBER", "str": "TEXT
 
 
 class App(typer.Typer):
-    """A group of commands that are all of this package's kind."""
+    """A Typer app whose commands are of class `Command`."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(
@@ -38,19 +38,19 @@ class App(typer.Typer):
         )
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[..., Any]:
-        """As of Typer, but for the class of the command."""
+        """As Typer's, with `Command` as the class."""
         return super().command(name, **{"cls": Command, **settings})
 
 
 class Command(TyperCommand):
-    """A command. Its options stand under headings, those of `rich_help_panel`, which plain help would leave out."""
+    """A command whose help groups options under their `rich_help_panel`, which plain help ignores."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         _prepare(self.params)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Arguments, then each heading in the order in which the command first uses it; those without one at last."""
+        """Arguments, then the headings in order of first use, then options without a heading."""
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": []}
         rest: list[tuple[str, str]] = []
         for parameter in self.get_params(ctx):
@@ -82,7 +82,7 @@ def _prepare(parameters: Any) -> None:
 
 
 def _checking(callback: Callable[..., Any] | None) -> Callable[..., Any]:
-    """The callback of a parameter, after a look at the numbers it was given."""
+    """A parameter's callback, preceded by a check of its numbers."""
 
     def run(ctx: Any, parameter: Any, value: Any) -> Any:
         for one in value if isinstance(value, (list, tuple)) else [value]:
@@ -104,7 +104,7 @@ def _check_number(value: Any, ctx: Any, parameter: Any) -> None:
 
 
 def _plain(record_of: Callable[[Any], tuple[str, str] | None]) -> Callable[[Any], tuple[str, str] | None]:
-    """What a parameter says of itself in help, with types and bounds in words."""
+    """A parameter's help record with types and bounds in words."""
 
     def record(ctx: Any) -> tuple[str, str] | None:
         help_record = record_of(ctx)
@@ -125,7 +125,7 @@ def _type(match: re.Match[str]) -> str:
 
 
 class _Null:
-    """What `null` on the command line stands for: None, where that is not the default."""
+    """`null` on the command line: None where that is not the default."""
 
 
 NULL = _Null()
@@ -137,7 +137,7 @@ Leaf = tuple[tuple[str, ...], FieldInfo, bool]
 def options(
     model: type[Settings], /, skip: Collection[str] = (), **defaults: Any
 ) -> Callable[..., Callable[..., None]]:
-    """Give a command the options of a settings model: of each field that was declared with `plaudit.settings.option`.
+    """Add the options of a settings model to a command: one per field declared with `plaudit.settings.option`.
 
     The command's parameter `settings` is the model with what was typed, and last what `--set KEY.PATH=VALUE` changes.
     skip: paths that are left out. defaults: by the first name in a path, for options whose default in a command is
@@ -181,7 +181,7 @@ def options(
 
 
 def _settings(model: type[Settings], values: dict[str, Any], flags: Mapping[str, str]) -> Settings:
-    """The model with values; wrong usage, by the flag, for those of `flags`, RecipeError for others."""
+    """The model with these values. Invalid ones are a usage error that names the flag, or else a RecipeError."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -219,7 +219,7 @@ def _extra(field: FieldInfo) -> dict[str, Any]:
 
 
 def _alternatives(hint: Any) -> list[Any]:
-    """The types of a union without None, or the type alone; what annotates them is left out."""
+    """The types of a union without None, or the type alone, without annotations."""
     if get_origin(hint) is Annotated:
         return _alternatives(get_args(hint)[0])
     if get_origin(hint) in (Union, types.UnionType):
@@ -243,7 +243,7 @@ def _parameter(path: tuple[str, ...], field: FieldInfo) -> str:
 
 
 def _typed(value: Any, field: FieldInfo) -> Any:
-    """The value of the setting that was typed; None where none was."""
+    """The value that was typed on the command line, or None."""
     extra = _extra(field)
     if isinstance(value, bool):
         return None if not value else not field.default if extra["value"] is None else extra["value"]
@@ -293,7 +293,7 @@ def _typer_parameter(
 
 
 def _bounds(field: FieldInfo) -> dict[str, float]:
-    """The least and the largest value, but for those that only keep out what overflows."""
+    """The minimum and maximum of a field, without those that only guard against overflow."""
     bounds: dict[str, float] = {}
     for constraint in _constraints(field):
         low, high = getattr(constraint, "ge", None), getattr(constraint, "le", None)

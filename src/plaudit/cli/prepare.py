@@ -36,11 +36,11 @@ class PrepareSettings(Settings):
     output: Path = option(..., "-o", "--output", help="Folder of the shard set.")
     seconds: Seconds = option(10.0, "--seconds", ge=0.1, help="Length of a clip.")
     clips_per_track: CountOrZero | None = option(
-        None, "--clips-per-track", help="At most; 0: as many as fit. Default: 10, and 1 of song-describer."
+        None, "--clips-per-track", help="Maximum; 0 for as many as fit. Default: 10; song-describer: 1."
     )
     place: Literal["spread", "start", "random"] = option("spread", "--place", help="Where in a track clips are.")
     codec: str = option("synthetic", "--codec", help="A codec by name, its folder, or FILE.py:NAME.")
-    text_encoder: str = option("synthetic", "--text-encoder", help="A text encoder, likewise.")
+    text_encoder: str = option("synthetic", "--text-encoder", help="A text encoder: a name, a folder, or FILE.py:NAME.")
     shard_size: Count = option(512, "--shard-size", help="Clips of a shard.")
     batch: Count = option(16, "--batch", help="Clips encoded at once.")
     separate: CountOrZero = option(
@@ -51,7 +51,7 @@ class PrepareSettings(Settings):
     engine: Engine = "local"
     ray_address: RayAddress = None
     workers: Count | None = option(None, "--workers", help="Of --engine ray. Default: as many as fit.")
-    dry_run: bool = option(False, "--dry-run", help="Only print what there would be, and how long it would take.")
+    dry_run: bool = option(False, "--dry-run", help="Only print the size of the result and the time it would take.")
     yes: bool = option(False, "--yes", help="Replace shards of other settings without asking.")
     json_output: bool = option(False, "--json", help="Print the result as JSON.")
 
@@ -66,9 +66,9 @@ def jamendo(
     validation: Share = 0.05,
     test: Share = 0.05,
 ) -> None:
-    """MTG-Jamendo as it is distributed: folder/id.mp3, or folder/id_instrumental.mp3, whose vocals were removed.
+    """MTG-Jamendo as distributed: folder/id.mp3, or folder/id_instrumental.mp3 with vocals removed.
 
-    What is finished is kept: the same command continues after an interruption.
+    Finished shards are kept: the same command continues after an interruption.
 
     Example: plaudit prepare jamendo mtg-jamendo/ --captions captions.json --rewards scores.csv -o shards
     """
@@ -86,7 +86,7 @@ def song_describer(
     captions: Annotated[Path | None, typer.Option(help="Default: song_describer.csv in the folder.")] = None,
     rewards: Rewards = None,
 ) -> None:
-    """The Song Describer Dataset; it is for evaluation, so all of it is the test split.
+    """The Song Describer Dataset, an evaluation set: all of it is the test split.
 
     Example: plaudit prepare song-describer song-describer/ -o shards
     """
@@ -109,7 +109,7 @@ def folder(
     validation: Share = 0.05,
     test: Share = 0.05,
 ) -> None:
-    """A folder of audio and a CSV that gives each file its caption; equal captions are in one split.
+    """A folder of audio and a CSV of captions; clips with equal captions are in the same split.
 
     Example: plaudit prepare folder music/ --captions music/captions.csv -o shards
     """
@@ -129,7 +129,7 @@ def layout(
     settings: PrepareSettings,
     set: Annotated[list[str] | None, typer.Option("--set", help="An argument of the layout, as key=value.")] = None,
 ) -> None:
-    """A data set whose files a layout lists: a Python function of the folder that returns a Listing.
+    """A data set read by a layout: a Python function that lists the recordings in a folder.
 
     Example: plaudit prepare layout examples/corpus_layout.py:list_albums music/ --set test=0.1 -o shards
     """
@@ -152,7 +152,7 @@ def _source(data_set: str, audio: Path, captions: Path | None) -> dict[str, str]
 
 
 def _prepare(listing: Listing, settings: PrepareSettings, source: dict[str, str], clips_per_track: int = 10) -> None:
-    """Measure the files, cut them to clips, and encode these, or only estimate that."""
+    """Measure the files, cut them into clips and encode these, or only estimate the cost."""
     from plaudit.corpus.clips import ClipSettings, cut_clips, cutting_notes, measure_durations
     from plaudit.corpus.estimate import estimate_preparation
     from plaudit.corpus.manifest import ListedCorpus

@@ -45,11 +45,11 @@ class VoteTrainingSettings(Settings):
         "VALIDATION --votes TEST.",
     )  # fmt: skip
     audio: Path = option(
-        ..., "--audio", help="Folder whose clips are named by their paths in it, or a CSV with columns id and file."
+        ..., "--audio", help="Folder of clips, named in votes by their paths in it, or a CSV with columns id and file."
     )
     output: Path = option(..., "-o", "--output", help="Folder for the result.")
     clap: str = option("synthetic", "--clap", help="A CLAP by name, its folder, or FILE.py:NAME.")
-    audio_embedder: str = option("statistics", "--audio-embedder", help="An audio encoder, likewise.")
+    audio_embedder: str = option("statistics", "--audio-embedder", help="Audio encoder: name, folder, or FILE.py:NAME.")
     blocks: str | None = option(
         None, "--blocks", help="Inputs of the reward, e.g. clap_audio,audio,clap_text. Default: the preset's."
     )
@@ -147,7 +147,7 @@ def _show_training(result: SeededRewards, saved: bool) -> None:
 @app.command()
 @options(VoteTrainingSettings, skip=("blocks",), output=Path("reward-ablation"), seeds="0,1,2")
 def ablate(*, settings: VoteTrainingSettings, json: Json = False) -> None:
-    """Train without each input (A1 to A7) and without each source of votes; trainings that are finished are kept.
+    """Train without each input (A1 to A7) and without each source of votes; finished trainings are kept.
 
     Example: plaudit reward ablate --votes votes.jsonl --audio music/ -o ablation --seeds 0,1,2
     """
@@ -173,7 +173,7 @@ def ablate(*, settings: VoteTrainingSettings, json: Json = False) -> None:
 
 
 def _reward_settings(settings: VoteTrainingSettings) -> RewardSettings:
-    """Those of the preset, by default of the one that fits the encoders; a warning for another."""
+    """The settings of the preset, by default the one for the encoders; warns about another."""
     from plaudit.reward.training import REWARD_PRESETS
 
     blocks = None if settings.blocks is None else tuple(block.strip() for block in settings.blocks.split(","))
@@ -238,19 +238,19 @@ def evaluate(
         str | None,
         typer.Argument(help="A built-in or installed reward, a reward folder, or FILE.py:NAME; not with --scores."),
     ] = None,
-    votes: Annotated[Path | None, typer.Option(help="Votes to be predicted (.jsonl, .csv).")] = None,
+    votes: Annotated[Path | None, typer.Option(help="Votes to predict (.jsonl, .csv).")] = None,
     audio: Annotated[Path | None, typer.Option(help="Folder of clips, or a CSV with columns id and file.")] = None,
     scores: Annotated[
         Path | None,
-        typer.Option(help="Instead of all these: CSV with system_a, system_b, winner, score_a, score_b (and source)."),
+        typer.Option(help="Scored votes instead: CSV with system_a, system_b, winner, score_a, score_b (and source)."),
     ] = None,
     output: Output = Path("reward-evaluation"),
     features: Features = None,
     json: Json = False,
 ) -> None:
-    """Say how well a reward predicts votes: accuracy, calibration, by source and by pair of systems, with intervals.
+    """Evaluate a reward on votes: accuracy and calibration, by source and by pair of systems, with intervals.
 
-    Votes between two clips of one system count for accuracy and are left out of what compares systems.
+    Votes between two clips of one system count towards accuracy but not towards comparisons of systems.
 
     Example: plaudit reward evaluate reward --votes held-out.jsonl --audio music/ -o evaluation
     """
@@ -299,7 +299,7 @@ def probe(
     prompt: Annotated[str, typer.Option(help="The prompt of the clips; empty for none.")] = "",
     json: Json = False,
 ) -> None:
-    """See what moves a reward: changes that should not (loudness, resampling), and damage that should.
+    """Test a reward's robustness: harmless changes (loudness, resampling) should not move it, damage should lower it.
 
     Example: plaudit reward probe synthetic music/
     """
@@ -356,7 +356,7 @@ def calibrate(
     anchor: Annotated[
         str | None, typer.Option("--anchor-system", help="System whose scores are trusted; its bias is 0.")
     ] = None,
-    count: Annotated[int | None, typer.Option("--votes", min=0, help="Use the first so many. Default: all.")] = None,
+    count: Annotated[int | None, typer.Option("--votes", min=0, help="Number of votes to use. Default: all.")] = None,
     study: Annotated[
         Path | None,
         typer.Option(help="JSON file with an order of votes (new_uuids): accuracy on held-out votes, not a fit."),
@@ -367,7 +367,7 @@ def calibrate(
     test: Annotated[int, typer.Option(min=1, help="Votes of each half of a split, for --study.")] = 299,
     json: Json = False,
 ) -> None:
-    """Fit one bias per system to votes, for rewards of systems that the reward's training has not seen.
+    """Fit one bias per system to votes, for a reward applied to systems it was not trained on.
 
     Example: plaudit reward calibrate votes.csv --anchor-system sonauto-v2-2 -o calibration.json
     """

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from plaudit.recipe import Recipe
 
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Only print what is needed, how long it takes, and in how much memory.")
+    bool, typer.Option("--dry-run", help="Only print requirements, time and memory.")
 ]
 
 
@@ -41,7 +41,7 @@ def add_to(app: typer.Typer) -> None:
 
 @options(RunSettings, skip=("source", "only"))
 def demo(*, settings: RunSettings, yes: Yes = False, json: Json = False) -> None:
-    """Run the whole pipeline on the synthetic corpus, from nothing to a report, in under 20 minutes.
+    """Run the whole pipeline on the synthetic corpus, from rendering it to the report, in under 20 minutes.
 
     Example: plaudit demo
     """
@@ -60,16 +60,16 @@ def run_recipe(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Run every stage of a recipe, or one, into a run folder; steps that are done are skipped, others continued.
+    """Run a recipe, or one step of it, in a run folder; finished steps are skipped, interrupted ones continue.
 
-    Steps made with other settings, code or data are only replaced after a question, or with --yes. To keep them, start
-    a new run from the old one, which shares all that is the same:
+    Results of other settings, code or data are only replaced after confirmation, or with --yes. To keep them, start a
+    new run from the old one, which shares every step that is the same:
 
     plaudit run --from runs/synthetic -o runs/beta-500 --set stages.crpo.beta=500
 
     Example: plaudit run recipes/smoke.yaml -o runs/smoke
 
-    What a large run will cost, measured on this machine: plaudit run paper --dry-run
+    The cost of a large run, estimated on this machine: plaudit run paper --dry-run
 
     On several GPUs: torchrun --nproc-per-node 8 -m plaudit run recipes/smoke.yaml
     """
@@ -91,7 +91,7 @@ def _run(recipe: str | None, settings: RunSettings, yes: bool, json: bool) -> No
 
 
 def report(folder: Annotated[Path, typer.Argument(help="A run folder.")], json: Json = False) -> None:
-    """Write the report of a finished run again, from what is in its folder; nothing is computed anew.
+    """Rewrite the report of a finished run from the results in its folder; no step runs.
 
     Example: plaudit report runs/demo
     """
@@ -101,7 +101,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder.")], json: 
 
 
 def _say(folder: Path, json: bool) -> None:
-    """Where the step is; of the report, its page, the recommended stage and regressions under reward."""
+    """Print a step's folder; for the report, its page, the recommended stage and regressions under reward."""
     from plaudit.storage import read_json
 
     if folder.name != "report":

@@ -1,4 +1,4 @@
-"""`plaudit score` and `plaudit rank`: how much people would like clips, as a reward predicts."""
+"""`plaudit score` and `plaudit rank`: predicted preference for clips."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def add_to(app: typer.Typer) -> None:
 
 @options(ScoreSettings)
 def score(paths: Paths = None, *, settings: ScoreSettings, csv: Csv = None, json: Json = False) -> None:
-    """Predict how much people would like clips; higher is better, and only differences mean anything.
+    """Predict how much people would like clips; higher is better, and only differences are meaningful.
 
-    Exits 1 where a file could not be scored; the others are scored all the same. Scores are kept: what was scored
-    before, or before an interruption, is not computed again. Of a folder of plaudit generate, the candidates of
-    --best-of are left out; name their folder to score them.
+    Exits 1 if a file cannot be scored; the others are scored all the same. Scores are cached, so an interrupted
+    command continues where it stopped. In a folder of plaudit generate, candidates of --best-of are skipped; name
+    their folder to score them.
 
     Example: plaudit score out
     """
@@ -53,8 +53,8 @@ def score(paths: Paths = None, *, settings: ScoreSettings, csv: Csv = None, json
 def rank(paths: Paths = None, *, settings: RankSettings, csv: Csv = None, json: Json = False) -> None:
     """Keep the best candidates of each prompt, with their lead over the next.
 
-    Exits 1 where a file could not be scored; the others are ranked all the same. --copy takes the JSON file beside a
-    clip along, and refuses to replace a file.
+    Exits 1 if a file cannot be scored; the others are ranked all the same. --copy also copies the JSON file beside a
+    clip, and never replaces a file.
 
     Example: plaudit rank out -n 3 --copy best
     """
@@ -80,7 +80,7 @@ def _check_input(paths: list[Path] | None, settings: ScoreSettings | RankSetting
 
 
 def _show(title: str, rows: list[dict[str, Any]], csv: Path | None, json: bool) -> None:
-    """All of it as CSV or JSON; for people a table of what differs between rows."""
+    """Print CSV or JSON, or a table of the columns that differ between rows."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     if csv is not None:
         show_csv(csv, columns, rows)
@@ -96,7 +96,7 @@ def _show(title: str, rows: list[dict[str, Any]], csv: Path | None, json: bool) 
 
 
 def _cell(row: dict[str, Any], column: str) -> Any:
-    """A prompt's beginning says which it is; a row without a reward says why."""
+    """A table cell: prompts are shortened, and a missing reward is replaced by its error."""
     if column == "reward" and row.get("error"):
         return row["error"]
     value = "" if row.get(column) is None else row[column]

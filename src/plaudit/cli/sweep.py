@@ -84,7 +84,7 @@ def score(
 ) -> None:
     """Condition models on scores: reward, CLAP score and Fréchet distance at each, with intervals, in one figure.
 
-    An interrupted sweep continues. Exits 1 where the clips of a cell cannot be measured; the others are.
+    An interrupted sweep continues. Exits 1 if the clips of a cell cannot be measured.
 
     Example: plaudit sweep score runs/demo/sft runs/demo/crpo --score 0 --score 1 --score 2 -o sweep
     """
@@ -130,7 +130,7 @@ def injections(
         list[str] | None, typer.Argument(help="Models trained under different injections; LABEL=MODEL gives a label.")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Instead of models: a recipe, whose SFT is trained once under each injection.")
+        str | None, typer.Option(help="A recipe, instead of models; its SFT is trained once per injection.")
     ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting of --recipe. Repeatable.")
@@ -146,7 +146,7 @@ def injections(
     """Run models trained under one score injection in the forward pass of every other: the cross-load table.
 
     With --recipe, prompts, reference, reward, CLAP and sampling are the recipe's, to be changed with --set. An
-    interrupted sweep continues. Exits 1 where the clips of a cell cannot be measured.
+    interrupted sweep continues. Exits 1 if the clips of a cell cannot be measured.
 
     Example: plaudit sweep injections --recipe smoke -o sweep
     """

@@ -1,4 +1,4 @@
-"""`plaudit votes import|check`: votes from published sources, and what is wrong with a file of them."""
+"""`plaudit votes import|check`: votes from published sources, and checks of vote files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def import_votes(
     hub: Annotated[bool, typer.Option("--hub", help="First download the data set to FOLDER; continues.")] = False,
     json: Json = False,
 ) -> None:
-    """Turn a published data set into votes.jsonl (or train, validation and test.jsonl) and clips.csv, id to audio file.
+    """Convert a published data set to votes.jsonl (or train, validation and test.jsonl) and clips.csv (id, audio file).
 
     Example: plaudit votes import music-arena music-arena-dataset -o votes --hub
     """
@@ -81,9 +81,9 @@ def check(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Whether a file of votes is well formed, and what makes less of it than it seems.
+    """Check that a file of votes is well formed, and warn of what makes it less informative.
 
-    Exits 1 where there is anything to say.
+    Exits 1 if there is a warning.
 
     Example: plaudit votes check votes/votes.jsonl --audio votes/clips.csv
     """

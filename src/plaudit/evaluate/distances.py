@@ -1,4 +1,4 @@
-"""Distances between sets of embeddings, and measures of a single set.
+"""Distances between sets of embeddings, and diversity of a single set.
 
     d = |mu_x - mu_y|^2 + tr(X) + tr(Y) - 2 tr((X Y)^(1/2))                    (Dowson and Landau, 1982)
 
@@ -68,7 +68,7 @@ BLOCK = 1000
 
 
 def embeddings_of(embeddings: ArrayLike, least: int = 2, kind: str = "") -> Array:
-    """`given` as float64 [N, E]; EvaluationError where it is no such array, not finite, or N is below `least`.
+    """`embeddings` as float64 [N, E]; EvaluationError for any other shape, non-finite values, or N below `least`.
 
     kind: "reference" or nothing, for messages.
     """
@@ -88,7 +88,7 @@ def embeddings_of(embeddings: ArrayLike, least: int = 2, kind: str = "") -> Arra
 
 
 def both(generated: ArrayLike, reference: ArrayLike, least: int = 2) -> tuple[Array, Array]:
-    """Both sets, checked, and of one width."""
+    """Both sets, validated and of equal width."""
     x, y = embeddings_of(generated, least), embeddings_of(reference, least, "reference")
     check_widths(x.shape[1], y.shape[1])
     return x, y
@@ -121,7 +121,7 @@ class Gaussian:
 
 
 def gaussian(embeddings: ArrayLike) -> Gaussian:
-    """Sum up embeddings [N, E] by their mean and unbiased covariance; N must be at least 2."""
+    """The mean and unbiased covariance of embeddings [N, E]; N must be at least 2."""
     rows = embeddings_of(embeddings)
     mean = rows.mean(axis=0)
     factor = (rows - mean) / np.sqrt(len(rows) - 1)
@@ -233,7 +233,7 @@ def frechet_infinity_interval(
 
 
 def straight(count: int, reference: Gaussian) -> bool:
-    """Whether `count` clips are enough for the distance to be a line in 1/n (ours).
+    """Whether `count` clips suffice for the distance to be linear in 1/n (ours).
 
     With few clips per dimension it is a curve however well a line fits, and its end at infinity may be far off on
     either side. Dimensions count by what they add to the distance: (sum of s)^2 / sum of s^2 over the reference's
@@ -305,7 +305,7 @@ def kernel_distance_interval(
 
 def _kernel_of_rows(x: Array, y: Array) -> Callable[[Rows], float]:
     """KAD of any rows of x. A clip that is drawn twice makes no pair with itself (ours): it would be a pair of
-    identical clips that nobody generated, and the estimate would no longer be unbiased."""
+    identical clips that was never generated, and the estimate would no longer be unbiased."""
     width = 2.0 * median_bandwidth(y) ** 2
     within = np.exp(-cdist(x, x, "sqeuclidean") / width)
     np.fill_diagonal(within, 0.0)
@@ -418,7 +418,7 @@ RECALL_NEIGHBOUR, COVERAGE_NEIGHBOUR = 3, 5
 
 @dataclass(frozen=True)
 class Closeness:
-    """How two sets lie in each other's balls.
+    """Precision, recall, density and coverage, as values per clip.
 
     inside: [N], whether each generated clip lies in a ball of the reference. reached: [M], whether each reference clip
     lies in a ball of the generated set. density: [N], how many of the reference's balls hold the clip, over k.
@@ -451,7 +451,7 @@ class Balls:
 def closeness(
     generated: ArrayLike, reference: Balls, k: int = RECALL_NEIGHBOUR, coverage_k: int = COVERAGE_NEIGHBOUR
 ) -> Closeness:
-    """All four of embeddings [N, E] against a reference; each set needs more clips than either k."""
+    """Precision, recall, density and coverage of embeddings [N, E]; each set needs more clips than k."""
     y = reference.embeddings
     x = Balls(generated, [k, coverage_k], kind="")
     check_widths(x.embeddings.shape[1], y.shape[1])
@@ -477,7 +477,7 @@ def recall(generated: ArrayLike, reference: ArrayLike, k: int = RECALL_NEIGHBOUR
 
 
 def density(generated: ArrayLike, reference: ArrayLike, k: int = COVERAGE_NEIGHBOUR) -> float:
-    """How densely the reference lies around the generated clips."""
+    """Mean density of the reference around generated clips (Naeem et al. 2020)."""
     return float(closeness(generated, Balls(reference, [k]), k=k, coverage_k=k).density.mean())
 
 

@@ -229,13 +229,13 @@ class CostEstimate:
             return {"shards": missing} | ({scoring: missing} if scoring else {})
         costs = {"shards": StepCost(f"{self.clips:,} clips encoded", to_encode=self.clips)}
         if scoring:
-            costs[scoring] = StepCost(f"{self.clips:,} clips embedded", to_embed=self.clips)
+            costs[scoring] = StepCost(f"{self.clips:,} clip embeddings", to_embed=self.clips)
         return costs
 
     def _of_results(self) -> dict[str, StepCost]:
         evaluate, shown = self.recipe.evaluate, stages_of(self.recipe)
         count = self.reference
-        what = f"{count:,} clips embedded" if count else "clips embedded"
+        what = f"{count:,} clip embeddings" if count else "clip embeddings"
         costs = {"reference": StepCost(what, to_embed=count or 0)}
         if count is None:
             costs["reference"] = replace(costs["reference"], unknown="the corpus is not here")
@@ -246,7 +246,7 @@ class CostEstimate:
             what = f"{evaluate.prompts} clips sampled"
             costs[f"clips-{stage}"] = StepCost(what, sampling=sampling, to_decode=evaluate.prompts)
         for stage in (*shown, "finished"):
-            costs[f"values-{stage}"] = StepCost(f"{evaluate.prompts} clips embedded", to_embed=evaluate.prompts)
+            costs[f"values-{stage}"] = StepCost(f"{evaluate.prompts} clip embeddings", to_embed=evaluate.prompts)
         clips = len(evaluate.sweep_scores) * evaluate.sweep_prompts
         for stage in dict.fromkeys([shown[1], shown[-1]]):
             what = f"{clips} clips sampled and scored"

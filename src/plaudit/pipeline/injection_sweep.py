@@ -119,8 +119,8 @@ def sweep_recipe(
 ) -> CrossTable:
     """Train the recipe's SFT once per injection in the run `folder`, on the same data, and fill the table of them.
 
-    approve: asked before what was made from something else is replaced. RunError where it is not, and where the folder
-    is that of something else.
+    approve: called before stale results are replaced. RunError where it refuses, and where the folder belongs to
+    something else.
     """
     check_injections(injections)
     recipe = located(recipe)

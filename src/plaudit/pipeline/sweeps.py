@@ -149,10 +149,10 @@ def cell_name(score: float) -> str:
 def check_scores(scores: Sequence[float]) -> None:
     """PromptError where scores cannot be swept over: fewer than two, twice the same, or not finite."""
     if wrong := [score for score in scores if not math.isfinite(score)]:
-        raise PromptError(f"score {wrong[0]} cannot be asked for; scores are finite numbers")
+        raise PromptError(f"score {wrong[0]} is not a finite number")
     names = [cell_name(score) for score in scores]
     if doubled := [name for name in names if names.count(name) > 1]:
-        raise PromptError(f"score {doubled[0].removeprefix('score-')} is asked for twice; give each once")
+        raise PromptError(f"score {doubled[0].removeprefix('score-')} is given twice; give each once")
     if len(scores) < 2:
         raise PromptError("a sweep needs at least two scores")
 

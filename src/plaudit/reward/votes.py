@@ -60,7 +60,7 @@ def extract_vote_features(
     folder: Path,
     progress: Progress | None = None,
 ) -> VoteFeatures:
-    """Encode every clip that the votes of all `parts` name, once; features that `folder` already holds are kept.
+    """Encode every clip that the votes of all `parts` name, once; features already in `folder` are reused.
 
     audio: as `named_files` takes it. All clip features of the two encoders are extracted, so that any blocks can be
     trained on later. Votes that name missing clips are left out; VoteError where a part has none left.

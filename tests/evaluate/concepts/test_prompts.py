@@ -97,7 +97,7 @@ def written(tmp_path: Path, text: str) -> Path:
 
 def test_a_vocabulary_of_ones_own(tmp_path: Path) -> None:
     own = load_vocabulary(
-        written(tmp_path, "gear:\n  text: 'a {}'\n  heard: 1\n  concepts:\n    theremin: [theremin, ether wave]\n")
+        written(tmp_path, "gear:\n  text: 'a {}'\n  per_clip: 1\n  concepts:\n    theremin: [theremin, ether wave]\n")
     )
     assert [str(c) for c in concepts_in("Ether-waves, piano, 120 bpm in A minor", own)] == ["gear: theremin"]
     assert own.digest != VOCABULARY.digest == load_vocabulary().digest

@@ -42,7 +42,7 @@ class CategorySettings(Settings):
     @classmethod
     def _old_key(cls, values: object) -> object:
         if isinstance(values, dict) and "heard" in values:
-            raise ValueError("the key 'heard' is now 'per_clip'; rename it")
+            raise ValueError("the key 'heard' is now 'per_clip'")
         return values
 
 
@@ -108,7 +108,7 @@ def load_vocabulary(path: Path = SHIPPED_VOCABULARY) -> Vocabulary:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise EvaluationError(f"{path}: {where}: {first['msg']}; see the shipped vocabulary for the form") from None
+        raise EvaluationError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}; see the shipped vocabulary for the form") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise EvaluationError(f"{path} is not readable as a vocabulary: {' '.join(str(error).split())}") from None
     if not settings:
