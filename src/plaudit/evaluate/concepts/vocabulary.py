@@ -108,7 +108,8 @@ def load_vocabulary(path: Path = SHIPPED_VOCABULARY) -> Vocabulary:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise EvaluationError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}; see the shipped vocabulary for the form") from None
+        problem = first["msg"].removeprefix("Value error, ")
+        raise EvaluationError(f"{path}: {where}: {problem}; see the shipped vocabulary for the form") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise EvaluationError(f"{path} is not readable as a vocabulary: {' '.join(str(error).split())}") from None
     if not settings:
