@@ -52,7 +52,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Scanned:
-    """The names in one statement: definitions as values or in annotations, attributes; and its digest."""
+    """The names used in one statement (as values, in annotations, as attributes), and its digest."""
 
     values: frozenset[Symbol]
     annotations: frozenset[Symbol]
@@ -97,7 +97,7 @@ def _user_folder(module: str) -> Path | None:
 
 @cache
 def read_module(module: str) -> Source | None:
-    """A module's source, cut into definitions."""
+    """A module's source, split into definitions."""
     path = path_of(module)
     if path is None:
         return None
@@ -129,7 +129,7 @@ def _collect(statements: Iterable[ast.stmt], source: Source, package: str) -> No
 
 
 def _is_target(name: ast.Name, statement: ast.stmt) -> bool:
-    """Whether a statement at module level assigns to a name, or to a part of what it stands for."""
+    """Whether a module-level statement assigns to a name, or to an attribute or item of it."""
     if isinstance(name.ctx, ast.Store):
         return True
     targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
@@ -176,7 +176,7 @@ def scan(module: str, statement: ast.stmt) -> Scanned:
 
 
 class _References(ast.NodeVisitor):
-    """Collects what a statement names."""
+    """Collects the names used in a statement."""
 
     def __init__(self, module: str, source: Source, aliases: dict[str, tuple[str, str | None]]) -> None:
         self._module, self._source, self._aliases = module, source, aliases
@@ -259,7 +259,7 @@ def is_docstring(node: Any) -> bool:
 
 
 def _plain(node: Any) -> Any:
-    """A tree as nested tuples: without places, docstrings and messages of errors, alike in all versions of Python."""
+    """A tree as nested tuples, without positions, docstrings and error messages; the same in all versions of Python."""
     if isinstance(node, ast.Raise):
         return "Raise", "" if node.exc is None else last_name(node.exc)
     if isinstance(node, ast.AST):
@@ -349,7 +349,7 @@ class _Closure:
         return module.partition(".")[0] in self._packages or _user_folder(module) in self._folders
 
     def _add(self, module: str, name: str, statement: ast.stmt) -> None:
-        """Count a statement, and follow what it names."""
+        """Add a statement and everything that it names."""
         scanned = scan(module, statement)
         self.digests[module, name].add(scanned.digest)
         self._waiting += [(symbol, True) for symbol in scanned.values]
@@ -360,7 +360,7 @@ class _Closure:
                 self._add(place_of, qualified, method)
 
     def _add_class(self, module: str, statement: ast.ClassDef, as_value: bool) -> None:
-        """Count a class: whole where something outside calls its methods, else what is used of it."""
+        """Add a class: all of it where external code calls its methods, else the members in use."""
         kind = _kind(module, statement)
         if kind == "whole" or (module, statement.name) in self._outside:
             self._add(module, statement.name, statement)
@@ -383,7 +383,7 @@ class _Closure:
 
 
 def _names_settings(statement: ast.stmt) -> bool:
-    """Whether a statement in a stage's class says which settings it has, which only count by their values."""
+    """Whether a statement in a stage's class names its settings class, of which only the values matter."""
     return isinstance(statement, ast.Assign) and any(
         isinstance(target, ast.Name) and target.id == "Settings" for target in statement.targets
     )
@@ -391,7 +391,7 @@ def _names_settings(statement: ast.stmt) -> bool:
 
 @cache
 def _called_of_others() -> frozenset[str]:
-    """Methods that this package calls of parts from outside: those of its protocols."""
+    """Methods that this package calls on external components: those of its protocols."""
     types = read_module(f"{PACKAGE}.types")
     assert types is not None
     parts = (part for statements in types.definitions.values() for s in statements for part in ast.walk(s))
@@ -424,7 +424,7 @@ def _kind(module: str, statement: ast.ClassDef) -> str:
 
 
 def _class(module: str, name: str) -> tuple[Symbol, tuple[str, ast.ClassDef]] | None:
-    """The class that a name stands for in a module of this package."""
+    """The class that a name refers to in a module of this package."""
     source = read_module(module)
     if source is None:
         return None

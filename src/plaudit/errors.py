@@ -16,7 +16,7 @@ def listed(names: Sequence[str], limit: int = LISTED) -> str:
 
 
 def is_no_room(error: BaseException) -> bool:
-    """Whether the system refused to write because the disk, a quota or a limit on file sizes is reached."""
+    """Whether writing failed because the disk is full or a quota or file size limit is reached."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

@@ -1,4 +1,4 @@
-"""Finding files: all under a folder, and the one that a table names, however its name is spelled in Unicode."""
+"""Finding files: all under a folder, and the one that a table names, in any Unicode normalization."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SYSTEM_NAMES = {
 
 
 def files_under(folder: Path) -> list[Path]:
-    """All files anywhere under a folder, sorted, without hidden ones and those that systems put there.
+    """All files anywhere under a folder, sorted, without hidden and system files.
 
     Links are followed; a folder that is reached in several ways counts once, by its real path if that is in `folder`.
     Folders that may not be read are passed over, but AudioError says so of `folder` itself.
@@ -62,7 +62,7 @@ def find_file(name: str, *folders: Path) -> Path | None:
 
 
 def composed(name: str) -> str:
-    """A name by which names are compared: accented letters as one character (NFC)."""
+    """A name in NFC, for comparisons."""
     return unicodedata.normalize("NFC", name)
 
 

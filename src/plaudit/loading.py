@@ -32,7 +32,7 @@ from plaudit.types import AudioEmbedder, Codec, Embedder, Reward, TextEncoder
 
 
 def _explain_missing(name: str) -> str | None:
-    """Why there is no model of a name and what to do about it, for the names of which more can be said."""
+    """An explanation for a missing model, for names with a known reason."""
     if name in RELEASES and RELEASES[name].kind == FETCHED_ONLY:
         return f"{name} is a release of files, not a model; plaudit models list names the others"
     if name in RELEASES:

@@ -1,4 +1,4 @@
-"""The machine: what it is and can do, and what a process has used of it."""
+"""The machine: its properties, speed and memory use."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PEAK_TFLOPS = {"B200": 2250, "GH200": 989, "H200": 989, "H100": 989, "A100": 312
 
 
 def peak_memory() -> int:
-    """The most bytes that this process has held at once."""
+    """Peak memory of this process in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def device_memory(device: torch.device) -> int:
-    """The most bytes of `device` that tensors have held at once; of the CPU, those of the process."""
+    """Peak memory of tensors on `device` in bytes; for the CPU, of the process."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
 
 

@@ -1,4 +1,4 @@
-"""Released weights: reading their files without running code in them, and errors that say what does not fit."""
+"""Released weights: safe reading of their files, and errors that name mismatched tensors."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ class Registry(Generic[T]):
         return f"no {self.what} {name!r}: {hint}give one of {', '.join(names)}, path/to/file.py:NAME{folder}"
 
     def _checked(self, label: str, find: Callable[[], Any], path: Path | None = None) -> T:
-        """What `find` leads to, of code that is not ours: whatever it raises becomes one line."""
+        """The result of `find`, which runs external code: its exceptions become one line."""
         try:
             value = find()
             part: T = value() if self.call else value

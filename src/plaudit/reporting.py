@@ -1,4 +1,4 @@
-"""How work tells of its steps, notes and progress: the protocol, and reporters without a terminal."""
+"""Reporting of steps, notes and progress: the protocol, and reporters without a terminal."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Progress = Callable[[int, int], None]
 
 
 def no_progress(done: int, total: int) -> None:
-    """Show nothing."""
+    """Ignored."""
 
 
 class Reporter(Protocol):
-    """Where a run or a call reports to."""
+    """Receives steps, notes and progress of a run or a call."""
 
     def step(self, name: str, state: str) -> None:
         """A step is "started", "resumed" or found "done"."""
 
     def note(self, line: str) -> None:
-        """Something about the data or the run that the user should know of."""
+        """A note on the data or the run for the user."""
 
     def progress(self, label: str) -> AbstractContextManager[Progress]:
         """A bar for work that takes a while: with reporter.progress("encoding") as advance: advance(done, total)."""
@@ -32,14 +32,14 @@ class Silent:
     """Reports nothing."""
 
     def step(self, name: str, state: str) -> None:
-        """Say nothing."""
+        """Ignored."""
 
     def note(self, line: str) -> None:
-        """Say nothing."""
+        """Ignored."""
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Progress]:
-        """Show nothing."""
+        """Ignored."""
         yield lambda done, total: None
 
 

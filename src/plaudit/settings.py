@@ -1,4 +1,4 @@
-"""Validated settings: their base, number ranges, changes by `key.path=value`, and YAML that keeps texts as written.
+"""Validated settings: their base, number ranges, changes by `key.path=value`, and YAML that preserves text as written.
 
 Of a YAML scalar without quotes both text and value are kept: whether `007` is a number or a name, its field decides.
 """
@@ -65,7 +65,7 @@ class Settings(BaseModel):
 
 
 def option(default: Any, *flags: str, help: str, panel: str | None = None, value: Any = None, **bounds: Any) -> Any:
-    """A field that is an option of a command too: its flags, its help and the heading it stands under there.
+    """A field that is an option of a command too: its flags, its help and its heading there.
 
     value: what a flag without a value stands for, where that isn't True. bounds: as of pydantic's Field.
     """
@@ -121,7 +121,7 @@ def with_changes(values: Mapping[Any, Any], changes: Sequence[str], source: str)
 
 
 def nearest(name: str, names: Sequence[str]) -> str | None:
-    """The one of `names` that a misspelt name was probably meant to be."""
+    """The one of `names` closest to a misspelt name."""
     near = difflib.get_close_matches(name, names, 1, 0.5)
     return near[0] if near else None
 
@@ -146,7 +146,7 @@ def merge(place: dict[Any, Any], values: Mapping[Any, Any]) -> None:
 
 
 def _coerced(value: Any, hint: Any) -> Any:
-    """A value as a field of this type takes it; ValueError for what is no YAML where the field takes no text."""
+    """A value converted for a field of this type; ValueError for invalid YAML where the field takes no text."""
     hints = _alternatives(hint)
     if isinstance(value, PlainScalar):
         if _is_text(value, hints):
@@ -165,7 +165,7 @@ def _coerced(value: Any, hint: Any) -> Any:
 
 
 def _is_text(value: PlainScalar, hints: Sequence[Any]) -> bool:
-    """Whether a field of one of these types takes the text, rather than what YAML makes of it."""
+    """Whether a field of one of these types takes the text rather than the parsed value."""
     choices = [choice for hint in hints if get_origin(hint) is Literal for choice in get_args(hint)]
     kinds = {hint for hint in hints if isinstance(hint, type)} | {type(choice) for choice in choices}
     return bool(kinds & {str, Path}) and type(value.value) not in kinds - {str, Path}
@@ -202,7 +202,7 @@ def _suggestion(section: type, location: tuple[int | str, ...]) -> str:
 
 
 class PlainScalar(str):
-    """A YAML scalar without quotes: its text, and in `value` what YAML makes of it."""
+    """An unquoted YAML scalar: its text, and its parsed `value`."""
 
     value: Any
 
@@ -219,7 +219,7 @@ def plain(value: Any) -> Any:
 
 
 class InvalidYaml(str):
-    """Why a text is not YAML."""
+    """Text that is not valid YAML, with the reason."""
 
 
 def read_yaml(data: bytes | str) -> Any:

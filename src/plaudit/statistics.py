@@ -52,7 +52,7 @@ def finite(values: ArrayLike) -> Array:
 
 
 def without_spread(values: ArrayLike) -> bool:
-    """Whether all values [B] are the same, but for rounding: then no test says anything about them."""
+    """Whether all values [B] are the same, but for rounding: then no test applies."""
     sample = finite(values)
     return bool(np.ptp(sample) <= 1e-12 * max(1.0, float(np.abs(sample).max())))
 
@@ -292,7 +292,7 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class EffectSize:
-    """How large a difference is beside its spread from prompt to prompt.
+    """Effect sizes relative to the spread between prompts.
 
     d: Cohen's d_z, the mean of the differences over their standard deviation. g: the same without its bias for few
     prompts (Hedges, 1981). rank_biserial: Wilcoxon's, the share of ranks in favour minus that against, in [-1, 1].
@@ -314,7 +314,7 @@ def differences(a: ArrayLike, b: ArrayLike) -> Array:
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> PairedDifference:
-    """How much a [B] exceeds b [B] clip by clip, and whether chance would do as much. At least two clips.
+    """The mean of a [B] - b [B] with its interval and tests; at least two clips.
 
     Where a and b are the same all p-values are 1. ValueError where they differ by the same everywhere: no test can
     say how rare that is.

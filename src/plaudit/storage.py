@@ -1,4 +1,4 @@
-"""What the package stores: JSON, tensors, checkpoints, model folders, whole folders, and digests of all of it."""
+"""Storage: JSON, tensors, checkpoints, model folders, whole folders, and digests of all of it."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def checkpoint_damage(path: Path) -> str | None:
-    """What is wrong with a file of `save_checkpoint`, or None.
+    """Why a file of `save_checkpoint` is damaged, or None.
 
     PyTorch's files are zip archives, whose entries have checksums that PyTorch itself does not verify.
     """
@@ -313,7 +313,7 @@ def fill_module(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> 
 
 
 def _beginning(names: list[str]) -> list[str]:
-    """The first few names; another model may have hundreds."""
+    """The first few of many names."""
     return names if len(names) <= LISTED else [*names[:LISTED], f"and {len(names) - LISTED} more"]
 
 

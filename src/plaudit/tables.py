@@ -1,4 +1,4 @@
-"""Tables of clips and lists of prompts, as people and spreadsheets write them; the readers of both, and one writer.
+"""Reading tables of clips and lists of prompts in the formats of spreadsheets, and writing CSV.
 
 A table is UTF-8 with a header line, one record a row, its columns separated by commas, semicolons or tabs.
 """

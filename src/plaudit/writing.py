@@ -1,4 +1,4 @@
-"""Writing files and folders whole or not at all, into whatever a path leads to and on any file system.
+"""Writing files and folders whole or not at all, through links and on any file system.
 
 Separate from `storage`, which imports PyTorch: the command line writes with this alone."""
 
@@ -202,7 +202,7 @@ def _resolved(path: Path) -> str | int:
 
 
 def _mode(place: str) -> int | None:
-    """What is there, as stat says it; None where nothing is."""
+    """The file's mode; None where there is no file."""
     try:
         return os.stat(place).st_mode
     except FileNotFoundError:
@@ -276,7 +276,7 @@ def sync(path: Path) -> None:
 
 
 def _about(path: Path, error: OSError) -> OSError:
-    """The same error with the name that the user gave."""
+    """The same error with the path that the user passed."""
     if error.errno is None:
         return error
     return OSError(error.errno, error.strerror, str(path))

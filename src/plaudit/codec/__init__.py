@@ -1,1 +1,1 @@
-"""Waveform <-> latents."""
+"""Codecs between waveforms and latents."""

@@ -57,7 +57,7 @@ class Chunk:
 
 
 def layout(data: mmap) -> Layout | None:
-    """How to read the audio; None for another format, or where there is no audio chunk.
+    """The layout of the file; None for another format, or without an audio chunk.
 
     A placeholder, left by a writer that could not seek back, is replaced by what is left of the file. A file with less
     data than it declares otherwise is truncated.

@@ -40,7 +40,7 @@ def layout(data: mmap) -> Layout:
 
 
 def _starts(data: mmap, begin: int, end: int) -> list[int]:
-    """Where streams begin."""
+    """Offsets at which streams begin."""
     places = []
     place = data.find(MAGIC, begin, end)
     while place >= 0:
@@ -67,7 +67,7 @@ def _part(data: mmap, start: int, end: int) -> Part:
 
 
 def _first_frame(data: mmap, start: int, end: int) -> int | None:
-    """Where the metadata ends."""
+    """The offset at which the metadata ends."""
     place, last = start + 4, False
     while not last:
         if place + 4 > end:

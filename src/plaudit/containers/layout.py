@@ -1,4 +1,4 @@
-"""What a file holds, as far as its structure says: the streams in it, tags around them, and a view of byte ranges."""
+"""The structure of a file: its streams, the tags around them, and a view of byte ranges."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Where audio, captions and rewards come from."""
+"""Corpora: audio, captions and rewards, and their encoding to shards."""

@@ -63,7 +63,7 @@ def clip_starts(duration: float, cutting: ClipSettings, key: str = "") -> list[f
 
 
 def measure_durations(entries: Sequence[Entry], progress: Progress = no_progress) -> dict[Path, float | str]:
-    """How many seconds each recording has, or what is wrong with it (plaudit.audio.audio_seconds)."""
+    """The seconds of each recording, or why it is unusable (plaudit.audio.audio_seconds)."""
     paths = list(dict.fromkeys(entry.path for entry in entries if entry.path is not None))
     durations: dict[Path, float | str] = {}
     measured = prefetch(_seconds, paths, depth=4 * PROBE_THREADS, threads=PROBE_THREADS)

@@ -206,7 +206,7 @@ def uncaptioned(files: Sequence[Path], entries: Sequence[Entry]) -> list[str]:
 
 
 def counted(what: str, examples: Sequence[object]) -> list[str]:
-    """A note on how many there are, with the first of them; none where there are none."""
+    """A note with the number of examples and the first; none without examples."""
     return [f"{len(examples)} {what}; the first: {examples[0]}"] if examples else []
 
 
@@ -264,7 +264,7 @@ def _named(path: Path | PurePosixPath) -> tuple[str, str]:
 
 
 def score_names(track: str) -> list[str]:
-    """What tables of scores call a track: as MTG numbers them (track_0000214), with the data set's name, or plainly.
+    """Names of a track in tables of scores: MTG's (track_0000214), with the data set's name, or the plain number.
 
     `track` is its number, with or without the folder.
     """
@@ -327,7 +327,7 @@ def list_song_describer(folder: Path, captions: str | Path | None = None, reward
 
 
 def _places(folder: Path, path: str) -> list[str]:
-    """Where a file of the table may be: in full or cut to two minutes, beside the table or in `audio`."""
+    """Candidate paths of a file in the table: in full or cut to two minutes, beside the table or in `audio`."""
     stem, dot, suffix = path.rpartition(".")
     names = (f"{stem}.2min{dot}{suffix}", path)
     return [composed(str(place / name)) for place in (folder / "audio", folder) for name in names]

@@ -49,7 +49,7 @@ class ShardProvenance:
     settings: dict[str, Any]
 
     def differences(self, earlier: ShardProvenance) -> list[str]:
-        """The settings that differ from earlier ones, in words."""
+        """The settings that differ from earlier ones, as text."""
         changed = differences(earlier.settings, self.settings)
         return [f"{name} was {old}, is now {new}" for name, (old, new) in changed.items()]
 
@@ -59,7 +59,7 @@ ApproveChanges = Callable[[Sequence[str]], bool]
 
 
 def no_changes(differences: Sequence[str]) -> bool:
-    """Never."""
+    """Refuses every change."""
     return False
 
 
@@ -115,7 +115,7 @@ def read_ledger(folder: Path) -> dict[str, Facts]:
 
 
 def damage_of(path: Path, facts: Facts, checksum: bool = True) -> str | None:
-    """What is wrong with a file that the ledger lists as finished, or None."""
+    """Why a file listed as finished in the ledger is damaged, or None."""
     if not path.is_file():
         return "is missing"
     size = path.stat().st_size
@@ -127,7 +127,7 @@ def damage_of(path: Path, facts: Facts, checksum: bool = True) -> str | None:
 
 
 class Ledger:
-    """The writing side. Every file is written atomically, then recorded."""
+    """The ledger for writing. Every file is written atomically, then recorded."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

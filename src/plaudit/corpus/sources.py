@@ -1,4 +1,4 @@
-"""Where a run gets its clips, prompts and references: the corpora that `corpus.kind` of a recipe can name."""
+"""Sources of a run's clips, prompts and references: the kinds of `corpus.kind` in a recipe."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ class LayoutOptions(Settings):
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Prompts no stage was trained on, and the true facts of what each describes where they are known."""
+    """Prompts that no stage is trained on, with the truth that each describes where it is known."""
 
     prompts: list[str]
     truths: list[Any] | None = None
 
 
 class CorpusSource:
-    """What a run asks of its corpus. Subclasses override what differs from clips of recorded audio.
+    """The interface of a run's corpus. Subclasses override what differs from recorded audio.
 
     truth_known: the corpus knows what each prompt describes and what listeners prefer, because it simulates both; then
     votes, the true utility of clips and a concept detector come with it.
@@ -106,12 +106,12 @@ class CorpusSource:
 
     @property
     def rewards_at(self) -> str:
-        """Where a missing reward is filled in."""
+        """Where to add missing rewards, for messages."""
         return f"corpus {self.settings.kind}"
 
     @property
     def label(self) -> str:
-        """The clips in a phrase."""
+        """A phrase that describes the clips."""
         return f"clips of {self.settings.folder}"
 
     @property
@@ -124,7 +124,7 @@ class CorpusSource:
         raise NotImplementedError
 
     def requirements(self) -> list[tuple[str, str, bool, str]]:
-        """What has to be here: (what, its name, whether it is here, what to do where it is not)."""
+        """Required files: (kind, name, whether it is present, what to do if not)."""
         return []
 
     def count(self) -> int:
@@ -140,7 +140,7 @@ class CorpusSource:
         raise NotImplementedError
 
     def digest(self, manifest: Path | None = None) -> str | None:
-        """A digest of all clips by content, "none" where they are not here, None where the settings say everything.
+        """A digest of all clips by content, "none" where they are not here, None where the settings determine them.
 
         manifest: of an earlier listing; files of the same size and time of change are not read again.
         """
@@ -161,13 +161,13 @@ class CorpusSource:
     def reference(
         self, count: int, shards: ShardSet | None = None, manifest: Path | None = None, codec: Codec | None = None
     ) -> tuple[int, Iterator[tuple[np.ndarray, int]]]:
-        """How many clips, and (waveform, rate) of each, generated ones are compared with: all that were encoded."""
+        """The number of reference clips, and (waveform, rate) of each: all encoded clips."""
         assert shards is not None and manifest is not None
         clips = ClipReader(self.open(manifest), shards.ids, self.settings.seconds)
         return len(shards), map(clips.read, shards.ids)
 
     def reference_label(self, count: int) -> str:
-        """The clips of `reference` in a phrase that tells them from any other."""
+        """A phrase that identifies the clips of `reference`."""
         return f"{count} {self.label}"
 
     # Of corpora whose truth is known.
@@ -187,7 +187,7 @@ class CorpusSource:
         raise CorpusError(f"corpus {self.settings.kind} has no simulated listeners; use votes of people")
 
     def true_utility(self) -> Callable[[list[torch.Tensor], Sequence[Any]], torch.Tensor] | None:
-        """(waves, truths of their prompts) -> what listeners think of each wave."""
+        """(waves, truths of their prompts) -> the listeners' utility of each wave."""
         return None
 
     def detector(self) -> Any:
@@ -357,7 +357,7 @@ class ShardSource(CorpusSource):
         return len(ShardSet(self._ledger.parent, verify=False))
 
     def digest(self, manifest: Path | None = None) -> str | None:
-        """Of the ledger, which has every file's digest."""
+        """The digest of the ledger, which has every file's digest."""
         return file_digest(self._ledger) if self._ledger.is_file() else "none"
 
     def reference(
@@ -413,7 +413,7 @@ def list_layout(name: str, folder: Path, options: Mapping[str, Any]) -> Listing:
 
 
 def entries_digest(entries: Sequence[Entry], audio: Mapping[Path, str]) -> str:
-    """A digest of what clips are, wherever they lie: captions, rewards, splits, and audio by its digests."""
+    """A digest of clips by content, independent of paths: captions, rewards, splits, and audio by its digests."""
     plain = [asdict(replace(entry, path=None, source="", problem="")) for entry in entries]  # these name the folder
     rows = [row | {"audio": entry.path and audio[entry.path]} for row, entry in zip(plain, entries, strict=True)]
     return digest_of(rows)

@@ -1,1 +1,1 @@
-"""Frozen listeners and readers."""
+"""Frozen encoders of audio and text."""

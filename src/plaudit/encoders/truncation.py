@@ -28,7 +28,7 @@ def truncation(encoder: TextEncoder, prompt: str) -> str:
 
 
 def truncation_note(encoder: TextEncoder, texts: Iterable[str], what: str) -> str | None:
-    """A line about the texts that `encoder` does not read in full, called `what`; None where it reads all of them."""
+    """A note on the texts, called `what`, that `encoder` truncates; None where it truncates none."""
     distinct = list(dict.fromkeys(texts))
     reasons = [reason for text in distinct if (reason := truncation(encoder, text))]
     if not reasons:

@@ -503,7 +503,7 @@ def compare(pairing: Pairing, margins: Mapping[str, float] | None = None, seed: 
 
 @dataclass(frozen=True)
 class TrackedMetric:
-    """Means by system of the reward and of another metric, over the prompts that have both, and where the two part."""
+    """Means by system of reward and another metric over the prompts that have both, and where the two diverge."""
 
     metric: str
     reward: list[Interval]

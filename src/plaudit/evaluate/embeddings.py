@@ -46,7 +46,7 @@ class AudioEncoder:
 
 
 class EmbeddingCache(ContentCache):
-    """Embeddings by the content of a file and the encoder's digest, so that no evaluation starts anew."""
+    """Embeddings by the content of a file and the encoder's digest, shared by all evaluations."""
 
     what, column = "embeddings", "embedding BLOB"
 
@@ -56,7 +56,7 @@ class EmbeddingCache(ContentCache):
         return None if value is None else np.frombuffer(value, dtype="<f4").astype(np.float64)
 
     def put(self, content: str, encoder: AudioEncoder, embedding: Array) -> None:
-        """Keep an embedding; it survives a kill."""
+        """Store an embedding durably."""
         self._put([(_key(content, encoder), embedding.astype("<f4").tobytes())])
 
 

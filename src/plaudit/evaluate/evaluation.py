@@ -1,4 +1,4 @@
-"""The evaluation of clips: every metric of each clip and of the set, and what could not be measured."""
+"""The evaluation of clips: every metric of each clip and of the set, with errors of clips that cannot be measured."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ IN_MEMORY = 256
 
 @dataclass(frozen=True)
 class Evaluators:
-    """The models that clips are measured by. Metrics that need one that is None are left out.
+    """The models that metrics use. Metrics that need one that is None are skipped.
 
     clap: encodes audio and text. encoders: of the distances. identity: names with digests, as plain data, by
     which values by these evaluators are recognized.
@@ -117,7 +117,7 @@ class Evaluation:
         return [*about, *keys, *(["error"] if self.failed else [])], rows
 
     def summary(self) -> dict[str, Any]:
-        """What summary.json holds."""
+        """The content of summary.json."""
         scored = len(self.clips) - len(self.failed)
         columns = ("key", "metric", "embedding", "value", "low", "high", "clips", "note")
         return {
@@ -150,7 +150,7 @@ class Evaluation:
 def default_metrics(
     evaluators: Evaluators, references: Sequence[Reference], truths: Sequence[Any] | None = None
 ) -> list[Metric]:
-    """The built-in metrics that can be measured with these, and those whose note says what the reference lacks."""
+    """The built-in metrics that these evaluators support, and those that will only have a note on the reference."""
     reference = references[0] if references else None
     return [
         metric
@@ -238,7 +238,7 @@ class _Measured:
 
 @dataclass
 class _Run:
-    """The entries of an evaluation; whichever fails gets an error, and is measured no further."""
+    """The entries of an evaluation; failed ones get an error and are skipped from then on."""
 
     entries: list[PromptClip]
     evaluators: Evaluators
@@ -355,7 +355,7 @@ class _Run:
         return SetValue(float(values[0]) if len(values) else None, note=note, clips=len(values))
 
     def notes(self, measured: Sequence[_Measured]) -> list[str]:
-        """How many clips a metric has no value of, though they have not failed."""
+        """A note per metric on clips that have no value although they have not failed."""
         notes = []
         for one in measured:
             if isinstance(one.result, ClipValues) and (missing := int(np.isnan(one.result.values[self.rows]).sum())):
@@ -364,7 +364,7 @@ class _Run:
 
 
 def _notes(entries: Sequence[PromptClip]) -> list[str]:
-    """What failed, and which files are the same."""
+    """Notes on failures and duplicate files."""
     failed = [entry for entry in entries if entry.error is not None]
     notes = [f"{entry.id}: {entry.error}" for entry in failed]
     if failed:
@@ -381,7 +381,7 @@ def _notes(entries: Sequence[PromptClip]) -> list[str]:
 
 @dataclass(frozen=True)
 class EvaluationSetup:
-    """Held-out prompts and what their clips are measured by, the same for every stage of a run and cell of a sweep.
+    """Held-out prompts and evaluators, the same for every stage of a run and every cell of a sweep.
 
     seed: of the first prompt; prompt i has seed + i. metrics: names of those measured besides the usual ones.
     all_sets: whether every built-in metric of sets that can be measured is a usual one, not the Frechet distance alone.

@@ -1,4 +1,4 @@
-"""Over-optimization: where reward goes on rising and what it stands for does not.
+"""Over-optimization: where the reward keeps rising while other metrics fall.
 
 A series is anything in an order of more and more optimization, with the same prompts at every point: the stages of a
 chain, checkpoints, or the best of N candidates for growing N. The other metric is any other of the same
@@ -23,7 +23,7 @@ DIVERGENCE_RESAMPLES = 2000
 
 
 class MetricChange(Protocol):
-    """What a stage did to one metric, as reports and comparisons hold it."""
+    """The change of one metric by a stage, as in reports and comparisons."""
 
     @property
     def metric(self) -> str:
@@ -32,12 +32,12 @@ class MetricChange(Protocol):
 
     @property
     def difference(self) -> Interval:
-        """How far the metric moved."""
+        """The difference."""
         ...
 
     @property
     def established(self) -> bool:
-        """Whether that is beyond chance, corrected for all tests of its table."""
+        """Whether the difference is significant, corrected for all tests of its table."""
         ...
 
 
@@ -64,12 +64,12 @@ class Divergence:
 
     @property
     def established(self) -> bool:
-        """Whether the two part beyond chance."""
+        """Whether the divergence is significant."""
         return self.p < 1 - LEVEL
 
 
 def find_divergence(metric: str, reward: Array, other: Array, seed: int = 0) -> Divergence | None:
-    """Where the means of reward [S, B] and of another metric [S, B] part over S points; None where they do not.
+    """Where the means of reward [S, B] and of another metric [S, B] diverge over S points; None where they do not.
 
     Both have the same B prompts at every point. Distances, by their names, are better where they are lower.
     """
@@ -156,7 +156,7 @@ def reward_among(metrics: Sequence[str]) -> str | None:
 
 
 def best_of_n(chooser: Array, values: Array, counts: Sequence[int]) -> Array:
-    """What the best of n of M candidates, by `chooser` [B, M], has of `values` [B, M]: [S, B], for each n of counts.
+    """Expected `values` [B, M] of the best of n of M candidates by `chooser` [B, M]: [S, B], for n in `counts`.
 
     The expectation over all ways to draw n of the M candidates is exact: with candidates in order of what chooses, the
     one of rank r is the best of C(r - 1, n - 1) of the C(M, n) draws.

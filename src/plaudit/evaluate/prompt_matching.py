@@ -185,7 +185,7 @@ def _check_unique(ids: Sequence[str], source: Path) -> None:
 
 
 def _by_record(folder: Path, file: Path) -> PromptClip:
-    """A clip with the prompt that it says it was generated from."""
+    """A clip with the prompt recorded in its sidecar or tags."""
     id, prompt = str(PurePosixPath(file.relative_to(folder).with_suffix(""))), recorded_prompt(file)
     if not prompt:
         missing = f"{file} has no prompt; give --prompts, or the {sidecar_path(file).name} of plaudit generate"

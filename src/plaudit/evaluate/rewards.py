@@ -41,7 +41,7 @@ class GroupAccuracy:
 
 @dataclass(frozen=True)
 class SystemFigures:
-    """A system against others: clips compared, their mean reward, and the share of votes it won, a tie being half."""
+    """A system against others: clips compared, their mean reward, and the share of votes it won, ties counting half."""
 
     name: str
     votes: int
@@ -51,7 +51,7 @@ class SystemFigures:
 
 @dataclass(frozen=True)
 class MarginFigures:
-    """Of |score(A) - score(B)|: mean and quartiles; and of the margin itself, the mean, which leans to no side."""
+    """Mean and quartiles of |score(A) - score(B)|, and the mean signed margin, which shows a bias towards one side."""
 
     mean: float
     absolute_mean: float

@@ -1,1 +1,1 @@
-"""Prompts -> clips."""
+"""Generation of clips from prompts."""

@@ -172,7 +172,7 @@ def _integrated(model: Backbone, velocity: Velocity, noise: Tensor, settings: Sa
 
 
 def velocity_jumps(settings: SamplingSettings) -> set[int]:
-    """Steps at which the velocity becomes another function: where guidance goes on or off, and at a switch."""
+    """Steps at which the velocity function changes: at the ends of guidance intervals and at a model switch."""
     jumps = settings.guidance.switches(settings.steps)
     if settings.trajectory is not None and settings.trajectory.mode == "switch":
         jumps.add(switch_step(settings.trajectory.at, settings.steps))

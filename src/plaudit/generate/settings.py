@@ -37,7 +37,7 @@ SOLVERS: tuple[Solver, ...] = get_args(Solver)
 
 
 class Guidance(Settings):
-    """How strongly text and score condition a clip.
+    """Guidance by text and score.
 
     mode "joint" (published): weight v(text, score) + (1 - weight) v(negative); with a weight of 1 or less only the
     conditional pass is run.
@@ -86,7 +86,7 @@ class Guidance(Settings):
 
 
 class Trajectory(Settings):
-    """How a second model takes part in sampling.
+    """The use of a second model in sampling.
 
     mode "switch": the first model gives the velocity while progress is below `at`, the second from there on. Progress
     runs from 0 at noise to 1 at music, in steps, as for guidance; a step is entirely of one model.
@@ -165,7 +165,7 @@ class SamplingSettings(Settings):
 
 
 class Execution(Settings):
-    """How sampling uses the device; none of it changes a clip beyond rounding.
+    """Execution on the device, which changes clips at most by rounding.
 
     batch: clips sampled at once; None takes as many as `memory` allows and the device profits from.
     memory: GiB that the network may take while sampling, besides its weights; None is a fraction of the device's.

@@ -301,7 +301,7 @@ def _reward(folder: Path, output: Path) -> None:
 
 
 def _save(path: Path, state: Mapping[str, Tensor], under: str = "") -> None:
-    """A pickle of tensors alone, as releases are."""
+    """Save a pickle of tensors only, like the releases."""
     plain = {name: value.detach().clone().contiguous() for name, value in state.items()}
     save_checkpoint(path, {under: plain} if under else dict(plain))
 

@@ -128,7 +128,7 @@ def dataset_from_hub(repository: str, folder: Path) -> None:
 def hub_answers(
     identifier: str, repo: str, where: str, revision: str = "main", doing: str = "fetched"
 ) -> Iterator[None]:
-    """Turns what huggingface_hub raises within into a ModelError of one line that says what to do."""
+    """Converts huggingface_hub's exceptions to a ModelError of one line with advice."""
     try:
         yield
     except ModelError:

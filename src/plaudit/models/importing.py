@@ -42,7 +42,7 @@ DEFAULT_AUDIO_EMBEDDER = "statistics"
 
 @dataclass(frozen=True)
 class Choices:
-    """What a released file does not say, or not for itself.
+    """Choices that released files leave open.
 
     injection: where a backbone takes its score; by default the release's. names: a map from a backbone's
     published names to ours. verified: whether the files must have the released digests; without, files that were

@@ -52,7 +52,7 @@ def inspect_folder(folder: Path) -> dict[str, Any]:
 
 
 def parts_of(config: dict[str, Any]) -> dict[str, str]:
-    """The models that a model folder's configuration names, by what they are to it."""
+    """The models that a model folder's configuration names, by their role."""
     encoders = config.get("encoders")
     encoders = encoders if isinstance(encoders, dict) else {}
     named = {
@@ -115,7 +115,7 @@ FIT_WINDOW, FIT_BANDS = 1024, 32
 
 @dataclass(frozen=True)
 class FitCheck:
-    """One figure, the range that it must lie in, and what it means where it does not."""
+    """A measurement, its accepted range, and the diagnosis outside of it."""
 
     name: str
     value: float
@@ -150,7 +150,7 @@ def fit_checks(music: TextToMusic) -> list[FitCheck]:
 
 
 def require_fit(music: TextToMusic) -> None:
-    """ModelError that says what is wrong where a check of the model does not pass: training would teach it noise."""
+    """ModelError where a check of the model fails, since training would then fit noise."""
     if failed := [check for check in fit_checks(music) if not check.passed]:
         reasons = "; ".join(f"{check.otherwise} ({check.name} {check.value:.2f})" for check in failed)
         raise ModelError(f"the model's parts do not fit: {reasons}; correct its codec or text encoder, then train")

@@ -1,4 +1,4 @@
-"""The released models: where their files are, their licence, and what they are for.
+"""The released models: files, licences and uses.
 
 Revisions, sizes, digests and licences are those that the releases' pages, or others who pinned them, state; an empty
 digest and the revision `main` mean that none is stated.
@@ -40,7 +40,7 @@ class ReleasedFile:
         return "*" in self.path
 
     def fits(self, path: str) -> bool:
-        """Whether a path of the repository is, or is one of, what is meant."""
+        """Whether a path in the repository is the file, or fits its pattern."""
         return fnmatch(path, self.path)
 
 
@@ -70,7 +70,7 @@ class Release:
 
     @property
     def source(self) -> str:
-        """Where its files come from."""
+        """The source of its files."""
         return ", ".join(dict.fromkeys(file.repo or file.url.rsplit("/", 1)[0] for file in self.files))
 
     @property

@@ -1,4 +1,4 @@
-"""`plaudit run --dry-run`: what a recipe requires, and what its steps cost on this machine.
+"""`plaudit run --dry-run`: requirements of a recipe, and the cost of its steps on this machine.
 
 Neither data nor models need to be there. Steps that cost little (votes, reward, report) are not counted.
 """
@@ -120,7 +120,7 @@ class UnitCosts:
     facts: dict[str, object] = field(default_factory=dict)
 
     def seconds(self, work: StepCost) -> float:
-        """How long `work` takes, as far as it was measured."""
+        """The seconds that `work` takes, as far as its unit costs were measured."""
         clips = ((work.to_encode, self.encode), (work.to_decode, self.decode), (work.to_embed, self.embed))
         of_clips = sum(count * cost for count, cost in clips if cost is not None)
         return work.training / self.training + work.sampling / self.sampling + of_clips

@@ -32,7 +32,10 @@ FIRST_INJECTION = "global_adaln"
 
 @dataclass(frozen=True)
 class StageSetup:
-    """What all stages of a recipe work with. names: of the frozen models. provenance: of the models that they leave."""
+    """The models and settings shared by all stages of a recipe.
+
+    names: of the frozen models. provenance: of the models that stages save.
+    """
 
     corpus: CorpusSettings
     names: ModelNames
@@ -47,7 +50,7 @@ class StageSetup:
 
     @classmethod
     def of(cls, recipe: Recipe, models: FrozenModels) -> StageSetup:
-        """As a recipe has it."""
+        """The setup in a recipe."""
         provenance = {"recipe": recipe.name, "recipe_hash": recipe.fingerprint(), "version": plaudit.__version__}
         if recipe.backbone.start_from is not None:
             provenance["started_from"] = recipe.backbone.start_from
@@ -101,7 +104,7 @@ def run_stage(
 
 
 def starting_model(run: RunContext, setup: StageSetup) -> TextToMusic:
-    """What the first stage trains: a new network of the recipe's sizes, or the model of `backbone.start_from`."""
+    """The model for the first stage: a new network of the recipe's sizes, or that of `backbone.start_from`."""
     settings, models, data = setup.backbone, setup.models, labelled_rows(run, setup.corpus, "train")
     if settings.start_from is not None:
         return _started_from(run, setup, settings.start_from, data)
@@ -165,7 +168,7 @@ def backbone_config(settings: BackboneSettings, codec: Codec, text: TextEncoder)
 
 
 def _licence(setup: StageSetup) -> str:
-    """Known where those of the corpus and of the frozen models are; elsewhere the data's owner decides."""
+    """The licence where those of the corpus and of the frozen models are known; otherwise up to the data's owner."""
     parts = {setup.names.codec, setup.names.text_encoder}
     licence = corpus_source(setup.corpus).licence if parts <= loading.SHIPPED_LICENCES.keys() else None
     return licence or "not stated; those of the data, the reward and the parts named here apply"

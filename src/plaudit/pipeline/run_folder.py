@@ -33,7 +33,7 @@ def fingerprint(**parts: Any) -> str:
 
 @dataclass(frozen=True)
 class Origin:
-    """All that the output of a step depends on.
+    """The inputs that determine a step's output.
 
     settings: by name. external: digests of files from outside the run (models, tables), by the setting that names them.
     code: digests of the source it runs, by module. inputs: digests of the output of the steps it needs, by step.
@@ -46,11 +46,11 @@ class Origin:
 
     @cached_property
     def key(self) -> str:
-        """A hash of all of it."""
+        """A hash of the origin."""
         return fingerprint(**asdict(self))
 
     def differences(self, earlier: Origin) -> list[str]:
-        """How this differs from an earlier one, in words."""
+        """The differences from an earlier origin, as text."""
         settings = differences(earlier.settings, self.settings)
         reasons = [f"{name} was {_shown(old)}, is now {_shown(new)}" for name, (old, new) in settings.items()]
         reasons += [f"the contents of {name} changed" for name in differences(earlier.external, self.external)]

@@ -1,4 +1,4 @@
-"""Steps of a run: what each is, what becomes of it in a run folder, and the loop that runs them in order."""
+"""Steps of a run, their state in a run folder, and the loop that runs them in order."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class Step:
         return code_digests(self.make)
 
     def origin(self, inputs: dict[str, str]) -> Origin:
-        """All that its output depends on, with digests of the output of the steps it needs."""
+        """The origin of its output, with digests of the output of the steps it needs."""
         external = {name: digest if isinstance(digest, str) else digest() for name, digest in self.external.items()}
         return Origin(json.loads(json.dumps(self.settings)), external, self.code, inputs)
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What becomes of a step.
+    """The planned action for a step.
 
     state: "done", "resumed", "started", "shared" (taken from another run), or "replaced": it has another origin, as
     `reasons` say, or needs a step that is replaced and may come out different.
@@ -72,12 +72,12 @@ Approve = Callable[[Sequence[Outlook]], bool]
 
 
 def nothing_replaced(lost: Sequence[Outlook]) -> bool:
-    """No."""
+    """Refuses to replace anything."""
     return False
 
 
 def outlook(chain: Sequence[Step], run: Run, source: Run | None = None) -> list[Outlook]:
-    """What becomes of each step of the chain in `run`, where finished steps of `source` may be taken.
+    """The planned action for each step of the chain in `run`, where finished steps of `source` may be taken.
 
     A missing step is expected to come out as it did when a later one was made from it. RunError for a folder that is
     not the run's, and for files of a finished step that have changed since.
@@ -156,7 +156,7 @@ def _without(origin: Origin, inputs: Sequence[str]) -> Origin:
 
 
 class RunFiles:
-    """What the steps of a run have left."""
+    """The output folders of a run's steps."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -169,7 +169,7 @@ class RunFiles:
 
 
 class RunContext(RunFiles):
-    """What a step works in: the folders of finished steps, where it reports to, and the processes that run it."""
+    """A step's context: folders of finished steps, reporter and processes."""
 
     def __init__(self, run: Run, reporter: Reporter, accelerator: Accelerator, processes: ProcessGroup) -> None:
         super().__init__(run)

@@ -1,4 +1,4 @@
-"""A recipe as a list of steps: what each is made from, and in which order."""
+"""A recipe as a list of steps: their inputs and order."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def run_recipe(
 
 
 def kind_of_run(recipe: Recipe) -> str:
-    """What `run.json` calls a run of this recipe."""
+    """The kind of a run of this recipe in `run.json`."""
     return f"a run of recipe {recipe.name}"
 
 
@@ -118,7 +118,7 @@ def _code_of(section: str, settings: Settings, **registries: Registry[Any]) -> E
 
 
 class _Chain:
-    """The steps of one recipe, and what several of them are made from."""
+    """The steps of one recipe, and the inputs that several of them share."""
 
     def __init__(self, recipe: Recipe, folder: Path | None) -> None:
         self.recipe = recipe

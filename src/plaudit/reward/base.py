@@ -1,4 +1,4 @@
-"""What rewards share: recordings that are resampled once for all encoders, and identities."""
+"""Base of rewards: recordings that are resampled once for all encoders, and identities."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Recording:
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """Its length."""
         return self.wave.shape[-1] / self.rate
 
     def view(self, view: View) -> Tensor:

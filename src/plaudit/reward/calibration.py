@@ -27,7 +27,7 @@ PENALTY = 1.0
 
 @dataclass(frozen=True)
 class Bias:
-    """How much too high a system's scores are, the standard error of that, and the number of its votes.
+    """The bias of a system's scores, its standard error, and the system's number of votes.
 
     The error is from the inverse Hessian of the penalized loss (ours): with few votes the penalty, not the data, keeps
     it small.

@@ -50,7 +50,7 @@ class RewardFeatures:
 
     @property
     def clip_identity(self) -> dict[str, str]:
-        """What clip features depend on: two with the same identity may share a FeatureStore."""
+        """A digest of everything that clip features depend on: two with the same identity may share a FeatureStore."""
         embedders = {"clap_audio": self.clap, "audio": self.audio_encoder}
         used = {part: embedder for part, embedder in embedders.items() if self._clip_dims[part]}
         return {part: f"{embedder.name}, {embedder.dim}" for part, embedder in used.items()}

@@ -176,7 +176,7 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _problems(record: Any) -> list[str]:
-    """What is wrong with a record of a vote."""
+    """Problems of a vote's record."""
     if not isinstance(record, dict):
         return [f"a vote is an object with the fields {', '.join(REQUIRED)}"]
     missing = [repr(name) for name in REQUIRED if record.get(name) is None]
@@ -216,7 +216,7 @@ class VoteSplit:
 
     @property
     def note(self) -> str:
-        """What the parts share, which makes held-out figures optimistic; empty where they share nothing."""
+        """A note on prompts and clips shared between parts, which make held-out figures optimistic; or ""."""
         shared = [what for what, apart in (("prompts", self.prompts_apart), ("clips", self.clips_apart)) if not apart]
         if not shared:
             return ""

@@ -55,7 +55,7 @@ class StageSettings(Settings):
 
 @dataclass(frozen=True)
 class StepCost:
-    """What a step computes. training, sampling: floating-point operations. to_encode, to_decode, to_embed: clips that
+    """The work of a step. training, sampling: floating-point operations. to_encode, to_decode, to_embed: clips that
     pass the codec, and reward and CLAP. unknown: why it cannot be estimated. memory: bytes on the device without
     activations; clips: how many clips' activations are held at once."""
 
@@ -71,7 +71,7 @@ class StepCost:
 
 
 class Costs(Protocol):
-    """What a stage's cost is computed from."""
+    """Unit costs from which a stage's cost is computed."""
 
     def training(self, settings: TrainSettings, sides: int = 1, frozen: int = 0) -> StepCost:
         """A training pass. sides: clips in one sample; frozen: forward passes of a frozen network for each clip."""
@@ -101,7 +101,7 @@ class Stage:
         raise NotImplementedError
 
     def cost(self, settings: Any, costs: Costs) -> StepCost:
-        """What the stage computes; by default the training pass in `settings.train`, if there is one."""
+        """The work of the stage; by default the training pass in `settings.train`, if there is one."""
         train = getattr(settings, "train", None)
         return StepCost("") if train is None else costs.training(train)
 

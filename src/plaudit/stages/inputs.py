@@ -1,4 +1,4 @@
-"""What stages work with: the model before, training data, candidates, preference pairs, and the training loop."""
+"""Inputs of stages: the previous model, training data, candidates, preference pairs, and the training loop."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class FrozenModels:
 
     @cached_property
     def codec(self) -> Codec:
-        """Between waveforms and latents."""
+        """The codec."""
         return loading.CODECS.load(self.names["codec"])
 
     @cached_property
     def text_encoder(self) -> TextEncoder:
-        """Of prompts."""
+        """The text encoder."""
         return loading.TEXT_ENCODERS.load(self.names["text_encoder"])
 
     @cached_property
@@ -77,7 +77,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class StageInputs:
-    """What one stage works with, as far as its class names it in `uses`.
+    """The inputs of one stage, limited to those its class names in `uses`.
 
     start: loads the model to start from. rows: the clips of a split with their rewards. pairs_folder: of the last pairs
     stage. provenance: what the config.json of the stage's model says of its origin.

@@ -1,4 +1,4 @@
-"""Flaws of clips, each with a severity: what listeners dislike and rewards should detect.
+"""Flaws of clips, each with a severity: which listeners dislike and rewards should detect.
 
 Severities run from 0 (absent) to 1; from 0.3 up they are plainly audible. All amounts are ours.
 """

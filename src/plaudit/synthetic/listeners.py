@@ -1,4 +1,4 @@
-"""Simulated listeners: a written taste, and noisy votes drawn from it.
+"""Simulated listeners: a fixed taste, and noisy votes sampled from it.
 
 A clip's utility follows from the taste, the probes' predictions for the clip, and the caption it was generated for.
 Listeners choose between two clips by a Bradley-Terry model of their utilities, with ties and a few contrarians. A

@@ -295,7 +295,7 @@ class LossGuard:
         self._recent: deque[float] = deque(maxlen=HISTORY)
 
     def objection(self, values: dict[str, float]) -> str | None:
-        """What is wrong with an update of these values, by "loss" and "gradient_norm"; None if nothing."""
+        """Why an update with these values of "loss" and "gradient_norm" is rejected; None if it is not."""
         loss, norm = values["loss"], values["gradient_norm"]
         if not math.isfinite(loss):
             return f"the loss became {loss}"
@@ -312,7 +312,7 @@ class LossGuard:
 def save_failure(
     folder: Path, distributed: DistributedModel, batches: list[tuple[int, Inputs]], facts: dict[str, Any]
 ) -> Path:
-    """Save what an update failed on in `folder/failure`: the weights before it, and each process's batches.
+    """Save a failed update to `folder/failure`: the weights before it, and each process's batches.
 
     Every process must call it. The optimizer has not stepped.
     """

@@ -54,7 +54,7 @@ class ClipValues:
 
 @dataclass(frozen=True)
 class MetricInputs:
-    """n clips and what metrics measure them by.
+    """n clips, with the evaluators and references for metrics.
 
     truths: what each prompt describes, where that is known. embeddings: [n, E], for metrics that are `per_embedding`;
     compared_with: the reference by the same encoder. failures: why clips cannot be measured, by their place.
@@ -189,7 +189,7 @@ def metrics_named(names: Sequence[str], base: Path | None = None) -> list[Metric
 
 
 def describe(metrics: Sequence[Metric]) -> dict[str, dict[str, str]]:
-    """What readers of a table must know of metrics that are not built in, by name."""
+    """Descriptions of metrics that are not built in, by name."""
     return {m.name: {"heading": m.heading, "better": m.better, "unit": m.unit} for m in metrics if m.name not in NAMES}
 
 

@@ -1,4 +1,4 @@
-"""True utility: what simulated listeners feel about a clip, given what its prompt describes."""
+"""True utility: the simulated listeners' utility of a clip, given the truth that its prompt describes."""
 
 from __future__ import annotations
 

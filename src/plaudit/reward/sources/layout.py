@@ -1,4 +1,4 @@
-"""What readers of published votes share: what they return, and rows of tables whose errors name file and column."""
+"""Shared by readers of published votes: the result, and rows of tables whose errors name file and column."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Record:
 
 
 def need_folder(folder: Path) -> None:
-    """VoteError where there is no such folder."""
+    """VoteError where the folder does not exist."""
     if not folder.is_dir():
         raise VoteError(f"{folder} is not a folder; give the one that the data set was downloaded to")
 
