@@ -1,4 +1,4 @@
-"""Digests of code: what changes them, what does not, and that every step's cover what it runs."""
+"""Digests of code: which changes of the source change them, and that each step's cover the code it runs."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from plaudit.pipeline.steps import steps
 from plaudit.recipe import load_recipe
 
 MAIN = '''
-"""A package of somebody's."""
+"""A package from elsewhere."""
 import math
 
-from somebody.parts import Base, helper as renamed
-from somebody import numbers
+from outside.parts import Base, helper as renamed
+from outside import numbers
 
 LIMIT = 3
 unused_limit = 4
-REGISTRY = {"x": "somebody.late:loaded"}
+REGISTRY = {"x": "outside.late:loaded"}
 REGISTRY["y"] = 1
 
 
 def root(thing: Base, options):
     """Root of it all."""
-    from somebody.late import local
+    from outside.late import local
 
     if thing is None:
         raise ValueError("nothing there")
@@ -41,7 +41,7 @@ FILES = {
     "__init__": "",
     "main": MAIN,
     "parts": '''
-from somebody.deep import constant
+from outside.deep import constant
 
 
 def helper(x):
@@ -66,7 +66,7 @@ class Base:
     def __len__(self):
         return 1
 ''',
-    "deep": "from somebody.numbers import value as constant\n",
+    "deep": "from outside.numbers import value as constant\n",
     "numbers": "value = 5\n\n\ndef two():\n    return 2\n\n\ndef three():\n    return 3\n",
     "late": "def loaded():\n    return 1\n\n\ndef local():\n    return 2\n",
 }
@@ -76,13 +76,13 @@ class Base:
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(tmp_path))
     for name, text in FILES.items():
-        (tmp_path / "somebody").mkdir(exist_ok=True)
-        (tmp_path / "somebody" / f"{name}.py").write_text(text)
-    return tmp_path / "somebody"
+        (tmp_path / "outside").mkdir(exist_ok=True)
+        (tmp_path / "outside" / f"{name}.py").write_text(text)
+    return tmp_path / "outside"
 
 
-def digest(target: str = "somebody.main:root") -> str:
-    """As a new process computes it."""
+def digest(target: str = "outside.main:root") -> str:
+    """The digest as a new process computes it."""
     importlib.invalidate_caches()
     for function in vars(code_digest).values():
         if hasattr(function, "cache_clear"):
@@ -91,7 +91,7 @@ def digest(target: str = "somebody.main:root") -> str:
 
 
 def changed(package: Path, file: str, old: str, new: str) -> bool:
-    """Whether the digest is another with `old` replaced by `new`."""
+    """Whether replacing `old` by `new` changes the digest."""
     before, path = digest(), package / f"{file}.py"
     text = path.read_text()
     assert old in text
@@ -121,7 +121,7 @@ def changed(package: Path, file: str, old: str, new: str) -> bool:
         ("late", "return 2", "return 22"),
     ],
 )
-def test_what_is_run_counts(package: Path, file: str, old: str, new: str) -> None:
+def test_a_change_of_code_that_runs_changes_the_digest(package: Path, file: str, old: str, new: str) -> None:
     assert changed(package, file, old, new)
 
 
@@ -131,9 +131,9 @@ def test_what_is_run_counts(package: Path, file: str, old: str, new: str) -> Non
         ("main", "  # a comment", ""),
         ("main", "Root of it all.", "Something else."),
         ("main", '    """Root of it all."""\n', ""),
-        ("main", "A package of somebody's.", "Another."),
+        ("main", "A package from elsewhere.", "Another."),
         ("main", "    return renamed(LIMIT)", "    return (\n        renamed(LIMIT)\n    )"),
-        ("main", "nothing there", "there is nothing; name it"),
+        ("main", "nothing there", "there is none; name one"),
         ("main", "return 1\n", "return 2\n"),
         ("main", "unused_limit = 4", "unused_limit = 5"),
         ("parts", "A class.", "A class, indeed."),
@@ -141,11 +141,15 @@ def test_what_is_run_counts(package: Path, file: str, old: str, new: str) -> Non
         ("numbers", "return 3", "return 33"),
     ],
 )
-def test_what_is_not_run_and_what_is_said_does_not_count(package: Path, file: str, old: str, new: str) -> None:
+def test_unused_code_comments_and_messages_do_not_change_the_digest(
+    package: Path, file: str, old: str, new: str
+) -> None:
     assert not changed(package, file, old, new)
 
 
-def test_a_file_of_ones_own_counts_with_what_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digest_of_a_user_file_includes_the_modules_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "my_reward.py").write_text("from beside_it import scale\n\n\nclass Mine:\n    s = scale\n")
     (tmp_path / "beside_it.py").write_text("scale = 1\n")
@@ -155,13 +159,13 @@ def test_a_file_of_ones_own_counts_with_what_lies_beside_it(tmp_path: Path, monk
     assert digest("no_such_module:Mine") == digest("no_such_module:Yours")
 
 
-def test_digests_do_not_depend_on_what_was_asked_before() -> None:
-    everyone = [code_digests(step.make) for step in steps(load_recipe("smoke"))]
+def test_digests_do_not_depend_on_the_order_of_calls() -> None:
+    expected = [code_digests(step.make) for step in steps(load_recipe("smoke"))]
     digest()
-    assert [code_digests(step.make) for step in reversed(steps(load_recipe("smoke")))] == everyone[::-1]
+    assert [code_digests(step.make) for step in reversed(steps(load_recipe("smoke")))] == expected[::-1]
 
 
-def test_stages_are_told_apart() -> None:
+def test_a_stages_digest_leaves_out_the_code_of_other_stages() -> None:
     chain = steps(load_recipe("smoke", ["stages.nft.train={steps: 1, learning_rate: 1e-3}"]))
     modules = {step.name: set(step.code) for step in chain}
     for stage, module in (("sft", "sft"), ("crpo", "crpo"), ("nft", "nft")):
@@ -170,26 +174,27 @@ def test_stages_are_told_apart() -> None:
         assert {"plaudit.training.loop", "plaudit.backbone.fluxaudio", "plaudit.flow"} <= modules[stage]
 
 
-def test_a_recipes_settings_count_by_their_values() -> None:
-    """A new setting, or another default, is nothing to a step that doesn't have the value of it changed."""
+def test_settings_count_by_their_values_and_not_their_code() -> None:
+    """A new setting or another default makes no step stale whose values stay the same."""
     crpo = next(step for step in steps(load_recipe("smoke")) if step.name == "crpo")
     closure = code_digest._Closure(tuple(code_digest._roots(crpo.make)))
     source = code_digest.read_module("plaudit.stages.crpo")
     assert source is not None
     (statement,) = source.definitions["CrpoSettings"]
     assert ("plaudit.stages.crpo", "CrpoSettings") in closure.digests
-    assert code_digest.scan("plaudit.stages.crpo", statement).digest not in closure.digests[
-        "plaudit.stages.crpo", "CrpoSettings"
-    ]
+    assert (
+        code_digest.scan("plaudit.stages.crpo", statement).digest
+        not in closure.digests["plaudit.stages.crpo", "CrpoSettings"]
+    )
 
 
-def test_of_a_class_from_outside_what_it_inherits_and_what_is_called_of_it_counts(package: Path) -> None:
+def test_the_digest_of_a_user_class_includes_inherited_methods(package: Path) -> None:
     text = (
         "class Base:\n    def score(self):\n        return 1\n\n\n"
         "class Mine(Base):\n    def audio(self):\n        return 2\n"
     )
-    found = set()
+    digests = set()
     for old, new in (("", ""), ("return 1", "return 11"), ("return 2", "return 22")):
         (package / "mine.py").write_text(text.replace(old, new, 1))
-        found.add(digest("somebody.mine:Mine"))
-    assert len(found) == 3
+        digests.add(digest("outside.mine:Mine"))
+    assert len(digests) == 3

@@ -1,4 +1,4 @@
-"""Run folders: what is made once, what may be replaced, what is nobody's to touch, and who may write."""
+"""Run folders: finished steps are kept or replaced, foreign files are left alone, and one process writes at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from plaudit.pipeline.run_folder import Origin, Run, fingerprint, open_run
 
 KIND = "a run of recipe toy"
 ONE, OTHER = Origin({"x": 1}), Origin({"x": 2})
-Make = Callable[[Path], None]
+Fill = Callable[[Path], None]
 
 
 @pytest.fixture
@@ -24,11 +24,12 @@ def run(tmp_path: Path) -> Run:
         return run
 
 
-def writes(text: str) -> Make:
+def writes(text: str) -> Fill:
     return lambda folder: (folder / "result").write_text(text) and None
 
 
-def make(run: Run, name: str, origin: Origin, fill: Make, replace: bool = False) -> str:
+def run_step(run: Run, name: str, origin: Origin, fill: Fill, replace: bool = False) -> str:
+    """Run a step unless it is done; its state."""
     state = run.begin(name, origin, {}, replace)
     if state != "done":
         fill(run.folder / name)
@@ -37,51 +38,51 @@ def make(run: Run, name: str, origin: Origin, fill: Make, replace: bool = False)
 
 
 def everything(folder: Path) -> dict[str, bytes | str]:
-    """All that lies in a folder, links as where they lead to."""
+    """The content of every file in a folder; of a link, its target."""
     return {
         str(p.relative_to(folder)): os.readlink(p) if p.is_symlink() else p.read_bytes() if p.is_file() else b""
         for p in folder.rglob("*")
     }
 
 
-def test_a_step_is_made_once_and_replaced_only_where_that_is_allowed(run: Run) -> None:
-    assert make(run, "a", ONE, writes("first")) == "started"
-    assert make(run, "a", ONE, writes("again")) == "done"
+def test_a_step_runs_once_and_is_replaced_only_with_permission(run: Run) -> None:
+    assert run_step(run, "a", ONE, writes("first")) == "started"
+    assert run_step(run, "a", ONE, writes("again")) == "done"
     (run.folder / "a" / "inner").mkdir()
     before = everything(run.folder)
     with pytest.raises(RunError, match="was made from something else; it is kept"):
-        make(run, "a", OTHER, writes("changed"))
+        run_step(run, "a", OTHER, writes("changed"))
     assert everything(run.folder) == before
-    assert make(run, "a", OTHER, writes("changed"), replace=True) == "replaced"
+    assert run_step(run, "a", OTHER, writes("changed"), replace=True) == "replaced"
     assert sorted(p.name for p in (run.folder / "a").iterdir()) == ["done.json", "result", "step.json"]
     assert (run.folder / "a" / "result").read_text() == "changed"
 
 
-def test_a_step_that_failed_is_continued_and_counts_as_work_too(run: Run) -> None:
+def test_a_failed_step_is_resumed_and_needs_permission_to_be_replaced(run: Run) -> None:
     def half(folder: Path) -> None:
         (folder / "half").write_text("provenance")
         raise ZeroDivisionError
 
     seen: list[bool] = []
     with pytest.raises(ZeroDivisionError):
-        make(run, "a", ONE, half)
+        run_step(run, "a", ONE, half)
     with pytest.raises(RunError, match="it is kept"):
         run.begin("a", OTHER, {})
-    assert make(run, "a", ONE, lambda folder: seen.append((folder / "half").exists())) == "resumed"
+    assert run_step(run, "a", ONE, lambda folder: seen.append((folder / "half").exists())) == "resumed"
     (run.folder / "a" / "done.json").unlink()
-    assert make(run, "a", OTHER, lambda folder: seen.append((folder / "half").exists()), True) == "replaced"
+    assert run_step(run, "a", OTHER, lambda folder: seen.append((folder / "half").exists()), True) == "replaced"
     assert seen == [True, False]
 
 
-def test_a_damaged_done_file_means_the_step_is_continued(run: Run) -> None:
-    make(run, "a", ONE, writes("x"))
+def test_a_step_with_a_damaged_done_file_is_resumed(run: Run) -> None:
+    run_step(run, "a", ONE, writes("x"))
     (run.folder / "a" / "done.json").write_text("{")
-    assert make(run, "a", ONE, writes("y")) == "resumed"
+    assert run_step(run, "a", ONE, writes("y")) == "resumed"
     assert (run.folder / "a" / "result").read_text() == "y"
 
 
 @pytest.mark.parametrize("moment", range(8))
-def test_killed_while_a_step_is_emptied_it_is_still_known_whose_it_is(
+def test_a_step_still_belongs_to_its_run_after_a_kill_while_it_is_emptied(
     run: Run, moment: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fill(folder: Path) -> None:
@@ -89,7 +90,7 @@ def test_killed_while_a_step_is_emptied_it_is_still_known_whose_it_is(
         for name in ("one", "two", "inner/three"):
             (folder / name).write_text(name)
 
-    make(run, "a", ONE, fill)
+    run_step(run, "a", ONE, fill)
     left = [moment]
 
     def counted(real: Callable[..., object]) -> Callable[..., object]:
@@ -108,10 +109,10 @@ def test_killed_while_a_step_is_emptied_it_is_still_known_whose_it_is(
     except KeyboardInterrupt:
         pass
     monkeypatch.undo()
-    state = run.begin("a", OTHER, {}, replace=True)  # nobody takes the folder for somebody else's
-    found = sorted(p.name for p in (run.folder / "a").iterdir() if not p.name.startswith(".step.json."))
-    assert state in ("started", "replaced", "resumed") and found == ["step.json"]
-    assert make(run, "a", OTHER, writes("new")) == "resumed"
+    state = run.begin("a", OTHER, {}, replace=True)  # not refused as foreign
+    files = sorted(p.name for p in (run.folder / "a").iterdir() if not p.name.startswith(".step.json."))
+    assert state in ("started", "replaced", "resumed") and files == ["step.json"]
+    assert run_step(run, "a", OTHER, writes("new")) == "resumed"
 
 
 FOREIGN: dict[str, Callable[[Path], object]] = {
@@ -124,22 +125,26 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
         place.symlink_to("elsewhere"),
     ),
     "marker that is no JSON": lambda place: (place.mkdir(), (place / "step.json").write_text("{")),
-    "marker of nobody": lambda place: (place.mkdir(), (place / "step.json").write_text('{"run": null, "step": "a"}')),
+    "marker without a run": lambda place: (
+        place.mkdir(), (place / "step.json").write_text('{"run": null, "step": "a"}')
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_a_folder_that_the_run_did_not_make_is_left_alone(run: Run, kind: str) -> None:
+def test_a_folder_from_elsewhere_is_left_alone(run: Run, kind: str) -> None:
     FOREIGN[kind](run.folder / "a")
     before = everything(run.folder)
-    with pytest.raises(RunError, match=r"a was not made by this run; move it away, or choose another --output") as told:
+    with pytest.raises(
+        RunError, match=r"a was not made by this run; move it away, or choose another --output"
+    ) as caught:
         run.begin("a", ONE, {}, replace=True)
-    assert everything(run.folder) == before and "\n" not in str(told.value)
+    assert everything(run.folder) == before and "\n" not in str(caught.value)
 
 
-def test_a_step_of_another_run_is_not_this_ones(run: Run, tmp_path: Path) -> None:
+def test_a_step_folder_moved_from_another_run_or_renamed_is_refused(run: Run, tmp_path: Path) -> None:
     with open_run(tmp_path / "other", KIND) as other:
-        make(other, "a", ONE, writes("theirs"))
+        run_step(other, "a", ONE, writes("theirs"))
     os.rename(other.folder / "a", run.folder / "a")
     with pytest.raises(RunError, match="was not made by this run"):
         run.begin("a", ONE, {}, replace=True)
@@ -148,40 +153,40 @@ def test_a_step_of_another_run_is_not_this_ones(run: Run, tmp_path: Path) -> Non
         run.begin("b", ONE, {}, replace=True)
 
 
-def test_a_step_moved_to_another_disk_is_read_through_its_link_but_not_replaced(run: Run, tmp_path: Path) -> None:
-    make(run, "a", ONE, writes("x"))
+def test_a_linked_step_folder_is_read_but_not_replaced(run: Run, tmp_path: Path) -> None:
+    run_step(run, "a", ONE, writes("x"))
     os.rename(run.folder / "a", tmp_path / "disk")
     (run.folder / "a").symlink_to(tmp_path / "disk")
-    assert make(run, "a", ONE, writes("y")) == "done"
+    assert run_step(run, "a", ONE, writes("y")) == "done"
     with pytest.raises(RunError, match="is a link"):
-        make(run, "a", OTHER, writes("y"), replace=True)
+        run_step(run, "a", OTHER, writes("y"), replace=True)
     assert (tmp_path / "disk" / "result").read_text() == "x"
 
 
 @pytest.mark.parametrize("name", ["report", "music.wav", ".git", "recipe.yaml", "step.json"])
-def test_a_folder_with_something_else_in_it_is_no_run(tmp_path: Path, name: str) -> None:
+def test_a_folder_with_other_files_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     with pytest.raises(RunError, match="neither empty nor a folder that plaudit made"), open_run(tmp_path, KIND):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_run_folder_of_another_recipe_is_refused_and_an_empty_one_taken(run: Run, tmp_path: Path) -> None:
+def test_a_run_folder_of_another_recipe_is_refused_and_an_empty_folder_is_used(run: Run, tmp_path: Path) -> None:
     said = "holds a run of recipe toy, not a run of recipe other; choose another --output"
     with pytest.raises(RunError, match=said), open_run(run.folder, "a run of recipe other"):
         pass
     (tmp_path / "empty").mkdir()
-    with open_run(tmp_path / "empty", KIND) as made:
-        assert made.identity not in (None, run.identity)
+    with open_run(tmp_path / "empty", KIND) as new:
+        assert new.identity not in (None, run.identity)
     with open_run(tmp_path / "empty", KIND) as again:
-        assert again.identity == made.identity
+        assert again.identity == new.identity
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="choose another"), open_run(tmp_path / "file", KIND):
         pass
 
 
 def test_a_finished_step_is_verified_by_content(run: Run) -> None:
-    make(run, "a", ONE, writes("same"))
+    run_step(run, "a", ONE, writes("same"))
     result = run.folder / "a" / "result"
     run.verify("a")
     os.utime(result, ns=(1, 1))
@@ -195,14 +200,14 @@ def test_a_finished_step_is_verified_by_content(run: Run) -> None:
         run.verify("a")
 
 
-def test_what_says_who_made_a_model_is_no_content_of_it(run: Run) -> None:
+def test_provenance_is_not_part_of_a_steps_output(run: Run) -> None:
     outputs = []
-    for made, size in (("a", 1), ("b", 1), ("b", 2)):
-        text = f'{{"size": {size}, "provenance": {{"version": "{made}"}}}}'
-        make(
+    for version, size in (("a", 1), ("b", 1), ("b", 2)):
+        text = f'{{"size": {size}, "provenance": {{"version": "{version}"}}}}'
+        run_step(
             run,
             "a",
-            Origin({"provenance": made, "size": size}),
+            Origin({"provenance": version, "size": size}),
             lambda f, t=text: (f / "config.json").write_text(t),
             True,
         )
@@ -211,7 +216,7 @@ def test_what_says_who_made_a_model_is_no_content_of_it(run: Run) -> None:
 
 
 def test_only_what_later_steps_read_counts_as_output(run: Run) -> None:
-    def fill(text: str) -> Make:
+    def fill(text: str) -> Fill:
         def write(folder: Path) -> None:
             (folder / "inner").mkdir(exist_ok=True)
             (folder / "inner" / "clip.wav").write_text("sound")
@@ -229,20 +234,20 @@ def test_only_what_later_steps_read_counts_as_output(run: Run) -> None:
     assert outputs[0].output == outputs[1].output and list(outputs[0].files) == ["inner/clip.wav"]
 
 
-def test_a_shared_step_lives_on_its_own(run: Run, tmp_path: Path) -> None:
-    make(run, "a", ONE, writes("x"))
+def test_a_shared_step_does_not_depend_on_its_source(run: Run, tmp_path: Path) -> None:
+    run_step(run, "a", ONE, writes("x"))
     before = everything(run.folder)
     with open_run(tmp_path / "new", KIND) as new:
         assert new.share("a", run)
         assert new.finished("a") == run.finished("a")
         assert (new.folder / "a" / "result").stat().st_ino == (run.folder / "a" / "result").stat().st_ino
-        assert make(new, "a", ONE, writes("y")) == "done"
-        assert make(new, "a", OTHER, writes("y"), replace=True) == "replaced"
+        assert run_step(new, "a", ONE, writes("y")) == "done"
+        assert run_step(new, "a", OTHER, writes("y"), replace=True) == "replaced"
     assert everything(run.folder) == before
 
 
 def test_files_that_cannot_be_linked_are_copied(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(run, "a", ONE, writes("x"))
+    run_step(run, "a", ONE, writes("x"))
 
     def refuse(*_: object) -> None:
         raise OSError(18, "Invalid cross-device link")
@@ -254,8 +259,8 @@ def test_files_that_cannot_be_linked_are_copied(run: Run, tmp_path: Path, monkey
     assert (new.folder / "a" / "result").stat().st_ino != (run.folder / "a" / "result").stat().st_ino
 
 
-def test_a_share_that_was_cut_off_is_begun_anew(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(run, "a", ONE, lambda folder: [(folder / str(n)).write_text("x") for n in range(3)] and None)
+def test_an_interrupted_share_starts_over(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_step(run, "a", ONE, lambda folder: [(folder / str(n)).write_text("x") for n in range(3)] and None)
     link, left = os.link, [2]
 
     def some(*names: str) -> None:
@@ -274,23 +279,23 @@ def test_a_share_that_was_cut_off_is_begun_anew(run: Run, tmp_path: Path, monkey
         new.verify("a")
 
 
-def test_a_step_that_changes_while_it_is_shared_is_not_taken(
+def test_a_step_that_changes_while_it_is_shared_is_not_shared(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make(run, "a", ONE, writes("x"))
+    run_step(run, "a", ONE, writes("x"))
     link = os.link
 
-    def replaced_meanwhile(source: str, target: str) -> None:
-        make(run, "a", OTHER, writes("y"), replace=True)
+    def link_after_replacement(source: str, target: str) -> None:
+        run_step(run, "a", OTHER, writes("y"), replace=True)
         link(source, target)
 
-    monkeypatch.setattr(os, "link", replaced_meanwhile)
+    monkeypatch.setattr(os, "link", link_after_replacement)
     with open_run(tmp_path / "new", KIND) as new:
         assert not new.share("a", run)
-        assert make(new, "a", ONE, writes("own")) == "started"
+        assert run_step(new, "a", ONE, writes("z")) == "started"
 
 
-def test_origins_tell_what_changed() -> None:
+def test_differences_of_origins_are_named() -> None:
     old = Origin({"beta": 1.0, "gone": True}, {"corpus.table": "a"}, {"m.a": "1", "m.b": "1"}, {"sft": "x"})
     new = Origin({"beta": 2.0, "new": "y"}, {"corpus.table": "b"}, {"m.a": "2", "m.b": "1"}, {"sft": "z"})
     assert new.differences(old) == [
@@ -318,5 +323,5 @@ def test_a_run_in_use_by_another_process_is_refused(tmp_path: Path) -> None:
     finally:
         holder.kill()
         holder.wait()
-    with open_run(tmp_path, KIND) as run:  # the lock of a killed process holds nobody up
+    with open_run(tmp_path, KIND) as run:  # the lock of a killed process is free
         assert run.folder == tmp_path

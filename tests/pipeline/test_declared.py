@@ -1,7 +1,4 @@
-"""Steps are made from what they say: no other settings, no other steps' folders, and no other code.
-
-A whole small run is watched while it works.
-"""
+"""A step reads no other settings or folders and runs no other code than it declares, in a small run of all steps."""
 
 from __future__ import annotations
 
@@ -30,13 +27,13 @@ from tests.pipeline.test_runner import RecordingReporter
 
 PACKAGE = Path(plaudit.__file__).parent
 
-BESIDE = ("training_loop.", "name", "sampling.", "backbone.start_from")
-"""What steps read and are not made from: how training is carried out, what `made` in config.json records, and the
-sampling settings that a model's config.json suggests to whoever uses it."""
+NOT_DECLARED = ("training_loop.", "name", "sampling.", "backbone.start_from")
+"""Settings that steps read without depending on them: how training is carried out, the provenance in config.json, and
+the default sampling settings there."""
 
 
 class Watch:
-    """What the step at work has read and called."""
+    """Settings and folders that each step reads, and the code that it runs."""
 
     def __init__(self) -> None:
         self.step: Step | None = None
@@ -84,7 +81,7 @@ def leaves_of(recipe: Recipe) -> dict[int, str]:
 
 
 @pytest.mark.slow
-def test_steps_are_made_from_what_they_declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_use_only_what_they_declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in pkgutil.walk_packages([str(PACKAGE)], "plaudit."):  # so that no import happens within a step
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
@@ -118,12 +115,12 @@ def test_steps_are_made_from_what_they_declare(tmp_path: Path, monkeypatch: pyte
 
 
 def undeclared(step: Step, watch: Watch) -> set[str]:
-    """What a step read and called that it does not say."""
+    """The settings, folders and functions that a step used without declaring them."""
     declared = {*step.settings, *step.external}
     named = re.compile(r"stages\.[^.]*\.name")  # it is in the names of the stage's other settings
     settings = {
         name for name in watch.settings[step.name]
-        if not name.startswith(BESIDE) and not named.fullmatch(name)
+        if not name.startswith(NOT_DECLARED) and not named.fullmatch(name)
         and not any(d == name or d.startswith(name) for d in declared)
     }  # fmt: skip
     folders = {f"folder {name}" for name in watch.folders[step.name] - {*step.needs}}
@@ -131,7 +128,7 @@ def undeclared(step: Step, watch: Watch) -> set[str]:
 
 
 def missing_code(step: Step, ran: set[CodeType]) -> set[str]:
-    """Functions of the package that ran in a step, and are not in its digests."""
+    """Functions of the package that a step ran and that its digests leave out."""
     counted = {(module, name) for module, name in _Closure(tuple(_roots(step.make))).digests}
     found = set()
     for code in ran:

@@ -33,7 +33,7 @@ SMALL = [
     "evaluate.sweep_scores=[0,1]", "evaluate.audio_players=2",
     "stages.sft.train={steps: 4, learning_rate: 1e-3, batch: 4}",
 ]  # fmt: skip
-OWN = [
+DATA_FREE = [
     "stages.expert_iteration={candidates: 4, keep: 2, rounds: 2, include_corpus: false, fine_tune: null,"
     " train: {steps: 3, learning_rate: 1e-3, batch: 2}}",
     "stages.pairs={captions: 2, candidates: 4, pairs: 3, per_caption: 2, criterion: reward}",
@@ -54,8 +54,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "captions.csv").write_text("\n".join(lines) + "\n")
     source = FolderCorpus(folder / "music", folder / "captions.csv", reward_column="reward", validation=0.0, test=0.3)
     codec, text = loading.CODECS.load("synthetic"), loading.TEXT_ENCODERS.load("synthetic")
-    found = encode_corpus(source, codec, text, folder / "shards", 3.0)
-    assert len(found.rows("test")) >= 3 and len(found.rows("train")) >= 8
+    shards = encode_corpus(source, codec, text, folder / "shards", 3.0)
+    assert len(shards.rows("test")) >= 3 and len(shards.rows("train")) >= 8
     return folder / "shards"
 
 
@@ -66,13 +66,13 @@ def recipe(prepared: Path, *changes: str) -> Recipe:
 @pytest.fixture(scope="module")
 def data_free(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two data-free rounds, pairs and NFT."""
-    folder = tmp_path_factory.mktemp("own") / "run"
-    run_recipe(recipe(prepared, *OWN), folder, ConsoleReporter(), only="nft")
+    folder = tmp_path_factory.mktemp("data_free") / "run"
+    run_recipe(recipe(prepared, *DATA_FREE), folder, ConsoleReporter(), only="nft")
     return folder
 
 
-def agreed(lost: Sequence[Outlook]) -> bool:
-    """Whoever lets everything be replaced."""
+def approve_all(lost: Sequence[Outlook]) -> bool:
+    """Approves every replacement."""
     return True
 
 
@@ -80,10 +80,10 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_every_round_begins_with_the_model_of_the_last(data_free: Path) -> None:
+def test_each_round_starts_from_the_model_of_the_round_before(data_free: Path) -> None:
     rounds = [data_free / "expert_iteration" / f"round-{n}" for n in (1, 2)]
-    made_by = [read_json(place / "candidates" / "00000.json")["model"]["stage"] for place in rounds]
-    assert made_by == ["sft", "mixed"]
+    sampled_by = [read_json(place / "candidates" / "00000.json")["model"]["stage"] for place in rounds]
+    assert sampled_by == ["sft", "mixed"]
     seeds = [[read_json(path)["seed"] for path in sorted((r / "candidates").glob("0*.json"))] for r in rounds]
     assert seeds == [[1000, 1001, 1002, 1003], [1004, 1005, 1006, 1007]]
     assert not (rounds[0] / "fine_tune").exists()
@@ -93,9 +93,9 @@ def test_every_round_begins_with_the_model_of_the_last(data_free: Path) -> None:
     assert any((first[name] != value).any() for name, value in last.items())
 
 
-def test_the_kept_alone_are_trained_on_where_the_corpus_is_left_out(data_free: Path, prepared: Path) -> None:
+def test_include_corpus_changes_what_is_trained_on(data_free: Path, prepared: Path) -> None:
     with_corpus = recipe(
-        prepared, *OWN, "stages.expert_iteration.include_corpus=true", "stages.expert_iteration.rounds=1"
+        prepared, *DATA_FREE, "stages.expert_iteration.include_corpus=true", "stages.expert_iteration.rounds=1"
     )
     folder = data_free.parent / "with"
     run_recipe(with_corpus, folder, ConsoleReporter(), only="expert_iteration")
@@ -105,7 +105,7 @@ def test_the_kept_alone_are_trained_on_where_the_corpus_is_left_out(data_free: P
     assert any((without[name] != value).any() for name, value in other.items())
 
 
-def test_pairs_lie_beside_their_candidates_with_scores_and_margins(data_free: Path) -> None:
+def test_pairs_are_saved_with_candidates_scores_and_margins(data_free: Path) -> None:
     pairs, candidates = (
         lines_of(data_free / "pairs" / "pairs.jsonl"),
         lines_of(data_free / "pairs" / "candidates.jsonl"),
@@ -123,7 +123,7 @@ def test_pairs_lie_beside_their_candidates_with_scores_and_margins(data_free: Pa
     assert (facts["captions"], facts["clips"], facts["usable_clips"], facts["pairs"]) == (2, 8, 8, 3)
 
 
-def test_nft_trains_the_model_that_made_the_candidates(data_free: Path) -> None:
+def test_nft_changes_the_model_that_sampled_the_candidates(data_free: Path) -> None:
     before, after = (load_tensors(data_free / stage / "model.safetensors") for stage in ("expert_iteration", "nft"))
     assert before.keys() == after.keys()
     assert any((before[name] != value).any() for name, value in after.items())
@@ -133,7 +133,7 @@ def test_nft_trains_the_model_that_made_the_candidates(data_free: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tuned(prepared: Path, data_free: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run to the report that starts from a model, trains adapters, and takes others' pairs."""
+    """A run to the report that starts from a model, trains LoRA adapters, and reads pairs from a file."""
     pytest.importorskip("peft", reason="the finetune extra is not installed")
     given = tmp_path_factory.mktemp("given")
     pairs = lines_of(data_free / "pairs" / "pairs.jsonl")
@@ -159,21 +159,21 @@ def tuned(prepared: Path, data_free: Path, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
-def test_adapters_on_a_model_that_was_there_leave_a_plain_model(tuned: Path, data_free: Path) -> None:
+def test_adapters_on_an_existing_model_are_merged(tuned: Path, data_free: Path) -> None:
     before, after = (load_tensors(folder / "sft" / "model.safetensors") for folder in (data_free, tuned))
     assert before.keys() == after.keys()
     changed = {name for name, value in after.items() if (before[name] != value).any()}
     assert changed and all(name.endswith(".weight") or name.startswith("score.") for name in changed)
     assert not any("conv" in name or name.startswith(("audio_in", "final")) for name in changed)
     assert (tuned / "sft" / "adapters" / "adapter_model.safetensors").is_file()
-    made = read_json(tuned / "sft" / "config.json")["provenance"]
-    assert made["started_from"] == str(data_free / "sft")
+    provenance = read_json(tuned / "sft" / "config.json")["provenance"]
+    assert provenance["started_from"] == str(data_free / "sft")
     for name in ("latent_mean", "score_mean", "empty_tokens"):
         assert (before[name] == after[name]).all()
     assert (tuned / "sft" / "samples" / "00000004" / "00.wav").is_file()
 
 
-def test_pairs_of_others_are_tuned_on_and_what_is_no_audio_is_left_out(tuned: Path) -> None:
+def test_pairs_from_a_file_are_used_and_unusable_audio_is_left_out(tuned: Path) -> None:
     facts = read_json(tuned / "pairs" / "facts.json")
     assert (facts["pairs"], facts["margin_mean"]) == (4, None)
     quarantined = lines_of(tuned / "pairs" / "shards" / "quarantine.jsonl")
@@ -183,21 +183,21 @@ def test_pairs_of_others_are_tuned_on_and_what_is_no_audio_is_left_out(tuned: Pa
     assert [stage["key"] for stage in results["stages"]] == ["baseline", "sft", "crpo", "finished"]
 
 
-def test_the_reference_of_a_prepared_set_is_its_test_split_decoded(tuned: Path) -> None:
+def test_the_reference_of_a_shard_set_is_its_decoded_test_split(tuned: Path) -> None:
     assert np.load(tuned / "reference" / "embeddings.npy").shape[0] == 4
 
 
-def test_pairs_of_others_do_not_say_how_much_better(prepared: Path, data_free: Path, tuned: Path) -> None:
+def test_pairs_without_candidates_need_binary_advantages(prepared: Path, data_free: Path, tuned: Path) -> None:
     given = data_free.parent / "binary"
     shutil.copytree(data_free / "pairs", given)
     (given / "candidates.jsonl").unlink()
-    changes = [*OWN[:1], OWN[2], OWN[3], f"stages.pairs={{read_from: {given}}}"]
+    changes = [*DATA_FREE[:1], DATA_FREE[2], DATA_FREE[3], f"stages.pairs={{read_from: {given}}}"]
     with pytest.raises(RunError, match=r"this would replace pairs \(.*\); nft \(pairs is made again\)"):
         run_recipe(recipe(prepared, *changes), data_free, ConsoleReporter(), only="nft")
     with pytest.raises(CorpusError, match="advantage=binary"):
-        run_recipe(recipe(prepared, *changes), data_free, ConsoleReporter(), only="nft", approve=agreed)
+        run_recipe(recipe(prepared, *changes), data_free, ConsoleReporter(), only="nft", approve=approve_all)
     changes.append("stages.nft.advantage=binary")
-    run_recipe(recipe(prepared, *changes), data_free, ConsoleReporter(), only="nft", approve=agreed)
+    run_recipe(recipe(prepared, *changes), data_free, ConsoleReporter(), only="nft", approve=approve_all)
     assert lines_of(data_free / "nft" / "metrics.jsonl")
     assert read_json(data_free / "pairs" / "facts.json")["margin_mean"] > 0  # the file states them
     changes[3] = f"stages.pairs={{read_from: {data_free / 'pairs'}}}"
@@ -205,34 +205,34 @@ def test_pairs_of_others_do_not_say_how_much_better(prepared: Path, data_free: P
         run_recipe(recipe(prepared, *changes), data_free, ConsoleReporter(), only="nft")
 
 
-def test_a_changed_pairs_file_makes_the_step_again(prepared: Path, tmp_path: Path) -> None:
+def test_a_changed_pairs_file_or_its_audio_makes_the_step_stale(prepared: Path, tmp_path: Path) -> None:
     file = tmp_path / "pairs.jsonl"
 
-    def given_to(step: str) -> dict[str, Any]:
-        chain = steps(recipe(prepared, *OWN, f"stages.pairs={{read_from: {file}}}"))
+    def external_of(step: str) -> dict[str, Any]:
+        chain = steps(recipe(prepared, *DATA_FREE, f"stages.pairs={{read_from: {file}}}"))
         return {n: d if isinstance(d, str) else d() for s in chain if s.name == step for n, d in s.external.items()}
 
-    assert given_to("pairs")["stages.pairs.read_from"] == "none"
+    assert external_of("pairs")["stages.pairs.read_from"] == "none"
     file.write_text('{"caption": "x", "winner": "a.wav", "loser": "b.wav"}\n')
-    before = given_to("pairs")["stages.pairs.read_from"]
+    before = external_of("pairs")["stages.pairs.read_from"]
     file.write_text('{"caption": "x", "winner": "b.wav", "loser": "a.wav"}\n')
-    after = given_to("pairs")["stages.pairs.read_from"]
+    after = external_of("pairs")["stages.pairs.read_from"]
     assert after not in ("none", before)
     write_wav(tmp_path / "a.wav", np.zeros(100, np.float32), 16000)
-    assert given_to("pairs")["stages.pairs.read_from"] != after
+    assert external_of("pairs")["stages.pairs.read_from"] != after
 
 
-def test_a_prepared_set_must_be_whole_and_of_the_recipes_models(prepared: Path, tmp_path: Path) -> None:
+def test_a_shard_set_must_be_complete_and_of_the_recipes_models(prepared: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"encoded with latent frames 46, the recipe has 62"):
-        run_recipe(recipe(prepared, *OWN, "corpus.seconds=4"), tmp_path / "long", ConsoleReporter(), only="sft")
+        run_recipe(recipe(prepared, *DATA_FREE, "corpus.seconds=4"), tmp_path / "long", ConsoleReporter(), only="sft")
     with pytest.raises(CorpusError, match="is not a shard set"):
-        run_recipe(recipe(tmp_path, *OWN), tmp_path / "none", ConsoleReporter(), only="sft")
+        run_recipe(recipe(tmp_path, *DATA_FREE), tmp_path / "none", ConsoleReporter(), only="sft")
 
 
-def test_sft_of_no_updates_is_the_model_as_it_was_and_keeps_its_injection(
+def test_sft_without_updates_leaves_weights_and_injection_unchanged(
     prepared: Path, data_free: Path, tmp_path: Path
 ) -> None:
-    values = recipe(prepared, *OWN).model_dump(mode="json")
+    values = recipe(prepared, *DATA_FREE).model_dump(mode="json")
     values["backbone"] = {"start_from": str(data_free / "nft")}
     values["stages"][0] = {"kind": "sft", "train": {"steps": 0, "learning_rate": 1.0}}
     (tmp_path / "r.yaml").write_text(json.dumps(values))
@@ -243,12 +243,14 @@ def test_sft_of_no_updates_is_the_model_as_it_was_and_keeps_its_injection(
     assert before.keys() == after.keys() and all((before[name] == value).all() for name, value in after.items())
     values["backbone"]["injection"] = "film"
     (tmp_path / "r.yaml").write_text(json.dumps(values))
-    run_recipe(load_recipe(str(tmp_path / "r.yaml")), tmp_path / "run", ConsoleReporter(), only="sft", approve=agreed)
+    run_recipe(
+        load_recipe(str(tmp_path / "r.yaml")), tmp_path / "run", ConsoleReporter(), only="sft", approve=approve_all
+    )
     assert read_json(tmp_path / "run" / "sft" / "config.json")["backbone"]["injection"] == "film"
 
 
-def test_a_model_of_another_codec_is_no_start(prepared: Path, data_free: Path, tmp_path: Path) -> None:
-    values = recipe(prepared, *OWN).model_dump(mode="json")
+def test_a_model_of_another_codec_is_refused_as_start(prepared: Path, data_free: Path, tmp_path: Path) -> None:
+    values = recipe(prepared, *DATA_FREE).model_dump(mode="json")
     config = read_json(data_free / "sft" / "config.json") | {"codec": "codec-44k"}
     other = tmp_path / "other"
     other.mkdir()

@@ -16,7 +16,7 @@ from plaudit import code_digest, loading
 from plaudit.cli.main import app
 from plaudit.errors import AudioError, ModelError
 from plaudit.reward.base import RecordingReward
-from plaudit.reward.clap_cosine import CLAPCosine, save_clap_cosine
+from plaudit.reward.clap_cosine import CLAPCosine
 from plaudit.reward.scoring import Clip, score_clips
 from plaudit.reward.weighted_sum import combine_rewards, read_weighted_sum
 from plaudit.types import Reward
@@ -68,7 +68,8 @@ def test_a_cosine_is_between_embeddings_of_audio_and_text() -> None:
 
 
 def test_a_cosine_is_read_from_its_folder(tmp_path: Path) -> None:
-    save_clap_cosine(tmp_path / "cosine", "synthetic")
+    (tmp_path / "cosine").mkdir()
+    (tmp_path / "cosine" / "config.json").write_text('{"kind": "clap", "clap": "synthetic"}')
     assert isinstance(loading.load_reward(str(tmp_path / "cosine")), CLAPCosine)
     (tmp_path / "cosine" / "config.json").write_text('{"kind": "clap"}')
     with pytest.raises(ModelError, match="must name a CLAP"):

@@ -200,35 +200,18 @@ STRAIGHT = 8.0
 """Clips per dimension of the reference from which on the line is straight enough (ours, see `straight`)."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """A distance as a + b / n: `at_infinity` is a, `slope` b; r2 is the share of the variance that it explains."""
-
-    at_infinity: float
-    slope: float
-    r2: float
-
-
-def frechet_infinity(generated: ArrayLike, reference: Gaussian, seed: int = 0) -> Line:
-    """The line of the Frechet distance of subsets of `generated` [N, E] from `reference`.
-
-    May lie below zero for sets that are as good as the reference, and says nothing where it is not `straight`.
-    """
-    x = embeddings_of(generated)
-    return fitted(FrechetOfRows(x, reference), np.arange(len(x)), _subsets(len(x), seed))
-
-
 def frechet_infinity_interval(
     generated: ArrayLike, reference: Gaussian, seed: int = 0, resamples: int = 100
 ) -> Interval:
-    """The value at infinity with its 95 % bootstrap interval over clips.
+    """The Frechet distance of `generated` [N, E] at infinitely many clips, with its 95 % bootstrap interval over clips.
 
-    Centred, as that of the distance itself is: resampling repeats clips, and repeats raise the distance.
+    May lie below zero for sets that are as good as the reference, and says nothing where it is not `straight`. Centred,
+    as that of the distance itself is: resampling repeats clips, and repeats raise the distance.
     """
     x = embeddings_of(generated)
     subsets, distance = _subsets(len(x), seed), FrechetOfRows(x, reference)
     return bootstrap_statistic(
-        lambda rows: fitted(distance, rows, subsets).at_infinity, len(x), seed, resamples, centred_interval
+        lambda rows: value_at_infinity(distance, rows, subsets), len(x), seed, resamples, centred_interval
     )
 
 
@@ -244,14 +227,10 @@ def straight(count: int, reference: Gaussian) -> bool:
     return total > 0 and count >= STRAIGHT * float(deviations.sum()) ** 2 / total
 
 
-def fitted(distance: Callable[[Rows], float], rows: Rows, subsets: list[Rows]) -> Line:
-    """The least-squares line through the distances of rows[s] for each s of `subsets`, against 1 / len(s)."""
-    inverse = np.array([1.0 / len(subset) for subset in subsets])
-    distances = np.array([distance(rows[subset]) for subset in subsets])
-    slope, intercept = np.polyfit(inverse, distances, 1)
-    residuals = distances - (intercept + slope * inverse)
-    spread = np.square(distances - distances.mean()).sum()
-    return Line(float(intercept), float(slope), float(1.0 - np.square(residuals).sum() / spread) if spread > 0 else 1.0)
+def value_at_infinity(distance: Callable[[Rows], float], rows: Rows, subsets: list[Rows]) -> float:
+    """The least-squares line through the distances of rows[s] for each s of `subsets`, against 1 / len(s), at 0."""
+    inverse = [1.0 / len(subset) for subset in subsets]
+    return float(np.polyfit(inverse, [distance(rows[subset]) for subset in subsets], 1)[1])
 
 
 def _subsets(count: int, seed: int) -> list[Rows]:
@@ -289,12 +268,6 @@ def median_bandwidth(reference: ArrayLike) -> float:
     return median
 
 
-def kernel_distance(generated: ArrayLike, reference: ArrayLike) -> float:
-    """KAD of embeddings [N, E] from a reference [M, E]."""
-    x, y = both(generated, reference)
-    return _kernel_of_rows(x, y)(np.arange(len(x)))
-
-
 def kernel_distance_interval(
     generated: ArrayLike, reference: ArrayLike, seed: int = 0, resamples: int = 1000
 ) -> Interval:
@@ -330,12 +303,6 @@ MAUVE_MIN_CLIPS = 20
 """Clips in the smaller set that make two clusters of ten."""
 
 Labels = NDArray[np.int64]
-
-
-def mauve_divergence(generated: ArrayLike, reference: ArrayLike, seed: int = 0) -> float:
-    """-ln MAUVE of embeddings [N, E] and a reference [M, E]; the seed is that of the clustering."""
-    p, q, clusters = _quantized(generated, reference, seed)
-    return mauve_of_histograms(_shares(p, clusters), _shares(q, clusters))
 
 
 def mauve_interval(generated: ArrayLike, reference: ArrayLike, seed: int = 0, resamples: int = 1000) -> Interval:
@@ -484,11 +451,6 @@ def density(generated: ArrayLike, reference: ArrayLike, k: int = COVERAGE_NEIGHB
 def coverage(generated: ArrayLike, reference: ArrayLike, k: int = COVERAGE_NEIGHBOUR) -> float:
     """Share of the reference's balls that hold a generated clip."""
     return float(closeness(generated, Balls(reference, [k]), k=k, coverage_k=k).covered.mean())
-
-
-def vendi_score(embeddings: ArrayLike) -> float:
-    """The Vendi score of embeddings [N, E]; N may be 1, where it is 1."""
-    return _score(_directions(embeddings))
 
 
 def vendi_interval(embeddings: ArrayLike, seed: int = 0, resamples: int = 300) -> Interval:

@@ -19,7 +19,7 @@ from plaudit.generate.model import ModelConfig, TextToMusic, read_model_config
 from plaudit.generate.settings import SamplingSettings
 from plaudit.pipeline.data import labelled_rows, load_reward
 from plaudit.pipeline.runner import RunContext
-from plaudit.recipe import BackboneSettings, ModelNames, Recipe, RewardSourceSettings
+from plaudit.recipe import BackboneSettings, Recipe, RewardSourceSettings
 from plaudit.stages import Stage, StageSettings
 from plaudit.stages.inputs import FrozenModels, StageInputs
 from plaudit.training.data import Source
@@ -32,19 +32,14 @@ FIRST_INJECTION = "global_adaln"
 
 @dataclass(frozen=True)
 class StageSetup:
-    """The models and settings shared by all stages of a recipe.
-
-    names: of the frozen models. provenance: of the models that stages save.
-    """
+    """The models and settings shared by all stages of a recipe. provenance: of the models that stages save."""
 
     corpus: CorpusSettings
-    names: ModelNames
     models: FrozenModels
     reward: RewardSourceSettings
     backbone: BackboneSettings
     sampling: SamplingSettings
     sampling_batch: int
-    seconds: float
     loop: LoopSettings
     provenance: dict[str, Any]
 
@@ -56,13 +51,11 @@ class StageSetup:
             provenance["started_from"] = recipe.backbone.start_from
         return cls(
             recipe.corpus,
-            recipe.models,
             models,
             recipe.reward,
             recipe.backbone,
             recipe.sampling,
             recipe.sampling_batch,
-            recipe.corpus.seconds,
             recipe.training_loop,
             provenance,
         )
@@ -91,7 +84,7 @@ def run_stage(
         reward=partial(load_reward, run, setup.reward),
         sampling=setup.sampling,
         sampling_batch=setup.sampling_batch,
-        seconds=setup.seconds,
+        seconds=setup.corpus.seconds,
         loop=setup.loop,
         provenance=setup.provenance,
         accelerator=run.accelerator,
@@ -127,7 +120,7 @@ def _started_from(run: RunContext, setup: StageSetup, name: str, data: Source) -
     """
     config = read_model_config(loading.model_folder(name, loading.MODELS))
     for part in ("codec", "text_encoder"):
-        if (trained := getattr(config, part)) != getattr(setup.names, part):
+        if (trained := getattr(config, part)) != setup.models.names[part]:
             raise RecipeError(f"model {name} was trained with {part} {trained!r}; set models.{part}={trained}")
     backbone, native = loading.load(name, str(run.accelerator.device)).backbone, config.backbone.injection
     injection = setup.backbone.injection or (native if native != "none" else FIRST_INJECTION)
@@ -142,8 +135,8 @@ def _started_from(run: RunContext, setup: StageSetup, name: str, data: Source) -
 def _assembled(setup: StageSetup, backbone: Backbone, licence: str) -> TextToMusic:
     config = ModelConfig(
         backbone=backbone.config,
-        codec=setup.names.codec,
-        text_encoder=setup.names.text_encoder,
+        codec=setup.models.names["codec"],
+        text_encoder=setup.models.names["text_encoder"],
         seconds=setup.corpus.seconds,
         licence=licence,
         provenance={},
@@ -169,7 +162,7 @@ def backbone_config(settings: BackboneSettings, codec: Codec, text: TextEncoder)
 
 def _licence(setup: StageSetup) -> str:
     """The licence where those of the corpus and of the frozen models are known; otherwise up to the data's owner."""
-    parts = {setup.names.codec, setup.names.text_encoder}
+    parts = {setup.models.names["codec"], setup.models.names["text_encoder"]}
     licence = corpus_source(setup.corpus).licence if parts <= loading.SHIPPED_LICENCES.keys() else None
     return licence or "not stated; those of the data, the reward and the parts named here apply"
 

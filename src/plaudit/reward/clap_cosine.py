@@ -12,7 +12,7 @@ from torch import Tensor
 from plaudit.errors import ModelError
 from plaudit.reward.base import Recording, View, Waves, identity_of, identity_of_model
 from plaudit.reward.features import CLAP_SECONDS, embed_batched
-from plaudit.storage import read_json, write_json
+from plaudit.storage import read_json
 from plaudit.types import Embedder
 
 
@@ -41,11 +41,6 @@ class CLAPCosine:
                 audio = embed_batched(self.clap, [recordings[row].view(self.views[0]) for row in rows])
                 scores[rows] = (audio * self.clap.text([prompts[row] for row in rows])).sum(1).float().cpu()
         return scores
-
-
-def save_clap_cosine(folder: Path, clap: str) -> None:
-    """Write the reward folder of the CLAP called `clap` (a built-in name or a folder)."""
-    write_json(folder / "config.json", {"kind": "clap", "clap": clap})
 
 
 def read_clap_cosine(folder: Path, clap: Callable[[str], Embedder]) -> CLAPCosine:
