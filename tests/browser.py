@@ -25,7 +25,7 @@ FLAGS = (
     "--autoplay-policy=no-user-gesture-required",
 )  # fmt: skip
 PATIENCE = 60.0
-"""Seconds for anything the browser is asked for; machines that run tests may be busy."""
+"""Timeout in seconds for any request to the browser; machines that run tests may be busy."""
 
 ELEMENTS = """
 (async () => {

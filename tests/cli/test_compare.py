@@ -1,4 +1,4 @@
-"""`plaudit compare` as a command: what it prints, and how it fails."""
+"""The command `plaudit compare`: output and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How commands are named to the person who reads them."""
+"""Command lines in messages."""
 
 from __future__ import annotations
 

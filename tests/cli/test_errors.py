@@ -1,4 +1,4 @@
-"""What the command line says when something is wrong: one line, and an exit code that isn't zero."""
+"""Errors of the command line: one line, and a non-zero exit code."""
 
 from __future__ import annotations
 

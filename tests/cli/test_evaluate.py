@@ -47,11 +47,11 @@ def test_a_folder_against_music_and_then_against_its_statistics(plaudit: Plaudit
         *common, "--reference", world / "music", *encoders, "--export-reference", stats, "-o", saved, "--json"
     )
     assert first.code == 0, first.err
-    told = json.loads(first.out)
-    assert told == json.loads((saved / "summary.json").read_text())
-    values = {(m["metric"], m["embedding"]): m["value"] for m in told["metrics"]}
+    summary = json.loads(first.out)
+    assert summary == json.loads((saved / "summary.json").read_text())
+    values = {(m["metric"], m["embedding"]): m["value"] for m in summary["metrics"]}
     assert {("frechet", "synthetic"), ("frechet", "statistics"), ("reward", "")} <= set(values)
-    assert told["settings"]["detector_errors"]["missed"]["genre"]["total"] > 100
+    assert summary["settings"]["detector_errors"]["missed"]["genre"]["total"] > 100
     with (saved / "clips.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == list("012345") and float(rows[0]["clip-frechet-statistics"]) > 0
@@ -90,7 +90,7 @@ def test_missing_damaged_and_unmatched_clips_are_a_line_each(plaudit: Plaudit, w
     assert json.loads(done.out)["metrics"][0]["clips"] == 2
 
 
-def test_clips_that_are_the_reference_are_told(plaudit: Plaudit, world: Path) -> None:
+def test_clips_in_the_reference_are_noted(plaudit: Plaudit, world: Path) -> None:
     common = ("evaluate", world / "out", "--prompts", world / "prompts.csv")
     done = plaudit(*common, "--reference", world / "out", "--metric", "frechet")
     assert done.code == 0 and "6 of the clips are files of the reference too" in done.err
@@ -121,7 +121,7 @@ def test_a_reference_of_another_encoder_is_refused(plaudit: Plaudit, world: Path
         (("--export-reference", "x"), 2, "needs a --reference"),
     ],
 )
-def test_wrong_usage_says_what_to_do(
+def test_usage_errors_give_advice(
     plaudit: Plaudit, world: Path, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
     done = plaudit("evaluate", world / "out", "--prompts", world / "prompts.csv", *arguments)
@@ -129,7 +129,7 @@ def test_wrong_usage_says_what_to_do(
     assert code == 2 or len(done.err.splitlines()) == 1
 
 
-def test_a_folder_without_prompts_says_how_to_give_them(plaudit: Plaudit, world: Path) -> None:
+def test_a_folder_without_prompts_is_an_error_with_advice(plaudit: Plaudit, world: Path) -> None:
     done = plaudit("evaluate", world / "out")
     assert done.code == 1 and "give --prompts" in done.err and len(done.err.splitlines()) == 1
 

@@ -44,8 +44,8 @@ def test_best_of_leaves_a_folder_that_all_commands_understand(plaudit: Run, prom
     scored = ok(plaudit("score", out, "--json"))
     rows = json.loads(scored.stdout)
     assert [row["prompt"] for row in rows] == lines and "candidates of --best-of" in scored.stderr
-    asked = json.loads(ok(plaudit("score", out, "--prompt", "drums", "--json")).stdout)
-    assert {row["prompt"] for row in asked} == {"drums"}
+    rows = json.loads(ok(plaudit("score", out, "--prompt", "drums", "--json")).stdout)
+    assert {row["prompt"] for row in rows} == {"drums"}
     ranked = json.loads(ok(plaudit("rank", out, out / "candidates", "--json")).stdout)
     assert [(row["prompt"], row["of"]) for row in ranked] == [(line, 3) for line in lines]
     for _ in range(2):  # copies of an earlier ranking are no clips to rank
@@ -99,7 +99,7 @@ def correlation(envelopes: np.ndarray) -> float:
     return float(np.corrcoef(envelopes)[np.triu_indices(len(envelopes), 1)].mean())
 
 
-def test_what_is_not_read_of_a_prompt_is_said_and_kept(plaudit: Run, tmp_path: Path) -> None:
+def test_truncation_is_reported_and_recorded(plaudit: Run, tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("".join(f"{'calm ' * 31}{end}\n" for end in ("slow piano", "drums")))
     done = ok(plaudit("generate", "--prompts", tmp_path / "p.txt", *FAST, "-o", tmp_path / "out"))
     assert 'prompt 1: only the first 31 words are read, not "slow piano"' in done.stderr

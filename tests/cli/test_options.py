@@ -1,4 +1,4 @@
-"""Options that are made of a settings model."""
+"""Options generated from a settings model."""
 
 from __future__ import annotations
 

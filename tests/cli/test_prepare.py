@@ -44,7 +44,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> JamendoFolder:
     return write_jamendo(tmp_path_factory.mktemp("world"), 12, 8.0, 0.5, rate=16000, channels=1)
 
 
-def asked(world: JamendoFolder, output: Path) -> list[str | Path]:
+def jamendo_args(world: JamendoFolder, output: Path) -> list[str | Path]:
     small = ["--seconds", "2", "--clips-per-track", "3", "--shard-size", "6", "--batch", "4", "--json"]
     splits = ["--validation", "0.2", "--test", "0.2"]
     return [world.audio, "--captions", world.captions, "--rewards", world.scores, "-o", output, *small, *splits]
@@ -53,10 +53,10 @@ def asked(world: JamendoFolder, output: Path) -> list[str | Path]:
 @pytest.fixture(scope="module")
 def whole(world: JamendoFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("whole") / "shards"
-    made = plaudit("jamendo", *asked(world, output))
+    made = plaudit("jamendo", *jamendo_args(world, output))
     assert made.code == 0, made.err
-    told = json.loads(made.out)
-    assert (told["clips"], told["quarantined"], told["folder"]) == (18, 6 + 2, str(output))
+    report = json.loads(made.out)
+    assert (report["clips"], report["quarantined"], report["folder"]) == (18, 6 + 2, str(output))
     return output
 
 
@@ -86,32 +86,36 @@ def test_splits_rewards_and_captions_are_those_of_the_track(world: JamendoFolder
         assert reward == (f"{place / 12:.3f}" if place % 2 == 0 else "nan")
 
 
-def test_broken_files_are_told_of(world: JamendoFolder, whole: Path) -> None:
-    told = [json.loads(line) for line in (whole / "quarantine.jsonl").read_text().splitlines()]
+def test_broken_files_are_reported(world: JamendoFolder, whole: Path) -> None:
+    report = [json.loads(line) for line in (whole / "quarantine.jsonl").read_text().splitlines()]
     reasons = {
         "missing": "does not exist", "empty": "is empty", "truncated": "is truncated", "garbage": "cannot be decoded",
         "silent": "is silent", "short": "is too short",
     }  # fmt: skip
     found = defaultdict(set)
-    for line in told:
+    for line in report:
         found[line["id"].split("@")[0]].add(line["reason"])
     assert found.keys() == world.broken.keys()
     for track, harm in world.broken.items():
         assert len(found[track]) == 1 and reasons[harm] in found[track].pop()
 
 
-def test_a_dry_run_says_what_is_made_and_makes_nothing(world: JamendoFolder, whole: Path, tmp_path: Path) -> None:
-    told = plaudit("jamendo", *asked(world, tmp_path / "shards"), "--dry-run")
-    assert told.code == 0, told.err
-    said, shards = json.loads(told.out), ShardSet(whole)
+def test_a_dry_run_describes_the_result_and_writes_nothing(world: JamendoFolder, whole: Path, tmp_path: Path) -> None:
+    report = plaudit("jamendo", *jamendo_args(world, tmp_path / "shards"), "--dry-run")
+    assert report.code == 0, report.err
+    estimate, shards = json.loads(report.out), ShardSet(whole)
     assert not (tmp_path / "shards").exists()
     # Silence is found only in decoding: a track of three clips is lost later.
-    assert (said["tracks"], said["clips"], said["unusable"]) == (7, 18 + 3, 5)
+    assert (estimate["tracks"], estimate["clips"], estimate["unusable"]) == (7, 18 + 3, 5)
     kept = sum((whole / name).stat().st_size for name in contents(whole) if name.endswith(".safetensors"))
-    assert said["size"] * 18 / 21 == pytest.approx(kept, rel=0.1)
-    assert sum(said["splits"].values()) == said["clips"] and said["captions"] == 7
-    assert said["hours"] == pytest.approx(21 * shards.frames * shards.stats["hop"] / 16000 / 3600)
-    assert said["clips_per_second"] > 0 and said["seconds"] >= 21 / said["clips_per_second"] and said["free"] > 0
+    assert estimate["size"] * 18 / 21 == pytest.approx(kept, rel=0.1)
+    assert sum(estimate["splits"].values()) == estimate["clips"] and estimate["captions"] == 7
+    assert estimate["hours"] == pytest.approx(21 * shards.frames * shards.stats["hop"] / 16000 / 3600)
+    assert (
+        estimate["clips_per_second"] > 0
+        and estimate["seconds"] >= 21 / estimate["clips_per_second"]
+        and estimate["free"] > 0
+    )
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(
@@ -119,7 +123,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
 ) -> None:
     output, dice, kills = tmp_path / "shards", random.Random(2), 0
     for wanted in (0, 2):
-        process = subprocess.Popen(command("jamendo", *asked(world, output)), stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(command("jamendo", *jamendo_args(world, output)), stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
             if output.exists() and len(list(output.glob("latents-*"))) >= wanted:
@@ -129,7 +133,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
     assert kills
-    assert plaudit("jamendo", *asked(world, output)).code == 0
+    assert plaudit("jamendo", *jamendo_args(world, output)).code == 0
     assert contents(output) == contents(whole)
     assert len(set(ShardSet(output).ids)) == len(ShardSet(output)) == 18
 
@@ -137,7 +141,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
 @pytest.mark.slow
 def test_ray_makes_the_same_bytes(world: JamendoFolder, whole: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed (extra scale)")
-    made = plaudit("jamendo", *asked(world, tmp_path / "shards"), "--engine", "ray")
+    made = plaudit("jamendo", *jamendo_args(world, tmp_path / "shards"), "--engine", "ray")
     assert made.code == 0, made.err
     assert contents(tmp_path / "shards") == contents(whole)
 
@@ -167,21 +171,27 @@ def test_a_folder_of_another_data_set_is_left_alone(world: JamendoFolder, whole:
     table.write_text("file,caption\n00/100.mp3,calm\n")
     small = ["--seconds", "2", "--clips-per-track", "3", "--shard-size", "6", "--batch", "4"]
 
-    def refused(said: str, *arguments: str | Path) -> None:
+    def refused(message: str, *arguments: str | Path) -> None:
         before = {folder: contents(folder) for folder in (mine, shards)}
-        with pytest.raises(CorpusError, match=said) as caught:
+        with pytest.raises(CorpusError, match=message) as caught:
             app(["prepare", *map(str, arguments)], standalone_mode=False)
         assert "\n" not in str(caught.value) and {f: contents(f) for f in (mine, shards)} == before
 
     another = r"holds another data set \(data set jamendo, audio .*\); give this one a folder of its own with -o"
     refused(another, "folder", world.audio, "--captions", table, "-o", shards, *small)
-    refused("holds files, but no shard set; choose another folder", "jamendo", *asked(world, mine))
-    refused(r"other settings \(--batch was 4, is now 3\); add --yes", "jamendo", *asked(world, shards), "--batch", "3")
+    refused("holds files, but no shard set; choose another folder", "jamendo", *jamendo_args(world, mine))
+    refused(
+        r"other settings \(--batch was 4, is now 3\); add --yes",
+        "jamendo",
+        *jamendo_args(world, shards),
+        "--batch",
+        "3",
+    )
     other = world.captions.with_name("other.json")
     other.write_text(world.captions.read_text())
     refused(another, "jamendo", world.audio, "--captions", other, "-o", shards, *small)
     other.unlink()
-    app(["prepare", "jamendo", *map(str, asked(world, shards)), "--batch", "3", "--yes"], standalone_mode=False)
+    app(["prepare", "jamendo", *map(str, jamendo_args(world, shards)), "--batch", "3", "--yes"], standalone_mode=False)
     assert read_json(shards / "source.json")["settings"]["--batch"] == 3 and len(ShardSet(shards)) == 18
 
 
@@ -195,7 +205,7 @@ def test_wrong_usage_is_one_line(tmp_path: Path) -> None:
         assert CliRunner().invoke(app, ["prepare", "jamendo", *map(str, given), *wrong]).exit_code == 2
 
 
-def test_vocals_are_taken_out_but_of_instrumental_files(tmp_path: Path) -> None:
+def test_vocals_are_removed_except_from_instrumental_files(tmp_path: Path) -> None:
     """With an untrained separation model, which changes whatever it is given."""
     pytest.importorskip("demucs", reason="needs the extra separate")
     from tests.generate.test_separation import hybrid, save
@@ -212,8 +222,8 @@ def test_vocals_are_taken_out_but_of_instrumental_files(tmp_path: Path) -> None:
     for passes in ("0", "1"):
         output = tmp_path / f"passes-{passes}"
         separation = ["--separate", passes, "--separator", str(tmp_path / "separator")]
-        asked = ["prepare", "folder", str(tmp_path / "music"), *options, *separation, "-o", str(output)]
-        done = CliRunner().invoke(app, asked)
+        arguments = ["prepare", "folder", str(tmp_path / "music"), *options, *separation, "-o", str(output)]
+        done = CliRunner().invoke(app, arguments)
         assert done.exit_code == 0, done.output
         shards = ShardSet(output)
         made.append(dict(zip(shards.captions, shards.posterior(np.arange(2)).mean, strict=True)))
@@ -230,5 +240,5 @@ def test_captions_that_are_too_long_are_counted(tmp_path: Path) -> None:
     words = ["prepare", "folder", tmp_path / "music", "--captions", tmp_path / "c.csv", "-o", tmp_path / "shards"]
     done = CliRunner().invoke(app, [str(word) for word in [*words, "--seconds", 2, "--json"]])
     assert done.exit_code == 0, done.output
-    said = '1 of 2 captions are not read in full; in the first, only the first 31 words are read, not "drums"'
-    assert said in done.stderr
+    message = '1 of 2 captions are not read in full; in the first, only the first 31 words are read, not "drums"'
+    assert message in done.stderr

@@ -1,4 +1,4 @@
-"""`plaudit reward` from files to figures, and what it says of what it cannot use."""
+"""`plaudit reward` from files to figures, with errors for unusable input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from plaudit.types import Vote
 
 
 def plaudit(*arguments: str | Path) -> Result:
-    """The command, in this process: what it prints for an error is tested beside this file."""
+    """The command, in this process."""
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
@@ -58,11 +58,11 @@ def test_train_then_evaluate_then_probe(work: Path) -> None:
     assert config["settings"]["seed"] == figures["best_seed"] and config["seeds"]["accuracy"] == figures["accuracy"]
 
     votes = ("--votes", work / "test.jsonl", "--audio", work / "audio", "--features", work / "features")
-    told = plaudit("reward", "evaluate", work / "reward", *votes, "-o", work / "evaluation")
-    assert told.exit_code == 0, told.exception
+    result = plaudit("reward", "evaluate", work / "reward", *votes, "-o", work / "evaluation")
+    assert result.exit_code == 0, result.exception
     found = json.loads((work / "evaluation" / "evaluation.json").read_text())
     assert found["overall"]["accuracy"] == figures["seeds"][str(figures["best_seed"])]["test"]["accuracy"]
-    assert f"{found['same_system']} votes are between two clips of one system" in told.stdout
+    assert f"{found['same_system']} votes are between two clips of one system" in result.stdout
 
     scored = work / "evaluation" / "scores.csv"
     again = plaudit("reward", "evaluate", "--scores", scored, "-o", work / "again", "--json")
@@ -77,7 +77,7 @@ PROMPT = "calm piano"
 
 @pytest.fixture(scope="module")
 def preferences(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of clips, and a table of what somebody preferred: the clip with less noise, or at random."""
+    """A folder of clips, and a table of votes: for the clip with less noise, or at random."""
     folder = tmp_path_factory.mktemp("preferences")
     random = np.random.default_rng(0)
     for n in range(40):
@@ -109,7 +109,7 @@ def test_a_table_of_four_columns_trains_a_reward(preferences: Path, tmp_path: Pa
     assert np.mean([scores[n] for n in range(30, 40)]) > np.mean([scores[n] for n in range(10)])
 
 
-def test_a_reward_like_a_coin_is_not_saved_unless_asked_for(preferences: Path, tmp_path: Path) -> None:
+def test_a_reward_at_chance_is_not_saved_by_default(preferences: Path, tmp_path: Path) -> None:
     made = train(preferences, "coin.csv", tmp_path / "reward")
     assert isinstance(made.exception, VoteError) and made.exit_code == 1
     assert "no better than chance" in str(made.exception) and "--save-anyway" in str(made.exception)
@@ -135,11 +135,11 @@ def test_a_preset_that_does_not_fit_the_encoders_is_warned_of(preferences: Path,
     assert "--preset published does not fit the encoders synthetic and statistics; --preset synthetic" in made.stderr
 
 
-def test_any_reward_can_be_held_against_votes(preferences: Path, tmp_path: Path) -> None:
+def test_any_reward_can_be_evaluated_on_votes(preferences: Path, tmp_path: Path) -> None:
     votes = ("--votes", preferences / "taste.csv", "--audio", preferences / "music")
-    told = plaudit("reward", "evaluate", "synthetic-clap", *votes, "-o", tmp_path / "evaluation", "--json")
-    assert told.exit_code == 0, told.exception
-    assert json.loads(told.stdout)["overall"]["votes"] == 500
+    result = plaudit("reward", "evaluate", "synthetic-clap", *votes, "-o", tmp_path / "evaluation", "--json")
+    assert result.exit_code == 0, result.exception
+    assert json.loads(result.stdout)["overall"]["votes"] == 500
 
 
 def test_ablate_writes_one_table(work: Path) -> None:

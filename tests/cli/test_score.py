@@ -93,7 +93,7 @@ def test_the_best_are_ranked_and_copied(plaudit: Plaudit, clips: Path, tmp_path:
     assert sorted(p.name for p in (tmp_path / "best").iterdir()) == [Path(row["copy"]).name for row in rows]
 
 
-def test_a_cache_that_cannot_be_written_is_told_once(plaudit: Plaudit, clips: Path, tmp_path: Path) -> None:
+def test_an_unwritable_cache_is_reported_once(plaudit: Plaudit, clips: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     done = plaudit("score", clips, "--reference", clips)
     assert done.code == 0 and done.out.count("│") > 4
@@ -110,7 +110,7 @@ def test_a_cache_that_cannot_be_written_is_told_once(plaudit: Plaudit, clips: Pa
         (("rank", "--table", "nowhere.csv"), 1, "nowhere.csv does not exist"),
     ],
 )
-def test_wrong_usage_says_what_to_do(plaudit: Plaudit, arguments: tuple[str, ...], code: int, said: str) -> None:
+def test_usage_errors_give_advice(plaudit: Plaudit, arguments: tuple[str, ...], code: int, said: str) -> None:
     done = plaudit(*arguments)
     assert done.code == code and said in " ".join(done.err.split())
 

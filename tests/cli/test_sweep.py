@@ -1,4 +1,4 @@
-"""`plaudit sweep`: real cells of the shipped model, going on after a kill, and what is refused."""
+"""`plaudit sweep`: real cells of the shipped model, resumption after a kill, and errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def sweep(*arguments: str | Path) -> None:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep of two models that nobody interrupted."""
+    """An uninterrupted sweep of two models."""
     folder = tmp_path_factory.mktemp("sweep") / "out"
     sweep("score", "a=synthetic", "b=synthetic", *SMALL, "-o", folder)
     return folder
@@ -58,8 +58,8 @@ def test_a_sweep_over_scores_leaves_cells_numbers_and_figures(swept: Path) -> No
 
 
 def test_killed_and_started_again_it_ends_with_the_same_bytes(swept: Path, tmp_path: Path) -> None:
-    asked = ("score", "a=synthetic", "b=synthetic", *SMALL, "-o", tmp_path / "out")
-    process = subprocess.Popen(command(*asked), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command_line = ("score", "a=synthetic", "b=synthetic", *SMALL, "-o", tmp_path / "out")
+    process = subprocess.Popen(command(*command_line), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 120
     while not (tmp_path / "out" / "a" / "score-0").exists():  # a cell is there, others are not
         assert time.monotonic() < end and process.poll() is None
@@ -67,7 +67,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(swept: Path, tmp_p
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "out" / "b" / "score-2").exists()
-    sweep(*asked)
+    sweep(*command_line)
     assert contents(tmp_path / "out") == contents(swept)
 
 
@@ -101,7 +101,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(deaf: Path, tmp_path: Path) ->
     refused("no model 'nowhere'", "score", "nowhere", "-o", out)
     refused("deaf takes no score", "score", deaf, "-o", out)
     refused("deaf takes no score", "injections", deaf, "-n", "2", "--reference-clips", "4", "-o", tmp_path / "other")
-    refused("score 1 is asked for twice", "score", "synthetic", "--score", "1", "--score", "1.0", "-o", out)
+    refused("score 1 is given twice", "score", "synthetic", "--score", "1", "--score", "1.0", "-o", out)
     refused("at least two scores", "score", "synthetic", "--score", "1", "-o", out)
     refused("at least two prompts", "score", "synthetic", "--prompts", prompts, "-o", out)
     refused("at least two prompts", "score", "synthetic", "-n", "1", "-o", out)
@@ -131,9 +131,9 @@ TINY = ("corpus.size=100", "corpus.seconds=3", "votes.pairs=60", "votes.validati
 @pytest.mark.slow
 def test_a_recipe_is_trained_once_per_injection_and_fills_the_table(tmp_path: Path) -> None:
     changes = [part for change in TINY for part in ("--set", change)]
-    asked = command("injections", "--recipe", "smoke", *changes, "--injection", "global_adaln", "--injection", "film",
-                    "--metric", "vendi", "-o", tmp_path, "--json")  # fmt: skip
-    done = subprocess.run(asked, capture_output=True, text=True)
+    arguments = command("injections", "--recipe", "smoke", *changes, "--injection", "global_adaln", "--injection",
+                        "film", "--metric", "vendi", "-o", tmp_path, "--json")  # fmt: skip
+    done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     numbers = json.loads(done.stdout)
     assert [(c["model"], c["run"], c["native"]) for c in numbers["cells"]] == [
@@ -144,7 +144,7 @@ def test_a_recipe_is_trained_once_per_injection_and_fills_the_table(tmp_path: Pa
     for injection in ("global_adaln", "film"):
         assert read_json(tmp_path / f"sft-{injection}" / "config.json")["backbone"]["injection"] == injection
         assert sorted(p.name for p in (tmp_path / "table" / injection).iterdir()) == ["film", "global_adaln"]
-    again = subprocess.run(asked, capture_output=True, text=True)
+    again = subprocess.run(arguments, capture_output=True, text=True)
     assert again.stdout == done.stdout
     assert all(line.endswith(": done") for line in again.stderr.splitlines() if ": " in line)
     models = [f"{name}={tmp_path / f'sft-{name}'}" for name in ("global_adaln", "film")]

@@ -1,4 +1,4 @@
-"""What people call things and what numbers they type: printed letter for letter, or refused in one line."""
+"""Names and numbers from users: printed literally, or refused in one line."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_names_spelled_otherwise_or_too_long_cost_no_other_row(plaudit: Plaudit,
     assert not bad["reward"] and "File name too long" in bad["error"]
 
 
-def test_results_go_into_what_is_there(
+def test_results_are_written_into_existing_files_and_pipes(
     plaudit: Plaudit, tone: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "out").symlink_to("/proc/self/fd/1")
@@ -127,7 +127,9 @@ def test_results_go_into_what_is_there(
     assert done.code == 1 and done.err == f"plaudit: {tmp_path}: Is a directory\n"
 
 
-def test_missing_prompts_are_said_before_the_reference_is_heard(plaudit: Plaudit, tone: Path, tmp_path: Path) -> None:
+def test_missing_prompts_are_reported_before_encoding_the_reference(
+    plaudit: Plaudit, tone: Path, tmp_path: Path
+) -> None:
     (tmp_path / "clips").mkdir()
     for name in ("a", "b"):
         shutil.copy(tone, tmp_path / "clips" / f"{name}.wav")
@@ -139,7 +141,7 @@ def test_missing_prompts_are_said_before_the_reference_is_heard(plaudit: Plaudit
     assert "1 of 2 clips cannot be evaluated; the first:" in first and "nowhere" in second
 
 
-def test_the_end_of_a_long_prompt_is_said_to_change_nothing(plaudit: Plaudit, tmp_path: Path) -> None:
+def test_truncation_of_a_long_prompt_is_reported(plaudit: Plaudit, tmp_path: Path) -> None:
     long, short = " ".join(["calm"] * 32), " ".join(["calm"] * 31)
     done = plaudit("generate", long, "--steps", "1", "-o", tmp_path / "long")
     assert done.code == 0 and "only the first 31 words are read" in done.err
@@ -178,7 +180,7 @@ def test_bounds_of_an_option_are_named(plaudit: Plaudit) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path, _ in commands()], ids=lambda path: " ".join(path) or "plaudit")
-def test_help_is_plain_and_short_to_ask_for(plaudit: Plaudit, path: tuple[str, ...]) -> None:
+def test_help_is_plain_and_has_a_short_flag(plaudit: Plaudit, path: tuple[str, ...]) -> None:
     for flag in ("-h", "--help"):
         done = plaudit(*path, flag)
         assert done.code == 0 and done.out.startswith(f"Usage: plaudit {' '.join(path)}".rstrip())

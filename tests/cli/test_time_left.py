@@ -55,22 +55,22 @@ WORK = {
 @pytest.mark.parametrize("name", WORK)
 def test_no_estimate_is_far_off(name: str) -> None:
     waits, before = WORK[name]
-    seen = [(true, told) for true, told in estimates(waits, before) if told is not None]
+    seen = [(true, estimate) for true, estimate in estimates(waits, before) if estimate is not None]
     longest = max(waits)
     assert len(seen) > len(waits) / 4
-    for true, told in seen:
-        assert true / 2 - longest <= told <= 2 * true + longest, (true, told)
+    for true, estimate in seen:
+        assert true / 2 - longest <= estimate <= 2 * true + longest, (true, estimate)
 
 
 @given(st.integers(0, 10_000), st.floats(0.0, 30.0))
 def test_irregular_steps_are_estimated_within_a_factor(seed: int, start: float) -> None:
     dice = random.Random(seed)
     waits = [start + 1.0] + [dice.uniform(0.2, 1.8) for _ in range(300)]
-    for true, told in list(estimates(waits))[100:]:
-        assert told is not None and true / 2 - 10 <= told <= 2 * true + 10
+    for true, estimate in list(estimates(waits))[100:]:
+        assert estimate is not None and true / 2 - 10 <= estimate <= 2 * true + 10
 
 
-def test_nothing_is_said_without_a_basis() -> None:
+def test_no_estimate_without_a_basis() -> None:
     clock = Clock()
     left = TimeLeft(clock)
     assert left.seconds() is None
@@ -88,7 +88,7 @@ def test_nothing_is_said_without_a_basis() -> None:
     assert left.seconds() is None
 
 
-def test_other_work_begins_anew() -> None:
+def test_other_work_starts_a_new_estimate() -> None:
     clock = Clock()
     left = TimeLeft(clock)
     for done in range(1, 50):

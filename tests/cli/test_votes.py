@@ -47,7 +47,7 @@ def test_import_references_files_and_writes_votes(tmp_path: Path) -> None:
     assert checked["doubts"] == [f"1 clips are not in {tmp_path / 'out' / 'clips.csv'}: uuid-3_b"]
 
 
-def test_import_writes_clips_out_of_parquet_when_asked(tmp_path: Path) -> None:
+def test_import_extracts_clips_from_parquet_on_request(tmp_path: Path) -> None:
     source, out = layouts.musicprefs(tmp_path / "in"), tmp_path / "out"
     said = votes_command("import", "musicprefs", source, "-o", out)
     assert said["remarks"] == ["5 clips lie inside Parquet files; --audio FOLDER writes them"] and clips(out) == {}
@@ -60,7 +60,7 @@ def test_import_writes_clips_out_of_parquet_when_asked(tmp_path: Path) -> None:
     ]
 
 
-def test_excerpts_are_cut_as_they_were_heard(tmp_path: Path) -> None:
+def test_excerpts_are_cut_as_played_to_listeners(tmp_path: Path) -> None:
     out = tmp_path / "out"
     votes_command("import", "aime", layouts.aime(tmp_path / "in"), "-o", out, "--audio", out)
     wave, rate = read_audio(out / clips(out)["aime-05331-2"])
@@ -74,7 +74,7 @@ def test_excerpts_are_cut_as_they_were_heard(tmp_path: Path) -> None:
     ]
 
 
-def test_a_clip_that_is_not_audio_is_told_and_the_rest_is_written(tmp_path: Path) -> None:
+def test_a_clip_that_is_not_audio_is_reported_and_skipped(tmp_path: Path) -> None:
     cells = [{"bytes": b"", "path": "x_0.wav"}]
     source = layouts.musicprefs(tmp_path / "in")
     layouts.write_parquet(source / "data" / "train-00000-of-00002.parquet", {"audio": cells}, ("audio",))
@@ -113,7 +113,7 @@ def vote(number: int, winner: str = "a", systems: tuple[str, str] = ("one", "two
     return Vote(f"v{number}", "calm", f"x{number}", f"y{number}", winner, *systems, "test", "")  # type: ignore[arg-type]
 
 
-def test_check_says_what_votes_lack(tmp_path: Path) -> None:
+def test_check_reports_weaknesses_of_votes(tmp_path: Path) -> None:
     file = tmp_path / "votes.csv"
     write_votes(file, [vote(0), vote(1, "b"), vote(2, "tie")])
     assert votes_command("check", file) == {

@@ -79,7 +79,7 @@ def test_malformed_captions_are_one_line(tmp_path: Path, content: Any, reason: s
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_not_there(tmp_path: Path) -> None:
+def test_missing_files(tmp_path: Path) -> None:
     file = captions(tmp_path, of(("14/214.mp3", "x")))
     with pytest.raises(AudioError, match="not a folder"):
         list_jamendo(tmp_path / "audio", file)

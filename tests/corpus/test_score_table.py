@@ -20,7 +20,7 @@ def entry(id: str, file: str = "x.mp3") -> Entry:
     return Entry(id, "a caption", "train", "here", None, Path(file))
 
 
-def test_a_clip_is_found_by_id_by_file_and_by_number(tmp_path: Path) -> None:
+def test_clips_are_looked_up_by_id_file_and_number(tmp_path: Path) -> None:
     rows = "jamendo_0000214,-1.5,x\nfma_000007,2,x\njamendo_7,3,x\nsong,0.25,x\n"
     scores = ScoreTable(table(tmp_path, "track_id,reward_score,more\n" + rows))
     assert scores.score_of(entry("jamendo_0000214")) == -1.5

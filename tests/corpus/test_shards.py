@@ -1,4 +1,4 @@
-"""Shard sets hold what the codec said, and survive bad audio, damage, murder and a full disk."""
+"""Shard sets hold the codec's output, and survive bad audio, damage, kills and a full disk."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_other_rates_and_lengths(tmp_path: Path) -> None:
     assert not short[52:].any()
 
 
-def test_bad_audio_goes_to_quarantine_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_bad_audio_is_quarantined_and_skipped(tmp_path: Path) -> None:
     source = write_folder(tmp_path / "audio", 9)
     audio = tmp_path / "audio"
     (audio / "000.wav").unlink()
@@ -165,7 +165,7 @@ def test_too_short_for_one_frame(source: FolderCorpus, tmp_path: Path) -> None:
         encode_corpus(source, BandCodec(), HashEncoder(), tmp_path, 0.001)
 
 
-def test_a_second_time_nothing_is_done(source: FolderCorpus, whole: Path, tmp_path: Path) -> None:
+def test_a_second_run_does_nothing(source: FolderCorpus, whole: Path, tmp_path: Path) -> None:
     folder = copied(whole, tmp_path / "shards")
     before, steps = stamps(folder), []
     encode(source, folder, lambda done, total: steps.append((done, total)))
@@ -230,7 +230,7 @@ def refused(folder: Path, said: str, encoding: Callable[[], object]) -> None:
     assert {str(p): p.read_bytes() if p.is_file() else b"" for p in folder.rglob("*")} == before
 
 
-def test_what_is_not_of_this_source_is_left_alone(source: FolderCorpus, whole: Path, tmp_path: Path) -> None:
+def test_files_of_another_source_are_not_touched(source: FolderCorpus, whole: Path, tmp_path: Path) -> None:
     """Somebody's weights, clips of another data set, a run's step: neither removed nor written into."""
     mine, step = tmp_path / "mine", tmp_path / "step"
     mine.mkdir()
@@ -251,7 +251,7 @@ def test_what_is_not_of_this_source_is_left_alone(source: FolderCorpus, whole: P
     refused(unknown, "without a record of its source", lambda: encode(source, unknown))
 
 
-def test_files_of_others_in_a_shard_set_stay(source: FolderCorpus, whole: Path, tmp_path: Path) -> None:
+def test_foreign_files_in_a_shard_set_are_not_removed(source: FolderCorpus, whole: Path, tmp_path: Path) -> None:
     folder = copied(whole, tmp_path / "shards")
     for name in ("model.safetensors", "notes.txt"):
         (folder / name).write_text("mine")
@@ -302,7 +302,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("size", [0, 100, 5000])
-def test_no_space_left(source: FolderCorpus, whole: Path, tmp_path: Path, size: int) -> None:
+def test_a_full_disk(source: FolderCorpus, whole: Path, tmp_path: Path, size: int) -> None:
     folder = copied(whole, tmp_path / "shards")
     for name in ("latents-00001.safetensors", "index.parquet"):
         (folder / name).unlink()
@@ -414,7 +414,7 @@ def test_an_engine_that_loses_a_shard_is_an_error(source: FolderCorpus, whole: P
     assert contents(tmp_path / "shards") == contents(whole)
 
 
-def test_two_writers_do_not_meet(source: FolderCorpus, tmp_path: Path) -> None:
+def test_concurrent_writers_are_excluded(source: FolderCorpus, tmp_path: Path) -> None:
     with locked_ledger(tmp_path / "shards"), pytest.raises(CorpusError, match="another process"):
         encode(source, tmp_path / "shards")
     encode(source, tmp_path / "shards")
@@ -435,7 +435,7 @@ def test_the_synthetic_corpus_is_a_corpus_like_any_other(tmp_path: Path) -> None
         corpus.load([Entry("stranger", "x", "train", "synthetic")], 1.0)
 
 
-def test_what_a_killed_writer_left_is_cleared_away(whole: Path, source: FolderCorpus, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_writer_are_removed(whole: Path, source: FolderCorpus, tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
     for leftover in (".tmpp2uV60", ".latents-00000.safetensors.7.partial"):
         (tmp_path / "shards" / leftover).touch()

@@ -1,4 +1,4 @@
-"""Corpora as a recipe names them: the synthetic one knows its truth, others do not, and further ones can be added."""
+"""Corpora as a recipe names them: the synthetic one has a known truth, and others can be added."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def encode(corpus: FolderCorpus, folder: Path, progress: Callable[[int, int], No
 
 
 def maker(slowness: float = 0.0, pids: Path | None = None) -> ShardEncoder:
-    """What `encode` makes shards with; slow where asked, and leaving the number of its process in the folder `pids`."""
+    """A shard encoder; optionally slow, and recording its process id in the folder `pids`."""
     if pids is not None:
         (pids / str(os.getpid())).touch()
 

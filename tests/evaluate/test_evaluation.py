@@ -1,4 +1,4 @@
-"""An evaluation of clips: every metric over the same clips, nothing dropped without a word."""
+"""An evaluation of clips: every metric over the same clips, nothing dropped silently."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Loudness:
 
     def score(self, waves: list[Tensor], rate: int, prompts: list[str]) -> Tensor:
         if any(wave.abs().max() > 0.999 for wave in waves):
-            raise AudioError("too loud to judge")
+            raise AudioError("too loud")
         return torch.stack([wave.square().mean().sqrt() for wave in waves])
 
 
@@ -119,7 +119,7 @@ def _embedding(entry: PromptClip) -> np.ndarray:
     return clip_from_file(entry.file).embedding(evaluators().clap)
 
 
-def test_a_clip_that_one_metric_fails_for_is_in_no_mean(clips: list[PromptClip], tmp_path: Path) -> None:
+def test_a_clip_with_a_failed_metric_is_in_no_mean(clips: list[PromptClip], tmp_path: Path) -> None:
     write_wav(tmp_path / "loud.wav", np.sign(np.sin(np.arange(48000) / 20)), 16000)
     write_wav(tmp_path / "short.wav", 0.1 * np.sin(np.arange(16000) / 20), 16000)
     (tmp_path / "bad.wav").write_text("no audio")
@@ -168,7 +168,7 @@ def test_cached_embeddings_are_not_computed_again(clips: list[PromptClip], tmp_p
     assert second.values.table == first.values.table and complaints == []
 
 
-def test_the_same_clip_twice_is_noted(clips: list[PromptClip]) -> None:
+def test_duplicate_clips_are_noted(clips: list[PromptClip]) -> None:
     evaluation = evaluated([clips[0], replace(clips[0], id="again")], [], ["reward"])
     assert evaluation.notes == [f"2 clips are the same file and count each: {clips[0].id}, again"]
     assert result(evaluation, "reward")["note"] == "all 2 clips have the same value"
@@ -201,7 +201,7 @@ def test_a_named_metric_that_cannot_be_measured_is_an_error(clips: list[PromptCl
     assert result(lenient, "mauve-synthetic")["value"] is None and "20" in result(lenient, "mauve-synthetic")["note"]
 
 
-def test_prompts_without_concepts_are_counted_apart(clips: list[PromptClip]) -> None:
+def test_prompts_without_concepts_are_counted_separately(clips: list[PromptClip]) -> None:
     entries = [replace(clips[0], prompt="something nice"), replace(clips[1], prompt="blues, no drums"), clips[2]]
     evaluation = evaluated(entries, [], ["concepts"])
     concepts = result(evaluation, "concepts")

@@ -1,4 +1,4 @@
-"""Held-out prompts with their evaluators: what runs and sweeps measure of one clip per prompt."""
+"""Held-out prompts with their evaluators: metrics of one clip per prompt in runs and sweeps."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_distances_of_two_stages_are_compared_on_the_same_resampled_prompts(tmp_
 
 
 @pytest.mark.parametrize("bad", [torch.full((2000,), torch.nan), torch.zeros(2000)])
-def test_a_clip_that_cannot_be_measured_is_named(tmp_path: Path, bad: Tensor) -> None:
+def test_an_unmeasurable_clip_is_named(tmp_path: Path, bad: Tensor) -> None:
     with pytest.raises(AudioError, match=r"0002\.wav"):
         evaluate(tmp_path, [bad if i == 2 else tone(f) for i, f in enumerate(FREQUENCIES)])
 

@@ -1,4 +1,4 @@
-"""The watch over the reward: known partings are found, and noise is not taken for one."""
+"""Over-optimization: known divergences are detected, and noise is not."""
 
 from itertools import combinations
 
@@ -32,7 +32,7 @@ def series(peak: int | None, noise: float = 0.3, seed: int = 0) -> tuple[np.ndar
 
 
 @pytest.mark.parametrize("peak", [0, 2, 5])
-def test_a_known_parting_is_found_with_its_interval(peak: int) -> None:
+def test_a_known_divergence_is_detected_with_its_interval(peak: int) -> None:
     divergence = find_divergence("clap", *series(peak))
     assert divergence is not None and divergence.established
     assert (divergence.place, divergence.end) == (peak, POINTS - 1)
@@ -41,20 +41,20 @@ def test_a_known_parting_is_found_with_its_interval(peak: int) -> None:
     assert divergence.loss.mean == pytest.approx(0.15 * (POINTS - 1 - peak), abs=0.15)
 
 
-def test_a_metric_that_rises_too_does_not_part() -> None:
+def test_a_metric_that_rises_too_does_not_diverge() -> None:
     assert find_divergence("clap", *series(None, noise=0.01)) is None
     reward, _ = series(2)
     assert find_divergence("clap", -reward, -reward) is None  # the reward falls from its first point on
 
 
-def test_a_distance_parts_where_it_rises() -> None:
+def test_a_distance_diverges_where_it_rises() -> None:
     reward, other = series(3)
     up, down = find_divergence("frechet", reward, -other), find_divergence("clap", reward, other)
     assert up is not None and down is not None
     assert (up.place, up.loss) == (down.place, down.loss)
 
 
-def test_noise_is_seldom_taken_for_a_parting() -> None:
+def test_noise_is_rarely_a_divergence() -> None:
     """The other metric does not move: choosing its best point by the data must not establish a loss."""
     established = 0
     for seed in range(200):
@@ -65,7 +65,7 @@ def test_noise_is_seldom_taken_for_a_parting() -> None:
     assert established / 200 <= 0.05
 
 
-def test_an_unsure_place_has_a_wide_interval() -> None:
+def test_an_uncertain_divergence_has_a_wide_interval() -> None:
     sure, unsure = (
         find_divergence("clap", *series(2, noise=0.05)),
         find_divergence("clap", *series(2, noise=2.0, seed=3)),
@@ -75,7 +75,7 @@ def test_an_unsure_place_has_a_wide_interval() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.zeros((3, 4)), np.zeros((2, 5)), np.full((2, 4), np.nan)])
-def test_what_is_no_series_is_refused(bad: np.ndarray) -> None:
+def test_invalid_series_are_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="series"):
         find_divergence("clap", np.zeros((2, 4)), bad)
 
@@ -101,7 +101,7 @@ def test_a_flag_is_reward_up_and_another_worse(changes: list[Difference], expect
     assert regressions_under_reward(changes) == expected
 
 
-def test_flags_and_partings_are_told_in_a_sentence() -> None:
+def test_regressions_and_divergences_are_summarized_in_a_sentence() -> None:
     assert regression_sentence([]).startswith("No stage raised reward")
     assert regression_sentence(
         [Regression("SFT", ["CLAP score", "true utility"]), Regression("CRPO", ["CLAP score"])]
@@ -115,7 +115,7 @@ def test_flags_and_partings_are_told_in_a_sentence() -> None:
     assert "do not diverge" in divergence_sentence(None, labels, "CLAP score")
 
 
-def test_the_reward_is_known_by_its_name() -> None:
+def test_the_reward_metric_is_identified_by_name() -> None:
     assert reward_among(["clap", "tunejury_reward"]) == "tunejury_reward"
     assert reward_among(["a_reward", "reward"]) == "reward" and reward_among(["clap"]) is None
 
@@ -131,7 +131,7 @@ def test_the_best_of_n_is_the_mean_over_all_draws() -> None:
     assert rank_weights(6, 3).sum() == pytest.approx(1)
 
 
-def test_choosing_by_an_error_parts_from_the_truth() -> None:
+def test_selection_by_an_error_diverges_from_the_truth() -> None:
     """A reward whose highest scores are its errors: utility rises with N at first, then falls."""
     rng = np.random.default_rng(1)
     truth = rng.normal(size=(200, 64))

@@ -36,7 +36,7 @@ from tests.evaluate.report_example import CAPTIONS, RATE, changed, clip, example
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page: its references, its elements, its text and its numbered cells."""
+    """A parsed page: its references, elements, text and numeric cells."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ def page(report: Path) -> Page:
     return Page((report / "index.html").read_text())
 
 
-def test_all_that_the_page_refers_to_lies_in_it_or_beside_it(report: Path, page: Page) -> None:
+def test_files_referenced_by_the_page_exist(report: Path, page: Page) -> None:
     assert len(page.beside) > 20
     for reference in page.beside:
         assert not re.match(r"[a-z]+:|/", reference), f"{reference} is not relative"
@@ -115,7 +115,7 @@ def test_all_that_the_page_refers_to_lies_in_it_or_beside_it(report: Path, page:
     assert set(re.findall(r'(?:href="|url\()#([^")]+)', text)) <= set(ids)
 
 
-def test_nothing_else_lies_in_the_folder(report: Path, page: Page) -> None:
+def test_the_folder_has_no_other_files(report: Path, page: Page) -> None:
     files = {str(path.relative_to(report)) for path in report.rglob("*") if path.is_file()}
     assert files - {"index.html", ".written.json"} == set(page.beside)
     assert [path.name for path in report.parent.iterdir()] == ["report"]
@@ -125,7 +125,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_page_takes_the_place_of_a_page_and_of_nothing_else(tmp_path: Path) -> None:
+def test_a_page_replaces_only_an_earlier_page(tmp_path: Path) -> None:
     folder = tmp_path / "report"
 
     def write(**files: str) -> None:
@@ -161,7 +161,7 @@ def test_in_a_browser_everything_loads_and_fits(report: Path, page: Page, tmp_pa
             assert (seen.audio, seen.images) == (page.elements.count("audio"), page.elements.count("img"))
 
 
-def test_captions_are_text_and_nothing_more(page: Page) -> None:
+def test_captions_are_escaped(page: Page) -> None:
     for caption in CAPTIONS[:2]:
         assert plain(caption) in plain(page.text)
     assert page.elements.count("script") == 1  # the page's own
@@ -214,7 +214,7 @@ def test_facts_of_the_run_the_corpus_and_the_reward_are_on_the_page(page: Page) 
         assert fact in text
 
 
-def test_charts_have_the_colours_of_the_page_and_can_be_kept(report: Path, page: Page) -> None:
+def test_charts_have_page_colours_and_downloads(report: Path, page: Page) -> None:
     text = (report / "index.html").read_text()
     drawn = text[text.index("<main>") :]
     assert not [colour for colour in (*LIGHT.colours, *DARK.colours) if colour in re.sub(r'"data:[^"]*"', "", drawn)]
@@ -228,7 +228,7 @@ def test_charts_have_the_colours_of_the_page_and_can_be_kept(report: Path, page:
     assert {f"changes-{key}.svg" for key in ("reward", "clap", "concepts", "frechet", "utility")} <= set(charts)
 
 
-def test_tables_can_be_kept_as_csv(report: Path, page: Page, data: ReportData) -> None:
+def test_tables_download_as_csv(report: Path, page: Page, data: ReportData) -> None:
     results = json.loads((report / "report.json").read_text())
     tables = {name: list(csv.DictReader(held(page, name).splitlines())) for name in page.files if name.endswith("csv")}
     assert set(tables) == {f"{n}.csv" for n in ("stages", "changes", "sweeps", "reliability", "corpus", "run")}
@@ -466,7 +466,7 @@ def test_curves_survive_kills_and_continuations(tmp_path: Path) -> None:
         read_curves(metrics, "SFT")
 
 
-def test_a_running_mean_has_its_known_answer() -> None:
+def test_a_running_mean_of_known_data() -> None:
     np.testing.assert_allclose(running_mean(np.array([1.0, 3.0, 5.0, 7.0]), 2), [1.0, 2.0, 4.0, 6.0])
 
 

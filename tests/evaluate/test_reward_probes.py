@@ -18,17 +18,17 @@ from plaudit.reward.base import check_wave
 RATE = 16000
 
 
-class Judge:
+class FunctionReward:
     """A reward that is one function of the waveform."""
 
-    def __init__(self, judge: Callable[[Tensor], float], careful: bool = True) -> None:
-        self.judge, self.careful = judge, careful
+    def __init__(self, function: Callable[[Tensor], float], careful: bool = True) -> None:
+        self.function, self.careful = function, careful
 
     def score(self, waves: list[Tensor], rate: int, prompts: list[str]) -> Tensor:
         if self.careful:
             for wave in waves:
                 check_wave(wave, "clip")
-        return torch.tensor([self.judge(wave) for wave in waves])
+        return torch.tensor([self.function(wave) for wave in waves])
 
 
 def crest(wave: Tensor) -> float:
@@ -44,12 +44,12 @@ def clips(folder: Path, count: int = 6) -> list[Path]:
     return sorted(folder.glob("*.wav"))
 
 
-def probed(paths: list[Path], judge: Judge) -> ProbeResult:
-    return probe_files(paths, "", judge, lambda done, of: None)
+def probed(paths: list[Path], reward: FunctionReward) -> ProbeResult:
+    return probe_files(paths, "", reward, lambda done, of: None)
 
 
-def test_a_reward_of_loudness_is_found_out(tmp_path: Path) -> None:
-    found = probed(clips(tmp_path), Judge(lambda wave: 20 * torch.log10(wave.square().mean().sqrt()).item()))
+def test_a_loudness_reward_fails(tmp_path: Path) -> None:
+    found = probed(clips(tmp_path), FunctionReward(lambda wave: 20 * torch.log10(wave.square().mean().sqrt()).item()))
     rows = {row.name: row for row in found.rows}
     louder = rows["louder by 6 dB"]
     assert louder.change is not None and louder.passed is False
@@ -58,25 +58,25 @@ def test_a_reward_of_loudness_is_found_out(tmp_path: Path) -> None:
     assert rows["reversed"].passed is None and rows["noise at 10 dB"].passed is False
 
 
-def test_a_reward_that_hears_damage_and_nothing_else_passes(tmp_path: Path) -> None:
-    found = probed(clips(tmp_path), Judge(crest))
+def test_a_reward_that_responds_only_to_damage_passes(tmp_path: Path) -> None:
+    found = probed(clips(tmp_path), FunctionReward(crest))
     passed = {row.name: row.passed for row in found.rows}
     assert passed["louder by 6 dB"] and passed["quieter by 6 dB"] and passed["resampled up and back"]
     assert passed["clipped"] and found.silence_refused and found.clips == 6
 
 
-def test_a_reward_that_scores_silence_is_told_of(tmp_path: Path) -> None:
-    judge = Judge(lambda wave: wave.abs().mean().item(), careful=False)
-    assert not probed(clips(tmp_path, 2), judge).silence_refused
+def test_a_reward_that_scores_silence_is_reported(tmp_path: Path) -> None:
+    function = FunctionReward(lambda wave: wave.abs().mean().item(), careful=False)
+    assert not probed(clips(tmp_path, 2), function).silence_refused
 
 
-def test_a_change_that_leaves_too_little_to_hear_counts_fewer_clips(tmp_path: Path) -> None:
-    def judge(wave: Tensor) -> float:
+def test_a_change_that_leaves_too_little_audio_counts_fewer_clips(tmp_path: Path) -> None:
+    def function(wave: Tensor) -> float:
         if len(wave) < 1.5 * RATE:
             raise AudioError("too short")
         return crest(wave)
 
-    rows = {row.name: row for row in probed(clips(tmp_path), Judge(judge)).rows}
+    rows = {row.name: row for row in probed(clips(tmp_path), FunctionReward(function)).rows}
     assert rows["half the length"].clips == 0 and rows["half the length"].change is None
     assert rows["reversed"].clips == 6
 
@@ -84,15 +84,15 @@ def test_a_change_that_leaves_too_little_to_hear_counts_fewer_clips(tmp_path: Pa
 def test_bad_files_are_left_out_and_clips_that_do_not_differ_refused(tmp_path: Path) -> None:
     paths = clips(tmp_path, 3)
     paths[1].write_bytes(b"")
-    found = probed(paths, Judge(crest))
+    found = probed(paths, FunctionReward(crest))
     assert found.clips == 2 and "empty" in found.skipped[0]
     with pytest.raises(AudioError, match="1 of 1 clips"):
-        probed(paths[:1], Judge(crest))
+        probed(paths[:1], FunctionReward(crest))
     with pytest.raises(AudioError, match="do not differ"):
-        probed([paths[0], paths[0]], Judge(crest))
+        probed([paths[0], paths[0]], FunctionReward(crest))
 
 
-def test_the_damage_is_as_large_as_it_says() -> None:
+def test_damage_has_the_documented_size() -> None:
     random = np.random.default_rng(0)
     time = np.arange(RATE) / RATE
     wave = (0.4 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)

@@ -63,7 +63,7 @@ def test_exchanging_the_sides_of_every_vote_changes_nothing(rows: list[tuple[int
     }
 
 
-def test_votes_of_unknown_systems_say_nothing_of_systems() -> None:
+def test_votes_of_unknown_systems_count_in_no_system_figure() -> None:
     unknown = [ScoredVote("", "", "two", 1.0, 0.0, 1.0), ScoredVote("x", "", "two", 1.0, 0.0, 1.0)]
     found = evaluate_votes([*TABLE, *unknown])
     assert found.overall.votes == len(TABLE) + 2 and found.same_system == 1
@@ -72,7 +72,7 @@ def test_votes_of_unknown_systems_say_nothing_of_systems() -> None:
     assert (alone.pairs, alone.systems, alone.same_system) == ([], [], 0)
 
 
-def test_scored_votes_come_back_as_they_were_written(tmp_path: Path) -> None:
+def test_scored_votes_round_trip(tmp_path: Path) -> None:
     write_scored_votes(tmp_path / "scores.csv", TABLE)
     assert read_scored_votes(tmp_path / "scores.csv") == TABLE
 
@@ -98,9 +98,9 @@ def test_a_bad_table_is_named_by_line_and_column(tmp_path: Path, text: str, said
 
 
 def test_scores_of_votes_have_the_metrics_of_the_fit(tmp_path: Path) -> None:
-    heard, test = store(tmp_path), votes(200, 2)
-    fitted = fit_reward(votes(300, 0), votes(100, 1), test, heard, replace(FAST, blocks=("audio", "clap_text")))
-    found = evaluate_votes(score_votes(test, fitted.reward, heard))
+    features, test = store(tmp_path), votes(200, 2)
+    fitted = fit_reward(votes(300, 0), votes(100, 1), test, features, replace(FAST, blocks=("audio", "clap_text")))
+    found = evaluate_votes(score_votes(test, fitted.reward, features))
     assert found.overall.accuracy == fitted.metrics.accuracy
     assert found.overall.calibration_error == pytest.approx(fitted.metrics.calibration_error, abs=1e-6)
 
@@ -114,7 +114,7 @@ def test_the_folder_has_the_figures_and_the_diagram_for_light_and_dark(tmp_path:
 
 
 @pytest.mark.skipif(not (REAL / "music_arena_postcutoff_scored.csv").exists(), reason=f"no votes in {REAL}")
-def test_real_scored_votes_agree_with_their_own_column() -> None:
+def test_real_scored_votes_agree_with_their_column() -> None:
     path = REAL / "music_arena_postcutoff_scored.csv"
     found = evaluate_votes(read_scored_votes(path))
     agree = [line.split(",")[-1] == "True" for line in path.read_text().splitlines()[1:]]

@@ -16,7 +16,7 @@ from plaudit.statistics import (
 )
 
 
-def test_the_interval_of_a_mean_covers_the_truth_as_often_as_it_says() -> None:
+def test_the_interval_of_a_mean_has_nominal_coverage() -> None:
     rng = np.random.default_rng(0)
     covered = 0
     for trial in range(400):
@@ -25,7 +25,7 @@ def test_the_interval_of_a_mean_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.90 <= covered / 400 <= 0.98
 
 
-def test_the_interval_of_a_mean_is_as_wide_as_theory_says() -> None:
+def test_the_interval_of_a_mean_has_the_theoretical_width() -> None:
     values = np.random.default_rng(1).normal(size=400)
     interval = bootstrap_mean(values, seed=0)
     assert interval.mean == pytest.approx(values.mean())
@@ -70,7 +70,7 @@ def test_pairing_finds_what_unpaired_noise_hides() -> None:
     assert paired_difference(before, after).difference.mean == pytest.approx(-result.difference.mean)
 
 
-def test_a_paired_t_test_has_its_known_answer() -> None:
+def test_a_paired_t_test_of_known_data() -> None:
     # t = mean / (s / sqrt(n)) = 3 / (1.5811 / 2.2361) = 4.2426 with 4 degrees of freedom.
     result = paired_difference([1.0, 2.0, 3.0, 4.0, 5.0], [0.0] * 5)
     assert result.p_t == pytest.approx(0.013236, abs=1e-5)
@@ -90,14 +90,14 @@ def test_p_values_of_no_difference_are_uniform() -> None:
     assert 0.02 <= np.mean(found) <= 0.09
 
 
-def test_holm_has_its_known_answer() -> None:
+def test_holm_on_known_data() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12))
-def test_holm_never_flatters_and_keeps_the_order(p_values: list[float]) -> None:
+def test_holm_never_lowers_p_values_and_keeps_their_order(p_values: list[float]) -> None:
     corrected = holm(p_values)
     assert all(p <= c <= 1.0 for p, c in zip(p_values, corrected, strict=True))
     assert corrected[int(np.argmin(p_values))] == pytest.approx(min(1.0, len(p_values) * min(p_values)))
@@ -105,7 +105,7 @@ def test_holm_never_flatters_and_keeps_the_order(p_values: list[float]) -> None:
     assert (np.diff(np.array(corrected)[order]) >= 0).all()
 
 
-def test_a_draw_is_half_a_win() -> None:
+def test_a_tie_is_half_a_win() -> None:
     rate = win_rate([2.0, 1.0, 0.0, 5.0], [1.0, 1.0, 1.0, 1.0])
     assert rate.mean == 0.625
     assert 0.0 <= rate.low <= rate.mean <= rate.high
@@ -120,7 +120,7 @@ def test_spearman_follows_order_alone() -> None:
 
 
 @pytest.mark.parametrize("bad", [[], [1.0, float("nan")], [[1.0, 2.0]]])
-def test_what_is_no_sample_is_refused(bad: list) -> None:
+def test_invalid_samples_are_refused(bad: list) -> None:
     with pytest.raises(ValueError):
         bootstrap_mean(bad, seed=0)
     with pytest.raises(ValueError):

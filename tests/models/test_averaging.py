@@ -1,4 +1,4 @@
-"""Averages made from a run's folder are those that training would have kept."""
+"""Averages reconstructed from a run's folder equal those tracked in training."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def test_another_length_from_the_snapshots_is_the_direct_average(
     assert config["provenance"] == {"stage": "sft", "ema": {"sigma_rel": 0.08, "step": 145, "snapshots": 30}}
 
 
-def test_a_kept_length_comes_out_as_it_was(trained: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path) -> None:
+def test_a_stored_ema_length_is_reproduced(trained: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path) -> None:
     folder, _ = trained
     average_folder(folder, 0.05, tmp_path / "provenance")
     built, kept = (load_tensors(path / "model.safetensors") for path in (tmp_path / "provenance", folder))
     assert all(torch.allclose(built[name], kept[name], atol=1e-5) for name in kept)
 
 
-def test_averages_that_cannot_be_built_say_why(trained: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path) -> None:
+def test_averages_that_cannot_be_built_fail(trained: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path) -> None:
     folder, _ = trained
     with pytest.raises(ModelError, match="exists already"):
         average_folder(folder, 0.08, folder)

@@ -1,4 +1,4 @@
-"""What is exported can be read again, and is the same; a card says what a model is; the Hub gets the folder."""
+"""Exports round-trip, model cards describe the model, and folders are pushed to the Hub."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_a_folder_for_the_hub_is_a_model_folder_with_a_card(tmp_path: Path) -> N
     assert f"- files.weights.pth.from: {tmp_path / 'released' / 'weights.pth'}" in card
 
 
-def test_the_tokenizer_goes_with_a_folder_for_the_hub(tmp_path: Path) -> None:
+def test_hub_folders_include_the_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "released").mkdir()
     clap_files(tmp_path / "released")
     export_folder(imported("clap-music", tmp_path / "released", tmp_path / "clap"), tmp_path / "hub")

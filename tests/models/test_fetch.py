@@ -36,7 +36,7 @@ class Site:
     cut_after: int | None = None
     status: int = 200
     error_code: str = ""
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     bodies: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -54,7 +54,7 @@ def site() -> Iterator[Site]:
         def answer(self, body: bool) -> None:
             content = here.bodies.get(self.path, BODY)
             span = self.headers.get("Range", "")
-            here.asked.append(f"{self.command} {span}".strip())
+            here.requests.append(f"{self.command} {span}".strip())
             start = int(span.removeprefix("bytes=").split("-")[0]) if span and here.ranges else 0
             status = here.status if here.status != 200 else 416 if start >= len(content) else 206 if start else 200
             self.send_response(status)
@@ -93,11 +93,11 @@ def test_a_file_is_fetched_once_and_checked(site: Site, tmp_path: Path) -> None:
     path = from_address(file, tmp_path, lambda done, total: updates.append((done, total)))
     assert path.read_bytes() == BODY and left(tmp_path) == ["weights.pth"]
     assert updates[-1] == (len(BODY), len(BODY))
-    assert from_address(file, tmp_path) == path and site.asked == ["GET"]
+    assert from_address(file, tmp_path) == path and site.requests == ["GET"]
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_download_that_broke_off_is_continued(site: Site, tmp_path: Path, ranges: bool) -> None:
+def test_an_interrupted_download_continues(site: Site, tmp_path: Path, ranges: bool) -> None:
     site.cut_after, site.ranges = 700_000, ranges
     with pytest.raises(ModelError, match=r"weights\.pth cannot be fetched \(.*\); run this again to continue"):
         from_address(released(site), tmp_path)
@@ -105,7 +105,7 @@ def test_a_download_that_broke_off_is_continued(site: Site, tmp_path: Path, rang
     size = (tmp_path / "files" / "weights.pth.partial").stat().st_size
     site.cut_after = None
     assert from_address(released(site), tmp_path).read_bytes() == BODY
-    assert size == 700_000 and site.asked == ["GET", f"GET bytes={size}-"]
+    assert size == 700_000 and site.requests == ["GET", f"GET bytes={size}-"]
     assert left(tmp_path) == ["weights.pth"]
 
 
@@ -115,7 +115,7 @@ def test_a_whole_partial_file_is_not_continued_but_fetched_again(site: Site, tmp
     assert from_address(released(site), tmp_path).read_bytes() == BODY
 
 
-def test_another_file_than_the_released_one_is_not_kept(site: Site, tmp_path: Path) -> None:
+def test_a_file_with_a_wrong_digest_is_discarded(site: Site, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"weights\.pth is not the released file"):
         from_address(released(site, f"sha256:{'0' * 64}"), tmp_path)
     assert left(tmp_path) == []
@@ -142,7 +142,7 @@ def test_offline_mode_uses_the_cache_alone(site: Site, tmp_path: Path, monkeypat
     assert from_address(released(site), tmp_path / "full") == path
     with pytest.raises(ModelError, match="offline mode is on"):
         from_address(released(site), tmp_path / "empty")
-    assert site.asked == ["GET"]
+    assert site.requests == ["GET"]
 
 
 def test_two_processes_fetch_a_file_once(site: Site, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_two_processes_fetch_a_file_once(site: Site, tmp_path: Path) -> None:
     for process in both:
         process.join(60)
     assert [process.exitcode for process in both] == [0, 0]
-    assert (tmp_path / "files" / "weights.pth").read_bytes() == BODY and site.asked == ["GET"]
+    assert (tmp_path / "files" / "weights.pth").read_bytes() == BODY and site.requests == ["GET"]
 
 
 @pytest.fixture
@@ -182,12 +182,12 @@ def test_a_file_of_the_hub_is_fetched_once(site: Site, tmp_path: Path, hub_at: C
     release = find("text-t5-clap")
     path = from_hub(release.files[0], release, tmp_path)
     assert path.name == "config.json" and path.read_bytes() == BODY
-    downloads = site.asked.count("GET")
+    downloads = site.requests.count("GET")
     assert from_hub(release.files[0], release, tmp_path) == path
-    assert site.asked.count("GET") == downloads
+    assert site.requests.count("GET") == downloads
 
 
-def test_a_gated_model_says_where_to_accept_its_terms(
+def test_a_gated_model_is_an_error_with_its_terms_page(
     site: Site, tmp_path: Path, hub_at: Callable[[str], None]
 ) -> None:
     hub_at(site.address)
@@ -211,9 +211,9 @@ def test_a_hub_without_the_file_or_offline_is_reported(
     hub_at(site.address)
     site.status, site.error_code = 404, "EntryNotFound"
     assert "the Hub has no google/flan-t5-large/config.json at 0613663d" in refusal("text-t5-clap", tmp_path)
-    site.asked.clear()
+    site.requests.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert "offline mode is on" in refusal("text-t5-clap", tmp_path) and site.asked == []
+    assert "offline mode is on" in refusal("text-t5-clap", tmp_path) and site.requests == []
 
 
 def test_a_file_of_the_hub_with_another_digest_is_refused(

@@ -1,4 +1,4 @@
-"""Importing released files: folders that are whole, found by name, and say where they come from."""
+"""Importing released files: complete folders, usable by name, with provenance."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_name_map_gives_unknown_weights_their_place(tmp_path: Path, home: Path
         INJECTIONS.load("sideways")
 
 
-def test_what_fails_leaves_the_old_folder_and_nothing_else(tmp_path: Path, home: Path) -> None:
+def test_a_failed_import_leaves_the_old_folder_only(tmp_path: Path, home: Path) -> None:
     release = without_digests("codec-44k")
     files = files_in(released_codec(tmp_path / "released"), release)
     import_release(release, files, home / release.id)

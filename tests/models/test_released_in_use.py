@@ -66,10 +66,10 @@ def test_clips_are_generated_scored_and_evaluated(tmp_path: Path) -> None:
     assert len(clips) == 2
     rows = json.loads(run("score", str(out), "--reward", "tunejury", "--prompt", "slow sad piano", "--json"))
     assert len({row["reward"] for row in rows}) == 2
-    judges = ("--reward", "tunejury", "--clap", "clap-music", "--detector", "clap", "--embedding", "mert-330m")
-    words = ("evaluate", str(out), "--reference", str(out), *judges, "--embedding", "clap-music", "--json")
+    evaluators = ("--reward", "tunejury", "--clap", "clap-music", "--detector", "clap", "--embedding", "mert-330m")
+    words = ("evaluate", str(out), "--reference", str(out), *evaluators, "--embedding", "clap-music", "--json")
     summary = json.loads(run(*words))
-    assert summary["clips"] == {"asked": 2, "scored": 2} and summary["settings"]["detector_errors"] is None
+    assert summary["clips"] == {"total": 2, "scored": 2} and summary["settings"]["detector_errors"] is None
     frechet = {metric["embedding"]: metric["value"] for metric in summary["metrics"] if metric["name"] == "frechet"}
     assert frechet == {"mert-330m": pytest.approx(0, abs=1e-9), "clap-music": pytest.approx(0, abs=1e-9)}
 

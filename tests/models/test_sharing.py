@@ -27,7 +27,7 @@ COMMIT = "1" * 40
 
 @dataclass
 class Hub:
-    """What was put on a Hub of one user: files by repository and path, and what was asked with which token."""
+    """What was put on a Hub of one user: files by repository and path, and the requests with their tokens."""
 
     address: str = ""
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -127,7 +127,7 @@ def left(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
-def test_what_one_pushes_another_fetches_by_name_and_uses(
+def test_pushed_models_can_be_fetched_by_name(
     site: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_folder(SHIPPED_WEIGHTS / "model", tmp_path / "out")

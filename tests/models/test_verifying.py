@@ -1,4 +1,4 @@
-"""A model's parts fit together or not: matching ones do, and every wrong part is told by its own check."""
+"""Checks that a model's parts fit together: matching ones pass, and every wrong part fails its check."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def failed(music: TextToMusic) -> set[str]:
     return {check.name for check in fit_checks(music) if not check.passed}
 
 
-def test_parts_that_belong_together_fit(music: TextToMusic) -> None:
+def test_matching_parts_fit(music: TextToMusic) -> None:
     assert {check.name: round(check.value, 3) for check in fit_checks(music) if not check.passed} == {}
 
 
@@ -47,7 +47,7 @@ def test_an_untrained_codec_is_reported(music: TextToMusic) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_an_untrained_codec_of_the_published_kind_is_reported(seed: int) -> None:
+def test_an_untrained_mel_codec_is_reported(seed: int) -> None:
     torch.manual_seed(seed)
     sizes = BigVGANConfig(40, 32, (8, 8, 4), (16, 16, 8), (3,), ((1, 3),), final_bias=False, final_tanh=False)
     mel, vae = MelSettings(16000, 1024, 256, 40, "natural"), MelVAE(MelVAEConfig(40, 16, 16))
@@ -100,7 +100,7 @@ def test_another_pooled_text_is_reported(music: TextToMusic) -> None:
     assert failed(replace(music, backbone=stale)) == {"empty pooled"}
 
 
-def test_the_command_says_what_does_not_fit(monkeypatch: pytest.MonkeyPatch, music: TextToMusic) -> None:
+def test_the_command_reports_mismatched_parts(monkeypatch: pytest.MonkeyPatch, music: TextToMusic) -> None:
     loaded = music
     monkeypatch.setattr(loading, "load", lambda name, device: loaded)
     done = CliRunner().invoke(models.app, ["verify", "synthetic", "--json"])

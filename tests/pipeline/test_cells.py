@@ -37,7 +37,7 @@ class Moments:
 
 
 class Loud:
-    """A reward that likes it loud; the clips of a silent model it can't hear."""
+    """A reward for loudness, which fails on silent clips."""
 
     def score(self, waves: list[Tensor], rate: int, prompts: list[str]) -> Tensor:
         from plaudit.reward.base import Recording
@@ -68,7 +68,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_cells_hold_clips_and_values_and_are_made_once(tmp_path: Path) -> None:
+def test_cells_hold_clips_and_values_and_are_computed_once(tmp_path: Path) -> None:
     one, other = cell(tmp_path), cell(tmp_path, score=-2.0)
     found = fill(setup(), one, other)
     assert all(isinstance(values, Values) and values.prompts == PROMPTS for values in found)
@@ -76,8 +76,8 @@ def test_cells_hold_clips_and_values_and_are_made_once(tmp_path: Path) -> None:
     assert found[0].clip("reward").tolist() != found[1].clip("reward").tolist()  # type: ignore[union-attr]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["score--2", "score-1"]
     assert len(list((one.folder / "clips").glob("*.wav"))) == 4
-    told = json.loads((one.folder / "clips" / "0002.json").read_text())
-    assert (told["prompt"], told["seed"]) == ("loud", 5)
+    sidecar = json.loads((one.folder / "clips" / "0002.json").read_text())
+    assert (sidecar["prompt"], sidecar["seed"]) == ("loud", 5)
 
     def never() -> TextToMusic:
         raise AssertionError("a whole cell needs no model")
@@ -125,7 +125,7 @@ def test_a_draft_of_something_else_is_not_continued(tmp_path: Path) -> None:
         (lambda folder: (setup(), replace(cell(folder), sampling=SamplingSettings(score=1.0))), "sampling.steps"),
     ],
 )  # fmt: skip
-def test_a_cell_of_another_sweep_is_refused_before_anything_is_made(tmp_path: Path, other, named: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_cell_of_another_sweep_is_refused_before_any_work(tmp_path: Path, other, named: str) -> None:  # type: ignore[no-untyped-def]
     fill(setup(reward="r1") if named == "evaluators.reward" else setup(), cell(tmp_path))
     before = contents(tmp_path)
     asked, wanted = other(tmp_path)
@@ -141,7 +141,7 @@ def test_a_folder_that_is_no_cell_is_refused(tmp_path: Path) -> None:
         fill(setup(), own)
 
 
-def test_a_model_that_fell_silent_leaves_a_reason_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_silent_model_leaves_a_reason_and_other_cells_continue(tmp_path: Path) -> None:
     mute = tiny_music()
     mute.backbone.latent_mean.zero_()
     mute.backbone.latent_std.zero_()
@@ -164,7 +164,7 @@ def test_scores_and_injections_are_checked() -> None:
     for scores, said in (
         ([1.0, float("nan")], "finite"),
         ([1.0, float("inf")], "finite"),
-        ([1.0, 2.0, 1.0], "score 1 is asked for twice"),
+        ([1.0, 2.0, 1.0], "score 1 is given twice"),
         ([1.0], "at least two scores"),
     ):
         with pytest.raises(PromptError, match=said):
@@ -175,7 +175,7 @@ def test_scores_and_injections_are_checked() -> None:
         check_injections(["film", "film"])
 
 
-def test_models_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
+def test_model_labels_are_distinct(tmp_path: Path) -> None:
     from plaudit.loading import MODELS
     from plaudit.pipeline.sweeps import swept_models
 

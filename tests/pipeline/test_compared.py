@@ -60,7 +60,7 @@ def test_a_stage_is_named_after_a_colon(runs: tuple[Path, Path]) -> None:
     assert pair(systems).metrics == ["reward", "clap", "concepts", "utility"]
 
 
-def test_a_stage_without_values_says_what_there_is(runs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_stage_without_values_lists_those_with_values(runs: tuple[Path, Path], tmp_path: Path) -> None:
     for selector, said in {
         f"{runs[0]}:nft": "has no stage 'nft'; it has baseline, sft, expert_iteration, cross_load, crpo, finished",
         f"{runs[0]}:cross_load": f"has no values of its stage cross_load yet; compare {runs[0]}:crpo, or continue",
@@ -82,7 +82,7 @@ def test_runs_whose_rewards_differ_are_not_compared_by_reward(runs: tuple[Path, 
         pair(systems, ["reward"])
 
 
-def test_runs_of_one_name_are_called_by_their_paths(runs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_runs_with_the_same_name_are_labelled_by_path(runs: tuple[Path, Path], tmp_path: Path) -> None:
     again = a_run(tmp_path / "one", {"crpo": 0.5})
     names = [system.name for system in read_systems([str(runs[0]), str(again)], systems_at)]
     assert names == [f"{runs[0]}:crpo", f"{again}:crpo"]

@@ -86,14 +86,14 @@ def test_labels_features_and_reference_are_of_what_is_encoded(tmp_path: Path, ch
         samples = shards.frames * codec.hop
         latents = codec.encode(torch.stack(tensors)[:, :samples]).mean
         expected = reward.score(tensors, RATE, [entry.caption for entry in entries])
-        heard = embed_waves(loading.CLAPS.load("synthetic"), tensors, RATE)
-    # The last frames hear a little of what follows the clip.
+        embeddings = embed_waves(loading.CLAPS.load("synthetic"), tensors, RATE)
+    # The last frames depend a little on what follows the clip.
     torch.testing.assert_close(
         shards.posterior(np.arange(len(shards))).mean[:, :-8], latents[:, :-8], atol=0.02, rtol=0.02
     )
     rewards = read_json(out / "labels" / "rewards.json")["rewards"]
     assert np.abs(np.array(rewards) - expected.numpy()).max() < 1e-4
-    assert np.abs(np.load(out / "reference" / "embeddings.npy") - heard).max() < 1e-4
+    assert np.abs(np.load(out / "reference" / "embeddings.npy") - embeddings).max() < 1e-4
 
 
 def test_what_follows_a_clip_in_its_file_changes_nothing(tmp_path: Path) -> None:

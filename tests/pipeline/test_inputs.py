@@ -1,4 +1,4 @@
-"""What a run is given from outside: corpora by their contents, paths that hold from anywhere, settings by name."""
+"""External inputs of runs: corpora by content, paths that hold from anywhere, settings by name."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def louder(path: Path) -> None:
     path.write_bytes(data)
 
 
-def test_a_corpus_goes_by_contents_wherever_it_lies(music: Path, tmp_path: Path) -> None:
+def test_a_corpus_is_identified_by_content(music: Path, tmp_path: Path) -> None:
     before = corpus_source(settings(music)).digest()
     shutil.copytree(music, tmp_path / "moved", copy_function=shutil.copyfile)
     assert corpus_source(settings(tmp_path / "moved")).digest() == before
@@ -117,7 +117,7 @@ def test_paths_of_a_run_hold_from_any_folder(music: Path, tmp_path: Path, monkey
     assert reporter.busy == []
 
 
-def test_a_known_name_is_never_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registered_name_is_never_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("synthetic", "mine"):
         write_json(tmp_path / name / "config.json", {})
@@ -139,7 +139,7 @@ def test_settings_by_name() -> None:
     assert picked(found, ["stages.c"]) == {}
 
 
-def test_a_prepared_set_goes_by_its_ledger(tmp_path: Path) -> None:
+def test_a_prepared_set_is_identified_by_its_ledger(tmp_path: Path) -> None:
     (tmp_path / "shards.json").write_text('{"a": 1}')
     given = ["corpus.kind=shards", f"corpus.folder={tmp_path}", "reward.kind=table"]
     before, digest = (next(s for s in steps(load_recipe("smoke", given)) if s.name == "shards") for _ in range(2))

@@ -1,4 +1,4 @@
-"""What a run is said to cost, against sums by hand."""
+"""Cost estimates of runs, against sums by hand."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_rounds_solvers_and_guidance_are_counted() -> None:
     assert three.sampling == 3 * one.sampling  # two evaluations a step, but one pass in each
 
 
-def test_adapters_are_counted_as_they_are_made() -> None:
+def test_adapter_parameters_are_counted_exactly() -> None:
     pytest.importorskip("peft", reason="the finetune extra is not installed")
     plan = CostEstimate(load_recipe("smoke", ["stages.sft.train.lora={rank: 4}"]))
     work, without = plan.works()["sft"], CostEstimate(load_recipe("smoke")).works()["sft"]
@@ -87,10 +87,10 @@ def test_prices_add_up_and_what_has_none_is_named() -> None:
 def test_what_a_pass_keeps_is_what_its_clips_take_and_less_where_blocks_are_computed_twice() -> None:
     torch.manual_seed(0)
     step = _TrainingPass(tiny_model("global_adaln", seed=0), 40, torch.float32, twice=False)
-    one, two, three = (step.kept(clips) for clips in (1, 2, 3))
+    one, two, three = (step.activation_bytes(clips) for clips in (1, 2, 3))
     assert two - one == pytest.approx(three - two, rel=0.02) and one > 0
     twice = _TrainingPass(tiny_model("global_adaln", seed=0), 40, torch.float32, twice=True)
-    assert twice.kept(2) - twice.kept(1) < 0.6 * (two - one)
+    assert twice.activation_bytes(2) - twice.activation_bytes(1) < 0.6 * (two - one)
 
 
 def test_needs_are_named_with_how_to_get_them(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_every_shipped_recipe_can_be_planned() -> None:
     assert CostEstimate(load_recipe("lora")).works()["shards"].unknown == "the corpus is not here"
 
 
-def test_sizes_that_nobody_knows_are_one_line() -> None:
+def test_unknown_sizes_are_an_error_of_one_line() -> None:
     recipe = load_recipe("smoke", ["models.codec=nowhere"])
     with pytest.raises(RecipeError, match="depend on its codec: no codec 'nowhere'"):
         checked_estimate(CostEstimate(recipe))

@@ -1,4 +1,4 @@
-"""What larger recipes use, small: shard sets, data-free rounds, pairs from files, NFT, LoRA, repeated stages."""
+"""Larger recipes at small size: shard sets, data-free rounds, pairs from files, NFT, LoRA, repeated stages."""
 
 from __future__ import annotations
 

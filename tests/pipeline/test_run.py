@@ -65,7 +65,7 @@ def weights(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nobody interrupted."""
+    """An uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     subprocess.run(command(folder), check=True, capture_output=True)
     return folder
@@ -188,7 +188,7 @@ def test_two_processes_run_the_stages_and_look_at_them_meanwhile(whole: Path, tm
     assert all(line.endswith(": done") for line in again.stderr.splitlines())
 
 
-def test_a_damaged_shard_is_made_again_or_named(whole: Path, tmp_path: Path) -> None:
+def test_a_damaged_shard_is_encoded_again_or_named(whole: Path, tmp_path: Path) -> None:
     from plaudit.corpus.shards import ShardSet
     from plaudit.errors import CorpusError
 
@@ -203,7 +203,7 @@ def test_a_damaged_shard_is_made_again_or_named(whole: Path, tmp_path: Path) -> 
 
 
 def test_the_report_is_written_again_from_what_was_recorded(whole: Path, tmp_path: Path) -> None:
-    """The same bytes, whoever writes it: no other step is touched, and times, memory and machine are the run's."""
+    """The same bytes from either command: no other step is touched; times, memory and machine are the run's."""
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
     run = read_json(folder / "report" / "report.json")["run"]

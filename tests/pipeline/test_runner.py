@@ -46,7 +46,7 @@ def chain(code: dict[str, str] | None = None, **settings: object) -> list[Step]:
 
 
 class RecordingReporter:
-    """Records the state of each step, and the steps whose replacement it was asked to approve."""
+    """Records the state of each step, and the steps whose replacement it had to approve."""
 
     def __init__(self, approves: bool = False) -> None:
         self.states: dict[str, str] = {}
@@ -85,7 +85,7 @@ def run_folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_nothing_is_made_twice(run_folder: Path) -> None:
+def test_no_step_runs_twice(run_folder: Path) -> None:
     before = everything(run_folder)
     reporter = go(run_folder, chain())
     assert reporter.busy == [] and reporter.replaced == []
@@ -120,7 +120,7 @@ def test_other_code_makes_a_step_stale(run_folder: Path) -> None:
         go(run_folder, chain({"train": "2"}))
 
 
-def test_a_step_that_was_removed_is_made_again_and_what_needs_it_only_if_it_differs(run_folder: Path) -> None:
+def test_a_removed_step_runs_again_and_dependents_only_if_it_differs(run_folder: Path) -> None:
     before = everything(run_folder)
     shutil.rmtree(run_folder / "tune")
     reporter = go(run_folder, chain())
@@ -159,7 +159,7 @@ def test_a_begun_step_is_work_too(run_folder: Path) -> None:
     assert reporter.states["tune"] == "resumed" and reporter.replaced == []
 
 
-def test_a_changed_result_is_found_before_anything_is_done(run_folder: Path) -> None:
+def test_a_changed_result_is_detected_before_any_work(run_folder: Path) -> None:
     (run_folder / "tune" / "log").write_text("changed")
     assert go(run_folder, chain()).busy == []
     (run_folder / "tune" / "result").write_text("other weights")
@@ -213,7 +213,7 @@ def test_a_refused_folder_is_not_written_into(tmp_path: Path) -> None:
     assert everything(tmp_path) == before
 
 
-def test_the_outlook_says_what_becomes_of_each_step(run_folder: Path, tmp_path: Path) -> None:
+def test_the_outlook_of_each_step(run_folder: Path, tmp_path: Path) -> None:
     (run_folder / "other" / "done.json").unlink()
     shutil.rmtree(run_folder / "clips")
     found = outlook(chain(train="new"), Run(run_folder))

@@ -42,7 +42,7 @@ def wave(id: str) -> tuple[torch.Tensor, int]:
 
 
 def store(folder: Path) -> FeatureStore:
-    """All clips, heard by both encoders."""
+    """All clips, encoded by both encoders."""
     output = FeatureStore(folder, RewardFeatures(CLAP, MERT))
     output.extract([str(n) for n in range(CLIPS)], wave)
     return output

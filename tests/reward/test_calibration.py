@@ -1,4 +1,4 @@
-"""Anchor calibration: planted biases come back, the published figures come out, and bad votes are told."""
+"""Anchor calibration: planted biases are recovered, published figures reproduced, and bad votes reported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def vote(system_a: str, system_b: str, margin: float, target: float, id: str = "
 
 
 def planted(count: int, biases: dict[str, float], seed: int = 0) -> list[ScoredVote]:
-    """Votes as the model says that they come about."""
+    """Votes sampled from the model."""
     rng = np.random.default_rng(seed)
     votes = []
     for number in range(count):
@@ -40,7 +40,7 @@ def planted(count: int, biases: dict[str, float], seed: int = 0) -> list[ScoredV
     return votes
 
 
-def test_planted_biases_come_back_within_their_errors() -> None:
+def test_planted_biases_are_recovered_within_their_errors() -> None:
     biases = {"anchor": 0.0, "loud": 1.2, "new": -0.8, "other": 0.3}
     result = fit_calibration(planted(4000, biases), "anchor", penalty=1e-3)
     for system, bias in biases.items():
@@ -99,7 +99,7 @@ def test_a_heavy_penalty_or_no_votes_leave_scores_as_they_are() -> None:
     assert fit_calibration([], "a").biases == {} and fit_calibration([], "a").apply(1.5, "a") == 1.5
 
 
-def test_ties_and_a_system_against_itself_teach_nothing_and_alone_are_refused() -> None:
+def test_ties_and_self_comparisons_carry_no_information() -> None:
     useless = [vote("a", "b", 1.0, 0.5), vote("a", "a", 1.0, 1.0)]
     votes = planted(40, {"a": 0.0, "b": 1.0})
     assert fit_calibration(votes + useless, "a") == fit_calibration(votes, "a")
@@ -154,7 +154,7 @@ def test_the_study_splits_as_published() -> None:
     assert calibration_study(votes, "a", [5], [7], 15)[1].splits == [pytest.approx(expected)]
 
 
-def test_the_command_fits_saves_and_says_what_is_weak(tmp_path: Path) -> None:
+def test_the_command_fits_saves_and_warns(tmp_path: Path) -> None:
     lines = ["battle_id,system_a,system_b,preference,tj_a,tj_b"]
     lines += [f"{i},x,{other},{'AB'[i % 2]},{i / 10},0.2" for i, other in enumerate("yzuv")]
     (tmp_path / "votes.csv").write_text("\n".join(lines))
@@ -168,7 +168,7 @@ def test_the_command_fits_saves_and_says_what_is_weak(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not VOTES.is_dir(), reason=f"no real votes in {VOTES}; set PLAUDIT_VOTES_DIR")
 @pytest.mark.parametrize("pin", ["sonauto-v2-2", None])
-def test_the_published_accuracies_come_out(pin: str | None) -> None:
+def test_published_accuracies_are_reproduced(pin: str | None) -> None:
     order = VOTES / "music_arena_postcutoff_order.json"
     words = ["reward", "calibrate", str(VOTES / "music_arena_postcutoff_scored.csv"), "--study", str(order), "--json"]
     done = CliRunner().invoke(app, words + (["--anchor-system", pin] if pin else []))

@@ -42,7 +42,7 @@ def test_ablations_have_the_width_of_their_blocks(blocks: tuple[str, ...]) -> No
     assert rows.shape == (2, features.dim)
 
 
-def test_a_clip_has_the_same_features_in_any_company() -> None:
+def test_features_do_not_depend_on_the_batch() -> None:
     features = RewardFeatures(CLAP, MERT)
     waves = [clip(0, 0.5), clip(1, 0.9), clip(2, 0.5), clip(3, 0.7)]
     together = features.clip_features(waves, 8000)

@@ -70,7 +70,7 @@ def test_an_empty_or_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 @given(st.sets(st.integers(0, 39)))
-def test_votes_are_kept_exactly_where_both_clips_are_there(there: set[int]) -> None:
+def test_votes_need_both_clips(there: set[int]) -> None:
     files = {str(n): Path(f"{n}.wav") for n in there}
     given_votes = votes(30, 0)
     kept = [vote for vote in given_votes if {vote.a, vote.b} <= files.keys()]
@@ -101,7 +101,7 @@ def test_votes_may_name_clips_by_their_paths(tmp_path: Path, monkeypatch: pytest
         assert "music/3.wav" not in files and ("work/music/1.wav" in files) == (where == tmp_path)
 
 
-def test_votes_whose_clips_are_gone_leave_no_part_empty(tmp_path: Path) -> None:
+def test_missing_clips_must_not_empty_a_part(tmp_path: Path) -> None:
     audio = folder_of(tmp_path / "audio", [str(n) for n in range(9)])
     output = [Vote(f"{n}", f"p{n}", f"{n % 12}", f"{(n * 5 + 1) % 12}", "a", "", "", "", "") for n in range(12)]
     write_votes(tmp_path / "votes.csv", output)
@@ -130,7 +130,7 @@ def test_every_clip_is_encoded_once_and_bad_audio_is_noted(tmp_path: Path) -> No
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.safetensors")} == shards
 
 
-def test_one_file_is_split_and_three_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_one_vote_file_is_split_and_three_are_used_unchanged(tmp_path: Path) -> None:
     audio, encoders = folder_of(tmp_path / "audio", [str(n) for n in range(40)]), RewardFeatures(CLAP, MERT)
     files = [tmp_path / f"{name}.jsonl" for name in "abc"]
     for number, file in enumerate(files):

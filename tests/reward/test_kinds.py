@@ -1,4 +1,4 @@
-"""Rewards of every kind behind one interface, found by name: folders, sums, and other packages'."""
+"""Rewards of every kind behind one interface, loaded by name: folders, sums, and other packages'."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_sum_is_of_z_scores(tmp_path: Path) -> None:
     assert sum(expected) == pytest.approx(0.0, abs=1e-9)
 
 
-def test_a_sum_that_cannot_be_trusted_is_refused(tmp_path: Path) -> None:
+def test_an_ill_defined_sum_is_refused(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     clips = a_folder(tmp_path / "clips", 4)
     with pytest.raises(ModelError, match="'loudness' cannot be a part"):
@@ -203,7 +203,7 @@ def test_arrays_score_as_tensors_do(kind: type) -> None:
         a_jury().score([arrays[0], np.zeros(9000, kind)], 8000, PROMPTS[:2])
 
 
-def test_a_reward_of_somebody_may_return_arrays_and_its_faults_are_one_line(tmp_path: Path) -> None:
+def test_external_rewards_may_return_arrays_and_their_errors_are_one_line(tmp_path: Path) -> None:
     class Mine:
         def __init__(self, returned: object) -> None:
             self.returned = returned

@@ -55,7 +55,7 @@ def test_the_temperature_undoes_a_known_factor(factor: float) -> None:
     assert calibrate_temperature(factor * margins, targets) == pytest.approx(factor, rel=0.05)
 
 
-def test_the_temperature_stays_bounded_where_margins_say_nothing_or_everything() -> None:
+def test_the_temperature_is_bounded_for_uninformative_and_perfect_margins() -> None:
     margins, targets = simulated(500)
     assert calibrate_temperature(margins, (margins > 0).float()) == pytest.approx(1 / 20, rel=0.01)
     assert calibrate_temperature(-margins, targets) == pytest.approx(20, rel=0.01)

@@ -25,7 +25,7 @@ def a_jury() -> TuneJury:
     return TuneJury(head, features, {"metrics": {"accuracy": 0.7}})
 
 
-def test_scores_do_not_depend_on_the_company() -> None:
+def test_scores_do_not_depend_on_the_batch() -> None:
     jury: Reward = a_jury()
     together = jury.score(WAVES, 8000, PROMPTS)
     alone = torch.cat([jury.score([wave], 8000, [prompt]) for wave, prompt in zip(WAVES, PROMPTS, strict=True)])

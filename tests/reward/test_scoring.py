@@ -63,18 +63,18 @@ class Loudness:
 
 
 class Counting(TuneJury):
-    """How many recordings were judged."""
+    """Counts the recordings scored."""
 
-    judged = 0
+    scored = 0
 
     def score_recordings(self, recordings, prompts):  # type: ignore[no-untyped-def]
-        self.judged += len(recordings)
+        self.scored += len(recordings)
         return super().score_recordings(recordings, prompts)
 
 
 def counting() -> Counting:
-    jury = a_jury()
-    return Counting(jury.head, jury.features, jury.facts)
+    counting_reward = a_jury()
+    return Counting(counting_reward.head, counting_reward.features, counting_reward.facts)
 
 
 @pytest.mark.parametrize("reward", [a_jury(), Loudness()], ids=["tunejury", "plain"])
@@ -101,7 +101,7 @@ def test_a_recording_is_resampled_once_per_rate_and_length() -> None:
     assert recording.view(View(16000)).data_ptr() == recording.wave.data_ptr()
 
 
-def test_the_lot_of_bad_files_have_their_errors_and_the_good_ones_their_scores(tmp_path: Path) -> None:
+def test_bad_files_get_errors_and_good_ones_scores(tmp_path: Path) -> None:
     good = write(tmp_path / "good.wav")
     (tmp_path / "empty.wav").write_bytes(b"")
     (tmp_path / "text.wav").write_text("these are no samples")
@@ -136,8 +136,8 @@ def _whole_seconds() -> Reward:
                 raise AudioError("the audio is too short")
             return super().score_recordings(recordings, prompts)
 
-    jury = a_jury()
-    return Strict(jury.head, jury.features)
+    counting_reward = a_jury()
+    return Strict(counting_reward.head, counting_reward.features)
 
 
 def test_a_score_that_is_no_number_is_an_error_and_a_wrong_shape_stops(tmp_path: Path) -> None:
@@ -151,23 +151,30 @@ def test_a_score_that_is_no_number_is_an_error_and_a_wrong_shape_stops(tmp_path:
         score_clips([Clip(file)], Broken())
 
 
-def test_what_was_scored_is_not_judged_again(tmp_path: Path) -> None:
-    clips, jury = a_folder(tmp_path, 6), counting()
+def test_scored_clips_are_not_scored_again(tmp_path: Path) -> None:
+    clips, counting_reward = a_folder(tmp_path, 6), counting()
     cache = ScoreCache(tmp_path / "cache" / "scores.sqlite", refuse)
-    first = score_clips(clips, jury, cache)
-    assert jury.judged == 6 and score_clips(clips, jury, cache) == first and jury.judged == 6
+    first = score_clips(clips, counting_reward, cache)
+    assert (
+        counting_reward.scored == 6
+        and score_clips(clips, counting_reward, cache) == first
+        and counting_reward.scored == 6
+    )
     copied = tmp_path / "copy.wav"
     copied.write_bytes(clips[0].file.read_bytes())
-    assert score_clips([Clip(copied, clips[0].prompt)], jury, cache)[0].score == first[0].score and jury.judged == 6
-    score_clips([Clip(copied, "another prompt")], jury, cache)
+    assert (
+        score_clips([Clip(copied, clips[0].prompt)], counting_reward, cache)[0].score == first[0].score
+        and counting_reward.scored == 6
+    )
+    score_clips([Clip(copied, "another prompt")], counting_reward, cache)
     write(clips[1].file, seed=99)
-    score_clips(clips, jury, cache)
-    assert jury.judged == 8
+    score_clips(clips, counting_reward, cache)
+    assert counting_reward.scored == 8
     other = counting()
     with torch.no_grad():
         other.head.offset += 1
     assert score_clips(clips[:1], other, cache)[0].score == pytest.approx(first[0].score - 1)  # type: ignore[operator]
-    assert other.judged == 1 and isinstance(other, RecordingReward)
+    assert other.scored == 1 and isinstance(other, RecordingReward)
 
 
 def test_a_reward_that_does_not_say_what_it_is_is_not_cached(tmp_path: Path) -> None:
@@ -246,14 +253,14 @@ score_clips([Clip(file) for file in files], jury, ScoreCache(Path(sys.argv[2]), 
 """
 
 
-def test_scoring_that_was_killed_goes_on_from_what_it_had(tmp_path: Path) -> None:
+def test_killed_scoring_resumes(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     clips = [Clip(each.file) for each in a_folder(tmp_path / "clips", 40)]
     path = tmp_path / "scores.sqlite"
     process = subprocess.Popen([sys.executable, "-c", SLOW, str(tmp_path / "clips"), str(path)])
-    jury = counting()
+    counting_reward = counting()
     # The subprocess's class is another; what it kept is found by the identity that both have in common.
-    keys = [score_key(each.file, each.prompt, jury.identity) for each in clips]
+    keys = [score_key(each.file, each.prompt, counting_reward.identity) for each in clips]
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         if path.exists() and any(ScoreCache(path, refuse).get(key) is not None for key in keys):
@@ -264,12 +271,12 @@ def test_scoring_that_was_killed_goes_on_from_what_it_had(tmp_path: Path) -> Non
     cache = ScoreCache(path, refuse)
     kept = sum(cache.get(key) is not None for key in keys)
     assert 0 < kept < 40
-    rows = score_clips(clips, jury, cache)
-    assert jury.judged == 40 - kept
+    rows = score_clips(clips, counting_reward, cache)
+    assert counting_reward.scored == 40 - kept
     assert [row.score for row in rows] == pytest.approx(one_by_one(clips, a_jury()), abs=1e-5)
 
 
-def test_the_audio_that_is_held_depends_on_no_number_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alive, most, lock = 0.0, 0.0, threading.Lock()
 
     class Counted(Recording):

@@ -45,7 +45,7 @@ def test_a_subset_of_the_blocks_trains_a_reward_that_scores_waveforms(tmp_path: 
     assert low < high
 
 
-def test_votes_that_always_prefer_the_first_clip_teach_as_well_as_mixed_ones(tmp_path: Path) -> None:
+def test_training_does_not_depend_on_the_order_within_votes(tmp_path: Path) -> None:
     encoded = store(tmp_path)
     mixed, sided = (
         fit_reward(votes(800, 0, winner=winner), votes(200, 1), votes(400, 2), encoded, FAST) for winner in (None, "a")
@@ -60,7 +60,7 @@ def test_votes_that_are_all_ties_are_refused(tmp_path: Path, tied: int, name: st
         fit_reward(*parts, store(tmp_path), FAST)
 
 
-def test_text_alone_cannot_tell_two_clips_of_one_prompt_apart(tmp_path: Path) -> None:
+def test_text_alone_cannot_distinguish_clips_of_one_prompt(tmp_path: Path) -> None:
     fitted = fit_reward(
         votes(100, 0), votes(50, 1), votes(50, 2), store(tmp_path), replace(FAST, blocks=("clap_text",), max_epochs=2)
     )

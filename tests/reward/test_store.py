@@ -138,7 +138,7 @@ def test_shards_of_long_tracks_are_written_after_an_hour_of_audio(
     assert [len(shard["ids"]) for shard in store._index["shards"]] == [5, 5, 2]
 
 
-def test_unusable_clips_do_not_move_the_shards_of_a_run_that_goes_on(tmp_path: Path) -> None:
+def test_unusable_clips_do_not_shift_shards_on_resume(tmp_path: Path) -> None:
     def broken(id: str) -> tuple[torch.Tensor, int]:
         if id in ("clip-4", "clip-5", "clip-9"):
             raise AudioError(f"{id} is truncated")

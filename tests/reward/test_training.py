@@ -44,7 +44,7 @@ def test_the_loss_of_known_scores() -> None:
     assert tie[1] < tie[0] == pytest.approx(tie[2])
 
 
-def test_a_known_taste_is_learned_to_near_the_noise_ceiling_and_calibrated() -> None:
+def test_training_reaches_the_noise_ceiling_and_is_calibrated() -> None:
     (train, _), (validation, _), (test, ceiling) = simulated(6000, 0), simulated(1000, 1), simulated(3000, 2)
     head, history = train_head(train, validation, replace(FAST, calibrate=True))
     predicted = margins(head, test)
@@ -93,7 +93,7 @@ def test_training_clips_have_a_mean_score_of_zero(calibrate: bool) -> None:
         assert head(torch.cat([train.a, train.b])).mean().item() == pytest.approx(0, abs=1e-4)
 
 
-def test_standardized_training_does_not_care_for_the_scale_of_inputs() -> None:
+def test_standardized_training_is_invariant_to_input_scale() -> None:
     train, validation = simulated(400, 0)[0], simulated(100, 1)[0]
     scale = 2.0 ** torch.arange(-4, 4)  # powers of two keep every digit, so that results are equal, not only close
     moved = [Comparisons(c.a * scale, c.b * scale, c.target) for c in (train, validation)]

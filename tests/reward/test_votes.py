@@ -15,7 +15,7 @@ def vote(number: int, prompt: str = "calm piano", a: str = "x", b: str = "y", wi
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
-def test_votes_come_back_as_they_were_written(tmp_path: Path, suffix: str) -> None:
+def test_votes_round_trip(tmp_path: Path, suffix: str) -> None:
     votes = [vote(0, 'a, "quoted"\nprompt\u2028é'), vote(1, "", winner="tie"), vote(2, winner="b")]
     write_votes(tmp_path / f"votes{suffix}", votes)
     assert read_votes(tmp_path / f"votes{suffix}") == votes
@@ -45,7 +45,7 @@ def test_a_bad_record_is_named_by_line_and_field(tmp_path: Path, text: str, mess
         read_votes(tmp_path / "votes.jsonl")
 
 
-def test_a_csv_that_lacks_a_column_says_which(tmp_path: Path) -> None:
+def test_a_missing_csv_column_is_named(tmp_path: Path) -> None:
     (tmp_path / "votes.csv").write_text("id,prompt,b\n1,p,y\n")
     with pytest.raises(CorpusError, match="has no column 'a', 'winner'; its columns are 'id', 'prompt', 'b'"):
         read_votes(tmp_path / "votes.csv")
@@ -64,7 +64,7 @@ def test_prompt_two_clips_and_the_winner_are_enough(tmp_path: Path) -> None:
     assert read_votes(tmp_path / "votes.jsonl") == [Vote("1", "p", "x", "y", "a", "", "", "", "")]
 
 
-def test_everything_that_is_wrong_is_in_one_line(tmp_path: Path) -> None:
+def test_all_problems_are_reported_in_one_line(tmp_path: Path) -> None:
     bad = [*GOOD_ROWS, {"prompt": "p", "a": "x"}, {"prompt": "p", "a": "x", "b": "x", "winner": "c"}, 3]
     (tmp_path / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bad))
     with pytest.raises(VoteError) as report:
@@ -112,7 +112,7 @@ def disjoint(sets: list[set[str]]) -> bool:
     ),
     st.integers(0, 1000),
 )
-def test_no_part_is_empty_and_prompts_and_clips_are_apart_where_it_says_so(
+def test_parts_are_nonempty_and_disjoint_where_possible(
     rows: list[tuple[int, int, int]], seed: int
 ) -> None:
     votes = [vote(n, f"p{p}" if p else "", f"c{a}", f"c{b}") for n, (p, a, b) in enumerate(rows)]
@@ -126,7 +126,7 @@ def test_no_part_is_empty_and_prompts_and_clips_are_apart_where_it_says_so(
         assert disjoint([{clip for v in part for clip in (v.a, v.b)} for part in parts(split)])
 
 
-def test_clips_are_kept_apart_where_prompts_do_not_tie_them_together() -> None:
+def test_clips_are_disjoint_where_prompts_allow() -> None:
     votes = [vote(n, f"p{n // 3}", f"a{n // 3}-{n}", f"b{n // 3}-{n}") for n in range(600)]
     split = split_votes(votes, 0.2, 0.2, seed=1)
     assert split.clips_apart

@@ -1,4 +1,4 @@
-"""What stands against spreading work, told in one line, and what needs no Ray."""
+"""Errors of one line before work is distributed, and what needs no Ray."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training that is killed at any moment, or told to stop, ends with the weights of training that never was."""
+"""Training that is killed at any moment, or stopped by SIGTERM, ends with the weights of uninterrupted training."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def test_two_processes_told_to_stop_go_on_as_one(whole: Job, tmp_path: Path) -> 
         if "update 7" in line:
             break
     process.terminate()  # torchrun tells its workers
-    _, told = process.communicate()
+    _, stderr = process.communicate()
     assert process.returncode != 0
-    assert "Preempted: stopped by SIGTERM after update" in told, told[-2000:]
+    assert "Preempted: stopped by SIGTERM after update" in stderr, stderr[-2000:]
     kept = sorted(int(path.stem) for path in (Path(job.folder) / "checkpoints").iterdir())
     assert 7 <= kept[-1] < 40
     run_job(Job(**asdict(job) | {"pause": 0.0}), accelerator_for("no"))

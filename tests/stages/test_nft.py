@@ -72,8 +72,8 @@ def flow_of(made: NftObjective, good: float) -> float:
     latents = draw_latents(made.model, posterior.mean, posterior.std, torch.zeros_like(noise))
     t, scores = torch.rand(len(rows), generator=generator), torch.ones(len(rows))
     with torch.no_grad():
-        told = TextFeatures(text.tokens, text.pooled)
-        predicted = made.model(interpolate(latents, noise, t), told, t, scores)
+        features = TextFeatures(text.tokens, text.pooled)
+        predicted = made.model(interpolate(latents, noise, t), features, t, scores)
     return flow_loss(predicted, velocity(latents, noise)).mean().item()
 
 
@@ -82,7 +82,7 @@ def test_good_clips_become_likelier_than_bad_ones(folder: Path, tmp_path: Path) 
     before = {good: flow_of(made, good) for good in (0.0, 1.0)}
     train(made.model, made, made.settings.train, tmp_path, Accelerator(cpu=True), lambda done, total: None)
     after = {good: flow_of(made, good) for good in (0.0, 1.0)}
-    # The loss of good ones may rise too: the velocity is asked to go (2 r - 1) / beta = 5 times the way to the clip.
+    # The loss of good ones may rise too: the target velocity goes (2 r - 1) / beta = 5 times the way to the clip.
     assert after[0.0] - after[1.0] > before[0.0] - before[1.0] + 1
 
 

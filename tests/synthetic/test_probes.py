@@ -1,4 +1,4 @@
-"""What the probes hear: features with known answers, invariances, and the shipped networks on held-out clips."""
+"""Probes: features with known answers, invariances, and the shipped networks on held-out clips."""
 
 from __future__ import annotations
 

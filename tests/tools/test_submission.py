@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 def test_sound_clips_make_the_same_zip_each_time(folder: Path, tmp_path: Path) -> None:
     found = collect(folder, PROMPTS, 900, RULES)
     assert found.problems == [] and found.resampled_from == []
-    told = write_submission(tmp_path / "s.zip", found, {"parameters": 900})
+    summary = write_submission(tmp_path / "s.zip", found, {"parameters": 900})
     first = (tmp_path / "s.zip").read_bytes()
     for path in folder.iterdir():
         path.touch()
@@ -43,7 +43,7 @@ def test_sound_clips_make_the_same_zip_each_time(folder: Path, tmp_path: Path) -
     with zipfile.ZipFile(tmp_path / "s.zip") as archive:
         assert archive.namelist() == [f"{name}.wav" for name in PROMPTS] and archive.testzip() is None
         assert archive.read("b2.wav") == (folder / "b2.wav").read_bytes()
-    assert told["parameters"] == 900 and told["clips"] == 4
+    assert summary["parameters"] == 900 and summary["clips"] == 4
 
 
 def test_every_broken_rule_is_a_line(folder: Path, tmp_path: Path) -> None:
@@ -143,8 +143,8 @@ def test_the_command_generates_resamples_says_so_and_continues(tmp_path: Path) -
     done = CliRunner().invoke(app, [*words, "--set", "steps=1", "--set", "guidance.weight=1", "--json"])
     assert done.exit_code == 0, done.output
     assert "no sound above 8000 Hz" in done.stderr
-    told = json.loads(done.stdout)
-    assert told["resampled_from"] == [16000] and told["parameters"] < 500_000_000 and told["clips"] == 100
+    summary = json.loads(done.stdout)
+    assert summary["resampled_from"] == [16000] and summary["parameters"] < 500_000_000 and summary["clips"] == 100
     with zipfile.ZipFile(tmp_path / "s.zip") as archive:
         archive.extract("p042.wav", tmp_path)
     assert soundfile.info(tmp_path / "p042.wav").frames == 441000

@@ -52,7 +52,7 @@ def with_value(column: str, value: Any, row: int = 3) -> Callable[[Rows], Rows]:
         (with_value("id", ""), "line 5: no id to pair the clip by"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_one_line(tmp_path: Path, change: Callable[[Rows], Rows], said: str) -> None:
+def test_mismatched_input_is_an_error_of_one_line(tmp_path: Path, change: Callable[[Rows], Rows], said: str) -> None:
     with pytest.raises(PlauditError, match=said.replace("(id '018')", "\\(id '018'\\)")) as error:
         two(tmp_path, change)
     assert "\n" not in str(error.value)
@@ -129,7 +129,7 @@ def test_rewards_of_different_models_are_not_compared(tmp_path: Path) -> None:
         pair(systems, ["reward"])
 
 
-def test_folders_of_one_name_are_called_by_their_paths(tmp_path: Path) -> None:
+def test_folders_with_the_same_name_are_labelled_by_path(tmp_path: Path) -> None:
     for place in ("x", "y"):
         write_values(tmp_path / place / "evaluation", clips(1))
     names = [system.name for system in read_systems([tmp_path / "x" / "evaluation", tmp_path / "y" / "evaluation"])]
@@ -142,7 +142,7 @@ def test_one_prompt_is_no_comparison(tmp_path: Path) -> None:
         pair(read_systems(paths))
 
 
-def test_systems_have_names_of_their_own(tmp_path: Path) -> None:
+def test_system_names_must_be_distinct(tmp_path: Path) -> None:
     one = write_values(tmp_path / "x", clips(1))
     with pytest.raises(PlauditError, match="there is one system, 'x'"):
         read_systems([one])

@@ -1,4 +1,4 @@
-"""What clips are paired by where it is not said."""
+"""The default key that pairs clips."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def clip_rows(seed: int, seeds: int, name: str) -> list[dict[str, Any]]:
     ]
 
 
-def test_several_clips_of_a_prompt_are_its_seeds_and_no_prompts_of_their_own(tmp_path: Path) -> None:
+def test_several_clips_of_a_prompt_count_as_seeds(tmp_path: Path) -> None:
     pairing = paired(tmp_path, clip_rows(1, 3, "x"), clip_rows(2, 3, "x"))
     assert (len(pairing.prompts), pairing.seeds) == (20, 3)
 
@@ -31,7 +31,7 @@ def test_other_names_of_the_same_prompts_are_paired_by_prompt(tmp_path: Path) ->
     assert len(pairing.prompts) == 20 and pairing.prompts[0].key == "prompt 0, with a comma"
 
 
-def test_ids_of_prompts_stay_what_pairs(tmp_path: Path) -> None:
+def test_prompt_ids_pair_clips(tmp_path: Path) -> None:
     doubled = [{**row, "prompt": "the same" if i < 2 else row["prompt"]} for i, row in enumerate(clips(1))]
     assert [p.key for p in paired(tmp_path, doubled, doubled).prompts] == [row["id"] for row in doubled]
     seeded = [{**row, "seed": i} for i, row in enumerate(doubled)]

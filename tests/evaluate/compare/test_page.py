@@ -106,7 +106,7 @@ def test_in_a_browser_everything_loads_and_fits(index: Path, tmp_path: Path) -> 
     assert colours[0] != colours[1]
 
 
-def test_the_browser_tells_what_is_wrong(tmp_path: Path) -> None:
+def test_the_browser_reports_page_errors(tmp_path: Path) -> None:
     """The helper itself: a page with one of each fault."""
     (tmp_path / "bad.html").write_text(
         '<!doctype html><link rel="icon" href="data:,"><script>nothing.here</script><img src="gone.png">'
@@ -119,5 +119,5 @@ def test_the_browser_tells_what_is_wrong(tmp_path: Path) -> None:
     with chromium(tmp_path / "profile") as browser:
         seen = browser.open(tmp_path / "bad.html", 390)
         assert seen.errors and seen.requests == ["http://127.0.0.1:9/x.png"]
-        assert len(seen.broken) == 3 and any("DIV" in told for told in seen.wide)
+        assert len(seen.broken) == 3 and any("DIV" in line for line in seen.wide)
         browser.open(tmp_path / "good.html", 390).assert_sound()

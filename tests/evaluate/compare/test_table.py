@@ -56,7 +56,7 @@ def assert_scipys(row: Difference, before: Array, after: Array) -> None:
 
 
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason="the published clips are not on this machine")
-def test_the_published_values_of_forty_prompts_are_scipys() -> None:
+def test_published_values_of_forty_prompts_agree_with_scipy() -> None:
     with PUBLISHED.open(newline="") as file:
         rows = list(csv.DictReader(file))
     table = compare(paired(PUBLISHED))
@@ -78,7 +78,7 @@ def test_the_published_values_of_forty_prompts_are_scipys() -> None:
         assert row.verdict == "better"
 
 
-def test_every_figure_is_scipys(tmp_path: Path) -> None:
+def test_every_figure_agrees_with_scipy(tmp_path: Path) -> None:
     first, second = clips(1), clips(2, lift=0.2)
     paths = write_table(tmp_path / "a.csv", first), write_table(tmp_path / "b.csv", second[::-1])
     table = compare(paired(*paths))
@@ -154,7 +154,7 @@ def flagged(tmp_path: Path, worse: float) -> ComparisonTable:
     return compare(paired(write_table(tmp_path / "a.csv", first), write_table(tmp_path / "b.csv", second)))
 
 
-def test_the_summary_says_where_reward_rose_at_the_cost_of_another_metric(tmp_path: Path) -> None:
+def test_the_summary_lists_regressions_under_reward(tmp_path: Path) -> None:
     summary = comparison_summary(flagged(tmp_path, 0.3))
     assert "2 are significant" in summary and "b (vs a) raised reward while clap got worse" in summary
     assert "No system raised reward" in comparison_summary(flagged(tmp_path, 0.0))
@@ -172,7 +172,7 @@ def test_distances_are_better_where_they_are_lower(tmp_path: Path) -> None:
     assert "No system raised" in comparison_summary(table)
 
 
-def test_a_series_of_systems_is_watched(tmp_path: Path) -> None:
+def test_a_series_of_systems_is_tracked(tmp_path: Path) -> None:
     rows = []
     for place, fit in enumerate([0.0, 0.2, 0.3, 0.1, -0.2]):
         rows_of = clips(place, count=40, lift=0.5 * place, system=f"step-{place}")

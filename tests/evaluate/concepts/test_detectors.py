@@ -1,4 +1,4 @@
-"""Who hears concepts, on clips whose truth is known; and the figures that come with the package."""
+"""Concept detectors on clips with known truth, and the shipped error rates."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_tempo_is_right_within_four_percent() -> None:
 
 
 @pytest.mark.parametrize("detector", [probes, zero_shot])
-def test_their_errors_are_as_the_package_says(detector: object) -> None:
+def test_error_rates_match_the_shipped_ones(detector: object) -> None:
     """On clips of another corpus than the figures are of."""
     judge: Detector = detector()  # type: ignore[operator]
     known = rates_of(judge, VOCABULARY, load_rates())
@@ -74,12 +74,14 @@ def test_their_errors_are_as_the_package_says(detector: object) -> None:
     assert found.right.low - 0.05 < known.right.mean < found.right.high + 0.05
     assert found.right.mean > found.other.mean + 0.3
     for kind in ("missed", "false"):
-        here, told = getattr(found, kind).values(), getattr(known, kind).values()
-        share = sum(rate.wrong for rate in here) / sum(rate.total for rate in here)
-        assert share == pytest.approx(sum(r.wrong for r in told) / sum(r.total for r in told), abs=0.1)
+        measured_rates, shipped_rates = getattr(found, kind).values(), getattr(known, kind).values()
+        share = sum(rate.wrong for rate in measured_rates) / sum(rate.total for rate in measured_rates)
+        assert share == pytest.approx(
+            sum(r.wrong for r in shipped_rates) / sum(r.total for r in shipped_rates), abs=0.1
+        )
 
 
-def test_the_probes_know_their_world_alone() -> None:
+def test_probes_support_concepts_of_the_synthetic_world_only() -> None:
     assert all(probes().supports(concept(p)) for p in ("jazz", "guitar", "slow", "93 bpm", "F# major", "minor key"))
     assert not any(probes().supports(concept(p)) for p in ("blues", "epic", "violin"))
     assert not probes().supports(Concept("gear", "theremin", ("theremin",)))
@@ -98,7 +100,7 @@ class Scripted:
         return torch.ones(len(wave), 4)
 
 
-def test_a_clap_is_asked_in_words_and_hears_as_many_as_a_piece_has() -> None:
+def test_the_zero_shot_detector_reports_per_clip_concepts_of_each_category() -> None:
     clap = Scripted()
     judge = ZeroShotDetector(AudioEncoder("scripted", "1", clap), clap, VOCABULARY)
     clip = clip_from_wave(torch.ones(8000), 8000, "clip")
@@ -111,7 +113,7 @@ def test_a_clap_is_asked_in_words_and_hears_as_many_as_a_piece_has() -> None:
     assert not judge.supports(Concept("gear", "theremin", ("theremin",)))
 
 
-def test_what_cannot_be_judged_is_told_and_not_counted() -> None:
+def test_unsupported_concepts_are_reported_and_not_counted() -> None:
     corpus = SyntheticCorpus(1, 5.0, seed=3, flawed_fraction=0.0)
     clip = clip_from_wave(torch.from_numpy(corpus.render(corpus.clips[0])), corpus.rate, "clip")
     only = concept_coverage(clip, concepts_in("blues with violin", VOCABULARY), probes())
@@ -126,7 +128,7 @@ def test_a_clip_that_is_too_short_is_an_error() -> None:
         concept_coverage(clip, concepts_in("jazz", VOCABULARY), probes())
 
 
-def test_rates_are_kept_by_detector_and_vocabulary(tmp_path: Path) -> None:
+def test_error_rates_are_stored_by_detector_and_vocabulary(tmp_path: Path) -> None:
     interval = Interval(0.5, 0.4, 0.6)
     one = ErrorRates("a", "v", "here", {"genre": ErrorRate(4, 1)}, {"genre": ErrorRate(0, 0)}, interval, interval)
     other = ErrorRates("b", "v", "here", {}, {}, interval, interval)

@@ -1,4 +1,4 @@
-"""What a prompt asks for, and what it asks not to have."""
+"""Concepts in prompts, with negation."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def test_words_are_matched_whole_and_the_longest_first(prompt: str, expected: li
         ("free of percussion", []),
     ],
 )
-def test_what_is_denied_is_not_asked_for(prompt: str, expected: list[str]) -> None:
+def test_negated_concepts_do_not_count(prompt: str, expected: list[str]) -> None:
     assert named(prompt) == expected
 
 
-def test_captions_of_the_synthetic_world_name_what_is_there() -> None:
-    """Nothing is found that is not true, and hardly a caption names nothing."""
+def test_concepts_in_synthetic_captions_are_true() -> None:
+    """All concepts are true, and nearly every caption names some."""
     clips = SyntheticCorpus(400, 5.0, seed=5, flawed_fraction=0.0, miscaptioned_fraction=0.0).clips
     found = [concepts_in(clip.caption, VOCABULARY) for clip in clips]
     wrong = [(c.caption, x) for c, own in zip(clips, found, strict=True) for x in own if not holds(x, c.truth)]
@@ -82,7 +82,7 @@ def test_any_text_can_be_read(text: str) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(["piano", "cello", "slow", "jazz", "organ"]), min_size=1, max_size=4, unique=True))
-def test_no_before_a_list_with_or_denies_all_of_it(items: list[str]) -> None:
+def test_no_before_a_list_with_or_negates_all_of_it(items: list[str]) -> None:
     listed = items[0] if len(items) == 1 else f"{', '.join(items[:-1])} or {items[-1]}"
     assert named(f"no {listed}") == []
     assert named(f"flute, no {listed}") == ["flute"]
@@ -95,7 +95,7 @@ def written(tmp_path: Path, text: str) -> Path:
     return file
 
 
-def test_a_vocabulary_of_ones_own(tmp_path: Path) -> None:
+def test_a_custom_vocabulary(tmp_path: Path) -> None:
     own = load_vocabulary(
         written(tmp_path, "gear:\n  text: 'a {}'\n  per_clip: 1\n  concepts:\n    theremin: [theremin, ether wave]\n")
     )

@@ -1,4 +1,4 @@
-"""FAD-infinity: a line is found, the bias goes, and the interval holds the truth."""
+"""FAD-infinity: lines are fitted exactly, bias is removed, and intervals cover the truth."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def frechet_infinity(x: np.ndarray, reference: Gaussian, seed: int = 0) -> float
     return frechet_infinity_interval(x, reference, seed, resamples=2).mean
 
 
-def test_a_line_in_one_over_n_is_found_exactly() -> None:
+def test_a_line_in_one_over_n_is_fitted_exactly() -> None:
     subsets = [np.arange(n) for n in (10, 20, 40, 80)]
     assert value_at_infinity(lambda rows: 3.0 + 7.0 / len(rows), np.arange(80), subsets) == pytest.approx(3.0)
 
 
-def test_the_bias_of_few_clips_is_taken_off() -> None:
+def test_extrapolation_removes_the_bias_of_few_clips() -> None:
     """N(0.2, 1.21 I) against N(0, I) in 8 dimensions: 8 * 0.04 + 8 * 0.1^2 = 0.4."""
     rng = np.random.default_rng(0)
     sets = [1.1 * rng.normal(size=(160, 8)) + 0.2 for _ in range(12)]
@@ -39,7 +39,7 @@ def test_the_bias_of_few_clips_is_taken_off() -> None:
     assert far == pytest.approx(0.4, abs=0.1)
 
 
-def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+def test_interval_coverage_is_near_nominal() -> None:
     rng = np.random.default_rng(1)
     held = 0
     for seed in range(20):
@@ -56,7 +56,7 @@ def test_it_depends_on_the_seed_alone() -> None:
     assert frechet_infinity(x, standard(3), 5) != frechet_infinity(x, standard(3), 6)
 
 
-def test_too_few_clips_are_refused_or_told() -> None:
+def test_too_few_clips_are_refused_or_noted() -> None:
     with pytest.raises(EvaluationError, match="19 clips given, an extrapolation needs at least 20"):
         frechet_infinity(np.random.default_rng(3).normal(size=(19, 3)), standard(3))
     assert straight(80, standard(10)) and not straight(79, standard(10))

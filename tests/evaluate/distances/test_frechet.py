@@ -110,7 +110,7 @@ def test_a_clip_alone_is_a_point_or_what_its_windows_are() -> None:
         (np.array([[0.0, 1.0], [np.nan, 0.0], [np.inf, 1.0]]), "clip 1 is not finite .2 such of 3"),
     ],
 )
-def test_what_has_no_covariance_is_refused(bad: np.ndarray, said: str) -> None:
+def test_sets_without_a_covariance_are_refused(bad: np.ndarray, said: str) -> None:
     with pytest.raises(EvaluationError, match=said):
         gaussian(bad)
 

@@ -67,7 +67,7 @@ def test_order_and_rotation_and_scale_do_not_matter(seed: int, n: int, m: int, d
     assert kernel_distance(3 * x @ turn + 1, 3 * y @ turn + 1) == expected
 
 
-def test_it_does_not_matter_how_much_is_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(6)
     x, y = rng.normal(size=(30, 3)), rng.normal(size=(40, 3))
     whole = kernel_distance(x, y)

@@ -49,7 +49,7 @@ def test_it_is_symmetric_not_negative_and_blind_to_order(weights: list[float], s
     assert mauve_of_histograms(p[order], q[order]) == pytest.approx(mauve_of_histograms(p, q), abs=1e-9)
 
 
-def test_clusters_that_are_plain_to_see_are_found() -> None:
+def test_well_separated_clusters_are_recovered() -> None:
     rng = np.random.default_rng(0)
     centres = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
     truth = rng.integers(0, 3, 90)
@@ -59,7 +59,7 @@ def test_clusters_that_are_plain_to_see_are_found() -> None:
     assert len(set(quantize(np.arange(2.0).repeat(5)[:, None], 3, seed=0))) == 2
 
 
-def test_sets_in_two_groups_are_judged_by_their_shares() -> None:
+def test_sets_in_two_groups_are_compared_by_their_proportions() -> None:
     """Twenty and twenty clips make two clusters; 15 : 5 against 5 : 15."""
     rng = np.random.default_rng(1)
     group = np.r_[np.zeros(15, dtype=int), np.ones(5, dtype=int)]

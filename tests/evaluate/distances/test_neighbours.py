@@ -29,7 +29,7 @@ def test_by_hand() -> None:
 
 
 def test_an_outlier_in_the_reference_fools_precision_but_not_density() -> None:
-    """What density was made for (Naeem et al. 2020): one far reference clip makes a huge ball."""
+    """The case for density (Naeem et al. 2020): one far reference clip makes a huge ball."""
     rng = np.random.default_rng(0)
     reference = np.concatenate([rng.normal(size=(100, 2)), [[60.0, 0.0]]])
     generated = rng.normal(size=(100, 2)) * 0.5 + np.array([30.0, 0.0])
@@ -61,7 +61,7 @@ def test_order_rotation_and_scale_do_not_matter(seed: int, n: int, m: int, dim: 
     assert recall(x, y) == precision(y, x)
 
 
-def test_it_does_not_matter_how_much_is_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(5)
     x, y = rng.normal(size=(30, 3)), rng.normal(size=(40, 3))
     whole = closeness(x, Balls(y))
@@ -70,7 +70,7 @@ def test_it_does_not_matter_how_much_is_in_memory_at_once(monkeypatch: pytest.Mo
         np.testing.assert_array_equal(values, getattr(whole, name))
 
 
-def test_clips_that_are_all_the_same_reach_only_their_like() -> None:
+def test_identical_clips_cover_only_identical_references() -> None:
     y = np.random.default_rng(2).normal(size=(10, 2))
     assert recall(np.tile(y[0], (8, 1)), y) == pytest.approx(0.1)
     assert precision(np.tile(y[0], (8, 1)), y) == 1.0

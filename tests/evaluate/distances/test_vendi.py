@@ -17,7 +17,7 @@ def vendi_score(x: np.ndarray) -> float:
     return vendi_interval(x, resamples=2).mean
 
 
-def test_it_counts_what_is_different() -> None:
+def test_it_counts_distinct_clips() -> None:
     assert vendi_score(np.eye(7)) == pytest.approx(7.0)
     assert vendi_score(np.tile([3.0, 4.0], (9, 1))) == pytest.approx(1.0)
     assert vendi_score(np.repeat(np.eye(4), 5, axis=0)) == pytest.approx(4.0)

@@ -50,7 +50,7 @@ def test_the_closed_form_is_reml(seed: int, shared: bool, prompt: float, lucky: 
         assert found.seed is None
 
 
-def test_seeds_of_their_own_prompt_are_a_t_test_over_prompts() -> None:
+def test_seeds_nested_in_prompts_reduce_to_a_t_test_over_prompts() -> None:
     gaps = table(5, 20, 3, 1.0, 0.0)
     found = mixed_difference(gaps, shared_seeds=False)
     expected = stats.ttest_1samp(gaps.mean(axis=1), 0.0)
@@ -66,7 +66,7 @@ def test_a_lucky_seed_widens_the_interval() -> None:
     assert crossed.freedom < 5  # three seeds say little about other seeds
 
 
-def test_no_difference_is_found_as_often_as_promised() -> None:
+def test_the_false_positive_rate_is_nominal() -> None:
     p_values = [mixed_difference(table(seed, 20, 5, 0.7, 0.5, mean=0.0), True).p for seed in range(600)]
     assert np.mean(np.array(p_values) < 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 600)
 
@@ -80,6 +80,6 @@ def test_no_difference_is_found_as_often_as_promised() -> None:
         (np.full((3, 3), np.nan), "not finite"),
     ],
 )
-def test_what_is_no_table_is_refused(gaps: np.ndarray, said: str) -> None:
+def test_invalid_tables_are_refused(gaps: np.ndarray, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         mixed_difference(gaps, True)

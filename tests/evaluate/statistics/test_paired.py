@@ -25,7 +25,7 @@ BEFORE = RNG.normal(size=40)
 AFTER = BEFORE + RNG.exponential(0.4, size=40) - 0.25
 
 
-def test_the_paired_difference_is_scipys() -> None:
+def test_the_paired_difference_agrees_with_scipy() -> None:
     found = paired_difference(AFTER, BEFORE, seed=3)
     assert found.difference.mean == pytest.approx((AFTER - BEFORE).mean(), abs=1e-12)
     assert found.p_t == pytest.approx(stats.ttest_rel(AFTER, BEFORE).pvalue, abs=1e-12)
@@ -84,7 +84,7 @@ def test_many_signs_are_drawn_from_the_seed() -> None:
     assert sign_flip_test(gaps + 10, seed=0) == pytest.approx(2 / (RESAMPLES + 1))  # never zero
 
 
-def test_effect_sizes_have_their_known_answers() -> None:
+def test_effect_sizes_of_known_data() -> None:
     gaps = np.array([1.0, 2.0, 3.0, -0.5, 4.0, 0.0])
     found = effect_size(gaps, np.zeros(6))
     assert found.d == pytest.approx(gaps.mean() / gaps.std(ddof=1))
@@ -100,7 +100,7 @@ def test_the_correction_of_hedges_makes_an_effect_unbiased() -> None:
     assert (d * hedges_correction(7)).mean() == pytest.approx(0.5, abs=0.01)
 
 
-def test_false_discoveries_are_scipys_and_holm_is_stricter() -> None:
+def test_benjamini_hochberg_agrees_with_scipy_and_holm_is_stricter() -> None:
     p_values = [0.001, 0.008, 0.039, 0.041, 0.2]
     assert benjamini_hochberg(p_values) == pytest.approx(stats.false_discovery_control(p_values))
     assert all(b <= h for b, h in zip(benjamini_hochberg(p_values), holm(p_values), strict=True))
@@ -116,7 +116,7 @@ def test_false_discoveries_are_scipys_and_holm_is_stricter() -> None:
         ([[1.0, 2.0]], [[1.0, 2.0]], "non-empty list"),
     ],
 )
-def test_what_is_no_pair_of_samples_is_refused(a: list, b: list, said: str) -> None:
+def test_invalid_pairs_of_samples_are_refused(a: list, b: list, said: str) -> None:
     for function in (paired_difference, effect_size, differences):
         with pytest.raises(ValueError, match=said):
             function(a, b)

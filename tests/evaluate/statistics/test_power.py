@@ -12,7 +12,7 @@ weightstats = pytest.importorskip("statsmodels.stats.weightstats")
 
 
 @pytest.mark.parametrize("effect", [0.05, 0.2, 0.5, -0.8, 1.5])
-def test_power_and_prompts_needed_are_statsmodels(effect: float) -> None:
+def test_power_and_prompts_needed_agree_with_statsmodels(effect: float) -> None:
     reference = sm_power.TTestPower()
     for prompts in (2, 10, 100):
         expected = reference.power(abs(effect), prompts, 0.05, alternative="two-sided")
@@ -42,7 +42,7 @@ def test_the_detectable_effect_is_the_other_way_round() -> None:
 
 
 @pytest.mark.parametrize(("shift", "margin"), [(0.0, 0.3), (0.2, 0.3), (-0.4, 0.3), (0.1, 1.0)])
-def test_equivalence_is_statsmodels(shift: float, margin: float) -> None:
+def test_equivalence_agrees_with_statsmodels(shift: float, margin: float) -> None:
     gaps = np.random.default_rng(2).normal(shift, 1.0, 60)
     expected = weightstats.DescrStatsW(gaps).ttost_mean(-margin, margin)[0]
     found = equivalence_test(gaps.mean(), gaps.std(ddof=1) / np.sqrt(60), 59, margin)

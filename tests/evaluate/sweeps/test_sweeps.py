@@ -45,7 +45,7 @@ def test_a_reward_that_follows_the_score_has_a_rank_correlation_of_one() -> None
     assert unsure.low < 0.0 < unsure.high
 
 
-def test_each_point_has_the_interval_of_its_own_clips() -> None:
+def test_each_point_has_the_interval_of_its_clips() -> None:
     row, points = sweep_row(sweep(0.4)), sweep(0.4).points
     for place, point in enumerate(points):
         assert row.means["reward"][place].mean == pytest.approx(point.clip("reward").mean())

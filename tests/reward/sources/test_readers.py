@@ -1,4 +1,4 @@
-"""Published layouts become votes, and what is wrong with one is named by file and column."""
+"""Readers of published votes, with errors that name file and column."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def songs(folder: Path) -> None:
         ("songeval", songs, replaced("*.jsonl", "mp3/1", "mp3/0"), "line 2: column 'file_name' names .* second time"),
     ],
 )
-def test_what_is_wrong_is_named_by_file_and_column(
+def test_errors_name_file_and_column(
     tmp_path: Path, name: str, make: Callable[[Path], object], change: Callable[[Path], None] | None, message: str
 ) -> None:
     make(tmp_path)

@@ -1,4 +1,4 @@
-"""Questions before something is replaced: asked at a real terminal, answered by --yes, and never by silence."""
+"""Confirmation before results are replaced: at a real terminal or by --yes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ print("ANSWER", approval(False)([Outlook("crpo", "replaced", ("beta was 1, is no
 
 
 @pytest.mark.parametrize(("typed", "answer"), [("y\n", "True"), ("n\n", "False"), ("\n", "False")])
-def test_a_person_at_a_terminal_is_asked(typed: str, answer: str) -> None:
+def test_replacing_needs_confirmation_at_a_terminal(typed: str, answer: str) -> None:
     mine, theirs = pty.openpty()
     process = subprocess.Popen([sys.executable, "-c", SCRIPT], stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
@@ -41,7 +41,7 @@ def test_a_person_at_a_terminal_is_asked(typed: str, answer: str) -> None:
     assert b"would be replaced:\r\n  crpo: beta was 1, is now 2" in shown and f"ANSWER {answer}".encode() in shown
 
 
-def test_nobody_at_no_terminal_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_replacing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     lost = [Outlook("crpo", "replaced", ("beta was 1, is now 2",))]
     assert not approval(False)(lost) and not agreed(False, ["x"])
     assert capsys.readouterr() == ("", "")
@@ -54,7 +54,7 @@ def test_users_folders_are_refused_by_every_command_that_runs(command: list[str]
     for name in ("report", "votes", "reward", "shards"):
         (tmp_path / name).mkdir()
     (tmp_path / "report" / "thesis.tex").write_text("mine")
-    with pytest.raises(RunError, match="neither empty nor a folder that plaudit made") as told:
+    with pytest.raises(RunError, match="neither empty nor a folder that plaudit made") as error:
         app([*command, "-o", str(tmp_path)], standalone_mode=False)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["report", "reward", "shards", "thesis.tex", "votes"]

@@ -33,7 +33,7 @@ def test_ids_find_their_files_and_numbers_may_have_zeros(folder: Path, tmp_path:
     assert [e.file for e in found] == [folder / name for name in ("000.wav", "001.flac", "more/x.mp3")]
 
 
-def test_what_lacks_a_file_or_a_prompt_is_told(folder: Path, tmp_path: Path) -> None:
+def test_missing_files_and_prompts_are_reported(folder: Path, tmp_path: Path) -> None:
     found, notes = match_prompts(folder, listed(tmp_path, "id,caption\n1,drums\n7,bells\n"))
     assert [e.error is None for e in found] == [True, False]
     assert "is called '7'" in str(found[1].error)
@@ -54,7 +54,7 @@ def test_a_list_of_lines_counts_from_one(folder: Path, tmp_path: Path) -> None:
     assert (found[0].id, found[0].file) == ("1", folder / "001.flac") and len(notes) == 1
 
 
-def test_a_table_brings_its_own_prompts(folder: Path, tmp_path: Path) -> None:
+def test_a_table_supplies_prompts(folder: Path, tmp_path: Path) -> None:
     table = listed(tmp_path, "file,caption,id\nout/000.wav,piano,a\nout/001.flac,drums,\n")
     found, notes = match_prompts(table, None)
     assert [(e.id, e.prompt) for e in found] == [("a", "piano"), ("out/001", "drums")] and notes == []
@@ -68,7 +68,7 @@ def generated(folder: Path, *clips: tuple[str, str, int]) -> None:
         (folder / f"{name}.json").write_text(json.dumps({"prompt": prompt, "seed": seed, "sampling": {}}))
 
 
-def test_clips_are_found_by_the_prompts_they_were_generated_from(tmp_path: Path) -> None:
+def test_clips_are_matched_by_recorded_prompts(tmp_path: Path) -> None:
     out = tmp_path / "out"
     generated(out, *((f"1-slow-piano-{s}", "slow piano", s) for s in (0, 1)), ("2-drums-2", "drums", 2))
     generated(out, ("2-drums-3", "drums", 3), ("bells-0", "bells", 0), ("candidates/drums-4", "drums", 4))
@@ -84,7 +84,7 @@ def test_clips_are_found_by_the_prompts_they_were_generated_from(tmp_path: Path)
     assert [(e.id, e.seed) for e in entries] == [("x", 2), ("x", 3)]
 
 
-def test_a_prompt_that_is_listed_twice_shares_its_clips_out(tmp_path: Path) -> None:
+def test_a_duplicate_prompt_divides_its_clips(tmp_path: Path) -> None:
     out = tmp_path / "out"
     generated(out, *((f"{i + 1}-a-{2 * i + k}", "a", 2 * i + k) for i in (0, 1) for k in (0, 1)))
     entries, _ = match_prompts(out, listed(tmp_path, "a\na\n", "p.txt"))
@@ -94,19 +94,19 @@ def test_a_prompt_that_is_listed_twice_shares_its_clips_out(tmp_path: Path) -> N
         match_prompts(out, listed(tmp_path, "a\na\n", "p.txt"))
 
 
-def test_clips_of_several_settings_are_told(tmp_path: Path) -> None:
+def test_clips_of_several_settings_are_noted(tmp_path: Path) -> None:
     generated(tmp_path, ("a-0", "a", 0), ("b-0", "b", 0))
     assert match_prompts(tmp_path, None)[1] == []
     (tmp_path / "b-0.json").write_text(json.dumps({"prompt": "b", "seed": 0, "sampling": {"steps": 3}}))
     assert "generated in 2 ways" in match_prompts(tmp_path, None)[1][0]
 
 
-def test_nothing_to_evaluate_is_said_at_once(folder: Path) -> None:
+def test_nothing_to_evaluate_is_an_immediate_error(folder: Path) -> None:
     with pytest.raises(PlauditError, match=r"none of 3 clips can be evaluated; the first: .*give --prompts"):
         match_prompts(folder, None)
 
 
-def test_clips_of_plaudit_generate_bring_their_sidecars(folder: Path) -> None:
+def test_clips_of_plaudit_generate_use_their_sidecars(folder: Path) -> None:
     (folder / "000.json").write_text(json.dumps({"prompt": " piano ", "seed": 0}))
     (folder / "001.json").write_text("{}")
     found, _ = match_prompts(folder, None)
@@ -150,7 +150,7 @@ def test_two_files_of_one_id_and_prompts_beside_a_table_are_refused(folder: Path
         match_prompts(tmp_path / "none", None)
 
 
-def test_ids_are_found_in_either_spelling(tmp_path: Path) -> None:
+def test_ids_match_in_either_unicode_normalization(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / unicodedata.normalize("NFD", "größe.wav")).touch()
     prompts = tmp_path / "prompts.csv"
