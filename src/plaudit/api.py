@@ -58,7 +58,7 @@ CLIPS, MODELS, REFERENCE = "Clips", "Models", "Reference"
 """Headings of options."""
 
 _TRUNCATION_NOTES = 5
-"""Prompts about which a note each is made."""
+"""The maximum number of prompts with a note of their own."""
 
 RewardName = Annotated[
     str,

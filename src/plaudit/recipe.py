@@ -191,7 +191,7 @@ class Recipe(Settings):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
     def fingerprint(self) -> str:
-        """A short hash of every setting but `training_loop`, which says how and not what."""
+        """A short hash of every setting but `training_loop`, which does not affect results."""
         text = json.dumps(self.model_dump(mode="json", exclude={"training_loop"}), sort_keys=True)
         return digest_of(text.encode())[:12]
 

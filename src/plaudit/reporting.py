@@ -19,7 +19,7 @@ class Reporter(Protocol):
     """Receives steps, notes and progress of a run or a call."""
 
     def step(self, name: str, state: str) -> None:
-        """A step is "started", "resumed" or found "done"."""
+        """A step is "started", "resumed" or already "done"."""
 
     def note(self, line: str) -> None:
         """A note on the data or the run for the user."""

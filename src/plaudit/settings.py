@@ -67,7 +67,7 @@ class Settings(BaseModel):
 def option(default: Any, *flags: str, help: str, panel: str | None = None, value: Any = None, **bounds: Any) -> Any:
     """A field that is an option of a command too: its flags, its help and its heading there.
 
-    value: what a flag without a value stands for, where that isn't True. bounds: as of pydantic's Field.
+    value: the value of a flag given without one, where that isn't True. bounds: as of pydantic's Field.
     """
     return Field(
         default, description=help, json_schema_extra={"flags": [*flags], "panel": panel, "value": value}, **bounds
@@ -249,7 +249,7 @@ def _tag(kind: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """As SafeLoader, but for what is said of `read_yaml`; `1e3` is a number, as in YAML 1.2."""
+    """SafeLoader with the changes described at `read_yaml`; `1e3` is a number, as in YAML 1.2."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Keys are texts, and none is there twice."""

@@ -46,7 +46,7 @@ def recorded_seed(clip: Path) -> int | None:
 
 
 def mark_candidates(folder: Path) -> None:
-    """Mark `folder` as one of candidates, so that its clips are not taken for output."""
+    """Mark `folder` as one of candidates, so that its clips do not count as output."""
     with suppress(FileExistsError):
         about = '{"about": "clips that plaudit generate --best-of chose from; not output themselves"}\n'
         create_file(folder / _MARKER, about)

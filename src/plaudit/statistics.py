@@ -67,7 +67,7 @@ def centred_interval(estimate: float, replicates: Array) -> Interval:
     """The percentile interval, shifted so that the mean of the replicates [R] is the estimate.
 
     For a Frechet distance: resampling repeats clips, which biases it upwards once more, and unshifted percentiles
-    often lie wholly above the estimate. The shift is ours: the interval speaks of the spread of the estimate at this
+    often lie wholly above the estimate. The shift is ours: the interval covers the spread of the estimate at this
     number of clips, not of its bias.
     """
     spread = percentile_interval(estimate, replicates)
@@ -160,7 +160,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     """p-values corrected by the share of false discoveries (Benjamini and Hochberg, 1995), in the order given.
 
-    Of those called real below 0.05, 5 % are expected to be wrong: a weaker promise than Holm's, which finds more.
+    Of those called real below 0.05, 5 % are expected to be wrong: a weaker guarantee than Holm's, with more power.
     """
     return [float(p) for p in stats.false_discovery_control(list(p_values))] if len(p_values) else []
 

@@ -124,7 +124,7 @@ def _say(folder: Path, json: bool) -> None:
 def _show_estimate(recipe: Recipe, folder: Path, last: str, json: bool, source: Path | None = None) -> None:
     """Print what is missing, and the work, hours and memory of every step up to `last` that `folder` lacks.
 
-    source: another run, whose finished steps count as done where they are made from the same.
+    source: another run, whose finished steps count as done where their inputs are the same.
     """
     from plaudit import loading
     from plaudit.pipeline.estimate import CostEstimate, calibrate, checked_estimate, requirements_of

@@ -1,6 +1,6 @@
 """Long sequences in chunks, each computed with the context it depends on, so that joins are inaudible.
 
-In a loop the end goes on at the beginning.
+In a loop the end continues at the beginning.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class MelCodec(nn.Module):
         return wave
 
     def decode_long(self, latents: Tensor, loop: bool = False) -> Tensor:
-        """The same in parts of ten seconds; in a loop the end goes on at the start.
+        """The same in chunks of ten seconds; in a loop the end continues at the start.
 
         The VAE's attention spans its whole input, so a part alone differs a little: it decodes overlapping parts of the
         length it was trained on, and their mels are cross-faded. The vocoder has limited context: its parts are exact.

@@ -1,7 +1,7 @@
 """The structure of audio files: the streams in a file and their lengths, without decoding it.
 
 Headers are wrong more often than the data behind them: written before the length was known, or copied from another
-file. `layout_of` says how to read everything that is there.
+file. `layout_of` locates everything that can be read.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ _SLACK = 1024
 """Bytes by which audio data may fall short of its declared size (ours): some writers count headers or whole blocks."""
 
 _ROUND_FROM = 1 << 28
-"""From this many bytes on, a round number is taken for a placeholder (ours)."""
+"""From this many bytes on, a round number counts as a placeholder (ours)."""
 
 _HEADER = 128
 """Bytes by which a placeholder may differ from a round number, since writers add or subtract headers."""

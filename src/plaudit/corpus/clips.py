@@ -32,7 +32,7 @@ class ClipSettings(Settings):
     """Clips of `seconds`, at most `per_track` of each recording (0: as many as fit), which never overlap.
 
     place: `spread` takes the middle of as many equal parts, `start` the beginning, `random` parts chosen by the hash of
-    the recording's id. The paper speaks of about 535,000 clips of some 55,000 tracks and not of their places: ten,
+    the recording's id. The paper has about 535,000 clips of some 55,000 tracks and does not give their positions: ten,
     spread, are ours.
     """
 

@@ -91,7 +91,7 @@ class Difference:
 
     @property
     def direction(self) -> str:
-        """ "better" or "worse" where the second system is so beyond chance, else ""."""
+        """ "better" or "worse" where the second system is significantly so, else ""."""
         if not self.established:
             return ""
         return "better" if (self.difference.mean < 0) == lower_is_better(self.metric) else "worse"

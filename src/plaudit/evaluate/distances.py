@@ -194,7 +194,7 @@ SMALLEST_FRACTION = 0.4
 """The smallest subset, as a share of the clips (ours): below, terms of higher order in 1/n bend the line."""
 
 FRECHET_INFINITY_MIN_CLIPS = 20
-"""Clips below which there is no line to speak of (ours)."""
+"""The minimum number of clips for a fit (ours)."""
 
 STRAIGHT = 8.0
 """Clips per dimension of the reference from which on the line is straight enough (ours, see `straight`)."""

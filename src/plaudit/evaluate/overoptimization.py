@@ -122,7 +122,7 @@ def _p_of(gaps: Array) -> float:
 
 
 def regressions_under_reward(changes: Iterable[MetricChange], reward: str = "reward") -> list[str]:
-    """The metrics that got worse where the reward rose, both beyond chance; empty where it did not rise."""
+    """The metrics that got worse where the reward rose, both significantly; empty where it did not rise."""
     changes = list(changes)
     if not any(c.metric == reward and c.established and c.difference.mean > 0 for c in changes):
         return []
@@ -135,7 +135,7 @@ def regressions_under_reward(changes: Iterable[MetricChange], reward: str = "rew
 
 @dataclass(frozen=True)
 class Regression:
-    """A stage, or a system, whose reward rose while the named metrics got worse, both beyond chance."""
+    """A stage, or a system, whose reward rose while the named metrics got worse, both significantly."""
 
     title: str
     metrics: list[str]

@@ -165,7 +165,7 @@ def _by_seed(file: Path) -> tuple[float, Path]:
 
 
 def _plain(id: str) -> str:
-    """An id by which files are found: numbers without leading zeros, accented letters in one spelling."""
+    """A normalized id for lookups: numbers without leading zeros, accented letters in NFC."""
     return str(int(id)) if id.isdecimal() and len(id) < 100 else composed(id)
 
 

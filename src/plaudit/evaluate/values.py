@@ -82,7 +82,7 @@ class Values:
     """Rows of the long table, with the replicates of sets by `replicates_key`.
 
     described: heading, direction and unit of metrics that are not built in, by name (plaudit.evaluate.metrics).
-    What is said of one system is of tables with one system and condition, as `select` gives them.
+    Properties of one system need a table with one system and condition, as from `select`.
     """
 
     table: pa.Table

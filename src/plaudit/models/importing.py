@@ -46,7 +46,7 @@ class Choices:
 
     injection: where a backbone takes its score; by default the release's. names: a map from a backbone's
     published names to ours. verified: whether the files must have the released digests; without, files that were
-    converted or replaced are taken too, and the folder says so.
+    converted or replaced are accepted too, and recorded in the folder.
     """
 
     injection: str | None = None

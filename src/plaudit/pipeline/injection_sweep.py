@@ -99,7 +99,7 @@ def _row(
 
 
 def _in_forward(folder: Path, injection: str, device: str) -> TextToMusic:
-    """A model whose weights run in the forward pass of another injection, or of their own."""
+    """A model in the forward pass of another injection, or its own."""
     model = loading.load(str(folder), device)
     if model.config.backbone.injection == injection:
         return model

@@ -55,8 +55,8 @@ def run_recipe(
 ) -> Path:
     """Run what is missing or stale of the step `only` and of all it needs in the run `folder`; the step's folder.
 
-    approve: whether steps that were made from something else may be replaced; by default they never are. source:
-    another run, whose finished steps are taken where they are made from the same. Raises RunError for a step that the
+    approve: whether stale steps may be replaced; by default they never are. source: another run, whose finished steps
+    are shared where their inputs are the same. Raises RunError for a step that the
     recipe doesn't have, for steps that would be replaced, and for a folder of anything else.
     """
     recipe = located(recipe)
@@ -293,7 +293,7 @@ def _files_digest(*paths: Path) -> str:
 
 REGISTRIES = (loading.CODECS, loading.TEXT_ENCODERS, loading.CLAPS, loading.AUDIO_ENCODERS)
 KNOWN = {*loading.MODELS, *loading.REWARDS.builtin, *(name for registry in REGISTRIES for name in registry.builtin)}
-"""Names of built-in parts, which are never taken for folders."""
+"""Names of built-in parts, which are never interpreted as folders."""
 
 
 def located(recipe: Recipe) -> Recipe:

@@ -40,7 +40,7 @@ class Bias:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Biases by system. sigmoid(margin / temperature) is the probability that a margin stands for."""
+    """Biases by system. sigmoid(margin / temperature) is the probability of a margin."""
 
     anchor: str | None
     biases: dict[str, Bias] = field(default_factory=dict)

@@ -203,7 +203,7 @@ class FeatureStore:
     ) -> None:
         """Extract the features of the clips among `ids` that are not here yet; load(id) gives a waveform and its rate.
 
-        A clip whose waveform is unusable (AudioError) is quarantined and the rest goes on; the next call tries it
+        A clip whose waveform is unusable (AudioError) is quarantined and the others continue; the next call tries it
         again. A shard has at most `shard_size` clips, and is full after SHARD_SECONDS of audio. progress(done, of) is
         called after every shard, and after a batch where the last call was a while ago.
         """

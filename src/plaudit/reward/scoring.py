@@ -356,7 +356,7 @@ def _row(clip: Clip, score: float) -> ScoredClip:
 
 
 LISTED_PATHS = Path("-")
-"""Among paths: stands for a list of paths."""
+"""A path that represents a list of paths."""
 
 
 def clips_at(paths: Sequence[Path], prompt: str | None, listed: Iterable[str]) -> list[Clip]:

@@ -176,7 +176,7 @@ def concepts_in(prompt: str, vocabulary: Vocabulary) -> list[Concept]:
     """The concepts that `prompt` names, each once, in order.
 
     Negated ones do not count: after "no", "without", "instead of" and the like everything is left out up
-    to the end of the clause or a "but" or "with"; a list that ends in "or" goes on over its commas ("no drums, bass or
+    to the end of the clause or a "but" or "with"; a list that ends in "or" continues across commas ("no drums, bass or
     vocals"). "-free" and "-less" negate their own word. The rules are ours.
     """
     concepts = (concept for stretch in _affirmed(prompt) for concept in _match_concepts(stretch, vocabulary))
@@ -212,7 +212,7 @@ def _negates(clause: list[str], place: int) -> bool:
 
 
 def _list_with_or(clauses: list[list[str]], commas: list[str]) -> bool:
-    """Whether a list of short items goes on here and ends in `or` or `nor`."""
+    """Whether a list of short items continues here and ends in `or` or `nor`."""
     for clause, comma in zip(clauses, [*commas, ""], strict=False):
         if "or" in clause or "nor" in clause:
             return True

@@ -8,7 +8,7 @@ from plaudit.evaluate.values import SetValue
 
 
 def compute(inputs: MetricInputs) -> SetValue:
-    """With few clips for the width of embeddings the extrapolated line is a curve, which is said."""
+    """With few clips for the width of embeddings the relation is not linear; a note says so."""
     target = inputs.reference.gaussian
     interval = frechet_infinity_interval(inputs.embeddings, target, METRIC_SEED)
     bent = "too few clips for this width: the line is a curve, and its end says nothing"

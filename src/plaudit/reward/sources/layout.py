@@ -42,7 +42,7 @@ class SourceVotes:
 
 @dataclass(frozen=True)
 class Record:
-    """One record of a table, and where it stands for the errors about it."""
+    """One record of a table, and its position for error messages."""
 
     where: str
     values: Mapping[str, Any]
