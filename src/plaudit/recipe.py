@@ -153,14 +153,13 @@ class Recipe(Settings):
         if not self.model_stages:
             raise ValueError("stages has none that leaves a model; add one, e.g. {kind: sft, train: ...}")
         for place, stage in enumerate(self.stages):
-            earlier = self.stages[:place]
-            models = [one.name for one in earlier if stage_of(one).makes == "model"]
+            kind, models = stage_of(stage), self.earlier(stage.name, "model")
             if stage.start_from is not None and stage.start_from not in models:
                 there = ", ".join(models) or "none"
                 raise ValueError(f"stages.{stage.name}.start_from is {stage.start_from}; models before it: {there}")
-            if "pairs" in stage_of(stage).uses and not any(stage_of(one).makes == "pairs" for one in earlier):
+            if "pairs" in kind.uses and not self.earlier(stage.name, "pairs"):
                 raise ValueError(f"stage {stage.name} needs pairs before it; add a stage {{kind: pairs}}")
-            if stage_of(stage).makes == "pairs" and not any(self.pairs_of(n) == stage.name for n in names[place:]):
+            if kind.makes == "pairs" and not any(self.pairs_of(n) == stage.name for n in names[place:]):
                 raise ValueError(f"nothing uses the pairs of stage {stage.name}; add crpo or nft after it or remove it")
         return self
 
@@ -173,18 +172,20 @@ class Recipe(Settings):
         """The settings of the stage called `name`."""
         return next(stage for stage in self.stages if stage.name == name)
 
+    def earlier(self, name: str, makes: str) -> list[str]:
+        """The stages before the stage `name` that leave a "model" or "pairs", in order."""
+        place = [stage.name for stage in self.stages].index(name)
+        return [stage.name for stage in self.stages[:place] if stage_of(stage).makes == makes]
+
     def start_of(self, name: str) -> str | None:
         """The stage whose model the stage `name` starts from; None for the first, which starts from the backbone."""
-        earlier = self.stages[: self.stages.index(self.stage(name))]
-        models = [one.name for one in earlier if stage_of(one).makes == "model"]
+        models = self.earlier(name, "model")
         return self.stage(name).start_from or (models[-1] if models else None)
 
     def pairs_of(self, name: str) -> str | None:
         """The pairs stage that the stage `name` uses: the last one before it."""
-        if "pairs" not in stage_of(self.stage(name)).uses:
-            return None
-        earlier = self.stages[: self.stages.index(self.stage(name))]
-        return next((one.name for one in reversed(earlier) if stage_of(one).makes == "pairs"), None)
+        pairs = self.earlier(name, "pairs") if "pairs" in stage_of(self.stage(name)).uses else []
+        return pairs[-1] if pairs else None
 
     def to_yaml(self) -> str:
         """Every setting as resolved, as a recipe file that gives this recipe again."""

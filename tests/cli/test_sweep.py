@@ -140,7 +140,7 @@ def test_a_recipe_is_trained_once_per_injection_and_fills_the_table(tmp_path: Pa
         ("global_adaln", "global_adaln", True), ("global_adaln", "film", False),
         ("film", "global_adaln", False), ("film", "film", True),
     ]  # fmt: skip
-    assert all(cell["sets"][0]["name"] == "vendi" for cell in numbers["cells"])
+    assert all(cell["sets"][0]["metric"] == "vendi" for cell in numbers["cells"])
     for injection in ("global_adaln", "film"):
         assert read_json(tmp_path / f"sft-{injection}" / "config.json")["backbone"]["injection"] == injection
         assert sorted(p.name for p in (tmp_path / "table" / injection).iterdir()) == ["film", "global_adaln"]
