@@ -70,7 +70,7 @@ def test_clips_are_generated_scored_and_evaluated(tmp_path: Path) -> None:
     words = ("evaluate", str(out), "--reference", str(out), *evaluators, "--embedding", "clap-music", "--json")
     summary = json.loads(run(*words))
     assert summary["clips"] == {"total": 2, "scored": 2} and summary["settings"]["detector_errors"] is None
-    frechet = {metric["embedding"]: metric["value"] for metric in summary["metrics"] if metric["name"] == "frechet"}
+    frechet = {metric["embedding"]: metric["value"] for metric in summary["metrics"] if metric["metric"] == "frechet"}
     assert frechet == {"mert-330m": pytest.approx(0, abs=1e-9), "clap-music": pytest.approx(0, abs=1e-9)}
 
 

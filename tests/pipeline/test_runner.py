@@ -92,7 +92,7 @@ def test_no_step_runs_twice(run_folder: Path) -> None:
     assert everything(run_folder) == before
 
 
-def test_nothing_is_replaced_unless_somebody_approves(run_folder: Path) -> None:
+def test_nothing_is_replaced_without_approval(run_folder: Path) -> None:
     before = everything(run_folder)
     with pytest.raises(RunError) as refused:
         go(run_folder, chain(tune="new"))
@@ -108,14 +108,14 @@ def test_nothing_is_replaced_unless_somebody_approves(run_folder: Path) -> None:
     assert go(run_folder, chain(tune="new")).busy == []
 
 
-def test_what_comes_out_the_same_makes_nothing_else_again(run_folder: Path) -> None:
+def test_an_unchanged_output_leaves_later_steps_done(run_folder: Path) -> None:
     reporter = go(run_folder, chain(tune="PLAIN"), approves=True)  # another setting, and the same file
     assert [one.step for one in reporter.replaced] == ["tune", "clips", "report"]
     assert reporter.busy == ["tune"]
     assert go(run_folder, chain({"train": "2"}, tune="PLAIN"), approves=True).busy == ["train"]
 
 
-def test_other_code_makes_a_step_stale(run_folder: Path) -> None:
+def test_changed_code_makes_a_step_stale(run_folder: Path) -> None:
     with pytest.raises(RunError, match=r"this would replace train \(its code changed \(toy\)\)"):
         go(run_folder, chain({"train": "2"}))
 
@@ -138,7 +138,7 @@ def test_a_removed_step_runs_again_and_dependents_only_if_it_differs(run_folder:
     assert go(run_folder, chain(tune="new"), approves=True).busy == ["tune", "clips", "report"]
 
 
-def test_a_step_that_unexpectedly_comes_out_different_replaces_nothing_either(run_folder: Path) -> None:
+def test_an_unexpectedly_different_output_replaces_nothing_without_approval(run_folder: Path) -> None:
     """The same settings and code, and another result: as of another machine."""
     shutil.rmtree(run_folder / "tune")
     steps = chain()
@@ -151,7 +151,7 @@ def test_a_step_that_unexpectedly_comes_out_different_replaces_nothing_either(ru
     assert reporter.busy == ["clips", "report"]
 
 
-def test_a_begun_step_is_work_too(run_folder: Path) -> None:
+def test_a_started_step_is_replaced_only_with_approval(run_folder: Path) -> None:
     (run_folder / "tune" / "done.json").unlink()
     with pytest.raises(RunError, match="this would replace tune"):
         go(run_folder, chain(tune="new"))
@@ -167,9 +167,7 @@ def test_a_changed_result_is_detected_before_any_work(run_folder: Path) -> None:
         go(run_folder, chain())
 
 
-def test_a_new_run_from_an_old_one_shares_what_is_the_same_and_leaves_the_old_one_alone(
-    run_folder: Path, tmp_path: Path
-) -> None:
+def test_a_new_run_shares_unchanged_steps_of_an_old_one_and_does_not_alter_it(run_folder: Path, tmp_path: Path) -> None:
     before, new = everything(run_folder), tmp_path / "new"
     reporter = go(new, chain(tune="new"), source=run_folder)
     assert reporter.states == {"data": "shared", "train": "shared", "tune": "started", "clips": "started",
@@ -184,7 +182,7 @@ def test_a_new_run_from_an_old_one_shares_what_is_the_same_and_leaves_the_old_on
     assert everything(run_folder) == before
 
 
-def test_begun_changed_and_foreign_steps_are_not_shared(run_folder: Path, tmp_path: Path) -> None:
+def test_unfinished_changed_and_foreign_steps_are_not_shared(run_folder: Path, tmp_path: Path) -> None:
     (run_folder / "train" / "done.json").unlink()
     assert go(tmp_path / "a", chain(), source=run_folder).states["train"] == "started"
     (run_folder / "data" / "result").write_text("changed")
@@ -193,7 +191,7 @@ def test_begun_changed_and_foreign_steps_are_not_shared(run_folder: Path, tmp_pa
 
 
 @pytest.mark.parametrize("where", list(NEEDS))
-def test_a_users_folder_of_a_steps_name_stops_the_run_before_it_begins(tmp_path: Path, where: str) -> None:
+def test_a_user_folder_with_a_steps_name_stops_the_run_before_any_work(tmp_path: Path, where: str) -> None:
     go(tmp_path, chain()[:1])
     if where == "data":
         shutil.rmtree(tmp_path / "data")
@@ -232,7 +230,7 @@ def test_the_outlook_of_each_step(run_folder: Path, tmp_path: Path) -> None:
     second=st.dictionaries(st.sampled_from(list(NEEDS)), st.sampled_from(["a", "b", "A"])),
     removed=st.sets(st.sampled_from(list(NEEDS))),
 )
-def test_whatever_was_there_the_results_are_those_of_a_fresh_run(
+def test_results_equal_those_of_a_fresh_run_whatever_steps_exist(
     tmp_path_factory: pytest.TempPathFactory, first: dict[str, str], second: dict[str, str], removed: set[str]
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
@@ -250,7 +248,7 @@ def test_whatever_was_there_the_results_are_those_of_a_fresh_run(
         assert go(folder / name, chain(**second)).busy == []
 
 
-def test_a_step_left_half_emptied_is_nothing_to_ask_about(run_folder: Path) -> None:
+def test_a_half_emptied_step_needs_no_approval(run_folder: Path) -> None:
     with open_run(run_folder, KIND) as run:
         run._clear("tune")
     reporter = go(run_folder, chain())
