@@ -148,8 +148,8 @@ class Recipe(Settings):
         names = [stage.name for stage in self.stages]
         if doubled := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"two stages are called {doubled[0]}; give one another name")
-        if taken := [name for name in names if name in STEPS or name.partition("-")[0] in STEP_PREFIXES]:
-            raise ValueError(f"stage {taken[0]} has the name of another step; give it another name")
+        if reserved := [name for name in names if name in STEPS or name.partition("-")[0] in STEP_PREFIXES]:
+            raise ValueError(f"stage {reserved[0]} has the name of another step; give it another name")
         if not self.model_stages:
             raise ValueError("stages has none that leaves a model; add one, e.g. {kind: sft, train: ...}")
         for place, stage in enumerate(self.stages):

@@ -69,7 +69,7 @@ def test_copies_take_the_sidecar_along_and_replace_nothing(tmp_path: Path) -> No
         other = tmp_path / f"other {name}"
         other.mkdir()
         (other / name).write_bytes(b"of somebody else")
-        with pytest.raises(AudioError, match=f"{name} is there and is another file; copy into another folder"):
+        with pytest.raises(AudioError, match=f"{name} already exists as another file; copy into another folder"):
             copy_ranked(ranked, other)
         assert {p.name: p.read_bytes() for p in other.iterdir()} == {name: b"of somebody else"}
 

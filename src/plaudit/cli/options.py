@@ -52,16 +52,16 @@ class Command(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Arguments, then the headings in order of first use, then options without a heading."""
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": []}
-        rest: list[tuple[str, str]] = []
+        ungrouped: list[tuple[str, str]] = []
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
                 heading = getattr(parameter, "rich_help_panel", None)
                 argument = parameter.param_type_name == "argument"
-                place = sections.setdefault(heading or "Arguments", []) if heading or argument else rest
+                place = sections.setdefault(heading or "Arguments", []) if heading or argument else ungrouped
                 place.append(record)
         last = "Other options" if len(sections) > 1 else "Options"
-        for heading, records in {**sections, last: rest}.items():
+        for heading, records in {**sections, last: ungrouped}.items():
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)

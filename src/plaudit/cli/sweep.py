@@ -257,10 +257,10 @@ def evaluation_setup(settings: SweepSettings, held_out: HeldOut) -> EvaluationSe
     from plaudit.evaluate.metrics import metrics_named
 
     metrics_named(settings.metrics)
-    known, evaluators = held_out.truths is not None, settings.load()
+    truth_known, evaluators = held_out.truths is not None, settings.load()
     compared, source = _reference(settings, evaluators.clap)
     vocabulary, detector = evaluators.vocabulary, evaluators.detector
-    if not known and "concepts" not in settings.metrics:
+    if not truth_known and "concepts" not in settings.metrics:
         detector = None
     identity = {
         "reward": getattr(evaluators.reward, "identity", settings.reward),
@@ -268,7 +268,7 @@ def evaluation_setup(settings: SweepSettings, held_out: HeldOut) -> EvaluationSe
         "reference": source,
         "detector": None if detector is None or vocabulary is None else f"{detector.identity} {vocabulary.digest}",
     }
-    utility = synthetic_source(REFERENCE_SECONDS).true_utility() if known else None
+    utility = synthetic_source(REFERENCE_SECONDS).true_utility() if truth_known else None
     evaluators = replace(evaluators, detector=detector, utility=utility, identity=identity)
     return EvaluationSetup(held_out, evaluators, compared, settings.seed, settings.metrics)
 

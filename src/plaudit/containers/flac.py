@@ -35,8 +35,8 @@ def layout(data: mmap) -> Layout:
     begin, end = leading(data), trailing(data)
     starts = _starts(data, begin, end)
     parts = [_part(data, start, stop) for start, stop in zip(starts, [*starts[1:], end], strict=True)]
-    whole = len(parts) == 1 and all(not isinstance(piece, bytes) for piece in parts[0])
-    return Layout([] if whole else parts)
+    is_intact = len(parts) == 1 and all(not isinstance(piece, bytes) for piece in parts[0])
+    return Layout([] if is_intact else parts)
 
 
 def _starts(data: mmap, begin: int, end: int) -> list[int]:

@@ -52,8 +52,8 @@ def layout(data: mmap) -> Layout:
         links[-1].append(page)
     if not links:
         return Layout(cut=True)
-    whole = len(links) == 1 and links[0][0].start == 0 and links[0][-1].end == len(data)
-    parts = [] if whole else [((link[0].start, link[-1].end),) for link in links]
+    is_intact = len(links) == 1 and links[0][0].start == 0 and links[0][-1].end == len(data)
+    parts = [] if is_intact else [((link[0].start, link[-1].end),) for link in links]
     damaged = any(_is_damaged(link) for link in links)
     limit = sum(_most_samples(data, link) for link in links)
     return Layout([part for part in parts], _is_cut(data, links[-1]), limit, SLACK if damaged else math.inf)

@@ -461,8 +461,8 @@ def _places(parts: list[list[Entry]], bad: set[str]) -> list[tuple[Entry, int, i
     """(entry, shard, row in the shard) of every clip that was kept."""
     places = []
     for shard, part in enumerate(parts):
-        kept = [entry for entry in part if entry.id not in bad]
-        places += [(entry, shard, row) for row, entry in enumerate(kept)]
+        usable = [entry for entry in part if entry.id not in bad]
+        places += [(entry, shard, row) for row, entry in enumerate(usable)]
     return places
 
 

@@ -390,8 +390,8 @@ CORPORA: Registry[type[CorpusSource]] = Registry(
 
 def corpus_source(settings: CorpusSettings) -> CorpusSource:
     """The corpus that settings describe."""
-    known = settings.kind in CORPORA.names()
-    return CORPORA.load(settings.kind)(settings) if known else LayoutSource(settings)
+    is_registered = settings.kind in CORPORA.names()
+    return CORPORA.load(settings.kind)(settings) if is_registered else LayoutSource(settings)
 
 
 def synthetic_source(seconds: float, **settings: Any) -> CorpusSource:

@@ -81,8 +81,8 @@ def mert_from_published(
             raise ModelError(f"this MERT has {what} ({key}), which is not supported; take MERT-v1-330M")
     if (rate := preprocessor.get("sampling_rate")) != MERT_SAMPLE_RATE:
         raise ModelError(f"this MERT takes {rate} Hz, not {MERT_SAMPLE_RATE}; take its preprocessor_config.json")
-    known = HubertConfig().to_dict().keys() - {"model_type", "architectures", "transformers_version"}
-    sizes = HubertConfig.from_dict({key: config[key] for key in config.keys() & known})
+    config_keys = HubertConfig().to_dict().keys() - {"model_type", "architectures", "transformers_version"}
+    sizes = HubertConfig.from_dict({key: config[key] for key in config.keys() & config_keys})
     with torch.device("meta"):
         expected = HubertModel(sizes).state_dict()
     state = {renamed(n, MERT_WEIGHT_NORM): value.float() for n, value in unwrap(checkpoint).items()}

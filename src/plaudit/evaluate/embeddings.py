@@ -116,8 +116,8 @@ class CachedClip:
 
     def embedding(self, encoder: AudioEncoder) -> Array:
         """The embedding [E]; AudioError where the clip can't be read or the embedding is not finite."""
-        known = self.known_embedding(encoder)
-        if known is None:
+        cached = self.known_embedding(encoder)
+        if cached is None:
             self.set_embedding(encoder, _encode(encoder, self.wave(encoder.embedder.sample_rate))[0])
         return self._embeddings[encoder.digest]
 

@@ -255,19 +255,19 @@ def distinct_names(folder: Path, requests: Sequence[ClipRequest], provenance: Se
     All clips of a prompt from one call, and those of the same call made before, have names that differ in the seed
     alone. Nothing is reserved: `publish_clip` looks again when it writes.
     """
-    taken: dict[str, set[str]] = {}  # names of clips and sidecars by their part before the seed
+    used_names: dict[str, set[str]] = {}  # names of clips and sidecars by their part before the seed
     for file in os.listdir(folder) if folder.is_dir() else ():
         name, suffix = os.path.splitext(file)
         match = re.fullmatch(r"(.+)-\d+", name)
         if match and (suffix == ".json" or suffix.lower() in SUFFIXES):
-            taken.setdefault(_folded(match[1]), set()).add(name)
+            used_names.setdefault(_folded(match[1]), set()).add(name)
     chosen: dict[tuple[str, str], str] = {}
     names = []
     for request, clip in zip(requests, provenance, strict=True):
         key = _stem(request), settings_digest(clip)
         if key not in chosen:
             chosen[key] = next(
-                stem for stem in _stems(request, clip) if _is_free(folder, taken.get(_folded(stem), ()), key[1])
+                stem for stem in _stems(request, clip) if _is_free(folder, used_names.get(_folded(stem), ()), key[1])
             )
         names.append(f"{chosen[key]}-{request.seed}")
     return names

@@ -55,19 +55,19 @@ class Separator:
 
         They are resampled once for all passes. ModelError for a stem or a segment that the model does not support.
         """
-        kept = kept_stems(self.network.sources, settings)
+        stems = kept_stems(self.network.sources, settings)
         segment = segment_seconds(self.network, settings)
         results: dict[int, Separated] = {}
         for length in dict.fromkeys(len(wave) for wave in waves):
             rows = [row for row, wave in enumerate(waves) if len(wave) == length]
             clips = [resample(waves[row], rate, self.network.samplerate) for row in rows]
-            for row, result in zip(rows, self._passes(clips, kept, segment, settings), strict=True):
+            for row, result in zip(rows, self._passes(clips, stems, segment, settings), strict=True):
                 wave = fit_length(resample(result.wave, self.network.samplerate, rate), length)
                 results[row] = Separated(wave, result.removed)
         return [results[row] for row in range(len(waves))]
 
     def _passes(
-        self, clips: list[np.ndarray], kept: list[int], segment: float, settings: SeparationSettings
+        self, clips: list[np.ndarray], stems: list[int], segment: float, settings: SeparationSettings
     ) -> list[Separated]:
         rate = self.network.samplerate
         before = [integrated_loudness(clip, rate) for clip in clips]
@@ -77,7 +77,7 @@ class Separator:
             if not active:
                 break
             batch = torch.from_numpy(np.stack([results[row].wave for row in active]))
-            sums = split(self.network, batch, kept, segment, settings.overlap, self.device)
+            sums = split(self.network, batch, stems, segment, settings.overlap, self.device)
             for row, wave, removed in zip(active, sums[0].numpy(), sums[1].numpy(), strict=True):
                 loudness = integrated_loudness(removed, rate)
                 relative = loudness - before[row] if np.isfinite(loudness) else -np.inf
@@ -109,12 +109,12 @@ def load_separator(name: str, device: torch.device | str = "cpu") -> Separator |
 
 def kept_stems(sources: Sequence[str], settings: SeparationSettings) -> list[int]:
     """The indices of the stems that are kept; ModelError for one that the model does not have, or if none is left."""
-    kept = [source for source in sources if source != VOCALS] if settings.keep is None else list(settings.keep)
-    if unknown := [stem for stem in kept if stem not in sources]:
+    names = [source for source in sources if source != VOCALS] if settings.keep is None else list(settings.keep)
+    if unknown := [stem for stem in names if stem not in sources]:
         raise ModelError(f"the separation model has no stem {', '.join(unknown)}; it has {', '.join(sources)}")
-    if not kept:
+    if not names:
         raise ModelError(f"the separation model has no stem but {VOCALS}; say which to keep")
-    return [sources.index(stem) for stem in dict.fromkeys(kept)]
+    return [sources.index(stem) for stem in dict.fromkeys(names)]
 
 
 def segment_seconds(network: Network, settings: SeparationSettings) -> float:

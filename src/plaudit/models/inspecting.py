@@ -39,7 +39,7 @@ def inspect_folder(folder: Path) -> dict[str, Any]:
     if not isinstance(config.get("kind", ""), str):
         raise ModelError(f"{folder / 'config.json'}: the kind of a model is a word, not {config['kind']!r}")
     weights = folder / "model.safetensors"
-    rest = {key: value for key, value in config.items() if key not in ("kind", "licence", "provenance")}
+    settings = {key: value for key, value in config.items() if key not in ("kind", "licence", "provenance")}
     return {
         "folder": str(folder.resolve()),
         "kind": config.get("kind", TEXT_TO_MUSIC if "backbone" in config else "unknown"),
@@ -47,7 +47,7 @@ def inspect_folder(folder: Path) -> dict[str, Any]:
         "bytes": weights.stat().st_size,
         "licence": str(config.get("licence", "not stated")),
         "provenance": config.get("provenance", {}),
-        "config": rest,
+        "config": settings,
     }
 
 

@@ -290,8 +290,8 @@ class FeatureStore:
 
     def _add(self, ids: list[str], rows: list[Tensor]) -> None:
         if ids:
-            taken = {shard["file"] for shard in self._index["shards"]}
-            number = next(n for n in range(len(taken) + 1) if f"features-{n:05d}.safetensors" not in taken)
+            used_files = {shard["file"] for shard in self._index["shards"]}
+            number = next(n for n in range(len(used_files) + 1) if f"features-{n:05d}.safetensors" not in used_files)
             file = f"features-{number:05d}.safetensors"
             save_tensors(self.folder / file, {"features": torch.cat(rows)})
             self._index["shards"].append({"file": file, "sha256": file_digest(self.folder / file), "ids": ids})

@@ -77,8 +77,8 @@ def score_audio_of_votes(
     """
     files = named_files(audio, [clip for vote in votes for clip in (vote.a, vote.b)])
     present = votes_with_audio([votes], files)
-    kept = present.parts[0]
-    pairs = list(dict.fromkeys((clip, vote.prompt) for vote in kept for clip in (vote.a, vote.b)))
+    scorable = present.parts[0]
+    pairs = list(dict.fromkeys((clip, vote.prompt) for vote in scorable for clip in (vote.a, vote.b)))
     rows = score_clips(
         [Clip(files[clip], prompt) for clip, prompt in pairs], reward, progress=progress or (lambda done, total: None)
     )
@@ -89,7 +89,7 @@ def score_audio_of_votes(
         notes.append(f"{len(errors)} clips cannot be scored; their votes are left out (the first: {errors[0]})")
     scored = [
         ScoredVote(vote.system_a, vote.system_b, vote.source, a, b, TARGETS[vote.winner], vote.id)
-        for vote in kept
+        for vote in scorable
         if (a := scores.get((vote.a, vote.prompt))) is not None and (b := scores.get((vote.b, vote.prompt))) is not None
     ]
     if not scored:

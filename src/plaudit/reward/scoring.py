@@ -446,8 +446,8 @@ def copy_ranked(ranked: Sequence[Ranked], folder: Path) -> list[Path]:
         pairs.append((clip.file, target))
         if clip.file.suffix != ".json" and sidecar_path(clip.file).is_file():
             pairs.append((sidecar_path(clip.file), sidecar_path(target)))
-    if taken := [target for source, target in pairs if target.exists() and not _same(source, target)]:
-        raise AudioError(f"{taken[0]} is there and is another file; copy into another folder, nothing was copied")
+    if existing := [target for source, target in pairs if target.exists() and not _same(source, target)]:
+        raise AudioError(f"{existing[0]} already exists as another file; copy into another folder, nothing was copied")
     for source, target in pairs:
         _copy(source, target)
     return copies

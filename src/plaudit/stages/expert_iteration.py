@@ -70,12 +70,12 @@ class ExpertIteration(Stage):
             round_folder = folder / f"round-{number + 1}"
             with inputs.processes.main_process_first():
                 seed = settings.seed + number * settings.candidates
-                kept = keep_candidates(settings, inputs, model, round_folder, seed)
-            oversampled = replace(kept, weight=settings.oversample)
-            sources = [inputs.corpus(), oversampled] if settings.include_corpus else [kept]
+                best = keep_candidates(settings, inputs, model, round_folder, seed)
+            oversampled = replace(best, weight=settings.oversample)
+            sources = [inputs.corpus(), oversampled] if settings.include_corpus else [best]
             _train(inputs, model, sources, settings.train, round_folder / "mixed")
             if settings.fine_tune is not None:
-                _train(inputs, model, [kept], settings.fine_tune, round_folder / "fine_tune")
+                _train(inputs, model, [best], settings.fine_tune, round_folder / "fine_tune")
         return model
 
     def cost(self, settings: ExpertIterationSettings, costs: Costs) -> StepCost:

@@ -111,14 +111,14 @@ def filtered(pairs: list[Pair], settings: PairSettings) -> list[Pair]:
     """
     if settings.min_margin and any(pair.margin is None for pair in pairs):
         raise CorpusError("a pair states no margin, so min_margin can't hold for it; state it, or set min_margin=0")
-    kept: list[Pair] = []
+    chosen: list[Pair] = []
     seen: Counter[str] = Counter()
     for pair in sorted(pairs, key=lambda p: math.inf if p.margin is None else -p.margin):
         wide = pair.margin is None or pair.margin >= settings.min_margin
         if wide and seen[pair.caption] < settings.per_caption:
             seen[pair.caption] += 1
-            kept.append(pair)
-    return kept[: settings.pairs]
+            chosen.append(pair)
+    return chosen[: settings.pairs]
 
 
 def write_lines(path: Path, rows: list[Pair] | list[Candidate]) -> None:

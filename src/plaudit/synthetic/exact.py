@@ -38,12 +38,12 @@ def sine_table() -> np.ndarray:
 
 def exp2(x: float) -> float:
     """2 to the power ``x``, by a Taylor series on the fractional part."""
-    whole = int(x // 1)
-    z = (x - whole) * 0.6931471805599453
+    exponent = int(x // 1)
+    z = (x - exponent) * 0.6931471805599453
     total = 1.0
     for k in range(18, 0, -1):
         total = 1.0 + total * z / k
-    return total * (float(1 << whole) if whole >= 0 else 1.0 / float(1 << -whole))
+    return total * (float(1 << exponent) if exponent >= 0 else 1.0 / float(1 << -exponent))
 
 
 def mix64(value: int) -> int:

@@ -47,10 +47,10 @@ class Source:
         draw: seeds the choice of the rows that come once more than others, where the weight is no whole number.
         """
         copies = int(self.weight)
-        whole = copies * len(self.rows)
+        full_size = copies * len(self.rows)
         positions = places // max(copies, 1)
-        if (extra := places >= whole).any():
-            positions[extra] = permutation(draw, len(self.rows))[places[extra] - whole]
+        if (extra := places >= full_size).any():
+            positions[extra] = permutation(draw, len(self.rows))[places[extra] - full_size]
         return positions
 
 
