@@ -205,7 +205,7 @@ def test_prompts_without_concepts_are_counted_separately(clips: list[PromptClip]
     entries = [replace(clips[0], prompt="something nice"), replace(clips[1], prompt="blues, no drums"), clips[2]]
     evaluation = evaluated(entries, [], ["concepts"])
     concepts = result(evaluation, "concepts")
-    assert concepts["clips"] == 1 and "1 that the detector does not know" in concepts["note"]
+    assert concepts["clips"] == 1 and "1 that the detector does not support" in concepts["note"]
     assert [value is None for value in column(evaluation, "concepts")] == [True, True, False]
     assert evaluation.notes == ["2 clips have no value of concepts and are not in its mean"]
     assert "unsupported genre: blues" in evaluation.values.rows()[1]["note"]
