@@ -75,7 +75,7 @@ RayAddress = Annotated[
     str | None, option(None, "--ray-address", help="Address of a Ray cluster. Default: one is started here.")
 ]
 UseCache = Annotated[
-    bool, option(True, "--no-cache", value=False, help="Neither use nor keep values in the user's cache folder.")
+    bool, option(True, "--no-cache", value=False, help="Neither read nor write the cache in the user's cache folder.")
 ]
 
 
@@ -298,11 +298,11 @@ class ScoreSettings(Settings):
     """
 
     prompt: str | None = option(
-        None, "--prompt", help="The prompt of the clips; empty for none. Default: what a clip of plaudit generate was "
-        "generated from, by the JSON file beside it or its tags.",
+        None, "--prompt", help="The prompt of the clips; empty for none. Default: the prompt recorded by plaudit "
+        "generate, in the JSON file beside a clip or in its tags.",
     )  # fmt: skip
     table: Path | None = option(
-        None, "--table", help="CSV with columns file, and optionally prompt or caption, and system."
+        None, "--table", help="CSV with columns file and optionally prompt (or caption) and system."
     )
     reward: RewardName = "synthetic"
     reference: Path | None = option(
@@ -379,9 +379,9 @@ class RankSettings(Settings):
 
     prompt: str | None = ScoreSettings.model_fields["prompt"]  # type: ignore[assignment]
     table: Path | None = ScoreSettings.model_fields["table"]  # type: ignore[assignment]
-    keep: Count = option(1, "-n", "--keep", help="How many to keep of each prompt.")
+    keep: Count = option(1, "-n", "--keep", help="Clips to keep per prompt.")
     reward: RewardName = "synthetic"
-    copy_to: Path | None = option(None, "--copy", help="Copy what is kept into this folder, the rank in the name.")
+    copy_to: Path | None = option(None, "--copy", help="Copy the kept clips into this folder, with ranks in names.")
     cache: UseCache = True
 
 
@@ -538,13 +538,13 @@ class EvaluateSettings(EvaluatorSettings):
         None, "--prompts", help="Prompts of a folder's clips: CSV with id or file, and prompt; or a list.", panel=MODELS
     )
     reference: Path | None = option(
-        None, "--reference", help="Folder of audio as it should sound, or an exported reference.", panel=REFERENCE
+        None, "--reference", help="Folder of reference audio, or an exported reference.", panel=REFERENCE
     )
     metrics: tuple[str, ...] | None = option(
-        None, "--metric", help="A metric, as frechet, or FILE.py:NAME; repeat it. Default: all."
+        None, "--metric", help="A metric such as frechet, or FILE.py:NAME; repeatable. Default: all."
     )
     embeddings: tuple[str, ...] | None = option(
-        None, "--embedding", help="An encoder for distances; repeat it. Default: that of --clap.", panel=MODELS
+        None, "--embedding", help="Encoder for distances; repeatable. Default: that of --clap.", panel=MODELS
     )
     concept_errors: Path | None = option(
         None, "--concept-errors", help="Error rates of the detector, as written by plaudit concepts -o.", panel=MODELS
@@ -695,25 +695,25 @@ class CompareSettings(Settings):
     """Settings of `compare`. margins: by metric, differences below which count as none."""
 
     metrics: tuple[str, ...] | None = option(
-        None, "--metric", help="A metric; repeat it. Default: all that the systems share."
+        None, "--metric", help="A metric; repeatable. Default: all that the systems share."
     )
     pair_by: Literal["id", "prompt"] | None = option(
         None, "--by", help="Pair clips by this column. Default: id where all have one."
     )
     shared_prompts: bool = option(
-        False, "--shared-prompts", help="Compare the prompts that all systems have; say how many not."
+        False, "--shared-prompts", help="Compare only prompts that all systems share, and print how many are left out."
     )
     margins: dict[str, Positive] = option(
         {},
         "--margin",
-        help="METRIC=SIZE: differences below this count as none; repeat it. Default: 0.2 standard deviations between "
+        help="METRIC=SIZE: differences below this count as none; repeatable. Default: 0.2 standard deviations between "
         "prompts.",
     )
     ordered: bool = option(
-        False, "--ordered", help="The systems are a series, as checkpoints are: find where reward and metrics diverge."
+        False, "--ordered", help="The systems are a series, such as checkpoints: find where reward and metrics diverge."
     )
     sort: str | None = option(None, "--sort", help="Order the page's players by the differences of this metric.")
-    players: CountOrZero = option(20, "--players", help="How many prompts to listen to: half the worst, half the best.")
+    players: CountOrZero = option(20, "--players", help="Prompts with players: half the worst, half the best.")
     output: Path | None = option(None, "-o", "--output", help="Folder for the page, its clips, JSON and CSV.")
 
 

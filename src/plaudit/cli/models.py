@@ -15,7 +15,7 @@ from plaudit.cli.options import App
 if TYPE_CHECKING:
     from plaudit.models.releases import Release
 
-app = App(help="Published models: what there is, and turning it into model folders.", no_args_is_help=True)
+app = App(help="Published models: listing, downloading, converting and exporting.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Identifier = Annotated[str, typer.Argument(metavar="MODEL", help="A released model; `plaudit models list` names them.")]

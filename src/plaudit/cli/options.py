@@ -200,7 +200,7 @@ _CHANGES = inspect.Parameter(
     default=None,
     annotation=Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Change any setting, as sampling.steps=10. Repeatable."),
+        typer.Option("--set", metavar="PATH=VALUE", help="Change any setting, such as sampling.steps=10. Repeatable."),
     ],
 )
 

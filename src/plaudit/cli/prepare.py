@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from plaudit.corpus.shard_set import ShardProvenance
     from plaudit.corpus.shards import ShardEncoder
 
-app = App(help="Audio with captions to a shard set: latents, caption features, rewards.", no_args_is_help=True)
+app = App(help="Encode audio with captions to a shard set: latents, caption features, rewards.", no_args_is_help=True)
 
 Audio = Annotated[Path, typer.Argument(help="Folder of the audio.")]
 Rewards = Annotated[Path | None, typer.Option(help="CSV of scores by track: track_id, reward_score.")]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from plaudit.evaluate.evaluation import EvaluationSetup
     from plaudit.evaluate.pages.sweep import CrossTable
 
-app = App(help="Vary one decision and keep everything else: conditioning scores, or score injections.")
+app = App(help="Vary the conditioning score or the score injection, with everything else fixed.")
 
 REFERENCE_SECONDS = 10.0
 """Length of the clean synthetic clips that models are compared with."""
@@ -45,13 +45,13 @@ class SweepSettings(EvaluatorSettings):
     prompts: Path | None = option(
         None, "--prompts", help="Prompts, one a line or a CSV. Default: held-out ones of the synthetic corpus."
     )
-    count: Count = option(64, "-n", "--count", help="How many prompts.")
+    count: Count = option(64, "-n", "--count", help="Number of prompts.")
     reference: Path | None = option(
         None, "--reference", panel=REFERENCE,
-        help="Folder of audio as it should sound, or an exported reference. Default: clean synthetic clips.",
+        help="Folder of reference audio, or an exported reference. Default: clean synthetic clips.",
     )  # fmt: skip
     reference_clips: Count = option(
-        512, "--reference-clips", ge=2, help="How many clean synthetic clips.", panel=REFERENCE
+        512, "--reference-clips", ge=2, help="Number of clean synthetic clips.", panel=REFERENCE
     )
     metrics: tuple[str, ...] = option(
         (), "--metric", help="A metric besides reward, CLAP score and Fréchet distance, as of plaudit evaluate.",

@@ -11,7 +11,7 @@ import typer
 from plaudit.cli.console import ConsoleReporter, progress_console, show_json, show_table
 from plaudit.cli.options import App
 
-app = App(help="Votes: what people preferred, from published sources or your own.", no_args_is_help=True)
+app = App(help="Votes on pairs of clips: import from published data sets, and checks.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 COLUMNS = ("votes", "ties", "without prompt", "systems", "prompts", "clips", "listeners")
@@ -20,18 +20,18 @@ COLUMNS = ("votes", "ties", "without prompt", "systems", "prompts", "clips", "li
 @app.command("import")
 def import_votes(
     source: Annotated[str, typer.Argument(help="music-arena, musicprefs, aime or songeval.")],
-    folder: Annotated[Path, typer.Argument(help="Where the data set was downloaded to; with --hub, where it goes.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of the downloaded data set; with --hub, download to it.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the votes and clips.csv.")],
     audio: Annotated[
-        Path | None, typer.Option(help="Folder to write clips to that lie inside Parquet files. Default: left there.")
+        Path | None, typer.Option(help="Folder for clips extracted from Parquet files. Default: not extracted.")
     ] = None,
     splits: Annotated[
         Path | None, typer.Option(help="JSON with vote ids under train, valid and test, as TuneJury publishes them.")
     ] = None,
     min_gap: Annotated[
-        float | None, typer.Option(help="songeval: how far apart two mean ratings must be. Default: 0.5.")
+        float | None, typer.Option(help="songeval: least difference of two mean ratings. Default: 0.5.")
     ] = None,
-    hub: Annotated[bool, typer.Option("--hub", help="First download the data set to FOLDER; continues.")] = False,
+    hub: Annotated[bool, typer.Option("--hub", help="Download the data set to FOLDER first; resumable.")] = False,
     json: Json = False,
 ) -> None:
     """Convert a published data set to votes.jsonl (or train, validation and test.jsonl) and clips.csv (id, audio file).

@@ -146,7 +146,7 @@ class SamplingSettings(Settings):
     prefix: str = ""
     negative_prompt: str = option(
         "noise, distortion, low quality, static, hum, hiss, clipping, muffled, amateur recording",
-        "--negative", help="Negative prompt: what the music should not be like.", panel=SAMPLING,
+        "--negative", help="Negative prompt: what the music should avoid.", panel=SAMPLING,
     )  # fmt: skip
     precision: Precision = option("bf16", "--precision", help="bf16, or no for float32.", panel=SAMPLING)
     piece: PieceSettings = PieceSettings()
@@ -174,7 +174,7 @@ class Execution(Settings):
     """
 
     batch: Count | None = option(
-        None, "--batch", help="Clips sampled at once. Default: what memory and device allow.", panel=SAMPLING
+        None, "--batch", help="Clips sampled at once. Default: as many as memory and device allow.", panel=SAMPLING
     )
     memory: Positive | None = option(None, "--memory", help="GiB for sampling, besides the weights.", panel=SAMPLING)
     compile: Literal["no", "default", "graphs"] = option(
@@ -205,7 +205,7 @@ class SeparationSettings(Settings):
     repeats.
     """
 
-    passes: CountOrZero = option(0, "--separate", help="Passes of source separation, which remove vocals.", panel=POST)
+    passes: CountOrZero = option(0, "--separate", help="Passes of source separation to remove vocals.", panel=POST)
     model: Annotated[str, Field(min_length=1)] = option(
         "mdx_extra", "--separator", help="A demucs model or a folder of one.", panel=POST
     )
