@@ -249,7 +249,7 @@ def write_wav(path: Path | str, wave: np.ndarray, rate: int, subtype: str = "PCM
 
 
 def encode_wav(wave: np.ndarray, rate: int, subtype: str = "PCM_16", name: str = "the waveform") -> bytes:
-    """The content of a wav file of the waveform [T]; AudioError where what is called `name` holds NaN or infinity."""
+    """The content of a wav file of the waveform [T]; AudioError, naming `name`, where it holds NaN or infinity."""
     check_finite(wave, name)
     memory = io.BytesIO()
     soundfile.write(memory, np.asarray(wave, dtype=np.float32), rate, subtype, format="WAV")
@@ -305,7 +305,7 @@ class Decoder:
         return None if wrong else round(total)
 
     def measured(self) -> int:
-        """Samples of the file: as announced where that can be right, else as many as there are."""
+        """Samples of the file: as announced if plausible, else counted by decoding."""
         announced = self.announced
         return sum(map(len, self.blocks())) if announced is None else announced
 

@@ -48,7 +48,7 @@ class RecipeError(PlauditError):
 
 
 class RunError(PlauditError):
-    """A run folder cannot be used: busy, damaged, or of something else."""
+    """A run folder cannot be used: busy, damaged, or of another kind."""
 
 
 class Preempted(PlauditError):

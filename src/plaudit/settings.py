@@ -136,7 +136,7 @@ def _copied(values: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def merge(place: dict[Any, Any], values: Mapping[Any, Any]) -> None:
-    """Put values into a mapping; mappings into those that are there."""
+    """Merge values into a mapping, recursively."""
     for name, value in values.items():
         inner = plain(value)
         if isinstance(inner, Mapping) and isinstance(place.get(name), dict):

@@ -379,7 +379,7 @@ MOST_PROMPTS = 1_000_000
 
 
 def power_of(effect: float, prompts: float, alpha: float = POWER_ALPHA) -> float:
-    """How often a two-sided paired t-test over `prompts` finds a difference of `effect` (Cohen's d_z)."""
+    """The power of a two-sided paired t-test over `prompts` for a difference of `effect` (Cohen's d_z)."""
     if prompts < 2:
         raise ValueError("a paired t-test needs at least two prompts")
     freedom, shift = prompts - 1, abs(effect) * math.sqrt(prompts)

@@ -255,7 +255,7 @@ def _shortened(name: str) -> str:
 
 
 def _pour(source: Path, place: str | int) -> None:
-    """Write what a file holds into what is at `place`, as it is."""
+    """Copy a file's content into the existing file at `place`."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()  # what was printed before comes before

@@ -96,7 +96,7 @@ class NoInjection(nn.Module):
         return None
 
     def token_gate(self, index: int) -> Tensor | None:
-        """How much joint block `index` uses the token: [D], or None where there is no token."""
+        """The gate of the token in joint block `index`: [D], or None without a token."""
         return None
 
     def flops(self, frames: int, words: int) -> int:

@@ -235,7 +235,7 @@ def _is_here(name: str) -> bool:
 
 
 def _fetch_shared(repo: str) -> tuple[list[dict[str, Any]], list[Release]]:
-    """Fetch a model folder from the Hub: its result, and the releases it needs that are not here."""
+    """Fetch a model folder from the Hub: its result, and the required releases that are missing."""
     from plaudit.models.fetch import fetch_folder
     from plaudit.models.inspecting import inspect_folder, parts_of
     from plaudit.models.releases import RELEASES

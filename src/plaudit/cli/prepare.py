@@ -31,7 +31,7 @@ Share = Annotated[float, typer.Option(min=0, max=1, help="Fraction of the tracks
 
 
 class PrepareSettings(Settings):
-    """How any data set is prepared."""
+    """Settings shared by all data sets."""
 
     output: Path = option(..., "-o", "--output", help="Folder of the shard set.")
     seconds: Seconds = option(10.0, "--seconds", ge=0.1, help="Length of a clip.")

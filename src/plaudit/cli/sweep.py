@@ -40,7 +40,7 @@ UNUSED = (
 
 
 class SweepSettings(EvaluatorSettings):
-    """What all cells of a sweep have in common."""
+    """Settings shared by all cells of a sweep."""
 
     prompts: Path | None = option(
         None, "--prompts", help="Prompts, one a line or a CSV. Default: held-out ones of the synthetic corpus."
@@ -249,7 +249,7 @@ def held_out_prompts(settings: SweepSettings, model: Path) -> HeldOut:
 
 
 def evaluation_setup(settings: SweepSettings, held_out: HeldOut) -> EvaluationSetup:
-    """What all cells of a sweep have in common; the truth is known of the synthetic corpus's prompts alone."""
+    """The setup shared by all cells of a sweep; only prompts of the synthetic corpus have a known truth."""
     from dataclasses import replace
 
     from plaudit.corpus.sources import synthetic_source

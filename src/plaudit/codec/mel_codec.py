@@ -291,12 +291,12 @@ def save_mel_codec(folder: Path, codec: ReleasedCodec, facts: Mapping[str, Any])
 
 
 def load_mel_codec(folder: Path) -> MelCodec:
-    """The codec in a folder, ready to use; ModelError where its files are damaged or of something else."""
+    """The codec in a folder, ready to use; ModelError where its files are damaged or of another kind."""
     return read_mel_codec(folder).build()
 
 
 def read_mel_codec(folder: Path) -> ReleasedCodec:
-    """The parts of the codec in a folder; ModelError where its files are damaged or of something else."""
+    """The parts of the codec in a folder; ModelError where its files are damaged or of another kind."""
     config = read_json(folder / "config.json")
     try:
         sizes = dict(config["vocoder"])

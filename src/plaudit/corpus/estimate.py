@@ -70,7 +70,7 @@ def estimate_preparation(entries: list[Entry], encoder: ShardEncoder, folder: Pa
 
 
 def _seconds_a_clip(entries: list[Entry], encoder: ShardEncoder) -> tuple[int, float]:
-    """(how many clips were measured, seconds for each): recordings from all over the list."""
+    """(number of clips measured, seconds per clip), on recordings spread over the list."""
     runs = recordings(entries)
     needed = 1 + -(-2 * encoder.batch_size * len(runs) // len(entries))  # one to warm up, then two batches
     chosen = [runs[i * len(runs) // needed] for i in range(needed)] if len(runs) > needed else runs

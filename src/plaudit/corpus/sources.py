@@ -128,7 +128,7 @@ class CorpusSource:
         return []
 
     def count(self) -> int:
-        """Usable clips. CorpusError where the corpus is not here."""
+        """Usable clips. CorpusError where the corpus is missing."""
         return sum(not clip.problem for clip in self.listing().entries)
 
     def listing(self, progress: Progress = no_progress) -> Listing:
@@ -140,7 +140,7 @@ class CorpusSource:
         raise NotImplementedError
 
     def digest(self, manifest: Path | None = None) -> str | None:
-        """A digest of all clips by content, "none" where they are not here, None where the settings determine them.
+        """A digest of all clips by content, "none" where they are missing, None where the settings determine them.
 
         manifest: of an earlier listing; files of the same size and time of change are not read again.
         """

@@ -193,7 +193,7 @@ def _clap_config(state: Mapping[str, Tensor]) -> ClapConfig:
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """How many different numbers stand where `pattern` has its group."""
+    """The number of distinct values of the group in `pattern`."""
     return len({match[1] for name in state if (match := re.match(pattern, name))})
 
 

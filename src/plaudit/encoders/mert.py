@@ -110,7 +110,7 @@ def save_mert(
 
 
 def load_mert(folder: Path) -> MERT:
-    """MERT from its folder, ready to use; ModelError where its files are damaged or of something else."""
+    """MERT from its folder, ready to use; ModelError where its files are damaged or of another kind."""
     config = read_json(folder / "config.json")
     try:
         name, model_config, preprocessor = config["name"], config["mert"], config["preprocessor"]

@@ -393,7 +393,7 @@ def _check_text(key: str, clips: dict[str, ClipsByKey]) -> None:
 
 
 def _seeds(keys: Sequence[str], clips: dict[str, ClipsByKey]) -> int:
-    """How many seeds every prompt has in every system."""
+    """The number of seeds per prompt, the same in every system."""
     counts: dict[int, tuple[str, str]] = {}
     for name, of_system in clips.items():
         for key in keys:

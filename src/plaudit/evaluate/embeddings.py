@@ -286,7 +286,7 @@ def export_references(path: Path, references: Sequence[Reference], with_embeddin
 
 
 def load_references(path: Path) -> list[Reference]:
-    """Read what `export_references` wrote; EvaluationError or ModelError, in one line, where the file is another."""
+    """Read what `export_references` wrote; EvaluationError or ModelError where the file is not a reference."""
     tensors = load_tensors(path)
     try:
         with safe_open(path, framework="pt") as file:

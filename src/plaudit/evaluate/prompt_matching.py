@@ -82,7 +82,7 @@ def _with_notes(entries: list[PromptClip], notes: list[str]) -> tuple[list[Promp
 
 
 def _in_table(table: Path, folder: Path) -> list[PromptClip]:
-    """Clips of a table whose files lie in `folder`, or where the table says."""
+    """Clips of a table whose files are in `folder` or at the table's paths."""
     entries = []
     for row in read_table(table, ["file"]):
         file = row.filled("file", "name the audio file")

@@ -314,7 +314,7 @@ STUDY_RESAMPLES = 5000
 
 @dataclass(frozen=True)
 class StudyRow:
-    """Accuracy after calibration on `votes` votes, mean of the splits, and what it gains over none.
+    """Accuracy after calibration on `votes` votes, mean of the splits, and the gain over no calibration.
 
     splits: each split's accuracy. The intervals and the p-value of the gain (sign flips, corrected by Holm over the
     rows) take the vote as the unit: one that is in several splits' test halves counts once (ours).

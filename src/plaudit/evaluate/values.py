@@ -195,7 +195,7 @@ class Values:
 
     @property
     def embeddings(self) -> list[str]:
-        """The encoders whose embeddings metrics are of."""
+        """The encoders of the metrics' embeddings."""
         return [name for name in self._distinct("embedding") if name]
 
     @property

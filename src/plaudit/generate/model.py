@@ -105,7 +105,7 @@ class TextToMusic:
         return frames
 
     def plan(self, settings: SamplingSettings) -> SamplingPlan:
-        """How pieces under `settings` are sampled: windows and the second network.
+        """The sampling plan under `settings`: windows and the second network.
 
         RecipeError where there is a second model without a trajectory, or a trajectory without one.
         """

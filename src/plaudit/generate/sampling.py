@@ -47,7 +47,7 @@ machine always cuts the same batches."""
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """How the latents of a piece are sampled.
+    """The plan for sampling the latents of a piece.
 
     windows: over the piece; None is one pass. second: the second network of a trajectory, used as the settings say.
     at_once: windows of every clip that are evaluated as one batch, None all.
@@ -246,7 +246,7 @@ def guided_velocity(
 def batch_size(
     network: Backbone, frames: int, settings: SamplingSettings, execution: Execution, device: torch.device
 ) -> int:
-    """How many clips of `frames` latents to sample at once; PromptError where the memory does not hold one."""
+    """The number of clips of `frames` latents to sample at once; PromptError where not even one fits into memory."""
     if execution.batch is not None:
         return execution.batch
     rows = len(branches(settings.guidance, scored=settings.score is not None))

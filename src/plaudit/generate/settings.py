@@ -237,7 +237,7 @@ class PostSettings(Settings):
 
 
 class GenerationSettings(Settings):
-    """How clips are sampled, post-processed and written."""
+    """Settings of sampling, post-processing and file format."""
 
     sampling: SamplingSettings = SamplingSettings()
     post: PostSettings = PostSettings()

@@ -196,7 +196,7 @@ def _score_corpus(
 def reference_clips(
     run: RunContext, corpus: CorpusSettings, models: FrozenModels, count: int
 ) -> tuple[int, Iterator[tuple[np.ndarray, int]]]:
-    """How many clips, and (waveform, rate) of each, that generated ones are compared with."""
+    """The number of reference clips, and (waveform, rate) of each."""
     source = corpus_source(corpus)
     if source.truth_known:
         return source.reference(count)

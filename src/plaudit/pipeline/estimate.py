@@ -39,7 +39,7 @@ from plaudit.types import TextFeatures
 
 @dataclass(frozen=True)
 class Requirement:
-    """A file, model or package. otherwise: what to do where it is not here."""
+    """A file, model or package. otherwise: what to do where it is missing."""
 
     what: str
     name: str
@@ -107,7 +107,7 @@ FLOAT, AVERAGES, MOMENTS = 4, 2, 2
 @dataclass(frozen=True)
 class UnitCosts:
     """Costs measured on this machine. training, sampling: operations a second in this network. encode, decode, embed:
-    seconds a clip, None where the model is not here. activations: bytes kept for the backward pass by one clip; cast:
+    seconds a clip, None where the model is missing. activations: bytes kept for the backward pass by one clip; cast:
     by a pass of any number of clips. facts: other measurements, for people."""
 
     training: float
@@ -183,7 +183,7 @@ class CostEstimate:
 
     @cached_property
     def clips(self) -> int | None:
-        """Clips of the corpus; None where it isn't here."""
+        """Clips of the corpus; None where it is missing."""
         try:
             return self.source.count()
         except CorpusError:
@@ -255,7 +255,7 @@ class CostEstimate:
 
     @property
     def reference(self) -> int | None:
-        """Clips that generated ones are compared with; None where that depends on data that is not here."""
+        """The number of reference clips; None where it depends on missing data."""
         recipe = self.recipe
         if self.source.has_audio and not self.source.truth_known:
             return self.clips
@@ -388,7 +388,7 @@ def _sampling(plan: CostEstimate, network: Backbone) -> float:
 
 
 def _frozen(plan: CostEstimate) -> tuple[float | None, float | None, float | None]:
-    """Seconds a clip of encoding, decoding and embedding; None where the model is not here."""
+    """Seconds a clip of encoding, decoding and embedding; None where the model is missing."""
     models, seconds = plan.recipe.models, plan.recipe.corpus.seconds
 
     def measured(work: Callable[[], float]) -> float | None:

@@ -68,7 +68,7 @@ def cross_load_models(
 
 
 def read_table(natives: Mapping[str, str], injections: Sequence[str], folder: Path) -> CrossTable:
-    """The table of cells that are there. natives: by label, the injection that the model was trained under."""
+    """The table of the existing cells. natives: by label, the injection that the model was trained under."""
     return cross_table(
         [
             CrossCell(label, run, run == native, read_cell(folder / label / run))

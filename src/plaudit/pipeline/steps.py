@@ -53,7 +53,7 @@ def run_recipe(
     approve: Approve = nothing_replaced,
     source: Path | None = None,
 ) -> Path:
-    """Run what is missing or stale of the step `only` and of all it needs in the run `folder`; the step's folder.
+    """Run the step `only`, and all it needs, where missing or stale in the run `folder`; the step's folder.
 
     approve: whether stale steps may be replaced; by default they never are. source: another run, whose finished steps
     are shared where their inputs are the same. Raises RunError for a step that the

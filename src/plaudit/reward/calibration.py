@@ -52,7 +52,7 @@ class Calibration:
         return score - self.biases[system].value if system in self.biases else score
 
     def margin(self, vote: ScoredVote) -> float:
-        """How much better A is than B after calibration."""
+        """The margin of A over B after calibration."""
         return self.apply(vote.score_a, vote.system_a) - self.apply(vote.score_b, vote.system_b)
 
     def unknown(self, systems: Sequence[str]) -> list[str]:

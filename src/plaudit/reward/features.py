@@ -201,7 +201,7 @@ class FeatureStore:
         batch_size: int = 16,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Extract the features of the clips among `ids` that are not here yet; load(id) gives a waveform and its rate.
+        """Extract the missing features of the clips `ids`; load(id) gives a waveform and its rate.
 
         A clip whose waveform is unusable (AudioError) is quarantined and the others continue; the next call tries it
         again. A shard has at most `shard_size` clips, and is full after SHARD_SECONDS of audio. progress(done, of) is
@@ -230,7 +230,7 @@ class FeatureStore:
         self._extract(again, load, batch_size, advance)
 
     def rows(self, ids: Sequence[str]) -> Tensor:
-        """Features [n, clip_dim] of the clips, in the order given; CorpusError for one that is not here."""
+        """Features [n, clip_dim] of the clips, in the order given; CorpusError for a missing one."""
         out = torch.empty(len(ids), self.features.clip_dim)
         by_file: dict[str, list[tuple[int, int]]] = {}
         for position, id in enumerate(ids):

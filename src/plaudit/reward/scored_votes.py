@@ -113,7 +113,7 @@ def read_scored_votes(path: Path, id_column: str = "id") -> list[ScoredVote]:
 
 
 def write_scored_votes(path: Path, votes: Sequence[ScoredVote]) -> None:
-    """Write what read_scored_votes reads, whole or not at all."""
+    """Write scored votes for `read_scored_votes`, whole or not at all."""
     winners = {target: winner for winner, target in TARGETS.items()}
     rows = [
         [v.id, v.system_a, v.system_b, winners[v.target], repr(v.score_a), repr(v.score_b), v.source] for v in votes

@@ -131,7 +131,7 @@ class TuneJury:
         self.head, self.features, self.facts = head.eval(), features, facts or {}
 
     def score(self, waves: Waves, rate: int, prompts: Sequence[str], batch_size: int = 16) -> Tensor:
-        """One score per clip [B]; a clip's score does not depend on what else is in the call.
+        """One score per clip [B]; a clip's score does not depend on the other clips.
 
         waves: tensors or NumPy arrays [T]. AudioError for a clip that is empty, silent or not finite. For gradients in
         the waveforms, use `score_tensors`.

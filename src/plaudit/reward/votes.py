@@ -335,7 +335,7 @@ class VotesWithAudio:
 
     @property
     def note(self) -> str:
-        """One line about what is missing; empty where nothing is."""
+        """A note on missing clips; empty where there are none."""
         if not self.missing:
             return ""
         what = "1 clip is missing" if len(self.missing) == 1 else f"{len(self.missing)} clips are missing"

@@ -47,7 +47,7 @@ of them."""
 
 
 class SyntheticSource(CorpusSource):
-    """The synthetic world. Its probes and listeners are known exactly, so what a run achieves can be measured."""
+    """The synthetic world. Its probes and listeners are known exactly, so a run's effects can be measured."""
 
     truth_known = True
     licence = "Apache-2.0"
@@ -76,7 +76,7 @@ class SyntheticSource(CorpusSource):
             )
 
     def card(self) -> str:
-        """What the corpus consists of."""
+        """A description of the corpus."""
         s = self.settings
         return (
             f"{s.size:,} clips of {s.seconds:g} s of Plaudit's synthetic musical world (seed {s.seed}), "

@@ -128,7 +128,7 @@ class ProcessGroup:
 
     @contextmanager
     def main_process_first(self) -> Iterator[None]:
-        """The block runs on the main process, then on the others: work that skips what is there is done once."""
+        """The block runs on the main process, then on the others: work that skips existing results is done once."""
         if not self.is_main:
             self.barrier()
         yield
@@ -619,7 +619,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     flops: int | None = None,
 ) -> PostHocEMA:
-    """Train what requires a gradient of `network`, in place, for `settings.steps` updates; its running averages.
+    """Train the parameters of `network` that require a gradient, in place; the running averages.
 
     Continues from the last checkpoint in `folder` and ends with the same weights as an uninterrupted run: batches and
     noise depend on the update's index alone, and an update is of the same clips on any number of processes, all of

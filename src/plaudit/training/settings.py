@@ -38,7 +38,7 @@ class TrainSettings(Settings):
 
 
 class LoopSettings(Settings):
-    """How training is carried out, the same for every stage. The weights don't depend on it, but for rounding, so that
+    """The execution of training, the same for every stage. The weights don't depend on it, but for rounding, so that
     a run can be continued under other settings.
 
     strategy: with several processes, "ddp" replicates the model, "fsdp" shards weights, averages and optimizer.

@@ -34,7 +34,7 @@ def _note(coverage: ConceptCoverage | None) -> str:
 
 
 def _summary(coverages: Sequence[ConceptCoverage]) -> str:
-    """How many concepts of each category were detected."""
+    """Counts of detected concepts by category."""
     detected = Counter(concept.category for one in coverages for concept in one.detected)
     named = Counter(concept.category for one in coverages for concept in (*one.detected, *one.missed))
     parts = [", ".join(f"{category} {detected[category]} of {count}" for category, count in named.items())]

@@ -223,7 +223,7 @@ def summarize_best_of_n(candidates: BestOfN) -> BestOfNRow:
 
 @dataclass(frozen=True)
 class StageRow:
-    """The numbers of one stage; what does not apply is None or empty.
+    """The numbers of one stage; inapplicable ones are None or empty.
 
     means: of each metric of clips, and the Frechet distance, by name. sets: further set metrics. utility_correlation:
     Spearman, of reward and true utility over clips. wins_previous, wins_baseline: win rates. changes: from the previous

@@ -13,7 +13,7 @@ from plaudit.reward.sources.layout import SourceVotes
 
 @dataclass(frozen=True)
 class VoteSource:
-    """A source of votes: the data sets of the Hub that it is published as, its licence, and what reads it."""
+    """A source of votes: the data sets of the Hub that it is published as, its licence, and its reader."""
 
     repositories: tuple[str, ...]
     licence: str
