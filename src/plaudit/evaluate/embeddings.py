@@ -151,7 +151,11 @@ def embed_clips(
     waiting: dict[int, list[tuple[int, torch.Tensor]]] = {}  # by length
 
     def encode(batch: list[tuple[int, torch.Tensor]]) -> None:
-        rows = _encode(encoder, torch.cat([wave for _, wave in batch]))
+        try:
+            rows = _encode(encoder, torch.cat([wave for _, wave in batch]))
+        except AudioError as error:  # of their length, which is the same
+            failures.update((place, str(error)) for place, _ in batch)
+            return
         for (place, _), embedding in zip(batch, rows, strict=True):
             try:
                 clips[place].set_embedding(encoder, embedding)
