@@ -40,6 +40,7 @@ class StageSetup:
     backbone: BackboneSettings
     sampling: SamplingSettings
     sampling_batch: int
+    seconds: float  # apart from `corpus`, since most stages do not depend on it
     loop: LoopSettings
     provenance: dict[str, Any]
 
@@ -56,6 +57,7 @@ class StageSetup:
             recipe.backbone,
             recipe.sampling,
             recipe.sampling_batch,
+            recipe.corpus.seconds,
             recipe.training_loop,
             provenance,
         )
@@ -84,7 +86,7 @@ def run_stage(
         reward=partial(load_reward, run, setup.reward),
         sampling=setup.sampling,
         sampling_batch=setup.sampling_batch,
-        seconds=setup.corpus.seconds,
+        seconds=setup.seconds,
         loop=setup.loop,
         provenance=setup.provenance,
         accelerator=run.accelerator,
