@@ -35,7 +35,7 @@ from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic
 from plaudit.generate.postprocess import PostProcessor
 from plaudit.generate.separation import load_separator
 from plaudit.generate.settings import Execution, PostSettings, SamplingSettings, SeparationSettings
-from plaudit.registry import absolute_name
+from plaudit.registry import portable_name
 from plaudit.reporting import Progress
 from plaudit.reward.scoring import BATCH, Clip, ScoreCache, ScoredClip, score_clips
 
@@ -135,11 +135,6 @@ def on_ray(build: Callable[[], Callable[[T], R]], tasks: Sequence[T], cluster: C
         except ray.exceptions.RayError as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise EngineError(f"Ray gave up ({lines[-1].strip()}); what is finished is kept, run this again") from error
-
-
-def portable_name(name: str) -> str:
-    """A part's name, or the absolute path of its file or folder, since workers have another working directory."""
-    return str(Path(name).absolute()) if Path(name).is_dir() else absolute_name(name)
 
 
 def _begin(attempts: Any, number: int) -> int:

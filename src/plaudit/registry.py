@@ -230,6 +230,11 @@ def absolute_name(name: str, base: Path | None = None) -> str:
     return f"{_located(match[1], base).absolute()}:{match[2]}" if match else name
 
 
+def portable_name(name: str) -> str:
+    """A part's name for use from any working directory: paths of files and folders are absolute."""
+    return str(Path(name).absolute()) if Path(name).is_dir() else absolute_name(name)
+
+
 def _located(path: str, base: Path | None) -> Path:
     within = None if base is None else base / path
     return within if within is not None and within.exists() else Path(path)

@@ -14,7 +14,11 @@ from plaudit import loading
 from plaudit.audio import write_wav
 from plaudit.cli.main import app
 from plaudit.errors import ModelError
+from plaudit.pipeline.steps import run_recipe
+from plaudit.recipe import load_recipe
+from plaudit.reporting import Silent
 from plaudit.reward.features import RewardFeatures
+from plaudit.storage import read_json
 from tests.examples.small import EXAMPLES
 
 FILE = EXAMPLES / "encoders.py"
@@ -66,3 +70,12 @@ def test_clips_are_evaluated_with_them(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     values = {row["metric"]: row["value"] for row in json.loads(done.stdout)["metrics"]}
     assert values["clap"] > 0.9 and values["frechet"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_reward_trained_with_them_in_a_run_is_loaded_with_them(tmp_path: Path) -> None:
+    names = [f"models.clap={FILE}:WordAxes", f"models.audio_embedder={FILE}:BandLevels"]
+    few = ["corpus.size=120", "votes.pairs=60", "votes.validation_pairs=30", "reward.max_epochs=2"]
+    run_recipe(load_recipe("smoke", [*names, *few]), tmp_path / "run", Silent(), "labels")
+    reward = loading.load_tunejury(str(tmp_path / "run" / "reward"))
+    assert (reward.features.clap.name, reward.features.audio_encoder.name) == ("word-axes", "band-levels")
+    assert np.isfinite(read_json(tmp_path / "run" / "labels" / "rewards.json")["rewards"]).all()

@@ -59,16 +59,16 @@ def test_bad_clips_and_counts_are_refused() -> None:
 
 def test_a_saved_reward_scores_the_same(tmp_path: Path) -> None:
     jury = a_jury()
-    save_reward(jury, tmp_path)
+    save_reward(jury, tmp_path, "clap", "mert")
     again = read_tunejury(tmp_path, {"clap": CLAP}.__getitem__, {"mert": MERT}.__getitem__)
     assert torch.equal(again.score(WAVES, 8000, PROMPTS), jury.score(WAVES, 8000, PROMPTS))
     assert again.facts == jury.facts and again.features.blocks == jury.features.blocks
-    save_reward(again, tmp_path / "again")
+    save_reward(again, tmp_path / "again", "clap", "mert")
     assert (tmp_path / "again" / "config.json").read_text() == (tmp_path / "config.json").read_text()
 
 
 def test_a_reward_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    save_reward(a_jury(), tmp_path)
+    save_reward(a_jury(), tmp_path, "clap", "mert")
     with pytest.raises(ModelError, match="takes 22 features, its encoders give 25"):
         read_tunejury(tmp_path, lambda _: CLAP, lambda _: SpectrumEmbedder("mert", 7, 1))
     config = json.loads((tmp_path / "config.json").read_text())
@@ -110,7 +110,7 @@ def test_from_votes_to_a_reward_that_ranks_clips(tmp_path: Path) -> None:
     assert fitted.reward.facts["train_scores"]["mean"] == pytest.approx(0, abs=1e-4)
     scores = fitted.reward.score([quality_clip(str(n))[0] for n in (0, 12, 24)], 8000, [""] * 3)
     assert scores[0] < scores[1] < scores[2]
-    save_reward(fitted.reward, tmp_path / "reward")
+    save_reward(fitted.reward, tmp_path / "reward", "clap", "mert")
     again = read_tunejury(tmp_path / "reward", *ENCODERS)
     assert again.facts["best_epoch"] == fitted.history.best_epoch
 

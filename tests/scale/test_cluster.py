@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from plaudit.cli.main import app
 from plaudit.errors import EngineError
-from plaudit.ray_engine import Cluster, on_ray, portable_name
+from plaudit.ray_engine import Cluster, on_ray
+from plaudit.registry import portable_name
 
 
 def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,7 +159,8 @@ def _prepare(listing: Listing, settings: PrepareSettings, source: dict[str, str]
     from plaudit.corpus.shard_set import ShardProvenance, check_claim
     from plaudit.encoders.truncation import truncation_note
     from plaudit.generate.settings import SeparationSettings
-    from plaudit.ray_engine import build_shard_encoder, portable_name
+    from plaudit.ray_engine import build_shard_encoder
+    from plaudit.registry import portable_name
     from plaudit.settings import validated
 
     count = clips_per_track if settings.clips_per_track is None else settings.clips_per_track

@@ -81,6 +81,7 @@ def train(
     Example: plaudit reward train --votes votes.csv --audio music/ -o reward --seeds 0,1,2
     """
     from plaudit.errors import VoteError
+    from plaudit.registry import portable_name
     from plaudit.reward.training import fit_seeds
     from plaudit.reward.tunejury import save_reward
     from plaudit.storage import write_json
@@ -118,7 +119,12 @@ def train(
         shown = ("best_seed", "accuracy", "calibration_error", "better_than_chance")
         result.best.reward.facts["seeds"] = {key: figures[key] for key in shown}
         write_json(output / "training.json", figures)
-        save_reward(result.best.reward, output)
+        save_reward(
+            result.best.reward,
+            output,
+            portable_name(settings.clap),
+            portable_name(settings.audio_embedder),
+        )
     if json:
         show_json(figures)
     else:

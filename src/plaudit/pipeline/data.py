@@ -136,7 +136,7 @@ def train_reward(run: RunContext, folder: Path, models: FrozenModels, reward: Re
         )
     fitted.reward.facts["noise_ceiling"] = read_json(run.path("votes") / "truth.json")["test"]["ceiling"]
     write_json(folder / "history.json", [asdict(epoch) for epoch in fitted.history.epochs])
-    save_reward(fitted.reward, folder)
+    save_reward(fitted.reward, folder, models.names["clap"], models.names["audio_embedder"])
 
 
 def load_reward(run: RunContext, reward: RewardSourceSettings) -> Reward:

@@ -181,9 +181,9 @@ def _check_counts(clips: int, prompts: int) -> None:
         raise PromptError(f'{clips} clips and {prompts} prompts; give one prompt per clip ("" for none)')
 
 
-def save_reward(reward: TuneJury, folder: Path) -> None:
-    """Write `config.json` and `model.safetensors`: the head, and the names of its encoders."""
-    encoders = {"clap": reward.features.clap.name, "audio": reward.features.audio_encoder.name}
+def save_reward(reward: TuneJury, folder: Path, clap: str, audio: str) -> None:
+    """Write `config.json` and `model.safetensors`: the head, and the names that its encoders are loaded by."""
+    encoders = {"clap": clap, "audio": audio}
     save_head(folder, reward.head, reward.features.blocks, encoders, reward.facts)
 
 
