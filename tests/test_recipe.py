@@ -141,6 +141,10 @@ def test_stages_come_in_any_order_and_more_than_once(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert recipe.start_of("expert_iteration-2") == "expert_iteration" and recipe.start_of("crpo") == "sft"
     assert recipe.pairs_of("nft") == recipe.pairs_of("crpo") == "pairs"
+    first, second = (stage.model_dump()["seed"] for stage in recipe.stages[:2])
+    assert second - first > 10_000  # other captions and clips
+    own = load_recipe(str(path), [f"stages.expert_iteration-2.seed={first}"])
+    assert own.stages[1].model_dump()["seed"] == first
     changed = load_recipe(str(path), ["stages.expert_iteration-2.keep=3", "stages.expert_iteration=null"])
     assert changed.stages[0].model_dump()["keep"] == 3 and changed.stages[0].name == "expert_iteration"
     added = load_recipe(str(path), ["stages.cross_load={injection: film}"])

@@ -202,23 +202,34 @@ def stage_of(settings: StageSettings) -> Stage:
     return STAGES.load(settings.kind)()
 
 
+REPEAT_SEED_STEP = 100_000
+"""More than the clips that a stage draws, whose seeds follow each other."""
+
+
 def parse_stages(entries: Any, source: str = "") -> tuple[StageSettings, ...]:
     """The entries of `stages`, each validated by the settings of its kind, with its default name.
 
-    RecipeError, in one line that begins with `source`.
+    A stage that repeats a kind draws other captions and clips than the one before: where its `seed` is not given, it is
+    REPEAT_SEED_STEP higher. RecipeError, in one line that begins with `source`.
     """
     prefix = f"{source}: " if source else ""
     stages: list[StageSettings] = []
+    kinds: list[str] = []
     for name, entry in _named_stages(entries, prefix).items():
         if isinstance(entry, StageSettings):
+            kinds.append(entry.kind)
             stages.append(entry.model_copy(update={"name": name}))
             continue
         kind = str(entry["kind"])
+        repeats = kinds.count(kind)
+        kinds.append(kind)
         try:
             settings = STAGES.load(kind).Settings
         except RecipeError as error:
             raise RecipeError(f"{prefix}stages.{name}: {error}") from None
-        stages.append(validated(settings, {**entry, "kind": kind, "name": name}, f"{prefix}stages.{name}"))
+        seed = settings.model_fields.get("seed")
+        drawn = {"seed": seed.default + repeats * REPEAT_SEED_STEP} if seed is not None and repeats else {}
+        stages.append(validated(settings, {**drawn, **entry, "kind": kind, "name": name}, f"{prefix}stages.{name}"))
     return tuple(stages)
 
 

@@ -266,7 +266,7 @@ NO_UPDATES = "train: {steps: 0, learning_rate: 1, batch: 2}"
 REPEATED = [
     "stages=[{kind: sft},"
     f" {{kind: expert_iteration, candidates: 4, keep: 2, {TRAIN}}},"
-    f" {{kind: expert_iteration, candidates: 4, keep: 2, seed: 2000, {TRAIN}}},"
+    f" {{kind: expert_iteration, candidates: 4, keep: 2, {TRAIN}}},"
     " {kind: pairs, captions: 2, candidates: 2, pairs: 2},"
     f" {{kind: nft, {TRAIN}}}, {{kind: crpo, {NO_UPDATES}}},"
     f" {{kind: sft, start_from: expert_iteration, {NO_UPDATES}}}]",
