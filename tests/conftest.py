@@ -1,4 +1,5 @@
-"""What holds for every test: property tests try the same examples each time, so that a failure is never an accident.
+"""Settings of all tests: property tests try the same examples each time, so that a
+failure is never an accident, and have no time limit.
 
 `HYPOTHESIS_PROFILE=explore` tries new ones.
 """
@@ -12,8 +13,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-settings.register_profile("fixed", derandomize=True)
-settings.register_profile("explore")
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 

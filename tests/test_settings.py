@@ -176,7 +176,7 @@ def test_a_recipe_that_may_not_be_read_or_has_no_name_is_one_line(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["demo", "smoke", "folder", "nft", "lora"])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(changes=mutations())
 def test_any_recipe_is_settings_or_an_error_of_one_line(name: str, changes: list[Change]) -> None:
     recipe = load_recipe("smoke" if name == "folder" else name)
@@ -187,7 +187,7 @@ def test_any_recipe_is_settings_or_an_error_of_one_line(name: str, changes: list
         assert "\n" not in str(error) and len(str(error)) < 1000
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(changes=mutations())
 def test_any_recipe_file_is_settings_or_an_error_of_one_line(
     tmp_path_factory: pytest.TempPathFactory, changes: list[Change]

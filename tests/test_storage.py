@@ -136,7 +136,7 @@ def test_weights_have_the_permissions_that_the_umask_leaves(tmp_path: Path) -> N
     assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"} == {0o640}
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
