@@ -204,6 +204,7 @@ def test_a_damaged_shard_is_encoded_again_or_named(whole: Path, tmp_path: Path) 
         ShardSet(copy)
 
 
+@pytest.mark.slow
 def test_the_report_is_written_again_from_what_was_recorded(whole: Path, tmp_path: Path) -> None:
     """The same bytes from either command: no other step is touched; times, memory and machine are the run's."""
     folder = tmp_path / "run"
@@ -248,6 +249,7 @@ def test_the_report_of_what_is_not_finished_is_refused(whole: Path, tmp_path: Pa
     refused("is not a run folder")
 
 
+@pytest.mark.slow
 def test_a_changed_setting_replaces_nothing_but_starts_a_new_run(whole: Path, tmp_path: Path) -> None:
     before = everything(whole)
     beta = ["--set", "stages.crpo.beta=500"]
