@@ -125,6 +125,7 @@ def test_a_full_disk_is_named_in_one_line(clips: Path, tmp_path: Path) -> None:
     assert done.returncode != 0 and "No space left" in done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_score_the_same_folder_at_once(plaudit: Plaudit, clips: Path) -> None:
     command = [sys.executable, "-m", "plaudit", "score", str(clips), "--json"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]

@@ -125,7 +125,8 @@ def test_a_second_run_does_nothing(whole: Path) -> None:
     assert not changed
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [2, 10])
 def test_killed_at_random_moments_it_ends_with_the_same_weights(whole: Path, tmp_path: Path, kills: int) -> None:
     folder, dice = tmp_path / "run", random.Random(3)
     taken = sum(json.loads(p.read_text())["seconds"] for p in whole.glob("*/done.json"))
