@@ -742,7 +742,7 @@ def compare(
     from plaudit.evaluate.comparison import pair, track_series
     from plaudit.evaluate.pages.comparison import write_comparison
     from plaudit.evaluate.systems import System, is_clip_folder, models_behind, read_systems, system_of_values
-    from plaudit.pipeline.compared import systems_at
+    from plaudit.pipeline.run_systems import systems_at
 
     settings = _settings(CompareSettings, settings, changes)
     metrics = None if settings.metrics is None else list(settings.metrics)

@@ -15,7 +15,7 @@ from plaudit.errors import EvaluationError
 from plaudit.evaluate.comparison import pair
 from plaudit.evaluate.systems import read_systems
 from plaudit.evaluate.values import VALUES
-from plaudit.pipeline.compared import systems_at
+from plaudit.pipeline.run_systems import systems_at
 from plaudit.recipe import load_recipe
 from tests.evaluate.report_example import RATE, clip, values
 
