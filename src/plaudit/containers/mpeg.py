@@ -180,8 +180,8 @@ def _part(data: mmap, stream: _Stream) -> Part:
     (begin, end), *others = stream.ranges
     at = stream.header + 4 + stream.frame.side + 8
     numbers = [stream.frames, *([] if size is None else [there])]
-    mended = b"".join(number.to_bytes(4, "big") for number in numbers)
-    return ((begin, at), mended, (at + len(mended), end), *others)
+    fixed = b"".join(number.to_bytes(4, "big") for number in numbers)
+    return ((begin, at), fixed, (at + len(fixed), end), *others)
 
 
 def _header_frame(data: mmap, stream: _Stream) -> bytes:

@@ -282,7 +282,7 @@ def _captions(file: Path) -> list[tuple[str, str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{file} is not a UTF-8 text file ({error}); save it as UTF-8") from None
     except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{file} is not valid JSON ({error}); mend it") from None
+        raise CorpusError(f"{file} is not valid JSON ({error}); fix it") from None
     if not isinstance(items, list) or not items:
         raise CorpusError(f'{file} must be a list of {{"path", "caption"}} with at least one item')
     captions = []
@@ -291,7 +291,7 @@ def _captions(file: Path) -> list[tuple[str, str]]:
         if not isinstance(path, str) or not isinstance(caption, str) or len(PurePosixPath(path).parts) < 2:
             raise CorpusError(f'{file}: item {number} must have a "path" like 14/214.mp3 and a "caption", both texts')
         if not is_utf8(path + caption):
-            raise CorpusError(f"{file}: item {number} holds half of a character; mend its text")
+            raise CorpusError(f"{file}: item {number} holds half of a character; fix its text")
         captions.append((path, caption.strip()))
     return captions
 
