@@ -11,12 +11,12 @@ from plaudit.errors import AudioError, ModelError
 from plaudit.synthetic.codec import (
     SyntheticCodec,
     SyntheticCodecConfig,
-    gaussian_divergence,
     load_synthetic_codec,
     save_synthetic_codec,
 )
 from plaudit.synthetic.corpus import SyntheticCorpus
 from tools.synthetic.codec import HELD_OUT_SEED, codec_losses, evaluate_codec
+from tools.synthetic.losses import gaussian_divergence
 
 SMALL = SyntheticCodecConfig(
     encoder_width=16, encoder_blocks=1, latent_width=16, latent_blocks=1, decoder_width=16, decoder_blocks=1

@@ -3,8 +3,8 @@
 import torch
 
 from plaudit.codec.mel import MEL_16K, mel_energy, slaney_filters, spectrum
-from plaudit.synthetic.codec import stft_distance
 from tools.synthetic.griffin_lim import from_true_mel, griffin_lim, magnitudes_from_mel
+from tools.synthetic.losses import stft_distance
 
 
 def chord(length: int = 16384) -> torch.Tensor:

@@ -14,17 +14,15 @@ from torch import Tensor
 from plaudit.codec.mel import MEL_16K
 from plaudit.storage import SHIPPED_WEIGHTS
 from plaudit.synthetic.codec import (
-    RESOLUTIONS,
     SyntheticCodec,
-    gaussian_divergence,
     play,
     save_synthetic_codec,
-    stft_distance,
 )
 from plaudit.synthetic.corpus import SyntheticCorpus
 from tools.synthetic.expected import expected_distance
 from tools.synthetic.griffin_lim import from_true_mel
 from tools.synthetic.loop import FitSettings, fit
+from tools.synthetic.losses import RESOLUTIONS, gaussian_divergence, stft_distance
 from tools.synthetic.pool import rendered_pool
 
 TRAINING_SEED, HELD_OUT_SEED = 11, 12

@@ -20,8 +20,8 @@ from plaudit.synthetic.codec import (
     TONE_WINDOW,
     Controls,
     magnitude,
-    magnitude_distance,
 )
+from tools.synthetic.losses import magnitude_distance
 
 
 def expected_distance(controls: Controls, target: Tensor) -> Tensor:

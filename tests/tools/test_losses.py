@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from plaudit.synthetic.codec import gaussian_divergence, magnitude, stft_distance
+from plaudit.synthetic.codec import magnitude
+from tools.synthetic.losses import gaussian_divergence, stft_distance
 
 
 def noise(seed: int, length: int = 8192) -> torch.Tensor:
