@@ -83,8 +83,6 @@ def train(
     from plaudit.errors import VoteError
     from plaudit.registry import portable_name
     from plaudit.reward.training import fit_seeds
-    from plaudit.reward.tunejury import save_reward
-    from plaudit.storage import write_json
 
     training, seeds, output = _reward_settings(settings), _seeds(settings.seeds), settings.output
     data = _vote_features(settings, training)
@@ -98,33 +96,9 @@ def train(
             lambda seed, epoch: advance(seeds.index(seed) * training.max_epochs + epoch.epoch, total),
         )
     signs = result.best.chance_signs
-    figures: dict[str, Any] = {
-        "best_seed": result.best_seed,
-        "better_than_chance": not signs,
-        "saved": save_anyway or not signs,
-        "accuracy": asdict(result.accuracy),
-        "calibration_error": asdict(result.calibration_error),
-        "left_out": data.notes,
-        "seeds": {
-            str(seed): {
-                "validation_loss": fitted.validation_loss,
-                "best_epoch": fitted.history.best_epoch,
-                "epochs": [asdict(epoch) for epoch in fitted.history.epochs],
-                "test": asdict(fitted.metrics),
-            }
-            for seed, fitted in result.fitted.items()
-        },
-    }
+    figures = {**result.to_dict(), "saved": save_anyway or not signs, "left_out": data.notes}
     if figures["saved"]:
-        shown = ("best_seed", "accuracy", "calibration_error", "better_than_chance")
-        result.best.reward.facts["seeds"] = {key: figures[key] for key in shown}
-        write_json(output / "training.json", figures)
-        save_reward(
-            result.best.reward,
-            output,
-            portable_name(settings.clap),
-            portable_name(settings.audio_embedder),
-        )
+        result.save(output, figures, portable_name(settings.clap), portable_name(settings.audio_embedder))
     if json:
         show_json(figures)
     else:

@@ -136,7 +136,7 @@ def injections(
         list[str] | None, typer.Option("--set", help="Change a setting of --recipe. Repeatable.")
     ] = None,
     injection: Annotated[
-        list[str] | None, typer.Option("--injection", help="An injection to run under; repeat. Default: every built-in one.")
+        list[str] | None, typer.Option("--injection", help="An injection to run under; repeat. Default: all built in.")
     ] = None,
     *,
     settings: SweepSettings,

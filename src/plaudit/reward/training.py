@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from plaudit.errors import ModelError, VoteError
 from plaudit.reward.features import PUBLISHED_BLOCKS, FeatureStore, RewardFeatures
-from plaudit.reward.tunejury import PUBLISHED_HIDDEN, TuneJury, TuneJuryHead
+from plaudit.reward.tunejury import PUBLISHED_HIDDEN, TuneJury, TuneJuryHead, save_reward
 from plaudit.reward.votes import usable_votes
 from plaudit.statistics import Array, ReliabilityBin, bootstrap_statistic, expected_calibration_error, reliability_bins
 from plaudit.storage import digest_of, read_json, write_json
@@ -117,6 +117,34 @@ class SeededRewards:
     def calibration_error(self) -> SeedStatistics:
         """Of the calibration error on test votes."""
         return seed_statistics([fitted.metrics.calibration_error for fitted in self.fitted.values()])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The statistics over seeds, and the training and test metrics of each, as JSON values."""
+        return {
+            "best_seed": self.best_seed,
+            "better_than_chance": not self.best.chance_signs,
+            "accuracy": asdict(self.accuracy),
+            "calibration_error": asdict(self.calibration_error),
+            "seeds": {
+                str(seed): {
+                    "validation_loss": fitted.validation_loss,
+                    "best_epoch": fitted.history.best_epoch,
+                    "epochs": [asdict(epoch) for epoch in fitted.history.epochs],
+                    "test": asdict(fitted.metrics),
+                }
+                for seed, fitted in self.fitted.items()
+            },
+        }
+
+    def save(self, folder: Path, record: dict[str, Any], clap: str, audio: str) -> None:
+        """Write the best seed's reward, with the statistics over seeds among its facts, and `record` as training.json.
+
+        clap and audio: the names that its encoders are loaded by.
+        """
+        facts = ("best_seed", "accuracy", "calibration_error", "better_than_chance")
+        self.best.reward.facts["seeds"] = {key: value for key, value in self.to_dict().items() if key in facts}
+        write_json(folder / "training.json", record)
+        save_reward(self.best.reward, folder, clap, audio)
 
 
 def fit_seeds(
