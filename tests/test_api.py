@@ -12,7 +12,8 @@ import pytest
 
 import plaudit
 from plaudit.cli.main import app
-from plaudit.errors import PlauditError, PromptError, RecipeError
+from plaudit.errors import EvaluationError, PlauditError, PromptError, RecipeError
+from plaudit.reporting import Silent
 
 FAST = {"sampling": {"steps": 1, "guidance": {"weight": 1}}, "device": "cpu"}
 
@@ -101,3 +102,16 @@ def test_systems_are_compared_and_recipes_refused_as_by_the_commands(tmp_path: P
     with pytest.raises(RecipeError, match="did you mean beta"):
         plaudit.run("smoke", changes=["stages.crpo.betta=1"], output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_one_folder_of_clips_is_refused_before_it_is_measured(tmp_path: Path) -> None:
+    plaudit.generate("calm piano", output=tmp_path / "clips", steps=1)
+    notes: list[str] = []
+
+    class Notes(Silent):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    with pytest.raises(EvaluationError, match="there is one system"):
+        plaudit.compare([tmp_path / "clips"], reporter=Notes())
+    assert notes == []

@@ -738,6 +738,7 @@ def compare(
     systems: runs, or RUN:STAGE; folders written by `evaluate`; folders of clips, which are evaluated with its default
     settings; or tables with id or prompt, and metrics.
     """
+    from plaudit.errors import EvaluationError
     from plaudit.evaluate.comparison import compare as compare_pairs
     from plaudit.evaluate.comparison import pair, track_series
     from plaudit.evaluate.pages.comparison import write_comparison
@@ -751,6 +752,8 @@ def compare(
     def systems_of(name: str) -> list[System]:
         if not is_clip_folder(Path(name)):
             return systems_at(name)
+        if len(systems) < 2:  # before its clips are measured
+            raise EvaluationError(f"there is one system, {name!r}; a comparison needs two: name another")
         reporter.note(f"{name} has not been evaluated; measuring its clips with the default settings")
         evaluation = evaluate(name, reporter=reporter)
         models = models_behind(evaluation.settings)
