@@ -263,7 +263,7 @@ def _generate(
     """The clips of all prompts at the rules' rate and length."""
     values = with_changes({"post": {"seconds": RULES.seconds, "rate": RULES.rate}}, changes, "settings")
     settings = generation_settings(validated(GenerateSettings, values, "settings"), music)
-    texts = [settings.sampling.prefix + prompt for prompt in prompts.values()]
+    texts = [settings.sampling.text_of(prompt) for prompt in prompts.values()]
     if note := truncation_note(music.text_encoder, texts, "prompts"):
         complain(note)
     execution = Execution(batch=batch)

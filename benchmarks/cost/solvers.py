@@ -169,7 +169,7 @@ def _sample(
     seed: int,
     execution: Execution,
 ) -> _Sampled:
-    prefixed = [settings.prefix + prompt for prompt in prompts]
+    prefixed = [settings.text_of(prompt) for prompt in prompts]
     with torch.inference_mode():
         text, negative = music.text_encoder.encode(prefixed), music.text_encoder.encode([settings.negative_prompt])
     sampler, latents, seconds = music.sampler(settings, execution), [], 0.0

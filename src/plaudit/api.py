@@ -274,7 +274,7 @@ def _note_truncation(
     lines = [
         f"{name}: {reason}"
         for name, prompt in zip(names, prompts, strict=True)
-        if (reason := truncation(music.text_encoder, sampling.prefix + prompt))
+        if (reason := truncation(music.text_encoder, sampling.text_of(prompt)))
     ]
     if len(lines) > _TRUNCATION_NOTES:
         more = f"{len(lines) - _TRUNCATION_NOTES} more prompts are not read in full; the sidecars say which"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from plaudit.errors import RecipeError
-from plaudit.generate.settings import SOLVERS, Guidance, Solver, Trajectory
+from plaudit.generate.settings import SOLVERS, Boundaries, Guidance, Solver, Trajectory
 
 
 def interpolate(data: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -109,6 +109,7 @@ def integrate(
 
     Euler (one evaluation a step) is of first order; Heun and midpoint (two evaluations) are of second, and so is ab2,
     the two-step Adams-Bashforth method for steps of any length, with one evaluation and one Euler step to begin.
+    heun-euler is Heun with a last step by Euler, as published.
     jumps: steps at which the velocity becomes another function. There ab2 restarts (ours): the difference to the step
     before would be the jump's, not the trajectory's, and the method of first order.
     """
@@ -122,7 +123,7 @@ def integrate(
             before = None
         v = velocity(x, t, step)
         move = v
-        if solver == "heun":
+        if solver == "heun" or (solver == "heun-euler" and step < steps - 1):
             move = (v + velocity(x + h * v, following, step)) / 2
         elif solver == "midpoint":
             move = velocity(x + h / 2 * v, t + h / 2, step)
@@ -134,13 +135,27 @@ def integrate(
     return x
 
 
-def two_model_velocity(first: Velocity, second: Velocity, trajectory: Trajectory, steps: int) -> Velocity:
+def step_progress(steps: int, boundaries: Boundaries = "exact") -> list[float]:
+    """The progress at which each step begins, from 0 at noise: step / steps.
+
+    "published" gives 1 - t for times t in float32, as the published sampler computes it. Its guidance interval is
+    closed at both ends, and by rounding 0.2 to 0.8 is 14 of 25 steps, where ours is 15 and exact arithmetic would give
+    16.
+    """
+    if boundaries == "published":
+        return [1 - t for t in torch.linspace(1, 0, steps + 1).tolist()[:-1]]
+    return [step / steps for step in range(steps)]
+
+
+def two_model_velocity(
+    first: Velocity, second: Velocity, trajectory: Trajectory, steps: int, boundaries: Boundaries = "exact"
+) -> Velocity:
     """The velocity of two models of the same latents over a trajectory of `steps` steps.
 
     A multistep solver must restart at a switch. A model of weight 0 is not evaluated.
     """
     if trajectory.mode == "switch":
-        start = switch_step(trajectory.at, steps)
+        start = switch_step(trajectory.at, steps, boundaries)
         return lambda x, t, step: (first if step < start else second)(x, t, step)
     weight = trajectory.weight
     if weight in (0.0, 1.0):
@@ -148,8 +163,13 @@ def two_model_velocity(first: Velocity, second: Velocity, trajectory: Trajectory
     return lambda x, t, step: (1 - weight) * first(x, t, step) + weight * second(x, t, step)
 
 
-def switch_step(at: float, steps: int) -> int:
-    """The first step whose progress, step / steps, is not below `at`; `steps` where none is."""
+def switch_step(at: float, steps: int, boundaries: Boundaries = "exact") -> int:
+    """The first step whose progress, step / steps, is not below `at`; `steps` where none is.
+
+    "published" rounds at * steps, halves to even: a switch at 0.5 of 25 steps is at step 12, ours at 13.
+    """
+    if boundaries == "published":
+        return round(at * steps)
     return next((step for step in range(steps) if step / steps >= at), steps)
 
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from plaudit.flow import Branch, branches, combine
-from plaudit.generate.settings import Guidance
+from plaudit.flow import Branch, branches, combine, step_progress
+from plaudit.generate.settings import Boundaries, Guidance
 
 VELOCITIES: dict[Branch, torch.Tensor] = {
     "conditional": torch.tensor([3.0, -1.0]),
@@ -99,9 +99,35 @@ def test_a_weight_of_one_is_the_conditional_pass_in_every_mode(rescale: float, s
 
 def test_an_interval_says_at_which_steps_it_begins_and_ends() -> None:
     guidance = Guidance(schedule="interval", start=0.25, stop=0.6)
-    assert guidance.switches(8) == {2, 5}  # progress 0.25 and 0.625
-    assert Guidance(schedule="interval", start=0.0, stop=1.0).switches(8) == set()
-    assert Guidance().switches(8) == Guidance(schedule="linear").switches(8) == set()
+    progress = step_progress(8)
+    assert guidance.switches(progress) == {2, 5}  # progress 0.25 and 0.625
+    assert Guidance(schedule="interval", start=0.0, stop=1.0).switches(progress) == set()
+    assert Guidance().switches(progress) == Guidance(schedule="linear").switches(progress) == set()
+
+
+def guided_steps(start: float, stop: float, boundaries: Boundaries) -> list[int]:
+    """Of 25 steps."""
+    guidance = Guidance(weight=5.0, schedule="interval", start=start, stop=stop)
+    weights = [guidance.at(progress, boundaries).weight for progress in step_progress(25, boundaries)]
+    return [step for step, weight in enumerate(weights) if weight == 5.0]
+
+
+def test_an_interval_at_the_published_steps_and_at_ours() -> None:
+    assert guided_steps(0.2, 0.8, "published") == list(range(6, 20))  # 14 steps, since times are rounded to float32
+    assert guided_steps(0.2, 0.8, "exact") == list(range(5, 20))
+    assert guided_steps(0.0, 1.0, "published") == guided_steps(0.0, 1.0, "exact") == list(range(25))
+    assert step_progress(25, "published") == pytest.approx(step_progress(25), abs=1e-7)
+
+
+@given(st.floats(0, 8), st.floats(0, 8))
+@settings(max_examples=25, deadline=None)
+def test_a_floor_is_the_weight_outside_an_interval_and_at_the_end_of_a_line(weight: float, floor: float) -> None:
+    interval = Guidance(weight=weight, schedule="interval", start=0.2, stop=0.6, floor=floor)
+    assert [interval.at(p).weight for p in (0.0, 0.9)] == pytest.approx([floor, floor])
+    assert interval.at(0.4).weight == pytest.approx(weight)
+    line = Guidance(weight=weight, schedule="linear", floor=floor)
+    assert [line.at(p).weight for p in (0.0, 1.0)] == pytest.approx([weight, floor])
+    assert line.at(0.25).weight == pytest.approx(weight + (floor - weight) * 0.25)  # hi + (lo - hi) p, as published
 
 
 def test_a_linear_schedule_anneals_to_no_guidance() -> None:

@@ -35,6 +35,22 @@ def test_order_of_convergence(solver: Solver, order: int, shift: float) -> None:
     assert math.log2(error(solver, 128, shift) / error(solver, 256, shift)) == pytest.approx(order, abs=0.1)
 
 
+def test_heun_with_a_last_euler_step_is_heun_up_to_that_step() -> None:
+    times: list[float] = []
+
+    def velocity(x: torch.Tensor, t: float, step: int) -> torch.Tensor:
+        times.append(t)
+        return -2 * t * x + t
+
+    output = integrate(velocity, START, 4, "heun-euler")
+    assert times == [1.0, 0.75, 0.75, 0.5, 0.5, 0.25, 0.25]  # two evaluations a step, one in the last
+    x = START
+    for t in (1.0, 0.75, 0.5):
+        here = velocity(x, t, 0)
+        x = x - 0.25 * (here + velocity(x - 0.25 * here, t - 0.25, 0)) / 2
+    torch.testing.assert_close(output, x - 0.25 * velocity(x, 0.25, 0))
+
+
 ROTATION = torch.tensor([[0.0, -3.0], [3.0, 0.0]], dtype=torch.float64)
 
 
@@ -123,6 +139,7 @@ def test_times_run_from_one_towards_zero_and_name_their_step(solver: Solver) -> 
     times = {
         "euler": [(0, 1.0), (1, 0.75), (2, 0.5), (3, 0.25)],
         "heun": [(0, 1.0), (0, 0.75), (1, 0.75), (1, 0.5), (2, 0.5), (2, 0.25), (3, 0.25), (3, 0.0)],
+        "heun-euler": [(0, 1.0), (0, 0.75), (1, 0.75), (1, 0.5), (2, 0.5), (2, 0.25), (3, 0.25)],
         "ab2": [(0, 1.0), (1, 0.75), (2, 0.5), (3, 0.25)],
         "midpoint": [(0, 1.0), (0, 0.875), (1, 0.75), (1, 0.625), (2, 0.5), (2, 0.375), (3, 0.25), (3, 0.125)],
     }

@@ -28,6 +28,24 @@ def test_the_first_is_on_while_progress_is_below_the_hand_over(steps: int, at: f
     assert all(step / steps < at for step in range(first)) and all(step / steps >= at for step in range(first, steps))
 
 
+def test_the_published_switch_is_at_the_rounded_step() -> None:
+    assert (switch_step(0.5, 25, "published"), switch_step(0.5, 25)) == (12, 13)  # 12.5 to the even step
+    assert [switch_step(at, 25, "published") for at in (0.0, 0.3, 0.42, 1.0)] == [0, 8, 10, 25]
+    used: list[str] = []
+
+    def recording(name: str) -> Velocity:
+        def velocity(x: Tensor, t: float, step: int) -> Tensor:
+            used.append(name)
+            return x
+
+        return velocity
+
+    trajectory = Trajectory(at=0.5)
+    velocity = two_model_velocity(recording("first"), recording("second"), trajectory, 25, "published")
+    integrate(velocity, START, 25)
+    assert used == ["first"] * 12 + ["second"] * 13
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_at_the_ends_one_is_alone(solver: Solver) -> None:
     first, second = exponential(-1.0), exponential(2.0)

@@ -33,6 +33,7 @@ UNUSED = (
     "sampling.piece.loop",
     "sampling.trajectory.mode",
     "sampling.trajectory.at",
+    "sampling.trajectory.second_score",
     "execution.memory",
     "execution.compile",
 )

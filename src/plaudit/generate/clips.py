@@ -129,7 +129,7 @@ def stream_clips(
                 encoded = [file.content for file in files]
                 measured = [row | file.measured for row, file in zip(measured, files, strict=True)]
             for i, content, row in zip(group, encoded, measured, strict=True):
-                cut = truncation(model.text_encoder, settings.prefix + requests[i].prompt)
+                cut = truncation(model.text_encoder, settings.text_of(requests[i].prompt))
                 sidecar = {**provenance[i], "truncation": cut, "measured": row}
                 if keep_others:
                     paths[i] = publish_clip(paths[i], content, requests[i], sidecar)

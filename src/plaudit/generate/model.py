@@ -144,7 +144,7 @@ class TextToMusic:
         seeds = [int(seed) for seed in seeds]
         settings = self.config.sampling if settings is None else settings
         for prompt in dict.fromkeys(prompts):
-            if reason := truncation(self.text_encoder, settings.prefix + prompt):
+            if reason := truncation(self.text_encoder, settings.text_of(prompt)):
                 warnings.warn(f"of prompt {prompt[:60]!r}, {reason}", stacklevel=2)
         clips = []
         for clip in self.stream(prompts, seeds, self.sampler(settings, execution)):
@@ -161,7 +161,7 @@ class TextToMusic:
         if not prompts or len(prompts) != len(seeds):
             raise PromptError(f"each clip needs a prompt and a seed; got {len(prompts)} prompts and {len(seeds)} seeds")
         settings = sampler.settings
-        texts = [settings.prefix + prompt for prompt in prompts]
+        texts = [settings.text_of(prompt) for prompt in prompts]
         distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         with torch.inference_mode():
             text = self._encode(list(distinct))

@@ -56,11 +56,12 @@ def optimize_noise(
     Each clip is optimized independently of the batch. One whose gradient is not finite is left unchanged for that
     iteration; ModelError where none is finite, or no gradient reaches the noise.
     """
-    text = music.text_encoder.encode([settings.prefix + prompt for prompt in prompts])
+    text = music.text_encoder.encode([settings.text_of(prompt) for prompt in prompts])
     negative = music.text_encoder.encode([settings.negative_prompt])
     scores = None if settings.score is None else torch.full((len(prompts),), settings.score)
     device, plan = music.backbone.latent_mean.device, music.plan(settings)
-    noise = initial_noise(seeds, music.frames_of(settings), music.codec.latent_dim).to(device).requires_grad_()
+    frames = music.frames_of(settings)
+    noise = initial_noise(seeds, frames, music.codec.latent_dim, settings.noise).to(device).requires_grad_()
     norm = noise.detach().flatten(1).norm(dim=1)[:, None, None]
     optimization = optimizer.settings
     adam = torch.optim.Adam([noise], lr=optimization.learning_rate)

@@ -7,9 +7,11 @@ Batching and preparing change no clip beyond rounding.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any, Literal
 
 import psutil
 import torch
@@ -25,11 +27,13 @@ from plaudit.flow import (
     branches,
     combine,
     integrate,
+    step_progress,
     switch_step,
     two_model_velocity,
     windowed,
 )
-from plaudit.generate.settings import Execution, SamplingSettings
+from plaudit.generate.philox import cuda_normals
+from plaudit.generate.settings import Execution, SamplingPrecision, SamplingSettings
 from plaudit.types import TextFeatures
 
 GIB = 2**30
@@ -101,7 +105,7 @@ class Sampler:
         # A compiled network has one shape, so a short batch is filled up with its last clip.
         spare = self.batch - len(seeds) if self.compiled else 0
         rows = torch.tensor([*range(len(seeds)), *[len(seeds) - 1] * spare])
-        noise = initial_noise(seeds, self.frames, self.network.config.latent_dim)[rows]
+        noise = initial_noise(seeds, self.frames, self.network.config.latent_dim, self.settings.noise)[rows]
         scores = None if self.settings.score is None else torch.full((len(rows),), self.settings.score)
         latents = sample_latents(self.network, text.rows(rows), negative, scores, noise, self.settings, self.plan)
         return latents[: len(seeds)]
@@ -116,8 +120,15 @@ class Sampler:
         return time.perf_counter() - began
 
 
-def initial_noise(seeds: Sequence[int], frames: int, latent_dim: int) -> Tensor:
-    """Standard normal noise [B, frames, C]; each clip's from its own seed, so that it is the same in any batch."""
+def initial_noise(
+    seeds: Sequence[int], frames: int, latent_dim: int, generator: Literal["cpu", "cuda"] = "cpu"
+) -> Tensor:
+    """Standard normal noise [B, frames, C]; each clip's from its own seed, so that it is the same in any batch.
+
+    generator: PyTorch's on the CPU, or the one on CUDA, computed here (plaudit.generate.philox).
+    """
+    if generator == "cuda":
+        return torch.stack([cuda_normals(seed, frames * latent_dim).view(frames, latent_dim) for seed in seeds])
     return torch.stack(
         [torch.randn(frames, latent_dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     )
@@ -173,9 +184,10 @@ def _integrated(model: Backbone, velocity: Velocity, noise: Tensor, settings: Sa
 
 def velocity_jumps(settings: SamplingSettings) -> set[int]:
     """Steps at which the velocity function changes: at the ends of guidance intervals and at a model switch."""
-    jumps = settings.guidance.switches(settings.steps)
+    boundaries = settings.boundaries
+    jumps = settings.guidance.switches(step_progress(settings.steps, boundaries), boundaries)
     if settings.trajectory is not None and settings.trajectory.mode == "switch":
-        jumps.add(switch_step(settings.trajectory.at, settings.steps))
+        jumps.add(switch_step(settings.trajectory.at, settings.steps, boundaries))
     return jumps
 
 
@@ -191,10 +203,12 @@ def _piece_velocity(
     """The velocity of pieces of any length, by one model or two."""
     velocity = guided_velocity(model, text, negative, scores, clips, settings)
     if plan.second is not None and settings.trajectory is not None:
-        # The second model may be one that takes no score; a score for a first one that takes none is an error.
-        scores = None if plan.second.config.injection == "none" else scores
+        if settings.trajectory.second_score is not None:
+            scores = torch.full((clips,), settings.trajectory.second_score)
+        elif plan.second.config.injection == "none":  # the first model's score is not meant for it
+            scores = None
         second = guided_velocity(plan.second, text, negative, scores, clips, settings)
-        velocity = two_model_velocity(velocity, second, settings.trajectory, settings.steps)
+        velocity = two_model_velocity(velocity, second, settings.trajectory, settings.steps, settings.boundaries)
     return velocity if plan.windows is None else windowed(velocity, plan.windows, plan.at_once)
 
 
@@ -219,7 +233,8 @@ def guided_velocity(
     negatives = negative.rows(torch.zeros(batch, dtype=torch.long)) if len(negative) == 1 else negative
     texts: dict[Branch, TextFeatures] = {"conditional": text, "text": text, "negative": negatives}
     null = torch.full((batch,), torch.nan, device=device)
-    guidances = [settings.guidance.at(step / settings.steps) for step in range(settings.steps)]
+    boundaries = settings.boundaries
+    guidances = [settings.guidance.at(progress, boundaries) for progress in step_progress(settings.steps, boundaries)]
 
     @cache
     def conditions(passes: tuple[Branch, ...], windows: int) -> Conditions:
@@ -235,12 +250,30 @@ def guided_velocity(
     def velocity(x: Tensor, t: float, step: int) -> Tensor:
         guidance = guidances[step]
         passes = branches(guidance, scored=scores is not None)
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+        with autocast, float32_products(settings.precision):
             rows = conditions(passes, len(x) // batch)
             predicted = model.velocity(x, rows, torch.full((1,), t, device=device))
         return combine(guidance, dict(zip(passes, predicted.float().chunk(len(passes)), strict=True)))
 
     return velocity
+
+
+@contextmanager
+def float32_products(precision: SamplingPrecision) -> Iterator[None]:
+    """Float32 products and convolutions on CUDA in TF32 for "tf32", in float32 for "no"; as they were afterwards."""
+    if precision == "bf16":
+        yield
+        return
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
 
 
 def batch_size(

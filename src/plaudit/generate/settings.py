@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
@@ -15,7 +16,6 @@ from plaudit.settings import (
     Fraction,
     NotNegative,
     Positive,
-    Precision,
     Score,
     Seconds,
     Settings,
@@ -32,8 +32,14 @@ SAMPLING, POST, FILES, OPTIMIZATION = "Sampling", "Post-processing", "Files", "N
 """Headings of the options in a command's help."""
 
 
-Solver = Literal["euler", "heun", "midpoint", "ab2"]
+Solver = Literal["euler", "heun", "midpoint", "ab2", "heun-euler"]
 SOLVERS: tuple[Solver, ...] = get_args(Solver)
+
+SamplingPrecision = Literal["bf16", "tf32", "no"]
+"""bfloat16 autocast; float32 with TF32 products on CUDA; float32."""
+
+Boundaries = Literal["exact", "published"]
+"""How the ends of a guidance interval and a switch of models fall on steps; see SamplingSettings."""
 
 
 class Guidance(Settings):
@@ -43,9 +49,10 @@ class Guidance(Settings):
     conditional pass is run.
     mode "separate" (ours): v(negative) + text_weight (v(text) - v(negative))
     + reward_weight (v(text, score) - v(text)).
-    schedule: "constant"; "linear", from the weights at the first step to no guidance at the last; "interval", on while
-    `start` <= progress < `stop` and off outside. Progress runs from 0 at noise to 1 at music.
-    Off means a weight of 1: the conditional pass alone.
+    schedule: "constant"; "linear", from the weights at the first step to `floor` at the last; "interval", on while
+    `start` <= progress < `stop` and at `floor` outside. Progress runs from 0 at noise to 1 at music.
+    floor: the weights at the end of a linear schedule and outside an interval; 1 (published) is the conditional pass
+    alone.
     rescale: how far a guided velocity's standard deviation over a clip is brought back to that of the conditional pass,
     0 not at all, 1 wholly (Lin et al., arXiv 2305.08891).
     """
@@ -57,6 +64,7 @@ class Guidance(Settings):
     schedule: Literal["constant", "linear", "interval"] = "constant"
     start: Fraction = 0.0
     stop: Fraction = 1.0
+    floor: NotNegative = 1.0
     rescale: Fraction = 0.0
 
     @model_validator(mode="after")
@@ -65,24 +73,26 @@ class Guidance(Settings):
             raise ValueError(f"the guidance interval must start before it stops, not {self.start} to {self.stop}")
         return self
 
-    def at(self, progress: float) -> Guidance:
+    def at(self, progress: float, boundaries: Boundaries = "exact") -> Guidance:
         """The constant guidance in force at `progress` in [0, 1)."""
         if self.schedule == "constant":
             return self
-        if self.schedule == "interval":
-            strength = float(self.start <= progress < self.stop)
-        else:
-            strength = 1 - progress
+        strength = float(self._is_inside(progress, boundaries)) if self.schedule == "interval" else 1 - progress
         weights = ("weight", "text_weight", "reward_weight")
-        changes = {name: 1 + strength * (getattr(self, name) - 1) for name in weights}
+        changes = {name: self.floor + strength * (getattr(self, name) - self.floor) for name in weights}
         return self.model_copy(update={**changes, "schedule": "constant"})
 
-    def switches(self, steps: int) -> set[int]:
-        """The steps, of so many, at which an interval of guidance begins or ends."""
+    def switches(self, progress: Sequence[float], boundaries: Boundaries = "exact") -> set[int]:
+        """The steps, which begin at these values of progress, at which an interval of guidance begins or ends."""
         if self.schedule != "interval":
             return set()
-        on = [self.start <= step / steps < self.stop for step in range(steps)]
-        return {step for step in range(1, steps) if on[step] != on[step - 1]}
+        on = [self._is_inside(one, boundaries) for one in progress]
+        return {step for step in range(1, len(on)) if on[step] != on[step - 1]}
+
+    def _is_inside(self, progress: float, boundaries: Boundaries) -> bool:
+        if boundaries == "published":
+            return self.start <= progress <= self.stop
+        return self.start <= progress < self.stop
 
 
 class Trajectory(Settings):
@@ -91,6 +101,7 @@ class Trajectory(Settings):
     mode "switch": the first model gives the velocity while progress is below `at`, the second from there on. Progress
     runs from 0 at noise to 1 at music, in steps, as for guidance; a step is entirely of one model.
     mode "average": the velocity is an average of both, the second's with weight `weight`.
+    second_score: the second model's conditioning score; None is that of the first.
     """
 
     mode: Literal["switch", "average"] = option(
@@ -100,6 +111,9 @@ class Trajectory(Settings):
         0.5, "--switch-at", help="Progress at which --second-model takes over. Default: 0.5.", panel=SAMPLING
     )
     weight: Fraction = 0.5
+    second_score: Score | None = option(
+        None, "--second-score", help="Conditioning score of --second-model. Default: --score.", panel=SAMPLING
+    )
 
     @model_validator(mode="after")
     def _uses_every_setting(self) -> Trajectory:
@@ -132,10 +146,14 @@ class PieceSettings(Settings):
 class SamplingSettings(Settings):
     """Solver, guidance, conditioning score, and text besides the prompt.
 
-    score: in the reward's own units; None is the null embedding, or for a model that takes no score. prefix: prepended
-    to every prompt. negative_prompt: the text of the negative pass; "" is the empty string's encoding. shift: of the
-    time grid, see plaudit.flow.time_grid. precision: "bf16" runs the network under bfloat16 autocast, "no" in float32.
-    trajectory: how a second model takes part, where there is one.
+    solver: "heun-euler" (published) is Heun's method with an Euler step at the end. score: in the reward's own units;
+    None is the null embedding, or for a model that takes no score. prefix, suffix: before and after every prompt.
+    negative_prompt: the text of the negative pass; "" is the empty string's encoding. shift: of the time grid, see
+    plaudit.flow.time_grid. precision: "bf16" runs the network under bfloat16 autocast, "tf32" (published) in float32
+    with TF32 products on CUDA, "no" in float32. noise: whose numbers a seed stands for, those of PyTorch's generator on
+    the CPU or (published) on CUDA; the latter are computed on any device. boundaries: how a guidance interval and a
+    switch of models fall on steps, see plaudit.flow.step_progress and switch_step. trajectory: how a second model takes
+    part, where there is one.
     """
 
     steps: Steps = option(25, "--steps", help="Solver steps.", panel=SAMPLING)
@@ -144,13 +162,23 @@ class SamplingSettings(Settings):
     guidance: Guidance = Guidance()
     score: Score | None = option(None, "--score", help="Conditioning score, in units of the reward.", panel=SAMPLING)
     prefix: str = ""
+    suffix: str = ""
     negative_prompt: str = option(
         "noise, distortion, low quality, static, hum, hiss, clipping, muffled, amateur recording",
         "--negative", help="Negative prompt: what the music should avoid.", panel=SAMPLING,
     )  # fmt: skip
-    precision: Precision = option("bf16", "--precision", help="bf16, or no for float32.", panel=SAMPLING)
+    precision: SamplingPrecision = option(
+        "bf16", "--precision", help="bf16, tf32 (float32 with TF32 products on CUDA), or no for float32.",
+        panel=SAMPLING,
+    )  # fmt: skip
+    noise: Literal["cpu", "cuda"] = "cpu"
+    boundaries: Boundaries = "exact"
     piece: PieceSettings = PieceSettings()
     trajectory: Trajectory | None = None
+
+    def text_of(self, prompt: str) -> str:
+        """The text that is encoded for a prompt."""
+        return self.prefix + prompt + self.suffix
 
     def changed(self, **changes: Any) -> SamplingSettings:
         """These settings with some replaced; `weight` is the guidance's, and None leaves a setting unchanged.

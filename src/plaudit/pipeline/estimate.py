@@ -97,7 +97,7 @@ def _fetching(name: str) -> str:
     return f"plaudit models fetch {name}" if name in RELEASES else "give the path of a folder that is here"
 
 
-EVALUATIONS = {"euler": 1, "heun": 2, "midpoint": 2, "ab2": 1}
+EVALUATIONS = {"euler": 1, "heun": 2, "midpoint": 2, "ab2": 1, "heun-euler": 2}
 """Evaluations of the velocity in one step of a solver."""
 
 FLOAT, AVERAGES, MOMENTS = 4, 2, 2
