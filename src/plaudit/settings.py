@@ -42,6 +42,10 @@ Precision = Literal["bf16", "no"]
 """What autocast lowers to."""
 
 
+BothBad = Literal["leave-out", "tie"]
+"""What becomes of votes that find both clips bad: left out, as of Music Arena's own leaderboard, or ties."""
+
+
 class Settings(BaseModel):
     """Base of every section: unknown keys are errors, numbers are finite, values don't change after validation.
 

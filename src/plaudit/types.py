@@ -103,13 +103,16 @@ class Reward(Protocol):
 
 @dataclass(frozen=True)
 class Vote:
-    """One listener's choice between clips `a` and `b` of the same prompt."""
+    """One listener's choice between clips `a` and `b` of the same prompt.
+
+    `both_bad` is Music Arena's fourth answer: neither clip is any good.
+    """
 
     id: str
     prompt: str
     a: str
     b: str
-    winner: Literal["a", "b", "tie"]
+    winner: Literal["a", "b", "tie", "both_bad"]
     system_a: str
     system_b: str
     source: str

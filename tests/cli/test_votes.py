@@ -117,8 +117,8 @@ def test_check_reports_weaknesses_of_votes(tmp_path: Path) -> None:
     file = tmp_path / "votes.csv"
     write_votes(file, [vote(0), vote(1, "b"), vote(2, "tie")])
     assert votes_command("check", file) == {
-        "exit": 0, "votes": 3, "ties": 1, "without_prompt": 0, "systems": 2, "prompts": 1, "clips": 6, "listeners": 0,
-        "doubts": [],
+        "exit": 0, "votes": 3, "ties": 1, "both_bad": 0, "without_prompt": 0, "systems": 2, "prompts": 1, "clips": 6,
+        "listeners": 0, "doubts": [],
     }  # fmt: skip
     write_votes(file, [vote(0, systems=("one", "one")), vote(1)])
     said = votes_command("check", file)

@@ -84,7 +84,7 @@ GOOD = "system_a,system_b,preference,tj_a,tj_b\nx,y,A,1,2\n"
     ("text", "said"),
     [
         (GOOD.replace("preference", "chosen"), "no column winner or preference"),
-        (GOOD + "x,y,both,1,2\n", "line 3: column 'preference' must be a, b or tie, not 'both'"),
+        (GOOD + "x,y,both,1,2\n", "line 3: column 'preference' must be one of a, .* not 'both'"),
         (GOOD + "x,y,B,,2\n", "line 3: column 'tj_a' must be a number"),
         (GOOD + "x,y,B,1,inf\n", "line 3: column 'tj_b' must be a number"),
         (GOOD.splitlines()[0] + "\n", "holds no votes"),

@@ -1,12 +1,25 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plaudit.audio import write_wav
 from plaudit.errors import CorpusError, VoteError
-from plaudit.reward.votes import VoteSplit, read_votes, split_votes, write_votes
+from plaudit.reward.features import RewardFeatures
+from plaudit.reward.scored_votes import read_scored_votes
+from plaudit.reward.votes import (
+    VoteSplit,
+    load_training_votes,
+    read_all_votes,
+    read_votes,
+    split_votes,
+    write_votes,
+)
+from plaudit.synthetic.clap import load_synthetic_clap
+from plaudit.synthetic.statistics import load_statistics
 from plaudit.types import Vote
 
 
@@ -74,7 +87,7 @@ def test_all_problems_are_reported_in_one_line(tmp_path: Path) -> None:
     for problem in (
         "line 2: id '1' appears twice (first in line 1)",
         "line 3: fields 'b', 'winner' are missing",
-        "line 4: field 'winner' must be a, b or tie, not 'c'",
+        "line 4: field 'winner' must be a, b, tie or both_bad, not 'c'",
         "line 4: fields 'a' and 'b' name the same clip",
         "line 5: a vote is an object with the fields prompt, a, b, winner",
     ):
@@ -112,9 +125,7 @@ def disjoint(sets: list[set[str]]) -> bool:
     ),
     st.integers(0, 1000),
 )
-def test_parts_are_nonempty_and_disjoint_where_possible(
-    rows: list[tuple[int, int, int]], seed: int
-) -> None:
+def test_parts_are_nonempty_and_disjoint_where_possible(rows: list[tuple[int, int, int]], seed: int) -> None:
     votes = [vote(n, f"p{p}" if p else "", f"c{a}", f"c{b}") for n, (p, a, b) in enumerate(rows)]
     split = split_votes(votes, 0.25, 0.25, seed)
     assert all(parts(split))
@@ -154,3 +165,41 @@ def test_too_few_votes_or_invalid_fractions_are_refused() -> None:
         split_votes([vote(0), vote(1)])
     with pytest.raises(VoteError, match="must be fractions"):
         split_votes([vote(0)], 0.5, 0.5)
+
+
+SAYINGS = ["A", "both good", "BOTH_BAD", "b", "Both bad", "both-bad"]
+
+
+def write_sayings(path: Path, winners: list[str]) -> Path:
+    path.write_text("prompt,a,b,winner\n" + "".join(f"p{n},x{n},y{n},{w}\n" for n, w in enumerate(winners)))
+    return path
+
+
+def test_votes_that_find_both_clips_bad_are_left_out_or_ties(tmp_path: Path) -> None:
+    file = write_sayings(tmp_path / "votes.csv", SAYINGS)
+    assert [vote.winner for vote in read_all_votes(file)] == ["a", "tie", "both_bad", "b", "both_bad", "both_bad"]
+    assert [(vote.id, vote.winner) for vote in read_votes(file)] == [("1", "a"), ("2", "tie"), ("4", "b")]
+    assert [vote.winner for vote in read_votes(file, "tie")] == ["a", "tie", "tie", "b", "tie", "tie"]
+    write_votes(tmp_path / "again.jsonl", read_all_votes(file))
+    assert read_all_votes(tmp_path / "again.jsonl") == read_all_votes(file)
+    with pytest.raises(VoteError, match="all 2 votes find both clips bad"):
+        read_votes(write_sayings(file, ["both_bad"] * 2))
+
+
+def test_training_says_how_many_votes_it_leaves_out(tmp_path: Path) -> None:
+    for name in (f"{side}{n}" for n in range(len(SAYINGS)) for side in "xy"):
+        write_wav(tmp_path / "audio" / f"{name}.wav", np.sin(np.arange(16000) * 0.05).astype(np.float32), 16000)
+    file = write_sayings(tmp_path / "votes.csv", SAYINGS)
+    encoders = RewardFeatures(load_synthetic_clap(), load_statistics(), ("audio",))
+    data = load_training_votes([file] * 3, tmp_path / "audio", encoders, tmp_path / "features")
+    assert [len(part) for part in data.votes] == [3, 3, 3]
+    assert data.notes == ["9 votes find both clips bad and are left out; --both-bad tie keeps them"]
+    kept = load_training_votes([file] * 3, tmp_path / "audio", encoders, tmp_path / "features", both_bad="tie")
+    assert [len(part) for part in kept.votes] == [6, 6, 6] and kept.notes == []
+
+
+def test_scored_votes_that_find_both_clips_bad(tmp_path: Path) -> None:
+    rows = "".join(f"s,t,{winner},0,1\n" for winner in SAYINGS)
+    (tmp_path / "scored.csv").write_text("system_a,system_b,preference,tj_a,tj_b\n" + rows)
+    assert [vote.target for vote in read_scored_votes(tmp_path / "scored.csv")] == [1.0, 0.5, 0.0]
+    assert len(read_scored_votes(tmp_path / "scored.csv", both_bad="tie")) == 6

@@ -19,7 +19,7 @@ from plaudit.cli.console import (
     show_table,
 )
 from plaudit.cli.options import App, options
-from plaudit.settings import MOST_SEED, Count, Settings, option
+from plaudit.settings import MOST_SEED, BothBad, Count, Settings, option
 
 if TYPE_CHECKING:
     from plaudit.reward.scored_votes import ScoredVote
@@ -61,6 +61,7 @@ class VoteTrainingSettings(Settings):
     features: Path | None = option(
         None, "--features", help="Folder of clip features, to share between commands. Default: in the output."
     )
+    both_bad: BothBad = option("leave-out", "--both-bad", help="What becomes of votes that find both clips bad.")
 
 
 @app.command()
@@ -201,7 +202,7 @@ def _vote_features(settings: VoteTrainingSettings, training: RewardSettings) -> 
     clap, audio = loading.CLAPS.load(settings.clap), loading.AUDIO_ENCODERS.load(settings.audio_embedder)
     encoders, folder = RewardFeatures(clap, audio, training.blocks), settings.features or settings.output / "features"
     with ConsoleReporter().progress("encoding clips") as advance:
-        data = load_training_votes(list(settings.votes), settings.audio, encoders, folder, advance)
+        data = load_training_votes(list(settings.votes), settings.audio, encoders, folder, advance, settings.both_bad)
     for line in data.notes:
         complain(line)
     return data
@@ -226,6 +227,7 @@ def evaluate(
     ] = None,
     output: Output = Path("reward-evaluation"),
     features: Features = None,
+    both_bad: Annotated[BothBad, typer.Option(help="What becomes of votes that find both clips bad.")] = "leave-out",
     json: Json = False,
 ) -> None:
     """Evaluate a reward on votes: accuracy and calibration, by source and by pair of systems, with intervals.
@@ -239,9 +241,9 @@ def evaluate(
     from plaudit.reward.scored_votes import read_scored_votes, write_scored_votes
 
     if scores is not None and (reward, votes, audio) == (None, None, None):
-        scored = read_scored_votes(scores)
+        scored = read_scored_votes(scores, both_bad=both_bad)
     elif scores is None and reward is not None and votes is not None and audio is not None:
-        scored = _scored(reward, votes, audio, features or output / "features")
+        scored = _scored(reward, votes, audio, features or output / "features", both_bad)
     else:
         raise VoteError("give a reward with --votes and --audio, or --scores alone")
     evaluation = evaluate_votes(scored)
@@ -305,14 +307,14 @@ def probe(
         complain(f"left out: {line}")
 
 
-def _scored(reward: str, votes: Path, audio: Path, folder: Path) -> list[ScoredVote]:
+def _scored(reward: str, votes: Path, audio: Path, folder: Path, both_bad: BothBad) -> list[ScoredVote]:
     """The votes with the reward's scores: of a TuneJury from stored features, of any other reward from the audio."""
     from plaudit import loading
     from plaudit.reward.scored_votes import score_audio_of_votes, score_votes
     from plaudit.reward.tunejury import TuneJury
     from plaudit.reward.votes import extract_vote_features, read_votes
 
-    loaded, read = loading.load_reward(reward), read_votes(votes)
+    loaded, read = loading.load_reward(reward), read_votes(votes, both_bad)
     if isinstance(loaded, TuneJury):
         with ConsoleReporter().progress("encoding clips") as advance:
             features = extract_vote_features([read], audio, loaded.features, folder, advance)

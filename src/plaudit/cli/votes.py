@@ -14,7 +14,7 @@ from plaudit.cli.options import App
 app = App(help="Votes on pairs of clips: import from published data sets, and checks.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-COLUMNS = ("votes", "ties", "without prompt", "systems", "prompts", "clips", "listeners")
+COLUMNS = ("votes", "ties", "both bad", "without prompt", "systems", "prompts", "clips", "listeners")
 
 
 @app.command("import")
@@ -89,9 +89,9 @@ def check(
     """
     from plaudit.errors import listed
     from plaudit.reward.scored_votes import missing_clips, summarize_votes, vote_warnings
-    from plaudit.reward.votes import named_files, read_votes
+    from plaudit.reward.votes import named_files, read_all_votes
 
-    votes = read_votes(file)
+    votes = read_all_votes(file)
     problems = vote_warnings(votes)
     if audio is not None:
         named = [clip for vote in votes for clip in (vote.a, vote.b)]

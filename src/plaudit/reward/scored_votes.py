@@ -14,7 +14,8 @@ from plaudit.reward.features import FeatureStore
 from plaudit.reward.scoring import Clip, score_clips
 from plaudit.reward.training import TARGETS
 from plaudit.reward.tunejury import TuneJury
-from plaudit.reward.votes import named_files, usable_votes, votes_with_audio
+from plaudit.reward.votes import named_files, parse_winner, usable_votes, votes_with_audio
+from plaudit.settings import BothBad
 from plaudit.tables import read_table, write_table
 from plaudit.types import Reward, Vote
 
@@ -98,17 +99,19 @@ def score_audio_of_votes(
     return scored, notes
 
 
-def read_scored_votes(path: Path, id_column: str = "id") -> list[ScoredVote]:
+def read_scored_votes(path: Path, id_column: str = "id", both_bad: BothBad = "leave-out") -> list[ScoredVote]:
     """Scored votes of a CSV with the columns system_a, system_b, winner (or preference), score_a and score_b (or tj_a
-    and tj_b) and, where they are there, source and `id_column`. A preference is a, b or tie in any case.
+    and tj_b) and, where they are there, source and `id_column`. A preference is a, b, tie or both_bad in any case;
+    votes that find both clips bad are left out, or ties.
 
     VoteError in one line, naming the line and the column, where the file cannot be read that way.
     """
     table = read_table(path, error=VoteError)
     names = _columns(path, table.columns, (_WINNER, *_SCORES, ("system_a",), ("system_b",)))
-    votes = [_scored(row.where, row, names, id_column) for row in table]
+    read = [_scored(row.where, row, names, id_column, both_bad) for row in table]
+    votes = [vote for vote in read if vote is not None]
     if not votes:
-        raise VoteError(f"{path} holds no votes")
+        raise VoteError(f"{path} holds no votes" + (" but those that find both clips bad" if read else ""))
     return votes
 
 
@@ -129,10 +132,15 @@ def _columns(path: Path, header: Sequence[str], required: Sequence[Sequence[str]
     return columns
 
 
-def _scored(where: str, row: dict[str, str], names: dict[str, str], id_column: str) -> ScoredVote:
-    winner = (row[names["winner"]] or "").strip().lower()
-    if winner not in TARGETS:
-        raise VoteError(f"{where}: column {names['winner']!r} must be a, b or tie, not {winner!r}")
+def _scored(
+    where: str, row: dict[str, str], names: dict[str, str], id_column: str, both_bad: BothBad
+) -> ScoredVote | None:
+    """The vote of a row; None for one that is left out."""
+    winner = parse_winner(row[names["winner"]] or "", f"{where}: column {names['winner']!r}")
+    if winner == "both_bad":
+        if both_bad == "leave-out":
+            return None
+        winner = "tie"
     score_a, score_b = (_number(where, names[side], row[names[side]] or "") for side in ("score_a", "score_b"))
     source, id = row.get("source") or "", row.get(id_column) or ""
     return ScoredVote(row["system_a"] or "", row["system_b"] or "", source, score_a, score_b, TARGETS[winner], id)
@@ -154,6 +162,7 @@ class VoteSummary:
 
     votes: int
     ties: int
+    both_bad: int
     without_prompt: int
     systems: int
     prompts: int
@@ -166,6 +175,7 @@ def summarize_votes(votes: Sequence[Vote]) -> VoteSummary:
     return VoteSummary(
         votes=len(votes),
         ties=sum(vote.winner == "tie" for vote in votes),
+        both_bad=sum(vote.winner == "both_bad" for vote in votes),
         without_prompt=sum(not vote.prompt for vote in votes),
         systems=len(_systems(votes)),
         prompts=len({vote.prompt for vote in votes} - {""}),
@@ -176,9 +186,10 @@ def summarize_votes(votes: Sequence[Vote]) -> VoteSummary:
 
 def vote_warnings(votes: Sequence[Vote] | Sequence[ScoredVote]) -> list[str]:
     """Reasons why these votes are worth less than their number suggests, one line each."""
-    decided = [vote for vote in votes if vote.winner != "tie"]
+    decided = [vote for vote in votes if vote.winner in ("a", "b")]
     if not decided:
-        return [f"all {len(votes)} votes are ties; nothing can be learned from them"]
+        kinds = "ties or find both clips bad" if any(vote.winner == "both_bad" for vote in votes) else "ties"
+        return [f"all {len(votes)} votes are {kinds}; nothing can be learned from them"]
     warnings = []
     if len(decided) > 1 and len({vote.winner for vote in decided}) == 1:
         warnings.append(f"every decided vote is for {decided[0].winner}; check the column that says who won")

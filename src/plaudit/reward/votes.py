@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from plaudit.errors import CorpusError, VoteError, listed
 from plaudit.files import find_file
 from plaudit.reporting import Progress
 from plaudit.reward.features import FeatureStore, RewardFeatures
+from plaudit.settings import BothBad
 from plaudit.storage import seed_of, to_json, write_atomically
 from plaudit.tables import read_json_lines, read_table, write_table
 from plaudit.types import Vote
@@ -34,7 +36,12 @@ class VoteFeatures:
 
 
 def load_training_votes(
-    files: Sequence[Path], audio: Path, encoders: RewardFeatures, folder: Path, progress: Progress | None = None
+    files: Sequence[Path],
+    audio: Path,
+    encoders: RewardFeatures,
+    folder: Path,
+    progress: Progress | None = None,
+    both_bad: BothBad = "leave-out",
 ) -> VoteFeatures:
     """Training, validation and test votes, from one file that is split or from three files, and their features.
 
@@ -43,13 +50,16 @@ def load_training_votes(
     """
     if len(files) not in (1, len(SPLITS)):
         raise VoteError(f"{len(files)} files of votes; give one, which is split, or one each for {', '.join(SPLITS)}")
-    parts = [read_votes(file) for file in files]
+    everything = [read_all_votes(file) for file in files]
+    parts = [with_both_bad(votes, both_bad, str(file)) for votes, file in zip(everything, files, strict=True)]
+    left_out = both_bad_note(sum(map(len, everything)) - sum(map(len, parts)))
     if len(parts) > 1:
-        return extract_vote_features(parts, audio, encoders, folder, progress)
+        features = extract_vote_features(parts, audio, encoders, folder, progress)
+        return replace(features, notes=[*left_out, *features.notes])
     split_votes(parts[0])  # too few votes are refused before their audio is encoded
     features = extract_vote_features(parts, audio, encoders, folder, progress)
     split = split_votes(usable_votes(features.votes[0], features.store))
-    notes = [*features.notes, split.note] if split.note else features.notes
+    notes = [*left_out, *features.notes, *([split.note] if split.note else [])]
     return VoteFeatures([split.train, split.validation, split.test], features.store, notes)
 
 
@@ -98,7 +108,9 @@ REQUIRED = ("prompt", "a", "b", "winner")
 LISTED_PROBLEMS = 5
 """Malformed lines that a message names."""
 
-_OUTCOMES: dict[str, Literal["a", "b", "tie"]] = {
+Winner = Literal["a", "b", "tie", "both_bad"]
+
+_OUTCOMES: dict[str, Winner] = {
     "a": "a",
     "a_wins": "a",
     "model_a": "a",
@@ -107,18 +119,18 @@ _OUTCOMES: dict[str, Literal["a", "b", "tie"]] = {
     "model_b": "b",
     "tie": "tie",
     "both_good": "tie",
-    "both_bad": "tie",
+    "both_bad": "both_bad",
 }
 
 
-def _outcome(name: str) -> Literal["a", "b", "tie"] | None:
-    return _OUTCOMES.get(name.strip().lower().replace(" ", "_"))
+def _outcome(name: str) -> Winner | None:
+    return _OUTCOMES.get("_".join(re.split(r"[\s_-]+", name.strip().lower())))
 
 
-def parse_winner(name: str, where: str) -> Literal["a", "b", "tie"]:
+def parse_winner(name: str, where: str) -> Winner:
     """The winner, from any of the names that votes are published with, in any case.
 
-    "Both good" and "both bad" prefer neither clip: a tie. VoteError, which begins with `where`, for another name.
+    "Both good" is a tie. VoteError, which begins with `where`, for another name.
     """
     outcome = _outcome(name)
     if outcome is None:
@@ -126,7 +138,30 @@ def parse_winner(name: str, where: str) -> Literal["a", "b", "tie"]:
     return outcome
 
 
-def read_votes(path: Path) -> list[Vote]:
+def with_both_bad(votes: Sequence[Vote], choice: BothBad, source: str) -> list[Vote]:
+    """The votes without those that find both clips bad, or with those as ties; VoteError where none is left."""
+    if choice == "tie":
+        return [replace(vote, winner="tie") if vote.winner == "both_bad" else vote for vote in votes]
+    kept = [vote for vote in votes if vote.winner != "both_bad"]
+    if not kept:
+        raise VoteError(f"{source}: all {len(votes)} votes find both clips bad; give votes that prefer one side")
+    return kept
+
+
+def both_bad_note(count: int) -> list[str]:
+    """A note on `count` votes that were left out for finding both clips bad; none for zero."""
+    votes = "1 vote finds" if count == 1 else f"{count} votes find"
+    return [f"{votes} both clips bad and {'is' if count == 1 else 'are'} left out; --both-bad tie keeps them"] * (
+        count > 0
+    )
+
+
+def read_votes(path: Path, both_bad: BothBad = "leave-out") -> list[Vote]:
+    """Votes of a file as `read_all_votes` takes it; those that find both clips bad are left out, or ties."""
+    return with_both_bad(read_all_votes(path), both_bad, str(path))
+
+
+def read_all_votes(path: Path) -> list[Vote]:
     """Votes of a `.jsonl` or `.csv` file (UTF-8, one vote a line).
 
     Every vote has `prompt`, `a`, `b` and `winner`; the prompt may be empty. `id`, `system_a`, `system_b`, `source` and
@@ -189,7 +224,7 @@ def _problems(record: Any) -> list[str]:
     problems += [f"field {name!r} is empty" for name in ("a", "b", "winner") if values.get(name) == ""]
     winner = values.get("winner")
     if isinstance(winner, str) and winner and _outcome(winner) is None:
-        problems.append(f"field 'winner' must be a, b or tie, not {winner!r}")
+        problems.append(f"field 'winner' must be a, b, tie or both_bad, not {winner!r}")
     if values.get("a") and values.get("a") == values.get("b"):
         problems.append(f"fields 'a' and 'b' name the same clip, {values['a']!r}")
     return problems

@@ -26,7 +26,7 @@ def test_music_arena_as_json(tmp_path: Path) -> None:
         battle(5, preference=None),
     ]
     result = music_arena.read(layouts.music_arena(tmp_path, battles))
-    assert [vote.winner for vote in result.votes] == ["a", "b", "tie", "tie"]
+    assert [vote.winner for vote in result.votes] == ["a", "b", "tie", "both_bad"]
     assert result.votes[0] == Vote(
         "uuid-0", "prompt 0", "uuid-0_a", "uuid-0_b", "a", "sonauto-v2-2", "riffusion-fuzz-1-0", "music-arena", "user 0"
     )

@@ -2,7 +2,7 @@
 
 Published as music-arena/music-arena-dataset, CC BY 4.0: one JSON a battle under `battle_data/<month>/` whose audio_a
 and audio_b are files under the same folder, or the same fields as Parquet; and, in the project's logs, with
-a_metadata, b_metadata and vote as nested objects. A tie and "both bad" are ties here.
+a_metadata, b_metadata and vote as nested objects.
 """
 
 from __future__ import annotations
