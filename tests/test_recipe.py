@@ -66,7 +66,7 @@ def test_set_changes_one_value_and_the_fingerprint() -> None:
         ("stages.crop.beta=5", "no stage crop; did you mean crpo?"),
         ("stages.9.beta=5", "there is no stages.9; the recipe has 5 stages"),
         ("stages.sft.kind=stf", "no stage 'stf': did you mean 'sft'?"),
-        ("stages.crpo.train.score_dropout=0.1", "unknown key train.score_dropout"),
+        ("stages.crpo.train.caption_dropout=0.1", "unknown key train.caption_dropout"),
         ("stages.crpo.name=votes", "has the name of another step"),
         ("stages.crpo.name=sft", "two stages are called sft"),
         ("stages.crpo.start_from=pairs", "models before it: sft, expert_iteration, cross_load"),

@@ -97,7 +97,7 @@ class BackboneSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    """Held-out prompts, reference clips, and the sweep over the conditioning score."""
+    """Held-out prompts, reference clips, and the sweep over the conditioning score, which an empty list leaves out."""
 
     prompts: Annotated[int, Field(ge=2, le=MOST)] = 64
     reference_clips: Annotated[int, Field(ge=2, le=MOST)] = 512

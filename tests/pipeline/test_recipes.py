@@ -21,7 +21,7 @@ from plaudit.errors import CorpusError, RecipeError, RunError
 from plaudit.pipeline.run_folder import Run
 from plaudit.pipeline.runner import Outlook, outlook
 from plaudit.pipeline.steps import located, run_recipe, steps
-from plaudit.recipe import Recipe, load_recipe
+from plaudit.recipe import SHIPPED_RECIPES, Recipe, load_recipe
 from plaudit.storage import load_tensors, read_json
 from plaudit.synthetic.corpus import SyntheticCorpus
 
@@ -346,3 +346,99 @@ def test_a_run_without_the_second_repeat_reuses_the_first(repeated_run: Path, pr
     results = read_json(new / "report" / "report.json")
     kept = [stage for stage in TRAINED if stage != SECOND]
     assert [stage["key"] for stage in results["stages"]] == ["baseline", *kept, "finished"]
+
+
+UNSCORED = [
+    "backbone.injection=none", "sampling.score=null", "evaluate.sweep_scores=[]", "stages.pairs=null",
+    "stages.crpo=null", "training_loop.validate_every=3", "training_loop.validation_clips=4",
+]  # fmt: skip
+
+
+def test_expert_iteration_ranks_clips_of_a_prompt_file_by_the_reward_of_an_empty_prompt(
+    prepared: Path, tmp_path: Path
+) -> None:
+    """TuneJury's study of the step, small: the reward alone ranks, given no prompt, and nothing has a score."""
+    prompts = tmp_path / "prompts.csv"
+    prompts.write_text("prompt\ncalm piano\nfast drums\n")
+    (tmp_path / "reward.py").write_text(
+        "class Length:\n"
+        "    def score(self, waves, rate, prompts):\n"
+        "        assert set(prompts) == {''}, prompts\n"
+        "        return [float(wave.abs().sum()) for wave in waves]\n"
+    )
+    study = (
+        "stages.expert_iteration={candidates: 6, keep: 2, criterion: reward, reward_prompt: empty, score: null,"
+        f" prompts: {prompts}, include_corpus: false,"
+        " train: {steps: 3, learning_rate: 1e-3, batch: 2, weights: ema, ema: {decay: 0.5}}, fine_tune: null}"
+    )
+    reward = f"reward.name={tmp_path / 'reward.py'}:Length"
+    without_validation = [change for change in UNSCORED if "validat" not in change]
+    chosen = recipe(prepared, *without_validation, reward, study)
+    run_recipe(chosen, tmp_path / "run", ConsoleReporter(), only="expert_iteration")
+    folder = tmp_path / "run" / "expert_iteration" / "round-1"
+    made = [read_json(path) for path in sorted((folder / "candidates").glob("0*.json"))]
+    assert [one["prompt"] for one in made] == ["calm piano", "fast drums"] * 3
+    assert len({one["seed"] for one in made}) == 6
+    scores = read_json(folder / "candidates" / "scores.json")["reward"]
+    kept = [one["clip"] for one in read_json(folder / "kept.json")]
+    assert kept == [f"{place:05d}.wav" for place in np.argsort(scores)[::-1][:2]]
+    prompts.write_text("prompt\ncalm piano\n")
+    again = steps(located(chosen))
+    states = outlook(again, Run(tmp_path / "run"), None)
+    (stale,) = [one for one in states if one.state == "replaced"][:1]
+    assert stale.step == "expert_iteration" and "stages.expert_iteration.prompts" in " ".join(stale.reasons)
+
+
+def test_the_papers_stages_have_the_published_numbers() -> None:
+    nft = (SHIPPED_RECIPES / "nft.yaml").read_text().split("--set stages.nft='")[1].split("'")[0].replace("\n#", "")
+    stages: dict[str, Any] = {stage.name: stage for stage in load_recipe("paper").stages}
+    stages["nft"] = load_recipe("paper", ["stages.crpo=null", f"stages.nft={nft}"]).stage("nft")
+    passes = [stages["sft"].train, stages["expert_iteration"].train, stages["expert_iteration"].fine_tune]
+    passes += [stages["crpo"].train, stages["nft"].train]
+    assert {one.weights for one in passes} == {"raw"} and {one.adam_eps for one in passes} == {1e-6}
+    assert {one.score_dropout for one in passes} == {one.text_dropout for one in passes} == {0.1}
+    assert {one.weight_decay for one in passes} == {1e-6} and {one.max_grad_norm for one in passes} == {1.0}
+    assert [one.steps for one in passes] == [200_000, 30_000, 5_000, 5_000, 5_000]
+    assert [one.learning_rate for one in passes] == [1e-4, 1e-5, 1e-6, 1e-6, 1e-6]
+    assert [(one.batch, one.accumulate) for one in passes] == [(32, 2), (32, 2), (32, 2), (8, 1), (16, 2)]
+    assert [one.warmup for one in passes] == [1000, 0, 0, 100, 100]
+    assert (stages["crpo"].beta, stages["crpo"].lambda_fm) == (2000, 1)
+    chosen = stages["nft"]
+    assert (chosen.beta, chosen.advantage, chosen.max_advantage, chosen.temperature) == (0.2, "binary", 1.0, 0.1)
+    assert (chosen.divide_by_beta, chosen.adaptive_weights, chosen.kl) == (False, False, 0.0)
+    expert = stages["expert_iteration"]
+    assert (expert.candidates, expert.keep, expert.oversample, expert.criterion) == (630, 64, 5, "blend")
+
+
+def test_the_study_without_data_has_its_published_numbers() -> None:
+    chosen = load_recipe("data-free-expert")
+    expert: Any = chosen.stage("expert_iteration")
+    assert (expert.candidates, expert.keep, expert.criterion, expert.reward_prompt) == (900, 90, "reward", "empty")
+    assert expert.score is chosen.sampling.score is None and chosen.backbone.injection == "none"
+    assert expert.fine_tune is None and not expert.include_corpus and expert.prompts is not None
+    train = expert.train
+    assert (train.steps, train.batch, train.weights, train.ema.decay) == (5000, 16, "ema", 0.999)
+    assert chosen.backbone.start_from == "fluxaudio-s" and chosen.sampling.prefix == "high quality instrumental music, "
+
+
+@pytest.mark.slow
+def test_a_run_without_conditioning_scores_reaches_its_report(tmp_path: Path) -> None:
+    small = [change for change in SMALL if not change.startswith(("corpus.kind", "reward.kind", "evaluate.sweep_sc"))]
+    chosen = load_recipe("smoke", [*small, *UNSCORED,
+                                   "stages.expert_iteration={candidates: 4, keep: 2, score: null,"
+                                   " train: {steps: 3, learning_rate: 1e-3, batch: 2}}"])  # fmt: skip
+    folder = run_recipe(chosen, tmp_path / "run", ConsoleReporter())
+    assert (tmp_path / "run" / "report" / "index.html").is_file()
+    assert read_json(tmp_path / "run" / "sft" / "config.json")["backbone"]["injection"] == "none"
+    assert not list((tmp_path / "run").glob("sweep-*")) and folder
+
+
+def test_a_pass_leaves_its_raw_weights_or_their_average(prepared: Path, tmp_path: Path) -> None:
+    """An average that forgets everything at every update is the raw weights."""
+    plain, left = "steps: 4, learning_rate: 1e-3, batch: 4", {}
+    for name, weights in (("average", ""), ("raw", ", weights: raw"), ("last", ", ema: {decay: 0.0}")):
+        chosen = recipe(prepared, *DATA_FREE, f"stages.sft.train={{{plain}{weights}}}")
+        run_recipe(chosen, tmp_path / name, ConsoleReporter(), only="sft")
+        left[name] = load_tensors(tmp_path / name / "sft" / "model.safetensors")
+    assert all((left["raw"][name] == value).all() for name, value in left["last"].items())
+    assert any((left["raw"][name] != value).any() for name, value in left["average"].items())

@@ -14,7 +14,9 @@ from plaudit.flow import flow_loss
 from plaudit.stages.crpo import crpo_loss
 from plaudit.stages.expert_iteration import keep_best, standard_scores
 from plaudit.stages.nft import NftSettings, nft_loss, optimality
-from plaudit.training.settings import TrainSettings
+from plaudit.stages.sft import PreferenceTrainSettings
+
+NFT = NftSettings(train=PreferenceTrainSettings(steps=1, learning_rate=1e-3))
 
 
 def test_crpo_is_ln_2_where_the_model_is_its_reference() -> None:
@@ -51,7 +53,7 @@ def test_at_first_crpo_lowers_the_winners_loss_and_raises_the_losers_by_a_quarte
 def test_nft_by_hand() -> None:
     # one value a clip: v_old 1, v_new 2, v 4; beta 0.2 -> v+ = 1.2, v- = 0.8, losses 7.84 and 10.24
     new, old, target = (torch.full((1, 1, 1), value) for value in (2.0, 1.0, 4.0))
-    found = nft_loss(new, old, target, torch.tensor([0.75]), beta=0.2)
+    found = nft_loss(new, old, target, torch.tensor([0.5]), torch.tensor([0.75]), NFT)
     assert found["positive_loss"].item() == pytest.approx(7.84, rel=1e-6)
     assert found["negative_loss"].item() == pytest.approx(10.24, rel=1e-6)
     assert found["loss"].item() == pytest.approx(0.75 * 7.84 + 0.25 * 10.24, rel=1e-6)
@@ -62,7 +64,7 @@ def test_nft_at_first_is_the_flow_loss_and_pulls_by_how_good_a_clip_is() -> None
     torch.manual_seed(0)
     old, target = torch.randn(3, 4, 2), torch.randn(3, 4, 2)
     new, good = old.clone().requires_grad_(True), torch.tensor([1.0, 0.5, 0.0])
-    found = nft_loss(new, old, target, good, beta=0.2)
+    found = nft_loss(new, old, target, torch.rand(3), good, NFT)
     assert found["loss"].item() == pytest.approx(flow_loss(old, target).mean().item(), rel=1e-6)
     found["loss"].backward()
     # d loss / d v_new = 2 beta (2 r - 1) (v_old - v) / (numbers in a clip x clips)
@@ -74,14 +76,44 @@ def test_nft_at_first_is_the_flow_loss_and_pulls_by_how_good_a_clip_is() -> None
 def test_nft_is_least_where_the_old_velocity_is_moved_by_2r_minus_1_over_beta(good: float, beta: float) -> None:
     old, target, r = torch.tensor([[[0.3]]]), torch.tensor([[[1.1]]]), torch.tensor([good])
     best = old + (2 * good - 1) / beta * (target - old)
-    least = nft_loss(best, old, target, r, beta)["loss"]
+    settings, t = NFT.model_copy(update={"beta": beta}), torch.tensor([0.5])
+    least = nft_loss(best, old, target, t, r, settings)["loss"]
     for step in (-0.1, 0.1):
-        assert nft_loss(best + step, old, target, r, beta)["loss"] > least
+        assert nft_loss(best + step, old, target, t, r, settings)["loss"] > least
+
+
+def test_diffusion_nfts_scale_weights_and_kl_by_hand() -> None:
+    # As above v+ = 1.2 and v- = 0.8 where v = 4. At t = 0.5 the data are off by 1.4 and 1.6, and so is their square
+    # over their absolute value. KL: |2 - 1|^2 = 1.
+    new, old, target = (torch.full((1, 1, 1), value) for value in (2.0, 1.0, 4.0))
+    t, good = torch.tensor([0.5]), torch.tensor([0.75])
+
+    def loss(**changes: object) -> float:
+        return float(nft_loss(new, old, target, t, good, NFT.model_copy(update=changes))["loss"])
+
+    plain, adaptive = 0.75 * 7.84 + 0.25 * 10.24, 0.75 * 1.4 + 0.25 * 1.6
+    assert loss(adaptive_weights=True) == pytest.approx(adaptive, rel=1e-6)
+    assert loss(divide_by_beta=True) == pytest.approx(plain / 0.2, rel=1e-6)
+    assert loss(divide_by_beta=True, max_advantage=5.0) == pytest.approx(plain * 5 / 0.2, rel=1e-6)
+    assert loss(kl=0.3) == pytest.approx(plain + 0.3, rel=1e-6)
+    everything = {"divide_by_beta": True, "adaptive_weights": True, "kl": 0.3}
+    assert loss(**everything) == pytest.approx(adaptive / 0.2 + 0.3, rel=1e-6)
+
+
+def test_adaptive_weights_get_no_gradient_and_are_bounded() -> None:
+    """Over a clip with errors e the loss is sum e^2 / (n m) with m = mean |e| held fixed: its slope is 2 e / (n m)."""
+    target = torch.zeros(1, 1, 4)
+    new = torch.tensor([[[1.0, -2.0, 3.0, 0.0]]], requires_grad=True)
+    settings = NFT.model_copy(update={"beta": 1.0, "adaptive_weights": True})  # v+ is the new velocity
+    nft_loss(new, target, target, torch.ones(1), torch.ones(1), settings)["loss"].backward()
+    assert new.grad is not None and torch.allclose(new.grad, 2 * new.detach() / (4 * 1.5))
+    exact = nft_loss(target, target, target, torch.ones(1), torch.ones(1), settings)
+    assert exact["loss"] == 0
 
 
 def test_how_good_a_candidate_is_compares_it_with_its_captions_others() -> None:
     values, captions = np.array([0.30, 0.20, 0.22, 5.0, 0.9]), ["x", "x", "x", "y", "x"]
-    train = TrainSettings(steps=1, learning_rate=1e-3)
+    train = NFT.train
     soft = optimality(values, captions, NftSettings(train=train))
     # the mean of x is 0.405: advantages -1.05, -2.05, -1.85 and 4.95, clipped at 1; y stands alone
     assert np.allclose(soft, [0.0, 0.0, 0.0, 0.5, 1.0])

@@ -15,9 +15,9 @@ from plaudit.errors import CorpusError
 from plaudit.flow import flow_loss, interpolate, velocity
 from plaudit.stages.nft import NftObjective, NftSettings, scored_source
 from plaudit.stages.pairs import CANDIDATES, PAIRS, Candidate, Pair, write_lines
+from plaudit.stages.sft import PreferenceTrainSettings
 from plaudit.training.data import draw_latents
 from plaudit.training.loop import train
-from plaudit.training.settings import TrainSettings
 from plaudit.types import TextFeatures
 from tests.backbone.tiny import tiny_model, wake
 from tests.stages.noise import tiny_shards
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(**changes: object) -> NftSettings:
     plain = {"steps": 30, "learning_rate": 3e-4, "batch": 8, "seed": 4}
-    return NftSettings(train=TrainSettings.model_validate(plain | changes))
+    return NftSettings(train=PreferenceTrainSettings.model_validate(plain | changes))
 
 
 def objective(folder: Path, chosen: NftSettings) -> NftObjective:

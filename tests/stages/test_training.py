@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
 import sys
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,9 +16,12 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from plaudit.errors import ModelError, Preempted, RunError
+from plaudit.recipe import load_recipe
 from plaudit.training.data import generator_for
 from plaudit.training.loop import Callback, Inputs, learning_rate, replay, train
 from plaudit.training.settings import LoopSettings, TrainSettings
@@ -79,8 +84,83 @@ def rows(path: Path) -> list[dict[str, float]]:
 
 def test_the_rate_warms_up_and_falls_by_ten_twice() -> None:
     chosen = settings(steps=100, learning_rate=1.0, warmup=10, decay_at=(0.8, 0.9))
-    assert [learning_rate(s, chosen) for s in (0, 4, 9, 50, 79)] == pytest.approx([0.1, 0.5, 1, 1, 1])
-    assert [learning_rate(s, chosen) for s in (80, 89, 90, 99)] == pytest.approx([0.1, 0.1, 0.01, 0.01])
+    assert [learning_rate(s, chosen) for s in (0, 4, 9, 10)] == pytest.approx([1 / 11, 5 / 11, 10 / 11, 1])
+    assert [learning_rate(s, chosen) for s in (89, 90, 99)] == pytest.approx([1, 0.1, 0.1])  # 100 would be the second
+
+
+def test_the_published_rates() -> None:
+    chosen = load_recipe("paper").stage("sft").train
+    at = [0, 999, 1000, 160_999, 161_000, 180_999, 181_000, 199_999]
+    expected = [1e-4 / 1001, 1e-4 * 1000 / 1001, 1e-4, 1e-4, 1e-5, 1e-5, 1e-6, 1e-6]
+    assert [learning_rate(s, chosen) for s in at] == pytest.approx(expected, rel=1e-12)
+
+
+@given(st.integers(1, 60), st.integers(0, 20))
+def test_the_rates_are_those_of_pytorchs_schedulers_one_after_the_other(steps: int, warmup: int) -> None:
+    """As in the published code: a warm-up, then steps that are counted from its end."""
+    chosen = settings(steps=steps, learning_rate=1.0, warmup=warmup, decay_at=(0.8, 0.9))
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    milestones = [math.ceil(0.8 * steps), math.ceil(0.9 * steps)]
+    decay = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, 0.1)
+    scheduler: torch.optim.lr_scheduler.LRScheduler = decay
+    if warmup:
+        warm = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (step + 1) / (warmup + 1))
+        scheduler = torch.optim.lr_scheduler.SequentialLR(optimizer, [warm, decay], [warmup])
+    expected = []
+    for _ in range(steps):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        with warnings.catch_warnings():  # SequentialLR calls its members with a step, which is deprecated
+            warnings.simplefilter("ignore")
+            scheduler.step()
+    assert [learning_rate(s, chosen) for s in range(steps)] == pytest.approx(expected)
+
+
+def test_adams_epsilon_is_the_settings(tmp_path: Path) -> None:
+    """The first update of a weight is rate x g / (|g| + eps): with a large epsilon, rate x g / eps."""
+    before = [p.detach().clone() for p in network().parameters()]
+    one = settings(steps=1, learning_rate=0.5, weight_decay=0, max_grad_norm=1e9)
+    for name, eps in (("usual", 1e-8), ("large", 1e4)):
+        model, _ = run(tmp_path / name, one.model_copy(update={"adam_eps": eps}))
+        moves = torch.cat([(p.detach() - b).flatten() for p, b in zip(model.parameters(), before, strict=True)]).abs()
+        assert moves.max() == pytest.approx(0.5, rel=1e-4) if eps < 1 else moves.max() < 1e-2
+        assert moves.max() > 0
+
+
+def test_callbacks_see_the_weights_that_the_pass_leaves(tmp_path: Path) -> None:
+    model, seen = network(), {}
+    for weights in ("raw", "ema"):
+        model = network()
+
+        def look(step: int, model: nn.Module = model, weights: str = weights) -> dict[str, float]:
+            seen[weights] = [p.detach().clone() for p in model.parameters()]
+            return {}
+
+        _, average = run(
+            tmp_path / weights, settings(weights=weights), model=model, callbacks=[Callback("x", 40, look)]
+        )
+        trained = list(model.parameters())
+        left = trained if weights == "raw" else list(average.values())
+        assert all(torch.equal(a, b) for a, b in zip(seen[weights], left, strict=True))
+        assert not all(torch.equal(a, b) for a, b in zip(trained, average.values(), strict=True))
+
+
+def test_an_exponential_average_is_kept_beside_those_of_relative_length_and_resumes(tmp_path: Path) -> None:
+    path: list[torch.Tensor] = []
+    model = network()
+    chosen = settings(ema={"decay": 0.9})
+    first = model[0].weight.detach().clone()
+
+    def look(done: int, total: int) -> None:
+        path.append(model[0].weight.detach().clone())
+
+    _, average = run(tmp_path / "whole", chosen, model=model, progress=look)
+    expected = 0.9 ** len(path) * first + sum(0.1 * 0.9**n * weight for n, weight in enumerate(reversed(path)))
+    torch.testing.assert_close(average["0.weight"], expected, atol=1e-6, rtol=1e-5)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", chosen, stop_at(33))
+    _, again = run(tmp_path / "cut", chosen)
+    assert all(torch.equal(average[name], again[name]) for name in average)
 
 
 def test_training_lowers_the_loss_and_logs_it(tmp_path: Path) -> None:

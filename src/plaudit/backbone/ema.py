@@ -1,4 +1,4 @@
-"""Post-hoc EMA: running averages of weights with power-function profiles, from which others can be reconstructed.
+"""Running averages of weights: post-hoc EMA, from which averages of other lengths can be reconstructed, or exponential.
 
 After Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (arXiv 2312.02696, section 3
 and appendix C). An average of relative length sigma_rel at update t weighs the weights of update s by s^gamma: its
@@ -64,8 +64,8 @@ def snapshot(tree: Any, keep: bool = True) -> Any:
     return tree
 
 
-DEPLOYED = 0.05
-"""Relative length of the average that is deployed."""
+KEPT_LENGTHS = (0.05, 0.10)
+"""Relative lengths of the averages that others are reconstructed from."""
 
 
 def ema_exponent(sigma_rel: float) -> float:
@@ -106,49 +106,57 @@ class Snapshot:
 
 
 class PostHocEMA:
-    """Running averages of a model's trainable parameters, in float32, one per relative length, sharded as they are."""
+    """Running averages of a model's trainable parameters, in float32, one per relative length, sharded as they are.
 
-    def __init__(self, model: nn.Module, sigma_rels: Sequence[float] = (0.05, 0.10)) -> None:
-        self.sigma_rels = tuple(sigma_rels)
+    decay: also keep an exponential average, which starts at the model's weights. The main average, which a pass
+    deploys, is that one, or else the one of the first length.
+    """
+
+    def __init__(
+        self, model: nn.Module, sigma_rels: Sequence[float] = KEPT_LENGTHS, decay: float | None = None
+    ) -> None:
+        self.sigma_rels, self.decay = tuple(sigma_rels), decay
         self.step = 0
         self._powers = [ema_exponent(sigma_rel) for sigma_rel in self.sigma_rels]
-        self._averages = [{name: p.detach().float().clone() for name, p in _trainable(model)} for _ in self.sigma_rels]
+        count = len(self.sigma_rels) + (decay is not None)  # the exponential one last
+        self._averages = [{name: p.detach().float().clone() for name, p in _trainable(model)} for _ in range(count)]
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Average in the weights after update `step`, from 1; the first update replaces the average."""
+        """Average in the weights after update `step`, from 1; the first update replaces averages of relative length."""
         self.step = step
         parameters = [local_tensor(p).float() for _, p in _trainable(model)]
-        for gamma, average in zip(self._powers, self._averages, strict=True):
-            keep = (1 - 1 / step) ** (gamma + 1)
+        kept = [(1 - 1 / step) ** (gamma + 1) for gamma in self._powers]
+        if self.decay is not None:
+            kept.append(self.decay)
+        for keep, average in zip(kept, self._averages, strict=True):
             torch._foreach_lerp_([local_tensor(value) for value in average.values()], parameters, 1 - keep)
 
-    def weights(self, sigma_rel: float = DEPLOYED) -> dict[str, Tensor]:
-        """The running average of that length by parameter name; ModelError where none is kept."""
+    def weights(self, sigma_rel: float | None = None) -> dict[str, Tensor]:
+        """The average of that length by parameter name, by default the main one; ModelError where none is kept."""
+        if sigma_rel is None:
+            return self._averages[0 if self.decay is None else -1]
         if sigma_rel not in self.sigma_rels:
             raise ModelError(f"no running average of length {sigma_rel}; kept are {self.sigma_rels}, or reconstruct it")
         return self._averages[self.sigma_rels.index(sigma_rel)]
 
-    def copy_to(self, model: nn.Module, sigma_rel: float = DEPLOYED) -> None:
-        """Copy an average into the model's trainable parameters."""
-        load_parameters(model, self.weights(sigma_rel))
+    def copy_to(self, model: nn.Module) -> None:
+        """Copy the main average into the model's trainable parameters."""
+        load_parameters(model, self.weights())
 
     @contextmanager
-    def in_place_of(self, model: nn.Module, sigma_rel: float = DEPLOYED) -> Iterator[None]:
-        """The model with an average as its parameters, until the block ends."""
+    def in_place_of(self, model: nn.Module) -> Iterator[None]:
+        """The model with the main average as its parameters, until the block ends."""
         trained = {name: p.detach().clone() for name, p in _trainable(model)}
-        self.copy_to(model, sigma_rel)
+        self.copy_to(model)
         try:
             yield
         finally:
             load_parameters(model, trained)
 
     def snapshots(self, keep: bool = True) -> list[Snapshot]:
-        """Copies of all running averages on the CPU, for `reconstruct`; see `snapshot` about sharded models."""
-        return [
-            Snapshot(self.step, sigma_rel, snapshot(average, keep))
-            for sigma_rel, average in zip(self.sigma_rels, self._averages, strict=True)
-        ]
+        """Copies on the CPU of the averages of relative length, for `reconstruct`; see `snapshot` on sharded models."""
+        return [Snapshot(self.step, length, snapshot(self.weights(length), keep)) for length in self.sigma_rels]
 
     def gather(self) -> None:
         """Keep full averages on every process from here on; a collective call."""
@@ -156,12 +164,13 @@ class PostHocEMA:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to resume."""
-        return {"sigma_rels": list(self.sigma_rels), "step": self.step, "averages": self._averages}
+        lengths = {"sigma_rels": list(self.sigma_rels), "decay": self.decay}
+        return lengths | {"step": self.step, "averages": self._averages}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`; ValueError where it has other lengths or parameters."""
-        if tuple(state["sigma_rels"]) != self.sigma_rels:
+        if (tuple(state["sigma_rels"]), state["decay"]) != (self.sigma_rels, self.decay):
             raise ValueError(f"averages of lengths {state['sigma_rels']}, not {list(self.sigma_rels)}")
         for average, saved in zip(self._averages, state["averages"], strict=True):
             if average.keys() != saved.keys():

@@ -18,6 +18,7 @@ from torch import Tensor
 from plaudit import loading
 from plaudit.backbone.base import FORWARD_AND_BACKWARD, Backbone, build_backbone, configure, initialize
 from plaudit.backbone.config import RATES, BackboneConfig
+from plaudit.backbone.ema import KEPT_LENGTHS
 from plaudit.corpus.sources import CorpusSource, corpus_source
 from plaudit.errors import CorpusError, ModelError, RecipeError, RunError
 from plaudit.flow import branches, flow_loss
@@ -100,8 +101,8 @@ def _fetching(name: str) -> str:
 EVALUATIONS = {"euler": 1, "heun": 2, "midpoint": 2, "ab2": 1, "heun-euler": 2}
 """Evaluations of the velocity in one step of a solver."""
 
-FLOAT, AVERAGES, MOMENTS = 4, 2, 2
-"""Bytes of a weight in training; running averages kept; moments of AdamW."""
+FLOAT, MOMENTS = 4, 2
+"""Bytes of a weight in training; moments of AdamW."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,8 @@ class CostEstimate:
         total, trained = self._parameters(settings)
         passes = sides * (FORWARD_AND_BACKWARD if settings.lora is None else FORWARD_AND_BACKWARD - 1) + frozen
         clips = settings.steps * settings.batch * settings.accumulate
-        weights = total * (2 if frozen else 1) + trained * (1 + MOMENTS + AVERAGES)  # the 1 is the gradient
+        averages = len({settings.ema.sigma_rel, *KEPT_LENGTHS}) + (settings.ema.decay is not None)
+        weights = total * (2 if frozen else 1) + trained * (1 + MOMENTS + averages)  # the 1 is the gradient
         what = f"{settings.steps:,} updates of {settings.batch * settings.accumulate}{' pairs' * (sides == 2)}"
         memory = FLOAT * weights if settings.steps else 0
         return StepCost(what, training=passes * clips * self.forward, memory=memory, clips=sides * settings.batch)
@@ -248,7 +250,7 @@ class CostEstimate:
         for stage in (*shown, "finished"):
             costs[f"values-{stage}"] = StepCost(f"{evaluate.prompts} clip embeddings", to_embed=evaluate.prompts)
         clips = len(evaluate.sweep_scores) * evaluate.sweep_prompts
-        for stage in dict.fromkeys([shown[1], shown[-1]]):
+        for stage in dict.fromkeys([shown[1], shown[-1]]) if clips else ():
             what = f"{clips} clips sampled and scored"
             costs[f"sweep-{stage}"] = StepCost(what, sampling=self.sampling(clips), to_decode=clips, to_embed=clips)
         return costs
@@ -342,7 +344,8 @@ class _TrainingPass:
         config = self.network.config
         latents = torch.randn(clips, self.frames, config.latent_dim, device=self.device)
         text = random_text(config.text_length, config.text_dim, config.text_c_dim, clips, self.device)
-        t, scores = torch.rand(clips, device=self.device), torch.zeros(clips, device=self.device)
+        t = torch.rand(clips, device=self.device)
+        scores = torch.zeros(clips, device=self.device) if config.injection != "none" else None
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             return flow_loss(self.network(latents, text, t, scores), latents).mean()
 
@@ -375,7 +378,8 @@ def random_text(length: int, width: int, pooled: int, clips: int, device: torch.
 
 def _sampling(plan: CostEstimate, network: Backbone) -> float:
     """Operations a second of sampling: a step of the recipe's solver, guided, in its precision."""
-    settings = plan.recipe.sampling.model_copy(update={"steps": 1, "score": 0.0})
+    score = 0.0 if plan.backbone.injection != "none" else None
+    settings = plan.recipe.sampling.model_copy(update={"steps": 1, "score": score})
     device = network.latent_mean.device
     clips = _clips(plan, plan.recipe.sampling_batch, device)
     sampler = Sampler.build(network, settings, plan.frames, Execution(batch=clips))
@@ -384,7 +388,7 @@ def _sampling(plan: CostEstimate, network: Backbone) -> float:
     negative, seeds = network.empty_text(1), list(range(clips))
     sampler.latents(text, negative, seeds)
     seconds = min(seconds_of(lambda: sampler.latents(text, negative, seeds)) for _ in range(2))
-    return plan.sampling(clips) / plan.recipe.sampling.steps / seconds
+    return plan.sampling(clips, score is not None) / plan.recipe.sampling.steps / seconds
 
 
 def _frozen(plan: CostEstimate) -> tuple[float | None, float | None, float | None]:
@@ -411,9 +415,7 @@ def _frozen(plan: CostEstimate) -> tuple[float | None, float | None, float | Non
     def embedding() -> float:
         encoders = (loading.CLAPS.load(models.clap), loading.AUDIO_ENCODERS.load(models.audio_embedder))
         waves = [torch.randn(1, int(seconds * encoder.sample_rate)) for encoder in encoders]
-        return sum(
-            _once_or_twice(partial(encoder.audio, wave)) for encoder, wave in zip(encoders, waves, strict=True)
-        )
+        return sum(_once_or_twice(partial(encoder.audio, wave)) for encoder, wave in zip(encoders, waves, strict=True))
 
     return measured(encoding), measured(decoding), measured(embedding)
 

@@ -254,7 +254,7 @@ class _Chain:
             )
             chain.append(Step(f"values-{label}", settings, (f"clips-{label}", *needs), make, evaluators))
         settings = chosen | sampling | world | self._settings("evaluate.sweep_prompts", "evaluate.sweep_scores")
-        for stage in dict.fromkeys([shown[1], shown[-1]]):
+        for stage in dict.fromkeys([shown[1], shown[-1]]) if evaluate.sweep_scores else ():
             make = partial(
                 results.sweep, stage=stage, corpus=corpus, models=models, reward=reward, evaluate=evaluate,
                 sampling=recipe.sampling, batch=recipe.sampling_batch,

@@ -16,10 +16,9 @@ from plaudit.settings import NotNegative, Positive
 from plaudit.stages import Costs, Stage, StageSettings, StepCost
 from plaudit.stages.inputs import StageInputs
 from plaudit.stages.pairs import pair_sources
+from plaudit.stages.sft import PreferenceTrainSettings, conditions_of, draw_conditions
 from plaudit.training.data import Source, TrainingSet, draw_latents, generator_for
 from plaudit.training.loop import Inputs
-from plaudit.training.settings import TrainSettings
-from plaudit.types import TextFeatures
 
 
 class CrpoSettings(StageSettings):
@@ -28,7 +27,7 @@ class CrpoSettings(StageSettings):
 
     beta: Positive = 2000.0
     lambda_fm: NotNegative = 1.0
-    train: TrainSettings
+    train: PreferenceTrainSettings
 
 
 def crpo_loss(
@@ -54,8 +53,8 @@ def crpo_loss(
 class CrpoObjective:
     """CRPO against a frozen `reference`. winners and losers hold the same captions in the same order.
 
-    Winner and loser get the same noise, the same t and the same condition: the score that the candidates were
-    sampled with, so that they differ only in the preference (ours: the paper does not say).
+    Winner and loser get the same noise, the same t and the same condition: the caption and the score that the
+    candidates were sampled with (ours: the paper does not say), or neither where it is dropped.
     """
 
     model: Backbone
@@ -69,7 +68,7 @@ class CrpoObjective:
         train, generator = self.settings.train, generator_for(self.settings.train.seed, index)
         won, lost = (TrainingSet([s], train.seed).batch(index, train.batch, part) for s in (self.winners, self.losers))
         shape = (train.batch, *won.posterior.mean.shape[1:])  # [B, N, C]
-        return {
+        drawn = {
             "winner_noise": torch.randn(shape, generator=generator)[part],
             "loser_noise": torch.randn(shape, generator=generator)[part],
             "noise": torch.randn(shape, generator=generator)[part],
@@ -78,15 +77,13 @@ class CrpoObjective:
             "winner_std": won.posterior.std,
             "loser_mean": lost.posterior.mean,
             "loser_std": lost.posterior.std,
-            "tokens": won.text.tokens,
-            "pooled": won.text.pooled,
-            "scores": won.scores,
         }
+        return drawn | draw_conditions(won, train, generator, part)
 
     def loss(self, network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
         """`crpo_loss` of the pairs, and its parts."""
-        noise, t, scores = inputs["noise"], inputs["t"], inputs["scores"]
-        text = TextFeatures(inputs["tokens"].float(), inputs["pooled"].float())
+        noise, t = inputs["noise"], inputs["t"]
+        text, scores = conditions_of(self.model, inputs)
         winner, loser = (
             draw_latents(self.model, inputs[f"{side}_mean"], inputs[f"{side}_std"], inputs[f"{side}_noise"])
             for side in ("winner", "loser")

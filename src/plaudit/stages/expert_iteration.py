@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import model_validator
@@ -14,22 +16,29 @@ from plaudit.stages import Costs, Stage, StageSettings, StepCost
 from plaudit.stages.inputs import StageInputs
 from plaudit.stages.sft import FlowTrainSettings, SftObjective
 from plaudit.storage import write_json
+from plaudit.tables import read_prompts
 from plaudit.training.data import Source, TrainingSet
 
 
 class ExpertIterationSettings(StageSettings):
-    """Rank `candidates` clips of the model by z(reward) + z(CLAP), keep the best `keep`, train on corpus and kept clips
-    (`train`), then on the kept alone (`fine_tune`). With several `rounds`, each starts from the model of the last.
+    """Rank `candidates` clips of the model, keep the best `keep`, train on corpus and kept clips (`train`), then on the
+    kept alone (`fine_tune`). With several `rounds`, each starts from the model of the last.
 
-    include_corpus: false trains on the kept clips alone in both passes. score: the candidates' conditioning score.
+    criterion: what ranks them, the reward, the CLAP score, or z(reward) + z(CLAP) (blend). reward_prompt: what the
+    reward is given with a clip, its caption or an empty prompt. prompts: a prompt file, whose prompts are sampled in
+    turn; by default captions of the training split. include_corpus: false trains on the kept clips alone in both
+    passes. score: the candidates' conditioning score; null samples and trains without one.
     """
 
     candidates: Count = 630
     keep: Count = 64
     oversample: Count = 5
     rounds: Count = 1
+    criterion: Literal["blend", "reward", "clap"] = "blend"
+    reward_prompt: Literal["caption", "empty"] = "caption"
+    prompts: Path | None = None
     include_corpus: bool = True
-    score: Score = 1.5
+    score: Score | None = 1.5
     seed: Seed = 1000
     train: FlowTrainSettings
     fine_tune: FlowTrainSettings | None = None
@@ -41,13 +50,15 @@ class ExpertIterationSettings(StageSettings):
         return self
 
 
-def keep_best(rewards: np.ndarray, clap_scores: np.ndarray, keep: int) -> np.ndarray:
-    """Positions of the `keep` candidates with the highest equal-weight sum of z-scores, best first.
+def keep_best(rewards: np.ndarray, clap_scores: np.ndarray, keep: int, criterion: str = "blend") -> np.ndarray:
+    """Positions of the `keep` candidates that rank highest, best first.
 
-    rewards, clap_scores: [n]. One that doesn't vary has no effect. Ties keep the earlier candidate.
+    rewards, clap_scores: [n]. criterion: "reward", "clap", or "blend", their equal-weight sum of z-scores, in which
+    one that doesn't vary has no effect. Ties keep the earlier candidate.
     """
-    total = standard_scores(rewards) + standard_scores(clap_scores)
-    return np.argsort(-total, kind="stable")[:keep]
+    blend = standard_scores(rewards) + standard_scores(clap_scores)
+    ranked_by = {"reward": rewards, "clap": clap_scores, "blend": blend}[criterion]
+    return np.argsort(-ranked_by, kind="stable")[:keep]
 
 
 def standard_scores(values: np.ndarray) -> np.ndarray:
@@ -100,9 +111,10 @@ def keep_candidates(
     settings: ExpertIterationSettings, inputs: StageInputs, model: TextToMusic, folder: Path, seed: int
 ) -> Source:
     """Sample one round's candidates; the best of them as a training source, conditioned on their rewards."""
-    captions = inputs.captions(settings.candidates, seed)
-    candidates = inputs.candidates(model, captions, seed, settings.score, folder / "candidates")
-    best = keep_best(candidates.reward, candidates.clap, settings.keep).tolist()
+    captions = _captions(settings, inputs, seed)
+    reward_prompts = None if settings.reward_prompt == "caption" else [""] * len(captions)
+    candidates = inputs.candidates(model, captions, seed, settings.score, folder / "candidates", reward_prompts)
+    best = keep_best(candidates.reward, candidates.clap, settings.keep, settings.criterion).tolist()
     rows = [
         {"clip": candidates.paths[i].name, "reward": candidates.reward[i], "clap": candidates.clap[i]} for i in best
     ]
@@ -110,7 +122,15 @@ def keep_candidates(
     shards = inputs.encode({f"{i:05d}": (captions[i], candidates.paths[i]) for i in best}, folder / "kept")
     row_of = {int(id): row for row, id in enumerate(shards.ids)}
     usable = [i for i in best if i in row_of]
-    return Source(shards, np.array([row_of[i] for i in usable]), candidates.reward[usable])
+    conditions = candidates.reward[usable] if settings.score is not None else np.full(len(usable), np.nan)
+    return Source(shards, np.array([row_of[i] for i in usable]), conditions)
+
+
+def _captions(settings: ExpertIterationSettings, inputs: StageInputs, seed: int) -> list[str]:
+    """One caption for each candidate: of the training split, or the prompts of the file again and again."""
+    if settings.prompts is None:
+        return inputs.captions(settings.candidates, seed)
+    return list(islice(cycle(read_prompts(settings.prompts)), settings.candidates))
 
 
 def _train(

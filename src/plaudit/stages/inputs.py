@@ -121,9 +121,18 @@ class StageInputs:
         return [distinct[order[i % len(distinct)]] for i in range(count)]
 
     def candidates(
-        self, model: TextToMusic, prompts: list[str], seed: int, score: float | None, folder: Path
+        self,
+        model: TextToMusic,
+        prompts: list[str],
+        seed: int,
+        score: float | None,
+        folder: Path,
+        reward_prompts: list[str] | None = None,
     ) -> Candidates:
-        """Sample one clip per prompt, with seeds from `seed` on, and score them; continues an unfinished folder."""
+        """Sample one clip per prompt, with seeds from `seed` on, and score them; continues an unfinished folder.
+
+        reward_prompts: what the reward is given with the clips, in place of their prompts.
+        """
         self._require("candidates")
         requests = [ClipRequest(f"{i:05d}", prompt, seed + i) for i, prompt in enumerate(prompts)]
         settings = self.sampling.model_copy(update={"score": score})
@@ -135,7 +144,7 @@ class StageInputs:
             waves = [torch.from_numpy(read_audio(path)[0]) for path in paths]
             rate = model.codec.sample_rate
             with torch.inference_mode():
-                reward = score_waves(self.reward(), waves, rate, prompts).numpy()
+                reward = score_waves(self.reward(), waves, rate, reward_prompts or prompts).numpy()
                 clap = (embed_waves(self.models.clap, waves, rate) * self.models.clap.text(prompts).numpy()).sum(1)
             write_json(folder / "scores.json", {"reward": reward.tolist(), "clap": clap.tolist()})
         scores = read_json(folder / "scores.json")
@@ -160,7 +169,7 @@ class StageInputs:
         trained: int = 1,
         frozen: int = 0,
     ) -> None:
-        """Train the model's backbone in place; its running average then replaces its weights.
+        """Train the model's backbone in place, up to its raw weights or their running average, as the settings say.
 
         trained, frozen: how many times one sample passes the trained network, forward and backward, and a frozen one.
         Adapters, where the settings ask for them, are saved in `folder` and merged.
@@ -176,7 +185,7 @@ class StageInputs:
             ema = train(
                 model.backbone, objective, settings, folder, self.accelerator, advance, self.loop, callbacks, flops
             )
-        if settings.steps:
+        if settings.steps and settings.weights == "ema":
             ema.copy_to(model.backbone)
         if adapters is not None:
             merge_adapters(adapters, model.backbone, folder / ADAPTERS)

@@ -3,13 +3,15 @@
 After DiffusionNFT (Zheng et al., arXiv 2509.16117), from which are the two implicit velocities, the loss, and the
 optimality probability from an advantage. There the sampling model is a running average of the trained one, and samples
 repeatedly. Here, as in the paper's released variant, candidates are sampled once, and the old model is a frozen copy of
-the one that sampled them. Ours: `temperature` in place of their normalizer Z_c, and the plain mean squared error of the
-velocity, where their code regresses on data with self-normalizing weights.
+the one that sampled them, with `temperature` in place of their normalizer Z_c and the plain mean squared error of the
+velocity. Their code divides the loss by beta, weighs it by the error of the predicted data, and adds a KL term:
+`divide_by_beta`, `adaptive_weights` and `kl` are these.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -22,21 +24,22 @@ from plaudit.corpus.shard_set import ShardSet
 from plaudit.errors import CorpusError
 from plaudit.flow import flow_loss, interpolate, logit_normal_time, velocity
 from plaudit.generate.model import TextToMusic
-from plaudit.settings import Positive
+from plaudit.settings import NotNegative, Positive
 from plaudit.stages import Costs, Stage, StageSettings, StepCost
 from plaudit.stages.inputs import StageInputs
 from plaudit.stages.pairs import SHARDS, Candidate, read_candidates, read_pairs
+from plaudit.stages.sft import PreferenceTrainSettings, conditions_of, draw_conditions
 from plaudit.training.data import Source, TrainingSet, draw_latents, generator_for
 from plaudit.training.loop import Inputs
-from plaudit.training.settings import TrainSettings
-from plaudit.types import TextFeatures
 
 
 class NftSettings(StageSettings):
     """Negative-aware tuning on all candidates by how much better they are than their caption's others.
 
     criterion: the score that counts. advantage: "binary" is the side of the mean of its caption's candidates, "reward"
-    the distance from it in units of `temperature`. max_advantage: advantages are clamped to it.
+    the distance from it in units of `temperature`. max_advantage: advantages are clamped to it. divide_by_beta: the
+    loss is multiplied by max_advantage / beta. adaptive_weights: each velocity's loss is that of the predicted data,
+    divided by its mean absolute error. kl: weight of the squared distance to the frozen model's velocity.
     """
 
     beta: Positive = 0.2
@@ -44,24 +47,46 @@ class NftSettings(StageSettings):
     advantage: Literal["binary", "reward"] = "reward"
     temperature: Positive = 0.1
     max_advantage: Positive = 1.0
-    train: TrainSettings
+    divide_by_beta: bool = False
+    adaptive_weights: bool = False
+    kl: NotNegative = 0.0
+    train: PreferenceTrainSettings
 
 
-def nft_loss(predicted: Tensor, old: Tensor, target: Tensor, optimality: Tensor, beta: float) -> dict[str, Tensor]:
-    """The loss from velocities [B, N, C] of the trained and of the old model, the target's, and r = `optimality` [B].
+def nft_loss(
+    predicted: Tensor, old: Tensor, target: Tensor, t: Tensor, optimality: Tensor, settings: NftSettings
+) -> dict[str, Tensor]:
+    """The loss from velocities [B, N, C] of the trained and of the old model, the target's, times [B], and r =
+    `optimality` [B].
 
     loss = r |v+ - v|^2 + (1 - r) |v- - v|^2 with v+ = (1 - beta) v_old + beta v_new and v- = (1 + beta) v_old
     - beta v_new, mean over the batch: a clip with r = 1 pulls the new velocity towards its velocity, one with r = 0
-    pushes it as far to the other side. Beside it: both losses, and the distance between the new and the old velocity.
+    pushes it as far to the other side. With `adaptive_weights` either loss is |x - x_0|^2 / mean |x - x_0| of the data
+    x = x_t - t v+ that it predicts; x - x_0 = -t (v+ - v). Beside it: both losses, and the distance between the new and
+    the old velocity.
     """
-    moved = beta * (predicted.float() - old.float())
-    positive, negative = flow_loss(old + moved, target), flow_loss(old - moved, target)
+    moved = settings.beta * (predicted.float() - old.float())
+    error = partial(_adaptive_loss, t=t) if settings.adaptive_weights else flow_loss
+    positive, negative = error(old + moved, target), error(old - moved, target)
+    scale = settings.max_advantage / settings.beta if settings.divide_by_beta else 1.0
+    preference = scale * (optimality * positive + (1 - optimality) * negative).mean()
+    drift = flow_loss(predicted, old).mean()
     return {
-        "loss": (optimality * positive + (1 - optimality) * negative).mean(),
+        "loss": preference + settings.kl * drift,
         "positive_loss": positive.mean(),
         "negative_loss": negative.mean(),
-        "drift": flow_loss(predicted, old).mean(),
+        "drift": drift,
     }
+
+
+MIN_ERROR = 1e-5
+"""Bound of the mean absolute error that adaptive weights divide by, as in DiffusionNFT's code."""
+
+
+def _adaptive_loss(predicted: Tensor, target: Tensor, t: Tensor) -> Tensor:
+    """DiffusionNFT's: the squared error of the predicted data over its mean absolute error, which gets no gradient."""
+    error = t.view(-1, 1, 1) * (predicted.float() - target.float())
+    return error.square().flatten(1).mean(1) / error.detach().abs().flatten(1).mean(1).clamp(min=MIN_ERROR)
 
 
 def optimality(values: np.ndarray, captions: list[str], settings: NftSettings) -> np.ndarray:
@@ -110,7 +135,8 @@ def scored_source(folder: Path, settings: NftSettings) -> tuple[Source, np.ndarr
 class NftObjective:
     """Negative-aware tuning against the frozen `old` model on `clips`, whose probabilities of being good are `good`.
 
-    Old and new model see the same noise, t and condition: the score that the clip was sampled with.
+    Old and new model see the same noise, t and condition: the caption and the score that the clip was sampled with, or
+    neither where it is dropped.
     """
 
     model: Backbone
@@ -126,28 +152,26 @@ class NftObjective:
         members = data.members(index, train.batch)[part]
         batch = data.take(members)
         shape = (train.batch, *batch.posterior.mean.shape[1:])  # [B, N, C]
-        return {
+        drawn = {
             "posterior_noise": torch.randn(shape, generator=generator)[part],
             "noise": torch.randn(shape, generator=generator)[part],
             "t": logit_normal_time(train.batch, generator)[part],
             "mean": batch.posterior.mean,
             "std": batch.posterior.std,
-            "tokens": batch.text.tokens,
-            "pooled": batch.text.pooled,
-            "scores": batch.scores,
             "good": torch.from_numpy(self.good[members[:, 1]]).float(),
         }
+        return drawn | draw_conditions(batch, train, generator, part)
 
     def loss(self, network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
         """`nft_loss` of the clips."""
-        noise, t, scores = inputs["noise"], inputs["t"], inputs["scores"]
+        noise, t = inputs["noise"], inputs["t"]
         latents = draw_latents(self.model, inputs["mean"], inputs["std"], inputs["posterior_noise"])
-        text = TextFeatures(inputs["tokens"].float(), inputs["pooled"].float())
+        text, scores = conditions_of(self.model, inputs)
         point = interpolate(latents, noise, t)
         with torch.no_grad():
             old = self.old(point, text, t, scores)
         predicted = network(point, text, t, scores)
-        return nft_loss(predicted, old, velocity(latents, noise), inputs["good"], self.settings.beta)
+        return nft_loss(predicted, old, velocity(latents, noise), t, inputs["good"], self.settings)
 
 
 class NFT(Stage):

@@ -14,7 +14,7 @@ from plaudit.generate.model import TextToMusic
 from plaudit.settings import Fraction
 from plaudit.stages import Stage, StageSettings
 from plaudit.stages.inputs import StageInputs
-from plaudit.training.data import TrainingSet, draw_latents, generator_for
+from plaudit.training.data import Batch, TrainingSet, draw_latents, generator_for
 from plaudit.training.loop import Inputs
 from plaudit.training.settings import TrainSettings
 from plaudit.types import TextFeatures
@@ -26,6 +26,13 @@ class FlowTrainSettings(TrainSettings):
 
     score_dropout: Fraction = 0.1
     text_dropout: Fraction = 0.1
+
+
+class PreferenceTrainSettings(FlowTrainSettings):
+    """A pass of preference tuning. score_dropout, text_dropout: as of a pass of flow matching; 0.1 is published."""
+
+    score_dropout: Fraction = 0.0
+    text_dropout: Fraction = 0.0
 
 
 class SftSettings(StageSettings):
@@ -55,34 +62,49 @@ class SftObjective:
             "posterior_noise": torch.randn(shape, generator=generator)[part],
             "noise": torch.randn(shape, generator=generator)[part],
             "t": logit_normal_time(settings.batch, generator)[part],
-            "text_dropped": (torch.rand(settings.batch, generator=generator) < settings.text_dropout)[part],
         }
-        score_dropped = (torch.rand(settings.batch, generator=generator) < settings.score_dropout)[part]
-        return drawn | {
-            "mean": batch.posterior.mean,
-            "std": batch.posterior.std,
-            "tokens": batch.text.tokens,
-            "pooled": batch.text.pooled,
-            "scores": torch.where(score_dropped, torch.nan, batch.scores),  # NaN marks the null score
-        }
+        return (
+            drawn
+            | draw_conditions(batch, settings, generator, part)
+            | {
+                "mean": batch.posterior.mean,
+                "std": batch.posterior.std,
+            }
+        )
 
     def loss(self, network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
         """Mean squared error of the velocity at a point of the path from each clip to its noise."""
         noise, t = inputs["noise"], inputs["t"]
         latents = draw_latents(self.model, inputs["mean"], inputs["std"], inputs["posterior_noise"])
-        text = TextFeatures(inputs["tokens"].float(), inputs["pooled"].float())
-        text = drop_text(self.model, text, inputs["text_dropped"])
-        predicted = network(interpolate(latents, noise, t), text, t, inputs["scores"])
+        text, scores = conditions_of(self.model, inputs)
+        predicted = network(interpolate(latents, noise, t), text, t, scores)
         return {"loss": flow_loss(predicted, velocity(latents, noise)).mean()}
 
 
-def drop_text(model: Backbone, text: TextFeatures, dropped: Tensor) -> TextFeatures:
-    """Text features, where `dropped` [B] replaced by the encoding of the empty string."""
-    empty = model.empty_text(len(text))
-    return TextFeatures(
+def draw_conditions(batch: Batch, settings: FlowTrainSettings, generator: torch.Generator, part: slice) -> Inputs:
+    """The texts and scores of the clips at `part`, and which of either are dropped, each on its own."""
+    text_dropped = torch.rand(settings.batch, generator=generator) < settings.text_dropout
+    score_dropped = torch.rand(settings.batch, generator=generator) < settings.score_dropout
+    return {
+        "tokens": batch.text.tokens,
+        "pooled": batch.text.pooled,
+        "text_dropped": text_dropped[part],
+        "scores": torch.where(score_dropped[part], torch.nan, batch.scores),  # NaN marks the null score
+    }
+
+
+def conditions_of(model: Backbone, inputs: Inputs) -> tuple[TextFeatures, Tensor | None]:
+    """Text and scores of drawn inputs, dropped texts replaced by the encoding of the empty string.
+
+    The scores are None for a model without an injection, which takes none.
+    """
+    text = TextFeatures(inputs["tokens"].float(), inputs["pooled"].float())
+    dropped, empty = inputs["text_dropped"], model.empty_text(len(text))
+    text = TextFeatures(
         torch.where(dropped[:, None, None], empty.tokens, text.tokens),
         torch.where(dropped[:, None], empty.pooled, text.pooled),
     )
+    return text, inputs["scores"] if model.config.injection != "none" else None
 
 
 class SFT(Stage):

@@ -151,7 +151,8 @@ def validation_losses(model: Backbone, source: Source, clips: int, batch: int) -
         drawn, noise = (torch.randn(posterior.mean.shape, generator=generator).to(device) for _ in range(2))
         latents = draw_latents(model, posterior.mean.to(device), posterior.std.to(device), drawn)
         t = times[part].to(device)
-        predicted = model(interpolate(latents, noise, t), text.to(device), t, scores)
+        scored = model.config.injection != "none"
+        predicted = model(interpolate(latents, noise, t), text.to(device), t, scores if scored else None)
         losses.append(flow_loss(predicted, velocity(latents, noise)).float().cpu())
     values = torch.cat(losses)
     by_bin = {b: float(values[numbers % BINS == b].mean()) for b in range(BINS) if bool((numbers % BINS == b).any())}

@@ -37,6 +37,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.utils.checkpoint import checkpoint
 
 from plaudit.backbone.ema import (
+    KEPT_LENGTHS,
     PostHocEMA,
     copy_into,
     full_tensor,
@@ -58,7 +59,7 @@ from plaudit.storage import (
     write_atomically,
     write_json,
 )
-from plaudit.training.settings import LoopSettings, TrainSettings
+from plaudit.training.settings import EmaSettings, LoopSettings, TrainSettings
 
 T = TypeVar("T")
 
@@ -581,7 +582,7 @@ def save_snapshots(writer: Writer, folder: Path, ema: PostHocEMA, is_main: bool)
 
     def write() -> None:
         for snap in copies:
-            snap.save(folder / SNAPSHOTS / f"{snap.step:08d}-{snap.sigma_rel:.3f}.safetensors")
+            snap.save(folder / SNAPSHOTS / f"{snap.step:08d}-{snap.sigma_rel:0<5}.safetensors")
 
     if is_main:
         writer.submit(write)
@@ -593,8 +594,8 @@ DEFAULT_LOOP = LoopSettings()
 
 @dataclass(frozen=True)
 class Callback:
-    """A function called every so many updates, on the main process, while the network in training holds the running
-    average that is deployed. run(step) returns numbers, which become a row of `<name>.jsonl`."""
+    """A function called every so many updates, on the main process, while the network in training holds the weights
+    that the pass would leave. run(step) returns numbers, which become a row of `<name>.jsonl`."""
 
     name: str
     every: int
@@ -602,10 +603,15 @@ class Callback:
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
-    """The rate of update `step` (from 0): linear warm-up, constant, x0.1 at each fraction in `decay_at`."""
-    passed = sum(step >= fraction * settings.steps for fraction in settings.decay_at)
-    warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
-    return settings.learning_rate * warm * DECAY**passed
+    """The rate of update `step` (from 0): linear warm-up, then constant, x0.1 at each fraction in `decay_at`.
+
+    As published: update s of a warm-up of W has (s + 1) / (W + 1) of the rate, and the decay at fraction f of N updates
+    is at W + f N.
+    """
+    if step < settings.warmup:
+        return settings.learning_rate * (step + 1) / (settings.warmup + 1)
+    passed = sum(step - settings.warmup >= fraction * settings.steps for fraction in settings.decay_at)
+    return settings.learning_rate * DECAY**passed
 
 
 def train(
@@ -632,7 +638,7 @@ def train(
     with ExitStack() as stack:
         distributed = stack.enter_context(distribute(network, loop, accelerator))
         optimizer = _optimizer(distributed, settings)
-        ema = PostHocEMA(distributed.inner)
+        ema = running_averages(distributed.inner, settings.ema)
         start = resume(folder, distributed, optimizer, ema)
         metrics = stack.enter_context(closing(MetricsLog(folder, settings, loop, accelerator, start, flops)))
         writer = stack.enter_context(Writer())
@@ -655,7 +661,7 @@ def train(
             metrics.update(step, values, rate, waited)
             for callback in callbacks:
                 if callback.every and step % callback.every == 0:
-                    _run_callback(callback, step, distributed, ema, metrics)
+                    _run_callback(callback, step, distributed, ema if settings.weights == "ema" else None, metrics)
             if loop.snapshot_every and (step % loop.snapshot_every == 0 or step == settings.steps):
                 save_snapshots(writer, folder, ema, accelerator.is_main_process)
             if stopping or (step % settings.checkpoint_every == 0 and step < settings.steps):
@@ -673,8 +679,18 @@ def train(
 def _optimizer(distributed: DistributedModel, settings: TrainSettings) -> torch.optim.AdamW:
     fused = distributed.accelerator.device.type == "cuda"
     return torch.optim.AdamW(
-        distributed.trainable, settings.learning_rate, (0.9, 0.95), weight_decay=settings.weight_decay, fused=fused
+        distributed.trainable,
+        settings.learning_rate,
+        (0.9, 0.95),
+        settings.adam_eps,
+        settings.weight_decay,
+        fused=fused,
     )
+
+
+def running_averages(network: nn.Module, settings: EmaSettings) -> PostHocEMA:
+    """The averages that a pass keeps: the one that `settings` names, and those that others are reconstructed from."""
+    return PostHocEMA(network, tuple(dict.fromkeys((settings.sigma_rel, *KEPT_LENGTHS))), settings.decay)
 
 
 def _batches(
@@ -731,15 +747,17 @@ def _step(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def _run_callback(
-    callback: Callback, step: int, distributed: DistributedModel, ema: PostHocEMA, metrics: MetricsLog
+    callback: Callback, step: int, distributed: DistributedModel, ema: PostHocEMA | None, metrics: MetricsLog
 ) -> None:
-    """Call it on the main process, with the average in the plain network's place."""
-    if distributed.sharded:  # the plain network is idle meanwhile, so it can take and keep the average
-        averages = {name: full_tensor(value) for name, value in ema.weights().items()}
-        load_parameters(distributed.plain, averages)
+    """Call it on the main process, with the average in the plain network's place; without one, with the raw weights."""
+    if distributed.sharded:  # the plain network is idle meanwhile, so it can take and keep the weights
+        if ema is None:
+            copy_weights(distributed.inner, distributed.plain)
+        else:
+            load_parameters(distributed.plain, {name: full_tensor(value) for name, value in ema.weights().items()})
     if not distributed.accelerator.is_main_process:
         return
-    with nullcontext() if distributed.sharded else ema.in_place_of(distributed.plain):
+    with nullcontext() if ema is None or distributed.sharded else ema.in_place_of(distributed.plain):
         distributed.plain.eval()
         values = callback.run(step)
         distributed.plain.train()

@@ -20,9 +20,22 @@ class LoraSettings(Settings):
     targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("qkv", "out", "gate_up", "down", "modulation")
 
 
+class EmaSettings(Settings):
+    """The running average of the weights that a pass deploys.
+
+    sigma_rel: its length relative to that of training, with a power-function profile (Karras et al., arXiv 2312.02696).
+    decay: in its place, the factor by which an exponential average shrinks at every update, such as 0.999.
+    """
+
+    sigma_rel: Annotated[float, Field(gt=0, lt=12**-0.5)] = 0.05
+    decay: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+
 class TrainSettings(Settings):
     """One training pass. `batch` x `accumulate` samples make one update; the learning rate is multiplied by 0.1 at each
-    fraction of the steps in `decay_at`. lora: train adapters, which are merged into the weights at the end."""
+    fraction of the steps in `decay_at`, counted from the end of the warm-up. adam_eps: AdamW's epsilon. weights: what
+    the pass leaves, the weights after the last update (raw) or their running average (`ema`). lora: train adapters,
+    which are merged into the weights at the end."""
 
     steps: CountOrZero
     learning_rate: Positive
@@ -30,10 +43,13 @@ class TrainSettings(Settings):
     accumulate: Count = 1
     warmup: CountOrZero = 0
     decay_at: tuple[Fraction, ...] = ()
+    adam_eps: Positive = 1e-8
     weight_decay: NotNegative = 1e-6
     max_grad_norm: Positive = 1.0
     checkpoint_every: Count = 100
     seed: Seed = 0
+    weights: Literal["raw", "ema"] = "ema"
+    ema: EmaSettings = EmaSettings()
     lora: LoraSettings | None = None
 
 
@@ -46,7 +62,8 @@ class LoopSettings(Settings):
     prefetch, loader_threads: batches prepared ahead, and the threads that prepare them.
     keep_checkpoints: how many of the latest are kept. snapshot_every: updates between snapshots of the running
     averages. sample_every, sample_prompts: updates between sample clips, and their prompts. validate_every,
-    validation_clips: updates between losses on held-out clips. Both are of the deployed average. 0 is never.
+    validation_clips: updates between losses on held-out clips. Both are of the weights that the pass would leave. 0 is
+    never.
     trackers: where metrics go beside `metrics.jsonl`; needs the `track` extra.
     max_loss_ratio: training stops when the loss exceeds the recent median by this factor.
     peak_tflops: of one device, for MFU, where it is not in the built-in table.
