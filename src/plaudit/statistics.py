@@ -431,16 +431,24 @@ class ReliabilityBin:
     accuracy: float
 
 
-def reliability_bins(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> list[ReliabilityBin]:
-    """Bins of equal count, least confident first, of predictions [N] with their confidence and correctness, 0 to 1."""
+def reliability_bins(
+    confidence: ArrayLike, correct: ArrayLike, bins: int = 10, even: bool = True
+) -> list[ReliabilityBin]:
+    """Bins of equal count, least confident first, of predictions [N] with their confidence and correctness, 0 to 1.
+
+    even: counts differ by one at most; otherwise all are N // bins and the last bin takes the rest (TuneJury).
+    """
     sure, right = (np.asarray(values, dtype=np.float64) for values in (confidence, correct))
-    parts = np.array_split(np.argsort(sure, kind="stable"), bins)
+    places = bins if even else np.arange(1, bins) * (len(sure) // bins)
+    parts = np.array_split(np.argsort(sure, kind="stable"), places)
     return [
         ReliabilityBin(len(part), float(sure[part].mean()), float(right[part].mean())) for part in parts if len(part)
     ]
 
 
-def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> float:
+def expected_calibration_error(
+    confidence: ArrayLike, correct: ArrayLike, bins: int = 10, even: bool = True
+) -> float:
     """Mean over predictions of their bin's |accuracy - confidence|, with the bins of `reliability_bins`."""
-    table = reliability_bins(confidence, correct, bins)
+    table = reliability_bins(confidence, correct, bins, even)
     return sum(b.count * abs(b.accuracy - b.confidence) for b in table) / sum(b.count for b in table)

@@ -5,7 +5,7 @@ from torch.nn.functional import normalize
 
 from plaudit.audio import resample
 from plaudit.errors import AudioError, ModelError
-from plaudit.reward.base import centre
+from plaudit.reward.base import Recording, View, centre
 from plaudit.reward.features import RewardFeatures, segments
 from tests.reward.listeners import SpectrumEmbedder, clip
 
@@ -63,6 +63,22 @@ def test_other_rates_are_resampled() -> None:
     features = RewardFeatures(CLAP, MERT)
     expected = features.clip_features([torch.from_numpy(resample(wave.numpy(), 12000, 8000))], 8000)
     torch.testing.assert_close(features.clip_features([wave], 12000), expected)
+
+
+def test_clap_audio_goes_through_the_published_rate() -> None:
+    wave, plain = clip(0, 1.0, rate=12000), RewardFeatures(CLAP, MERT)
+    through = RewardFeatures(CLAP, MERT, clap_through=2000)
+    narrow = resample(resample(wave.numpy(), 12000, 2000), 2000, 8000)
+    row = through.clip_features([wave], 12000)[0]
+    torch.testing.assert_close(row[:6], CLAP.audio(torch.from_numpy(narrow)[None])[0])
+    torch.testing.assert_close(row[6:], plain.clip_features([wave], 12000)[0, 6:])  # the other encoder's is as before
+    assert through.clip_identity["clap_audio"] == "clap, 6, through 2000 Hz"
+    with pytest.raises(ModelError, match="use another features folder"):
+        plain.columns_of(through)
+    sounding = Recording(wave, 12000, "x").view(View(48000, through=16000)).numpy()
+    spectrum = np.abs(np.fft.rfft(sounding))
+    above = np.fft.rfftfreq(len(sounding), 1 / 48000) > 8000
+    assert spectrum[above].max() < 1e-2 * spectrum.max()
 
 
 def test_gradients_reach_the_waveform() -> None:

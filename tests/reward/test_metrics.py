@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -70,3 +71,16 @@ def test_all_figures_together_agree_with_their_parts() -> None:
     assert figures.accuracy_interval[0] < figures.accuracy < figures.accuracy_interval[1]
     assert figures.calibration_error == calibration_error(margins, targets)
     assert figures == reward_metrics(margins, targets)
+
+
+def test_the_last_published_bin_takes_the_rest() -> None:
+    margins = torch.linspace(0.01, 3, 105)
+    sure, right = confidence(margins, torch.ones(105)), np.arange(105) % 3 > 0
+    table = reliability_bins(sure, right, even=False)
+    assert [b.count for b in table] == [10] * 9 + [15]
+    parts = [(sure[lo:hi], right[lo:hi]) for lo, hi in [(10 * i, 10 * i + 10) for i in range(9)] + [(90, 105)]]
+    by_hand = sum(len(s) / 105 * abs(s.mean() - r.mean()) for s, r in parts)
+    assert expected_calibration_error(sure, right, even=False) == pytest.approx(by_hand)
+    assert [b.count for b in reliability_bins(sure[:7], right[:7], even=False)] == [7]
+    figures = reward_metrics(margins, torch.ones(105), even_bins=False)
+    assert [b.count for b in figures.reliability] == [10] * 9 + [15]

@@ -57,6 +57,18 @@ def test_bad_clips_and_counts_are_refused() -> None:
         a_jury().score(WAVES, 8000, ["piano"])
 
 
+def test_a_saved_reward_keeps_the_rate_that_clap_audio_goes_through(tmp_path: Path) -> None:
+    features = RewardFeatures(CLAP, MERT, clap_through=2000)
+    jury = TuneJury(TuneJuryHead(features.dim, (8,), generator=torch.Generator().manual_seed(0)), features)
+    save_reward(jury, tmp_path, "mine", "mert")
+    loaded = read_tunejury(tmp_path, *ENCODERS)
+    assert loaded.features.clap_through == 2000 and loaded.identity == jury.identity
+    plain = TuneJury(jury.head, RewardFeatures(CLAP, MERT))
+    scores = jury.score(WAVES, 8000, PROMPTS)
+    torch.testing.assert_close(loaded.score(WAVES, 8000, PROMPTS), scores)
+    assert plain.identity != jury.identity and (plain.score(WAVES, 8000, PROMPTS) - scores).abs().max() > 1e-3
+
+
 def test_a_saved_reward_scores_the_same(tmp_path: Path) -> None:
     jury = a_jury()
     save_reward(jury, tmp_path, "clap", "mert")

@@ -14,6 +14,8 @@ def test_the_published_preset_is_what_was_published() -> None:
     assert p.blocks == ("clap_audio", "audio", "clap_text") and p.hidden == (1024, 512, 256, 128) and p.dropout == 0.5
     assert (p.learning_rate, p.weight_decay, p.batch_size, p.patience) == (1e-4, 1e-3, 32, 30)
     assert not p.standardize and not p.calibrate and p.output_scale == 1.0
+    assert (p.max_epochs, p.min_improvement, p.clap_through) == (1000, 1e-4, 16000)
+    assert not (p.joint_sides or p.even_batches or p.centre or p.even_bins)
 
 
 def test_the_spread_is_the_sample_standard_deviation() -> None:

@@ -7,14 +7,17 @@ from torch import Tensor
 
 from plaudit.errors import VoteError
 from plaudit.reward.training import (
+    PUBLISHED_REWARD,
     Comparisons,
     RewardSettings,
+    _batches,
     confidence,
     correct,
     margins,
     preference_loss,
     train_head,
 )
+from plaudit.reward.tunejury import TuneJuryHead
 from plaudit.statistics import expected_calibration_error
 
 FAST = RewardSettings(
@@ -119,3 +122,64 @@ def test_no_votes_and_features_that_are_not_numbers_are_refused() -> None:
     train.a[3, 2] = float("nan")
     with pytest.raises(VoteError, match="diverged"):
         train_head(train, validation, FAST)
+
+
+def as_published(settings: RewardSettings, train: Comparisons, validation: Comparisons) -> tuple[TuneJuryHead, int]:
+    """TuneJury's loop, written out: a forward for each side, batches of the loader, a least improvement of 1e-4."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        generator = torch.Generator().manual_seed(settings.seed)
+        head = TuneJuryHead(train.a.shape[1], settings.hidden, settings.dropout, generator)
+        optimizer = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        least, patience, epochs, kept = math.inf, settings.patience, 0, head.state_dict()
+        while patience > 0 and epochs < settings.max_epochs:
+            head.train()
+            for rows in torch.randperm(len(train), generator=generator).split(settings.batch_size):
+                optimizer.zero_grad()
+                logits = head(train.a[rows]) - head(train.b[rows])
+                torch.nn.functional.binary_cross_entropy_with_logits(logits, train.target[rows]).backward()
+                optimizer.step()
+            head.eval()
+            with torch.no_grad():
+                gaps = head(validation.a) - head(validation.b)
+                loss = torch.nn.functional.binary_cross_entropy_with_logits(gaps, validation.target).item()
+            epochs, patience = epochs + 1, patience - 1
+            if loss < least - 1e-4:
+                least, patience, kept = loss, settings.patience, {k: v.clone() for k, v in head.state_dict().items()}
+    head.load_state_dict(kept)
+    return head, epochs
+
+
+def test_the_published_preset_trains_as_the_published_loop_does() -> None:
+    train, validation = simulated(150, 0)[0], simulated(60, 1)[0]
+    settings = replace(PUBLISHED_REWARD, hidden=(24, 12), learning_rate=3e-3, patience=3)
+    expected, epochs = as_published(settings, train, validation)
+    head, history = train_head(train, validation, settings)
+    assert len(history.epochs) == epochs < 1000
+    torch.testing.assert_close(head.state_dict(), expected.state_dict(), rtol=1e-4, atol=1e-5)
+    assert head.offset == 0 and head.scale == 1
+    # Batch normalization has seen every batch twice, once for each side: 5 batches, the last with 22 of 150 votes.
+    assert head.layers[1].num_batches_tracked == 10 * history.best_epoch  # type: ignore[operator]
+    ours, _ = train_head(train, validation, replace(settings, joint_sides=True, max_epochs=1))
+    assert ours.layers[1].num_batches_tracked == 5  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("size", [2, 31, 32, 33, 70, 64, 65])
+def test_batches_of_the_loader_and_even_ones(size: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    published = [len(rows) for rows in _batches(size, PUBLISHED_REWARD, generator)]
+    even = [len(rows) for rows in _batches(size, replace(PUBLISHED_REWARD, even_batches=True), generator)]
+    expected = {2: [2], 31: [31], 32: [32], 33: [33], 70: [32, 32, 6], 64: [32, 32], 65: [32, 33]}[size]
+    assert published == expected and sum(even) == size and max(even) - min(even) <= 1 and max(even) <= 32
+    assert sorted(torch.cat(_batches(size, PUBLISHED_REWARD, generator)).tolist()) == list(range(size))
+
+
+def test_an_improvement_counts_from_the_least_on() -> None:
+    train, validation = simulated(300, 0)[0], simulated(100, 1)[0]
+    _, history = train_head(train, validation, replace(FAST, min_improvement=0.02, max_epochs=60))
+    best, place = math.inf, 0
+    for epoch in history.epochs:
+        if epoch.validation_loss < best - 0.02:
+            best, place = epoch.validation_loss, epoch.epoch
+    assert history.best_epoch == place and len(history.epochs) == min(60, place + FAST.patience)
+    assert min(e.validation_loss for e in history.epochs) < best  # a smaller improvement was not kept

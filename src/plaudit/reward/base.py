@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -38,10 +39,14 @@ Waves = Sequence[Tensor | np.ndarray] | Tensor | np.ndarray
 
 @dataclass(frozen=True)
 class View:
-    """The part of a recording that an encoder takes: the rate in Hz, and the seconds around the centre, or all."""
+    """The part of a recording that an encoder takes: the rate in Hz, and the seconds around the centre, or all.
+
+    through: another rate in Hz that the audio is resampled to first, which loses what lies above half of it.
+    """
 
     rate: int
     seconds: float | None = None
+    through: int | None = None
 
 
 class Recording:
@@ -52,7 +57,7 @@ class Recording:
 
     def __init__(self, wave: Tensor | np.ndarray, rate: int, name: str) -> None:
         self.wave, self.rate = waveform(wave, name), rate
-        self._views: dict[tuple[int, int], Tensor] = {}
+        self._views: dict[tuple[int, int, int | None], Tensor] = {}
 
     @property
     def seconds(self) -> float:
@@ -64,16 +69,19 @@ class Recording:
         samples = self.wave.shape[-1]
         if view.seconds is not None:
             samples = min(samples, round(view.seconds * self.rate))
-        if view.rate == self.rate:
+        rates = [self.rate, *([view.through] if view.through else []), view.rate]
+        if set(rates) == {self.rate}:
             return centre(self.wave, samples)
-        if (view.rate, samples) not in self._views:
-            cut = centre(self.wave, samples)
-            if cut.requires_grad:
-                self._views[view.rate, samples] = resample_tensor(cut[None], self.rate, view.rate)[0]
-            else:
-                resampled = resample(cut.cpu().numpy(), self.rate, view.rate)
-                self._views[view.rate, samples] = torch.from_numpy(resampled)
-        return self._views[view.rate, samples]
+        key = (view.rate, samples, view.through)
+        if key not in self._views:
+            wave = centre(self.wave, samples)
+            for source, target in pairwise(rates):
+                if wave.requires_grad:
+                    wave = resample_tensor(wave[None], source, target)[0]
+                else:
+                    wave = torch.from_numpy(resample(wave.cpu().numpy(), source, target))
+            self._views[key] = wave
+        return self._views[key]
 
 
 @runtime_checkable

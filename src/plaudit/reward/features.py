@@ -36,13 +36,22 @@ class RewardFeatures:
     prompt. clap_match (ours): clap_audio times clap_text, channel by channel, whose sum is their cosine; a network
     does not learn products from few votes.
     Without a prompt, clap_text and clap_match are zeros, not the encoding of the empty string.
+
+    clap_through: a rate in Hz that CLAP's audio is resampled to first; 16 kHz in the published training.
     """
 
-    def __init__(self, clap: Embedder, audio: AudioEmbedder, blocks: Sequence[str] = PUBLISHED_BLOCKS) -> None:
+    def __init__(
+        self,
+        clap: Embedder,
+        audio: AudioEmbedder,
+        blocks: Sequence[str] = PUBLISHED_BLOCKS,
+        clap_through: int | None = None,
+    ) -> None:
         unknown = [block for block in blocks if block not in BLOCKS]
         if unknown or not blocks or len(set(blocks)) < len(blocks):
             raise ModelError(f"reward blocks {list(blocks)} must be one or more distinct of {', '.join(BLOCKS)}")
         self.clap, self.audio_encoder, self.blocks = clap, audio, tuple(blocks)
+        self.clap_through = None if clap_through == clap.sample_rate else clap_through
         needs_clap = any(block in ("clap_audio", "clap_match") for block in blocks)
         self._clip_dims = {"clap_audio": clap.dim * needs_clap, "audio": audio.dim * ("audio" in blocks)}
         self.clip_dim = sum(self._clip_dims.values())
@@ -53,7 +62,10 @@ class RewardFeatures:
         """A digest of everything that clip features depend on: two with the same identity may share a FeatureStore."""
         embedders = {"clap_audio": self.clap, "audio": self.audio_encoder}
         used = {part: embedder for part, embedder in embedders.items() if self._clip_dims[part]}
-        return {part: f"{embedder.name}, {embedder.dim}" for part, embedder in used.items()}
+        identity = {part: f"{embedder.name}, {embedder.dim}" for part, embedder in used.items()}
+        if self.clap_through and "clap_audio" in identity:
+            identity["clap_audio"] += f", through {self.clap_through} Hz"
+        return identity
 
     def columns_of(self, stored: RewardFeatures) -> Tensor:
         """The columns of stored.clip_features that are this one's clip_features: a subset needs no new extraction.
@@ -82,7 +94,7 @@ class RewardFeatures:
     @property
     def _views(self) -> dict[str, View]:
         clap, audio = self.clap.sample_rate, self.audio_encoder.sample_rate
-        return {"clap_audio": View(clap, CLAP_SECONDS), "audio": View(audio)}
+        return {"clap_audio": View(clap, CLAP_SECONDS, self.clap_through), "audio": View(audio)}
 
     def recording_features(self, recordings: Sequence[Recording]) -> Tensor:
         """The same of recordings [B] at any rates -> [B, clip_dim]."""

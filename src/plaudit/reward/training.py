@@ -40,16 +40,26 @@ TARGETS = {"a": 1.0, "b": 0.0, "tie": 0.5}
 
 @dataclass(frozen=True)
 class RewardSettings:
-    """Settings of a training. The defaults are TuneJury's; `batch_size` counts pairs.
+    """Settings of a training; `batch_size` counts pairs. The defaults are TuneJury's sizes with changes of ours, which
+    PUBLISHED_REWARD takes back.
 
     blocks: the features it is trained on, as RewardFeatures names them.
+    clap_through: a rate in Hz that CLAP's audio is resampled to first.
     output_scale (ours): factor of the network's output; Kaiming initialization by fan out gives a layer of one output
     weights so large that, at 1, the first epochs only shrink them.
     standardize (ours): inputs are standardized by the training set's mean and standard deviation.
     calibrate (ours): scores are scaled so that validation margins are calibrated log-odds.
+    joint_sides (ours): both sides of a batch share the statistics of batch normalization, in one forward; otherwise
+    each side has a forward of its own.
+    even_batches (ours): batches of almost equal size; otherwise the last one has the rest.
+    centre (ours): the mean score of the training clips is zero.
+    min_improvement: how much lower than the best a validation loss must be to count.
+    even_bins (ours): bins of the calibration error whose counts differ by one at most; otherwise the last takes the
+    rest.
     """
 
     blocks: tuple[str, ...] = PUBLISHED_BLOCKS
+    clap_through: int | None = None
     hidden: tuple[int, ...] = PUBLISHED_HIDDEN
     dropout: float = 0.5
     learning_rate: float = 1e-4
@@ -60,11 +70,29 @@ class RewardSettings:
     output_scale: float = 1.0
     standardize: bool = False
     calibrate: bool = False
+    joint_sides: bool = True
+    even_batches: bool = True
+    centre: bool = True
+    min_improvement: float = 0.0
+    even_bins: bool = True
     seed: int = 0
 
 
-PUBLISHED_REWARD = RewardSettings()
-"""TuneJury's (arXiv 2606.17006): some 17,500 votes, raw features, no calibration."""
+TUNEJURY_REWARD = RewardSettings()
+"""TuneJury's sizes and rates for some 17,500 votes: raw features, no calibration (arXiv 2606.17006); with joint batch
+statistics, even batches and centred scores (ours)."""
+
+PUBLISHED_REWARD = RewardSettings(
+    clap_through=16000,
+    max_epochs=1000,
+    joint_sides=False,
+    even_batches=False,
+    centre=False,
+    min_improvement=1e-4,
+    even_bins=False,
+)
+"""TuneJury's training as its code has it (yonghyunk1m/TuneJury e28474e), but for CLAP's crop of longer clips: here the
+centre, there at random."""
 
 SYNTHETIC_REWARD = RewardSettings(
     blocks=(*PUBLISHED_BLOCKS, "clap_match"),
@@ -79,7 +107,7 @@ SYNTHETIC_REWARD = RewardSettings(
 )
 """The synthetic world's: some 10,000 votes on 800 features, learned in about a minute on one core (ours)."""
 
-REWARD_PRESETS = {"published": PUBLISHED_REWARD, "synthetic": SYNTHETIC_REWARD}
+REWARD_PRESETS = {"tunejury": TUNEJURY_REWARD, "published": PUBLISHED_REWARD, "synthetic": SYNTHETIC_REWARD}
 """Settings by name, as for `--preset`."""
 
 
@@ -204,13 +232,14 @@ def fit_reward(
 
     settings.blocks may be any whose clip features the store holds. VoteError where one of the three is all ties.
     """
-    features = RewardFeatures(store.features.clap, store.features.audio_encoder, settings.blocks)
+    encoders = store.features.clap, store.features.audio_encoder
+    features = RewardFeatures(*encoders, settings.blocks, settings.clap_through)
     fitting, stopping, held_out = (comparisons(votes, store, features) for votes in (train, validation, test))
     for name, part in (("training", fitting), ("validation", stopping), ("test", held_out)):
         if not (part.target != TARGETS["tie"]).any():
             raise VoteError(f"all of the {len(part)} {name} votes are ties; give votes that prefer one side")
     head, history = train_head(fitting, stopping, settings, progress)
-    metrics = reward_metrics(margins(head, held_out), held_out.target, settings.seed)
+    metrics = reward_metrics(margins(head, held_out), held_out.target, settings.seed, settings.even_bins)
     validation_loss = vote_loss(head, stopping)
     with torch.inference_mode():
         scores = torch.cat(
@@ -280,8 +309,7 @@ def train_head(
 ) -> tuple[TuneJuryHead, RewardHistory]:
     """Fit a head to `train`, keeping the epoch of least validation loss; the same seed gives the same weights.
 
-    Stops `patience` epochs after the best one. The score is only defined up to a constant: it is chosen so that the
-    mean score of the training clips is zero (ours). Returns the head in evaluation mode. VoteError for no votes.
+    Stops `patience` epochs after the best one. Returns the head in evaluation mode. VoteError for no votes.
     """
     if len(train) < 2 or len(validation) == 0:
         raise VoteError(f"{len(train)} training and {len(validation)} validation votes are too few; collect more")
@@ -298,7 +326,8 @@ def train_head(
     if settings.calibrate:
         temperature = calibrate_temperature(margins(head, validation), validation.target)
         head.scale.div_(temperature)
-    head.offset.copy_(_mean_output(head, train))
+    if settings.centre:
+        head.offset.copy_(_mean_output(head, train))
     return head, history
 
 
@@ -315,9 +344,11 @@ def _fit(
     for epoch in range(1, settings.max_epochs + 1):
         head.train()
         total = 0.0
-        for rows in _batches(len(train), settings.batch_size, generator):
-            # One forward for both sides, which thus share the statistics of batch normalization.
-            score_a, score_b = head(torch.cat([train.a[rows], train.b[rows]])).chunk(2)
+        for rows in _batches(len(train), settings, generator):
+            if settings.joint_sides:
+                score_a, score_b = head(torch.cat([train.a[rows], train.b[rows]])).chunk(2)
+            else:
+                score_a, score_b = head(train.a[rows]), head(train.b[rows])
             loss = preference_loss(score_a, score_b, train.target[rows])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -330,7 +361,7 @@ def _fit(
         history.epochs.append(RewardEpoch(epoch, total / len(train), validation_loss))
         if progress is not None:
             progress(history.epochs[-1])
-        if validation_loss < best_loss:
+        if validation_loss < best_loss - settings.min_improvement:
             best_loss, history.best_epoch = validation_loss, epoch
             best_state = copy.deepcopy(head.state_dict())
         elif epoch - history.best_epoch >= settings.patience:
@@ -339,10 +370,19 @@ def _fit(
     return history
 
 
-def _batches(size: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
-    """All rows once, shuffled, in batches of almost equal size: batch statistics of a small last one would be poor."""
+def _batches(size: int, settings: RewardSettings, generator: torch.Generator) -> list[Tensor]:
+    """All rows once, shuffled, in batches.
+
+    Even ones have no small last batch, whose statistics would be poor. A rest of one row has none at all: it joins the
+    batch before it (ours; the published code fails there).
+    """
     order = torch.randperm(size, generator=generator)
-    return list(torch.tensor_split(order, math.ceil(size / batch_size)))
+    if settings.even_batches:
+        return list(torch.tensor_split(order, math.ceil(size / settings.batch_size)))
+    batches = list(order.split(settings.batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
 
 
 def _standardize(head: TuneJuryHead, train: Comparisons) -> None:
@@ -441,12 +481,18 @@ class RewardMetrics:
         return min(self.accuracy_interval[0], right.proportion_ci(0.95, "wilson").low)
 
 
-def reward_metrics(margins: ArrayLike, targets: ArrayLike, seed: int = 0) -> RewardMetrics:
+def reward_metrics(
+    margins: ArrayLike, targets: ArrayLike, seed: int = 0, even_bins: bool = True
+) -> RewardMetrics:
     """All metrics of margins [N] against targets [N]; VoteError where every vote is a tie."""
     gaps, sides = (np.asarray(values, dtype=np.float64) for values in (margins, targets))
     right, sure = correct(gaps, sides), confidence(gaps, sides)
+
+    def calibration_error(rows: Array) -> float:
+        return expected_calibration_error(sure[rows], right[rows], even=even_bins)
+
     accuracy = bootstrap_statistic(lambda rows: float(right[rows].mean()), len(right), seed, 1000)
-    error = bootstrap_statistic(lambda rows: expected_calibration_error(sure[rows], right[rows]), len(right), seed, 200)
+    error = bootstrap_statistic(calibration_error, len(right), seed, 200)
     return RewardMetrics(
         votes=len(sides),
         decided=len(right),
@@ -455,7 +501,7 @@ def reward_metrics(margins: ArrayLike, targets: ArrayLike, seed: int = 0) -> Rew
         calibration_error=error.mean,
         calibration_error_interval=(error.low, error.high),
         loss=float(np.mean(np.logaddexp(0, gaps) - sides * gaps)),
-        reliability=reliability_bins(sure, right),
+        reliability=reliability_bins(sure, right, even=even_bins),
     )
 
 

@@ -162,7 +162,8 @@ class TuneJury:
     def identity(self) -> str:
         """A digest of head, blocks and encoders: rewards that share it give the same scores."""
         encoders = (identity_of_model(self.features.clap), identity_of_model(self.features.audio_encoder))
-        return identity_of("tunejury", self.features.blocks, identity_of_model(self.head), *encoders)
+        through = (self.features.clap_through,) if self.features.clap_through else ()
+        return identity_of("tunejury", self.features.blocks, identity_of_model(self.head), *encoders, *through)
 
     def score_tensors(self, waves: Tensor, rate: int, prompts: Sequence[str]) -> Tensor:
         """waves [B, T] and their prompts -> scores [B], with gradients to the waves."""
@@ -184,7 +185,8 @@ def _check_counts(clips: int, prompts: int) -> None:
 def save_reward(reward: TuneJury, folder: Path, clap: str, audio: str) -> None:
     """Write `config.json` and `model.safetensors`: the head, and the names that its encoders are loaded by."""
     encoders = {"clap": clap, "audio": audio}
-    save_head(folder, reward.head, reward.features.blocks, encoders, reward.facts)
+    through = {"clap_through": reward.features.clap_through} if reward.features.clap_through else {}
+    save_head(folder, reward.head, reward.features.blocks, encoders, {**through, **reward.facts})
 
 
 def save_head(
@@ -200,8 +202,8 @@ def save_head(
 def read_tunejury(folder: Path, clap: Callable[[str], Embedder], audio: Callable[[str], AudioEmbedder]) -> TuneJury:
     """The reward in a folder; clap and audio load its encoders by name. ModelError where it is damaged."""
     head, config = _read(folder)
-    encoders, blocks = config.pop("encoders"), config.pop("blocks")
-    features = RewardFeatures(clap(encoders.clap), audio(encoders.audio), blocks)
+    encoders, blocks, through = config.pop("encoders"), config.pop("blocks"), config.pop("clap_through")
+    features = RewardFeatures(clap(encoders.clap), audio(encoders.audio), blocks, through)
     return TuneJury(head, features, config)
 
 
@@ -227,7 +229,7 @@ def _read(folder: Path) -> tuple[TuneJuryHead, dict[str, Any]]:
         head = TuneJuryHead(file.head.input_dim, file.head.hidden, file.head.dropout)
     load_module(folder, head)
     others = {name: value for name, value in config.items() if name not in ("kind", "head")}
-    return head, others | {"encoders": file.encoders, "blocks": file.blocks}
+    return head, others | {"encoders": file.encoders, "blocks": file.blocks, "clap_through": file.clap_through}
 
 
 class _HeadFile(Settings):
@@ -246,8 +248,9 @@ class _EncodersFile(Settings):
 
 
 class _RewardFile(Settings):
-    """The required values of config.json; there may be others."""
+    """The values of config.json that the reward is built from; there may be others."""
 
     head: _HeadFile
     encoders: _EncodersFile
     blocks: Annotated[tuple[str, ...], Field(min_length=1)]
+    clap_through: Annotated[int, Field(ge=1000, le=10**6)] | None = None

@@ -77,7 +77,8 @@ def extract_vote_features(
     """
     files = named_files(audio, [clip for votes in parts for vote in votes for clip in (vote.a, vote.b)])
     present = votes_with_audio(parts, files)
-    store = FeatureStore(folder, RewardFeatures(encoders.clap, encoders.audio_encoder))
+    everything = RewardFeatures(encoders.clap, encoders.audio_encoder, clap_through=encoders.clap_through)
+    store = FeatureStore(folder, everything)
     clips = list(dict.fromkeys(clip for votes in present.parts for vote in votes for clip in (vote.a, vote.b)))
 
     def load(clip: str) -> tuple[Tensor, int]:
