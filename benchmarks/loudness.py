@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import pyloudnorm
@@ -36,9 +36,21 @@ class Outcome:
         return abs(self.loudness - TARGET) <= 0.1 and self.true_peak <= CEILING
 
 
-def outcome(name: str, wave: np.ndarray, rate: int, formats: tuple[AudioFormat, ...] = FORMATS) -> Outcome:
+    @property
+    def misses_loudness(self) -> bool:
+        """Whether the decoded file is more than 0.1 LU from the target."""
+        return abs(self.loudness - TARGET) > 0.1
+
+
+def outcome(
+    name: str,
+    wave: np.ndarray,
+    rate: int,
+    formats: tuple[AudioFormat, ...] = FORMATS,
+    chain: Literal["limiter", "published"] = "limiter",
+) -> Outcome:
     """The outcome of a clip [T] over all formats: the loudness farthest off, and the highest peak."""
-    [(finished, measured)] = postprocess([wave], rate, PostSettings())
+    [(finished, measured)] = postprocess([wave], rate, PostSettings(chain=chain))
     loudness, peaks, meter = [], [], pyloudnorm.Meter(rate)
     for file in formats:
         decoded = decode_audio(encode_audio(finished, rate, file)).astype(np.float64)
@@ -46,6 +58,11 @@ def outcome(name: str, wave: np.ndarray, rate: int, formats: tuple[AudioFormat, 
         peaks.append(peak(decoded))
     worst = max(loudness, key=lambda value: abs(value - TARGET))
     return Outcome(name, worst, max(peaks), measured["notice"])
+
+
+def as_it_is(name: str, wave: np.ndarray, rate: int) -> Outcome:
+    """The clip [T] without post-processing."""
+    return Outcome(name, float(pyloudnorm.Meter(rate).integrated_loudness(wave.astype(np.float64))), peak(wave), None)
 
 
 def peak(wave: np.ndarray) -> float:
@@ -114,6 +131,8 @@ def report(title: str, outcomes: list[Outcome]) -> None:
         off = max(abs(one.loudness - TARGET) for one in hits)
         print(f"  worst of these: {off:.3f} LU off, {max(one.true_peak for one in hits):.3f} dBTP")
     print(f"  of the others, {sum(one.notice is not None for one in missed)} of {len(missed)} have a notice:")
+    loud = [one for one in outcomes if one.misses_loudness]
+    print(f"  {len(loud)} of {len(outcomes)} ({len(loud) / len(outcomes):.1%}) miss the loudness by more than 0.1 LU")
     for one in missed:
         print(f"    {one.name}: {one.loudness:.2f} LUFS, {one.true_peak:.2f} dBTP: {one.notice}")
 
@@ -121,6 +140,7 @@ def report(title: str, outcomes: list[Outcome]) -> None:
 def main(
     folders: Annotated[list[Path] | None, typer.Argument(exists=True)] = None,
     files_only: Annotated[bool, typer.Option("--files-only", help="Leave synthetic and generated clips out.")] = False,
+    published: Annotated[bool, typer.Option("--published", help="Of FOLDERS, the published chain as well.")] = False,
 ) -> None:
     """Counts of clips that end within 0.1 LU of -16.5 LUFS and under -1 dBTP.
 
@@ -129,7 +149,12 @@ def main(
     interpolation by 4 and 8.
     """
     for folder in folders or []:
-        report(str(folder), [outcome(path.name, *read_audio(path)) for path in list_audio_files([folder])])
+        files = list_audio_files([folder])
+        report(str(folder), [outcome(path.name, *read_audio(path)) for path in files])
+        if published:
+            outcomes = [outcome(path.name, *read_audio(path), chain="published") for path in files]
+            report(f"{folder}, published chain", outcomes)
+            report(f"{folder}, as the files are", [as_it_is(path.name, *read_audio(path)) for path in files])
     if not files_only:
         clips = [(name, wave.astype(np.float32)) for name, wave in synthetic()]
         report("synthetic", [outcome(name, wave, 44100) for name, wave in clips])

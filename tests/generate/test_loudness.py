@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from scipy.signal import resample_poly, square
 
 from plaudit.audio import read_audio, resample
-from plaudit.errors import AudioError
+from plaudit.errors import AudioError, RecipeError
 from plaudit.generate.loudness import integrated_loudness, normalize_loudness, true_peak
 from plaudit.generate.postprocess import postprocess
 from plaudit.generate.settings import PostSettings
+from plaudit.settings import validated
 
 RATE = 16000
 REAL = Path(os.environ.get("PLAUDIT_REAL_DIR", Path(__file__).parents[3] / "shared" / "real"))
@@ -178,3 +179,65 @@ def test_real_clips() -> None:
     for path in sorted((REAL / "audio").iterdir())[::20]:
         wave, rate = read_audio(path)
         assert_normal(resample(wave, rate, RATE), RATE, -16.5, -1.0)
+
+
+def peaky(level: float, seconds: float = 2.0) -> np.ndarray:
+    """A tone with a click: the quieter the tone, the more the click is in the way of the loudness."""
+    wave = level * tone(440, seconds)
+    wave[RATE // 2] = 0.5
+    return wave
+
+
+def test_the_published_chain_is_a_gain_that_folds_peaks_over_99_to_95() -> None:
+    published = PostSettings(chain="published")
+    for wave in (0.05 * tone(440), 0.9 * tone(440), peaky(0.05), noise() / 5):
+        [(done, measured)] = postprocess([wave], RATE, published)
+        gained = wave.astype(np.float64) * 10 ** ((-16.5 - integrated_loudness(wave, RATE)) / 20)
+        highest = np.abs(gained).max()
+        expected = gained * 0.95 / highest if highest > 0.99 else gained
+        np.testing.assert_allclose(done, expected, atol=1e-6)
+        assert measured["loudness"] == pytest.approx(integrated_loudness(expected, RATE), abs=1e-2)
+        assert (measured["notice"] is None) == (abs(measured["loudness"] + 16.5) <= 0.1)
+    [(folded, missed)] = postprocess([peaky(0.05)], RATE, published)
+    assert np.abs(folded).max() == pytest.approx(0.95, abs=1e-6)
+    assert missed["loudness"] < -20 and "peaks scaled to 0.95" in missed["notice"]
+    [(_, ours)] = postprocess([peaky(0.05)], RATE, PostSettings())
+    assert abs(ours["loudness"] + 16.5) <= 0.1 and ours["notice"] is None
+
+
+def test_the_published_chain_keeps_edges_offset_and_what_has_no_loudness() -> None:
+    published = PostSettings(chain="published", seconds=1.5)
+    wave = (0.2 * tone(440) + 0.1).astype(np.float32)
+    [(done, _)] = postprocess([wave], RATE, published)
+    assert len(done) == 1.5 * RATE
+    ratio = done / wave[: len(done)]
+    assert np.ptp(ratio) < 1e-5  # one gain: no fade, and the offset is left
+    [(padded, _)] = postprocess([wave[:RATE]], RATE, published)
+    assert len(padded) == 1.5 * RATE and not padded[RATE:].any()
+    for quiet in (np.zeros(RATE, dtype=np.float32), 1e-6 * tone(440)):
+        [(same, measured)] = postprocess([quiet], RATE, PostSettings(chain="published"))
+        assert np.array_equal(same, quiet) and "left as it was" in measured["notice"]
+
+
+@pytest.mark.parametrize(
+    "values, key",
+    [
+        ({"ceiling": -2.0}, "ceiling"),
+        ({"fade_ms": 5.0}, "fade_ms"),
+        ({"remove_dc": False}, "remove_dc"),
+        ({"separate": {"stop_below": -30.0}}, "separate.stop_below"),
+    ],
+)
+def test_the_published_chain_refuses_what_it_does_not_use(values: dict[str, object], key: str) -> None:
+    with pytest.raises(RecipeError, match=f"chain published has no {key}"):
+        validated(PostSettings, {"chain": "published", **values}, "post")
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the 80 real clips are not here; set PLAUDIT_REAL_DIR")
+def test_the_published_chain_misses_the_loudness_of_real_clips_and_ours_does_not() -> None:
+    clips = [read_audio(path) for path in sorted((REAL / "audio").iterdir())[::20]]
+    missed = {}
+    for chain in ("published", "limiter"):
+        done = [postprocess([w], rate, PostSettings.model_validate({"chain": chain}))[0][1] for w, rate in clips]
+        missed[chain] = sum(abs(measured["loudness"] + 16.5) > 0.1 for measured in done)
+    assert missed["published"] > 0 and missed["limiter"] == 0

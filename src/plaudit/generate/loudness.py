@@ -21,6 +21,9 @@ LOUDNESS_TOLERANCE = 0.1
 SHORTEST_MEASURABLE_SECONDS = 0.4
 """One gating block of BS.1770: nothing shorter has a loudness."""
 
+PUBLISHED_MOST, PUBLISHED_PEAK = 0.99, 0.95
+"""Peak above which the paper's scripts scale a clip down, and the peak to which they scale."""
+
 _OVERSAMPLING = 4
 _BLOCK = 1 << 18  # samples oversampled at once, which bounds the memory of a long piece
 _OVERLAP = 1 << 10  # samples of the neighbouring blocks that are oversampled with each
@@ -70,12 +73,7 @@ def normalize_loudness(
     """
     before = integrated_loudness(wave, rate)
     if not np.isfinite(before):
-        why = (
-            f"shorter than {SHORTEST_MEASURABLE_SECONDS:g} s"
-            if len(wave) < SHORTEST_MEASURABLE_SECONDS * rate
-            else "silent or too quiet to measure"
-        )
-        return wave, LoudnessResult(before, before, true_peak(wave), 0.0, f"loudness left as it was: {why}")
+        return wave, _unmeasurable(wave, rate, before)
     best = _loud_enough(wave, rate, target, ceiling, target - before)
     if best.loudness < target - LOUDNESS_TOLERANCE:
         gain = min(0.0, ceiling - _MARGIN - true_peak(wave))
@@ -89,6 +87,34 @@ def normalize_loudness(
     wave = (best.wave * 10 ** (-excess / 20)).astype(np.float32)
     after = integrated_loudness(wave, rate)
     return wave, LoudnessResult(before, after, best.true_peak - excess, best.gain_db - excess)
+
+
+def normalize_loudness_as_published(wave: np.ndarray, rate: int, target: float) -> tuple[np.ndarray, LoudnessResult]:
+    """The waveform [T] as the paper's script leaves it, and measurements.
+
+    One gain to `target` LUFS; where a sample then exceeds 0.99, the clip is scaled to a peak of 0.95 and misses the
+    target. What cannot be measured is left unchanged, with a notice (of silence the script makes NaN).
+    """
+    before = integrated_loudness(wave, rate)
+    if not np.isfinite(before):
+        return wave, _unmeasurable(wave, rate, before)
+    gain = 10 ** ((target - before) / 20)
+    peak = float(np.abs(wave).max()) * gain
+    if peak > PUBLISHED_MOST:
+        gain *= PUBLISHED_PEAK / peak
+    wave = (wave * gain).astype(np.float32)
+    after, gain_db = integrated_loudness(wave, rate), _decibels(gain)
+    notice = None
+    if abs(after - target) > LOUDNESS_TOLERANCE:
+        notice = f"loudness left at {after:.1f} LUFS: peaks scaled to {PUBLISHED_PEAK}"
+    return wave, LoudnessResult(before, after, true_peak(wave), gain_db, notice)
+
+
+def _unmeasurable(wave: np.ndarray, rate: int, loudness: float) -> LoudnessResult:
+    """Of a waveform [T] without a loudness, which is left as it is."""
+    short = len(wave) < SHORTEST_MEASURABLE_SECONDS * rate
+    why = f"shorter than {SHORTEST_MEASURABLE_SECONDS:g} s" if short else "silent or too quiet to measure"
+    return LoudnessResult(loudness, loudness, true_peak(wave), 0.0, f"loudness left as it was: {why}")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """From a decoded waveform to an audio file: post-processing, encoding, and measuring what the file decodes to.
 
 The order is resampling, separation (which ends in mono), DC removal, exact length and fades, loudness under the
-ceiling. Each step would undo part of a later one if it came after it.
+ceiling. Each step would undo part of a later one if it came after it. The published chain is exact length, separation
+and loudness, as in the paper's scripts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ import torch
 from plaudit.audio import check_finite, fit_length, resample
 from plaudit.audio_format import AudioFormat, decode_audio, encode_audio
 from plaudit.errors import AudioError
-from plaudit.generate.loudness import LOUDNESS_TOLERANCE, integrated_loudness, normalize_loudness, true_peak
+from plaudit.generate.loudness import (
+    LOUDNESS_TOLERANCE,
+    LoudnessResult,
+    integrated_loudness,
+    normalize_loudness,
+    normalize_loudness_as_published,
+    true_peak,
+)
 from plaudit.generate.separation import NOT_INSTALLED, Separator, load_separator
 from plaudit.generate.settings import PostSettings
 
@@ -26,13 +34,17 @@ OFFSET = 1e-4
 
 
 def postprocess(
-    waves: Sequence[np.ndarray], rate: int, settings: PostSettings, separator: Separator | None = None
+    waves: Sequence[np.ndarray],
+    rate: int,
+    settings: PostSettings,
+    separator: Separator | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> list[tuple[np.ndarray, dict[str, Any]]]:
     """Each post-processed waveform [T], at settings.rate if set, and its measurements as plain JSON values.
 
-    separator: for settings.separate; without one, passes are left out and the measurements have a notice. A value that
-    does not exist (the loudness of silence) is None. AudioError for a waveform that is empty, not one-dimensional, or
-    not finite.
+    separator: for settings.separate; without one, passes are left out and the measurements have a notice. seeds: of the
+    published chain's random shifts, one a clip, by default 0 for each. A value that does not exist (the loudness of
+    silence) is None. AudioError for a waveform that is empty, not one-dimensional, or not finite.
     """
     for wave in waves:
         if wave.ndim != 1 or wave.size == 0:
@@ -42,8 +54,11 @@ def postprocess(
         check_finite(wave, "the waveform")
     if settings.rate is not None:
         waves, rate = [resample(wave, rate, settings.rate) for wave in waves], settings.rate
-    extra: list[dict[str, Any]] = [{} for _ in waves]
     notice = NOT_INSTALLED if settings.separate.passes and separator is None else None
+    if settings.chain == "published":
+        rows = zip(waves, [0] * len(waves) if seeds is None else seeds, strict=True)
+        return [_as_published(wave, rate, settings, separator, seed, notice) for wave, seed in rows]
+    extra: list[dict[str, Any]] = [{} for _ in waves]
     if settings.separate.passes and separator is not None:
         separated = separator(waves, rate, settings.separate)
         waves = [clip.wave for clip in separated]
@@ -61,20 +76,39 @@ def _finish(
     samples = len(wave) if settings.seconds is None else round(settings.seconds * rate)
     # Fading before padding softens the end of the sound, not of the silence after it.
     wave = fit_length(_fade(wave[:samples], round(settings.fade_ms / 1000 * rate)), samples)
+    return _at_loudness(wave, rate, settings, extra, notice)
+
+
+def _as_published(
+    wave: np.ndarray, rate: int, settings: PostSettings, separator: Separator | None, seed: int, notice: str | None
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """One clip by the published chain."""
+    if settings.seconds is not None:
+        wave = fit_length(wave, round(settings.seconds * rate))
+    if settings.separate.passes and separator is not None:
+        wave = separator.as_published(wave, rate, settings.separate, seed)
+    return _at_loudness(wave, rate, settings, {}, notice)
+
+
+def _at_loudness(
+    wave: np.ndarray, rate: int, settings: PostSettings, extra: dict[str, Any], notice: str | None
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """One clip brought to settings.loudness by the chain's method, and its measurements."""
     if settings.loudness is None:
         loudness = integrated_loudness(wave, rate)
-        before, after, peak, gain, missed = loudness, loudness, true_peak(wave), 0.0, None
+        result = LoudnessResult(loudness, loudness, true_peak(wave), 0.0)
+    elif settings.chain == "published":
+        wave, result = normalize_loudness_as_published(wave, rate, settings.loudness)
     else:
         wave, result = normalize_loudness(wave, rate, settings.loudness, settings.ceiling)
-        before, after, peak, gain, missed = result.before, result.after, result.true_peak, result.gain_db, result.notice
     return wave, {
         "seconds": len(wave) / rate,
         **extra,
-        "loudness_before": _rounded(before),
-        "loudness": _rounded(after),
-        "true_peak": _rounded(peak),
-        "gain_db": _rounded(gain),
-        "notice": "; ".join(text for text in (notice, missed) if text) or None,
+        "loudness_before": _rounded(result.before),
+        "loudness": _rounded(result.after),
+        "true_peak": _rounded(result.true_peak),
+        "gain_db": _rounded(result.gain_db),
+        "notice": "; ".join(text for text in (notice, result.notice) if text) or None,
     }
 
 
@@ -127,21 +161,23 @@ class PostProcessor:
         return cls(settings, file, separator)
 
     def encode(self, waves: Sequence[np.ndarray], rate: int, tags: Sequence[dict[str, Any]]) -> list[EncodedClip]:
-        """The files of clips [T] at `rate`, each with its tags; dither is seeded by the tags' prompt and seed.
+        """The files of clips [T] at `rate`, each with its tags; their prompt and seed are the seed of the dither and of
+        the published chain's random shifts.
 
         What a lossy file decodes to has other peaks than what was encoded: it is encoded again under a lower ceiling
         until it keeps to the configured one; where it never does, the notice says so.
         """
-        finished = postprocess(waves, rate, self.settings, self.separator)
+        finished = postprocess(waves, rate, self.settings, self.separator, [_seed(tag) for tag in tags])
         rate = self.settings.rate or rate
         return [self._file(wave, rate, measured, tag) for (wave, measured), tag in zip(finished, tags, strict=True)]
 
     def _file(self, wave: np.ndarray, rate: int, measured: dict[str, Any], tags: dict[str, Any]) -> EncodedClip:
         """One clip's file, with loudness and true peak measured after decoding it."""
         post, file = self.settings, self.file
-        seed = zlib.crc32(f"{tags.get('seed')} {tags.get('prompt')}".encode())
+        seed = _seed(tags)
         content, loudness, peak = _encode(wave, rate, file, seed, tags)
-        if file.lossy and post.loudness is not None and np.isfinite(loudness):
+        limited_again = file.lossy and post.loudness is not None and post.chain == "limiter"
+        if limited_again and post.loudness is not None and np.isfinite(loudness):
             reached = (
                 measured["loudness"] is not None and abs(measured["loudness"] - post.loudness) <= LOUDNESS_TOLERANCE
             )
@@ -155,10 +191,14 @@ class PostProcessor:
                 limited = normalize_loudness(wave, rate, target, ceiling)[0]
                 content, loudness, peak = _encode(limited, rate, file, seed, tags)
         measured = measured | {"loudness": _rounded(loudness), "true_peak": _rounded(peak)}
-        if file.lossy and post.loudness is not None and peak > post.ceiling:
+        if limited_again and peak > post.ceiling:
             missed = f"the {file.container} reaches {peak:.2f} dBTP, above {post.ceiling:g}"
             measured["notice"] = "; ".join(text for text in (measured["notice"], missed) if text)
         return EncodedClip(content, rate, measured)
+
+
+def _seed(tags: dict[str, Any]) -> int:
+    return zlib.crc32(f"{tags.get('seed')} {tags.get('prompt')}".encode())
 
 
 def _encode(

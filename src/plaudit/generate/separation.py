@@ -7,6 +7,7 @@ and clips of one length are separated as a batch.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from plaudit.audio import fit_length, resample
 from plaudit.errors import ModelError
-from plaudit.generate.loudness import integrated_loudness
+from plaudit.generate.loudness import PUBLISHED_PEAK, integrated_loudness
 from plaudit.generate.settings import SeparationSettings
 
 NOT_INSTALLED = "separation left out: the demucs package is not installed; pip install 'plaudit[separate]'"
@@ -65,6 +66,28 @@ class Separator:
                 wave = fit_length(resample(result.wave, self.network.samplerate, rate), length)
                 results[row] = Separated(wave, result.removed)
         return [results[row] for row in range(len(waves))]
+
+    def as_published(self, wave: np.ndarray, rate: int, settings: SeparationSettings, seed: int) -> np.ndarray:
+        """The clip [T] at `rate` after settings.passes passes of the paper's script, with rate and length unchanged.
+
+        The network gets the clip as it is, without standardizing it, once for each of its models, at a random shift of
+        up to half a second, which is drawn from `seed`. After each pass the clip has a peak of 0.95.
+        """
+        from demucs.apply import apply_model
+
+        stems, network = kept_stems(self.network.sources, settings), self.network
+        clip = torch.from_numpy(resample(wave, rate, network.samplerate))
+        shifts = random.getstate()
+        random.seed(seed)  # demucs draws from the global generator
+        try:
+            for _ in range(settings.passes):
+                mixture = clip.expand(1, network.audio_channels, -1).to(self.device)
+                with torch.inference_mode():
+                    kept = apply_model(network, mixture)[0, stems].sum(0).mean(0).cpu()
+                clip = kept / (kept.abs().max() + 1e-8) * PUBLISHED_PEAK
+        finally:
+            random.setstate(shifts)
+        return fit_length(resample(clip.numpy(), network.samplerate, rate), len(wave))
 
     def _passes(
         self, clips: list[np.ndarray], stems: list[int], segment: float, settings: SeparationSettings

@@ -246,11 +246,18 @@ class SeparationSettings(Settings):
 class PostSettings(Settings):
     """Post-processing of generated clips; see plaudit.generate.postprocess for the order.
 
+    chain: "limiter" is this package's, which reaches the loudness under a true-peak ceiling. "published" is that of the
+    paper's scripts: each pass of separation takes the clip as it is, with one random shift, and scales it to a peak of
+    0.95; then comes the gain to the loudness, and where a sample exceeds 0.99 the clip is scaled to a peak of 0.95 and
+    so misses the loudness. It does not use the settings of the limiter, of edges and of segments.
     rate: in Hz, None keeps the model's. remove_dc: remove a constant offset. seconds: of the result; a longer clip is
     cut and a shorter one padded with silence; None keeps the length. fade_ms: at both ends. loudness in LUFS, None
     keeps it. ceiling of the true peak in dBTP.
     """
 
+    chain: Literal["limiter", "published"] = option(
+        "limiter", "--chain", help="Post-processing: limiter, or published, the paper's.", panel=POST
+    )
     rate: Annotated[int, Field(ge=8000, le=192000)] | None = option(
         None, "--rate", help="Sample rate in Hz. Default: the model's.", panel=FILES
     )
@@ -262,6 +269,19 @@ class PostSettings(Settings):
         -16.5, "--loudness", help="Integrated loudness in LUFS; null leaves it as it is.", panel=POST
     )
     ceiling: Annotated[float, Field(ge=-20, le=0)] = option(-1.0, "--ceiling", help="True peak in dBTP.", panel=POST)
+
+    @model_validator(mode="after")
+    def _published_chain_uses_every_setting(self) -> PostSettings:
+        if self.chain == "published":
+            sections: tuple[tuple[str, Settings, tuple[str, ...]], ...] = (
+                ("", self, ("remove_dc", "fade_ms", "ceiling")),
+                ("separate.", self.separate, ("stop_below", "segment", "overlap")),
+            )
+            for prefix, section, names in sections:
+                for name in names:
+                    if getattr(section, name) != type(section).model_fields[name].default:
+                        raise ValueError(f"chain published has no {prefix}{name}; leave it out")
+        return self
 
 
 class GenerationSettings(Settings):
