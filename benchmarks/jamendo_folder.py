@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import torch
 
 from plaudit.audio import resample
 from plaudit.synthetic.corpus import SyntheticCorpus
+from plaudit.workers import thread_count
 
 FAULTS = ("missing", "empty", "truncated", "garbage", "silent", "short")
 
@@ -53,7 +53,7 @@ def write_jamendo(
         if fault in damaged:
             path.write_bytes(damaged[fault])
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with ThreadPoolExecutor(thread_count()) as pool:
         list(pool.map(write, range(tracks)))
     items = [{"path": f"{id}.mp3", "caption": clip.caption} for id, clip in zip(ids, corpus.clips, strict=True)]
     (folder / "captions.json").write_text(json.dumps(items))

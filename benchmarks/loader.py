@@ -18,6 +18,7 @@ from plaudit.backbone.config import PRESETS, BackboneConfig
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.corpus.shards import ShardSet, encode_corpus
 from plaudit.prefetch import prefetch
+from plaudit.processors import processors
 from plaudit.stages.sft import FlowTrainSettings, SftObjective
 from plaudit.training.data import Source, TrainingSet
 from tests.stages.noise import NoiseCodec, NoiseCorpus, NoiseText
@@ -62,7 +63,7 @@ def main(clips: Annotated[int, typer.Argument(min=1)] = 4096) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         size = make_shards(Path(name), clips)
-        print(f"{clips} clips, {size / 1e9:.2f} GB, batches of {BATCH}, {os.cpu_count()} cores")
+        print(f"{clips} clips, {size / 1e9:.2f} GB, batches of {BATCH}, {processors()} cores")
         print(f"{'':6} {'threads':>8} {'':5} {'clips/s':>9} {'per core':>9}")
         model = FluxAudio(replace(PRESETS["fluxaudio-s-44k"], injection="global_adaln"))
         settings = FlowTrainSettings(steps=1, learning_rate=1, batch=BATCH)

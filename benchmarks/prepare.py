@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from plaudit.corpus.layouts import list_jamendo
 from plaudit.corpus.manifest import ListedCorpus
 from plaudit.corpus.shards import PhaseTimer, encode_corpus
 from plaudit.machine import peak_memory
+from plaudit.processors import processors
 
 PER_TRACK, SECONDS = 10, 10.0
 
@@ -28,7 +28,7 @@ def main(clips: Annotated[int, typer.Argument(min=1)] = 2000) -> None:
     them broken. Ten clips of each are prepared with the synthetic codec and text encoder, as `plaudit prepare jamendo`
     does. A larger codec takes a larger part of the time; decoding, resampling and writing cost the same.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = processors()
     codec, text = loading.CODECS.load("synthetic"), loading.TEXT_ENCODERS.load("synthetic")
     with tempfile.TemporaryDirectory() as place:
         folder = write_jamendo(Path(place), clips // PER_TRACK, PER_TRACK * SECONDS)

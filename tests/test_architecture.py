@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "plaudit"
 ORDER = (
     (
         *("errors", "settings", "types", "writing", "files", "storage", "machine", "tables"),
+        *("processors", "workers"),
         *("published", "statistics", "prefetch", "sidecars", "containers", "audio", "audio_format"),
         *("code_digest", "registry", "reporting"),
     ),

@@ -11,7 +11,6 @@ written in float16, and `early` ones from a tenth of the way, a weaker system fo
 from __future__ import annotations
 
 import argparse
-import os
 import queue
 import threading
 import time
@@ -34,6 +33,7 @@ from plaudit.encoders.words import WordBatch, batch_words, words
 from plaudit.flow import flow_loss, interpolate, velocity
 from plaudit.generate.model import ModelConfig
 from plaudit.generate.settings import SamplingSettings
+from plaudit.processors import processors
 from plaudit.storage import save_checkpoint, save_module, write_json
 from plaudit.synthetic.captions import STYLES, caption
 from plaudit.synthetic.codec import SyntheticCodec, load_synthetic_codec
@@ -291,7 +291,7 @@ def train(settings: Settings, device: torch.device, output: Path, scratch: Path)
         nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm, foreach=True)
         optimizer.step()
         state.step += 1
-        ema.update(model, state.step)
+        ema.update(state.step)
         state.clips += size // (2 if short else 1)
         running += loss.detach()
         if state.step % 100 == 0 or device.type == "cpu":
@@ -433,7 +433,7 @@ def main() -> None:
             minutes=options.minutes,
             batch=options.batch or (256 if cuda else 32),
             learning_rate=options.learning_rate or (1.5e-3 if cuda else 1e-3),
-            workers=options.workers or max(1, len(os.sched_getaffinity(0)) - 2),
+            workers=options.workers or max(1, processors() - 2),
             capacity=options.capacity or (700_000 if cuda else 60_000),
             start_after=options.start_after or (8192 if cuda else 2048),
             compile=options.compile,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import statistics
 from collections.abc import Callable, Mapping
@@ -13,6 +12,8 @@ from typing import Any
 import torch
 
 from plaudit.machine import seconds_of
+from plaudit.processors import processors
+from plaudit.workers import thread_count
 
 Advance = Callable[[int, int], None]
 
@@ -58,8 +59,8 @@ def machine(device: torch.device) -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processor": model or platform.processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "cores": processors(),
+        "threads": thread_count(),
         "bf16": [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags],
         "torch": torch.__version__,
     }

@@ -42,7 +42,7 @@ def bench_train(model: FluxAudio, frames: int, batch: int, repeats: int, advance
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         updates += 1
-        ema.update(model, updates)
+        ema.update(updates)
 
     model.train()
     ways = {

@@ -15,6 +15,9 @@ from typing import Any
 
 import torch
 
+from plaudit.processors import processors
+from plaudit.workers import thread_count
+
 VERSIONS = ("plaudit", "torch", "numpy", "scipy", "transformers", "safetensors")
 """Packages whose versions are recorded with results."""
 
@@ -44,14 +47,14 @@ def peak_tflops(device: torch.device) -> float | None:
 
 def environment_of(device: torch.device) -> dict[str, Any]:
     """The environment of results as plain data: machine, versions, and the process's peak memory."""
-    return {"machine": {"device": str(device), **_machine(), "threads": str(torch.get_num_threads())},
+    return {"machine": {"device": str(device), **_machine(), "threads": str(thread_count())},
             "versions": _versions(), "peak_memory": peak_memory()}  # fmt: skip
 
 
 @cache
 def _machine() -> dict[str, str]:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    return {"processor": _processor(), "cores": str(os.cpu_count()), "memory": f"{memory:.0f} GiB",
+    return {"processor": _processor(), "cores": str(processors()), "memory": f"{memory:.0f} GiB",
             "system": platform.platform()}  # fmt: skip
 
 

@@ -38,6 +38,7 @@ from plaudit.generate.settings import Execution, PostSettings, SamplingSettings,
 from plaudit.registry import portable_name
 from plaudit.reporting import Progress
 from plaudit.reward.scoring import BATCH, Clip, ScoreCache, ScoredClip, score_clips
+from plaudit.workers import thread_count
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -146,7 +147,7 @@ def _begin(attempts: Any, number: int) -> int:
 def _shape(resources: dict[str, float], cluster: Cluster, tasks: int) -> tuple[int, int, int]:
     """(workers, threads of each, GPUs of each)."""
     processors = max(1, int(resources.get("CPU", 1)))
-    threads = cluster.threads or torch.get_num_threads()
+    threads = cluster.threads or thread_count()
     gpus = 0 if cluster.device == "cpu" else int(resources.get("GPU", 0))
     if not gpus and threads > processors:
         raise EngineError(f"workers of {threads} threads don't fit {processors} processors; set OMP_NUM_THREADS lower")

@@ -29,7 +29,7 @@ def train(ema: PostHocEMA, model: Scalar, first: int, last: int) -> None:
     for step in range(first, last + 1):
         with torch.no_grad():
             model.value.copy_(path_of_weights(step))
-        ema.update(model, step)
+        ema.update(step)
 
 
 @pytest.mark.parametrize("sigma_rel", [0.02, 0.05, 0.1, 0.25])
@@ -71,7 +71,7 @@ def test_constant_weights_stay_what_they_are() -> None:
     with torch.no_grad():
         model.value.fill_(2.5)
     for step in range(1, 20):
-        ema.update(model, step)
+        ema.update(step)
     torch.testing.assert_close(ema.weights(0.1)["value"], torch.full((3,), 2.5))
 
 
@@ -112,9 +112,9 @@ def test_reconstruction_matches_an_average_kept_all_along(sigma_rel: float, step
     for number in range(1, 401):
         with torch.no_grad():
             model.value.copy_(path_of_weights(number))
-        kept.update(model, number)
+        kept.update(number)
         if number <= (step or 400):
-            direct.update(model, number)
+            direct.update(number)
         if number % 25 == 0:
             snapshots += kept.snapshots()
     output = reconstruct(snapshots, sigma_rel, step)["value"]

@@ -35,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, t
     direct = PostHocEMA(model, (0.08,))
 
     def follow(done: int, total: int) -> None:
-        direct.update(model, done)
+        direct.update(done)
 
     ema = train(model, objective, settings, folder, accelerator_for("no"), follow, LoopSettings(snapshot_every=10))
     ema.copy_to(model)

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -20,8 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from plaudit.backbone.ema import ema_exponent
 from plaudit.errors import ModelError, Preempted, RunError
 from plaudit.recipe import load_recipe
+from plaudit.storage import save_checkpoint
 from plaudit.training.data import generator_for
 from plaudit.training.loop import Callback, Inputs, learning_rate, replay, train
 from plaudit.training.settings import LoopSettings, TrainSettings
@@ -300,7 +303,9 @@ def test_computing_twice_and_other_readers_change_nothing(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
-def test_compiled_blocks_train_alike(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_compiled_blocks_train_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    with_threads(count, monkeypatch)
     (plain, _), (compiled, _) = (
         run(tmp_path / str(flag), settings(), model=blocks(), compile=flag) for flag in (False, True)
     )
@@ -342,3 +347,137 @@ def test_a_tracker_that_is_missing_names_its_extra(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(RunError, match=r"pip install 'plaudit\[track\]'"):
         run(tmp_path, settings(), trackers=("wandb",))
+
+
+def with_threads(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", str(count))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: count)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_threads_that_share_the_clips_change_nothing_but_rounding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Three threads get 2, 3 and 3 of the 8 clips."""
+    seen: set[str] = set()
+
+    class Named(Quadratic):
+        def loss(self, network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+            seen.add(threading.current_thread().name)
+            return super().loss(network, inputs) | {"mean": inputs["x"].mean()}
+
+    results = []
+    for threads in (1, count):
+        with_threads(threads, monkeypatch)
+        chosen = settings(accumulate=2, max_grad_norm=0.5)
+        results.append(run(tmp_path / str(threads), chosen, Named()))
+        assert len(seen - {"MainThread"}) == (0 if threads == 1 else count)
+    for a, b in zip(results[0][0].parameters(), results[1][0].parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+    for one, many in zip(*(rows(tmp_path / str(n) / "metrics.jsonl") for n in (1, count)), strict=True):
+        for name in ("loss", "mean", "gradient_norm"):
+            assert many[name] == pytest.approx(one[name], rel=1e-4, abs=1e-6)
+
+
+def test_threads_give_the_same_bits_each_time_and_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_threads(3, monkeypatch)
+    whole = run(tmp_path / "whole", settings())
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", settings(), stop_at(33))
+    assert_equal(run(tmp_path / "cut", settings()), whole)
+
+
+def test_a_loss_lost_by_one_thread_stops_training_before_the_weights_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_threads(2, monkeypatch)
+
+    class Spoilt(Quadratic):
+        def draw(self, index: int, part: slice) -> Inputs:
+            inputs = super().draw(index, part)
+            if index == 20:
+                inputs["factor"][-1] = torch.inf
+            return inputs
+
+    model = network()
+    with pytest.raises(RunError, match="became inf at step 21"):
+        run(tmp_path, settings(), Spoilt(), model=model)
+    before, _ = run(tmp_path / "before", settings(steps=20))
+    for a, b in zip(model.parameters(), before.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+class Shared(nn.Module):
+    """Two parameters that are only ever added, whose gradients are one tensor, one that nothing uses, and one that is
+    used transposed, whose gradient is so too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.a, self.b, self.idle = (nn.Parameter(torch.randn(4, generator=generator)) for _ in range(3))
+        self.matrix = nn.Parameter(torch.randn(6, 4, generator=generator))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_gradients_are_those_of_the_whole_batch_in_the_layout_of_the_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    class Linear(Quadratic):
+        def loss(self, network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+            x = inputs["x"]
+            assert isinstance(network, Shared)
+            inner = (x + (network.a + network.b)) @ network.matrix.t()
+            return {"loss": (inner.square().mean(1) * inputs["factor"]).mean()}
+
+    with_threads(count, monkeypatch)
+    chosen = settings(steps=3, max_grad_norm=1e9, weight_decay=0.1, learning_rate=0.1)
+    model, averages = run(tmp_path, chosen, Linear(), model=Shared())
+    assert isinstance(model, Shared) and torch.equal(model.idle, Shared().idle)
+    plain = Shared()
+    moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in plain.named_parameters()}
+    kept = {name: p.detach().clone() for name, p in plain.named_parameters()}
+    for step in range(1, 4):  # AdamW and the average as their papers have them
+        loss = Linear().loss(plain, Linear().draw(step - 1, slice(None)))["loss"]
+        names = ["a", "b", "matrix"]
+        gradients = torch.autograd.grad(loss, [getattr(plain, name) for name in names])
+        with torch.no_grad():
+            for name, gradient in zip(names, gradients, strict=True):
+                p, (mean, square) = getattr(plain, name), moments[name]
+                mean.mul_(0.9).add_(gradient, alpha=0.1)
+                square.mul_(0.95).add_(gradient.square(), alpha=0.05)
+                step_size = (mean / (1 - 0.9**step)) / ((square / (1 - 0.95**step)).sqrt() + chosen.adam_eps)
+                p.sub_(0.1 * 0.1 * p).sub_(0.1 * step_size)
+            for name, value in kept.items():
+                weight = 1 - (1 - 1 / step) ** (ema_exponent(0.05) + 1)
+                value.lerp_(getattr(plain, name), weight)
+    for name, p in plain.named_parameters():
+        torch.testing.assert_close(dict(model.named_parameters())[name], p, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(averages[name], kept[name], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", [{"foreach": False}, {"foreach": True}, {"fused": True}])
+def test_a_checkpoint_of_any_form_of_the_optimizer_is_continued(tmp_path: Path, form: dict[str, bool]) -> None:
+    whole = run(tmp_path / "whole", settings())
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", settings(), stop_at(33))
+    path = tmp_path / "cut" / "checkpoints" / "00000030.pt"
+    state = torch.load(path, weights_only=True)
+    other = torch.optim.AdamW(network().parameters(), 0.5, (0.9, 0.95), weight_decay=1e-6, **form)
+    state["optimizer"] = {"state": state["optimizer"]["state"], "param_groups": other.state_dict()["param_groups"]}
+    save_checkpoint(path, state)
+    spoilt = Quadratic(lambda index: float("nan") if index == 35 else None)
+    with pytest.raises(RunError, match="became nan at step 36"):
+        run(tmp_path / "cut", settings(checkpoint_every=100), spoilt)
+    assert_equal(run(tmp_path / "cut", settings()), whole)
+
+
+def test_callbacks_compute_with_all_threads(tmp_path: Path) -> None:
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        callback = Callback("threads", 20, lambda step: seen.append(torch.get_num_threads()) or {})
+        run(tmp_path, settings(), callbacks=[callback])
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [2, 2]

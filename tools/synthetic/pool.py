@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plaudit.processors import processors
 from plaudit.synthetic.corpus import SyntheticClip, SyntheticCorpus
 
 
@@ -44,7 +44,7 @@ def rendered_pool(corpus: SyntheticCorpus, folder: Path, name: str) -> Pool:
         partial = path.with_suffix(".partial.npy")
         length = round(corpus.seconds * corpus.rate)
         out = np.lib.format.open_memmap(partial, "w+", np.int16, (corpus.size, length))
-        with ProcessPoolExecutor(os.cpu_count()) as workers:
+        with ProcessPoolExecutor(processors()) as workers:
             chunks = [range(i, min(i + 64, corpus.size)) for i in range(0, corpus.size, 64)]
             for chunk, waves in zip(chunks, workers.map(_render, [corpus] * len(chunks), chunks), strict=True):
                 out[chunk.start : chunk.stop] = waves

@@ -110,6 +110,8 @@ class PostHocEMA:
 
     decay: also keep an exponential average, which starts at the model's weights. The main average, which a pass
     deploys, is that one, or else the one of the first length.
+
+    The parameters must stay the same tensors, on the same device, until the last update.
     """
 
     def __init__(
@@ -118,19 +120,21 @@ class PostHocEMA:
         self.sigma_rels, self.decay = tuple(sigma_rels), decay
         self.step = 0
         self._powers = [ema_exponent(sigma_rel) for sigma_rel in self.sigma_rels]
+        self._parameters = [local_tensor(p) for _, p in _trainable(model)]
         count = len(self.sigma_rels) + (decay is not None)  # the exponential one last
         self._averages = [{name: p.detach().float().clone() for name, p in _trainable(model)} for _ in range(count)]
+        self._local = [[local_tensor(value) for value in average.values()] for average in self._averages]
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
+    def update(self, step: int) -> None:
         """Average in the weights after update `step`, from 1; the first update replaces averages of relative length."""
         self.step = step
-        parameters = [local_tensor(p).float() for _, p in _trainable(model)]
+        parameters = [p.float() for p in self._parameters]
         kept = [(1 - 1 / step) ** (gamma + 1) for gamma in self._powers]
         if self.decay is not None:
             kept.append(self.decay)
-        for keep, average in zip(kept, self._averages, strict=True):
-            torch._foreach_lerp_([local_tensor(value) for value in average.values()], parameters, 1 - keep)
+        for keep, average in zip(kept, self._local, strict=True):
+            torch._foreach_lerp_(average, parameters, 1 - keep)
 
     def weights(self, sigma_rel: float | None = None) -> dict[str, Tensor]:
         """The average of that length by parameter name, by default the main one; ModelError where none is kept."""
@@ -159,7 +163,8 @@ class PostHocEMA:
         return [Snapshot(self.step, length, snapshot(self.weights(length), keep)) for length in self.sigma_rels]
 
     def gather(self) -> None:
-        """Keep full averages on every process from here on; a collective call."""
+        """Keep full averages on every process; a collective call, after the last update."""
+        self._parameters, self._local = [], []
         self._averages = [{name: full_tensor(value) for name, value in average.items()} for average in self._averages]
 
     def state_dict(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from plaudit.cli import compare, evaluate, generate, models, prepare, reward, ru
 from plaudit.cli.console import lossless_streams
 from plaudit.cli.options import App
 from plaudit.errors import PlauditError, Preempted, is_no_memory, is_no_room
+from plaudit.processors import limit_threads
 
 app = App(name="plaudit", help="Improve text-to-music models by what people prefer.", no_args_is_help=True)
 debug = False
@@ -59,6 +60,7 @@ def _interrupt(*_: object) -> None:
 def main(commands: typer.Typer = app, name: str = "plaudit") -> None:
     """Run the command line `commands`; exits 0 on success only, 2 for wrong usage."""
     signal.signal(signal.SIGINT, _interrupt)
+    limit_threads()
     lossless_streams()
     try:
         code = commands(prog_name=name, standalone_mode=False)

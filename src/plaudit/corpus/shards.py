@@ -44,6 +44,7 @@ from plaudit.prefetch import prefetch
 from plaudit.reporting import Progress, no_progress
 from plaudit.storage import digest_of, tensors_digest, to_json
 from plaudit.types import Codec, TextEncoder
+from plaudit.workers import thread_count
 
 
 class PhaseTimer:
@@ -131,7 +132,7 @@ class ShardEncoder:
     def __call__(self, jobs: Sequence[Job], advance: Advance = lambda count: None) -> Generator[EncodedShard]:
         """The shards of `jobs`, in their order; CorpusError where a model's output can't be stored."""
         runs = [run for job in jobs for run in recordings(job.entries)]
-        workers = self.decoders or torch.get_num_threads()
+        workers = self.decoders or thread_count()
         clips = sum(map(len, runs))
         batches_ahead = 2 * self.batch_size * len(runs) / max(1, clips)  # in recordings
         depth, limit = 2 * workers + math.ceil(batches_ahead), max(4 * self.batch_size, 20 * workers)

@@ -36,6 +36,7 @@ from plaudit.training.loop import blocks_of, checkpoint_blocks, restore_blocks
 from plaudit.training.lora import adapted_layers
 from plaudit.training.settings import TrainSettings
 from plaudit.types import TextFeatures
+from plaudit.workers import thread_count
 
 
 @dataclass(frozen=True)
@@ -298,7 +299,7 @@ def calibrate(plan: CostEstimate, device: torch.device) -> UnitCosts:
         cast=max(0.0, 2 * small - large),
         facts={
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-            "threads": torch.get_num_threads(),
+            "threads": thread_count(),
             "matrix_flops": peak,
             "training_share": training / peak,
             "sampling_share": sampling / peak,

@@ -9,7 +9,7 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -28,6 +28,7 @@ from plaudit.sidecars import sidecar_path
 from plaudit.storage import cache_dir, digest_of, file_digest, read_json, write_json
 from plaudit.tables import read_table
 from plaudit.types import Reward
+from plaudit.workers import shared_threads, thread_count
 from plaudit.writing import create_file
 
 LOCK_TIMEOUT_SECONDS = 30.0
@@ -207,7 +208,7 @@ def score_clips(
     def read(index: int) -> _Finished | _Decoded:
         return _read(index, clips[index], reward, identity, cache)
 
-    with _workers(len(clips)) as workers:
+    with shared_threads(math.ceil(len(clips) / BATCH), most=thread_count()) as workers:
         scorers = ThreadPoolExecutor(workers, "score")
         try:
             running: set[Future[list[tuple[_Decoded, ScoredClip]]]] = set()
@@ -227,19 +228,6 @@ def score_clips(
         finally:
             scorers.shutdown(wait=True, cancel_futures=True)
     return [rows[index] for index in range(len(clips))]
-
-
-@contextmanager
-def _workers(clips: int) -> Iterator[int]:
-    """How many threads share the work. They divide PyTorch's threads among them: clips share a processor better than
-    the small operations on one clip do."""
-    threads = torch.get_num_threads()
-    workers = max(1, min(threads, math.ceil(clips / BATCH)))
-    torch.set_num_threads(max(1, threads // workers))
-    try:
-        yield workers
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _batches(

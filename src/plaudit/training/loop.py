@@ -6,6 +6,7 @@ A checkpoint holds unsharded tensors whatever the strategy, so that a run can be
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
 import os
@@ -19,10 +20,10 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, TypeVar
@@ -60,6 +61,7 @@ from plaudit.storage import (
     write_json,
 )
 from plaudit.training.settings import EmaSettings, LoopSettings, TrainSettings
+from plaudit.workers import Workers, cpu_workers
 
 T = TypeVar("T")
 
@@ -78,7 +80,10 @@ class Objective(Protocol):
         """
 
     def loss(self, network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
-        """Named scalars, "loss" among them, each the mean over the clips; `inputs` are where the network is."""
+        """Named scalars, "loss" among them, each the mean over the clips; `inputs` are where the network is.
+
+        On a CPU several threads call it at once, each with some of a batch's clips.
+        """
 
 
 def accelerator_for(precision: str) -> Accelerator:
@@ -212,7 +217,7 @@ class DistributedModel:
         """Whether each process holds a shard of the parameters."""
         return isinstance(self.inner, FSDPModule)
 
-    @property
+    @cached_property
     def trainable(self) -> list[nn.Parameter]:
         """The parameters to be updated."""
         return [p for p in self.inner.parameters() if p.requires_grad]
@@ -289,25 +294,36 @@ HISTORY, MIN_HISTORY = 50, 10
 
 
 class LossGuard:
-    """Detects a lost loss or gradient: not finite, or `max_loss_ratio` times the median of recent losses."""
+    """Detects a lost loss or gradient: not finite, or `max_loss_ratio` times the median of recent losses.
+
+    The device decides (`rejected`), so that the optimizer's step needs not wait for the numbers to reach the CPU.
+    """
 
     def __init__(self, max_loss_ratio: float) -> None:
         self._max_loss_ratio = max_loss_ratio
         self._recent: deque[float] = deque(maxlen=HISTORY)
 
-    def objection(self, values: dict[str, float]) -> str | None:
-        """Why an update with these values of "loss" and "gradient_norm" is rejected; None if it is not."""
-        loss, norm = values["loss"], values["gradient_norm"]
+    def rejected(self, loss: Tensor, norm: Tensor) -> Tensor:
+        """1 where an update with this loss and norm of the gradient must not be made, 0 where it may: float32 []."""
+        accepted = loss.isfinite() & norm.isfinite()
+        if (usual := self._usual()) is not None:
+            accepted &= loss <= self._max_loss_ratio * abs(usual)
+        return (~accepted).float()
+
+    def accept(self, loss: float) -> None:
+        """Remember the loss of an update that was made."""
+        self._recent.append(loss)
+
+    def reason(self, loss: float, norm: float) -> str:
+        """Why an update was rejected, in words."""
         if not math.isfinite(loss):
             return f"the loss became {loss}"
         if not math.isfinite(norm):
             return f"the gradient's norm became {norm}"
-        if len(self._recent) >= MIN_HISTORY and loss > self._max_loss_ratio * abs(
-            usual := statistics.median(self._recent)
-        ):
-            return f"the loss jumped from about {usual:.4g} to {loss:.4g}"
-        self._recent.append(loss)
-        return None
+        return f"the loss jumped from about {self._usual():.4g} to {loss:.4g}"
+
+    def _usual(self) -> float | None:
+        return statistics.median(self._recent) if len(self._recent) >= MIN_HISTORY else None
 
 
 def save_failure(
@@ -552,7 +568,9 @@ def resume(folder: Path, distributed: DistributedModel, optimizer: torch.optim.O
         for name, parameter in distributed.inner.named_parameters():
             if parameter.requires_grad:
                 copy_into(parameter, state["network"][name])
-        optimizer.load_state_dict(_shared(state["optimizer"], distributed))
+        # How the optimizer computes is today's: a checkpoint may be of another form of it.
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({**_shared(state["optimizer"], distributed), "param_groups": groups})
         ema.load_state_dict(state["ema"])
         return int(state["step"])
     except (RuntimeError, KeyError, EOFError, ValueError, pickle.UnpicklingError) as error:
@@ -629,7 +647,8 @@ def train(
 
     Continues from the last checkpoint in `folder` and ends with the same weights as an uninterrupted run: batches and
     noise depend on the update's index alone, and an update is of the same clips on any number of processes, all of
-    which must call this. flops: operations of one clip's part of an update, for MFU.
+    which must call this. On a CPU threads share the clips (`plaudit.workers`). flops: operations of one clip's part of
+    an update, for MFU.
 
     Raises RunError when the loss is lost (see `LossGuard`), with the batches it was lost on in `folder/failure`;
     Preempted after SIGTERM, with a checkpoint; ModelError for a damaged checkpoint.
@@ -637,6 +656,7 @@ def train(
     ranks = rank_slice(settings.batch, settings.accumulate, accelerator.process_index, accelerator.num_processes)
     with ExitStack() as stack:
         distributed = stack.enter_context(distribute(network, loop, accelerator))
+        workers = stack.enter_context(_workers(distributed, ranks))
         optimizer = _optimizer(distributed, settings)
         ema = running_averages(distributed.inner, settings.ema)
         start = resume(folder, distributed, optimizer, ema)
@@ -651,23 +671,34 @@ def train(
             began = time.monotonic()
             parts = [next(batches) for _ in ranks.parts]
             waited = time.monotonic() - began
-            local = _gradients(distributed, objective, parts, settings.max_grad_norm)
-            values, stopping = _reduce_metrics(distributed, local, stop.received)
-            if objection := guard.objection(values):
-                place = save_failure(folder, distributed, parts, {"step": step, "reason": objection, "values": values})
-                raise RunError(f"{objection} at step {step}; see {place}, and lower the learning rate")
-            _step(optimizer, rate)
-            ema.update(distributed.inner, step)
-            metrics.update(step, values, rate, waited)
+            one_by_one = loop.compile and step == start + 1  # the compiler works in one thread
+            local = _gradients(distributed, objective, parts, workers, one_by_one)
+            local["gradient_norm"] = distributed.clip(settings.max_grad_norm)
+            reduced = distributed.mean(torch.stack([*local.values(), _flag(stop.received, accelerator.device)]))
+            values = dict(zip([*local, "stop"], reduced, strict=True))
+            rejected = guard.rejected(values["loss"], values["gradient_norm"])
+            # What follows is computed while the numbers are on their way to the CPU.
+            numbers = HostCopy(torch.stack([*values.values(), rejected]))
+            _step(optimizer, rate, rejected)
+            ema.update(step)
+            *means, stops, lost = numbers.wait()
+            row = dict(zip(local, means, strict=True))
+            if lost:
+                reason = guard.reason(row["loss"], row["gradient_norm"])
+                place = save_failure(folder, distributed, parts, {"step": step, "reason": reason, "values": row})
+                raise RunError(f"{reason} at step {step}; see {place}, and lower the learning rate")
+            guard.accept(row["loss"])
+            metrics.update(step, row, rate, waited)
             for callback in callbacks:
                 if callback.every and step % callback.every == 0:
-                    _run_callback(callback, step, distributed, ema if settings.weights == "ema" else None, metrics)
+                    with workers.resting():
+                        _run_callback(callback, step, distributed, ema if settings.weights == "ema" else None, metrics)
             if loop.snapshot_every and (step % loop.snapshot_every == 0 or step == settings.steps):
                 save_snapshots(writer, folder, ema, accelerator.is_main_process)
-            if stopping or (step % settings.checkpoint_every == 0 and step < settings.steps):
+            if stops or (step % settings.checkpoint_every == 0 and step < settings.steps):
                 save(writer, folder, step, distributed, optimizer, ema, loop.keep_checkpoints)
             progress(step, settings.steps)
-            if stopping:
+            if stops:
                 writer.wait()
                 raise Preempted(f"stopped by SIGTERM after update {step} of {settings.steps}; run it again to continue")
         distributed.wrapped.eval()
@@ -676,21 +707,31 @@ def train(
     return ema
 
 
+def _workers(distributed: DistributedModel, ranks: RankSlice) -> AbstractContextManager[Workers]:
+    """The threads that share this process's clips: on a CPU as many as there are processors. Several processes are
+    one worker each."""
+    alone = distributed.accelerator.num_processes == 1 and distributed.accelerator.device.type == "cpu"
+    return cpu_workers(ranks.rows.stop - ranks.rows.start if alone else 1)
+
+
 def _optimizer(distributed: DistributedModel, settings: TrainSettings) -> torch.optim.AdamW:
-    fused = distributed.accelerator.device.type == "cuda"
     return torch.optim.AdamW(
         distributed.trainable,
         settings.learning_rate,
         (0.9, 0.95),
         settings.adam_eps,
         settings.weight_decay,
-        fused=fused,
+        fused=True,
     )
 
 
 def running_averages(network: nn.Module, settings: EmaSettings) -> PostHocEMA:
     """The averages that a pass keeps: the one that `settings` names, and those that others are reconstructed from."""
     return PostHocEMA(network, tuple(dict.fromkeys((settings.sigma_rel, *KEPT_LENGTHS))), settings.decay)
+
+
+Drawn = tuple[int, Inputs, "torch.cuda.Event | None"]
+"""Index of a batch, the batch where the network is, and on CUDA the event after which it is there."""
 
 
 def _batches(
@@ -703,23 +744,59 @@ def _batches(
 ) -> Generator[tuple[int, Inputs]]:
     """(index, batch) of every batch that this process computes from update `start` on, on its device."""
     indices = (s * settings.accumulate + part for s in range(start, settings.steps) for part in ranks.parts)
-    pinned = device.type == "cuda"
+    copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def draw(index: int) -> tuple[int, Inputs]:
+    def draw(index: int) -> Drawn:
         inputs = objective.draw(index, ranks.rows)
-        return index, {name: value.pin_memory() for name, value in inputs.items()} if pinned else inputs
+        if copies is None:
+            return index, {name: value.to(device) for name, value in inputs.items()}, None
+        with torch.cuda.stream(copies):  # beside what the network computes
+            moved = {name: value.pin_memory().to(device, non_blocking=True) for name, value in inputs.items()}
+            return index, moved, copies.record_event()
 
     batches = prefetch(draw, indices, depth=loop.prefetch, threads=loop.loader_threads)
     with closing(batches):
-        for index, inputs in batches:
-            yield index, {name: value.to(device, non_blocking=True) for name, value in inputs.items()}
+        for index, inputs, copied in batches:
+            if copied is not None:
+                stream = torch.cuda.current_stream(device)
+                stream.wait_event(copied)
+                for value in inputs.values():
+                    value.record_stream(stream)
+            yield index, inputs
 
 
 def _gradients(
-    distributed: DistributedModel, objective: Objective, parts: list[tuple[int, Inputs]], largest: float
+    distributed: DistributedModel,
+    objective: Objective,
+    parts: list[tuple[int, Inputs]],
+    workers: Workers,
+    one_by_one: bool = False,
 ) -> dict[str, Tensor]:
-    """Gradients of the mean loss over `parts`, clipped; this process's mean of each named value, and the norm."""
-    distributed.inner.zero_grad(set_to_none=True)
+    """Fill in the gradients of the mean loss over `parts`; this process's mean of each named value.
+
+    one_by_one: workers don't compute at the same time.
+    """
+    if workers.count == 1:
+        return _own_gradients(distributed, objective, parts)
+    clips = len(next(iter(parts[0][1].values())))
+    bounds = [clips * number // workers.count for number in range(workers.count + 1)]
+    shares = [_Share(slice(a, b), (b - a) / clips) for a, b in itertools.pairwise(bounds)]
+
+    def compute(share: _Share) -> tuple[dict[str, Tensor], list[Tensor | None]]:
+        return share.gradients(distributed, objective, parts)
+
+    results = [compute(share) for share in shares] if one_by_one else workers.map(compute, shares)
+    for parameter, *terms in zip(distributed.trainable, *(gradients for _, gradients in results), strict=True):
+        _set_gradient(parameter, [term for term in terms if term is not None])
+    return {name: sum_of([values[name] for values, _ in results]) for name in results[0][0]}
+
+
+def _own_gradients(
+    distributed: DistributedModel, objective: Objective, parts: list[tuple[int, Inputs]]
+) -> dict[str, Tensor]:
+    """`_gradients` of this thread alone, which are exchanged with other processes."""
+    for parameter in distributed.trainable:
+        parameter.grad = None
     rows = []
     for number, (_, inputs) in enumerate(parts, start=1):
         with distributed.no_sync(number < len(parts)):
@@ -727,22 +804,86 @@ def _gradients(
                 values = objective.loss(distributed.wrapped, inputs)
             distributed.accelerator.backward(values["loss"] / len(parts))
         rows.append({name: value.detach().float() for name, value in values.items()})
-    norm = distributed.clip(largest)
-    return {name: torch.stack([v[name] for v in rows]).mean() for name in rows[0]} | {"gradient_norm": norm}
+    return {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
 
 
-def _reduce_metrics(
-    distributed: DistributedModel, values: dict[str, Tensor], stop: bool
-) -> tuple[dict[str, float], bool]:
-    """Means over all processes, and whether any of them received SIGTERM: all stop together."""
-    vector = torch.stack([*values.values(), torch.tensor(float(stop), device=distributed.accelerator.device)])
-    *means, stops = distributed.mean(vector).tolist()
-    return dict(zip(values, means, strict=True)), stops > 0
+@dataclass(frozen=True)
+class _Share:
+    """A worker's clips of each batch, and what fraction of the batch they are."""
+
+    rows: slice
+    fraction: float
+
+    def gradients(
+        self, distributed: DistributedModel, objective: Objective, parts: list[tuple[int, Inputs]]
+    ) -> tuple[dict[str, Tensor], list[Tensor | None]]:
+        """What these clips add to the mean over all clips of `parts`: to each named value, and to each gradient."""
+        weight, rows = self.fraction / len(parts), []
+        total: list[Tensor | None] = [None] * len(distributed.trainable)
+        for _, inputs in parts:
+            with distributed.accelerator.autocast():
+                values = objective.loss(distributed.wrapped, {name: value[self.rows] for name, value in inputs.items()})
+            # Not backward(): threads would add to the same tensors, in any order.
+            gradients = torch.autograd.grad(values["loss"] * weight, distributed.trainable, allow_unused=True)
+            total = [_plus(a, b) for a, b in zip(total, gradients, strict=True)]
+            rows.append({name: value.detach().float() * weight for name, value in values.items()})
+        return {name: sum_of([row[name] for row in rows]) for name in rows[0]}, total
 
 
-def _step(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def sum_of(values: Sequence[Tensor]) -> Tensor:
+    """The sum of scalars."""
+    return torch.stack(list(values)).sum()
+
+
+def _plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a + b
+
+
+@torch.no_grad()
+def _set_gradient(parameter: nn.Parameter, terms: list[Tensor]) -> None:
+    """The sum of `terms` as the gradient, laid out as the parameter is, as the fused optimizer needs it. The tensor of
+    the last update is used again: `terms` may share memory."""
+    if not terms:
+        parameter.grad = None
+        return
+    if parameter.grad is None:
+        parameter.grad = torch.empty_like(parameter)
+    first, *others = terms
+    if others:
+        torch.add(first, others[0], out=parameter.grad)
+    else:
+        parameter.grad.copy_(first)
+    for other in others[1:]:
+        parameter.grad.add_(other)
+
+
+def _flag(value: bool, device: torch.device) -> Tensor:
+    return torch.full((), float(value), device=device)
+
+
+class HostCopy:
+    """Numbers on their way from the device to the CPU, which goes on meanwhile."""
+
+    def __init__(self, values: Tensor) -> None:
+        self._values, self._copied = values, None
+        if values.is_cuda:
+            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._values.copy_(values, non_blocking=True)
+            self._copied = torch.cuda.current_stream(values.device).record_event()
+
+    def wait(self) -> list[float]:
+        """The numbers, once they are there."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return list(self._values.tolist())
+
+
+def _step(optimizer: torch.optim.Optimizer, rate: float, rejected: Tensor) -> None:
+    """One step of a fused optimizer, which changes nothing where `rejected` is 1."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+    # The fused form's own attributes, by which a GradScaler leaves out steps.
+    optimizer.grad_scale, optimizer.found_inf = None, rejected  # type: ignore[attr-defined]
     optimizer.step()
 
 
