@@ -20,7 +20,7 @@ class BlockwiseAdd(ScoreInjection):
 
     ScoreInjection has the embedder of the score, whose last layer starts at zero, so e is zero until it is trained.
     The weights must not start at zero as well, or neither would get a gradient; a one-dimensional parameter that is
-    called `weight` starts at one. Other hooks (the global condition, the input, a text token) are in NoInjection.
+    called `weight` starts at one. Other hooks (the global condition, the inputs, a text token) are in NoInjection.
     """
 
     def __init__(self, config: FluxAudioConfig) -> None:

@@ -42,9 +42,7 @@ def test_another_text_length_is_counted() -> None:
 def test_training_costs_three_forward_passes() -> None:
     model = tiny_model()
     # Not exactly: gradients of the inputs are not computed.
-    assert counted(model, 40, backward=True) == pytest.approx(
-        FORWARD_AND_BACKWARD * model.forward_flops(40), rel=0.05
-    )
+    assert counted(model, 40, backward=True) == pytest.approx(FORWARD_AND_BACKWARD * model.forward_flops(40), rel=0.05)
 
 
 def test_the_published_size() -> None:

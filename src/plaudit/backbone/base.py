@@ -22,7 +22,8 @@ from plaudit.types import TextFeatures
 
 @dataclass(frozen=True)
 class Conditions:
-    """Text and score as the network uses them: words [B, L, D], pooled [B, D], and the score embedding e [B, D]."""
+    """Text and score as the network uses them: words [B, L, D], among them tokens of the score where these are in the
+    text stream, pooled [B, D], and the score embedding e [B, D]."""
 
     words: Tensor
     pooled: Tensor

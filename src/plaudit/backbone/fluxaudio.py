@@ -72,7 +72,8 @@ class FluxAudio(Backbone):
 
     def conditions(self, text: TextFeatures, score: Tensor | None = None) -> Conditions:
         e = self.embed_score(score, len(text))  # [B, D]
-        return Conditions(self.text_in(text.tokens).float(), self.pooled_in(text.pooled), e)
+        words = self.score.text_input(self.text_in(text.tokens).float(), e)
+        return Conditions(words, self.pooled_in(text.pooled), e)
 
     def velocity(self, latents: Tensor, conditions: Conditions, t: Tensor) -> Tensor:
         # The streams and the condition are float32 under autocast too: what a block adds is small beside them.
@@ -81,7 +82,7 @@ class FluxAudio(Backbone):
         audio = self.audio_in(latents).float()  # [M, N, D]
         if len(conditions) != len(audio):
             audio = audio.repeat(len(conditions) // len(audio), 1, 1)
-        audio = self.score.audio_input(audio, conditions.e)  # [B, N, D]
+        audio = self.score.audio_input(audio, conditions.e)  # [B, N, D], with any token before them
         words, token = conditions.words, self.score.text_token(conditions.e)  # [B, L, D], [B, 1, D] or None
         for index, joint in enumerate(self.joint_blocks):
             audio = self.score.before_block(index, audio, conditions.e)
@@ -89,7 +90,7 @@ class FluxAudio(Backbone):
         for index, fused in enumerate(self.fused_blocks, start=len(self.joint_blocks)):
             audio = self.score.before_block(index, audio, conditions.e)
             audio = fused(audio, condition)
-        return self.final(audio, condition)
+        return self.final(audio[:, self.score.audio_tokens :], condition)
 
     def for_inference(self, dtype: torch.dtype) -> FluxAudio:
         """A copy whose matrices are held in `dtype`; all else is shared with the model."""

@@ -1,12 +1,15 @@
-"""Score conditioning: one embedder of the scalar, and five places where its embedding enters the network.
+"""Score conditioning: one embedder of the scalar, and the places where its embedding enters the network.
 
 Every injection has the same `embedder` (and the same parameter names), so a checkpoint trained under one can be run
-under another. At initialization each leaves the network exactly as it is without a score: the embedder's last layer and
-its null embedding start at zero, and layers that an injection adds start with a zero output. Those layers read inputs
-that are not zero, or they would never get a gradient.
+under another. At initialization no score has an effect: the embedder's last layer and its null embedding start at zero,
+and layers that an injection adds start with a zero output. Those layers read inputs that are not zero, or they would
+never get a gradient. All but the prepended tokens so leave the network exactly as it is without a score. A prepended
+token takes part in attention even where it is zero: the network is the unconditioned one where its blocks are still the
+identity, as in training from new weights, and another one once they are not.
 
-`global_adaln` and `input_add` are published (arXiv 2606.21670); the details of the other three are ours. Another one is
-a subclass of ScoreInjection, named in a config by entry point (plaudit.injections) or as `path/to/file.py:Class`.
+`global_adaln`, `input_add`, `audio_prepend` and `text_prepend` are published (arXiv 2606.21670: v1, v2, v3 and v5; v4
+is not described anywhere); `score_token`, `cross_attention` and `film` are ours. Another one is a subclass of
+ScoreInjection, named in a config by entry point (plaudit.injections) or as `path/to/file.py:Class`.
 """
 
 from __future__ import annotations
@@ -64,11 +67,13 @@ class NoInjection(nn.Module):
     """The hooks by which a score embedding e [B, D] may enter; here all pass through. Subclasses override one.
 
     zero_init, normal_init: patterns that match the beginning of the names of its parameters that start at zero, and of
-    those that start as standard normals; the others start as the network's.
+    those that start as standard normals; the others start as the network's. audio_tokens: tokens that `audio_input`
+    puts before the latents; the network drops them before its final layer.
     """
 
     zero_init: ClassVar[str] = r"$^"
     normal_init: ClassVar[str] = r"$^"
+    audio_tokens: ClassVar[int] = 0
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
@@ -84,8 +89,12 @@ class NoInjection(nn.Module):
         return condition
 
     def audio_input(self, audio: Tensor, e: Tensor) -> Tensor:
-        """The audio stream [B, N, D] right after its input projection."""
+        """The audio stream [B, N, D] right after its input projection -> [B, audio_tokens + N, D]."""
         return audio
+
+    def text_input(self, words: Tensor, e: Tensor) -> Tensor:
+        """The text stream [B, L, D] right after its input projection; tokens may be put before or after it."""
+        return words
 
     def before_block(self, index: int, audio: Tensor, e: Tensor) -> Tensor:
         """The audio stream [B, N, D] as it enters block `index` (joint blocks first)."""
@@ -135,6 +144,51 @@ class InputAdd(ScoreInjection):
 
     def audio_input(self, audio: Tensor, e: Tensor) -> Tensor:
         return audio + e[:, None]
+
+
+class AudioPrepend(ScoreInjection):
+    """v3: e is one token before the audio, which every block attends to and convolves with its neighbours.
+
+    That it is the sequence's first position, so that latents follow from position 1 on, and is dropped before the final
+    layer, is our reading: public is that there is one token, made by an MLP, before the audio sequence.
+    """
+
+    audio_tokens = 1
+    config: FluxAudioConfig
+
+    def audio_input(self, audio: Tensor, e: Tensor) -> Tensor:
+        return torch.cat((e[:, None].to(audio.dtype), audio), dim=1)
+
+    def flops(self, frames: int, words: int) -> int:
+        config = self.config
+        dim, joint, length = config.hidden_dim, config.depth - config.fused_depth, frames + words
+        rows = config.depth * Stream.flops(1, dim, config.mlp_dim, kernel=3, modulated=False)
+        rows += joint * _one_more_token(dim, length) + config.fused_depth * _one_more_token(dim, frames)
+        return super().flops(frames, words) + rows
+
+
+class TextPrepend(ScoreInjection):
+    """v5: e is one token before the text, which the joint blocks alone attend to.
+
+    Positions as in `AudioPrepend`: words follow from position 1 on.
+    """
+
+    config: FluxAudioConfig
+
+    def text_input(self, words: Tensor, e: Tensor) -> Tensor:
+        return torch.cat((e[:, None].to(words.dtype), words), dim=1)
+
+    def flops(self, frames: int, words: int) -> int:
+        config = self.config
+        dim, joint = config.hidden_dim, config.depth - config.fused_depth
+        rows = (joint - 1) * Stream.flops(1, dim, config.mlp_dim, modulated=False)
+        rows += Stream.flops(1, dim, config.mlp_dim, pre_only=True, modulated=False)
+        return super().flops(frames, words) + rows + joint * _one_more_token(dim, frames + words)
+
+
+def _one_more_token(dim: int, length: int) -> int:
+    """What attention over `length` tokens costs more with another one."""
+    return attention_flops(dim, length + 1, length + 1) - attention_flops(dim, length, length)
 
 
 class ScoreToken(ScoreInjection):
@@ -234,10 +288,12 @@ INJECTIONS: Registry[type[NoInjection]] = Registry(
         "none": NoInjection,
         "global_adaln": GlobalAdaLN,
         "input_add": InputAdd,
+        "audio_prepend": AudioPrepend,
+        "text_prepend": TextPrepend,
         "score_token": ScoreToken,
         "cross_attention": CrossAttention,
         "film": FiLM,
     },
-    requires=("embed", "condition", "audio_input", "before_block", "text_token", "token_gate", "flops"),
+    requires=("embed", "condition", "audio_input", "text_input", "before_block", "text_token", "token_gate", "flops"),
 )
 """Classes of injections, each called with the backbone's config: subclasses of ScoreInjection."""

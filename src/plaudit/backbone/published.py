@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from plaudit.backbone.config import FluxAudioConfig
 from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.errors import ModelError
 from plaudit.published import renamed, require, require_sizes, unwrap
 
 DESCRIPTION = "FluxAudio (a name map may help)"
@@ -37,6 +41,48 @@ OURS_TO_PUBLISHED = (
     (r"^empty_pooled$", "empty_string_feat_c"),
 )
 """Our names to the published ones, applied in order."""
+
+
+HEADS = {"v1": "global_adaln", "v2": "input_add", "v3": "audio_prepend", "v5": "text_prepend"}
+"""Our injections by the versions of the published score heads, as in `fluxaudio_score_s_v2_44k`."""
+
+
+def read_injection(path: Path) -> str:
+    """The injection of a published training configuration in a YAML file; ModelError where it names none of ours."""
+    try:
+        config = yaml.safe_load(path.read_bytes())
+    except (OSError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise ModelError(f"{path} is not readable as a training configuration: {reason}") from None
+    if not isinstance(config, Mapping):
+        raise ModelError(f"{path} is not a training configuration: it must be a mapping of settings")
+    return injection_of(config)
+
+
+def injection_of(config: Mapping[str, Any]) -> str:
+    """The injection of a published training configuration; ModelError where it is none of ours.
+
+    `model` names the head's version; `score_tokens`, of the heads that prepend tokens, their number and what makes
+    them: {seq_len: 1, projector: mlp}.
+    """
+    model = config.get("model")
+    if not config.get("use_score", True):
+        return "none"
+    version = re.search(r"(?<![a-z0-9])v\d+(?![a-z0-9])", str(model))
+    if version is None:
+        raise ModelError(f"the configuration's model is {model!r}, which names no version of a score head (v1 to v5)")
+    if version.group() not in HEADS:
+        known = ", ".join(f"{name} ({injection})" for name, injection in HEADS.items())
+        raise ModelError(f"score head {version.group()} is not described publicly; those known are {known}")
+    injection = HEADS[version.group()]
+    tokens = config.get("score_tokens", PREPENDED)
+    if injection in ("audio_prepend", "text_prepend") and tokens != PREPENDED:
+        raise ModelError(f"{injection} takes score_tokens {PREPENDED}, as published, not {tokens!r}")
+    return injection
+
+
+PREPENDED = {"seq_len": 1, "projector": "mlp"}
+"""The published `score_tokens`: one token, made by an MLP."""
 
 
 def published_names(ours: str) -> tuple[str, ...]:

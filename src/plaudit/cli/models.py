@@ -21,7 +21,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Identifier = Annotated[str, typer.Argument(metavar="MODEL", help="A released model; `plaudit models list` names them.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Model folder. Default: MODEL among your models.")]
 InjectionName = Annotated[
-    str | None, typer.Option("--injection", help="Score injection of a backbone, if not the released one.")
+    str | None,
+    typer.Option("--injection", help="Score injection of a backbone, if not the released one, or a published YAML."),
 ]
 Names = Annotated[
     Path | None, typer.Option(help="JSON file mapping published tensor names to ours, for unknown names.")
@@ -258,11 +259,13 @@ def _import(
     verified: bool,
 ) -> dict[str, Any]:
     from plaudit.backbone.injections import INJECTIONS
+    from plaudit.backbone.published import read_injection
     from plaudit.models.importing import Choices, import_release
     from plaudit.storage import models_dir, read_json
 
     folder = output or models_dir() / release.id
     if injection is not None:
+        injection = read_injection(Path(injection)) if injection.endswith((".yaml", ".yml")) else injection
         INJECTIONS.load(injection)  # before files are read
     facts = import_release(release, files, folder, Choices(injection, read_json(names) if names else {}, verified))
     return {"model": release.id, "folder": str(folder.resolve()), **facts}
