@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,7 +25,7 @@ from plaudit.statistics import PairedDifference, paired_difference
 from plaudit.synthetic.corpus import SyntheticCorpus
 from plaudit.synthetic.listeners import noise_ceiling, sample_vote_pairs
 
-CHANGES = {
+CHANGES: dict[str, dict[str, Any]] = {
     "joint batch statistics": {"joint_sides": True},
     "even batches": {"even_batches": True},
     "any improvement counts": {"min_improvement": 0.0},

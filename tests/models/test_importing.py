@@ -13,11 +13,14 @@ import torch
 from plaudit import loading
 from plaudit.backbone.injections import INJECTIONS
 from plaudit.backbone.published import from_published
+from plaudit.cli.models import import_model
 from plaudit.errors import ModelError
 from plaudit.models.fetch import fetch_folder
 from plaudit.models.importing import Choices, files_in, import_release
 from plaudit.models.inspecting import inspect_folder
 from plaudit.models.releases import RELEASES, Release, find
+from plaudit.reward.training import INPUT_ABLATIONS
+from plaudit.reward.tunejury import TuneJuryHead, read_head
 from tests.backbone.test_published import published as fluxaudio_state
 from tests.codec.test_bigvgan import published as vocoder_state
 from tests.codec.test_mel_codec import CONFIG, tiny_codec
@@ -144,6 +147,69 @@ def test_a_file_that_is_not_the_released_one_is_refused(tmp_path: Path, home: Pa
     (tmp_path / "released" / "bigvgan_generator.pt").unlink()
     with pytest.raises(ModelError, match=r"has no vocoder\.pt or bigvgan_generator\.pt, which codec-44k needs"):
         files_in(tmp_path / "released", release)
+
+
+def head_file(path: Path, width: int, prefix: str = "net.") -> Path:
+    head = TuneJuryHead(width, (6, 4), generator=torch.Generator().manual_seed(width))
+    weights = {k.replace("layers.", prefix, 1): v for k, v in head.state_dict().items() if k.startswith("layers.")}
+    torch.save(weights, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "excluded"),
+    [
+        ("A1_clap_audio_only", ["mert", "text"]),
+        ("A2_mert_only", ["clap_audio", "text"]),
+        ("A3_text_only", ["clap_audio", "mert"]),
+        ("A4_clap_audio_mert", ["text"]),
+        ("A5_clap_audio_text", ["mert"]),
+        ("A6_mert_text", ["clap_audio"]),
+        ("A7_full", []),
+    ],
+)
+def test_heads_with_other_inputs_are_imported_by_their_json_or_by_option(
+    name: str, excluded: list[str], tmp_path: Path, home: Path
+) -> None:
+    widths = {"clap_audio": 512, "mert": 1024, "text": 512}
+    width = sum(size for block, size in widths.items() if block not in excluded)
+    file, blocks = head_file(tmp_path / f"{name}.pt", width), INPUT_ABLATIONS[name[:2]]
+    release = find("tunejury")
+    import_release(release, files_in(file, release), tmp_path / "by-option", Choices(blocks=blocks))
+    if width != 2048:
+        with pytest.raises(ModelError, match=f"--blocks {','.join(blocks)}"):
+            import_release(release, files_in(file, release), tmp_path / "none")
+    file.with_suffix(".json").write_text(json.dumps({"input_dim": width, "exclude": excluded}))
+    import_release(release, files_in(file, release), tmp_path / "by-json")
+    for folder in (tmp_path / "by-option", tmp_path / "by-json"):
+        head, read = read_head(folder)
+        assert read == blocks and head.input_dim == width
+    assert inspect_folder(tmp_path / "by-json")["licence"] == "CC-BY-NC-4.0"
+    if width != 2048:
+        with pytest.raises(ModelError, match="is not tunejury; give its folder with -o"):
+            import_model("tunejury", file)
+    file.with_suffix(".json").write_text('{"exclude": ["drums"]}')
+    with pytest.raises(ModelError, match="'exclude' must list some of clap_audio, mert, text"):
+        import_release(release, files_in(file, release), tmp_path / "wrong")
+
+
+def test_both_rewards_and_the_heads_that_leave_a_source_out_are_released() -> None:
+    challenge, primary = find("tunejury-challenge"), find("tunejury")
+    assert challenge.files[0].url.endswith("/v1.0-icme2026/tunejury_reward.pt") and "22,000 pairs" in challenge.purpose
+    assert primary.files[0].path == "tunejury.pt" and "17,554 pairs" in primary.purpose
+    assert challenge.blocks == primary.blocks and challenge.needs == primary.needs
+    left_out = {name: find(f"tunejury-leave-{name}").files[0].path for name in ("ma", "mp", "aime", "se", "se-ma")}
+    assert left_out["ma"] == "tunejury_leave_MA.pt" and left_out["se-ma"] == "tunejury_leave_SE_MA.pt"
+
+
+def test_a_head_over_another_encoder_takes_the_users(tmp_path: Path, home: Path) -> None:
+    release = find("tunejury-muq-leave-ma")
+    files = files_in(head_file(tmp_path / "muq.pt", 1024, "score."), release)
+    with pytest.raises(ModelError, match=r"scores with MuQ-MuLan, which is not built in; name yours with .* --clap"):
+        import_release(release, files, tmp_path / "none")
+    import_release(release, files, tmp_path / "muq", Choices(clap="encoders.py:muq"))
+    config = json.loads((tmp_path / "muq" / "config.json").read_text())
+    assert config["encoders"]["clap"] == "encoders.py:muq" and config["blocks"] == ["clap_audio", "clap_text"]
 
 
 def test_the_registry_is_sound() -> None:

@@ -51,7 +51,7 @@ def list_models(json: Json = False) -> None:
     for name, release in RELEASES.items():
         size = "" if release.megabytes is None else f"{release.megabytes} MB"
         state = "fetched" if here[name] else ""
-        say(f"{name:<20}{size:<10}{state}".rstrip())
+        say(f"{name:<24}{size:<10}{state}".rstrip())
         licence = release.licence + (", gated" if release.gated else "")
         for line in (release.purpose, f"licence {licence}", f"from {release.source}"):
             say(textwrap.fill(line, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False))
@@ -104,19 +104,37 @@ def import_model(
     unverified: Annotated[
         bool, typer.Option("--unverified", help="Accept files whose digests differ from the released ones.")
     ] = False,
+    blocks: Annotated[
+        str | None,
+        typer.Option(help="Inputs of a reward, e.g. audio,clap_text. Default: as its JSON says, or the release."),
+    ] = None,
+    clap: Annotated[str | None, typer.Option(help="CLAP of a reward, by name or FILE.py:NAME.")] = None,
+    audio_embedder: Annotated[str | None, typer.Option(help="Second audio encoder of a reward, likewise.")] = None,
     json: Json = False,
 ) -> None:
     """Convert released files that you have into a model folder, which can then be used by name.
 
     Example: plaudit models import codec-44k --from downloads/
     """
-    from plaudit.models.importing import files_in
+    from plaudit.errors import ModelError
+    from plaudit.models.importing import files_in, sidecar_blocks
     from plaudit.models.releases import find
+    from plaudit.registry import portable_name
 
     release = find(model)
     files = files_in(source, release)
     _warn_of_licence(release)
-    result = _import(release, files, output, injection, names, not unverified)
+    inputs = tuple(block.strip() for block in blocks.split(",")) if blocks else ()
+    if release.blocks and output is None:
+        stated = inputs or sidecar_blocks(next(iter(files.values())))
+        if stated and stated != release.blocks:
+            raise ModelError(f"a head over {', '.join(stated)} is not {release.id}; give its folder with -o")
+    reward = {
+        "blocks": inputs,
+        "clap": portable_name(clap) if clap else None,
+        "audio_embedder": portable_name(audio_embedder) if audio_embedder else None,
+    }
+    result = _import(release, files, output, injection, names, not unverified, reward)
     if json:
         show_json(result)
     else:
@@ -257,6 +275,7 @@ def _import(
     injection: str | None,
     names: Path | None,
     verified: bool,
+    reward: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     from plaudit.backbone.injections import INJECTIONS
     from plaudit.backbone.published import read_injection
@@ -267,7 +286,9 @@ def _import(
     if injection is not None:
         injection = read_injection(Path(injection)) if injection.endswith((".yaml", ".yml")) else injection
         INJECTIONS.load(injection)  # before files are read
-    facts = import_release(release, files, folder, Choices(injection, read_json(names) if names else {}, verified))
+    name_map = read_json(names) if names else {}
+    choices = Choices(injection=injection, names=name_map, verified=verified, **(reward or {}))
+    facts = import_release(release, files, folder, choices)
     return {"model": release.id, "folder": str(folder.resolve()), **facts}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from plaudit.generate.model import ModelConfig
 from plaudit.models.fetch import check_replaceable
 from plaudit.models.releases import FETCHED_ONLY, Release
 from plaudit.published import labelled_digest, read_released, unwrap
+from plaudit.reward.features import BLOCKS
+from plaudit.reward.training import INPUT_ABLATIONS
 from plaudit.reward.tunejury import head_from_published, save_head
 from plaudit.storage import WholeFolder, read_json, save_module
 
@@ -46,10 +48,14 @@ class Choices:
 
     injection: where a backbone takes its score; by default the release's. names: a map from a backbone's
     published names to ours. verified: whether the files must have the released digests; without, files that were
-    converted or replaced are accepted too, and recorded in the folder.
+    converted or replaced are accepted too, and recorded in the folder. blocks, clap, audio_embedder: a reward's inputs
+    and encoders; by default the release's.
     """
 
     injection: str | None = None
+    blocks: tuple[str, ...] = ()
+    clap: str | None = None
+    audio_embedder: str | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     verified: bool = True
 
@@ -169,10 +175,57 @@ def _backbone(job: Import) -> None:
 
 def _reward(job: Import) -> None:
     (weights,) = job.files.values()
-    clap, *others = job.release.needs
+    needs, choices = job.release.needs, job.choices
+    clap = choices.clap or (needs[0] if needs else None)
+    if clap is None:
+        raise ModelError(
+            f"{job.release.id} scores with {job.release.encoder}, which is not built in; name yours with "
+            f"plaudit models import {job.release.id} --from {weights} --clap FILE.py:NAME"
+        )
     head = head_from_published(read_released(weights))
-    encoders = {"clap": clap, "audio": others[0] if others else DEFAULT_AUDIO_EMBEDDER}
-    save_head(job.folder, head, job.release.blocks, encoders, job.facts)
+    blocks = choices.blocks or sidecar_blocks(weights) or job.release.blocks
+    check_inputs(head.input_dim, blocks)
+    audio = choices.audio_embedder or (needs[1] if len(needs) > 1 else DEFAULT_AUDIO_EMBEDDER)
+    save_head(job.folder, head, blocks, {"clap": clap, "audio": audio}, job.facts)
+
+
+def check_inputs(width: int, blocks: Sequence[str]) -> None:
+    """ModelError where a head of `width` inputs takes other blocks of the published encoders than `blocks`.
+
+    Widths that no published head has are of other encoders, and are checked when those are loaded.
+    """
+    if unknown := [block for block in blocks if block not in BLOCKS]:
+        raise ModelError(f"a reward has no block {', '.join(unknown)}; there are {', '.join(BLOCKS)}")
+    fitting = [inputs for inputs in INPUT_ABLATIONS.values() if _published_width(inputs) == width]
+    if fitting and _published_width(blocks) != width:
+        choices = " or ".join(f"--blocks {','.join(inputs)}" for inputs in fitting)
+        raise ModelError(
+            f"the head takes {width} inputs, and {', '.join(blocks)} are {_published_width(blocks)}; say which it is: "
+            f"{choices}"
+        )
+
+
+def _published_width(blocks: Sequence[str]) -> int:
+    return sum(PUBLISHED_WIDTHS[block] for block in blocks)
+
+
+PUBLISHED_WIDTHS = {"clap_audio": 512, "audio": 1024, "clap_text": 512, "clap_match": 512}
+"""Of CLAP and MERT."""
+
+_EXCLUDED = {"clap_audio": "clap_audio", "mert": "audio", "text": "clap_text"}
+"""TuneJury's names of the blocks."""
+
+
+def sidecar_blocks(weights: Path) -> tuple[str, ...]:
+    """The blocks by the JSON that TuneJury's training writes beside a head; none without one."""
+    sidecar = weights.with_suffix(".json")
+    if not sidecar.is_file():
+        return ()
+    content = read_json(sidecar)
+    excluded = content.get("exclude") if isinstance(content, dict) else None
+    if not isinstance(excluded, list) or any(name not in _EXCLUDED for name in excluded):
+        raise ModelError(f"{sidecar} is not of a TuneJury head: its 'exclude' must list some of {', '.join(_EXCLUDED)}")
+    return tuple(block for name, block in _EXCLUDED.items() if name not in excluded)
 
 
 IMPORTERS: dict[str, Callable[[Import], None]] = {

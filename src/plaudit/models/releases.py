@@ -50,7 +50,7 @@ class Release:
 
     kind: what its folder becomes, see plaudit.models.importing, or FETCHED_ONLY. needs: other releases that it is used
     with. gated: the Hub asks to accept terms first. injection: where a backbone takes its score. blocks: a
-    reward's inputs.
+    reward's inputs. encoder: one that a reward needs and that is not built in.
     """
 
     id: str
@@ -62,6 +62,7 @@ class Release:
     gated: bool = False
     injection: str = "none"
     blocks: tuple[str, ...] = ()
+    encoder: str = ""
 
     @property
     def non_commercial(self) -> bool:
@@ -97,11 +98,21 @@ def _hub(repo: str, revision: str, *paths: str) -> tuple[ReleasedFile, ...]:
     return tuple(ReleasedFile(path, repo, path, revision, megabytes=0) for path in paths)
 
 
+def _head(id: str, file: str, purpose: str) -> Release:
+    """One of TuneJury's heads over CLAP and MERT."""
+    return Release(
+        id, "tunejury", purpose, "CC-BY-NC-4.0",
+        (ReleasedFile("weights.pt", _TUNEJURY, file, _TUNEJURY_AT, megabytes=11),),
+        needs=("clap-music", "mert-330m"), blocks=PUBLISHED_BLOCKS,
+    )  # fmt: skip
+
+
 def _tokenizer() -> tuple[ReleasedFile, ...]:
     revision = "e2da8e2f811d1448a5b465c236feacd80ffbac7b"
     return _hub("FacebookAI/roberta-base", revision, "config.json", "tokenizer.json", "tokenizer_config.json")
 
 
+_PAPER = "https://github.com/yonghyunk1m/TTM-HumanPref/releases/download/v1.0-icme2026"
 _MMAUDIO = "https://github.com/hkchengrex/MMAudio/releases/download/v0.1"
 _BIGVGAN = "nvidia/bigvgan_v2_44khz_128band_512x"
 _BIGVGAN_AT = "95a9d1dcb12906c03edd938d77b9333d6ded7dfb"
@@ -168,10 +179,23 @@ _ALL = (
          *_hub(_MERT, _MERT_AT, "config.json", "preprocessor_config.json")),
         gated=True,
     ),
+    _head("tunejury", "tunejury.pt", "TuneJury over CLAP and MERT, from 17,554 pairs that are in no benchmark"),
     Release(
-        "tunejury", "tunejury", "the paper's reward: CLAP's audio and text, and MERT", "CC-BY-NC-4.0",
-        (ReleasedFile("weights.pt", _TUNEJURY, "tunejury.pt", _TUNEJURY_AT, megabytes=11),),
+        "tunejury-challenge", "tunejury",
+        "the reward of the paper's challenge entry: TuneJury's inputs, from some 22,000 pairs", "CC-BY-NC-4.0",
+        (ReleasedFile("weights.pt", url=f"{_PAPER}/tunejury_reward.pt", megabytes=11),),
         needs=("clap-music", "mert-330m"), blocks=PUBLISHED_BLOCKS,
+    ),
+    *(_head(f"tunejury-leave-{name.lower().replace('_', '-')}", f"tunejury_leave_{name}.pt",
+            f"TuneJury from its pairs without {without}")
+      for name, without in (("MA", "Music Arena's"), ("MP", "MusicPrefs'"), ("AIME", "AIME's"), ("SE", "SongEval's"),
+                            ("SE_MA", "SongEval's and Music Arena's"), ("MP_MA", "MusicPrefs' and Music Arena's"))),
+    _head("tunejury-mp-zero", "tunejury_mp_zero.pt", "TuneJury trained without the prompts of MusicPrefs' pairs"),
+    Release(
+        "tunejury-muq-leave-ma", "tunejury",
+        "TuneJury over MuQ-MuLan's audio and text, from its pairs without Music Arena's", "CC-BY-NC-4.0",
+        (ReleasedFile("weights.pt", _TUNEJURY, "tunejury_muq_leave_MA.pt", _TUNEJURY_AT, megabytes=7),),
+        blocks=("clap_audio", "clap_text"), encoder="MuQ-MuLan",
     ),
     Release(
         "tunejury-clap", "tunejury", "a reward from CLAP's audio alone, whose licence allows commercial use",

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from scipy.stats import binomtest
 from torch import Tensor
@@ -488,7 +488,7 @@ def reward_metrics(
     gaps, sides = (np.asarray(values, dtype=np.float64) for values in (margins, targets))
     right, sure = correct(gaps, sides), confidence(gaps, sides)
 
-    def calibration_error(rows: Array) -> float:
+    def calibration_error(rows: NDArray[np.signedinteger[Any]]) -> float:
         return expected_calibration_error(sure[rows], right[rows], even=even_bins)
 
     accuracy = bootstrap_statistic(lambda rows: float(right[rows].mean()), len(right), seed, 1000)
