@@ -20,9 +20,11 @@ from plaudit.pipeline.estimate import (
     checked_estimate,
     requirements_of,
 )
+from plaudit.pipeline.stage_plans import pass_in_words, stage_plans
 from plaudit.recipe import load_recipe
+from plaudit.training.loop import learning_rate
 from plaudit.training.lora import add_adapters
-from plaudit.training.settings import LoraSettings
+from plaudit.training.settings import LoraSettings, TrainSettings
 from tests.backbone.tiny import tiny_model
 
 
@@ -128,7 +130,51 @@ def test_the_command_prints_a_plan_and_makes_nothing(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert [step["step"] for step in found["steps"]][-2:] == ["cross_load", "pairs"]
     assert found["hours"] == pytest.approx(sum(step["hours"] for step in found["steps"])) and found["hours"] > 0
+    assert [stage["stage"] for stage in found["stages"]] == ["sft", "expert_iteration", "cross_load", "pairs", "crpo"]
     assert found["measured"]["training_flops"] > 0 and found["measured"]["decode_seconds"] > 0
     assert not (tmp_path / "r").exists()
     reporter = CliRunner().invoke(app, ["run", "smoke", "--dry-run"])
     assert reporter.exit_code == 0 and "about" in reporter.stdout and "GFLOP/s in training" in reporter.stdout
+
+
+def test_each_stage_says_its_published_numbers_and_what_it_lacks() -> None:
+    plans = {plan.stage: plan for plan in stage_plans(load_recipe("paper"))}
+    assert list(plans) == ["sft", "expert_iteration", "cross_load", "pairs", "crpo"]
+    rest = "weight decay 1e-06, gradients up to 1, score_dropout 0.1, text_dropout 0.1, raw weights"
+    assert plans["sft"].settings == [
+        "train: 200,000 updates of 32 x 2, rate 0.0001, warm-up 1,000, x0.1 at 161,000 and 181,000, "
+        f"AdamW eps 1e-06, {rest}"
+    ]
+    own, train, polish = plans["expert_iteration"].settings
+    assert own == (
+        "candidates 630, keep 64, oversample 5, rounds 1, criterion blend, reward_prompt caption, include_corpus yes, "
+        "score 2, seed 1,000"
+    )
+    assert train == f"train: 30,000 updates of 32 x 2, rate 1e-05, AdamW eps 1e-06, {rest}"
+    assert polish == f"fine_tune: 5,000 updates of 32 x 2, rate 1e-06, AdamW eps 1e-06, {rest}"
+    assert plans["crpo"].settings == [
+        "beta 2000, lambda_fm 1",
+        f"train: 5,000 updates of 8, rate 1e-06, warm-up 100, AdamW eps 1e-06, {rest}",
+    ]
+    parts = ["codec-44k", "text-t5-clap"]
+    assert plans["cross_load"].lacks == plans["crpo"].lacks == parts
+    (shards,) = [need.name for need in requirements_of(load_recipe("paper")) if need.what == "shard set"]
+    assert plans["sft"].lacks == [shards, *parts]
+    assert plans["pairs"].lacks == plans["expert_iteration"].lacks == [
+        shards, *parts, "clap-music", "mert-330m", "tunejury",
+    ]  # fmt: skip
+    study = {plan.stage: plan for plan in stage_plans(load_recipe("data-free-expert"))}
+    assert "fluxaudio-s" in study["sft"].lacks and "song-describer/prompts.csv" in study["expert_iteration"].lacks
+    assert study["expert_iteration"].settings[1].endswith("EMA of decay 0.999")
+
+
+def test_nothing_is_lacking_where_everything_comes_with_the_package() -> None:
+    assert [plan.lacks for plan in stage_plans(load_recipe("smoke"))] == [[]] * 5
+    adapters = stage_plans(load_recipe("lora"))
+    assert "adapters of rank 16" in adapters[0].settings[0] and adapters[0].settings[0].endswith("EMA 0.05")
+
+
+def test_a_decay_that_is_never_reached_is_not_announced() -> None:
+    late = TrainSettings(steps=40, learning_rate=1e-3, warmup=10, decay_at=(0.7, 0.8, 0.9))
+    assert "x0.1 at 38, " in pass_in_words(late)
+    assert [learning_rate(step, late) for step in (37, 38, 39)] == pytest.approx([1e-3, 1e-4, 1e-4])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,9 +28,7 @@ from plaudit.cli.options import options
 if TYPE_CHECKING:
     from plaudit.recipe import Recipe
 
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Only print requirements, time and memory.")
-]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print requirements, time and memory.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -129,6 +128,7 @@ def _show_estimate(recipe: Recipe, folder: Path, last: str, json: bool, source: 
     from plaudit import loading
     from plaudit.pipeline.estimate import CostEstimate, calibrate, checked_estimate, requirements_of
     from plaudit.pipeline.run_folder import check_folder
+    from plaudit.pipeline.stage_plans import stage_plans
     from plaudit.pipeline.steps import kind_of_run, located
 
     check_folder(folder, kind_of_run(recipe))
@@ -143,6 +143,8 @@ def _show_estimate(recipe: Recipe, folder: Path, last: str, json: bool, source: 
     estimate = {
         "recipe": recipe.name,
         "needs": needs,
+        "precision": recipe.precision,
+        "stages": [asdict(one) for one in stage_plans(recipe)],
         "steps": rows,
         "hours": sum(row["hours"] for row in rows),
         "peak_memory_gib": max(row["memory_gib"] for row in rows),
@@ -191,6 +193,11 @@ def _show_costs(estimate: dict[str, Any]) -> None:
     needs = [(n["what"], n["name"], "here" if n["here"] else f"missing: {n['otherwise']}") for n in estimate["needs"]]
     if needs:
         show_table("Needed", ("what", "which", "state"), needs)
+    precision = "bfloat16" if estimate["precision"] == "bf16" else "float32"
+    stages = [
+        (one["stage"], "\n".join(one["settings"]), "\n".join(one["lacks"]) or "nothing") for one in estimate["stages"]
+    ]
+    show_table(f"Stages, trained in {precision}", ("stage", "settings", "lacks"), stages)
     rows = [
         (
             row["step"],

@@ -31,7 +31,7 @@ from plaudit.pipeline.models import FIRST_INJECTION
 from plaudit.pipeline.results import stages_of
 from plaudit.recipe import Recipe, stage_of
 from plaudit.registry import Registry
-from plaudit.stages import StepCost
+from plaudit.stages import StageSettings, StepCost
 from plaudit.training.loop import blocks_of, checkpoint_blocks, restore_blocks
 from plaudit.training.lora import adapted_layers
 from plaudit.training.settings import TrainSettings
@@ -51,16 +51,40 @@ class Requirement:
 
 def requirements_of(recipe: Recipe) -> list[Requirement]:
     """Data and models of a recipe; those that come with the package are left out."""
-    return [*_data(recipe), *_required_models(recipe)]
+    files = [file for stage in recipe.stages for file in _required_files(stage)]
+    return [*_required_data(recipe), *files, *_required_models(recipe)]
 
 
-def _data(recipe: Recipe) -> list[Requirement]:
-    requirements = [Requirement(*row) for row in corpus_source(recipe.corpus).requirements()]
-    for stage in recipe.stages:
-        for name, digest in stage_of(stage).files(stage).items():
-            path, key = str(getattr(stage, name)), f"stages.{stage.name}.{name}"
-            requirements.append(Requirement(stage.kind, path, digest() != "none", f"set {key} to a file that is here"))
-    return requirements
+def requirements_of_stage(recipe: Recipe, stage: StageSettings) -> list[Requirement]:
+    """The requirements of a recipe that one stage needs directly, not through the stages before it."""
+    uses, first = stage_of(stage).uses, recipe.start_of(stage.name) is None
+    clips = first or bool({"corpus", "candidates"} & {*uses})
+    kinds = {"codec", "text encoder"} | ({"model to start from"} if first else set())
+    if "candidates" in uses or (clips and recipe.reward.kind == "load"):
+        kinds |= {"CLAP", "audio embedder", "reward"}
+    adapters = any(settings.lora is not None for settings in passes_of(stage))
+    models = [
+        model
+        for model in _required_models(recipe)
+        if model.what in kinds or (adapters and (model.what, model.name) == ("package", "peft"))
+    ]
+    return [*(_required_data(recipe) if clips else []), *_required_files(stage), *models]
+
+
+def _required_data(recipe: Recipe) -> list[Requirement]:
+    return [Requirement(*row) for row in corpus_source(recipe.corpus).requirements()]
+
+
+def _required_files(stage: StageSettings) -> list[Requirement]:
+    return [
+        Requirement(
+            stage.kind,
+            str(getattr(stage, name)),
+            digest() != "none",
+            f"set stages.{stage.name}.{name} to a file that is here",
+        )
+        for name, digest in stage_of(stage).files(stage).items()
+    ]
 
 
 def _required_models(recipe: Recipe) -> list[Requirement]:
@@ -89,10 +113,13 @@ def _required_models(recipe: Recipe) -> list[Requirement]:
     return requirements
 
 
+def passes_of(stage: StageSettings) -> list[TrainSettings]:
+    """The settings of a stage's training passes."""
+    return [value for value in stage.__dict__.values() if isinstance(value, TrainSettings)]
+
+
 def _passes(recipe: Recipe) -> list[TrainSettings]:
-    """The settings of every training pass."""
-    values = (value for stage in recipe.stages for value in stage.__dict__.values())
-    return [value for value in values if isinstance(value, TrainSettings)]
+    return [one for stage in recipe.stages for one in passes_of(stage)]
 
 
 def _fetching(name: str) -> str:
