@@ -368,7 +368,7 @@ def test_expert_iteration_ranks_clips_of_a_prompt_file_by_the_reward_of_an_empty
     )
     study = (
         "stages.expert_iteration={candidates: 6, keep: 2, criterion: reward, reward_prompt: empty, score: null,"
-        f" prompts: {prompts}, include_corpus: false,"
+        f" prompt_file: {prompts}, include_corpus: false,"
         " train: {steps: 3, learning_rate: 1e-3, batch: 2, weights: ema, ema: {decay: 0.5}}, fine_tune: null}"
     )
     reward = f"reward.name={tmp_path / 'reward.py'}:Length"
@@ -386,7 +386,7 @@ def test_expert_iteration_ranks_clips_of_a_prompt_file_by_the_reward_of_an_empty
     again = steps(located(chosen))
     states = outlook(again, Run(tmp_path / "run"), None)
     (stale,) = [one for one in states if one.state == "replaced"][:1]
-    assert stale.step == "expert_iteration" and "stages.expert_iteration.prompts" in " ".join(stale.reasons)
+    assert stale.step == "expert_iteration" and "stages.expert_iteration.prompt_file" in " ".join(stale.reasons)
 
 
 def test_the_papers_stages_have_the_published_numbers() -> None:
@@ -415,7 +415,7 @@ def test_the_study_without_data_has_its_published_numbers() -> None:
     expert: Any = chosen.stage("expert_iteration")
     assert (expert.candidates, expert.keep, expert.criterion, expert.reward_prompt) == (900, 90, "reward", "empty")
     assert expert.score is chosen.sampling.score is None and chosen.backbone.injection == "none"
-    assert expert.fine_tune is None and not expert.include_corpus and expert.prompts is not None
+    assert expert.fine_tune is None and not expert.include_corpus and expert.prompt_file is not None
     train = expert.train
     assert (train.steps, train.batch, train.weights, train.ema.decay) == (5000, 16, "ema", 0.999)
     assert chosen.backbone.start_from == "fluxaudio-s" and chosen.sampling.prefix == "high quality instrumental music, "

@@ -25,8 +25,8 @@ class ExpertIterationSettings(StageSettings):
     kept alone (`fine_tune`). With several `rounds`, each starts from the model of the last.
 
     criterion: what ranks them, the reward, the CLAP score, or z(reward) + z(CLAP) (blend). reward_prompt: what the
-    reward is given with a clip, its caption or an empty prompt. prompts: a prompt file, whose prompts are sampled in
-    turn; by default captions of the training split. include_corpus: false trains on the kept clips alone in both
+    reward is given with a clip, its caption or an empty prompt. prompt_file: a file whose prompts are sampled in turn;
+    by default captions of the training split. include_corpus: false trains on the kept clips alone in both
     passes. score: the candidates' conditioning score; null samples and trains without one.
     """
 
@@ -36,7 +36,7 @@ class ExpertIterationSettings(StageSettings):
     rounds: Count = 1
     criterion: Literal["blend", "reward", "clap"] = "blend"
     reward_prompt: Literal["caption", "empty"] = "caption"
-    prompts: Path | None = None
+    prompt_file: Path | None = None
     include_corpus: bool = True
     score: Score | None = 1.5
     seed: Seed = 1000
@@ -128,9 +128,9 @@ def keep_candidates(
 
 def _captions(settings: ExpertIterationSettings, inputs: StageInputs, seed: int) -> list[str]:
     """One caption for each candidate: of the training split, or the prompts of the file again and again."""
-    if settings.prompts is None:
+    if settings.prompt_file is None:
         return inputs.captions(settings.candidates, seed)
-    return list(islice(cycle(read_prompts(settings.prompts)), settings.candidates))
+    return list(islice(cycle(read_prompts(settings.prompt_file)), settings.candidates))
 
 
 def _train(
