@@ -159,9 +159,10 @@ def test_each_stage_says_its_published_numbers_and_what_it_lacks() -> None:
     parts = ["codec-44k", "text-t5-clap"]
     assert plans["cross_load"].lacks == plans["crpo"].lacks == parts
     (shards,) = [need.name for need in requirements_of(load_recipe("paper")) if need.what == "shard set"]
+    (reward,) = [need.name for need in requirements_of(load_recipe("paper")) if need.what == "reward"]
     assert plans["sft"].lacks == [shards, *parts]
     assert plans["pairs"].lacks == plans["expert_iteration"].lacks == [
-        shards, *parts, "clap-music", "mert-330m", "tunejury",
+        shards, *parts, "clap-music", "mert-330m", reward,
     ]  # fmt: skip
     study = {plan.stage: plan for plan in stage_plans(load_recipe("data-free-expert"))}
     assert "fluxaudio-s" in study["sft"].lacks and "song-describer/prompts.csv" in study["expert_iteration"].lacks
