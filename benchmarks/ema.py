@@ -16,7 +16,7 @@ import typer
 from plaudit.backbone.config import PRESETS
 from plaudit.backbone.ema import PostHocEMA, Snapshot, reconstruct
 from plaudit.backbone.fluxaudio import FluxAudio
-from plaudit.loading import resolve_device
+from plaudit.devices import resolve_device
 
 REPEATS = 10
 

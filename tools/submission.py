@@ -27,6 +27,7 @@ from plaudit.audio_format import AudioFormat, encode_audio
 from plaudit.cli.console import ConsoleReporter, complain, progress_console, result_console, show_json
 from plaudit.cli.main import main
 from plaudit.cli.options import App
+from plaudit.devices import resolve_device
 from plaudit.encoders.truncation import truncation_note
 from plaudit.errors import AudioError, CorpusError, PromptError
 from plaudit.files import is_hidden
@@ -267,7 +268,7 @@ def _generate(
     if note := truncation_note(music.text_encoder, texts, "prompts"):
         complain(note)
     execution = Execution(batch=batch)
-    postprocessor = PostProcessor.load(settings.post, settings.file, loading.resolve_device(device))
+    postprocessor = PostProcessor.load(settings.post, settings.file, resolve_device(device))
     requests = submission_requests(prompts, seed)
     check_names(folder, requests, clip_provenance(music, requests, settings.sampling, postprocessor, None))
     with ConsoleReporter().progress("generating") as advance:

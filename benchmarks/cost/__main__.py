@@ -56,10 +56,10 @@ def bench(
         raise typer.BadParameter(f"no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
     from benchmarks.cost.sections import Sizes, measured
     from benchmarks.cost.timing import machine
-    from plaudit import loading
+    from plaudit.devices import resolve_device
     from plaudit.storage import write_json
 
-    where = loading.resolve_device(device)
+    where = resolve_device(device)
     sizes = Sizes(network, model, clips, scored, separated, separator, steps, batch, repeats, compile)
     results = []
     for name in section or SECTIONS:

@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.cost.sample import naive_latents
 from benchmarks.cost.timing import Advance, Section, in_turns
+from plaudit.devices import device_of
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import TextToMusic
 from plaudit.generate.postprocess import PostProcessor
@@ -20,7 +21,7 @@ def bench_decode(music: TextToMusic, clips: int, repeats: int, advance: Advance)
     """Seconds per clip of decoding `clips` clips: one by one as `generate` does, compared with all at once and
     with gradients recorded, as by a plain call of the module."""
     latents = torch.randn(clips, music.frames, music.codec.latent_dim, generator=torch.Generator().manual_seed(0))
-    latents = latents.to(music.codec_device)
+    latents = latents.to(device_of(music.codec))
 
     def batched() -> None:
         with torch.inference_mode():
@@ -48,11 +49,11 @@ def bench_clips(music: TextToMusic, clips: int, repeats: int, advance: Advance) 
 
     def naive() -> None:
         with torch.no_grad():
-            text = music.text_encoder.encode([prompts[0]])
-            negative = music.text_encoder.encode([settings.negative_prompt])
+            text = music.encode_texts([prompts[0]])
+            negative = music.encode_texts([settings.negative_prompt])
             noise = initial_noise([0], music.frames, music.codec.latent_dim).to(music.backbone.latent_mean.device)
             latents = naive_latents(music.backbone, text, negative, noise, settings.steps, bf16=False)
-            music.codec.decode(latents.to(music.codec_device))
+            music.codec.decode(latents.to(device_of(music.codec)))
 
     taken = in_turns({"naive float32": naive, "plaudit": batched}, repeats, advance)
     seconds = {"naive float32": taken["naive float32"], "plaudit": taken["plaudit"] / clips}

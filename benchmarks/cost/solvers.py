@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from plaudit.codec.chunks import decode_piece
+from plaudit.devices import device_of
 from plaudit.errors import PromptError, RecipeError
 from plaudit.evaluate.embeddings import embed_waves
 from plaudit.evaluate.pages.charts import Series, lines, save_chart
@@ -171,7 +172,7 @@ def _sample(
 ) -> _Sampled:
     prefixed = [settings.text_of(prompt) for prompt in prompts]
     with torch.inference_mode():
-        text, negative = music.text_encoder.encode(prefixed), music.text_encoder.encode([settings.negative_prompt])
+        text, negative = music.encode_texts(prefixed), music.encode_texts([settings.negative_prompt])
     sampler, latents, seconds = music.sampler(settings, execution), [], 0.0
     for start in range(0, len(prefixed), sampler.batch):
         rows = torch.arange(start, min(start + sampler.batch, len(prefixed)))
@@ -182,7 +183,7 @@ def _sample(
         latents.append(batch)
     with torch.inference_mode():
         waves = [
-            decode_piece(music.codec, clip[None].to(music.codec_device), settings.piece.loop)[0].cpu()
+            decode_piece(music.codec, clip[None].to(device_of(music.codec)), settings.piece.loop)[0].cpu()
             for batch in latents
             for clip in batch
         ]

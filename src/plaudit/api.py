@@ -66,7 +66,8 @@ RewardName = Annotated[
         "synthetic", "--reward", help="A known or installed reward, a reward folder, or FILE.py:CLASS.", panel="Models"
     ),
 ]
-Device = Annotated[str, option("auto", "--device", help="auto, cpu, cuda or mps.", panel=SAMPLING)]
+DEVICE_HELP = "auto (a GPU where there is one), cpu, cuda or mps."
+Device = Annotated[str, option("auto", "--device", help=DEVICE_HELP)]
 Engine = Annotated[
     Literal["local", "ray"],
     option("local", "--engine", help="local: this process. ray: many, here or on a cluster."),
@@ -98,7 +99,7 @@ class GenerateSettings(Settings):
         None, "--second-model", help="A checkpoint of the same latents that shares every trajectory.", panel=SAMPLING
     )
     execution: Execution = Execution()
-    device: Device = "auto"
+    device: str = option("auto", "--device", help=DEVICE_HELP, panel=SAMPLING)
     post: PostSettings = PostSettings()
     output: Path | None = option(None, "-o", "--output", help="Folder for the clips.", panel=FILES)
     file: AudioFormat = AudioFormat()
@@ -202,6 +203,7 @@ def _generate(
     prompts: str | Sequence[str], settings: GenerateSettings, output: Path, reporter: Reporter
 ) -> Iterator[GeneratedClip]:
     from plaudit import loading
+    from plaudit.devices import resolve_device
     from plaudit.generate.clips import clip_requests, stream_best_of, stream_clips
     from plaudit.generate.postprocess import PostProcessor
     from plaudit.sidecars import CANDIDATES, mark_candidates, read_sidecar
@@ -215,8 +217,8 @@ def _generate(
         music = replace(music, second=loading.load(settings.second_model, settings.device))
     generation = generation_settings(settings, music)
     sampling, execution = generation.sampling, settings.execution
-    postprocessor = PostProcessor.load(generation.post, generation.file, loading.resolve_device(settings.device))
-    reward = None if settings.best_of == 1 else loading.load_reward(settings.reward)
+    postprocessor = PostProcessor.load(generation.post, generation.file, resolve_device(settings.device))
+    reward = None if settings.best_of == 1 else loading.load_reward(settings.reward, settings.device)
     _note_truncation(music, sampling, requests, reporter)
     folder = output if reward is None else output / CANDIDATES
     if reward is not None:
@@ -260,7 +262,9 @@ def _optimizer(settings: GenerateSettings) -> Optimizer | None:
     from plaudit.generate.optimize import Optimizer
 
     name = settings.optimize
-    return None if name is None else Optimizer(name, loading.load_tunejury(name), settings.optimization)
+    if name is None:
+        return None
+    return Optimizer(name, loading.load_tunejury(name, settings.device), settings.optimization)
 
 
 def _note_truncation(
@@ -314,6 +318,7 @@ class ScoreSettings(Settings):
         help="Biases of systems (plaudit reward calibrate) to subtract, by the system in --table.",
     )  # fmt: skip
     cache: UseCache = True
+    device: Device = "auto"
     engine: Engine = "local"
     ray_address: RayAddress = None
 
@@ -353,7 +358,8 @@ def score(
     settings = _settings(ScoreSettings, settings, changes)
     reporter = reporter or WarningReporter()
     calibration = None if settings.calibration is None else load_calibration(settings.calibration)
-    to_score, reward = _clips(clips, settings, reporter), loading.load_reward(settings.reward)
+    to_score = _clips(clips, settings, reporter)
+    reward = loading.load_reward(settings.reward, settings.device)
     with _user_cache(ScoreCache, settings.cache, reporter) as cache:
         reference = None
         if settings.reference is not None:
@@ -362,7 +368,7 @@ def score(
             from plaudit.ray_engine import Cluster, score_clips_on_ray
 
             with reporter.progress("scoring") as advance:
-                cluster = Cluster(settings.ray_address)
+                cluster = Cluster(settings.ray_address, device=settings.device)
                 rows = score_clips_on_ray(to_score, settings.reward, cluster, settings.cache, advance)
         else:
             rows = _scored("scoring", to_score, reward, cache, reporter)
@@ -383,6 +389,7 @@ class RankSettings(Settings):
     reward: RewardName = "synthetic"
     copy_to: Path | None = option(None, "--copy", help="Copy the kept clips into this folder, with ranks in names.")
     cache: UseCache = True
+    device: Device = "auto"
 
 
 @dataclass(frozen=True)
@@ -409,7 +416,7 @@ def rank(
         to_rank = [clip for clip in to_rank if not clip.file.resolve().is_relative_to(folder.resolve())]
         if not to_rank:
             raise AudioError(f"--copy {folder} contains all clips to be ranked; copy into another folder")
-    reward = loading.load_reward(settings.reward)
+    reward = loading.load_reward(settings.reward, settings.device)
     with _user_cache(ScoreCache, settings.cache, reporter) as cache:
         rows = _scored("ranking", to_rank, reward, cache, reporter)
     best = rank_clips(rows, settings.keep)
@@ -490,6 +497,7 @@ class EvaluatorSettings(Settings):
         panel=MODELS,
     )  # fmt: skip
     vocabulary: Path | None = option(None, "--vocabulary", help="YAML of concepts to detect. Default: the package's.")
+    device: Device = "auto"
 
     def load_vocabulary(self) -> Vocabulary:
         """The vocabulary of concepts."""
@@ -517,17 +525,21 @@ class EvaluatorSettings(Settings):
         encoders = tuple(
             clap
             if name == self.clap
-            else AudioEncoder(name, loading.AUDIO_ENCODERS.identity(name), loading.AUDIO_ENCODERS.load(name))
+            else AudioEncoder(
+                name,
+                loading.AUDIO_ENCODERS.identity(name),
+                loading.load_part(loading.AUDIO_ENCODERS, name, self.device),
+            )
             for name in names
         )
         detector = self.load_detector(vocabulary)
-        return Evaluators(loading.load_reward(self.reward), clap, encoders, detector, vocabulary)
+        return Evaluators(loading.load_reward(self.reward, self.device), clap, encoders, detector, vocabulary)
 
     def _load_clap(self) -> tuple[AudioEncoder, Embedder]:
         from plaudit import loading
         from plaudit.evaluate.embeddings import AudioEncoder
 
-        model = loading.CLAPS.load(self.clap)
+        model = loading.load_part(loading.CLAPS, self.clap, self.device)
         return AudioEncoder(self.clap, loading.CLAPS.identity(self.clap), model), model
 
 
@@ -682,7 +694,7 @@ def measure_detector(
     settings = _settings(ConceptsSettings, settings, changes)
     vocabulary = settings.load_vocabulary()
     detector = settings.load_detector(vocabulary)
-    codec = None if settings.codec is None else loading.CODECS.load(settings.codec)
+    codec = None if settings.codec is None else loading.load_part(loading.CODECS, settings.codec, settings.device)
     with (reporter or WarningReporter()).progress("measuring") as advance:
         corpus = synthetic_source(settings.seconds)
         rates = corpus.measure_detector(detector, vocabulary, settings.clips, advance, codec)
@@ -714,6 +726,7 @@ class CompareSettings(Settings):
     )
     sort: str | None = option(None, "--sort", help="Order the page's players by the differences of this metric.")
     players: CountOrZero = option(20, "--players", help="Prompts with players: half the worst, half the best.")
+    device: Device = "auto"
     output: Path | None = option(None, "-o", "--output", help="Folder for the page, its clips, JSON and CSV.")
 
 
@@ -755,7 +768,7 @@ def compare(
         if len(systems) < 2:  # before its clips are measured
             raise EvaluationError(f"there is one system, {name!r}; a comparison needs two: name another")
         reporter.note(f"{name} has not been evaluated; measuring its clips with the default settings")
-        evaluation = evaluate(name, reporter=reporter)
+        evaluation = evaluate(name, reporter=reporter, device=settings.device)
         models = models_behind(evaluation.settings)
         return [system_of_values(evaluation.values, Path(name).resolve().name, Path(), name, models)]
 

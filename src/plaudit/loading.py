@@ -6,12 +6,13 @@ import os
 from collections.abc import Collection
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from plaudit.backbone.base import Backbone, build_backbone
 from plaudit.backbone.config import BackboneConfig
+from plaudit.devices import placed, resolve_device
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic, read_model_config
 from plaudit.models.releases import FETCHED_ONLY, RELEASES
@@ -29,6 +30,8 @@ from plaudit.storage import (
     user_model,
 )
 from plaudit.types import AudioEmbedder, Codec, Embedder, Reward, TextEncoder
+
+Part = TypeVar("Part")
 
 
 def _explain_missing(name: str) -> str | None:
@@ -94,7 +97,7 @@ REWARDS: Registry[Reward] = Registry(
     folder_kinds={
         "tunejury": lambda folder: read_tunejury(folder, CLAPS.load, AUDIO_ENCODERS.load),
         "clap": lambda folder: read_clap_cosine(folder, CLAPS.load),
-        "sum": lambda folder: read_weighted_sum(folder, load_reward),
+        "sum": lambda folder: read_weighted_sum(folder, REWARDS.load),
     },
     requires=("score",),
     references={"clap": CLAPS, "encoders.clap": CLAPS, "encoders.audio": AUDIO_ENCODERS},
@@ -109,32 +112,21 @@ SHIPPED_LICENCES = {"synthetic": "Apache-2.0", "statistics": "Apache-2.0"}
 MODELS = {"synthetic": SHIPPED_WEIGHTS / "model", "synthetic-base": SHIPPED_WEIGHTS / "base"}
 
 
-def load(name: str, device: str = "auto") -> TextToMusic:
-    """A ready text-to-music model from a shipped model's name or a model folder; its network is on `device`.
+def load(name: str, device: str | torch.device = "auto") -> TextToMusic:
+    """A ready text-to-music model from a shipped model's name or a model folder, on `device`.
 
-    On a CUDA device codec and text encoder are there too; otherwise they stay on the CPU. Raises ModelError where there
-    is no such model or device, or its parts don't fit.
+    Raises ModelError where there is no such model or device, or its parts don't fit.
     """
     folder, where = model_folder(name, MODELS), resolve_device(device)
     config = read_model_config(folder)
-    parts = CODECS.load(config.codec), TEXT_ENCODERS.load(config.text_encoder)
-    for part in parts:
-        if isinstance(part, torch.nn.Module) and where.type == "cuda":
-            part.to(where)
-    return TextToMusic(load_backbone(folder, config.backbone).to(where), *parts, config)
+    codec, text = load_part(CODECS, config.codec, where), load_part(TEXT_ENCODERS, config.text_encoder, where)
+    return TextToMusic(load_backbone(folder, config.backbone).to(where), codec, text, config)
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is CUDA where there is one, then Apple's MPS, then the CPU."""
-    if name == "auto":
-        return torch.device(
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(name.split(":")[0], False):
-        here = ", ".join(kind for kind, present in available.items() if present)
-        raise ModelError(f"no device {name!r} here; use auto or one of {here}")
-    return torch.device(name)
+def load_part(registry: Registry[Part], name: str, device: str | torch.device) -> Part:
+    """The codec, encoder or reward called `name` in its registry, on `device`."""
+    where = resolve_device(device)  # an unknown device is an error before anything is read
+    return placed(registry.load(name), where)
 
 
 def load_backbone(folder: Path, config: BackboneConfig) -> Backbone:
@@ -145,14 +137,14 @@ def load_backbone(folder: Path, config: BackboneConfig) -> Backbone:
     return backbone.eval()
 
 
-def load_reward(name: str) -> Reward:
+def load_reward(name: str, device: str | torch.device = "auto") -> Reward:
     """The reward called `name` in REWARDS: built in, installed, FILE.py:NAME, package.module:NAME or a model folder."""
-    return REWARDS.load(name)
+    return load_part(REWARDS, name, device)
 
 
-def load_tunejury(name: str) -> TuneJury:
+def load_tunejury(name: str, device: str | torch.device = "auto") -> TuneJury:
     """A reward of kind tunejury, which has features and a gradient; ModelError where it is of another kind."""
-    reward = load_reward(name)
+    reward = load_reward(name, device)
     if not isinstance(reward, TuneJury):
         raise ModelError(f"{name} is not a TuneJury reward; name one of kind tunejury")
     return reward

@@ -22,13 +22,13 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow
 import torch
-from torch import nn
 
 from plaudit import loading
 from plaudit.audio_format import AudioFormat
 from plaudit.corpus.layouts import INSTRUMENTAL
 from plaudit.corpus.manifest import Entry, load_clips
 from plaudit.corpus.shards import Advance, EncodedShard, Job, Preprocessing, ShardEncoder, ShardEngine, frames_of
+from plaudit.devices import resolve_device
 from plaudit.errors import EngineError, ModelError, PlauditError
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic
@@ -245,7 +245,7 @@ def _generator(
     model = loading.load(names[0], device)
     if names[1] is not None:
         model = replace(model, second=loading.load(names[1], device))
-    postprocessor = None if post is None else PostProcessor.load(*post, loading.resolve_device(device))
+    postprocessor = None if post is None else PostProcessor.load(*post, resolve_device(device))
     return lambda requests: generate_clips(
         model, requests, settings, folder, execution, postprocessor, keep_others=keep_others
     )
@@ -266,13 +266,11 @@ def build_shard_encoder(
 
     ModelError where separation is set and the extra is not installed.
     """
-    place = loading.resolve_device(device)
-    built, reader = loading.CODECS.load(codec), loading.TEXT_ENCODERS.load(text_encoder)
-    for model in (built, reader):
-        if isinstance(model, nn.Module):
-            model.to(place)
-    preprocessing = vocal_removal(separation, place) if separation.passes else None
-    return ShardEncoder(load_clips, built, reader, frames_of(built, seconds), batch_size, place, preprocessing)
+    where = resolve_device(device)
+    loaded = loading.load_part(loading.CODECS, codec, where)
+    text = loading.load_part(loading.TEXT_ENCODERS, text_encoder, where)
+    preprocessing = vocal_removal(separation, where) if separation.passes else None
+    return ShardEncoder(load_clips, loaded, text, frames_of(loaded, seconds), batch_size, preprocessing)
 
 
 def vocal_removal(settings: SeparationSettings, device: torch.device) -> Preprocessing:
@@ -329,14 +327,14 @@ def score_clips_on_ray(
     absolute = [replace(clip, file=clip.file.absolute()) for clip in clips]
     parts = [tuple(absolute[start : start + TASK]) for start in range(0, len(clips), TASK)]
     scored: dict[int, list[ScoredClip]] = {}
-    for number, rows in on_ray(partial(_scorer, portable_name(reward), cached), parts, cluster):
+    for number, rows in on_ray(partial(_scorer, portable_name(reward), cluster.device, cached), parts, cluster):
         scored[number] = rows
         progress(sum(map(len, scored.values())), len(clips))
     rows = [row for number in range(len(parts)) for row in scored[number]]
     return [replace(row, clip=clip) for row, clip in zip(rows, clips, strict=True)]
 
 
-def _scorer(name: str, cached: bool) -> Callable[[tuple[Clip, ...]], list[ScoredClip]]:
-    reward = loading.load_reward(name)
+def _scorer(name: str, device: str, cached: bool) -> Callable[[tuple[Clip, ...]], list[ScoredClip]]:
+    reward = loading.load_reward(name, device)
     cache = ScoreCache.of_user(print) if cached else None
     return lambda clips: score_clips(clips, reward, cache)

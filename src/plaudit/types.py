@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -27,6 +28,11 @@ class TextFeatures:
         """The features of the prompts at `index` [M], in that order."""
         return TextFeatures(self.tokens[index], self.pooled[index])
 
+    @classmethod
+    def cat(cls, parts: Sequence[TextFeatures]) -> TextFeatures:
+        """The features of several batches as one."""
+        return cls(torch.cat([part.tokens for part in parts]), torch.cat([part.pooled for part in parts]))
+
     def to(self, device: torch.device | str) -> TextFeatures:
         """The same features on another device."""
         return TextFeatures(self.tokens.to(device), self.pooled.to(device))
@@ -38,6 +44,15 @@ class Posterior:
 
     mean: Tensor
     std: Tensor
+
+    @classmethod
+    def cat(cls, parts: Sequence[Posterior]) -> Posterior:
+        """The posteriors of several batches as one."""
+        return cls(torch.cat([part.mean for part in parts]), torch.cat([part.std for part in parts]))
+
+    def to(self, device: torch.device | str) -> Posterior:
+        """The same posterior on another device."""
+        return Posterior(self.mean.to(device), self.std.to(device))
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """One draw, mean + std * noise: [B, N, C]."""

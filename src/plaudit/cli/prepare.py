@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from plaudit.api import Engine, RayAddress
+from plaudit.api import Device, Engine, RayAddress
 from plaudit.cli.console import ConsoleReporter, agreed, complain, progress_console, show_json, show_table
 from plaudit.cli.options import App, options
 from plaudit.settings import Count, CountOrZero, Seconds, Settings, option
@@ -47,7 +47,7 @@ class PrepareSettings(Settings):
         0, "--separate", help="Passes of source separation that remove vocals; _instrumental files are skipped."
     )
     separator: str = option("mdx_extra", "--separator", help="A demucs model or a folder of one.")
-    device: str = option("auto", "--device", help="auto, cpu, cuda or mps.")
+    device: Device = "auto"
     engine: Engine = "local"
     ray_address: RayAddress = None
     workers: Count | None = option(None, "--workers", help="Of --engine ray. Default: as many as fit.")
@@ -220,7 +220,6 @@ def _encode(
             settings.seconds,
             settings.shard_size,
             settings.batch,
-            maker.device,
             advance,
             preprocessing=maker.preprocessing,
             engine=ray_engine(build, cluster) if distributed else None,

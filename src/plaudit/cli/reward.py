@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from plaudit.api import DEVICE_HELP, Device
 from plaudit.cli.console import (
     ConsoleReporter,
     Json,
@@ -34,6 +35,7 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the res
 Features = Annotated[
     Path | None, typer.Option(help="Folder of clip features, to share between commands. Default: in the output.")
 ]
+DeviceOption = Annotated[str, typer.Option("--device", help=DEVICE_HELP)]
 RewardName = Annotated[str, typer.Argument(help="A reward by name, its folder, or FILE.py:CLASS.")]
 
 
@@ -63,6 +65,7 @@ class VoteTrainingSettings(Settings):
         None, "--features", help="Folder of clip features, to share between commands. Default: in the output."
     )
     both_bad: BothBad = option("leave-out", "--both-bad", help="What becomes of votes that find both clips bad.")
+    device: Device = "auto"
 
 
 @app.command()
@@ -200,7 +203,8 @@ def _vote_features(settings: VoteTrainingSettings, training: RewardSettings) -> 
     from plaudit.reward.features import RewardFeatures
     from plaudit.reward.votes import load_training_votes
 
-    clap, audio = loading.CLAPS.load(settings.clap), loading.AUDIO_ENCODERS.load(settings.audio_embedder)
+    clap = loading.load_part(loading.CLAPS, settings.clap, settings.device)
+    audio = loading.load_part(loading.AUDIO_ENCODERS, settings.audio_embedder, settings.device)
     encoders = RewardFeatures(clap, audio, training.blocks, training.clap_through)
     folder = settings.features or settings.output / "features"
     with ConsoleReporter().progress("encoding clips") as advance:
@@ -230,6 +234,7 @@ def evaluate(
     output: Output = Path("reward-evaluation"),
     features: Features = None,
     both_bad: Annotated[BothBad, typer.Option(help="What becomes of votes that find both clips bad.")] = "leave-out",
+    device: DeviceOption = "auto",
     json: Json = False,
 ) -> None:
     """Evaluate a reward on votes: accuracy and calibration, by source and by pair of systems, with intervals.
@@ -245,7 +250,7 @@ def evaluate(
     if scores is not None and (reward, votes, audio) == (None, None, None):
         scored = read_scored_votes(scores, both_bad=both_bad)
     elif scores is None and reward is not None and votes is not None and audio is not None:
-        scored = _scored(reward, votes, audio, features or output / "features", both_bad)
+        scored = _scored(reward, votes, audio, features or output / "features", both_bad, device)
     else:
         raise VoteError("give a reward with --votes and --audio, or --scores alone")
     evaluation = evaluate_votes(scored)
@@ -281,6 +286,7 @@ def probe(
     reward: RewardName,
     paths: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them.")],
     prompt: Annotated[str, typer.Option(help="The prompt of the clips; empty for none.")] = "",
+    device: DeviceOption = "auto",
     json: Json = False,
 ) -> None:
     """Test a reward's robustness: harmless changes (loudness, resampling) should not move it, damage should lower it.
@@ -291,7 +297,7 @@ def probe(
     from plaudit.audio import list_audio_files
     from plaudit.evaluate.rewards import probe_files
 
-    files, loaded = list_audio_files(paths), loading.load_reward(reward)
+    files, loaded = list_audio_files(paths), loading.load_reward(reward, device)
     with ConsoleReporter().progress("probing") as advance:
         result = probe_files(files, prompt, loaded, advance)
     if json:
@@ -309,14 +315,16 @@ def probe(
         complain(f"left out: {line}")
 
 
-def _scored(reward: str, votes: Path, audio: Path, folder: Path, both_bad: BothBad) -> list[ScoredVote]:
+def _scored(
+    reward: str, votes: Path, audio: Path, folder: Path, both_bad: BothBad, device: str
+) -> list[ScoredVote]:
     """The votes with the reward's scores: of a TuneJury from stored features, of any other reward from the audio."""
     from plaudit import loading
     from plaudit.reward.scored_votes import score_audio_of_votes, score_votes
     from plaudit.reward.tunejury import TuneJury
     from plaudit.reward.votes import extract_vote_features, read_votes
 
-    loaded, read = loading.load_reward(reward), read_votes(votes, both_bad)
+    loaded, read = loading.load_reward(reward, device), read_votes(votes, both_bad)
     if isinstance(loaded, TuneJury):
         with ConsoleReporter().progress("encoding clips") as advance:
             features = extract_vote_features([read], audio, loaded.features, folder, advance)

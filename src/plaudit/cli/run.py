@@ -125,7 +125,7 @@ def _show_estimate(recipe: Recipe, folder: Path, last: str, json: bool, source: 
 
     source: another run, whose finished steps count as done where their inputs are the same.
     """
-    from plaudit import loading
+    from plaudit.devices import resolve_device
     from plaudit.pipeline.estimate import CostEstimate, calibrate, checked_estimate, requirements_of
     from plaudit.pipeline.run_folder import check_folder
     from plaudit.pipeline.stage_plans import stage_plans
@@ -135,7 +135,7 @@ def _show_estimate(recipe: Recipe, folder: Path, last: str, json: bool, source: 
     recipe = located(recipe)
     plan = checked_estimate(CostEstimate(recipe))
     progress_console.print("measuring this machine", highlight=False)
-    unit_costs = calibrate(plan, loading.resolve_device("auto"))
+    unit_costs = calibrate(plan, resolve_device("auto"))
     rows = _cost_rows(plan, unit_costs, folder, last, source)
     needs = [
         {"what": n.what, "name": n.name, "here": n.here, "otherwise": n.otherwise} for n in requirements_of(recipe)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import Field
 
-from plaudit.api import MODELS, REFERENCE, Device, EvaluatorSettings, load_references, sampling_of
+from plaudit.api import MODELS, REFERENCE, EvaluatorSettings, load_references, sampling_of
 from plaudit.cli.console import CommandReporter, ConsoleReporter, Json, Yes, approval, say, show_json, show_table
 from plaudit.cli.options import App, options
 from plaudit.generate.settings import Execution, SamplingSettings
@@ -61,7 +61,6 @@ class SweepSettings(EvaluatorSettings):
     sampling: SamplingSettings = Field(SamplingSettings(), json_schema_extra={"default_of": "model"})
     seed: Seed = option(42, "--seed", help="Seed of the first prompt; prompt i has seed + i.")
     execution: Execution = Execution()
-    device: Device = "auto"
     output: Path = option(..., "-o", "--output", help="Folder for the cells, the page, JSON, CSV and SVG.")
 
 

@@ -38,6 +38,8 @@ class MelCodec(nn.Module):
     are not of the same spectrogram.
     """
 
+    sample_bytes = 128
+
     def __init__(self, name: str, mel: MelSettings, vae: MelVAE, vocoder: BigVGAN) -> None:
         super().__init__()
         of_mel, of_vae, of_vocoder = mel.bands, vae.config.bands, vocoder.config.bands

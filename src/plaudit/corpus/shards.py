@@ -39,6 +39,7 @@ from plaudit.corpus.shard_set import (
     locked_ledger,
     no_changes,
 )
+from plaudit.devices import batched
 from plaudit.errors import AudioError, CorpusError
 from plaudit.prefetch import prefetch
 from plaudit.reporting import Progress, no_progress
@@ -124,7 +125,6 @@ class ShardEncoder:
     text_encoder: TextEncoder
     frames: int
     batch_size: int = 16
-    device: torch.device | str = "cpu"
     preprocessing: Preprocessing | None = None
     decoders: int | None = None
     timer: PhaseTimer = field(default_factory=PhaseTimer)
@@ -194,9 +194,9 @@ class ShardEncoder:
         quarantine: list[dict[str, str | None]] = []
         for batch in self._batches(job, loaded, quarantine, advance):
             with self.timer.phase("encode"):
-                waves = torch.from_numpy(np.stack([wave for _, wave in batch])).to(self.device)
-                posterior = self.codec.encode(waves)
-                mean, std = posterior.mean.half().cpu(), posterior.std.half().cpu()
+                waves = torch.from_numpy(np.stack([wave for _, wave in batch]))
+                posterior = batched(self.codec, self.codec.encode, waves)
+                mean, std = posterior.mean.half(), posterior.std.half()
             for (clip, _), m, s in zip(batch, mean, std, strict=True):
                 if m.isfinite().all() and s.isfinite().all():
                     means.append(m)
@@ -244,11 +244,11 @@ class ShardEncoder:
         for start in range(0, len(job.captions), self.batch_size):
             batch = list(job.captions[start : start + self.batch_size])
             with self.timer.phase("captions"):
-                features.append(self.text_encoder.encode(batch))
+                features.append(batched(self.text_encoder, self.text_encoder.encode, batch))
             advance(len(batch))
         tensors = {
-            "tokens": torch.cat([f.tokens.half().cpu() for f in features]),
-            "pooled": torch.cat([f.pooled.half().cpu() for f in features]),
+            "tokens": torch.cat([f.tokens.half() for f in features]),
+            "pooled": torch.cat([f.pooled.half() for f in features]),
         }
         if not all(t.isfinite().all() for t in tensors.values()):
             raise CorpusError(f"text encoder {self.text_encoder.name} makes features that are not finite in {job.name}")
@@ -284,7 +284,6 @@ def encode_corpus(
     seconds: float,
     shard_size: int = SHARD_SIZE,
     batch_size: int = BATCH_SIZE,
-    device: torch.device | str = "cpu",
     progress: Progress | None = None,
     preprocessing: Preprocessing | None = None,
     engine: ShardEngine | None = None,
@@ -306,7 +305,7 @@ def encode_corpus(
         raise CorpusError(f"corpus {corpus.name} repeats ids; make them unique")
     timer = timer or PhaseTimer()
     local = ShardEncoder(
-        corpus.load, codec, text_encoder, frames, batch_size, device, preprocessing=preprocessing, timer=timer
+        corpus.load, codec, text_encoder, frames, batch_size, preprocessing=preprocessing, timer=timer
     )
     parts = cut_into_shards(entries, shard_size)
     with locked_ledger(folder, provenance, approve) as ledger, torch.inference_mode():

@@ -18,6 +18,7 @@ from plaudit.corpus.layouts import ID_COLUMN, LAYOUTS, Listing, counted, list_fo
 from plaudit.corpus.manifest import Corpus, Entry, ListedCorpus, read_manifest
 from plaudit.corpus.shard_set import LEDGER, ShardSet
 from plaudit.corpus.shards import stamp
+from plaudit.devices import batched
 from plaudit.errors import CorpusError, PlauditError
 from plaudit.registry import Registry
 from plaudit.reporting import Progress, no_progress
@@ -370,7 +371,8 @@ class ShardSource(CorpusSource):
         def decoded() -> Iterator[tuple[np.ndarray, int]]:
             for row in rows:
                 with torch.inference_mode():
-                    yield codec.decode(shards.posterior(row[None]).mean)[0].cpu().numpy(), codec.sample_rate
+                    wave = batched(codec, codec.decode, shards.posterior(row[None]).mean)[0]
+                yield wave.numpy(), codec.sample_rate
 
         return len(rows), decoded()
 

@@ -43,6 +43,7 @@ class LaionCLAP(nn.Module):
     """
 
     sample_rate = CLAP_SAMPLE_RATE
+    sample_bytes = 128
 
     def __init__(self, name: str, model: ClapModel, tokenizer: Tokenizer) -> None:
         super().__init__()
@@ -91,14 +92,14 @@ def clap_log_mel(wave: Tensor, bands: int) -> Tensor:
     """wave [B, T] -> power in Slaney's mel bands in dB: [B, T // 480 + 1, bands], not below -100."""
     window = torch.hann_window(N_FFT, device=wave.device)
     power = torch.stft(wave, N_FFT, HOP, window=window, return_complex=True).abs().square()  # [B, bins, N]
-    return 10 * (power.transpose(1, 2) @ _filters(bands).to(wave).T).clamp(min=1e-10).log10()
+    return 10 * (power.transpose(1, 2) @ _filters(bands, wave.device).to(wave.dtype).T).clamp(min=1e-10).log10()
 
 
-@lru_cache(maxsize=2)
-def _filters(bands: int) -> Tensor:
+@lru_cache(maxsize=4)
+def _filters(bands: int, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # training may use what evaluation has cached
         filters = mel_filter_bank(N_FFT // 2 + 1, bands, LOW_HZ, HIGH_HZ, CLAP_SAMPLE_RATE, "slaney", "slaney")
-        return torch.from_numpy(filters.T).float()
+        return torch.from_numpy(filters.T).float().to(device)
 
 
 TO_PUBLISHED = (

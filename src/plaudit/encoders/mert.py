@@ -31,6 +31,7 @@ class MERT(nn.Module):
     """
 
     sample_rate = MERT_SAMPLE_RATE
+    sample_bytes = 1024
 
     def __init__(self, name: str, model: HubertModel, normalize: bool) -> None:
         super().__init__()

@@ -54,6 +54,10 @@ class WordBatch:
     def __len__(self) -> int:
         return self.index.shape[0]
 
+    def to(self, device: torch.device) -> WordBatch:
+        """The same batch on another device."""
+        return WordBatch(self.grams.to(device), self.index.to(device))
+
 
 def words(text: str) -> list[str]:
     """The lower-case words and numbers of `text`, in order.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from plaudit import __version__
 from plaudit.audio import list_audio_files, read_audio, resample
+from plaudit.devices import batched
 from plaudit.errors import AudioError, EvaluationError
 from plaudit.evaluate.distances import Balls, Gaussian, gaussian
 from plaudit.reporting import Progress
@@ -28,7 +29,7 @@ from plaudit.reward.base import Recording, View
 from plaudit.reward.scoring import ContentCache
 from plaudit.statistics import Array
 from plaudit.storage import digest_of, file_digest, load_tensors, save_tensors
-from plaudit.types import AudioEmbedder
+from plaudit.types import AudioEmbedder, Embedder
 
 EMBEDDING_BATCH = 16
 """Clips of one length that are encoded at once (ours)."""
@@ -195,7 +196,8 @@ def embed_waves(
         for indices in by_length.values():
             for start in range(0, len(indices), batch_size):
                 batch = indices[start : start + batch_size]
-                embeddings[batch] = _array(embedder.audio(torch.stack([resampled[index] for index in batch])))
+                stacked = torch.stack([resampled[index] for index in batch])
+                embeddings[batch] = _array(batched(embedder, embedder.audio, stacked))
     return embeddings
 
 
@@ -214,16 +216,17 @@ def embed_prompts(clap: AudioEncoder, prompts: Sequence[str]) -> Array:
     """Text embeddings [n, E] by a CLAP."""
     batches = [list(prompts[start : start + TEXT_BATCH]) for start in range(0, len(prompts), TEXT_BATCH)]
     with torch.inference_mode():
-        return np.concatenate([_array(clap.embedder.text(batch)) for batch in batches])  # type: ignore[attr-defined]
+        text = cast(Embedder, clap.embedder).text
+        return np.concatenate([_array(batched(clap.embedder, text, batch)) for batch in batches])
 
 
 def _encode(encoder: AudioEncoder, waves: torch.Tensor) -> Array:
     with torch.inference_mode():
-        return _array(encoder.embedder.audio(waves))
+        return _array(batched(encoder.embedder, encoder.embedder.audio, waves))
 
 
 def _array(tensor: torch.Tensor) -> Array:
-    return tensor.detach().float().cpu().numpy().astype(np.float64)
+    return tensor.detach().float().numpy().astype(np.float64)
 
 
 def content_digest(file: Path) -> str:

@@ -11,11 +11,12 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from plaudit.backbone.base import Backbone, read_config
 from plaudit.backbone.config import BackboneConfig
 from plaudit.codec.chunks import decode_piece
+from plaudit.devices import batched, device_of
 from plaudit.encoders.truncation import truncation
 from plaudit.errors import ModelError, PromptError, RecipeError
 from plaudit.flow import plan_windows
@@ -77,12 +78,6 @@ class TextToMusic:
             )
         if self.second is not None:
             _check_compatible(self, self.second)
-
-    @property
-    def codec_device(self) -> torch.device:
-        """Where the codec's weights are."""
-        weights = next(self.codec.parameters(), None) if isinstance(self.codec, nn.Module) else None
-        return torch.device("cpu") if weights is None else weights.device
 
     @property
     def frames(self) -> int:
@@ -164,21 +159,21 @@ class TextToMusic:
         texts = [settings.text_of(prompt) for prompt in prompts]
         distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         with torch.inference_mode():
-            text = self._encode(list(distinct))
-            negative = self.text_encoder.encode([settings.negative_prompt])
+            text = self.encode_texts(list(distinct))
+            negative = self.encode_texts([settings.negative_prompt])
         for start in range(0, len(texts), sampler.batch):
             rows = torch.tensor([distinct[text] for text in texts[start : start + sampler.batch]])
             latents = sampler.latents(text.rows(rows), negative, seeds[start : start + sampler.batch])
-            for clip in latents.to(self.codec_device):
+            for clip in latents.to(device_of(self.codec)):
                 # One at a time: decoders take the most memory, and one clip keeps a device busy.
                 with torch.inference_mode():
                     wave = decode_piece(self.codec, clip[None], settings.piece.loop)[0]
                 yield wave.cpu()
 
-    def _encode(self, texts: list[str]) -> TextFeatures:
-        """Features of texts, a few at a time, since encoders pad and memory is limited."""
-        parts = [self.text_encoder.encode(texts[at : at + TEXT_BATCH]) for at in range(0, len(texts), TEXT_BATCH)]
-        return TextFeatures(torch.cat([p.tokens for p in parts]), torch.cat([p.pooled for p in parts]))
+    def encode_texts(self, texts: list[str]) -> TextFeatures:
+        """Features of texts, on the CPU; a few at a time, since encoders pad and memory is limited."""
+        encoder, starts = self.text_encoder, range(0, len(texts), TEXT_BATCH)
+        return TextFeatures.cat([batched(encoder, encoder.encode, texts[at : at + TEXT_BATCH]) for at in starts])
 
 
 def _check_compatible(first: TextToMusic, second: TextToMusic) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from plaudit.codec.chunks import decode_piece
+from plaudit.devices import device_of
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic
 from plaudit.generate.sampling import differentiable_latents, initial_noise
@@ -56,8 +57,8 @@ def optimize_noise(
     Each clip is optimized independently of the batch. One whose gradient is not finite is left unchanged for that
     iteration; ModelError where none is finite, or no gradient reaches the noise.
     """
-    text = music.text_encoder.encode([settings.text_of(prompt) for prompt in prompts])
-    negative = music.text_encoder.encode([settings.negative_prompt])
+    text = music.encode_texts([settings.text_of(prompt) for prompt in prompts])
+    negative = music.encode_texts([settings.negative_prompt])
     scores = None if settings.score is None else torch.full((len(prompts),), settings.score)
     device, plan = music.backbone.latent_mean.device, music.plan(settings)
     frames = music.frames_of(settings)
@@ -69,7 +70,7 @@ def optimize_noise(
     with frozen(music.backbone), frozen(music.second.backbone if music.second else music.backbone):
         for iteration in range(optimization.iterations + 1):
             latents = differentiable_latents(music.backbone, text, negative, scores, noise, settings, plan)
-            waves = decode_piece(music.codec, latents.to(music.codec_device), settings.piece.loop).cpu()
+            waves = decode_piece(music.codec, latents.to(device_of(music.codec)), settings.piece.loop).cpu()
             scored = optimizer.reward.score_tensors(waves, music.codec.sample_rate, prompts)
             rewards.append(scored.detach())
             better = torch.stack(rewards).argmax(0) == iteration

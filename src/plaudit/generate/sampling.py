@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
-import psutil
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from plaudit.backbone.base import Backbone, Conditions
+from plaudit.devices import ACCELERATOR_BATCH, activation_memory
 from plaudit.errors import PromptError
 from plaudit.flow import (
     Branch,
@@ -38,15 +38,8 @@ from plaudit.types import TextFeatures
 
 GIB = 2**30
 
-MAX_BATCH = 64
-"""Clips at once that fill any accelerator: more delay the first clip and make nothing faster (ours)."""
-
 CPU_CACHE_BYTES = 8 * 2**20
 """Bytes of the audio stream up to which rows are batched on a CPU: more leave its caches and slow down (ours)."""
-
-MEMORY_FRACTION = {"cpu": 0.25, "cuda": 0.6}
-"""Of a device's total memory, what sampling may use by default (ours). Total and not free memory, so that the same
-machine always cuts the same batches."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +233,7 @@ def guided_velocity(
     def conditions(passes: tuple[Branch, ...], windows: int) -> Conditions:
         """Of all passes of a step, repeated for each window."""
         features = [texts[branch].to(device) for branch in passes]
-        joined = TextFeatures(torch.cat([f.tokens for f in features]), torch.cat([f.pooled for f in features]))
+        joined = TextFeatures.cat(features)
         target = None
         if scores is not None:
             target = torch.cat([scores.to(device) if branch == "conditional" else null for branch in passes])
@@ -284,22 +277,16 @@ def batch_size(
         return execution.batch
     rows = len(branches(settings.guidance, scored=settings.score is not None))
     clip = rows * network.row_bytes(frames, settings.precision, device)
-    allowed = _default_memory(device) if execution.memory is None else execution.memory * GIB
+    allowed = activation_memory(device) if execution.memory is None else execution.memory * GIB
     if allowed < clip:
         raise PromptError(
             f"one clip of {frames} latents takes {clip / GIB:.2f} GiB and {allowed / GIB:.2f} are allowed; "
             "allow more memory or make shorter clips"
         )
-    useful = MAX_BATCH
+    useful = ACCELERATOR_BATCH
     if device.type == "cpu":
         useful = max(1, int(CPU_CACHE_BYTES / (4 * frames * network.config.hidden_dim * rows)))
     return min(useful, int(allowed / clip))
-
-
-def _default_memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return MEMORY_FRACTION["cuda"] * int(torch.cuda.get_device_properties(device).total_memory)
-    return MEMORY_FRACTION["cpu"] * int(psutil.virtual_memory().total)
 
 
 Pass = Callable[[Tensor, Conditions, Tensor], Tensor]

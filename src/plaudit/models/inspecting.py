@@ -21,6 +21,7 @@ from plaudit import loading
 from plaudit.audio import resample
 from plaudit.backbone.ema import Snapshot, load_parameters, reconstruct
 from plaudit.corpus.sources import synthetic_source
+from plaudit.devices import batched
 from plaudit.encoders.spectrum import log_bands, mel_filters, power
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic, read_model_config
@@ -133,11 +134,11 @@ class FitCheck:
 def fit_checks(music: TextToMusic) -> list[FitCheck]:
     """The checks of a loaded model, whose parts already have the right shapes."""
     clips = known_clips(music.codec)
-    latents = music.codec.encode(clips).mean  # [B, N, C]
+    latents = batched(music.codec, music.codec.encode, clips).mean  # [B, N, C]
     backbone = music.backbone
     deviation = backbone.standardize(latents.to(backbone.latent_mean.device)).square().mean().sqrt().item()
-    empty, trained = music.text_encoder.encode([""]).to("cpu"), backbone.empty_text(1).to("cpu")
-    likeness_of_clips = likeness(music.codec.decode(latents), clips, music.codec.sample_rate)
+    empty, trained = music.encode_texts([""]), backbone.empty_text(1).to("cpu")
+    likeness_of_clips = likeness(batched(music.codec, music.codec.decode, latents), clips, music.codec.sample_rate)
     return [
         FitCheck("reconstruction", likeness_of_clips, 0.5, 1.0, "the codec does not reconstruct its input: it is "
                  "untrained, damaged or badly converted"),

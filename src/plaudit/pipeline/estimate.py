@@ -20,6 +20,7 @@ from plaudit.backbone.base import FORWARD_AND_BACKWARD, Backbone, build_backbone
 from plaudit.backbone.config import RATES, BackboneConfig
 from plaudit.backbone.ema import KEPT_LENGTHS
 from plaudit.corpus.sources import CorpusSource, corpus_source
+from plaudit.devices import batched
 from plaudit.errors import CorpusError, ModelError, RecipeError, RunError
 from plaudit.flow import branches, flow_loss
 from plaudit.generate.model import read_model_config
@@ -321,7 +322,7 @@ def calibrate(plan: CostEstimate, device: torch.device) -> UnitCosts:
     return UnitCosts(
         training,
         sampling,
-        *_frozen(plan),
+        *_frozen(plan, device),
         activations=large - small,
         cast=max(0.0, 2 * small - large),
         facts={
@@ -419,7 +420,7 @@ def _sampling(plan: CostEstimate, network: Backbone) -> float:
     return plan.sampling(clips, score is not None) / plan.recipe.sampling.steps / seconds
 
 
-def _frozen(plan: CostEstimate) -> tuple[float | None, float | None, float | None]:
+def _frozen(plan: CostEstimate, device: torch.device) -> tuple[float | None, float | None, float | None]:
     """Seconds a clip of encoding, decoding and embedding; None where the model is missing."""
     models, seconds = plan.recipe.models, plan.recipe.corpus.seconds
 
@@ -431,19 +432,23 @@ def _frozen(plan: CostEstimate) -> tuple[float | None, float | None, float | Non
             return None
 
     def encoding() -> float:
-        codec = loading.CODECS.load(models.codec)
+        codec = loading.load_part(loading.CODECS, models.codec, device)
         wave = torch.randn(1, int(seconds * codec.sample_rate) // codec.hop * codec.hop)
-        return _once_or_twice(lambda: codec.encode(wave))
+        return _once_or_twice(lambda: batched(codec, codec.encode, wave))
 
     def decoding() -> float:
-        codec = loading.CODECS.load(models.codec)
+        codec = loading.load_part(loading.CODECS, models.codec, device)
         latents = torch.randn(1, plan.frames, codec.latent_dim)
-        return _once_or_twice(lambda: codec.decode(latents))
+        return _once_or_twice(lambda: batched(codec, codec.decode, latents))
 
     def embedding() -> float:
-        encoders = (loading.CLAPS.load(models.clap), loading.AUDIO_ENCODERS.load(models.audio_embedder))
+        clap = loading.load_part(loading.CLAPS, models.clap, device)
+        encoders = (clap, loading.load_part(loading.AUDIO_ENCODERS, models.audio_embedder, device))
         waves = [torch.randn(1, int(seconds * encoder.sample_rate)) for encoder in encoders]
-        return sum(_once_or_twice(partial(encoder.audio, wave)) for encoder, wave in zip(encoders, waves, strict=True))
+        return sum(
+            _once_or_twice(partial(batched, encoder, encoder.audio, wave))
+            for encoder, wave in zip(encoders, waves, strict=True)
+        )
 
     return measured(encoding), measured(decoding), measured(embedding)
 

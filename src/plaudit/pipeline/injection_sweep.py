@@ -10,6 +10,7 @@ from pathlib import Path
 from plaudit import loading
 from plaudit.backbone.base import cross_load
 from plaudit.backbone.injections import INJECTIONS
+from plaudit.devices import resolve_device
 from plaudit.errors import RecipeError
 from plaudit.evaluate.evaluation import EvaluationSetup
 from plaudit.evaluate.pages.sweep import CrossCell, CrossTable, cross_table
@@ -105,7 +106,7 @@ def _in_forward(folder: Path, injection: str, device: str) -> TextToMusic:
         return model
     config = replace(model.config.backbone, injection=injection)
     backbone, _ = cross_load(model.backbone.state_dict(), config)
-    backbone = backbone.to(loading.resolve_device(device)).eval()
+    backbone = backbone.to(resolve_device(device)).eval()
     return TextToMusic(backbone, model.codec, model.text_encoder, replace(model.config, backbone=config))
 
 

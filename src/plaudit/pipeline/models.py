@@ -110,7 +110,7 @@ def starting_model(run: RunContext, setup: StageSetup) -> TextToMusic:
         torch.as_tensor(data.shards.latent_std),
         float(data.scores.mean()),
         float(data.scores.std()),
-        models.text_encoder.encode([""]),
+        models.text_encoder.encode([""]).to("cpu"),
     )
     return _assembled(setup, backbone, _licence(setup))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from plaudit.devices import batched, device_of, placed
 from plaudit.errors import ModelError
 from plaudit.reward.base import Recording, View, Waves, identity_of, identity_of_model
 from plaudit.reward.features import CLAP_SECONDS, embed_batched
@@ -22,6 +23,16 @@ class CLAPCosine:
     def __init__(self, clap: Embedder) -> None:
         self.clap = clap
         self.views = (View(clap.sample_rate, CLAP_SECONDS),)
+
+    def to(self, device: torch.device) -> CLAPCosine:
+        """Its CLAP on `device`."""
+        self.clap = placed(self.clap, device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where its CLAP computes."""
+        return device_of(self.clap)
 
     @cached_property
     def identity(self) -> str:
@@ -39,7 +50,8 @@ class CLAPCosine:
         if rows:
             with torch.inference_mode():
                 audio = embed_batched(self.clap, [recordings[row].view(self.views[0]) for row in rows])
-                scores[rows] = (audio * self.clap.text([prompts[row] for row in rows])).sum(1).float().cpu()
+                text = batched(self.clap, self.clap.text, [prompts[row] for row in rows])
+                scores[rows] = (audio * text).sum(1).float()
         return scores
 
 

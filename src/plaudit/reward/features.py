@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from plaudit.devices import batched, placed
 from plaudit.errors import AudioError, CorpusError, ModelError
 from plaudit.reward.base import Recording, View, check_wave
 from plaudit.storage import file_digest, load_tensors, read_json, save_tensors, write_json
@@ -56,6 +57,11 @@ class RewardFeatures:
         self._clip_dims = {"clap_audio": clap.dim * needs_clap, "audio": audio.dim * ("audio" in blocks)}
         self.clip_dim = sum(self._clip_dims.values())
         self.dim = sum(audio.dim if block == "audio" else clap.dim for block in self.blocks)
+
+    def to(self, device: torch.device) -> RewardFeatures:
+        """Both encoders on `device`; features stay on the CPU."""
+        self.clap, self.audio_encoder = placed(self.clap, device), placed(self.audio_encoder, device)
+        return self
 
     @property
     def clip_identity(self) -> dict[str, str]:
@@ -125,7 +131,7 @@ class RewardFeatures:
         with torch.inference_mode():
             for start in range(0, len(distinct), 256):
                 chunk = distinct[start : start + 256]
-                table[1 + start : 1 + start + len(chunk)] = self.clap.text(chunk).float().cpu()
+                table[1 + start : 1 + start + len(chunk)] = batched(self.clap, self.clap.text, chunk).float()
         return table[[rows.get(prompt, 0) for prompt in prompts]]
 
 
@@ -153,7 +159,8 @@ def embed_batched(encoder: AudioEmbedder, waves: Sequence[Tensor]) -> Tensor:
     rows_of_length: dict[int, list[int]] = defaultdict(list)
     for row, wave in enumerate(waves):
         rows_of_length[wave.shape[-1]].append(row)
-    pieces = [encoder.audio(torch.stack([waves[row] for row in rows])) for rows in rows_of_length.values()]
+    stacked = [torch.stack([waves[row] for row in rows]) for rows in rows_of_length.values()]
+    pieces = [batched(encoder, encoder.audio, same_length) for same_length in stacked]
     order = torch.tensor([row for rows in rows_of_length.values() for row in rows])
     return torch.cat(pieces).float()[torch.argsort(order)]
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from plaudit.audio import list_audio_files, read_audio
 from plaudit.audio_format import recorded_prompt
+from plaudit.devices import device_of, on_device
 from plaudit.errors import AudioError, CorpusError, ModelError, PlauditError
 from plaudit.files import find_file
 from plaudit.prefetch import prefetch
@@ -319,8 +320,11 @@ def score_recordings(reward: Reward, recordings: Sequence[Recording], prompts: S
 def score_waves(reward: Reward, waves: Sequence[Tensor], rate: int, prompts: Sequence[str]) -> Tensor:
     """The scores [B] of waves [T] at one rate by a reward of any kind, which may return a list or an array.
 
-    ModelError where its code fails or gives other than one number per clip.
+    A reward that is a module gets them on its device. ModelError where its code fails or gives other than one number
+    per clip.
     """
+    if isinstance(reward, nn.Module):
+        waves = [on_device(wave, device_of(reward)) for wave in waves]
     try:
         with torch.inference_mode():
             scores = torch.as_tensor(reward.score(list(waves), rate, list(prompts)))
@@ -334,7 +338,7 @@ def score_waves(reward: Reward, waves: Sequence[Tensor], rate: int, prompts: Seq
 def _one_each(scores: Tensor, clips: int) -> Tensor:
     if scores.shape != (clips,):
         raise ModelError(f"the reward gave scores of shape {list(scores.shape)} for {clips} clips; correct its code")
-    return scores.double().cpu()
+    return scores.cpu().double()
 
 
 def _row(clip: Clip, score: float) -> ScoredClip:

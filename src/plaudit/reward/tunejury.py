@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from plaudit.backbone.config import MOST_WIDTH
+from plaudit.devices import device_of, on_device
 from plaudit.errors import ModelError, PromptError, RecipeError
 from plaudit.published import require, require_sizes, unwrap
 from plaudit.reward.base import Recording, View, Waves, identity_of, identity_of_model, waveform
@@ -130,6 +131,17 @@ class TuneJury:
             raise ModelError(f"the reward's head takes {head.input_dim} features, its encoders give {features.dim}")
         self.head, self.features, self.facts = head.eval(), features, facts or {}
 
+    def to(self, device: torch.device) -> TuneJury:
+        """Head and encoders on `device`; features and scores stay on the CPU."""
+        self.head.to(device)
+        self.features.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where its head is."""
+        return device_of(self.head)
+
     def score(self, waves: Waves, rate: int, prompts: Sequence[str], batch_size: int = 16) -> Tensor:
         """One score per clip [B]; a clip's score does not depend on the other clips.
 
@@ -173,8 +185,9 @@ class TuneJury:
     def score_features(self, clip_features: Tensor, prompts: Sequence[str]) -> Tensor:
         """clip_features [B, clip_dim] and their prompts -> scores [B]; differentiable in the features."""
         _check_counts(len(clip_features), len(prompts))
-        scores: Tensor = self.head(self.features.with_prompts(clip_features, prompts))
-        return scores
+        inputs = self.features.with_prompts(clip_features, prompts)
+        scores: Tensor = self.head(on_device(inputs, self.device))
+        return scores.cpu()
 
 
 def _check_counts(clips: int, prompts: int) -> None:

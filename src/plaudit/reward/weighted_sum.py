@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from plaudit.devices import device_of, placed
 from plaudit.errors import ModelError, RecipeError
 from plaudit.reward.base import Recording, View, Waves, identity_of
 from plaudit.reward.scoring import Clip, identity_of_reward, score_clips, score_recordings
@@ -40,6 +41,16 @@ class WeightedSum:
 
     def __init__(self, parts: Sequence[WeightedReward], rewards: Sequence[Reward]) -> None:
         self.parts, self.rewards = tuple(parts), tuple(rewards)
+
+    def to(self, device: torch.device) -> WeightedSum:
+        """Its parts on `device`."""
+        self.rewards = tuple(placed(reward, device) for reward in self.rewards)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where its first part computes."""
+        return device_of(self.rewards[0])
 
     @property
     def views(self) -> tuple[View, ...]:

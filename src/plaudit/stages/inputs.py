@@ -19,6 +19,7 @@ from plaudit.audio import read_audio
 from plaudit.backbone.base import FORWARD_AND_BACKWARD
 from plaudit.corpus.manifest import Entry, ListedCorpus
 from plaudit.corpus.shards import ShardSet, encode_corpus
+from plaudit.devices import batched
 from plaudit.errors import RecipeError
 from plaudit.evaluate.embeddings import embed_waves
 from plaudit.generate.clips import ClipRequest, generate_clips
@@ -145,7 +146,8 @@ class StageInputs:
             rate = model.codec.sample_rate
             with torch.inference_mode():
                 reward = score_waves(self.reward(), waves, rate, reward_prompts or prompts).numpy()
-                clap = (embed_waves(self.models.clap, waves, rate) * self.models.clap.text(prompts).numpy()).sum(1)
+                text = batched(self.models.clap, self.models.clap.text, prompts).numpy()
+                clap = (embed_waves(self.models.clap, waves, rate) * text).sum(1)
             write_json(folder / "scores.json", {"reward": reward.tolist(), "clap": clap.tolist()})
         scores = read_json(folder / "scores.json")
         reward, clap = (np.array(scores[name], dtype=np.float64) for name in ("reward", "clap"))

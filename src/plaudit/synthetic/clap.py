@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from plaudit.devices import device_of
 from plaudit.encoders.pretrained import check_texts_differ
 from plaudit.encoders.spectrum import (
     autocorrelation,
@@ -151,6 +152,7 @@ class SyntheticCLAP(nn.Module):
 
     name = "synthetic"
     sample_rate = CLAP_RATE
+    sample_bytes = 128
 
     def __init__(self, dim: int = 128, width: int = 16, text_width: int = 96, text_depth: int = 2) -> None:
         super().__init__()
@@ -167,7 +169,7 @@ class SyntheticCLAP(nn.Module):
 
     def text(self, prompts: list[str]) -> Tensor:
         """Prompts -> [B, dim], unit norm."""
-        return self.embed_words(batch_words([words(prompt) for prompt in prompts]))
+        return self.embed_words(batch_words([words(prompt) for prompt in prompts]).to(device_of(self)))
 
     def embed_views(self, views: Views) -> Tensor:
         """Spectral views -> [B, dim], unit norm."""

@@ -178,6 +178,7 @@ class StatisticsEmbedder(nn.Module):
 
     name = "statistics"
     sample_rate = STATISTICS_RATE
+    sample_bytes = 128
     mel: Tensor
     fine: Tensor
     pitch: Tensor

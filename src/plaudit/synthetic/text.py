@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from plaudit.devices import device_of
 from plaudit.encoders.truncation import quoted, truncated_end
 from plaudit.encoders.words import LENGTH, WordBatch, batch_words, words
 from plaudit.errors import PromptError
@@ -43,13 +44,19 @@ class SyntheticTextEncoder:
         self.text, self.clap = text, clap
         self.token_dim, self.pooled_dim = text.width, clap.dim
 
+    def to(self, device: torch.device) -> SyntheticTextEncoder:
+        """Both transformers on `device`."""
+        self.text.to(device)
+        self.clap.to(device)
+        return self
+
     @torch.inference_mode()
     def encode(self, prompts: list[str]) -> TextFeatures:
         """tokens [B, 32, 128] and pooled [B, 128]; each distinct prompt is encoded once."""
         if not prompts:
             raise PromptError("no prompts were given; pass at least one (an empty string is allowed)")
         distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
-        tokens = self.text(batch_words([words(prompt) for prompt in distinct]))
+        tokens = self.text(batch_words([words(prompt) for prompt in distinct]).to(device_of(self.text)))
         features = TextFeatures(tokens, self.clap.text(list(distinct)))
         return features.rows(torch.tensor([distinct[prompt] for prompt in prompts]))
 

@@ -101,7 +101,7 @@ class TrainingSet:
         posteriors, texts, scores = zip(*parts, strict=True)
         return Batch(
             Posterior(torch.cat([p.mean for p in posteriors]), torch.cat([p.std for p in posteriors])),
-            TextFeatures(torch.cat([t.tokens for t in texts]), torch.cat([t.pooled for t in texts])),
+            TextFeatures.cat(texts),
             torch.cat(scores),
         )
 

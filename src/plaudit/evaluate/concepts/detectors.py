@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from plaudit.devices import batched
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.concepts.vocabulary import ALL_KEYS, Concept, Vocabulary
 from plaudit.evaluate.embeddings import AudioEncoder, CachedClip
@@ -88,9 +89,9 @@ class ZeroShotDetector:
     def _encode_texts(self, category: str, text: str, names: list[str], text_encoder: Embedder) -> None:
         if names:
             with torch.inference_mode():
-                embeddings = text_encoder.text([text.format(name) for name in names])
+                embeddings = batched(text_encoder, text_encoder.text, [text.format(name) for name in names])
             self._names[category] = names
-            self._texts[category] = embeddings.float().cpu().numpy().astype(np.float64)
+            self._texts[category] = embeddings.float().numpy().astype(np.float64)
 
 
 def zero_shot_detector(clap: Callable[[], tuple[AudioEncoder, Embedder]], vocabulary: Vocabulary) -> ZeroShotDetector:
