@@ -263,9 +263,7 @@ class Bench:
         from plaudit.training.loop import accelerator_for
 
         if not self.accelerators:
-            self.accelerators.append(accelerator_for("bf16"))
-        if self.accelerators[0].device.type != self.device.type:
-            raise Unavailable(f"training runs on {self.accelerators[0].device} here, whatever --device says")
+            self.accelerators.append(accelerator_for("bf16", self.device))
         return self.accelerators[0]
 
 

@@ -794,6 +794,7 @@ class RunSettings(Settings):
         None, "--from", help="A run to start from; steps with the same inputs are shared. Needs -o."
     )
     only: str = option("report", "--only", help="Run only this step, e.g. sft, and those it needs.")
+    device: Device = "auto"
 
     @model_validator(mode="after")
     def _source_is_another_run(self) -> RunSettings:
@@ -842,7 +843,8 @@ def run(
     settings = _settings(RunSettings, settings, changes)
     loaded = settings.load_recipe(recipe)
     reporter, approve = reporter or WarningReporter(), approve or nothing_replaced
-    return run_recipe(loaded, settings.folder(loaded), reporter, settings.only, approve, settings.source)
+    folder = settings.folder(loaded)
+    return run_recipe(loaded, folder, reporter, settings.only, approve, settings.source, settings.device)
 
 
 def _settings(kind: type[Kind], settings: Kind | None, changes: Mapping[str, Any]) -> Kind:

@@ -76,7 +76,7 @@ def run_recipe(
         raise typer.BadParameter("name a recipe, or a run with --from")
     if dry_run:
         loaded = settings.load_recipe(recipe)
-        _show_estimate(loaded, settings.folder(loaded), settings.only, json, settings.source)
+        _show_estimate(loaded, settings.folder(loaded), settings.only, json, settings.source, settings.device)
     else:
         _run(recipe, settings, yes, json)
 
@@ -120,7 +120,7 @@ def _say(folder: Path, json: bool) -> None:
         say(regression)
 
 
-def _show_estimate(recipe: Recipe, folder: Path, last: str, json: bool, source: Path | None = None) -> None:
+def _show_estimate(recipe: Recipe, folder: Path, last: str, json: bool, source: Path | None, device: str) -> None:
     """Print what is missing, and the work, hours and memory of every step up to `last` that `folder` lacks.
 
     source: another run, whose finished steps count as done where their inputs are the same.
@@ -135,7 +135,7 @@ def _show_estimate(recipe: Recipe, folder: Path, last: str, json: bool, source: 
     recipe = located(recipe)
     plan = checked_estimate(CostEstimate(recipe))
     progress_console.print("measuring this machine", highlight=False)
-    unit_costs = calibrate(plan, resolve_device("auto"))
+    unit_costs = calibrate(plan, resolve_device(device))
     rows = _cost_rows(plan, unit_costs, folder, last, source)
     needs = [
         {"what": n.what, "name": n.name, "here": n.here, "otherwise": n.otherwise} for n in requirements_of(recipe)

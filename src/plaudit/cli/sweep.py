@@ -169,7 +169,8 @@ def injections(
     metrics_named(settings.metrics)
     if recipe is not None:
         experiment = load_recipe(recipe, changes)
-        table = sweep_recipe(experiment, run, output, ConsoleReporter(), settings.metrics, approval(yes))
+        reporter, approve = ConsoleReporter(), approval(yes)
+        table = sweep_recipe(experiment, run, output, reporter, settings.metrics, approve, settings.device)
         record = {"recipe": experiment.model_dump(mode="json")}
         page = write_injections(table, record, output)
     else:

@@ -141,7 +141,8 @@ def train_reward(run: RunContext, folder: Path, models: FrozenModels, reward: Re
 
 def load_reward(run: RunContext, reward: RewardSourceSettings) -> Reward:
     """The run's reward: trained in it, or the one that the recipe names."""
-    return loading.load_reward(str(run.path("reward")) if reward.kind == "train" else reward.name)
+    name = str(run.path("reward")) if reward.kind == "train" else reward.name
+    return loading.load_reward(name, run.accelerator.device)
 
 
 def compute_rewards(
@@ -156,7 +157,7 @@ def compute_rewards(
             raise CorpusError(f"{missing} of {len(rewards)} clips have no reward in {place}; fill it in")
     elif reward.kind == "train":
         store = FeatureStore(run.path("features"), reward_features(models))
-        trained = loading.load_tunejury(str(run.path("reward")))
+        trained = loading.load_tunejury(str(run.path("reward")), run.accelerator.device)
         with torch.inference_mode():
             rewards = trained.score_features(store.rows(shards.ids), shards.captions).numpy()
     else:

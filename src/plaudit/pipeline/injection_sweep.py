@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from plaudit import loading
 from plaudit.backbone.base import cross_load
 from plaudit.backbone.injections import INJECTIONS
@@ -23,6 +25,7 @@ from plaudit.pipeline.sweeps import SweepCell, check_cell, fill_cells, read_cell
 from plaudit.recipe import Recipe
 from plaudit.reporting import Progress, Reporter
 from plaudit.stages.inputs import FrozenModels
+from plaudit.training.loop import process_device
 
 SCORED = tuple(name for name in INJECTIONS.builtin if name != "none")
 """The injections that a score enters by."""
@@ -51,7 +54,7 @@ def cross_load_models(
     *,
     sampling: Mapping[str, SamplingSettings],
     execution: Execution = DEFAULT_EXECUTION,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     progress: Progress = lambda done, total: None,
 ) -> CrossTable:
     """Every model, by its label, in the forward pass of every injection; cells lie in `folder`/<label>/<injection>.
@@ -86,7 +89,8 @@ def _fill_row(
 
 
 def _row(
-    label: str, model: Path, injections: Sequence[str], folder: Path, settings: SamplingSettings, device: str
+    label: str, model: Path, injections: Sequence[str], folder: Path, settings: SamplingSettings,
+    device: str | torch.device,
 ) -> list[SweepCell]:
     takes_score(model, label)
     digest = loading.model_digest(model)
@@ -99,7 +103,7 @@ def _row(
     ]  # fmt: skip
 
 
-def _in_forward(folder: Path, injection: str, device: str) -> TextToMusic:
+def _in_forward(folder: Path, injection: str, device: str | torch.device) -> TextToMusic:
     """A model in the forward pass of another injection, or its own."""
     model = loading.load(str(folder), device)
     if model.config.backbone.injection == injection:
@@ -117,6 +121,7 @@ def sweep_recipe(
     reporter: Reporter,
     metrics: tuple[str, ...] = (),
     approve: Approve = nothing_replaced,
+    device: str = "auto",
 ) -> CrossTable:
     """Train the recipe's SFT once per injection in the run `folder`, on the same data, and fill the table of them.
 
@@ -124,13 +129,13 @@ def sweep_recipe(
     something else.
     """
     check_injections(injections)
-    recipe = located(recipe)
-    chain: dict[str, Step] = {step.name: step for step in required_steps("reference", steps(recipe, folder))}
+    recipe, process = located(recipe), process_device(device)
+    chain: dict[str, Step] = {step.name: step for step in required_steps("reference", steps(recipe, folder, process))}
     trained: list[str] = []
     needs: tuple[str, ...] = ()
     external: External = {}
     for injection in injections:
-        alone = steps(_under(recipe, injection), folder)
+        alone = steps(_under(recipe, injection), folder, process)
         name = _stage_name(recipe, injection)
         *data, step = required_steps(name, alone)
         values = next(one for one in alone if one.name == f"values-{name}")
@@ -140,10 +145,10 @@ def sweep_recipe(
     names = ("sampling", "evaluate.prompts", "evaluate.seed", "sampling_batch", "corpus.kind", "corpus.seconds")
     settings = picked(leaves(recipe), names) | {"injections": list(injections), "metrics": list(metrics)}
     models = {name: _stage_name(recipe, name) for name in injections}
-    frozen = FrozenModels(**recipe.models.model_dump())
+    frozen = FrozenModels(**recipe.models.model_dump(), device=process)
     fill = partial(_fill, models=models, recipe=recipe, frozen=frozen, metrics=metrics)
     chain[TABLE_STEP] = Step(TABLE_STEP, settings, (*needs, *trained), fill, external)
-    run_chain(recipe, folder, list(chain.values()), reporter, KIND, approve)
+    run_chain(recipe, folder, list(chain.values()), reporter, KIND, approve, device=process)
     return read_table({name: name for name in injections}, injections, folder / TABLE_STEP)
 
 
@@ -160,7 +165,7 @@ def _fill(
             folder,
             sampling=dict.fromkeys(models, recipe.sampling),
             execution=Execution(batch=recipe.sampling_batch),
-            device=str(run.accelerator.device),
+            device=run.accelerator.device,
             progress=advance,
         )
 

@@ -112,7 +112,7 @@ def starting_model(run: RunContext, setup: StageSetup) -> TextToMusic:
         float(data.scores.std()),
         models.text_encoder.encode([""]).to("cpu"),
     )
-    return _assembled(setup, backbone, _licence(setup))
+    return _assembled(setup, backbone.to(run.accelerator.device), _licence(setup))
 
 
 def _started_from(run: RunContext, setup: StageSetup, name: str, data: Source) -> TextToMusic:
@@ -124,14 +124,14 @@ def _started_from(run: RunContext, setup: StageSetup, name: str, data: Source) -
     for part in ("codec", "text_encoder"):
         if (trained := getattr(config, part)) != setup.models.names[part]:
             raise RecipeError(f"model {name} was trained with {part} {trained!r}; set models.{part}={trained}")
-    backbone, native = loading.load(name, str(run.accelerator.device)).backbone, config.backbone.injection
+    backbone, native = loading.load(name, run.accelerator.device).backbone, config.backbone.injection
     injection = setup.backbone.injection or (native if native != "none" else FIRST_INJECTION)
     if injection != backbone.config.injection:
         backbone, _ = cross_load(backbone.state_dict(), replace(backbone.config, injection=injection))
     if native == "none":
         backbone.score_mean.fill_(float(data.scores.mean()))
         backbone.score_std.fill_(float(data.scores.std()))
-    return _assembled(setup, backbone, config.licence)
+    return _assembled(setup, backbone.to(run.accelerator.device), config.licence)
 
 
 def _assembled(setup: StageSetup, backbone: Backbone, licence: str) -> TextToMusic:
@@ -171,4 +171,4 @@ def _licence(setup: StageSetup) -> str:
 
 def load_stage(run: RunContext, stage: str) -> TextToMusic:
     """The model that a stage of this run left."""
-    return loading.load(str(run.path(stage)), str(run.accelerator.device))
+    return loading.load(str(run.path(stage)), run.accelerator.device)

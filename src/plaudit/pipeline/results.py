@@ -119,14 +119,14 @@ def sweep(
             label=stage,
             sampling=sampling,
             execution=Execution(batch=batch),
-            device=str(run.accelerator.device),
+            device=run.accelerator.device,
             progress=advance,
         )
 
 
 def finish_clips(run: RunContext, folder: Path, clips: str, post: PostSettings) -> None:
     """Post-process the clips of the step `clips`, as they are published."""
-    postprocessor = PostProcessor.load(post, AudioFormat())
+    postprocessor = PostProcessor.load(post, AudioFormat(), run.accelerator.device)
     for path in sorted(run.path(clips).glob("*.wav")):
         wave, rate = read_audio(path)
         write_file(folder / path.name, postprocessor.encode([wave], rate, [{"clip": path.stem}])[0].content)

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 
 from plaudit.code_digest import code_digests
@@ -184,15 +185,16 @@ def run_chain(
     kind: str,
     approve: Approve = nothing_replaced,
     source: Path | None = None,
+    device: torch.device | None = None,
 ) -> None:
     """Run every step of `steps` that is missing or stale in the run `folder`, holding the folder's lock.
 
     kind: the folder's purpose. approve: whether started or finished steps may be replaced. source: another run, whose
-    finished steps are taken where their origin is the same. Under torchrun every process calls this; all of them must
-    see the folder.
+    finished steps are taken where their origin is the same. device: of this process (process_device). Under torchrun
+    every process calls this; all of them must see the folder.
     """
     check_folder(folder, kind)
-    accelerator = accelerator_for(recipe.precision)
+    accelerator = accelerator_for(recipe.precision, device)
     with ExitStack() as stack:
         processes = stack.enter_context(ProcessGroup(accelerator))
         run = stack.enter_context(open_run(folder, kind)) if processes.is_main else Run(folder)

@@ -7,6 +7,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from plaudit import loading
 from plaudit.backbone.base import BACKBONES
 from plaudit.backbone.injections import INJECTIONS
@@ -30,6 +32,7 @@ from plaudit.settings import Settings
 from plaudit.stages import STAGES, StageSettings
 from plaudit.stages.inputs import FrozenModels
 from plaudit.storage import file_digest
+from plaudit.training.loop import process_device
 
 FINISHED = "finished"
 """The table's row, and the step, of the last stage's clips after post-processing."""
@@ -52,14 +55,16 @@ def run_recipe(
     only: str = "report",
     approve: Approve = nothing_replaced,
     source: Path | None = None,
+    device: str = "auto",
 ) -> Path:
     """Run the step `only`, and all it needs, where missing or stale in the run `folder`; the step's folder.
 
     approve: whether stale steps may be replaced; by default they never are. source: another run, whose finished steps
-    are shared where their inputs are the same. Raises RunError for a step that the
-    recipe doesn't have, for steps that would be replaced, and for a folder of anything else.
+    are shared where their inputs are the same. device: of models and training; under torchrun, cuda is a GPU for each
+    process. Raises RunError for a step that the recipe doesn't have, for steps that would be replaced, and for a folder
+    of anything else.
     """
-    recipe = located(recipe)
+    recipe, process = located(recipe), process_device(device)
     for stage in recipe.stages:
         for name, value in stage.__dict__.items():
             if isinstance(value, Path) and value.resolve().is_relative_to((folder / stage.name).resolve()):
@@ -68,9 +73,8 @@ def run_recipe(
                 )
     if source is not None:
         _check_source(source, folder)
-    run_chain(
-        recipe, folder, required_steps(only, steps(recipe, folder)), reporter, kind_of_run(recipe), approve, source
-    )
+    required = required_steps(only, steps(recipe, folder, process))
+    run_chain(recipe, folder, required, reporter, kind_of_run(recipe), approve, source, process)
     return folder / only
 
 
@@ -97,12 +101,12 @@ def required_steps(name: str, chain: list[Step]) -> list[Step]:
     return [step for step in chain if step.name in required]
 
 
-def steps(recipe: Recipe, folder: Path | None = None) -> list[Step]:
+def steps(recipe: Recipe, folder: Path | None = None, device: str | torch.device = "auto") -> list[Step]:
     """Every step that `recipe` asks for, each after those it needs.
 
-    folder: of its run, which may know the digests of audio files that have not changed.
+    folder: of its run, which may know the digests of audio files that have not changed. device: of the frozen models.
     """
-    chain = _Chain(recipe, folder)
+    chain = _Chain(recipe, folder, device)
     others = [*chain.of_data(), *chain.of_stages(), *chain.of_results()]
     return [*others, chain.report(others)]
 
@@ -120,14 +124,14 @@ def _code_of(section: str, settings: Settings, **registries: Registry[Any]) -> E
 class _Chain:
     """The steps of one recipe, and the inputs that several of them share."""
 
-    def __init__(self, recipe: Recipe, folder: Path | None) -> None:
+    def __init__(self, recipe: Recipe, folder: Path | None, device: str | torch.device) -> None:
         self.recipe = recipe
         self._manifest = None if folder is None else folder / "corpus" / data.MANIFEST
         self._leaves = leaves(recipe)
         self._source = corpus_source(recipe.corpus)
         self._synthetic = self._source.truth_known
         self._reward_step = ("reward",) if recipe.reward.kind == "train" else ()
-        self._models = FrozenModels(**recipe.models.model_dump())
+        self._models = FrozenModels(**recipe.models.model_dump(), device=device)
         self._setup = StageSetup.of(recipe, self._models)
         models = recipe.models
         self._digests = {

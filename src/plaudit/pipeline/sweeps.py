@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from plaudit import loading
 from plaudit.errors import AudioError, ModelError, PromptError, RunError
 from plaudit.evaluate.evaluation import EvaluationSetup
@@ -173,7 +175,7 @@ def sweep_scores(
     sampling: SamplingSettings,
     execution: Execution = DEFAULT_EXECUTION,
     standardized: bool = False,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     progress: Progress = lambda done, total: None,
 ) -> list[Values | str]:
     """The values of the clips at each conditioning score; cells lie in `folder`.

@@ -39,30 +39,33 @@ VALIDATION, SAMPLES, ADAPTERS = "validation", "samples", "adapters"
 
 
 class FrozenModels:
-    """The frozen models around the backbone, by name, each loaded once."""
+    """The frozen models around the backbone, by name, each loaded once to `device`."""
 
-    def __init__(self, codec: str, text_encoder: str, clap: str, audio_embedder: str) -> None:
+    def __init__(
+        self, codec: str, text_encoder: str, clap: str, audio_embedder: str, device: str | torch.device = "auto"
+    ) -> None:
         self.names = {"codec": codec, "text_encoder": text_encoder, "clap": clap, "audio_embedder": audio_embedder}
+        self.device = device
 
     @cached_property
     def codec(self) -> Codec:
         """The codec."""
-        return loading.CODECS.load(self.names["codec"])
+        return loading.load_part(loading.CODECS, self.names["codec"], self.device)
 
     @cached_property
     def text_encoder(self) -> TextEncoder:
         """The text encoder."""
-        return loading.TEXT_ENCODERS.load(self.names["text_encoder"])
+        return loading.load_part(loading.TEXT_ENCODERS, self.names["text_encoder"], self.device)
 
     @cached_property
     def clap(self) -> Embedder:
         """Part of the reward, and the measure of text-audio agreement."""
-        return loading.CLAPS.load(self.names["clap"])
+        return loading.load_part(loading.CLAPS, self.names["clap"], self.device)
 
     @cached_property
     def audio_embedder(self) -> AudioEmbedder:
         """The reward's second encoder of audio (MERT's place)."""
-        return loading.AUDIO_ENCODERS.load(self.names["audio_embedder"])
+        return loading.load_part(loading.AUDIO_ENCODERS, self.names["audio_embedder"], self.device)
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ class StageInputs:
         """Whether `folder` holds a saved model; its weights are then loaded into `model`."""
         if not self.processes.broadcast((folder / "config.json").exists()):
             return False
-        saved = loading.load(str(folder))
+        saved = loading.load(str(folder), "cpu")
         model.backbone.load_state_dict(saved.backbone.state_dict())
         model.config = saved.config
         return True

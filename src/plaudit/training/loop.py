@@ -31,7 +31,9 @@ from typing import Any, Protocol, TypeVar
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
+from accelerate.state import AcceleratorState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from accelerate.utils import patch_environment
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -47,6 +49,7 @@ from plaudit.backbone.ema import (
     sharded_like,
     snapshot,
 )
+from plaudit.devices import resolve_device
 from plaudit.errors import ModelError, Preempted, RunError
 from plaudit.machine import device_memory, peak_tflops
 from plaudit.prefetch import prefetch
@@ -86,17 +89,37 @@ class Objective(Protocol):
         """
 
 
-def accelerator_for(precision: str) -> Accelerator:
+def process_device(name: str) -> torch.device:
+    """The device of this process, of those called `name` (resolve_device); under torchrun each process has its own GPU.
+
+    ModelError for a device that is not here, RunError for one that several processes would share.
+    """
+    device = resolve_device(name)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return device
+    if name not in ("auto", "cpu", "cuda"):
+        raise RunError(f"several processes can't share --device {name}; each takes its own with --device cuda or cpu")
+    if device.type != "cuda":
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+def accelerator_for(precision: str, device: torch.device | None = None) -> Accelerator:
     """An Accelerator with the settings of the loop; under torchrun or `accelerate launch` it joins the other processes.
 
-    RunError where the launcher shards by itself.
+    device: of this process, None as `process_device` chooses. RunError where the launcher shards by itself.
     """
+    device = process_device("auto") if device is None else device
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    before = AcceleratorState._shared_state
+    if alone and before and (before["device"], before["_mixed_precision"]) != (device, precision):
+        AcceleratorState._reset_state(reset_partial_state=True)  # Accelerate keeps those of the process's first one
     # Accelerate leaves processes without GPUs unconnected without cpu=True.
-    on_cpu = not alone and not torch.cuda.is_available()
+    on_cpu = not alone and device.type == "cpu"
     # Buffers hold constants; sending them at every forward would be in the way of two forwards before a backward.
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
-    accelerator = Accelerator(mixed_precision=precision, cpu=on_cpu or None, kwargs_handlers=[ddp])
+    with patch_environment(**({"ACCELERATE_TORCH_DEVICE": str(device)} if alone else {})):
+        accelerator = Accelerator(mixed_precision=precision, cpu=on_cpu or None, kwargs_handlers=[ddp])
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
         raise RunError("launch without the launcher's FSDP or DeepSpeed; set training_loop.strategy=fsdp instead")
     return accelerator
