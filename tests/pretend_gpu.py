@@ -62,12 +62,13 @@ class PretendGPU(TorchFunctionMode):
             finally:
                 TorchFunctionMode.__exit__(mode, None, None, None)
 
-        properties = SimpleNamespace(total_memory=self.memory)
+        properties = SimpleNamespace(total_memory=self.memory, name="H100")
         for place, name, value in (
             (torch.cuda, "is_available", lambda: True),
             (torch.cuda, "device_count", lambda: 1),
             (torch.cuda, "get_device_properties", lambda device: properties),
             (torch.cuda, "synchronize", lambda: None),
+            (torch.cuda, "max_memory_allocated", lambda device: 0),
             (torch.cuda, "empty_cache", lambda: None),
             (threading.Thread, "run", run_with_gpu),
         ):
@@ -103,8 +104,11 @@ class PretendGPU(TorchFunctionMode):
         if on_gpu:
             self._check(function, tensors)
         target = self._target(function, args, kwargs)
-        if name == "requires_grad_" or name == "__set__":
+        if name in ("requires_grad_", "__set__"):
             return function(*args, **kwargs)
+        if name == "__get__":  # of the tensor itself: a copy of it would not be a leaf
+            result = function(*args, **kwargs)
+            return tree_map(self._marked, result) if on_gpu else result
         result = function(*tree_map(_on_cpu, args), **tree_map(_on_cpu, kwargs))
         if name.endswith("_") and not name.endswith("__") and args and isinstance(args[0], Tensor):
             return args[0]  # changed in place
