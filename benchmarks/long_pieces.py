@@ -30,7 +30,7 @@ def main(prompts: Annotated[int, typer.Argument(min=1)] = 24, times: Annotated[i
     music, reward, clap = (
         loading.load("synthetic"),
         loading.load_reward("synthetic"),
-        loading.CLAPS.load("synthetic"),
+        loading.load_part(loading.CLAPS, "synthetic", "auto"),
     )
     seconds, rate = music.config.seconds, music.codec.sample_rate
     captions = synthetic_source(seconds).held_out(prompts).prompts

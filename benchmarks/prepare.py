@@ -29,7 +29,8 @@ def main(clips: Annotated[int, typer.Argument(min=1)] = 2000) -> None:
     does. A larger codec takes a larger part of the time; decoding, resampling and writing cost the same.
     """
     cores = processors()
-    codec, text = loading.CODECS.load("synthetic"), loading.TEXT_ENCODERS.load("synthetic")
+    codec = loading.load_part(loading.CODECS, "synthetic", "auto")
+    text = loading.load_part(loading.TEXT_ENCODERS, "synthetic", "auto")
     with tempfile.TemporaryDirectory() as place:
         folder = write_jamendo(Path(place), clips // PER_TRACK, PER_TRACK * SECONDS)
         before = peak_memory()

@@ -121,7 +121,7 @@ def solvers(
         texts = synthetic_source(music.config.seconds).held_out(count).prompts
     else:
         texts = read_prompts(prompts)[:count]
-    evaluators = Evaluators(loading.CLAPS.load(clap), loading.load_reward(reward))
+    evaluators = Evaluators(loading.load_part(loading.CLAPS, clap, device), loading.load_reward(reward, device))
     with ConsoleReporter().progress("sampling") as advance:
         compared = bench_solvers(music, texts, evaluators, grid, Execution(batch=batch), advance)
     figures = {
