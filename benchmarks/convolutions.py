@@ -1,10 +1,10 @@
-"""Implementations of FluxAudio-S's convolutions with kernel 3, in bfloat16 on a CPU."""
+"""Forms of FluxAudio's convolutions and attention: which are fastest on this device, forward and backward."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated
 
@@ -13,101 +13,105 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor
 
-from plaudit.backbone.fluxaudio import UnfoldedConv
-from plaudit.backbone.layers import SequenceConv
+from plaudit.backbone import forms
+from plaudit.loading import resolve_device
+from plaudit.machine import seconds_of
 
-FRAMES = 430
-SHAPES = ((448, 2560), (1280, 448), (448, 448))
-"""Channels in and out: the gated MLP's two layers, and the attention's output."""
-
-Transforms = tuple[list[list[float]], list[list[float]], list[list[float]]]
-"""Of the input tile, of the kernel, and of the products."""
-
-F23: Transforms = (
-    [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
-    [[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]],
-    [[1, 1, 1, 0], [0, 1, -1, -1]],
-)
-F43: Transforms = (
-    [
-        [4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ],
-    [
-        [1 / 4, 0, 0],
-        [-1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6],
-        [1 / 24, -1 / 12, 1 / 6],
-        [0, 0, 1],
-    ],
-    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
-)
+# rows, frames, channels in and out, kernel
+SYNTHETIC = ((32, 78, 128, 768, 3), (32, 78, 384, 128, 3), (32, 78, 128, 128, 3), (32, 78, 128, 768, 7))
+FLUXAUDIO_S = ((2, 430, 448, 2560, 3), (2, 430, 1280, 448, 3), (2, 430, 448, 448, 3))
+# rows, heads, positions, channels of a head
+ATTENTION = ((32, 2, 110, 64), (32, 5, 110, 32), (2, 7, 507, 64), (1, 7, 1500, 64))
 
 
-def winograd(weight: Tensor, transforms: Transforms) -> Callable[[Tensor], Tensor]:
-    """The convolution of x [B, N, in] with `weight` [out, in, 3], whose transform is computed once."""
-    to_input, to_kernel, to_output = (torch.tensor(rows) for rows in transforms)
-    kernels = torch.einsum("jk,ock->jco", to_kernel, weight).bfloat16().contiguous()
-    outputs, inputs = to_output.shape[0], to_input.shape[1]
-
-    def total(row: Tensor, parts: list[Tensor]) -> Tensor:
-        pairs = [(factor, part) for factor, part in zip(row.tolist(), parts, strict=True) if factor]
-        terms = [part if factor == 1 else factor * part for factor, part in pairs]
-        return sum(terms[1:], terms[0])
-
-    def convolve(x: Tensor) -> Tensor:
-        batch, length, width = x.shape
-        tiles = -(-length // outputs)
-        padded = F.pad(x, (0, 0, 1, outputs * tiles - length + 1))
-        parts = [padded[:, first : first + outputs * (tiles - 1) + 1 : outputs] for first in range(inputs)]
-        transformed = torch.stack([total(row, parts) for row in to_input]).view(inputs, -1, width)
-        products = list(torch.bmm(transformed, kernels).view(inputs, batch, tiles, -1))
-        out = torch.stack([total(row, products) for row in to_output], dim=2)
-        return out.view(batch, outputs * tiles, -1)[:, :length]
-
-    return convolve
+def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A convolution of images one row high, which may lie in memory channels last, as the rows do."""
+    image = x[:, None].permute(0, 3, 1, 2)  # [B, in, 1, N]
+    out = F.conv2d(image, weight[:, :, None], bias, padding=(0, weight.shape[2] // 2))
+    return out.permute(0, 2, 3, 1).flatten(1, 2)
 
 
-def milliseconds(work: Callable[[], object], repeats: int = 15) -> float:
-    """The median over `repeats` runs after one to warm up."""
-    work()
-    taken = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - began)
-    return 1000 * statistics.median(taken)
+def shifted_products(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """One product of each row with the kernel's matrices side by side, then a sum of shifted parts."""
+    kernel, length, outputs = weight.shape[2], x.shape[1], weight.shape[0]
+    products = F.linear(x, weight.permute(2, 0, 1).flatten(0, 1))
+    padded = F.pad(products, (0, 0, kernel // 2, kernel // 2)).unflatten(2, (kernel, outputs))
+    total = sum(padded[:, start : start + length, start] for start in range(1, kernel)) + padded[:, :length, 0]
+    return total if bias is None else total + bias
 
 
-@torch.inference_mode()
-def main(rows: Annotated[int, typer.Argument(min=1)] = 2) -> None:
-    """Time and relative RMS error, against float64, of kernel-3 convolutions over ROWS clips.
+def sdpa(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """PyTorch's fused attention."""
+    return F.scaled_dot_product_attention(queries, keys, values)
 
-    Compared are PyTorch's convolution, one matrix product over unfolded rows (used in sampling), and Winograd's minimal
-    filtering with two and four outputs per tile (Lavin and Gray, arXiv 1509.09308).
+
+CONVOLUTIONS: dict[str, Callable[..., Tensor]] = {
+    "product": forms.convolve_by_product,
+    "conv1d": forms.convolve_by_conv1d,
+    "conv2d": conv2d,
+    "shifted products": shifted_products,
+}
+ATTENTIONS = {"products": forms.attend_by_products, "fused": sdpa}
+
+
+def normal(*shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Standard normal numbers that are the same each time."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))).to(device, dtype)
+
+
+def timed(ways: Mapping[str, Callable[..., Tensor]], operands: list[Tensor], repeats: int) -> dict[str, list[float]]:
+    """For each way, the median milliseconds of a forward pass and of one with its backward, in turns."""
+    gradient = next(iter(ways.values()))(*operands).detach()
+    leaves = [operand.detach().requires_grad_() for operand in operands]
+
+    def forward(way: Callable[..., Tensor]) -> None:
+        with torch.inference_mode():
+            way(*operands)
+
+    def both(way: Callable[..., Tensor]) -> None:
+        torch.autograd.grad(way(*leaves), leaves, gradient)
+
+    taken: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in ways}
+    for repeat in range(repeats + 1):
+        for name, way in ways.items():
+            for kind, work in enumerate((forward, both)):
+                seconds = seconds_of(lambda work=work, way=way: work(way))  # type: ignore[misc]
+                if repeat:
+                    taken[name][kind].append(1000 * seconds)
+    return {name: [statistics.median(times) for times in both] for name, both in taken.items()}
+
+
+def main(
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="bf16 or float32.")] = "bf16",
+    repeats: Annotated[int, typer.Option(min=1)] = 9,
+    tiny: Annotated[bool, typer.Option(help="Small sizes, to see that it runs.")] = False,
+) -> None:
+    """Milliseconds of each form of convolution and attention, forward / forward and backward.
+
+    Sizes are those of the synthetic model's training and FluxAudio-S's sampling. `plaudit.backbone.forms` chooses
+    among the forms.
     """
-    for width, out in SHAPES:
-        x = torch.randn(rows, FRAMES, width, generator=torch.Generator().manual_seed(0)).bfloat16()
-        conv = SequenceConv(width, out, 3, bias=False)
-        exact = F.conv1d(x.double().transpose(1, 2), conv.weight.double(), padding=1).transpose(1, 2)
-        methods: dict[str, Callable[[Tensor], Tensor]] = {
-            "unfolded": UnfoldedConv(conv, torch.bfloat16),
-            "conv1d": conv.bfloat16(),
-            "winograd 2": winograd(conv.weight.float(), F23),
-            "winograd 4": winograd(conv.weight.float(), F43),
-        }
-        baseline = None
-        for name, method in methods.items():
-            taken = milliseconds(partial(method, x))
-            baseline = baseline or taken
-            error = float((method(x).double() - exact).norm() / exact.norm())
-            relative = f"{taken:7.1f} ms, {taken / baseline:4.2f} of unfolded"
-            print(f"{width:5} to {out:5} {name:11}{relative}, error {error:.4f}")
+    where, dtype = resolve_device(device), {"bf16": torch.bfloat16, "float32": torch.float32}[precision]
+    began = time.perf_counter()
+    for rows, frames, inputs, outputs, kernel in [(1, 8, 4, 6, 3)] if tiny else SYNTHETIC + FLUXAUDIO_S:
+        x = normal(rows, frames, inputs, dtype=dtype, device=where)
+        weight = normal(outputs, inputs, kernel, dtype=dtype, device=where)
+
+        ways = {name: partial(form, bias=None) for name, form in CONVOLUTIONS.items()}
+        show(
+            f"convolution {inputs} to {outputs}, kernel {kernel}, {rows} x {frames}", timed(ways, [x, weight], repeats)
+        )
+    for rows, heads, positions, width in [(1, 2, 8, 4)] if tiny else ATTENTION:
+        # In memory as the network has them: heads after positions.
+        operands = [normal(rows, positions, heads, width, dtype=dtype, device=where).transpose(1, 2) for _ in range(3)]
+        show(f"attention {heads} heads of {width}, {rows} x {positions}", timed(ATTENTIONS, operands, repeats))
+    print(f"{time.perf_counter() - began:.0f} s on {where.type} in {precision}, {torch.get_num_threads()} threads")
+
+
+def show(title: str, results: Mapping[str, list[float]]) -> None:
+    """Print one line."""
+    print(f"{title}: " + "; ".join(f"{name} {one:.2f} / {both:.2f}" for name, (one, both) in results.items()))
 
 
 if __name__ == "__main__":

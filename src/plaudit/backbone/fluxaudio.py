@@ -1,8 +1,6 @@
 """FluxAudio: the flow-matching transformer over audio latents, after MeanAudio (arXiv 2508.06098).
 
-Autocast casts every weight to bfloat16 at every step; the copy for inference does that once. In bfloat16 on a CPU a
-convolution over channels-last rows is computed as the matrix product that it is, much faster on processors with matrix
-units, and attention as two products and a softmax, faster than PyTorch's fused kernel on those without.
+Autocast casts every weight to bfloat16 at every step; the copy for inference does that once.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from plaudit.backbone.base import Backbone, Conditions, build_injection
 from plaudit.backbone.config import BackboneConfig, FluxAudioConfig
+from plaudit.backbone.forms import LONGEST
 from plaudit.backbone.layers import (
     FusedBlock,
     GatedMLP,
@@ -22,7 +21,6 @@ from plaudit.backbone.layers import (
     SequenceConv,
     Stream,
     TimeEmbedding,
-    attend,
     attention_flops,
     linear_flops,
     modulate,
@@ -41,6 +39,13 @@ class FinalLayer(nn.Module):
     def forward(self, audio: Tensor, condition: Tensor) -> Tensor:
         shift, scale = self.modulation(F.silu(condition)).chunk(2, dim=-1)
         return self.out(modulate(audio, shift, scale))
+
+
+def cast(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy in `dtype`, that of a convolution in memory as the matrix of its product."""
+    if weight.dim() < 3:
+        return weight.to(dtype)
+    return weight.transpose(1, 2).to(dtype, memory_format=torch.contiguous_format).transpose(1, 2)
 
 
 class FluxAudio(Backbone):
@@ -97,15 +102,11 @@ class FluxAudio(Backbone):
         copied = super().for_inference(dtype)
         assert isinstance(copied, FluxAudio)
         if dtype == torch.float32:
-            return copied  # in float32 convolutions run at the speed of products
-        for name, module in list(copied.named_modules()):
-            if isinstance(module, SequenceConv):
-                copied.set_submodule(name, UnfoldedConv(module, dtype))
-            elif isinstance(module, nn.Linear):
+            return copied
+        for module in copied.modules():
+            if isinstance(module, SequenceConv | nn.Linear):
                 for part, value in list(module.named_parameters()):
-                    setattr(module, part, nn.Parameter(value.to(dtype), requires_grad=False))
-            elif isinstance(module, FusedBlock | JointBlock) and self.latent_mean.device.type == "cpu":
-                module.attention = attend_with_matmuls
+                    setattr(module, part, nn.Parameter(cast(value, dtype), requires_grad=False))
         return copied
 
     def forward_flops(self, frames: int, text_length: int | None = None) -> int:
@@ -132,42 +133,6 @@ class FluxAudio(Backbone):
         # A gated MLP holds both halves, their product and its windows of three or, at the input, seven frames.
         mlp = (2 + 1 + 1 + 7) * config.mlp_dim * size * frames
         attention = 4 * 3 * config.hidden_dim * size * length
-        if precision == "bf16" and device.type == "cpu":  # attention by matrix products keeps its weights
+        if precision == "bf16" and device.type == "cpu" and length <= LONGEST:  # products keep the weights
             attention += 2 * config.num_heads * size * length**2
         return streams + max(mlp, attention)
-
-
-class UnfoldedConv(nn.Module):
-    """A SequenceConv as one matrix product over rows that each hold one window: [B, N, in] -> [B, N, out]."""
-
-    def __init__(self, conv: SequenceConv, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.kernel = conv.kernel_size[0]
-        matrix = conv.weight.detach().to(dtype).permute(0, 2, 1).flatten(1)  # [out, kernel in]
-        self.register_buffer("matrix", matrix)
-        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().to(dtype))
-
-    matrix: Tensor
-    bias: Tensor | None
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, length, width = x.shape
-        margin = self.kernel // 2
-        padded = F.pad(x.to(self.matrix.dtype), (0, 0, margin, margin))
-        # In memory a window of rows is one longer row, so unfolding is only a copy.
-        windows = padded.as_strided(
-            (batch, length, self.kernel * width), ((length + 2 * margin) * width, width, 1)
-        ).contiguous()
-        return F.linear(windows, self.matrix, self.bias)
-
-
-LONGEST = 2048
-"""Keys up to which attention keeps its weights in memory, which grows with the square of the length."""
-
-
-def attend_with_matmuls(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """The same as `attend`, by two matrix products up to LONGEST keys."""
-    if keys.shape[-2] > LONGEST:
-        return attend(queries, keys, values)
-    weights = (queries * queries.shape[-1] ** -0.5 @ keys.transpose(-1, -2)).softmax(-1)  # [B, H, N, N]
-    return (weights @ values).transpose(1, 2).flatten(2)

@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plaudit.backbone.layers import Stream, attend, attention_flops, linear_flops
+from plaudit.backbone.forms import attend
+from plaudit.backbone.layers import Stream, attention_flops, linear_flops
 from plaudit.errors import ModelError
 from plaudit.registry import Registry
 

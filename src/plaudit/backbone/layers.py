@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from plaudit.backbone.forms import attend, convolve
 
 
 def linear_flops(rows: int, inputs: int, outputs: int) -> int:
@@ -28,7 +29,7 @@ class SequenceConv(nn.Conv1d):
         super().__init__(in_dim, out_dim, kernel, padding=kernel // 2, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+        return convolve(x, self.weight, self.bias)
 
 
 def projection(in_dim: int, out_dim: int, kernel: int, bias: bool = True) -> nn.Module:
@@ -115,15 +116,6 @@ QKV = tuple[Tensor, Tensor, Tensor]
 """Queries, keys and values, each [B, H, N, d]."""
 
 
-Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Queries, keys and values, each [B, H, N, d] -> [B, N, H d]."""
-
-
-def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Scaled dot-product attention over heads: three times [B, H, N, d] -> [B, N, H d]."""
-    return F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
-
-
 def concatenate(first: QKV, second: QKV) -> QKV:
     """Two streams' queries, keys and values as one sequence, `first` first."""
     q, k, v = (torch.cat(pair, dim=2) for pair in zip(first, second, strict=True))
@@ -161,7 +153,8 @@ class Stream(nn.Module):
         gains = torch.stack((self.query_norm.weight, self.key_norm.weight))[:, None]  # [2, 1, d]
         table = rotary_table(first_position + length, dim // self.heads, x.device)[first_position:, None, None]
         # The norm's factor is one number per head and commutes with the rotation.
-        q, k = (rotate(qk * gains, table) * inverse_rms(qk)).to(qkv.dtype).permute(2, 0, 3, 1, 4)  # each [B, H, N, d]
+        qk = (rotate(qk * gains, table) * inverse_rms(qk)).permute(2, 0, 3, 1, 4)
+        q, k = qk.to(qkv.dtype, memory_format=torch.contiguous_format)  # each [B, H, N, d], as attention reads them
         return q, k, qkv[:, :, 2].transpose(1, 2)
 
     def finish(self, x: Tensor, attended: Tensor, modulations: tuple[Tensor, ...]) -> Tensor:
@@ -186,8 +179,6 @@ class Stream(nn.Module):
 class FusedBlock(nn.Module):
     """An audio-only block: self-attention over the latents."""
 
-    attention: Attention = staticmethod(attend)
-
     def __init__(self, dim: int, heads: int, mlp_dim: int) -> None:
         super().__init__()
         self.audio = Stream(dim, heads, mlp_dim, kernel=3)
@@ -195,14 +186,12 @@ class FusedBlock(nn.Module):
     def forward(self, audio: Tensor, condition: Tensor) -> Tensor:
         """audio [B, N, D], condition [B, 1, D] -> [B, N, D]."""
         modulations = self.audio.modulations(condition)
-        attended = self.attention(*self.audio.queries_keys_values(audio, modulations))
+        attended = attend(*self.audio.queries_keys_values(audio, modulations))
         return self.audio.finish(audio, attended, modulations)
 
 
 class JointBlock(nn.Module):
     """A block in which audio and text attend to both; the last one's text stream is pre-only."""
-
-    attention: Attention = staticmethod(attend)
 
     def __init__(self, dim: int, heads: int, mlp_dim: int, pre_only: bool) -> None:
         super().__init__()
@@ -229,11 +218,11 @@ class JointBlock(nn.Module):
             self.audio.queries_keys_values(audio, audio_modulations),
             self.text.queries_keys_values(text, text_modulations),
         )
-        attended = self.attention(*qkv)  # [B, N + L, D]
+        attended = attend(*qkv)  # [B, N + L, D]
         length = attended.shape[1]
         if token is not None and gate is not None:
             token_qkv = self.text.queries_keys_values(token, text_modulations, first_position=text.shape[1])
-            with_token = self.attention(*concatenate(qkv, token_qkv))  # [B, N + L + 1, D]
+            with_token = attend(*concatenate(qkv, token_qkv))  # [B, N + L + 1, D]
             attended = attended + gate.to(attended.dtype) * (with_token[:, :length] - attended)
             token = self.text.finish(token, with_token[:, length:], text_modulations)
         audio_attended, text_attended = attended.split((audio.shape[1], text.shape[1]), dim=1)
