@@ -182,6 +182,18 @@ class Recipe(Settings):
         models = self.earlier(name, "model")
         return self.stage(name).start_from or (models[-1] if models else None)
 
+    def sampling_of(self, name: str) -> SamplingSettings:
+        """How clips of the model of stage `name` are sampled: as the recipe says, unless a stage changes it."""
+        start, settings = self.start_of(name), self.stage(name)
+        before = self.sampling if start is None else self.sampling_of(start)
+        return stage_of(settings).sampling(settings, before)
+
+    @property
+    def swept_stages(self) -> list[str]:
+        """The first and the last of the stages whose models are sampled as `sampling` says, with any score."""
+        stages = [name for name in self.model_stages if self.sampling_of(name) == self.sampling]
+        return list(dict.fromkeys([stages[0], stages[-1]])) if stages and self.evaluate.sweep_scores else []
+
     def pairs_of(self, name: str) -> str | None:
         """The pairs stage that the stage `name` uses: the last one before it."""
         pairs = self.earlier(name, "pairs") if "pairs" in stage_of(self.stage(name)).uses else []

@@ -16,7 +16,7 @@ from torch import Tensor
 
 FOLDER = Path(os.environ.get("PLAUDIT_PARITY_DIR", Path(__file__).parents[2] / "../shared/parity"))
 
-LARGE = ("fluxaudio", "mel_vae", "bigvgan", "clap")
+LARGE = ("fluxaudio", "meanaudio", "mel_vae", "bigvgan", "clap")
 """Kinds whose fixtures, but for the tiny ones, take seconds to make weights for."""
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from plaudit.backbone.config import FLUXAUDIO, PRESETS, BackboneConfig
+from plaudit.backbone.config import FLUXAUDIO, MEANAUDIO, PRESETS, BackboneConfig
 from plaudit.backbone.injections import INJECTIONS, NoInjection
 from plaudit.errors import ModelError
 from plaudit.registry import Registry
@@ -61,10 +61,12 @@ class Backbone(nn.Module, ABC):
     set, and the encoding of the empty string, `empty_tokens` [L, text_dim] and `empty_pooled` [text_c_dim].
 
     Config: the class of its config. zero_init, small_init: patterns of parameter names that `initialize` sets to zero,
-    or draws with a standard deviation of 0.02.
+    or draws with a standard deviation of 0.02. average_velocity: whether `velocity` takes a fourth argument, the time
+    [B] or [1] at which a step ends, and predicts the average velocity until then.
     """
 
     Config: ClassVar[type[BackboneConfig]] = BackboneConfig
+    average_velocity: ClassVar[bool] = False
     zero_init: ClassVar[str] = r"$^"
     small_init: ClassVar[str] = r"$^"
 
@@ -170,7 +172,7 @@ FORWARD_AND_BACKWARD = 3
 BACKBONES: Registry[type[Backbone]] = Registry(
     "backbone",
     "plaudit.backbones",
-    {FLUXAUDIO: "plaudit.backbone.fluxaudio:FluxAudio"},
+    {FLUXAUDIO: "plaudit.backbone.fluxaudio:FluxAudio", MEANAUDIO: "plaudit.backbone.meanaudio:MeanAudio"},
     requires=("Config", "conditions", "velocity"),
 )
 """Classes of backbones: subclasses of Backbone."""

@@ -16,6 +16,9 @@ MOST_WIDTH, MOST_BLOCKS = 65_536, 256
 FLUXAUDIO = "fluxaudio"
 """The backbone of a config that names none."""
 
+MEANAUDIO = "meanaudio"
+"""The backbone that predicts average velocities."""
+
 Config = TypeVar("Config", bound="BackboneConfig")
 
 

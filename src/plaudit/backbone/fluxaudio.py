@@ -81,8 +81,12 @@ class FluxAudio(Backbone):
         return Conditions(words, self.pooled_in(text.pooled), e)
 
     def velocity(self, latents: Tensor, conditions: Conditions, t: Tensor) -> Tensor:
+        return self.transform(latents, conditions, self.time(t))
+
+    def transform(self, latents: Tensor, conditions: Conditions, time: Tensor) -> Tensor:
+        """The network's output [B, N, C] under the embedding of time, [B, D] or [1, D]."""
         # The streams and the condition are float32 under autocast too: what a block adds is small beside them.
-        condition = (self.time(t) + conditions.pooled).float()
+        condition = (time + conditions.pooled).float()
         condition = self.score.condition(condition, conditions.e)[:, None]  # [B, 1, D]
         audio = self.audio_in(latents).float()  # [M, N, D]
         if len(conditions) != len(audio):

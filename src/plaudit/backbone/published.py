@@ -1,4 +1,4 @@
-"""Published FluxAudio checkpoints: their names and layouts to ours, and back."""
+"""Published checkpoints of FluxAudio and MeanAudio: their names and layouts to ours, and back."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import torch
 import yaml
 from torch import Tensor
 
+from plaudit.backbone.base import build_backbone
 from plaudit.backbone.config import FluxAudioConfig
 from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.backbone.meanaudio import MeanAudioConfig
 from plaudit.errors import ModelError
 from plaudit.published import renamed, require, require_sizes, unwrap
 
 DESCRIPTION = "FluxAudio (a name map may help)"
-EXTRAS = ("t_embed.freqs", "latent_rot", "text_rot", "_extra_state")
+EXTRAS = ("t_embed.freqs", "r_embed.freqs", "latent_rot", "text_rot", "_extra_state")
 """Entries in some released files that no model needs."""
 
 OURS_TO_PUBLISHED = (
@@ -25,6 +27,7 @@ OURS_TO_PUBLISHED = (
     (r"^text_in\.", "text_input_proj."),
     (r"^pooled_in\.", "text_cond_proj."),
     (r"^time\.", "t_embed."),
+    (r"^end_time\.", "r_embed."),
     (r"^final\.out\.", "final_layer.conv."),
     (r"^final\.", "final_layer."),
     (r"^(joint_blocks\.\d+)\.audio\.", r"\1.latent_block."),
@@ -110,7 +113,8 @@ def from_published(
     state = {(names or {}).get(name, name): value for name, value in bare.items()}
     config = infer_config(state, injection)
     with torch.device("meta"):
-        model = FluxAudio(config)
+        model = build_backbone(config)
+    assert isinstance(model, FluxAudio)
     # The published model does not standardize scores.
     state = {"score_mean": torch.tensor(0.0), "score_std": torch.tensor(1.0)} | state
     require(state, DESCRIPTION, {name: tuple(value.shape) for name, value in to_published(model).items()})
@@ -132,7 +136,8 @@ def to_published(model: FluxAudio) -> dict[str, Tensor]:
 
 
 def infer_config(state: Mapping[str, Tensor], injection: str = "none") -> FluxAudioConfig:
-    """The sizes of a bare published state dict; ModelError where it is not a FluxAudio."""
+    """The sizes of a bare published state dict, MeanAudio's where it has a second time; ModelError where it is of
+    neither."""
     query_norm = "joint_blocks.0.latent_block.attn.q_norm.weight"
     ranks = {"audio_input_proj.0.weight": 3, "empty_string_feat": 2, "empty_string_feat_c": 1, query_norm: 1}
     require_sizes(state, DESCRIPTION, ranks)
@@ -140,7 +145,8 @@ def infer_config(state: Mapping[str, Tensor], injection: str = "none") -> FluxAu
     text_length, text_dim = state["empty_string_feat"].shape
     (text_c_dim,), (head_dim,) = state["empty_string_feat_c"].shape, state[query_norm].shape
     joint, fused = (len({n.split(".")[1] for n in state if n.startswith(f"{k}_blocks.")}) for k in ("joint", "fused"))
-    return FluxAudioConfig(
+    kind = MeanAudioConfig if any(name.startswith("r_embed.") for name in state) else FluxAudioConfig
+    return kind(
         latent_dim=latent_dim,
         text_dim=text_dim,
         text_c_dim=text_c_dim,

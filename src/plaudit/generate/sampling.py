@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from plaudit.backbone.base import Backbone, Conditions
 from plaudit.devices import ACCELERATOR_BATCH, activation_memory
-from plaudit.errors import PromptError
+from plaudit.errors import PromptError, RecipeError
 from plaudit.flow import (
     Branch,
     Velocity,
@@ -29,6 +29,7 @@ from plaudit.flow import (
     integrate,
     step_progress,
     switch_step,
+    time_grid,
     two_model_velocity,
     windowed,
 )
@@ -102,6 +103,23 @@ class Sampler:
         scores = None if self.settings.score is None else torch.full((len(rows),), self.settings.score)
         latents = sample_latents(self.network, text.rows(rows), negative, scores, noise, self.settings, self.plan)
         return latents[: len(seeds)]
+
+    @torch.inference_mode()
+    def trajectories(self, text: TextFeatures, negative: TextFeatures, seeds: Sequence[int], every: int) -> Tensor:
+        """The network's latents before every `every`-th step and after the last, for B prompts of one pass: [B, steps /
+        every + 1, frames, C], from noise to music; `every` divides the steps."""
+        settings, clips = self.settings, len(seeds)
+        scores = None if settings.score is None else torch.full((clips,), settings.score)
+        velocity = _piece_velocity(self.network, text, negative, scores, clips, settings, self.plan)
+        states: dict[int, Tensor] = {}
+
+        def recorded(x: Tensor, t: float, step: int) -> Tensor:
+            states.setdefault(step, x)  # a solver's first evaluation of a step is at its start
+            return velocity(x, t, step)
+
+        noise = initial_noise(seeds, self.frames, self.network.config.latent_dim).to(self.network.latent_mean.device)
+        last = integrate(recorded, noise, settings.steps, settings.solver, settings.shift, velocity_jumps(settings))
+        return torch.stack([*(states[step] for step in range(0, settings.steps, every)), last], 1)
 
     def warm_up(self) -> float:
         """Seconds of a first batch, which include compilation; 0, and no batch, where nothing is compiled."""
@@ -216,7 +234,8 @@ def guided_velocity(
     """The guided velocity of `batch` clips, a function of x [B, N, C], time and step.
 
     x may also hold W windows of each clip, [W B, N, C], first the first window of every clip. PromptError where the
-    numbers of prompts and clips differ.
+    numbers of prompts and clips differ, RecipeError for a solver that evaluates a model of average velocities within a
+    step.
     """
     device = model.latent_mean.device
     if not len(text) == batch or len(negative) not in (1, batch):
@@ -228,6 +247,9 @@ def guided_velocity(
     null = torch.full((batch,), torch.nan, device=device)
     boundaries = settings.boundaries
     guidances = [settings.guidance.at(progress, boundaries) for progress in step_progress(settings.steps, boundaries)]
+    times = time_grid(settings.steps, settings.shift)
+    if model.average_velocity and settings.solver != "euler":
+        raise RecipeError(f"a model of average velocities is sampled with solver euler, not {settings.solver}")
 
     @cache
     def conditions(passes: tuple[Branch, ...], windows: int) -> Conditions:
@@ -246,7 +268,8 @@ def guided_velocity(
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
         with autocast, float32_products(settings.precision):
             rows = conditions(passes, len(x) // batch)
-            predicted = model.velocity(x, rows, torch.full((1,), t, device=device))
+            interval = (t, times[step + 1]) if model.average_velocity else (t,)
+            predicted = model.velocity(x, rows, *(torch.full((1,), time, device=device) for time in interval))
         return combine(guidance, dict(zip(passes, predicted.float().chunk(len(passes)), strict=True)))
 
     return velocity
@@ -289,7 +312,8 @@ def batch_size(
     return min(useful, int(allowed / clip))
 
 
-Pass = Callable[[Tensor, Conditions, Tensor], Tensor]
+Pass = Callable[..., Tensor]
+"""Latents, conditions, and the time or two times of an evaluation -> a velocity."""
 
 
 def _prepared(model: Backbone, settings: SamplingSettings, execution: Execution) -> Backbone:
@@ -308,9 +332,9 @@ def _compiled(velocity: Pass, graphs: bool) -> Pass:
     if not graphs:
         return fast
 
-    def replayed(x: Tensor, conditions: Conditions, t: Tensor) -> Tensor:
+    def replayed(x: Tensor, conditions: Conditions, *times: Tensor) -> Tensor:
         torch.compiler.cudagraph_mark_step_begin()
         # A graph writes to the same memory each time, and solvers look back.
-        return fast(x, conditions, t).clone()
+        return fast(x, conditions, *times).clone()
 
     return replayed

@@ -245,9 +245,9 @@ class CostEstimate:
         adapters = sum(settings.lora.rank * (rows + columns) for rows, columns in shapes)
         return total + adapters, adapters + sum(p.numel() for p in self.network.score.parameters())
 
-    def sampling(self, clips: int, scored: bool = True) -> float:
-        """Operations of sampling so many clips."""
-        sampling = self.recipe.sampling
+    def sampling(self, clips: int, scored: bool = True, stage: str | None = None) -> float:
+        """Operations of sampling so many clips of a stage's model, or as the recipe's `sampling` says."""
+        sampling = self.recipe.sampling if stage is None else self.recipe.sampling_of(stage)
         passes = len(branches(sampling.guidance, scored)) * EVALUATIONS[sampling.solver] * sampling.steps
         return clips * passes * self.forward
 
@@ -273,13 +273,14 @@ class CostEstimate:
         elif not self.source.has_audio:
             costs["reference"] = replace(costs["reference"], to_decode=count)
         for stage in shown:
-            sampling = self.sampling(evaluate.prompts, scored=stage != "baseline")
+            model = shown[1] if stage == "baseline" else stage
+            sampling = self.sampling(evaluate.prompts, stage != "baseline", model)
             what = f"{evaluate.prompts} clips sampled"
             costs[f"clips-{stage}"] = StepCost(what, sampling=sampling, to_decode=evaluate.prompts)
         for stage in (*shown, "finished"):
             costs[f"values-{stage}"] = StepCost(f"{evaluate.prompts} clip embeddings", to_embed=evaluate.prompts)
         clips = len(evaluate.sweep_scores) * evaluate.sweep_prompts
-        for stage in dict.fromkeys([shown[1], shown[-1]]) if clips else ():
+        for stage in self.recipe.swept_stages:
             what = f"{clips} clips sampled and scored"
             costs[f"sweep-{stage}"] = StepCost(what, sampling=self.sampling(clips), to_decode=clips, to_embed=clips)
         return costs

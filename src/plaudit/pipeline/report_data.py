@@ -115,7 +115,9 @@ def _note(run: ReportedRun, stage: str) -> str:
     if stage == "finished":
         return "the last stage's clips after loudness and true-peak normalization"
     injection = read_model_config(run.path(stage)).backbone.injection
-    return f"{injection}, score {sampling.score}, guidance {sampling.guidance.weight:g}"
+    sampling = run.recipe.sampling_of(stage)
+    steps = "" if sampling.steps == run.recipe.sampling.steps else f", {sampling.steps} steps"
+    return f"{injection}, score {sampling.score}, guidance {sampling.guidance.weight:g}{steps}"
 
 
 def _run_facts(run: ReportedRun, finished: Sequence[str]) -> RunFacts:

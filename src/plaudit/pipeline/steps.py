@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -209,12 +210,14 @@ class _Chain:
             needs += self._reward_step
             values |= self._settings("sampling", "sampling_batch", "corpus.seconds", "reward.kind")
             external |= self._evaluators()
+        if "sampling" in stage.uses:
+            values |= self._settings("sampling")
         if pairs is not None:
             needs.append(pairs)
         read_later = MODEL_FILES if stage.makes == "model" else PAIR_FILES
-        make = partial(
-            run_stage, stage=type(stage), settings=settings, start=start, pairs=pairs, setup=self._setup
-        )
+        sampling = recipe.sampling if start is None else recipe.sampling_of(start)
+        setup = replace(self._setup, sampling=sampling)
+        make = partial(run_stage, stage=type(stage), settings=settings, start=start, pairs=pairs, setup=setup)
         return Step(name, values, tuple(dict.fromkeys(needs)), make, external, read_later, "training" in stage.uses)
 
     def of_results(self) -> list[Step]:
@@ -239,7 +242,7 @@ class _Chain:
             without_score = {"score": None} if label == "baseline" else {}
             make = partial(
                 results.generate_stage, label=label, stage=stage, corpus=corpus, evaluate=evaluate,
-                sampling=recipe.sampling.model_copy(update=without_score), batch=recipe.sampling_batch,
+                sampling=recipe.sampling_of(stage).model_copy(update=without_score), batch=recipe.sampling_batch,
             )  # fmt: skip
             chain.append(Step(f"clips-{label}", settings, (stage, *shards), make, external, CLIP_FILES))
         last = f"clips-{shown[-1]}"
@@ -258,10 +261,10 @@ class _Chain:
             )
             chain.append(Step(f"values-{label}", settings, (f"clips-{label}", *needs), make, evaluators))
         settings = chosen | sampling | world | self._settings("evaluate.sweep_prompts", "evaluate.sweep_scores")
-        for stage in dict.fromkeys([shown[1], shown[-1]]) if evaluate.sweep_scores else ():
+        for stage in recipe.swept_stages:
             make = partial(
                 results.sweep, stage=stage, corpus=corpus, models=models, reward=reward, evaluate=evaluate,
-                sampling=recipe.sampling, batch=recipe.sampling_batch,
+                sampling=recipe.sampling_of(stage), batch=recipe.sampling_batch,
             )  # fmt: skip
             chain.append(Step(f"sweep-{stage}", settings, (stage, *needs), make, evaluators, CELL_FILES))
         return chain

@@ -17,6 +17,7 @@ from plaudit.backbone.base import BACKBONES
 from plaudit.backbone.injections import INJECTIONS
 from plaudit.errors import ModelError, RecipeError
 from plaudit.generate.model import TextToMusic
+from plaudit.generate.settings import SamplingSettings
 from plaudit.registry import Registry, absolute_name
 from plaudit.settings import Settings
 from plaudit.storage import file_digest
@@ -37,7 +38,7 @@ InjectionName = Annotated[str, AfterValidator(partial(_existing, INJECTIONS))]
 BackboneName = Annotated[str, AfterValidator(partial(_existing, BACKBONES))]
 """A name in BACKBONES, or `path/to/file.py:Class`."""
 
-Use = Literal["corpus", "candidates", "pairs", "training"]
+Use = Literal["corpus", "candidates", "pairs", "sampling", "training"]
 
 
 class StageSettings(Settings):
@@ -84,8 +85,9 @@ class Stage:
     """One kind of stage; STAGES finds subclasses by name.
 
     uses: "corpus" (the training clips with their rewards), "candidates" (clips sampled and scored), "pairs" (the folder
-    of the last pairs stage), "training" (then all processes run the stage together). What a stage doesn't name here,
-    its inputs refuse. makes: "model", or "pairs" for a stage that leaves preference pairs instead.
+    of the last pairs stage), "sampling" (the sampling settings, if they change its model), "training" (then all
+    processes run the stage together). What a stage doesn't name here, its inputs refuse. makes: "model", or "pairs" for
+    a stage that leaves preference pairs instead.
     """
 
     Settings: ClassVar[type[StageSettings]]
@@ -104,6 +106,11 @@ class Stage:
         """The work of the stage; by default the training pass in `settings.train`, if there is one."""
         train = getattr(settings, "train", None)
         return StepCost("") if train is None else costs.training(train)
+
+    def sampling(self, settings: Any, before: SamplingSettings) -> SamplingSettings:
+        """How clips of the stage's model are sampled, where those of the model it starts from are sampled as `before`
+        says."""
+        return before
 
     def files(self, settings: Any) -> dict[str, Callable[[], str]]:
         """Of each setting that names a file: what computes the digest of its content, "none" where it is missing."""
@@ -126,7 +133,8 @@ STAGES: Registry[type[Stage]] = Registry(
         "pairs": "plaudit.stages.pairs:Pairs",
         "crpo": "plaudit.stages.crpo:CRPO",
         "nft": "plaudit.stages.nft:NFT",
+        "distill": "plaudit.stages.distill:Distill",
     },
-    requires=("Settings", "uses", "makes", "run", "cost", "files"),
+    requires=("Settings", "uses", "makes", "run", "cost", "sampling", "files"),
     error=RecipeError,
 )
