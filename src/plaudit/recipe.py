@@ -157,6 +157,10 @@ class Recipe(Settings):
             if stage.start_from is not None and stage.start_from not in models:
                 there = ", ".join(models) or "none"
                 raise ValueError(f"stages.{stage.name}.start_from is {stage.start_from}; models before it: {there}")
+            try:
+                self.sampling_of(stage.name)
+            except RecipeError as error:
+                raise ValueError(str(error)) from None
             if "pairs" in kind.uses and not self.earlier(stage.name, "pairs"):
                 raise ValueError(f"stage {stage.name} needs pairs before it; add a stage {{kind: pairs}}")
             if kind.makes == "pairs" and not any(self.pairs_of(n) == stage.name for n in names[place:]):

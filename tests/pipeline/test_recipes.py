@@ -269,11 +269,12 @@ REPEATED = [
     f" {{kind: expert_iteration, candidates: 4, keep: 2, {TRAIN}}},"
     " {kind: pairs, captions: 2, candidates: 2, pairs: 2},"
     f" {{kind: nft, {TRAIN}}}, {{kind: crpo, {NO_UPDATES}}},"
+    f" {{kind: distill, steps: 1, trajectories: 5, {TRAIN}}},"
     f" {{kind: sft, start_from: expert_iteration, {NO_UPDATES}}}]",
     *(change for change in SMALL if not change.startswith("stages.cross_load")),
 ]
 FIRST, SECOND = "expert_iteration", "expert_iteration-2"
-TRAINED = ["sft", FIRST, SECOND, "nft", "crpo", "sft-2"]
+TRAINED = ["sft", FIRST, SECOND, "nft", "crpo", "distill", "sft-2"]
 
 
 def repeated(prepared: Path, *changes: str) -> Recipe:
@@ -284,7 +285,7 @@ def repeated(prepared: Path, *changes: str) -> Recipe:
 @pytest.fixture(scope="module")
 def repeated_run(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repeated") / "run"
-    for step in ("crpo", "sft-2"):
+    for step in ("distill", "sft-2"):
         run_recipe(repeated(prepared), folder, ConsoleReporter(), only=step)
     return folder
 
@@ -311,13 +312,43 @@ def test_a_stage_starts_from_the_model_before_it_or_the_one_it_names(repeated_ru
     assert equal("crpo", "nft") and equal("sft-2", FIRST)
 
 
+def test_a_distilled_model_is_sampled_in_its_steps_without_score_and_guidance(
+    repeated_run: Path, prepared: Path
+) -> None:
+    folder, chosen = repeated_run / "distill", repeated(prepared)
+    config = read_json(folder / "config.json")
+    assert (config["backbone"]["kind"], config["backbone"]["fixed_score"]) == ("meanaudio", chosen.sampling.score)
+    for sampling in (config["sampling"], chosen.sampling_of("distill").model_dump(mode="json")):
+        assert (sampling["steps"], sampling["score"], sampling["guidance"]["weight"]) == (1, None, 1.0)
+    assert not (folder / "trajectories").exists()
+    run_recipe(chosen, repeated_run, ConsoleReporter(), only="clips-distill")
+    assert read_json(repeated_run / "clips-distill" / "0000.json")["sampling"]["steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        (["sampling.steps=3", "stages.distill.steps=2"], "2 steps do not divide the teacher's 3"),
+        (["stages.distill.target=meanflow", "sampling.guidance.schedule=linear"], "takes constant guidance"),
+        (["sampling.trajectory={at: 0.2}"], "distills one model"),
+        (["stages.distill.train.lora={}"], "trains the whole network"),
+    ],
+)
+def test_settings_that_cannot_be_distilled_are_one_line(prepared: Path, changes: list[str], why: str) -> None:
+    with pytest.raises(RecipeError, match=why):
+        repeated(prepared, *changes)
+
+
 @pytest.mark.parametrize(
     ("change", "replaced"),
     [
-        (f"stages.{SECOND}=null", ["pairs", "nft", "crpo"]),
-        (f"stages.{SECOND}.keep=3", [SECOND, "pairs", "nft", "crpo"]),
-        (f"stages.{SECOND}.start_from=sft", [SECOND, "pairs", "nft", "crpo"]),
-        ("stages.nft.start_from=sft", ["nft", "crpo"]),
+        (f"stages.{SECOND}=null", ["pairs", "nft", "crpo", "distill"]),
+        (f"stages.{SECOND}.keep=3", [SECOND, "pairs", "nft", "crpo", "distill"]),
+        (f"stages.{SECOND}.start_from=sft", [SECOND, "pairs", "nft", "crpo", "distill"]),
+        ("stages.nft.start_from=sft", ["nft", "crpo", "distill"]),
+        ("stages.crpo.beta=7", ["crpo", "distill"]),
+        ("stages.distill.steps=2", ["distill"]),
+        ("sampling.guidance.weight=2", [FIRST, SECOND, "pairs", "nft", "crpo", "distill", "sft-2"]),
         ("stages.sft-2.start_from=nft", ["sft-2"]),
     ],
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,21 +15,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+import plaudit
 from plaudit.backbone.meanaudio import MeanAudio, MeanAudioConfig
+from plaudit.corpus.shards import encode_corpus
 from plaudit.errors import ModelError, RecipeError
 from plaudit.flow import interpolate
-from plaudit.generate.sampling import sample_latents
+from plaudit.generate.model import TextToMusic
+from plaudit.generate.sampling import Sampler, initial_noise, sample_latents
 from plaudit.generate.settings import Guidance, SamplingSettings
 from plaudit.stages.distill import (
-    DistillObjective,
     DistillSettings,
     GuidedTeacher,
+    MeanFlowObjective,
+    TrajectoryObjective,
     draw_intervals,
+    draw_steps,
+    sample_trajectories,
     shared_copy,
     student_of,
 )
+from plaudit.storage import load_tensors, save_tensors
+from plaudit.synthetic.corpus import SyntheticCorpus
 from plaudit.training.data import Source, TrainingSet, draw_latents
-from plaudit.training.loop import train
+from plaudit.training.loop import Objective, train
 from plaudit.training.settings import TrainSettings
 from plaudit.types import TextFeatures
 from tests.backbone.tiny import inputs, tiny_model, wake
@@ -54,30 +65,35 @@ def awake_teacher(injection: str = "global_adaln") -> GuidedTeacher:
     return GuidedTeacher(network, Guidance(weight=3.0), score, negative)
 
 
-def objective(data: TrainingSet, chosen: DistillSettings, teacher: GuidedTeacher | None = None) -> DistillObjective:
+def objective(data: TrainingSet, chosen: DistillSettings, teacher: GuidedTeacher | None = None) -> MeanFlowObjective:
     teacher = teacher or awake_teacher()
-    return DistillObjective(student_of(teacher.network, teacher.score), teacher, data, chosen)  # type: ignore[arg-type]
+    return MeanFlowObjective(student_of(teacher.network, teacher.score), teacher, data, chosen)  # type: ignore[arg-type]
 
 
-@given(
-    count=st.integers(1, 64), steps=st.integers(1, 9), instantaneous=st.floats(0, 1), whole_steps=st.floats(0, 1),
-    seed=st.integers(0, 99),
-)  # fmt: skip
-def test_intervals_go_towards_the_music_and_as_many_as_asked_have_no_length(
-    count: int, steps: int, instantaneous: float, whole_steps: float, seed: int
+@given(count=st.integers(1, 64), instantaneous=st.floats(0, 1), seed=st.integers(0, 99))
+def test_intervals_go_towards_the_music_and_the_stated_fraction_has_no_length(
+    count: int, instantaneous: float, seed: int
 ) -> None:
-    chosen = settings(steps=steps, instantaneous=instantaneous, whole_steps=whole_steps)
-    t, end = draw_intervals(count, chosen, torch.Generator().manual_seed(seed))
+    t, end = draw_intervals(count, settings(instantaneous=instantaneous), torch.Generator().manual_seed(seed))
     assert t.shape == end.shape == (count,)
     assert ((end >= 0) & (end <= t) & (t <= 1)).all()
     assert (end == t).sum() == round(instantaneous * count)
 
 
-def test_whole_steps_are_those_of_sampling() -> None:
-    t, end = draw_intervals(4000, settings(instantaneous=0.0, whole_steps=1.0), torch.Generator().manual_seed(0))
-    expected = {(1.0, 0.0), (1.0, 0.5), (0.5, 0.0), (1.0, 0.75), (0.75, 0.5), (0.5, 0.25), (0.25, 0.0)}
-    assert set(zip(t.tolist(), end.tolist(), strict=True)) == expected
-    assert (t - end == 1).float().mean() == pytest.approx(1 / 3, abs=0.03)
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (4, {(0, 4), (0, 2), (2, 4), (0, 1), (1, 2), (2, 3), (3, 4)}),
+        (3, {(0, 1), (1, 2), (2, 3)}),
+        (6, {(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (0, 2), (2, 4), (4, 6)}),
+        (1, {(0, 1)}),
+    ],
+)
+def test_intervals_of_trajectories_are_steps_of_sampling(steps: int, expected: set[tuple[int, int]]) -> None:
+    start, stop = draw_steps(2000, steps, torch.Generator().manual_seed(0))
+    drawn = list(zip(start.tolist(), stop.tolist(), strict=True))
+    assert set(drawn) == expected
+    assert all(drawn.count(one) > 0.7 * 2000 / len(expected) for one in expected)
 
 
 def test_published_times_are_sigmoids_of_normals() -> None:
@@ -170,18 +186,18 @@ def test_a_shared_copy_follows_the_weights() -> None:
     assert not any(p.requires_grad for p in copied.parameters()) and all(p.requires_grad for p in student.parameters())
 
 
-def test_a_student_learns_to_cross_in_two_steps_what_its_teacher_does_in_many(
-    data: TrainingSet, tmp_path: Path
-) -> None:
-    teacher = awake_teacher()
-    plain = {"steps": 150, "learning_rate": 2e-3, "batch": 16, "seed": 4, "decay_at": (0.7, 0.9)}
-    chosen = settings(steps=2, instantaneous=0.3, whole_steps=0.5, train=plain)
-    student = student_of(teacher.network, SCORE)  # type: ignore[arg-type]
-    before = distance_to(teacher, student)
-    made = DistillObjective(shared_copy(student), teacher, data, chosen)
-    ema = train(student, made, TrainSettings.model_validate(plain), tmp_path, Accelerator(cpu=True), lambda *_: None)
-    ema.copy_to(student)
-    assert distance_to(teacher, student) < 0.5 * before
+def test_meanflow_brings_the_student_nearer_to_its_teacher(data: TrainingSet, tmp_path: Path) -> None:
+    teacher, student = awake_teacher(), student_of(awake_teacher().network, SCORE)  # type: ignore[arg-type]
+    chosen = settings(steps=2, target="meanflow", instantaneous=0.3)
+    assert fitted(student, MeanFlowObjective(shared_copy(student), teacher, data, chosen), tmp_path) < 0.9
+
+
+def fitted(student: MeanAudio, objective: Objective, folder: Path) -> float:
+    """The student's distance to its teacher after training, relative to that before."""
+    teacher, before = awake_teacher(), distance_to(awake_teacher(), student)
+    plain = TrainSettings(steps=60, learning_rate=3e-3, batch=8, seed=4, decay_at=(0.6, 0.8))
+    train(student, objective, plain, folder, Accelerator(cpu=True), lambda *_: None).copy_to(student)
+    return distance_to(teacher, student) / before
 
 
 def distance_to(teacher: GuidedTeacher, student: MeanAudio) -> float:
@@ -215,3 +231,64 @@ def test_a_fixed_score_without_an_injection_is_refused() -> None:
     config = tiny_model("none").config.to_dict() | {"kind": "meanaudio", "fixed_score": 1.0}
     with pytest.raises(ModelError, match="needs an injection"):
         MeanAudioConfig.from_dict(config)
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory: pytest.TempPathFactory) -> tuple[TextToMusic, SimpleNamespace]:
+    """The shipped base model, and the inputs of a stage with six clips of a second."""
+    model = plaudit.load("synthetic-base", "cpu")
+    clips = SyntheticCorpus(6, 1.0, 5)
+    shards = encode_corpus(clips, model.codec, model.text_encoder, tmp_path_factory.mktemp("music"), 1.0)
+    model.config = replace(model.config, seconds=1.0)
+    sampling = SamplingSettings(steps=4, precision="no", guidance=Guidance(weight=3.0))
+    one_process = SimpleNamespace(main_process_first=nullcontext)
+    inputs = SimpleNamespace(
+        corpus=lambda: Source(shards, np.arange(6), np.zeros(6)), sampling=sampling, sampling_batch=5,
+        processes=one_process, progress=lambda label: nullcontext(lambda done, total: None),
+    )  # fmt: skip
+    return model, inputs
+
+
+def test_trajectories_are_the_teachers_and_continue_after_a_kill(
+    music: tuple[TextToMusic, SimpleNamespace], tmp_path: Path
+) -> None:
+    model, inputs = music
+    chosen = settings(steps=2, trajectories=34)
+    rows, files = sample_trajectories(chosen, model, inputs, tmp_path)  # type: ignore[arg-type]
+    states = torch.cat([load_tensors(path)["states"] for path in files])
+    assert len(rows) == 34 and states.shape == (34, 3, 15, 40) and sorted(set(rows.tolist())) == list(range(6))
+    negative = model.text_encoder.encode([inputs.sampling.negative_prompt])
+    sampler = model.sampler(inputs.sampling)
+    text = inputs.corpus().shards.text(rows[7:9])
+    torch.testing.assert_close(states[7:9, 0].float(), initial_noise([7, 8], 15, 40), atol=2e-3, rtol=1e-3)
+    latents = model.backbone.standardize(sampler.latents(text, negative, [7, 8]))
+    torch.testing.assert_close(states[7:9, 2].float(), latents, atol=4e-3, rtol=1e-3)
+
+    kept, lost = (path.read_bytes() for path in files)
+    files[1].unlink()
+    (tmp_path / files[0].name).touch()
+    written = files[0].stat().st_mtime_ns
+    sample_trajectories(chosen, model, inputs, tmp_path)  # type: ignore[arg-type]
+    assert files[0].stat().st_mtime_ns == written and files[0].read_bytes() == kept and files[1].read_bytes() == lost
+
+
+def test_trajectories_bring_the_student_nearer_to_its_teacher(tmp_path: Path) -> None:
+    teacher = awake_teacher()
+    student = student_of(teacher.network, SCORE)  # type: ignore[arg-type]
+    _, text, _ = inputs(64, seed=1)
+    exact = SamplingSettings(steps=64, precision="no", guidance=teacher.guidance, score=SCORE)
+    sampler = Sampler(teacher.network, exact, 11, 64, compiled=False)
+    states = sampler.trajectories(text, teacher.negative, range(64), every=32)
+    save_tensors(tmp_path / "0.safetensors", {"states": states[:32].half()})
+    save_tensors(tmp_path / "1.safetensors", {"states": states[32:].half()})
+    source = SimpleNamespace(shards=SimpleNamespace(text=lambda rows, dtype: text.rows(torch.as_tensor(rows))))
+    files = [tmp_path / "0.safetensors", tmp_path / "1.safetensors"]
+    train_settings = TrainSettings(steps=60, learning_rate=3e-3, batch=8, seed=4)
+    objective = TrajectoryObjective(source, np.arange(64), files, [1.0, 0.5, 0.0], train_settings)  # type: ignore[arg-type]
+    whole, part = objective.draw(5, slice(None)), objective.draw(5, slice(2, 6))
+    assert all(torch.equal(value, whole[name][2:6]) for name, value in part.items())
+    where = {tuple(state[0, :3].tolist()): (k, s) for k, one in enumerate(states.half()) for s, state in enumerate(one)}
+    for first, last, t, end in zip(whole["first"], whole["last"], whole["t"], whole["end"], strict=True):
+        (k, start), (other, stop) = (where[tuple(state[0, :3].tolist())] for state in (first, last))
+        assert k == other and start < stop and (t.item(), end.item()) == (1 - start / 2, 1 - stop / 2)
+    assert fitted(student, objective, tmp_path / "training") < 0.9

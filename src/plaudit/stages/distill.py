@@ -247,13 +247,27 @@ class Distill(Stage):
     uses = ("corpus", "sampling", "training")
 
     def sampling(self, settings: DistillSettings, before: SamplingSettings) -> SamplingSettings:
-        """One evaluation in each of `steps` steps, without guidance and score."""
+        """One evaluation in each of `steps` steps, without guidance and score. RecipeError for a teacher's settings, or
+        for adapters, that can't be distilled."""
+        name = settings.name or "distill"
+        if settings.target == "meanflow" and before.guidance.schedule != "constant":
+            raise RecipeError(f"stage {name}: target meanflow takes constant guidance, not {before.guidance.schedule}")
+        if settings.target == "trajectory" and before.steps % settings.steps:
+            raise RecipeError(
+                f"stage {name}: {settings.steps} steps do not divide the teacher's {before.steps}; "
+                f"change stages.{name}.steps or sampling.steps"
+            )
+        if before.trajectory is not None:
+            raise RecipeError(f"stage {name} distills one model; leave sampling.trajectory out")
+        if settings.train.lora is not None:
+            raise RecipeError(f"stage {name} trains the whole network; leave stages.{name}.train.lora out")
         changes = {"steps": settings.steps, "solver": "euler", "score": None, "guidance": Guidance(weight=1.0)}
         return before.model_copy(update=changes)
 
     def run(self, settings: DistillSettings, inputs: StageInputs, folder: Path) -> TextToMusic:
         """Train the student."""
-        _check(settings, inputs)
+        if settings.target == "meanflow" and inputs.loop.strategy == "fsdp" and inputs.processes.many:
+            raise RecipeError("target meanflow needs whole weights on every process; set training_loop.strategy=ddp")
         before, sampling, source = inputs.model(), inputs.sampling, inputs.corpus()
         network = before.backbone.requires_grad_(False).eval()
         if not isinstance(network, FluxAudio) or isinstance(network, MeanAudio):
@@ -308,18 +322,3 @@ def shared_copy(network: MeanAudio) -> MeanAudio:
         copied = MeanAudio(network.config)
     copied.load_state_dict(network.state_dict(), assign=True)
     return copied.requires_grad_(False)
-
-
-def _check(settings: DistillSettings, inputs: StageInputs) -> None:
-    """RecipeError for settings that a distillation has no meaning for."""
-    name, sampling = settings.name, inputs.sampling
-    if sampling.guidance.schedule != "constant" or sampling.guidance.rescale:
-        raise RecipeError(
-            f"stage {name} distills constant guidance; set sampling.guidance.schedule=constant, rescale=0"
-        )
-    if sampling.trajectory is not None:
-        raise RecipeError(f"stage {name} distills one model; leave sampling.trajectory out")
-    if settings.train.lora is not None:
-        raise RecipeError(f"stage {name} trains the whole network; leave stages.{name}.train.lora out")
-    if settings.target == "meanflow" and inputs.loop.strategy == "fsdp" and inputs.accelerator.num_processes > 1:
-        raise RecipeError(f"stage {name} needs whole weights on every process; set training_loop.strategy=ddp")

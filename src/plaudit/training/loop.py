@@ -137,19 +137,19 @@ class ProcessGroup:
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
-        self._many = accelerator.num_processes > 1
+        self.many = accelerator.num_processes > 1
         self.is_main = accelerator.is_main_process
         # Waiting on gloo costs nothing; on a GPU's group it would be a kernel that spins.
-        self._waiting = dist.new_group(backend="gloo", timeout=BARRIER_TIMEOUT) if self._many else None
+        self._waiting = dist.new_group(backend="gloo", timeout=BARRIER_TIMEOUT) if self.many else None
 
     def barrier(self) -> None:
         """Return once every process has called it."""
-        if self._many:
+        if self.many:
             dist.barrier(group=self._waiting)
 
     def broadcast(self, value: T) -> T:
         """The main process's value, on every process."""
-        if not self._many:
+        if not self.many:
             return value
         values = [value]
         dist.broadcast_object_list(values, src=0, group=self._waiting)
@@ -168,7 +168,7 @@ class ProcessGroup:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._many:
+        if self.many:
             dist.destroy_process_group()
 
 
