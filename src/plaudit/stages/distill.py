@@ -145,7 +145,7 @@ class MeanFlowObjective:
 
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward-mode derivative
             point, direction = (x[rows], t[rows]), (velocity[rows], torch.ones_like(t[rows]))
-            _, derivative = jvp(average, point, direction)
+            derivative = jvp(average, point, direction)[1]
         return bend.index_copy(0, rows, length * derivative.float())
 
 
@@ -312,7 +312,7 @@ def student_of(teacher: FluxAudio, score: float | None) -> MeanAudio:
     initialize(student, seed=0)
     student.load_state_dict(student.state_dict() | teacher.state_dict())
     with torch.no_grad():
-        nn.init.zeros_(student.end_time.mlp[-1].weight)
+        student.get_parameter("end_time.mlp.2.weight").zero_()
     return student.to(teacher.latent_mean.device)
 
 
