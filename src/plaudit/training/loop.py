@@ -6,7 +6,6 @@ A checkpoint holds unsharded tensors whatever the strategy, so that a run can be
 from __future__ import annotations
 
 import copy
-import itertools
 import json
 import math
 import os
@@ -63,6 +62,7 @@ from plaudit.storage import (
     write_atomically,
     write_json,
 )
+from plaudit.training.gradients import compute_gradients
 from plaudit.training.settings import EmaSettings, LoopSettings, TrainSettings
 from plaudit.workers import Workers, cpu_workers
 
@@ -695,7 +695,7 @@ def train(
             parts = [next(batches) for _ in ranks.parts]
             waited = time.monotonic() - began
             one_by_one = loop.compile and step == start + 1  # the compiler works in one thread
-            local = _gradients(distributed, objective, parts, workers, one_by_one)
+            local = compute_gradients(distributed, objective, parts, workers, one_by_one)
             local["gradient_norm"] = distributed.clip(settings.max_grad_norm)
             reduced = distributed.mean(torch.stack([*local.values(), _flag(stop.received, accelerator.device)]))
             values = dict(zip([*local, "stop"], reduced, strict=True))
@@ -786,98 +786,6 @@ def _batches(
                 for value in inputs.values():
                     value.record_stream(stream)
             yield index, inputs
-
-
-def _gradients(
-    distributed: DistributedModel,
-    objective: Objective,
-    parts: list[tuple[int, Inputs]],
-    workers: Workers,
-    one_by_one: bool = False,
-) -> dict[str, Tensor]:
-    """Fill in the gradients of the mean loss over `parts`; this process's mean of each named value.
-
-    one_by_one: workers don't compute at the same time.
-    """
-    if workers.count == 1:
-        return _own_gradients(distributed, objective, parts)
-    clips = len(next(iter(parts[0][1].values())))
-    bounds = [clips * number // workers.count for number in range(workers.count + 1)]
-    shares = [_Share(slice(a, b), (b - a) / clips) for a, b in itertools.pairwise(bounds)]
-
-    def compute(share: _Share) -> tuple[dict[str, Tensor], list[Tensor | None]]:
-        return share.gradients(distributed, objective, parts)
-
-    results = [compute(share) for share in shares] if one_by_one else workers.map(compute, shares)
-    for parameter, *terms in zip(distributed.trainable, *(gradients for _, gradients in results), strict=True):
-        _set_gradient(parameter, [term for term in terms if term is not None])
-    return {name: sum_of([values[name] for values, _ in results]) for name in results[0][0]}
-
-
-def _own_gradients(
-    distributed: DistributedModel, objective: Objective, parts: list[tuple[int, Inputs]]
-) -> dict[str, Tensor]:
-    """`_gradients` of this thread alone, which are exchanged with other processes."""
-    for parameter in distributed.trainable:
-        parameter.grad = None
-    rows = []
-    for number, (_, inputs) in enumerate(parts, start=1):
-        with distributed.no_sync(number < len(parts)):
-            with distributed.accelerator.autocast():
-                values = objective.loss(distributed.wrapped, inputs)
-            distributed.accelerator.backward(values["loss"] / len(parts))
-        rows.append({name: value.detach().float() for name, value in values.items()})
-    return {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
-
-
-@dataclass(frozen=True)
-class _Share:
-    """A worker's clips of each batch, and what fraction of the batch they are."""
-
-    rows: slice
-    fraction: float
-
-    def gradients(
-        self, distributed: DistributedModel, objective: Objective, parts: list[tuple[int, Inputs]]
-    ) -> tuple[dict[str, Tensor], list[Tensor | None]]:
-        """What these clips add to the mean over all clips of `parts`: to each named value, and to each gradient."""
-        weight, rows = self.fraction / len(parts), []
-        total: list[Tensor | None] = [None] * len(distributed.trainable)
-        for _, inputs in parts:
-            with distributed.accelerator.autocast():
-                values = objective.loss(distributed.wrapped, {name: value[self.rows] for name, value in inputs.items()})
-            # Not backward(): threads would add to the same tensors, in any order.
-            gradients = torch.autograd.grad(values["loss"] * weight, distributed.trainable, allow_unused=True)
-            total = [_plus(a, b) for a, b in zip(total, gradients, strict=True)]
-            rows.append({name: value.detach().float() * weight for name, value in values.items()})
-        return {name: sum_of([row[name] for row in rows]) for name in rows[0]}, total
-
-
-def sum_of(values: Sequence[Tensor]) -> Tensor:
-    """The sum of scalars."""
-    return torch.stack(list(values)).sum()
-
-
-def _plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    return b if a is None else a if b is None else a + b
-
-
-@torch.no_grad()
-def _set_gradient(parameter: nn.Parameter, terms: list[Tensor]) -> None:
-    """The sum of `terms` as the gradient, laid out as the parameter is, as the fused optimizer needs it. The tensor of
-    the last update is used again: `terms` may share memory."""
-    if not terms:
-        parameter.grad = None
-        return
-    if parameter.grad is None:
-        parameter.grad = torch.empty_like(parameter)
-    first, *others = terms
-    if others:
-        torch.add(first, others[0], out=parameter.grad)
-    else:
-        parameter.grad.copy_(first)
-    for other in others[1:]:
-        parameter.grad.add_(other)
 
 
 def _flag(value: bool, device: torch.device) -> Tensor:
