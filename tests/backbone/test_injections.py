@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from plaudit.backbone import INJECTIONS, FluxAudio, cross_load
+from plaudit.backbone import INJECTIONS, FluxAudio, cross_load, layers
+from plaudit.backbone.forms import attend
 from plaudit.backbone.injections import fourier_features
-from plaudit.backbone.layers import attend, concatenate
+from plaudit.backbone.layers import concatenate, rotary_table
 from plaudit.backbone.published import injection_of, read_injection
 from plaudit.errors import ModelError
 from tests.backbone.tiny import inputs, tiny_config, tiny_model, wake
@@ -83,10 +84,9 @@ def lengths_of(model: FluxAudio) -> list[int]:
         lengths.append(keys.shape[2])
         return attend(queries, keys, values)
 
-    for block in (*model.joint_blocks, *model.fused_blocks):
-        block.attention = attention
     latents, text, t = inputs(2)
-    with torch.no_grad():
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layers, "attend", attention)
         assert model(latents, text, t, torch.zeros(2)).shape == latents.shape
     return lengths
 
@@ -104,7 +104,7 @@ def test_the_token_has_position_0_and_its_sequence_follows_from_1(injection: str
     model = trained_a_little(injection)
     latents, text, t = inputs(2)
     scores = torch.tensor([1.5, -0.5])
-    with torch.no_grad():
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
         conditions = model.conditions(text, scores)
         e = model.embed_score(scores, 2)[:, None]
         condition = (model.time(t) + conditions.pooled)[:, None]
@@ -113,12 +113,14 @@ def test_the_token_has_position_0_and_its_sequence_follows_from_1(injection: str
         stream, sequence = ("audio", audio) if injection == "audio_prepend" else ("text", words)
         part = getattr(block, stream)
         modulations = part.modulations(condition)
-        token = part.queries_keys_values(e, modulations, first_position=0)
-        others = part.queries_keys_values(sequence, modulations, first_position=1)
+        table = rotary_table(32, model.config.head_dim, e.device)
+        token = part.queries_keys_values(e, modulations, table)
+        others = part.queries_keys_values(sequence, modulations, table[1:])
         expected = concatenate(token, others)
         first[stream] = torch.cat((e, sequence), 1)
         other = "text" if stream == "audio" else "audio"
-        there = getattr(block, other).queries_keys_values(first[other], getattr(block, other).modulations(condition))
+        elsewhere = getattr(block, other)
+        there = elsewhere.queries_keys_values(first[other], elsewhere.modulations(condition), table)
         both = concatenate(expected, there) if stream == "audio" else concatenate(there, expected)
         seen = []
 
@@ -126,7 +128,7 @@ def test_the_token_has_position_0_and_its_sequence_follows_from_1(injection: str
             seen.append((queries, keys, values))
             return attend(queries, keys, values)
 
-        block.attention = attention
+        patch.setattr(layers, "attend", attention)
         model(latents, text, t, scores)
     for ours, by_hand in zip(seen[0], both, strict=True):
         torch.testing.assert_close(ours, by_hand, atol=1e-5, rtol=1e-4)
@@ -151,9 +153,8 @@ def test_the_first_frames_also_get_a_token_before_the_audio_by_convolution() -> 
     def without_the_token(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         return attend(queries, keys[:, :, 1:], values[:, :, 1:])
 
-    for block in (*model.joint_blocks, *model.fused_blocks):
-        block.attention = without_the_token
-    with torch.no_grad():
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layers, "attend", without_the_token)
         low, high = (model(latents, text, t, torch.tensor([s])) for s in (-2.0, 2.0))
     assert (low[:, :3] - high[:, :3]).abs().max() > 1e-4
 

@@ -24,6 +24,7 @@ from plaudit.backbone.layers import (
     attention_flops,
     linear_flops,
     modulate,
+    rotary_table,
 )
 from plaudit.types import TextFeatures
 
@@ -93,12 +94,15 @@ class FluxAudio(Backbone):
             audio = audio.repeat(len(conditions) // len(audio), 1, 1)
         audio = self.score.audio_input(audio, conditions.e)  # [B, N, D], with any token before them
         words, token = conditions.words, self.score.text_token(conditions.e)  # [B, L, D], [B, 1, D] or None
+        positions = max(audio.shape[1], words.shape[1] + 1)
+        # One table for all blocks: computing it takes longer than using it.
+        table = rotary_table(positions, self.config.head_dim, audio.device)
         for index, joint in enumerate(self.joint_blocks):
             audio = self.score.before_block(index, audio, conditions.e)
-            audio, words, token = joint(audio, words, condition, token, self.score.token_gate(index))
+            audio, words, token = joint(audio, words, condition, table, token, self.score.token_gate(index))
         for index, fused in enumerate(self.fused_blocks, start=len(self.joint_blocks)):
             audio = self.score.before_block(index, audio, conditions.e)
-            audio = fused(audio, condition)
+            audio = fused(audio, condition, table)
         return self.final(audio[:, self.score.audio_tokens :], condition)
 
     def for_inference(self, dtype: torch.dtype) -> FluxAudio:

@@ -143,15 +143,15 @@ class Stream(nn.Module):
         """condition [B, 1, D] -> shift, scale, gate of the attention, then of the MLP, each [B, 1, D]."""
         return self.modulation(F.silu(condition)).chunk(2 if self.pre_only else 6, dim=-1)
 
-    def queries_keys_values(self, x: Tensor, modulations: tuple[Tensor, ...], first_position: int = 0) -> QKV:
-        """x [B, N, D], whose first row has position `first_position` -> normalized and rotated q, k, and v."""
+    def queries_keys_values(self, x: Tensor, modulations: tuple[Tensor, ...], table: Tensor) -> QKV:
+        """x [B, N, D] -> normalized and rotated q, k, and v; `table` is that of positions from the first row's on."""
         batch, length, dim = x.shape
         shift, scale = modulations[:2]
         qkv = self.qkv(modulate(x, shift, scale)).view(batch, length, 3, self.heads, dim // self.heads)
         # Norms and rotations are in float32 under autocast too: bfloat16 positions would drift.
         qk = qkv[:, :, :2].float()  # [B, N, 2, H, d]
         gains = torch.stack((self.query_norm.weight, self.key_norm.weight))[:, None]  # [2, 1, d]
-        table = rotary_table(first_position + length, dim // self.heads, x.device)[first_position:, None, None]
+        table = table[:length, None, None]
         # The norm's factor is one number per head and commutes with the rotation.
         qk = (rotate(qk * gains, table) * inverse_rms(qk)).permute(2, 0, 3, 1, 4)
         q, k = qk.to(qkv.dtype, memory_format=torch.contiguous_format)  # each [B, H, N, d], as attention reads them
@@ -183,10 +183,10 @@ class FusedBlock(nn.Module):
         super().__init__()
         self.audio = Stream(dim, heads, mlp_dim, kernel=3)
 
-    def forward(self, audio: Tensor, condition: Tensor) -> Tensor:
-        """audio [B, N, D], condition [B, 1, D] -> [B, N, D]."""
+    def forward(self, audio: Tensor, condition: Tensor, table: Tensor) -> Tensor:
+        """audio [B, N, D], condition [B, 1, D], a `rotary_table` of N positions or more -> [B, N, D]."""
         modulations = self.audio.modulations(condition)
-        attended = attend(*self.audio.queries_keys_values(audio, modulations))
+        attended = attend(*self.audio.queries_keys_values(audio, modulations, table))
         return self.audio.finish(audio, attended, modulations)
 
 
@@ -203,11 +203,13 @@ class JointBlock(nn.Module):
         audio: Tensor,
         text: Tensor,
         condition: Tensor,
+        table: Tensor,
         token: Tensor | None = None,
         gate: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """audio [B, N, D], text [B, L, D], condition [B, 1, D] -> audio, text and token after the block.
 
+        table: a `rotary_table` of as many positions as either sequence has.
         token [B, 1, D] (ours) is one more text token, at position L. Even a zero token changes attention, so attention
         is computed with and without it, and `gate` [D] interpolates from the one without (gate 0, exactly the block
         without a token) to the one with it (gate 1, an ordinary text token).
@@ -215,13 +217,13 @@ class JointBlock(nn.Module):
         audio_modulations = self.audio.modulations(condition)
         text_modulations = self.text.modulations(condition)
         qkv = concatenate(
-            self.audio.queries_keys_values(audio, audio_modulations),
-            self.text.queries_keys_values(text, text_modulations),
+            self.audio.queries_keys_values(audio, audio_modulations, table),
+            self.text.queries_keys_values(text, text_modulations, table),
         )
         attended = attend(*qkv)  # [B, N + L, D]
         length = attended.shape[1]
         if token is not None and gate is not None:
-            token_qkv = self.text.queries_keys_values(token, text_modulations, first_position=text.shape[1])
+            token_qkv = self.text.queries_keys_values(token, text_modulations, table[text.shape[1] :])
             with_token = attend(*concatenate(qkv, token_qkv))  # [B, N + L + 1, D]
             attended = attended + gate.to(attended.dtype) * (with_token[:, :length] - attended)
             token = self.text.finish(token, with_token[:, length:], text_modulations)
