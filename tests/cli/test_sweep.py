@@ -71,6 +71,17 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(swept: Path, tmp_p
     assert contents(tmp_path / "out") == contents(swept)
 
 
+def test_the_table_of_injections_covers_the_papers_heads(tmp_path: Path) -> None:
+    sizes = SMALL[: SMALL.index("--score")]
+    sweep("injections", "synthetic", *sizes, "-o", tmp_path / "out")
+    table = read_json(tmp_path / "out" / "sweep.json")
+    assert table["injections"] == [
+        "global_adaln", "input_add", "audio_prepend", "text_prepend", "score_token", "cross_attention", "film",
+    ]  # fmt: skip
+    assert table["models"] == ["synthetic"] and not [cell for cell in table["cells"] if cell["failed"]]
+    assert {cell["run"]: cell["native"] for cell in table["cells"]}["global_adaln"]
+
+
 def test_a_folder_of_another_sweep_is_refused(swept: Path) -> None:
     before = contents(swept)
     refused("sampling.steps; choose another --output", "score", "a=synthetic", "-n", "2", "--steps", "2",

@@ -87,7 +87,8 @@ def test_two_processes_train_as_one_does_and_runs_change_their_number(tmp_path: 
     plain = job()
     accumulated = job(settings={"accumulate": 3})  # three batches, each halved
     crpo = job(stage="crpo", settings={"accumulate": 2})  # two batches, one for each
-    for each in (plain, accumulated, crpo):
+    raw = job(settings={"weights": "raw", "ema": {"decay": 0.9}})
+    for each in (plain, accumulated, crpo, raw):
         run_job(each, accelerator_for("no"))
         shutil.copytree(each.folder, f"{each.folder}-begun")
         for left in ("weights.safetensors", "averages.safetensors"):
@@ -100,6 +101,7 @@ def test_two_processes_train_as_one_does_and_runs_change_their_number(tmp_path: 
         (accumulated, job(accumulated, loop=fsdp)),
         (crpo, job(crpo)),
         (crpo, job(crpo, loop=fsdp)),
+        (raw, job(raw, loop=fsdp)),
         (plain, job(plain, folder=f"{plain.folder}-begun")),  # from the checkpoint of one process
         (accumulated, job(accumulated, folder=f"{accumulated.folder}-begun", loop=fsdp)),
     ]
@@ -112,8 +114,9 @@ def test_two_processes_train_as_one_does_and_runs_change_their_number(tmp_path: 
     assert_same(plain.folder, pairs[1][1].folder)
     run_job(pairs[2][1], accelerator_for("no"))
     assert_same(accumulated.folder, pairs[2][1].folder)
-    means = [json.loads((Path(j.folder) / "mean.jsonl").read_text().splitlines()[0]) for j in (plain, pairs[1][1])]
-    assert means[0]["step"] == 6 and means[0]["mean"] == pytest.approx(means[1]["mean"], abs=1e-6)
+    for one, two in (pairs[1], pairs[6]):
+        means = [json.loads((Path(j.folder) / "mean.jsonl").read_text().splitlines()[0]) for j in (one, two)]
+        assert means[0]["step"] == 6 and means[0]["mean"] == pytest.approx(means[1]["mean"], abs=1e-6)
 
 
 @pytest.mark.slow

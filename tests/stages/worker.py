@@ -14,7 +14,7 @@ from accelerate import Accelerator
 
 from plaudit.corpus.shards import ShardSet
 from plaudit.stages.crpo import CrpoObjective, CrpoSettings
-from plaudit.stages.sft import FlowTrainSettings, SftObjective
+from plaudit.stages.sft import FlowTrainSettings, PreferenceTrainSettings, SftObjective
 from plaudit.storage import save_tensors
 from plaudit.training.data import Source, TrainingSet
 from plaudit.training.loop import Callback, Objective, accelerator_for, train
@@ -50,7 +50,8 @@ def run_job(job: Job, accelerator: Accelerator) -> None:
     else:
         reference = wake(tiny_model("global_adaln", seed=3)).requires_grad_(False)
         halves = [Source(data, part, data.rewards[part]) for part in (rows[:16], rows[16:32])]
-        objective = CrpoObjective(model, reference, *halves, CrpoSettings(beta=20, train=settings))
+        tuning = PreferenceTrainSettings.model_validate(settings.model_dump())
+        objective = CrpoObjective(model, reference, *halves, CrpoSettings(beta=20, train=tuning))
 
     def progress(done: int, total: int) -> None:
         print("update", done, flush=True)
