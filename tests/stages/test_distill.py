@@ -186,7 +186,12 @@ def test_a_shared_copy_follows_the_weights() -> None:
     assert not any(p.requires_grad for p in copied.parameters()) and all(p.requires_grad for p in student.parameters())
 
 
-def test_meanflow_brings_the_student_nearer_to_its_teacher(data: TrainingSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_meanflow_brings_the_student_nearer_to_its_teacher(
+    data: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     teacher, student = awake_teacher(), student_of(awake_teacher().network, SCORE)  # type: ignore[arg-type]
     chosen = settings(steps=2, target="meanflow", instantaneous=0.3)
     assert fitted(student, MeanFlowObjective(shared_copy(student), teacher, data, chosen), tmp_path) < 0.9

@@ -408,6 +408,18 @@ def test_a_loss_lost_by_one_thread_stops_training_before_the_weights_change(
         assert torch.equal(a, b)
 
 
+def test_an_objective_of_one_thread_is_called_by_the_main_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Alone(Quadratic):
+        one_thread = True
+
+        def loss(self, network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+            assert threading.current_thread() is threading.main_thread() and len(inputs["x"]) == 8
+            return super().loss(network, inputs)
+
+    with_threads(2, monkeypatch)
+    run(tmp_path, settings(steps=2), Alone())
+
+
 class Shared(nn.Module):
     """Two parameters that are only ever added, whose gradients are one tensor, one that nothing uses, and one that is
     used transposed, whose gradient is so too."""

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -94,6 +94,9 @@ class GuidedTeacher:
 @dataclass(frozen=True)
 class MeanFlowObjective:
     """MeanFlow's loss. student: the network in training, or another module with the same weights in memory."""
+
+    one_thread: ClassVar[bool] = True
+    """PyTorch's forward-mode derivatives have one state for all threads."""
 
     student: MeanAudio
     teacher: GuidedTeacher

@@ -85,7 +85,8 @@ class Objective(Protocol):
     def loss(self, network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
         """Named scalars, "loss" among them, each the mean over the clips; `inputs` are where the network is.
 
-        On a CPU several threads call it at once, each with some of a batch's clips.
+        On a CPU several threads call it at once, each with some of a batch's clips, unless the objective has an
+        attribute `one_thread` that is true.
         """
 
 
@@ -679,7 +680,7 @@ def train(
     ranks = rank_slice(settings.batch, settings.accumulate, accelerator.process_index, accelerator.num_processes)
     with ExitStack() as stack:
         distributed = stack.enter_context(distribute(network, loop, accelerator))
-        workers = stack.enter_context(_workers(distributed, ranks))
+        workers = stack.enter_context(_workers(distributed, objective, ranks))
         optimizer = _optimizer(distributed, settings)
         ema = running_averages(distributed.inner, settings.ema)
         start = resume(folder, distributed, optimizer, ema)
@@ -730,11 +731,12 @@ def train(
     return ema
 
 
-def _workers(distributed: DistributedModel, ranks: RankSlice) -> AbstractContextManager[Workers]:
+def _workers(distributed: DistributedModel, objective: Objective, ranks: RankSlice) -> AbstractContextManager[Workers]:
     """The threads that share this process's clips: on a CPU as many as there are processors. Several processes are
     one worker each."""
     alone = distributed.accelerator.num_processes == 1 and distributed.accelerator.device.type == "cpu"
-    return cpu_workers(ranks.rows.stop - ranks.rows.start if alone else 1)
+    shared = alone and not getattr(objective, "one_thread", False)
+    return cpu_workers(ranks.rows.stop - ranks.rows.start if shared else 1)
 
 
 def _optimizer(distributed: DistributedModel, settings: TrainSettings) -> torch.optim.AdamW:
