@@ -65,6 +65,19 @@ def test_stereo_is_averaged(tmp_path: Path) -> None:
     assert np.allclose(read_audio(tmp_path / "a.wav")[0], tone() / 2)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 6])
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+def test_integers_have_the_values_that_floating_point_decoding_gives(tmp_path: Path, name: str, channels: int) -> None:
+    noisy = np.random.default_rng(0).uniform(-1, 1, (300_000, channels))
+    noisy[:2] = [[-1.0], [1.0]]
+    soundfile.write(tmp_path / name, noisy, 44100, "PCM_16")
+    decoded = soundfile.read(tmp_path / name, dtype="float32", always_2d=True)[0]
+    summed = decoded[:, 0].copy()
+    for channel in range(1, channels):
+        summed += decoded[:, channel]
+    assert np.array_equal(read_audio(tmp_path / name)[0], summed / np.float32(channels))
+
+
 def test_a_streamed_wav_has_no_length_but_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(), 44100, "PCM_16")

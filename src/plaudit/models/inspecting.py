@@ -22,7 +22,7 @@ from plaudit.audio import resample
 from plaudit.backbone.ema import Snapshot, load_parameters, reconstruct
 from plaudit.corpus.sources import synthetic_source
 from plaudit.devices import batched
-from plaudit.encoders.spectrum import log_bands, mel_filters, power
+from plaudit.encoders.spectrum import LogBands, mel_filters
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic, read_model_config
 from plaudit.storage import read_json, save_module
@@ -171,10 +171,10 @@ def likeness(output: Tensor, original: Tensor, rate: int) -> float:
 
     Each band's mean is taken off first, because steady noise of a fitting colour would look alike.
     """
-    filters = mel_filters(rate, FIT_WINDOW, FIT_BANDS)
+    bands = LogBands(mel_filters(rate, FIT_WINDOW, FIT_BANDS))
     moves = []
     for wave in (output, original):
-        levels = log_bands(power(wave, FIT_WINDOW, FIT_WINDOW // 2), filters)
+        levels = bands.of_wave(wave, FIT_WINDOW, FIT_WINDOW // 2)
         moves.append((levels - levels.mean(-1, keepdim=True)).flatten())
     return F.cosine_similarity(moves[0], moves[1], dim=0).item()
 

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from plaudit.devices import device_of
 from plaudit.encoders.pretrained import check_texts_differ
 from plaudit.encoders.spectrum import (
+    LogBands,
     autocorrelation,
     checked,
-    log_bands,
     mel_filters,
     onset_strength,
-    power,
     semitone_filters,
 )
 from plaudit.encoders.words import BUCKETS, LENGTH, WordBatch, batch_words, words
@@ -97,21 +96,18 @@ class Views:
 
 
 class SpectralViews(nn.Module):
-    """Waveform -> Views. It has no weights; the filters are rebuilt, never stored."""
-
-    mel: Tensor
-    pitch: Tensor
+    """Waveform -> Views. It has no weights."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mel", mel_filters(CLAP_RATE, MEL_WINDOW, MEL_BANDS), persistent=False)
-        self.register_buffer("pitch", semitone_filters(CLAP_RATE, PITCH_WINDOW, bands=PITCH_BANDS), persistent=False)
+        self.mel = LogBands(mel_filters(CLAP_RATE, MEL_WINDOW, MEL_BANDS))
+        self.pitch = LogBands(semitone_filters(CLAP_RATE, PITCH_WINDOW, bands=PITCH_BANDS))
 
     def forward(self, wave: Tensor) -> Views:
         """wave [B, T] at 16 kHz -> Views, the same at any gain. Silence maps to -1, loud bands to about +1."""
         wave = 0.1 * wave / (wave.square().mean(1, keepdim=True).sqrt() + 1e-5)
-        mel = log_bands(power(wave, MEL_WINDOW, MEL_HOP), self.mel)
-        pitch = log_bands(power(wave, PITCH_WINDOW, PITCH_HOP), self.pitch)
+        mel = self.mel.of_wave(wave, MEL_WINDOW, MEL_HOP)
+        pitch = self.pitch.of_wave(wave, PITCH_WINDOW, PITCH_HOP)
         return Views(mel / 4 + 1, pitch / 4 + 1)
 
 

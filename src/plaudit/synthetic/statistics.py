@@ -7,7 +7,7 @@ reward to learn.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plaudit.encoders.spectrum import (
+    LogBands,
     checked,
-    log_bands,
     low_quantile,
     mel_filters,
     onset_strength,
     power,
+    power_blocks,
     semitone_filters,
 )
 from plaudit.storage import SHIPPED_WEIGHTS, load_module
@@ -45,10 +46,13 @@ def amplitude(wave: Tensor) -> Tensor:
     loud = wave.abs()
     peak = loud.amax(1, keepdim=True) + 1e-5
     rms = wave.square().mean(1).sqrt() + 1e-5
-    fractions = [(loud > edge * peak).count_nonzero(1) / wave.shape[1] for edge in PEAK_FRACTIONS]
-    still = (wave[:, 1:] - wave[:, :-1]).abs() < 2e-3 * peak
-    pairs = wave.shape[1] - 1
-    flat = [((still & (loud[:, 1:] > e * peak)).count_nonzero(1) / pairs + 1e-4).log10() for e in (0.3, 0.7)]
+    counted, limit = loud.detach(), peak.detach()
+    above = torch.empty_like(counted)  # 1.0 where it is: sums of floats are faster than counts of booleans
+    fractions = [torch.gt(counted, edge * limit, out=above).mean(1) for edge in PEAK_FRACTIONS]
+    step = (wave.detach()[:, 1:] - wave.detach()[:, :-1]).abs_()
+    still = torch.lt(step, 2e-3 * limit, out=torch.empty_like(step))
+    later, above = counted[:, 1:], above[:, 1:]
+    flat = [((still * torch.gt(later, e * limit, out=above)).mean(1) + 1e-4).log10() for e in (0.3, 0.7)]
     crest = (peak[:, 0] / rms).log10()
     kurtosis = (wave.square().square().mean(1) / rms.pow(4) + 1e-3).log10()
     return torch.stack([*fractions, *flat, crest, kurtosis], 1)
@@ -61,7 +65,8 @@ def level_features(wave: Tensor, rate: int) -> Tensor:
     """
     hop, edge = rate // 100, round(EDGE * rate)
     wave = wave[:, edge : wave.shape[1] - edge]
-    decades = F.avg_pool1d(wave.square().unsqueeze(1), hop, hop).squeeze(1).clamp(min=1e-9).log10()  # [B, N]
+    whole = wave[:, : wave.shape[1] // hop * hop].unflatten(1, (-1, hop))
+    decades = whole.square().mean(2).clamp(min=1e-9).log10()  # [B, N]
     median = decades.median(1, keepdim=True).values
     spread = torch.quantile(decades, torch.tensor(LEVEL_POINTS, device=wave.device), dim=1).T - median
     gaps = [((decades < median - depth).float().mean(1) + 1e-3).log10() for depth in GAPS]
@@ -78,31 +83,34 @@ def tuning_features(wave: Tensor, rate: int) -> Tensor:
     maximum; a parabola through three log magnitudes gives its frequency to about a cent.
     """
     bin_hz = rate / TUNING_WINDOW
-    highest = round(TUNING_REGISTERS[-1] / bin_hz) + 2
-    log = power(wave, TUNING_WINDOW, TUNING_HOP, highest).clamp(min=1e-12).log() / 2  # [B, F, N]
-    left, centre, right = log[:, :-2], log[:, 1:-1], log[:, 2:]
-    audible = centre > log.amax((1, 2), keepdim=True) - math.log(300.0)
-    peak = (centre > left) & (centre >= right) & audible
+    edges = [round(hertz / bin_hz) for hertz in TUNING_REGISTERS]
+    spectra = power(wave, TUNING_WINDOW, TUNING_HOP, edges[-1] + 2).clamp(min=1e-12)  # [B, N, F]
+    quietest = spectra.amax((1, 2), keepdim=True) / 300.0**2
+    left, centre, right = (spectra[..., edges[0] + shift : edges[-1] + shift] for shift in (-1, 0, 1))
+    peaks = (centre > left) & (centre >= right) & (centre > quietest)
+    clip, frame, bin = peaks.nonzero(as_tuple=True)  # a peak in some ten bins: what follows is of peaks alone
+    bin = bin + edges[0]
+    left, centre, right = (spectra[clip, frame, bin + shift].log() / 2 for shift in (-1, 0, 1))
     shift = (0.5 * (left - right) / (left - 2 * centre + right).clamp(max=-1e-6)).clamp(-0.5, 0.5)
-    number = torch.arange(1, highest - 1, device=wave.device).view(1, -1, 1)
-    semitones = 12 * torch.log2((number + shift) * bin_hz / 440)
-    deviation = semitones - semitones.round()  # [B, F, N], in semitones
-    weight = (centre / 2).exp() * peak  # square root of the magnitude
+    semitones = 12 * torch.log2((bin + shift) * bin_hz / 440)
+    deviation = semitones - semitones.round()
+    weight = (centre / 2).exp()  # square root of the magnitude
+    registers = len(edges) - 1
+    group = clip * registers + torch.bucketize(bin, torch.tensor(edges[1:-1], device=wave.device), right=True)
+
+    def total(values: Tensor, groups: Tensor, count: int) -> Tensor:
+        sums = torch.zeros(len(wave) * registers * count, device=wave.device)
+        return sums.index_add(0, groups, values).view(len(wave), registers, count)
+
+    share = total(weight, group, 1) + 1e-3
+    tenth = ((deviation + 0.5) * TUNING_HISTOGRAM_BINS).long().clamp(0, TUNING_HISTOGRAM_BINS - 1)
+    histogram = total(weight, group * TUNING_HISTOGRAM_BINS + tenth, TUNING_HISTOGRAM_BINS) / share
     angle = 2 * math.pi * deviation
-    waves = torch.stack([angle.cos(), angle.sin(), (2 * angle).cos(), (2 * angle).sin()], 1) * weight.unsqueeze(1)
-    bins = ((deviation + 0.5) * TUNING_HISTOGRAM_BINS).long().clamp(0, TUNING_HISTOGRAM_BINS - 1)
-    out = []
-    for low, high in pairwise(TUNING_REGISTERS):
-        rows = slice(round(low / bin_hz) - 1, round(high / bin_hz) - 1)
-        w = weight[:, rows].flatten(1)
-        total = w.sum(1, keepdim=True) + 1e-3
-        histogram = torch.zeros(len(wave), TUNING_HISTOGRAM_BINS, device=wave.device)
-        cos, sin, cos2, sin2 = (waves[:, :, rows].sum((2, 3)) / total).unbind(1)
-        out += [
-            histogram.scatter_add(1, bins[:, rows].flatten(1), w) / total,
-            torch.stack([cos, sin, _length(cos, sin), _length(cos2, sin2)], 1),
-        ]
-    return torch.cat(out, 1)
+    cos, sin, cos2, sin2 = (
+        total(weight * turned, group, 1) / share
+        for turned in (angle.cos(), angle.sin(), (2 * angle).cos(), (2 * angle).sin())
+    )
+    return torch.cat([histogram, cos, sin, _length(cos, sin), _length(cos2, sin2)], 2).flatten(1)
 
 
 def timing_features(onsets: Tensor, rate: float) -> Tensor:
@@ -125,15 +133,15 @@ def timing_features(onsets: Tensor, rate: float) -> Tensor:
     together = torch.stack([near[..., 11:14].mean(-1), near.amax(-1), near[..., 6:19].mean(-1)], -1)
 
     tempi = torch.tensor(TIMING_TEMPI, device=onsets.device)
-    frequency = tempi[:, None] / 60 * torch.tensor(TIMING_PULSES, device=onsets.device) / rate  # cycles per frame
+    phases, turns = _pulse_phases(rate, onsets.device)
     both = torch.cat([onsets, onsets.sum(1, keepdim=True)], 1)
     mean = both.mean(-1, keepdim=True)
-    swing = torch.zeros(*both.shape[:2], 2, len(TIMING_TEMPI), len(TIMING_PULSES), device=onsets.device)
-    for first, some in zip(range(0, frames, FRAMES_AT_ONCE), (both - mean).split(FRAMES_AT_ONCE, -1), strict=True):
-        at = torch.arange(first, first + some.shape[-1], device=onsets.device)
-        angle = 2 * math.pi * at * frequency.unsqueeze(-1)  # [tempi, pulses, N]
-        phases = torch.cat([angle.cos(), angle.sin()]).flatten(0, 1).T  # [N, 2 * tempi * pulses]
-        swing = swing + (some @ phases).unflatten(-1, (2, len(TIMING_TEMPI), len(TIMING_PULSES)))
+    shape = (2, len(TIMING_TEMPI), len(TIMING_PULSES))
+    swing = torch.zeros(*both.shape[:2], *shape, device=onsets.device)
+    for number, some in enumerate((both - mean).split(FRAMES_AT_ONCE, -1)):
+        cos, sin = (some @ phases[: some.shape[-1]]).unflatten(-1, shape).unbind(2)
+        (turn_cos, turn_sin) = _rotation(number * turns, onsets.device)
+        swing = swing + torch.stack([cos * turn_cos - sin * turn_sin, sin * turn_cos + cos * turn_sin], 2)
     strength = _length(swing[:, :, 0], swing[:, :, 1]) / (both.sum(-1) + 1e-3)[..., None, None]  # [B, 5, tempi, pulses]
     best = strength[:, -1].sum(-1).argmax(1)  # [B]
     rows = torch.arange(len(onsets), device=onsets.device)
@@ -147,14 +155,36 @@ def timing_features(onsets: Tensor, rate: float) -> Tensor:
     return torch.cat([x.flatten(1) for x in (short, together, at_best, beats, strongest, sparsity)], 1)
 
 
-def flatness(spectrum: Tensor, groups: int = 4) -> Tensor:
-    """Geometric over arithmetic mean of power in `groups` frequency ranges, as log10: [B, F, N] -> [B, 2 * groups].
+@lru_cache(maxsize=2)
+def _pulse_phases(rate: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """For every tempo and pulse, at `rate` frames per second: cos and sin of the phase at each of FRAMES_AT_ONCE frames
+    [N, 2 * tempi * pulses], and the turns that so many frames make [tempi, pulses], in float64."""
+    with torch.inference_mode(False):  # training may use what evaluation has cached
+        beats = torch.tensor(TIMING_TEMPI, dtype=torch.float64)[:, None] / 60
+        frequency = beats * torch.tensor(TIMING_PULSES, dtype=torch.float64) / rate  # cycles per frame
+        angle = 2 * math.pi * torch.arange(FRAMES_AT_ONCE)[:, None] * frequency.flatten()
+        return torch.cat([angle.cos(), angle.sin()], 1).float().to(device), FRAMES_AT_ONCE * frequency
 
-    The mean over time and the 10 % point: hiss is most audible where the music is quiet.
-    """
-    ranges = (spectrum[:, 1:] + 1e-12).unflatten(1, (groups, -1))
-    values = ranges.log10().mean(2) - ranges.mean(2).log10()  # [B, groups, N]
-    return torch.cat([values.mean(-1), low_quantile(values, 0.1)], 1)
+
+def _rotation(turns: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    angle = 2 * math.pi * turns.frac()
+    return angle.cos().float().to(device), angle.sin().float().to(device)
+
+
+def flatness(spectra: Tensor, groups: int = 4) -> Tensor:
+    """Geometric over arithmetic mean of power in `groups` frequency ranges, as log10: [B, N, F] -> [B, N, groups]."""
+    ranges = (1e6 * spectra[..., 1:] + 1e-6).unflatten(-1, (groups, -1))
+    mean = ranges.mean(-1)
+    for _ in range(2):  # logarithms of products of four: a product of float32 in this range neither vanishes nor overflows
+        first, second = ranges.chunk(2, -1)
+        ranges = first * second
+    return ranges.log10().mean(-1) / 4 - mean.log10()
+
+
+def _spread(values: Tensor) -> Tensor:
+    """The standard deviation over N of values [..., N]; torch.std takes ten times as long."""
+    squares = (values - values.mean(-1, keepdim=True)).square()
+    return (squares.sum(-1) / (values.shape[-1] - 1)).sqrt()
 
 
 def _length(x: Tensor, y: Tensor) -> Tensor:
@@ -179,20 +209,15 @@ class StatisticsEmbedder(nn.Module):
     name = "statistics"
     sample_rate = STATISTICS_RATE
     sample_bytes = 128
-    mel: Tensor
-    fine: Tensor
-    pitch: Tensor
     mean: Tensor
     std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mel", mel_filters(STATISTICS_RATE, WINDOW, BANDS), persistent=False)
-        self.register_buffer("fine", mel_filters(STATISTICS_RATE, ONSET_WINDOW, ONSET_BANDS), persistent=False)
-        self.register_buffer(
-            "pitch",
-            semitone_filters(STATISTICS_RATE, STATISTICS_PITCH_WINDOW, bands=STATISTICS_PITCH_BANDS),
-            persistent=False,
+        self.mel = LogBands(mel_filters(STATISTICS_RATE, WINDOW, BANDS))
+        self.fine = LogBands(mel_filters(STATISTICS_RATE, ONSET_WINDOW, ONSET_BANDS), floor=1e-6)
+        self.pitch = LogBands(
+            semitone_filters(STATISTICS_RATE, STATISTICS_PITCH_WINDOW, bands=STATISTICS_PITCH_BANDS)
         )
         with torch.no_grad():
             self.dim = self.statistics(torch.zeros(1, STATISTICS_RATE)).shape[1]
@@ -207,24 +232,22 @@ class StatisticsEmbedder(nn.Module):
     def statistics(self, wave: Tensor) -> Tensor:
         """The same before standardization: [B, T] -> [B, dim]."""
         wave = 0.1 * wave / (wave.square().mean(1, keepdim=True).sqrt() + 1e-5)
-        spectrum = power(wave, WINDOW, STATISTICS_HOP)
-        mel = log_bands(spectrum, self.mel)  # [B, 64, N]
-        floor, flat = low_quantile(mel, 0.05).unflatten(1, (16, -1)).mean(2), flatness(spectrum)
-        del spectrum  # of a long piece it is large
-        fine = log_bands(power(wave, ONSET_WINDOW, ONSET_HOP), self.fine, floor=1e-6)
-        onsets = onset_strength(fine, STATISTICS_ONSET_GROUPS)
-        chroma = (
-            log_bands(power(wave, STATISTICS_PITCH_WINDOW, STATISTICS_PITCH_HOP), self.pitch)
-            .mean(-1)
-            .unflatten(1, (5, 12))
-            .mean(1)
-        )
+        bands, ranges = [], []
+        for spectra in power_blocks(wave, WINDOW, STATISTICS_HOP):
+            bands.append(self.mel(spectra))
+            ranges.append(flatness(spectra))
+        mel, flat = (torch.cat(blocks, 1).transpose(1, 2).contiguous() for blocks in (bands, ranges))  # [B, ..., N]
+        floor = low_quantile(mel, 0.05).unflatten(1, (16, -1)).mean(2)
+        onsets = onset_strength(self.fine.of_wave(wave, ONSET_WINDOW, ONSET_HOP), STATISTICS_ONSET_GROUPS)
+        pitch = self.pitch.of_wave(wave, STATISTICS_PITCH_WINDOW, STATISTICS_PITCH_HOP)
+        chroma = pitch.mean(-1).unflatten(1, (5, 12)).mean(1)
         return torch.cat(
             [
                 mel.mean(-1),
-                mel.std(-1),
+                _spread(mel),
                 floor,
-                flat,
+                flat.mean(-1),
+                low_quantile(flat, 0.1),  # hiss is most audible where the music is quiet
                 amplitude(wave),
                 level_features(wave, STATISTICS_RATE),
                 tuning_features(wave, STATISTICS_RATE),
