@@ -92,7 +92,7 @@ GROUP = 16
 
 
 class LogBands(nn.Module):
-    """log10 of the energy in each of `filters` [bands, bins], which are zero nearly everywhere; silence is log10(floor).
+    """log10 of the energy in each of `filters` [bands, bins], mostly zeros; silence is log10(floor).
 
     Filters are rebuilt, never stored. bins: how many of a spectrum's lowest bins are needed.
     """

@@ -11,7 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plaudit.encoders.spectrum import (
@@ -175,7 +174,7 @@ def flatness(spectra: Tensor, groups: int = 4) -> Tensor:
     """Geometric over arithmetic mean of power in `groups` frequency ranges, as log10: [B, N, F] -> [B, N, groups]."""
     ranges = (1e6 * spectra[..., 1:] + 1e-6).unflatten(-1, (groups, -1))
     mean = ranges.mean(-1)
-    for _ in range(2):  # logarithms of products of four: a product of float32 in this range neither vanishes nor overflows
+    for _ in range(2):  # logarithms of products of four, which stay in the range of float32
         first, second = ranges.chunk(2, -1)
         ranges = first * second
     return ranges.log10().mean(-1) / 4 - mean.log10()
@@ -216,9 +215,7 @@ class StatisticsEmbedder(nn.Module):
         super().__init__()
         self.mel = LogBands(mel_filters(STATISTICS_RATE, WINDOW, BANDS))
         self.fine = LogBands(mel_filters(STATISTICS_RATE, ONSET_WINDOW, ONSET_BANDS), floor=1e-6)
-        self.pitch = LogBands(
-            semitone_filters(STATISTICS_RATE, STATISTICS_PITCH_WINDOW, bands=STATISTICS_PITCH_BANDS)
-        )
+        self.pitch = LogBands(semitone_filters(STATISTICS_RATE, STATISTICS_PITCH_WINDOW, bands=STATISTICS_PITCH_BANDS))
         with torch.no_grad():
             self.dim = self.statistics(torch.zeros(1, STATISTICS_RATE)).shape[1]
         self.register_buffer("mean", torch.zeros(self.dim))
