@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from plaudit.backbone.base import Backbone, Conditions
+from plaudit.backbone.compiling import blocks_of, compile_blocks, compiled
 from plaudit.devices import ACCELERATOR_BATCH, activation_memory
 from plaudit.errors import PromptError, RecipeError
 from plaudit.flow import (
@@ -121,13 +122,23 @@ class Sampler:
         last = integrate(recorded, noise, settings.steps, settings.solver, settings.shift, velocity_jumps(settings))
         return torch.stack([*(states[step] for step in range(0, settings.steps, every)), last], 1)
 
+    @torch.inference_mode()
     def warm_up(self) -> float:
-        """Seconds of a first batch, which include compilation; 0, and no batch, where nothing is compiled."""
+        """Seconds of compiling, with one evaluation of each kind that sampling needs; 0, and nothing is evaluated,
+        where nothing is compiled."""
         if not self.compiled:
             return 0.0
-        began = time.perf_counter()
+        began, settings = time.perf_counter(), self.settings
         empty = self.network.empty_text(1)
-        self.latents(empty.rows(torch.zeros(1, dtype=torch.long)), empty, [0]).cpu()
+        text = empty.rows(torch.zeros(self.batch, dtype=torch.long))
+        scores = None if settings.score is None else torch.full((self.batch,), settings.score)
+        velocity = _piece_velocity(self.network, text, empty, scores, self.batch, settings, self.plan)
+        noise = initial_noise([0] * self.batch, self.frames, self.network.config.latent_dim)
+        noise = noise.to(self.network.latent_mean.device)
+        steps = sorted(step for step in {0, *velocity_jumps(settings)} if step < settings.steps)
+        # A CUDA graph is recorded in the second evaluation and replayed from the third on.
+        for step in steps * (3 if noise.is_cuda else 1):
+            velocity(noise, 1 - step / settings.steps, step).cpu()
         return time.perf_counter() - began
 
 
@@ -321,20 +332,20 @@ def _prepared(model: Backbone, settings: SamplingSettings, execution: Execution)
     if execution.compile == "no" and settings.precision != "bf16":
         return model
     network = model.for_inference(torch.bfloat16 if settings.precision == "bf16" else torch.float32)
-    if execution.compile != "no":
-        graphs = execution.compile == "graphs"
-        network.velocity = _compiled(network.velocity, graphs)  # type: ignore[method-assign,assignment]
+    if execution.compile == "default":
+        compile_blocks(blocks_of(network))
+    elif execution.compile == "graphs":
+        network.velocity = _replayed(network.velocity)  # type: ignore[method-assign,assignment]
     return network
 
 
-def _compiled(velocity: Pass, graphs: bool) -> Pass:
-    fast: Pass = torch.compile(velocity, dynamic=False, mode="reduce-overhead" if graphs else "default")
-    if not graphs:
-        return fast
+def _replayed(velocity: Pass) -> Pass:
+    """`velocity` compiled as a whole, and replayed as a CUDA graph."""
+    fast = compiled(velocity, mode="reduce-overhead")
 
-    def replayed(x: Tensor, conditions: Conditions, *times: Tensor) -> Tensor:
+    def replayed(x: Tensor, conditions: Conditions, t: Tensor) -> Tensor:
         torch.compiler.cudagraph_mark_step_begin()
         # A graph writes to the same memory each time, and solvers look back.
-        return fast(x, conditions, *times).clone()
+        return fast(x, conditions, t).clone()
 
     return replayed

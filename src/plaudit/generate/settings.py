@@ -136,9 +136,7 @@ class PieceSettings(Settings):
         None, "--seconds", help="Length of a clip; one longer than the model's default is sampled in windows.",
         panel=SAMPLING,
     )  # fmt: skip
-    loop: bool = option(
-        False, "--loop", help="Make a clip whose end continues into its start.", panel=SAMPLING
-    )
+    loop: bool = option(False, "--loop", help="Make a clip whose end continues into its start.", panel=SAMPLING)
     window: Seconds | None = None
     overlap: float = Field(default=0.25, gt=0, lt=1)
 

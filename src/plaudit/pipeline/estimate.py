@@ -17,6 +17,7 @@ from torch import Tensor
 
 from plaudit import loading
 from plaudit.backbone.base import FORWARD_AND_BACKWARD, Backbone, build_backbone, configure, initialize
+from plaudit.backbone.compiling import blocks_of, restore_blocks
 from plaudit.backbone.config import RATES, BackboneConfig
 from plaudit.backbone.ema import KEPT_LENGTHS
 from plaudit.corpus.sources import CorpusSource, corpus_source
@@ -33,7 +34,7 @@ from plaudit.pipeline.results import stages_of
 from plaudit.recipe import Recipe, stage_of
 from plaudit.registry import Registry
 from plaudit.stages import StageSettings, StepCost
-from plaudit.training.loop import blocks_of, checkpoint_blocks, restore_blocks
+from plaudit.training.loop import checkpoint_blocks
 from plaudit.training.lora import adapted_layers
 from plaudit.training.settings import TrainSettings
 from plaudit.types import TextFeatures

@@ -38,6 +38,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.utils.checkpoint import checkpoint
 
+from plaudit.backbone.compiling import blocks_of, compile_blocks, restore_blocks
 from plaudit.backbone.ema import (
     KEPT_LENGTHS,
     PostHocEMA,
@@ -199,28 +200,10 @@ def rank_slice(batch: int, accumulate: int, rank: int, processes: int) -> RankSl
     return RankSlice(range(group * each, (group + 1) * each), slice(place * clips, (place + 1) * clips))
 
 
-def blocks_of(network: nn.Module) -> list[nn.Module]:
-    """The repeated parts of a network, outermost first: members of its module lists that have submodules."""
-    blocks: list[nn.Module] = []
-    for child in network.children():
-        if isinstance(child, nn.ModuleList):
-            blocks += [member for member in child if any(True for _ in member.children())]
-        else:
-            blocks += blocks_of(child)
-    return blocks
-
-
 def checkpoint_blocks(blocks: list[nn.Module]) -> None:
     """Let blocks keep their inputs alone, and recompute themselves in the backward pass."""
     for block in blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
-
-
-def restore_blocks(modules: list[nn.Module]) -> None:
-    """Undo `checkpoint_blocks`, and compiling."""
-    for module in modules:
-        module.__dict__.pop("forward", None)
-        module._compiled_call_impl = None
 
 
 @dataclass(frozen=True)
@@ -280,11 +263,10 @@ def distribute(network: nn.Module, loop: LoopSettings, accelerator: Accelerator)
     sharded = loop.strategy == "fsdp" and accelerator.num_processes > 1
     inner = copy.deepcopy(network) if sharded else network
     blocks = blocks_of(inner)
+    if loop.compile:
+        compile_blocks(blocks)
     if loop.activation_checkpointing:
         checkpoint_blocks(blocks)
-    if loop.compile:
-        for block in blocks:
-            block.compile()
     if sharded:
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
         for module in [*blocks, inner]:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from plaudit.backbone.base import Backbone
+from plaudit.backbone.compiling import blocks_of
 from plaudit.errors import RecipeError, RunError
-from plaudit.training.loop import blocks_of
 from plaudit.training.settings import LoraSettings
 
 if TYPE_CHECKING:
