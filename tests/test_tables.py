@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plaudit.errors import CorpusError
-from plaudit.tables import read_table
+from plaudit.errors import CorpusError, PromptError
+from plaudit.tables import read_prompts, read_table
 
 PROMPTS = ["sad, slow; piano", "two\nlines", 'a "quoted" word', "tab\there", "Größe 大 [verse] :smile:", "007", "no"]
 
@@ -71,3 +71,21 @@ def test_any_text_is_a_table_or_an_error_of_one_line(tmp_path_factory: pytest.Te
         rows(path)
     except CorpusError as error:
         assert "\n" not in str(error)
+
+
+def test_prompts_of_a_json_list(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.json"
+    file.write_text('[{"prompt_id": 0, "prompt": " calm "}, {"caption": "loud\u00e9"}, "fast"]')
+    assert read_prompts(file) == ["calm", "loud\u00e9", "fast"]
+    for text, reason in (
+        ("[1]", "entry 1 is neither a text nor an object with a prompt"),
+        ('[{"text": "x"}]', "entry 1 is neither"),
+        ('["a", " "]', "entry 2: the prompt is empty"),
+        ("[]", "is no JSON list of prompts"),
+        ('{"prompt": "x"}', "is no JSON list of prompts"),
+        ("[", "is not valid JSON"),
+        ("[" * 100_000, "is not valid JSON"),
+    ):
+        file.write_text(text)
+        with pytest.raises(PromptError, match=reason):
+            read_prompts(file)

@@ -558,6 +558,14 @@ class EvaluateSettings(EvaluatorSettings):
     embeddings: tuple[str, ...] | None = option(
         None, "--embedding", help="Encoder for distances; repeatable. Default: that of --clap.", panel=MODELS
     )
+    audio_language_model: str | None = option(
+        None, "--audio-language-model", panel=MODELS,
+        help="For challenge-concepts: a model of transformers by folder, or by name on the Hub as NAME[@REVISION].",
+    )  # fmt: skip
+    tags: Path | None = option(
+        None, "--tags", panel=MODELS,
+        help="For challenge-concepts: a table of prompts with genre, instrument and mood. Default: those in the text.",
+    )  # fmt: skip
     concept_errors: Path | None = option(
         None, "--concept-errors", help="Error rates of the detector, as written by plaudit concepts -o.", panel=MODELS
     )
@@ -575,6 +583,8 @@ class EvaluateSettings(EvaluatorSettings):
     def _reference_is_there(self) -> EvaluateSettings:
         if self.export_reference is not None and self.reference is None:
             raise ValueError("--export-reference needs a --reference to export")
+        if self.tags is not None and self.audio_language_model is None:
+            raise ValueError("--tags are asked of an --audio-language-model; name one")
         return self
 
 
@@ -589,9 +599,10 @@ def evaluate(
 
     Clips that are missing or cannot be read have an error and are in no mean. Written to `output` where one is given.
     """
+    from plaudit import loading
     from plaudit.evaluate.concepts.detectors import SHIPPED_ERROR_RATES, load_rates, rates_of
     from plaudit.evaluate.embeddings import EmbeddingCache, export_references
-    from plaudit.evaluate.evaluation import evaluate_clips
+    from plaudit.evaluate.evaluation import evaluate_clips, with_audio_language_model
     from plaudit.evaluate.metrics import metrics_named
     from plaudit.evaluate.prompt_matching import match_prompts
     from plaudit.reward.scoring import ScoreCache
@@ -603,6 +614,9 @@ def evaluate(
     if failed := [entry for entry in entries if entry.error is not None]:  # before the reference is encoded
         reporter.note(f"{len(failed)} of {len(entries)} clips cannot be evaluated; the first: {failed[0].error}")
     evaluators = settings.load(settings.embeddings)
+    if settings.audio_language_model is not None:
+        device = loading.resolve_device("auto")
+        evaluators = with_audio_language_model(evaluators, settings.audio_language_model, settings.tags, device)
     assert evaluators.detector is not None and evaluators.vocabulary is not None
     known_rates = load_rates(settings.concept_errors or SHIPPED_ERROR_RATES)
     rates = rates_of(evaluators.detector, evaluators.vocabulary, known_rates)
@@ -659,6 +673,7 @@ def _about_evaluators(
         "embeddings": {one.name: one.digest for one in evaluators.encoders},
         "reference": [{"embedding": r.embedding, "clips": r.clips, "source": absolute(r.source)} for r in references],
         "detector": evaluators.detector and evaluators.detector.identity,
+        "audio_language_model": evaluators.answerer and evaluators.answerer.identity,
         "vocabulary": evaluators.vocabulary and evaluators.vocabulary.digest,
         "detector_errors": None if rates is None else rates.to_dict(),
     }

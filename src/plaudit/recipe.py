@@ -19,6 +19,7 @@ from plaudit.generate.settings import PostSettings, SamplingSettings
 from plaudit.settings import (
     MOST,
     Count,
+    NotNegative,
     PlainScalar,
     Precision,
     Score,
@@ -35,7 +36,10 @@ from plaudit.stages import STAGES, BackboneName, InjectionName, Stage, StageSett
 from plaudit.storage import digest_of
 from plaudit.training.settings import LoopSettings
 
-STEPS = ("corpus", "shards", "features", "votes", "reward", "labels", "reference", "report", "baseline", "finished")
+STEPS = ("corpus", "shards", "features", "votes", "reward", "labels", "reference", "report")
+ROWS = ("baseline", "unscored", "finished")
+"""Rows of the report besides the stages."""
+
 STEP_PREFIXES = ("clips", "scores", "values", "sweep")
 """Names in a run folder that no stage may have."""
 
@@ -96,16 +100,45 @@ class BackboneSettings(Settings):
         return self
 
 
+class BaselineSettings(Settings):
+    """A model that is the first row of the report, sampled without score, prefix and suffix, otherwise as the stages.
+
+    model: its name or folder. guidance: weight of constant guidance. negative_prompt: "" is the encoding of the empty
+    string.
+    """
+
+    model: Annotated[str, Field(min_length=1)]
+    guidance: NotNegative = 4.5
+    negative_prompt: str = ""
+
+
 class EvaluateSettings(Settings):
-    """Held-out prompts, reference clips, and the sweep over the conditioning score, which an empty list leaves out."""
+    """Held-out prompts, reference clips, and the sweep over the conditioning score, which an empty list leaves out.
+
+    prompts: how many. prompt_file: a list of prompts (`plaudit generate --prompts`), whose first ones are taken instead
+    of the corpus's. reference: a folder of audio or an exported reference (`plaudit evaluate --export-reference`)
+    instead of `reference_clips` clips of the corpus. audio_language_model, tags: for the metric challenge-concepts, as
+    of `plaudit evaluate`.
+    """
 
     prompts: Annotated[int, Field(ge=2, le=MOST)] = 64
+    prompt_file: Path | None = None
+    reference: Path | None = None
+    baseline: BaselineSettings | None = None
     reference_clips: Annotated[int, Field(ge=2, le=MOST)] = 512
     seed: Seed = 42
     sweep_scores: tuple[Score, ...] = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
     sweep_prompts: Annotated[int, Field(ge=2, le=MOST)] = 64
     metrics: tuple[str, ...] = ()
+    audio_language_model: Annotated[str, Field(min_length=1)] | None = None
+    tags: Path | None = None
     audio_players: Count = 12
+
+    @model_validator(mode="after")
+    def _tags_are_asked(self) -> EvaluateSettings:
+        if self.tags is not None and self.audio_language_model is None:
+            raise ValueError("evaluate.tags are asked of evaluate.audio_language_model; name one")
+        return self
 
 
 class Recipe(Settings):
@@ -148,7 +181,7 @@ class Recipe(Settings):
         names = [stage.name for stage in self.stages]
         if doubled := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"two stages are called {doubled[0]}; give one another name")
-        if reserved := [name for name in names if name in STEPS or name.partition("-")[0] in STEP_PREFIXES]:
+        if reserved := [name for name in names if name in (*STEPS, *ROWS) or name.partition("-")[0] in STEP_PREFIXES]:
             raise ValueError(f"stage {reserved[0]} has the name of another step; give it another name")
         if not self.model_stages:
             raise ValueError("stages has none that leaves a model; add one, e.g. {kind: sft, train: ...}")
@@ -301,7 +334,6 @@ RENAMED_KEYS = {
     "training_loop.explosion": "max_loss_ratio",
     "training_loop.readers": "loader_threads",
     "votes.held_out": "validation_pairs",
-    "evaluate.reference": "reference_clips",
     "evaluate.players": "audio_players",
     "generation_batch": "sampling_batch",
     "corpus.flawed_share": "flawed_fraction",

@@ -136,19 +136,38 @@ def read_text(path: Path, error: type[PlauditError] = CorpusError) -> str:
 
 
 def read_prompts(file: Path) -> list[str]:
-    """The prompts of a file: one a line, or the column prompt (or caption) of a table (`is_table`).
+    """The prompts of a file: one a line, the column prompt (or caption) of a table (`is_table`), or a JSON list of
+    texts or of objects with a prompt (or caption).
 
     PromptError or CorpusError, in one line, where it cannot be read or a prompt is empty.
     """
     if not is_table(file):
         if not file.is_file():
             raise PromptError(_no_file(file))
+        if file.suffix.lower() == ".json":
+            return _prompts_in_json(file)
         return parse_prompts(file.read_bytes(), str(file))
     table = read_table(file)
     column = next((name for name in ("prompt", "caption") if name in table.columns), None)
     if column is None:
         raise CorpusError(f"{file} has no column 'prompt' or 'caption'; its columns are {', '.join(table.columns)}")
     return _checked([(row.line, row[column]) for row in table], str(file))
+
+
+def _prompts_in_json(file: Path) -> list[str]:
+    try:
+        entries = json.loads(read_text(file, PromptError))
+    except (json.JSONDecodeError, RecursionError) as problem:
+        raise PromptError(f"{file} is not valid JSON ({problem}); check the file") from None
+    prompts = []
+    for number, entry in enumerate(entries if isinstance(entries, list) else [], start=1):
+        text = entry.get("prompt", entry.get("caption")) if isinstance(entry, dict) else entry
+        if not isinstance(text, str):
+            raise PromptError(f"{file}: entry {number} is neither a text nor an object with a prompt; correct it")
+        prompts.append(checked_prompt(text, f"{file} entry {number}"))
+    if not prompts:
+        raise PromptError(f"{file} is no JSON list of prompts; see plaudit generate --help for other forms")
+    return prompts
 
 
 def parse_prompts(content: bytes, source: str) -> list[str]:

@@ -23,8 +23,10 @@ from plaudit.cli.main import app
 from plaudit.corpus.manifest import split_of
 from plaudit.corpus.shards import ShardSet
 from plaudit.errors import CorpusError
+from plaudit.evaluate.embeddings import load_references
 from plaudit.storage import read_json
 from plaudit.synthetic.codec import load_synthetic_codec
+from plaudit.tables import read_prompts
 from tests.cli.command import Done
 from tests.cli.command import plaudit as run
 from tests.corpus.test_shards import contents
@@ -242,3 +244,43 @@ def test_captions_that_are_too_long_are_counted(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     message = '1 of 2 captions are not read in full; in the first, only the first 31 words are read, not "drums"'
     assert message in done.stderr
+
+
+def describer(folder: Path, tracks: int = 6) -> Path:
+    """The Song Describer Dataset in small: tracks of two seconds, each with two captions."""
+    rows = []
+    for track in range(tracks):
+        wave = 0.1 * np.random.default_rng(track).standard_normal(2 * 16000)
+        (folder / "audio" / "00").mkdir(parents=True, exist_ok=True)
+        write_wav(folder / "audio" / "00" / f"{track}.2min.wav", wave.astype(np.float32), 16000)
+        rows += [f"{2 * track + n},{track},caption {n} of {track},00/{track}.wav" for n in range(2)]
+    (folder / "song_describer.csv").write_text("caption_id,track_id,caption,path\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+def test_song_describers_prompts_and_reference(tmp_path: Path) -> None:
+    data, prompts, reference = describer(tmp_path / "sdd"), tmp_path / "prompts.csv", tmp_path / "sdd.safetensors"
+    done = plaudit("song-describer", data, "--prompts", prompts, "-n", "4", "--reference", reference)
+    assert done.code == 0, done.err
+    assert done.out.splitlines() == [f"Prompts: {prompts}", f"Reference of 6 tracks: {reference}"]
+    drawn = read_prompts(prompts)
+    tracks = [int(text.split()[-1]) for text in drawn]
+    assert len(drawn) == 4 and tracks == sorted(set(tracks)) and all(text.startswith("caption ") for text in drawn)
+    [stored] = load_references(reference)
+    assert (stored.embedding, stored.clips) == ("synthetic", 6) and stored.embeddings is not None
+    files = [tmp_path / f"{name}.csv" for name in ("again", "other")]
+    for file, seed in zip(files, ("0", "1"), strict=True):
+        assert plaudit("song-describer", data, "--prompts", file, "-n", "4", "--seed", seed).code == 0
+    assert read_prompts(files[0]) == drawn != read_prompts(files[1])
+    assert not (tmp_path / "shards").exists()
+
+
+def test_song_describer_says_what_it_cannot_write(tmp_path: Path) -> None:
+    data = describer(tmp_path / "sdd", 2)
+    nothing = plaudit("song-describer", data)
+    assert nothing.code == 2 and "give --output, --prompts or --reference" in " ".join(nothing.err.split())
+    few = plaudit("song-describer", data, "--prompts", tmp_path / "prompts.csv")
+    assert few.code == 1 and "2 captioned tracks for 100 prompts; lower --count" in " ".join(few.err.split())
+    assert not (tmp_path / "prompts.csv").exists()
+    made = plaudit("song-describer", data, "-o", tmp_path / "shards", "--seconds", "1", "--json")
+    assert made.code == 0 and json.loads(made.out)["clips"] == 4

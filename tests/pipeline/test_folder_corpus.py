@@ -15,7 +15,7 @@ from plaudit import loading
 from plaudit.cli.console import ConsoleReporter
 from plaudit.corpus.manifest import read_manifest
 from plaudit.corpus.shards import ShardSet
-from plaudit.evaluate.embeddings import embed_waves
+from plaudit.evaluate.embeddings import embed_waves, load_references
 from plaudit.pipeline.estimate import CostEstimate
 from plaudit.pipeline.steps import run_recipe
 from plaudit.recipe import Recipe, load_recipe
@@ -93,7 +93,8 @@ def test_labels_features_and_reference_are_of_what_is_encoded(tmp_path: Path, ch
     )
     rewards = read_json(out / "labels" / "rewards.json")["rewards"]
     assert np.abs(np.array(rewards) - expected.numpy()).max() < 1e-4
-    assert np.abs(np.load(out / "reference" / "embeddings.npy") - embeddings).max() < 1e-4
+    [reference] = load_references(out / "reference" / "reference.safetensors")
+    assert reference.embeddings is not None and np.abs(reference.embeddings - embeddings).max() < 1e-4
 
 
 def test_what_follows_a_clip_in_its_file_changes_nothing(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_the_papers_work_without_its_data_or_models() -> None:
     assert works["sft"].memory == 6 * 4 * parameters and works["sft"].clips == 32
     assert works["crpo"].memory == 7 * 4 * parameters and works["crpo"].clips == 16
     assert works["sweep-crpo"].sampling == 700 * 25 * 2 * forward
-    assert works["clips-baseline"].sampling == 100 * 25 * 2 * forward
+    assert works["clips-unscored"].sampling == 100 * 25 * 2 * forward
 
 
 def test_rounds_solvers_and_guidance_are_counted() -> None:
@@ -98,8 +98,9 @@ def test_what_a_pass_keeps_is_what_its_clips_take_and_less_where_blocks_are_comp
 def test_needs_are_named_with_how_to_get_them(tmp_path: Path) -> None:
     found = {need.what: need for need in requirements_of(load_recipe("paper"))}
     released = {"codec", "text encoder", "CLAP", "audio embedder", "reward"}
-    assert found.keys() == released | {"shard set", "package"} and found["package"].name == "demucs"
-    assert not any(found[what].here for what in (*released, "shard set"))
+    evaluation = {"prompts", "reference", "baseline"}
+    assert found.keys() == released | evaluation | {"shard set", "package"} and found["package"].name == "demucs"
+    assert not any(found[what].here for what in (*released, *evaluation, "shard set"))
     assert found["codec"].otherwise == "plaudit models fetch codec-44k"
     assert not requirements_of(load_recipe("smoke"))
     file = tmp_path / "pairs.jsonl"

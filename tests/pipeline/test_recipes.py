@@ -18,6 +18,7 @@ from plaudit.cli.console import ConsoleReporter
 from plaudit.corpus.layouts import FolderCorpus
 from plaudit.corpus.shards import encode_corpus
 from plaudit.errors import CorpusError, RecipeError, RunError
+from plaudit.evaluate.embeddings import load_references
 from plaudit.pipeline.run_folder import Run
 from plaudit.pipeline.runner import Outlook, outlook
 from plaudit.pipeline.steps import located, run_recipe, steps
@@ -180,11 +181,11 @@ def test_pairs_from_a_file_are_used_and_unusable_audio_is_left_out(tuned: Path) 
     assert len(quarantined) == 2 and facts["usable_clips"] == facts["clips"] - 2
     assert not (tuned / "pairs" / "candidates.jsonl").exists()
     results = read_json(tuned / "report" / "report.json")
-    assert [stage["key"] for stage in results["stages"]] == ["baseline", "sft", "crpo", "finished"]
+    assert [stage["key"] for stage in results["stages"]] == ["unscored", "sft", "crpo", "finished"]
 
 
 def test_the_reference_of_a_shard_set_is_its_decoded_test_split(tuned: Path) -> None:
-    assert np.load(tuned / "reference" / "embeddings.npy").shape[0] == 4
+    assert load_references(tuned / "reference" / "reference.safetensors")[0].clips == 4
 
 
 def test_pairs_without_candidates_need_binary_advantages(prepared: Path, data_free: Path, tuned: Path) -> None:
@@ -376,7 +377,7 @@ def test_a_run_without_the_second_repeat_reuses_the_first(repeated_run: Path, pr
     assert read_json(new / "pairs" / "clips" / "00000.json")["model"]["stage"] == FIRST
     results = read_json(new / "report" / "report.json")
     kept = [stage for stage in TRAINED if stage != SECOND]
-    assert [stage["key"] for stage in results["stages"]] == ["baseline", *kept, "finished"]
+    assert [stage["key"] for stage in results["stages"]] == ["unscored", *kept, "finished"]
 
 
 UNSCORED = [

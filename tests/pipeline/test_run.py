@@ -76,7 +76,7 @@ def test_the_run_reaches_a_report_with_every_stage(whole: Path) -> None:
     assert (whole / "report" / "index.html").is_file()
     results = json.loads((whole / "report" / "report.json").read_text())
     names = [stage["key"] for stage in results["stages"]]
-    assert names == ["baseline", "sft", "expert_iteration", "cross_load", "crpo", "finished"]
+    assert names == ["unscored", "sft", "expert_iteration", "cross_load", "crpo", "finished"]
     assert set(weights(whole)) == {"reward", "sft", "expert_iteration", "cross_load", "crpo"}
     kept = json.loads((whole / "expert_iteration" / "round-1" / "kept.json").read_text())
     assert len(kept) == 4

@@ -62,7 +62,7 @@ def test_a_stage_is_named_after_a_colon(runs: tuple[Path, Path]) -> None:
 
 def test_a_stage_without_values_lists_those_with_values(runs: tuple[Path, Path], tmp_path: Path) -> None:
     for selector, said in {
-        f"{runs[0]}:nft": "has no stage 'nft'; it has baseline, sft, expert_iteration, cross_load, crpo, finished",
+        f"{runs[0]}:nft": "has no stage 'nft'; it has unscored, sft, expert_iteration, cross_load, crpo, finished",
         f"{runs[0]}:cross_load": f"has no values of its stage cross_load yet; compare {runs[0]}:crpo, or continue",
         str(a_run(tmp_path / "new", {})): "has no values of its stage crpo yet; continue it with plaudit run",
         str(tmp_path): r"has no values\.parquet",

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from plaudit.errors import RunError
-from plaudit.pipeline.results import stages_of
 from plaudit.recipe import load_recipe
 from plaudit.storage import SHIPPED_WEIGHTS, load_tensors, read_json, save_tensors, write_json
 
@@ -20,7 +19,7 @@ def ship(run: Path, stage: str | None = None, weights: Path = SHIPPED_WEIGHTS) -
     recipe = load_recipe(str(run / "recipe.yaml"))
     if recipe.reward.kind != "train" or not (run / "report" / "done.json").is_file():
         raise RunError(f"{run} trained no reward or has no report yet; finish a synthetic run first")
-    trained = stages_of(recipe)[1:]  # all but the baseline, which shares weights
+    trained = recipe.model_stages
     if stage is not None and stage not in trained:
         raise RunError(f"{run} has no stage {stage!r}; its stages are {', '.join(trained)}")
     sources = {"reward": run / "reward", "model": run / (stage or trained[-1])}

@@ -43,6 +43,7 @@ def compare(
     Example: plaudit compare runs/baseline runs/tuned -o comparison
     """
     from plaudit import api
+    from plaudit.evaluate.metrics import cautions
     from plaudit.evaluate.pages.comparison import comparison_summary, results
     from plaudit.evaluate.pages.text import divergence_sentence
 
@@ -56,7 +57,8 @@ def compare(
     elif csv != Path("-"):
         _show(table)
         divergences = [divergence_sentence(one.divergence, table.pairing.systems, one.metric) for one in series]
-        for line in [*divergences, *([f"Page: {page.resolve()}"] if page else []), comparison_summary(table)]:
+        where = [f"Page: {page.resolve()}"] if page else []
+        for line in [*cautions([row.metric for row in table.rows]), *divergences, *where, comparison_summary(table)]:
             say(line)
 
 

@@ -37,7 +37,7 @@ def evaluate(
     Example: plaudit evaluate out --prompts prompts.csv --reference music/ -o evaluation
     """
     from plaudit import api
-    from plaudit.evaluate.metrics import metric_called
+    from plaudit.evaluate.metrics import cautions, metric_called
 
     evaluation = api.evaluate(clips, settings, reporter=CommandReporter())
     for note in evaluation.notes:
@@ -57,6 +57,8 @@ def evaluate(
         show_table(f"{total - len(evaluation.failed)} of {total} clips", columns, rows)
         if any(m["metric"] == "concepts" for m in evaluation.sets):
             print(_limits(evaluation.settings["detector_errors"]))
+        for line in cautions([m["metric"] for m in evaluation.sets]):
+            print(line)
     if evaluation.failed:
         raise typer.Exit(1)
 

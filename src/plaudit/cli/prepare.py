@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from plaudit.api import Device, Engine, RayAddress
-from plaudit.cli.console import ConsoleReporter, agreed, complain, progress_console, show_json, show_table
+from plaudit.cli.console import ConsoleReporter, agreed, complain, progress_console, say, show_json, show_table
 from plaudit.cli.options import App, options
 from plaudit.settings import Count, CountOrZero, Seconds, Settings, option
 
@@ -30,10 +30,9 @@ Rewards = Annotated[Path | None, typer.Option(help="CSV of scores by track: trac
 Share = Annotated[float, typer.Option(min=0, max=1, help="Fraction of the tracks in this split.")]
 
 
-class PrepareSettings(Settings):
-    """Settings shared by all data sets."""
+class EncodingSettings(Settings):
+    """Settings shared by all data sets, without the folder of the result."""
 
-    output: Path = option(..., "-o", "--output", help="Folder of the shard set.")
     seconds: Seconds = option(10.0, "--seconds", ge=0.1, help="Length of a clip.")
     clips_per_track: CountOrZero | None = option(
         None, "--clips-per-track", help="Maximum; 0 for as many as fit. Default: 10; song-describer: 1."
@@ -54,6 +53,12 @@ class PrepareSettings(Settings):
     dry_run: bool = option(False, "--dry-run", help="Only print the size of the result and the time it would take.")
     yes: bool = option(False, "--yes", help="Replace shards of other settings without asking.")
     json_output: bool = option(False, "--json", help="Print the result as JSON.")
+
+
+class PrepareSettings(EncodingSettings):
+    """Settings shared by all data sets."""
+
+    output: Path = option(..., "-o", "--output", help="Folder of the shard set.")
 
 
 @app.command()
@@ -79,21 +84,54 @@ def jamendo(
 
 
 @app.command()
-@options(PrepareSettings)
+@options(EncodingSettings)
 def song_describer(
     audio: Audio,
-    settings: PrepareSettings,
+    settings: EncodingSettings,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the shard set.")] = None,
     captions: Annotated[Path | None, typer.Option(help="Default: song_describer.csv in the folder.")] = None,
     rewards: Rewards = None,
+    prompts: Annotated[Path | None, typer.Option(help="Write captions, each of another track, as a CSV here.")] = None,
+    count: Annotated[int, typer.Option("-n", "--count", min=2, help="Number of --prompts.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of --prompts.")] = 0,
+    reference: Annotated[Path | None, typer.Option(help="Write the tracks' embeddings as a reference here.")] = None,
+    clap: Annotated[str, typer.Option(help="CLAP of --reference: a name, folder, or FILE.py:NAME.")] = "synthetic",
 ) -> None:
     """The Song Describer Dataset, an evaluation set: all of it is the test split.
 
-    Example: plaudit prepare song-describer song-describer/ -o shards
-    """
-    from plaudit.corpus.layouts import list_song_describer
+    With --prompts and --reference, what a recipe's `evaluate.prompt_file` and `evaluate.reference` take.
 
+    Example: plaudit prepare song-describer sdd/ --prompts prompts.csv --reference sdd.safetensors --clap clap-music
+    """
+    from plaudit.corpus.evaluation_prompts import draw_prompts
+    from plaudit.corpus.layouts import list_song_describer
+    from plaudit.tables import write_table
+
+    if output is None and prompts is None and reference is None:
+        raise typer.BadParameter("give --output, --prompts or --reference, or there is nothing to write")
     listing = list_song_describer(audio.absolute(), captions, rewards)
-    _prepare(listing, settings, _source("song-describer", audio, captions), clips_per_track=1)
+    if prompts is not None:
+        write_table(prompts, ("id", "prompt"), enumerate(draw_prompts(listing.entries, count, seed)))
+        say(f"Prompts: {prompts.resolve()}")
+    if reference is not None:
+        files = sorted({entry.path for entry in listing.entries if entry.path is not None and not entry.problem})
+        _write_reference(files, str(audio), reference, clap)
+    if output is not None:
+        encoding = PrepareSettings(**settings.model_dump(), output=output)
+        _prepare(listing, encoding, _source("song-describer", audio, captions), clips_per_track=1)
+
+
+def _write_reference(files: list[Path], source: str, reference: Path, clap: str) -> None:
+    from plaudit import loading
+    from plaudit.evaluate.embeddings import AudioEncoder, embed_reference_files, export_references
+
+    encoder = AudioEncoder(clap, loading.CLAPS.identity(clap), loading.CLAPS.load(clap))
+    with ConsoleReporter().progress("reference") as advance:
+        references, notes, _ = embed_reference_files(files, source, [encoder], None, advance)
+    for note in notes:
+        complain(note)
+    export_references(reference, references, with_embeddings=True)
+    say(f"Reference of {references[0].clips} tracks: {reference.resolve()}")
 
 
 @app.command()

@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from plaudit import __version__
-from plaudit.audio import list_audio_files, read_audio, resample
+from plaudit.audio import audio_under, list_audio_files, read_audio, resample
 from plaudit.devices import batched
 from plaudit.errors import AudioError, EvaluationError
 from plaudit.evaluate.distances import Balls, Gaussian, gaussian
@@ -324,11 +324,19 @@ def reference_for(references: Sequence[Reference], encoder: AudioEncoder) -> Ref
 def embed_reference_folder(
     folder: Path, encoders: Sequence[AudioEncoder], cache: EmbeddingCache | None, progress: Progress
 ) -> tuple[list[Reference], list[str], set[str]]:
-    """(one reference per encoder of the audio under `folder`, a note on each unreadable file, digests of the files).
+    """`embed_reference_files` of the audio under `folder`."""
+    return embed_reference_files(list_audio_files([folder]), str(folder), encoders, cache, progress)
 
-    A file that one encoder can't read is part of no reference. EvaluationError where fewer than two can be read.
+
+def embed_reference_files(
+    files: Sequence[Path], source: str, encoders: Sequence[AudioEncoder], cache: EmbeddingCache | None,
+    progress: Progress,
+) -> tuple[list[Reference], list[str], set[str]]:  # fmt: skip
+    """(one reference per encoder of audio files, a note on each unreadable file, digests of the files).
+
+    A file that one encoder can't read is part of no reference. source: where the files are from, for messages.
+    EvaluationError where fewer than two can be read.
     """
-    files = list_audio_files([folder])
     rows, notes = list[list[Array]](), list[str]()
     for number, file in enumerate(files, start=1):
         clip = clip_from_file(file, cache)
@@ -338,10 +346,17 @@ def embed_reference_folder(
             notes.append(f"reference: {with_file_name(file, str(error))}")
         progress(number, len(files))
     if len(rows) < 2:
-        raise EvaluationError(f"{folder} holds {len(rows)} clips that can be read; a reference needs 2")
+        raise EvaluationError(f"{source} holds {len(rows)} clips that can be read; a reference needs 2")
     columns = zip(*rows, strict=True)
-    references = [reference_of(e, np.stack(column), str(folder)) for e, column in zip(encoders, columns, strict=True)]
+    references = [reference_of(e, np.stack(column), source) for e, column in zip(encoders, columns, strict=True)]
     return references, notes, {content for file in files if (content := content_digest(file))}
+
+
+def reference_digest(place: Path) -> str:
+    """A digest by content of an exported reference or of the audio in a folder; "none" where it is missing."""
+    if not place.is_dir():
+        return content_digest(place) or "none"
+    return digest_of(sorted(content_digest(file) for file in audio_under(place)))
 
 
 def _reference(path: Path, about: dict[str, Any], tensors: dict[str, torch.Tensor], number: int) -> Reference:

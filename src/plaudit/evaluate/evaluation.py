@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from plaudit.corpus.sources import HeldOut
 from plaudit.errors import AudioError, EvaluationError, PlauditError, PromptError
-from plaudit.evaluate.concepts.detectors import Detector
+from plaudit.evaluate.concepts.detectors import Detector, QuestionAnswerer
 from plaudit.evaluate.concepts.vocabulary import Vocabulary
 from plaudit.evaluate.embeddings import (
     AudioEncoder,
@@ -59,8 +60,9 @@ IN_MEMORY = 256
 class Evaluators:
     """The models that metrics use. Metrics that need one that is None are skipped.
 
-    clap: encodes audio and text. encoders: of the distances. identity: names with digests, as plain data, by
-    which values by these evaluators are recognized.
+    clap: encodes audio and text. encoders: of the distances. answerer: of questions on clips; tags: the genre,
+    instrument and mood of each prompt, None where the vocabulary finds them in its text. identity: names with digests,
+    as plain data, by which values by these evaluators are recognized.
     """
 
     reward: Reward
@@ -69,7 +71,20 @@ class Evaluators:
     detector: Detector | None = None
     vocabulary: Vocabulary | None = None
     utility: TrueUtility | None = None
+    answerer: QuestionAnswerer | None = None
+    tags: Mapping[str, dict[str, str]] | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
+
+
+def with_audio_language_model(
+    evaluators: Evaluators, name: str, tags: Path | None, device: torch.device
+) -> Evaluators:
+    """The same with an audio language model by name, and the tags in a table."""
+    from plaudit.evaluate.concepts.language_model import load_audio_language_model
+    from plaudit.evaluate.metrics.challenge_concepts import read_tags
+
+    answerer = load_audio_language_model(name, device)
+    return replace(evaluators, answerer=answerer, tags=None if tags is None else read_tags(tags))
 
 
 @dataclass(frozen=True)

@@ -141,10 +141,11 @@ def _method(recipe: Recipe, stage: str) -> str:
 
 
 def _figures(report: Path, stage: str | None) -> str:
-    """Rows of the baseline and of this stage from a report's report.json."""
+    """The first row and this stage's from a report's report.json."""
     results = read_json(report)
     try:
-        rows = [row for row in results["stages"] if row["key"] in ("baseline", stage)]
+        first = results["stages"][0]["key"]
+        rows = [row for row in results["stages"] if row["key"] in (first, stage)]
         measured = [key for key in CARD_METRICS if all(key in row["means"] for row in rows)]
         if not rows:
             raise KeyError(stage)
@@ -153,7 +154,7 @@ def _figures(report: Path, stage: str | None) -> str:
     except (KeyError, TypeError) as error:
         raise ModelError(f"{report} is no report with figures of stage {stage!r} ({error!r})") from None
     heads = ("stage", *(METRICS.load(key).heading for key in measured))
-    scope = f"On {prompts} held-out prompts, with 95 % intervals; the baseline is the first stage without a score."
+    scope = f"On {prompts} held-out prompts, with 95 % intervals."
     return f"{scope}\n\n{_table(heads, table)}"
 
 

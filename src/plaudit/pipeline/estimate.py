@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from plaudit import loading
+from plaudit.audio import audio_under
 from plaudit.backbone.base import FORWARD_AND_BACKWARD, Backbone, build_backbone, configure, initialize
 from plaudit.backbone.compiling import blocks_of, restore_blocks
 from plaudit.backbone.config import RATES, BackboneConfig
@@ -31,7 +32,7 @@ from plaudit.machine import matrix_peak, seconds_of
 from plaudit.models.releases import RELEASES
 from plaudit.pipeline.models import FIRST_INJECTION
 from plaudit.pipeline.results import stages_of
-from plaudit.recipe import Recipe, stage_of
+from plaudit.recipe import ROWS, Recipe, stage_of
 from plaudit.registry import Registry
 from plaudit.stages import StageSettings, StepCost
 from plaudit.training.loop import checkpoint_blocks
@@ -54,7 +55,19 @@ class Requirement:
 def requirements_of(recipe: Recipe) -> list[Requirement]:
     """Data and models of a recipe; those that come with the package are left out."""
     files = [file for stage in recipe.stages for file in _required_files(stage)]
-    return [*_required_data(recipe), *files, *_required_models(recipe)]
+    return [*_required_data(recipe), *files, *_for_evaluation(recipe), *_required_models(recipe)]
+
+
+def _for_evaluation(recipe: Recipe) -> list[Requirement]:
+    evaluate, requirements = recipe.evaluate, []
+    for what, place in (("prompts", evaluate.prompt_file), ("reference", evaluate.reference)):
+        if place is not None:
+            action = f"plaudit prepare song-describer AUDIO --{what} {place}"
+            requirements.append(Requirement(what, str(place), place.exists(), action))
+    if evaluate.tags is not None:
+        action = "give a table of prompts with genre, instrument and mood"
+        requirements.append(Requirement("tags", str(evaluate.tags), evaluate.tags.is_file(), action))
+    return requirements
 
 
 def requirements_of_stage(recipe: Recipe, stage: StageSettings) -> list[Requirement]:
@@ -107,6 +120,11 @@ def _required_models(recipe: Recipe) -> list[Requirement]:
     if start is not None and start not in loading.MODELS:
         here = loading.start_digest(start) != "none"
         requirements.append(Requirement("model to start from", start, here, _fetching(start)))
+    baseline = recipe.evaluate.baseline
+    if baseline is not None and baseline.model not in loading.MODELS:
+        here = loading.start_digest(baseline.model) != "none"
+        action = _fetching(baseline.model) if baseline.model in RELEASES else "train it, or name another model"
+        requirements.append(Requirement("baseline", baseline.model, here, action))
     adapters = any(settings.lora is not None for settings in _passes(recipe))
     for package, extra, needed in (("demucs", "separate", recipe.post.separate.passes), ("peft", "finetune", adapters)):
         if needed:
@@ -270,12 +288,12 @@ class CostEstimate:
         what = f"{count:,} clip embeddings" if count else "clip embeddings"
         costs = {"reference": StepCost(what, to_embed=count or 0)}
         if count is None:
-            costs["reference"] = replace(costs["reference"], unknown="the corpus is not here")
-        elif not self.source.has_audio:
+            costs["reference"] = replace(costs["reference"], unknown="its music is not here")
+        elif evaluate.reference is None and not self.source.has_audio:
             costs["reference"] = replace(costs["reference"], to_decode=count)
         for stage in shown:
-            model = shown[1] if stage == "baseline" else stage
-            sampling = self.sampling(evaluate.prompts, stage != "baseline", model)
+            model = self.recipe.model_stages[0] if stage in ROWS else stage
+            sampling = self.sampling(evaluate.prompts, stage not in ROWS, model)
             what = f"{evaluate.prompts} clips sampled"
             costs[f"clips-{stage}"] = StepCost(what, sampling=sampling, to_decode=evaluate.prompts)
         for stage in (*shown, "finished"):
@@ -289,7 +307,9 @@ class CostEstimate:
     @property
     def reference(self) -> int | None:
         """The number of reference clips; None where it depends on missing data."""
-        recipe = self.recipe
+        recipe, place = self.recipe, self.recipe.evaluate.reference
+        if place is not None:
+            return len(audio_under(place)) if place.is_dir() else 0 if place.is_file() else None
         if self.source.has_audio and not self.source.truth_known:
             return self.clips
         return recipe.evaluate.reference_clips

@@ -156,7 +156,10 @@ def _fill(
     run: RunContext, folder: Path, models: dict[str, str], recipe: Recipe, frozen: FrozenModels,
     metrics: tuple[str, ...],
 ) -> None:  # fmt: skip
-    setup = evaluation_setup(run, recipe.corpus, frozen, recipe.reward, recipe.evaluate, recipe.evaluate.prompts)
+    evaluate = recipe.evaluate
+    setup = evaluation_setup(
+        run, recipe.corpus, frozen, recipe.reward, evaluate, evaluate.prompts, evaluate.prompt_file
+    )
     with run.reporter.progress("cells") as advance:
         cross_load_models(
             replace(setup, metrics=(*setup.metrics, *metrics)),

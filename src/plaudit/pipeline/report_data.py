@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from plaudit import loading
 from plaudit.corpus.sources import CorpusSource, corpus_source
 from plaudit.evaluate.concepts.detectors import SHIPPED_ERROR_RATES as RATES
 from plaudit.evaluate.concepts.detectors import load_rates, rates_of
@@ -36,12 +37,13 @@ from plaudit.pipeline.data import encoded_corpus
 from plaudit.pipeline.results import held_out
 from plaudit.pipeline.runner import RunFiles
 from plaudit.pipeline.sweeps import cell_name, read_cell, swept
-from plaudit.recipe import Recipe
+from plaudit.recipe import ROWS, Recipe
 from plaudit.stages.pairs import PairSettings, read_candidates
 from plaudit.storage import read_json
 
 TITLES = {
     "baseline": "Baseline",
+    "unscored": "Without a score",
     "sft": "SFT",
     "expert_iteration": "Expert iteration",
     "cross_load": "Cross-load",
@@ -100,18 +102,28 @@ def _all_values(run: ReportedRun, folder: Path, stages: list[str], swept: list[s
 
 def _stage_result(run: ReportedRun, stage: str) -> StageResult:
     values = Values.read(run.path(f"values-{stage}"))
-    model = None  # post-processed clips are those of the last stage
-    if stage != "finished":
-        model = run.path(run.recipe.model_stages[0] if stage == "baseline" else stage).resolve()
-    options = ("--set", "sampling.score=null") if stage == "baseline" else ()
-    note, clips = _note(run, stage), run.path(f"clips-{stage}")
-    return StageResult(stage, title_of(stage), values, note, clips, model, options)
+    clips, options, model = run.path(f"clips-{stage}"), tuple[str, ...](), None
+    title, note, first = title_of(stage), _note(run, stage), run.recipe.model_stages[0]
+    baseline = run.recipe.evaluate.baseline
+    if stage == "baseline":
+        assert baseline is not None
+        options = ("--guidance", f"{baseline.guidance:g}", "--negative", baseline.negative_prompt)
+        model = loading.model_folder(baseline.model, loading.MODELS).resolve()
+    elif stage == "unscored":
+        options, title = ("--set", "sampling.score=null"), f"{title_of(first)} without a score"
+        model = run.path(first).resolve()
+    elif stage != "finished":  # post-processed clips are those of the last stage
+        model = run.path(stage).resolve()
+    return StageResult(stage, title, values, note, clips, model, options)
 
 
 def _note(run: ReportedRun, stage: str) -> str:
-    sampling = run.recipe.sampling
+    sampling, baseline = run.recipe.sampling, run.recipe.evaluate.baseline
     if stage == "baseline":
-        return f"the SFT model without a conditioning score, guidance {sampling.guidance.weight:g}"
+        assert baseline is not None
+        return f"{baseline.model}, guidance {baseline.guidance:g}, no score, no prefix"
+    if stage == "unscored":
+        return f"the model of the first stage without a conditioning score, guidance {sampling.guidance.weight:g}"
     if stage == "finished":
         return "the last stage's clips after loudness and true-peak normalization"
     injection = read_model_config(run.path(stage)).backbone.injection
@@ -173,7 +185,7 @@ def _reward_quality(run: ReportedRun) -> RewardQuality:
 def _curves(run: ReportedRun, stages: list[str]) -> list[Curve]:
     curves = []
     for stage in stages:
-        if stage not in ("baseline", "finished"):
+        if stage not in ROWS:
             for metrics in sorted(run.path(stage).rglob("metrics.jsonl")):
                 inner = metrics.parent.relative_to(run.path(stage)).parts
                 curves += read_curves(metrics, " ".join((title_of(stage), *inner)), CURVES)
@@ -207,7 +219,7 @@ def _coverage_scale(source: CorpusSource) -> tuple[float, float] | None:
 def _samples(run: ReportedRun, stages: list[str]) -> list[Sample]:
     """The first held-out prompts, which are in random order, with the clips of every stage."""
     evaluate = run.recipe.evaluate
-    prompts = held_out(run, run.recipe.corpus, evaluate.prompts)
+    prompts = held_out(run, run.recipe.corpus, evaluate.prompt_file, evaluate.prompts)
     return [
         Sample(
             row,

@@ -17,6 +17,7 @@ from plaudit.corpus.sources import corpus_source
 from plaudit.errors import RunError
 from plaudit.evaluate.concepts.detectors import SHIPPED_ERROR_RATES as RATES
 from plaudit.evaluate.concepts.vocabulary import SHIPPED_VOCABULARY as VOCABULARY
+from plaudit.evaluate.embeddings import reference_digest
 from plaudit.evaluate.metrics import METRICS, metrics_named
 from plaudit.evaluate.pages.html import TEMPLATES
 from plaudit.evaluate.values import REPLICATES, VALUES
@@ -26,11 +27,11 @@ from plaudit.pipeline.report_data import write_page
 from plaudit.pipeline.run_folder import fingerprint, kind_of
 from plaudit.pipeline.runner import Approve, External, Step, nothing_replaced, run_chain
 from plaudit.pipeline.sweeps import FAILURE
-from plaudit.recipe import Recipe, stage_of
+from plaudit.recipe import EvaluateSettings, Recipe, stage_of
 from plaudit.registry import Registry, absolute_name, weights_digest
 from plaudit.reporting import Reporter
 from plaudit.settings import Settings
-from plaudit.stages import STAGES, StageSettings
+from plaudit.stages import STAGES, StageSettings, path_digest
 from plaudit.stages.inputs import FrozenModels
 from plaudit.storage import file_digest
 from plaudit.training.loop import process_device
@@ -45,7 +46,10 @@ SHARD_FILES = ("*.safetensors", "index.parquet", "stats.json")
 
 PAIR_FILES = ("pairs.jsonl", "candidates.jsonl", *(f"shards/{pattern}" for pattern in SHARD_FILES))
 
-PATHS = ("corpus.folder", "corpus.table", "corpus.score_table")
+PATHS = (
+    *("corpus.folder", "corpus.table", "corpus.score_table"),
+    *("evaluate.prompt_file", "evaluate.reference", "evaluate.baseline.model", "evaluate.tags"),
+)
 """Settings that say where something lies: what counts is its content."""
 
 
@@ -224,50 +228,74 @@ class _Chain:
         recipe, corpus, models, reward, evaluate = (
             self.recipe, self.recipe.corpus, self._models, self.recipe.reward, self.recipe.evaluate
         )  # fmt: skip
+        first, last = recipe.model_stages[0], recipe.model_stages[-1]
+        shown, file = results.stages_of(recipe), evaluate.prompt_file
         world = self._settings("corpus.kind", "corpus.seconds")
         sampling = self._settings("sampling", "sampling_batch")
-        shards: tuple[str, ...] = () if self._synthetic else ("shards",)
-        audio = ("corpus",) if self._source.has_audio and not self._synthetic else ()
-        make: Callable[..., None] = partial(
-            results.embed_reference, corpus=corpus, models=models, count=evaluate.reference_clips
-        )
-        settings = self._settings("evaluate.reference_clips") | world
-        external = self._external("models.clap", *([] if self._source.has_audio else ["models.codec"]))
-        chain = [Step("reference", settings, (*audio, *shards), make, external)]
-        shown = results.stages_of(recipe)
+        of_corpus: tuple[str, ...] = () if self._synthetic or file is not None else ("shards",)
+        listed: External = {} if file is None else {"evaluate.prompt_file": lambda: path_digest(file)}
         settings = self._settings("evaluate.prompts", "evaluate.seed") | sampling | world
-        external = self._external("models.codec", "models.text_encoder")
+        external = self._external("models.codec", "models.text_encoder") | listed
+        chain = [self._reference_step()]
+        common: dict[str, Any] = {"corpus": corpus, "evaluate": evaluate, "prompt_file": file}
+        common["batch"] = recipe.sampling_batch
+        make: Callable[..., None]
         for label in shown:
-            stage = shown[1] if label == "baseline" else label
-            without_score = {"score": None} if label == "baseline" else {}
+            if label == "baseline":
+                assert evaluate.baseline is not None
+                name, plain = evaluate.baseline.model, results.baseline_sampling(recipe.sampling, evaluate.baseline)
+                make = partial(results.generate_baseline, model=name, sampling=plain, **common)
+                values = settings | self._settings("evaluate.baseline", without=PATHS)
+                outside = listed | {"evaluate.baseline.model": loading.start_digest(name)}
+                chain.append(Step("clips-baseline", values, of_corpus, make, outside, CLIP_FILES))
+                continue
+            stage = first if label == "unscored" else label
+            without_score = {"score": None} if label == "unscored" else {}
             make = partial(
-                results.generate_stage, label=label, stage=stage, corpus=corpus, evaluate=evaluate,
-                sampling=recipe.sampling_of(stage).model_copy(update=without_score), batch=recipe.sampling_batch,
+                results.generate_stage, label=label, stage=stage,
+                sampling=recipe.sampling_of(stage).model_copy(update=without_score), **common,
             )  # fmt: skip
-            chain.append(Step(f"clips-{label}", settings, (stage, *shards), make, external, CLIP_FILES))
-        last = f"clips-{shown[-1]}"
+            chain.append(Step(f"clips-{label}", settings, (stage, *of_corpus), make, external, CLIP_FILES))
         post = recipe.post.model_copy(update={"seconds": recipe.post.seconds or corpus.seconds})
-        make = partial(results.finish_clips, clips=last, post=post)
+        make = partial(results.finish_clips, clips=f"clips-{last}", post=post)
         settings = self._settings("post", "corpus.seconds")
-        chain.append(Step(f"clips-{FINISHED}", settings, (last,), make, read_later=CLIP_FILES))
-        needs = ("reference", *self._reward_step, *shards)
+        chain.append(Step(f"clips-{FINISHED}", settings, (f"clips-{last}",), make, read_later=CLIP_FILES))
+        needs = ("reference", *self._reward_step, *of_corpus)
         metrics_named(evaluate.metrics)  # one that is not there is an error before anything is run
         evaluators = self._evaluators() | {f"metric {name}": METRICS.identity(name) for name in evaluate.metrics}
         chosen = self._settings("evaluate.seed", "evaluate.metrics", "reward.kind")
-        settings = chosen | self._settings("evaluate.prompts") | world
+        settings = chosen | self._settings("evaluate.prompts", "evaluate.audio_language_model") | world
+        tags = evaluate.tags
+        tagged: External = {} if tags is None else {"evaluate.tags": lambda: path_digest(tags)}
+        measured: dict[str, Any] = {"corpus": corpus, "evaluate": evaluate, "prompt_file": file}
+        measured |= {"models": models, "reward": reward}
         for label in (*shown, FINISHED):
-            make = partial(
-                results.evaluate_stage, label=label, corpus=corpus, models=models, reward=reward, evaluate=evaluate
-            )
-            chain.append(Step(f"values-{label}", settings, (f"clips-{label}", *needs), make, evaluators))
+            make = partial(results.evaluate_stage, label=label, **measured)
+            outside = evaluators | listed | tagged
+            chain.append(Step(f"values-{label}", settings, (f"clips-{label}", *needs), make, outside))
         settings = chosen | sampling | world | self._settings("evaluate.sweep_prompts", "evaluate.sweep_scores")
         for stage in recipe.swept_stages:
             make = partial(
-                results.sweep, stage=stage, corpus=corpus, models=models, reward=reward, evaluate=evaluate,
-                sampling=recipe.sampling_of(stage), batch=recipe.sampling_batch,
-            )  # fmt: skip
-            chain.append(Step(f"sweep-{stage}", settings, (stage, *needs), make, evaluators, CELL_FILES))
+                results.sweep, stage=stage, sampling=recipe.sampling_of(stage), batch=recipe.sampling_batch, **measured
+            )
+            chain.append(Step(f"sweep-{stage}", settings, (stage, *needs), make, evaluators | listed, CELL_FILES))
         return chain
+
+    def _reference_step(self) -> Step:
+        """The music that clips are compared with: of the corpus, or from outside."""
+        corpus, evaluate = self.recipe.corpus, self.recipe.evaluate
+        place = evaluate.reference
+        make = partial(
+            results.embed_reference, corpus=corpus, models=self._models, count=evaluate.reference_clips, place=place
+        )
+        if place is not None:
+            outside = self._external("models.clap") | {"evaluate.reference": lambda: reference_digest(place)}
+            return Step("reference", {}, (), make, outside)
+        shards: tuple[str, ...] = () if self._synthetic else ("shards",)
+        audio = ("corpus",) if self._source.has_audio and not self._synthetic else ()
+        settings = self._settings("evaluate.reference_clips", "corpus.kind", "corpus.seconds")
+        external = self._external("models.clap", *([] if self._source.has_audio else ["models.codec"]))
+        return Step("reference", settings, (*audio, *shards), make, external)
 
     def report(self, others: list[Step]) -> Step:
         names = [step.name for step in others]
@@ -314,7 +342,7 @@ def located(recipe: Recipe) -> Recipe:
         "corpus": corpus.model_copy(update=moved),
         "models": models.model_copy(update={name: _named(value) for name, value in models.model_dump().items()}),
         "reward": recipe.reward.model_copy(update={"name": _named(recipe.reward.name)}),
-        "evaluate": recipe.evaluate.model_copy(update={"metrics": tuple(map(absolute_name, recipe.evaluate.metrics))}),
+        "evaluate": _located_evaluation(recipe.evaluate),
         "backbone": recipe.backbone.model_copy(update={"start_from": _named(recipe.backbone.start_from)}),
     }
     changed["stages"] = tuple(
@@ -322,6 +350,15 @@ def located(recipe: Recipe) -> Recipe:
         for stage in recipe.stages
     )
     return recipe.model_copy(update=changed)
+
+
+def _located_evaluation(evaluate: EvaluateSettings) -> EvaluateSettings:
+    paths = ("prompt_file", "reference", "tags")
+    changed: dict[str, Any] = {name: _absolute(getattr(evaluate, name)) for name in paths}
+    changed["metrics"] = tuple(map(absolute_name, evaluate.metrics))
+    if evaluate.baseline is not None:
+        changed["baseline"] = evaluate.baseline.model_copy(update={"model": _named(evaluate.baseline.model)})
+    return evaluate.model_copy(update=changed)
 
 
 def leaves(recipe: Recipe) -> dict[str, Any]:

@@ -36,6 +36,16 @@ class Detector(Protocol):
         """Whether the clip has each concept; all must be supported. AudioError where the clip can't be used."""
 
 
+class QuestionAnswerer(Protocol):
+    """Answers questions on a clip. `identity` covers its weights' version too."""
+
+    identity: str
+    sample_rate: int
+
+    def margins(self, wave: torch.Tensor, questions: Sequence[str]) -> list[float]:
+        """For each question on the clip [T] at `sample_rate`, logit(yes) - logit(no)."""
+
+
 class ZeroShotDetector:
     """A zero-shot classifier with CLAP: the `per_clip` closest concepts of each category count as present.
 

@@ -27,12 +27,13 @@ METRIC_SEED = 0
 """One seed for every evaluation: equal clips have equal intervals."""
 
 Direction = Literal["higher", "lower"]
-Need = Literal["detector", "truth", "reference", "reference_embeddings"]
-"""detector: of concepts. truth: of the prompts, and the true utility. reference: music to compare with, of which
-reference_embeddings keeps the embeddings of single clips."""
+Need = Literal["detector", "answerer", "truth", "reference", "reference_embeddings"]
+"""detector: of concepts. answerer: an audio language model. truth: of the prompts, and the true utility. reference:
+music to compare with, of which reference_embeddings keeps the embeddings of single clips."""
 
 MISSING: dict[Need, str] = {
     "detector": "{name} needs a concept detector",
+    "answerer": "{name} asks an audio language model; name one with --audio-language-model",
     "truth": "{name} needs prompts whose truth is known, as those of the synthetic corpus",
     "reference": "{name} compares with reference music; give --reference",
     "reference_embeddings": "{name} needs the reference's embeddings, and {source} holds their mean and covariance "
@@ -103,6 +104,7 @@ class Metric:
     heading: at the head of a column or a chart. unit: behind its values; "" for plain numbers.
     compute: of inputs, the values of clips [n], or with scope "set" the value of all n; its EvaluationError says why
     there is none.
+    caution: a line under every table that has it.
     interval: of the mean over clips, from their values and a seed.
     per_embedding: it is measured once for each encoder.
     """
@@ -116,6 +118,7 @@ class Metric:
     needs: frozenset[Need] = frozenset()
     per_embedding: bool = False
     interval: Callable[[Array, int], Interval] = bootstrap_mean
+    caution: str = ""
 
     @property
     def in_sentence(self) -> str:
@@ -128,6 +131,7 @@ class Metric:
         """Why it cannot be measured with these, in one line; "" where it can."""
         lacking: dict[Need, bool] = {
             "detector": evaluators.detector is None,
+            "answerer": evaluators.answerer is None or evaluators.vocabulary is None,
             "truth": truths is None or evaluators.utility is None,
             "reference": reference is None,
             "reference_embeddings": reference is not None and reference.embeddings is None,
@@ -135,6 +139,12 @@ class Metric:
         need = next((need for need in MISSING if need in self.needs and lacking[need]), None)
         return "" if need is None else MISSING[need].format(name=self.name, source=reference and reference.source)
 
+
+COVERAGES_DIFFER = (
+    "Concept coverage and challenge concept coverage do not compare: the first is what this package's detectors find "
+    "of a prompt's concepts, the second an audio language model's answers on its genre, instrument and mood."
+)
+"""The caution of both metrics."""
 
 CAPITALIZED = ("Fréchet", "Vendi")
 """First words of headings that keep their capital within a sentence."""
@@ -146,6 +156,7 @@ METRICS: Registry[Metric] = Registry(
         "reward": "plaudit.evaluate.metrics.reward:METRIC",
         "clap": "plaudit.evaluate.metrics.clap:METRIC",
         "concepts": "plaudit.evaluate.metrics.concepts:METRIC",
+        "challenge-concepts": "plaudit.evaluate.metrics.challenge_concepts:METRIC",
         "utility": "plaudit.evaluate.metrics.utility:METRIC",
         "clip-frechet": "plaudit.evaluate.metrics.clip_frechet:METRIC",
         "frechet": "plaudit.evaluate.metrics.frechet:METRIC",
@@ -207,6 +218,11 @@ def metric_called(name: str, described: Mapping[str, Mapping[str, str]] | None =
     distance = any(word in name.lower() for word in DISTANCE_WORDS)
     better: Any = about.get("better", "lower" if distance else "higher")
     return Metric(name, about.get("heading", name), _not_here, better, about.get("unit", ""))
+
+
+def cautions(names: Sequence[str]) -> list[str]:
+    """The lines that belong under a table of these metrics."""
+    return list(dict.fromkeys(filter(None, (metric_called(name).caution for name in names))))
 
 
 def lower_is_better(metric: str) -> bool:

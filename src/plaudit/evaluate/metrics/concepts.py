@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from plaudit.evaluate.concepts.detectors import ConceptCoverage, concept_coverage
 from plaudit.evaluate.concepts.vocabulary import concepts_in
 from plaudit.evaluate.embeddings import CachedClip
-from plaudit.evaluate.metrics import ClipValues, Metric, MetricInputs
+from plaudit.evaluate.metrics import COVERAGES_DIFFER, ClipValues, Metric, MetricInputs
 
 
 def compute(inputs: MetricInputs) -> ClipValues:
@@ -45,4 +45,4 @@ def _summary(coverages: Sequence[ConceptCoverage]) -> str:
     return "; ".join(filter(None, parts))
 
 
-METRIC = Metric("concepts", "Concept coverage", compute, needs=frozenset({"detector"}))
+METRIC = Metric("concepts", "Concept coverage", compute, needs=frozenset({"detector"}), caution=COVERAGES_DIFFER)

@@ -11,7 +11,7 @@ from pathlib import Path
 from plaudit import __version__
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.comparison import ComparisonTable, Difference, PromptClips, TrackedMetric
-from plaudit.evaluate.metrics import lower_is_better
+from plaudit.evaluate.metrics import cautions, lower_is_better
 from plaudit.evaluate.overoptimization import Regression, regression_sentence, regressions_under_reward, reward_among
 from plaudit.evaluate.pages.charts import Chart, ForestRow, chart, forest, forest_size, plot_against_reward
 from plaudit.evaluate.pages.html import csv_of, data_address, rendered, replaced_page
@@ -113,6 +113,7 @@ def write_comparison(
             table=table,
             pairing=pairing,
             sort=sort,
+            cautions=cautions([row.metric for row in table.rows]),
             summary=comparison_summary(table),
             findings=[comparison_finding(row) for row in table.rows],
             regressed={one.title: ", ".join(map(in_sentence, one.metrics)) for one in regressions_of(table)},

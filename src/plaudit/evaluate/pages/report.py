@@ -18,6 +18,7 @@ from plaudit.audio import read_audio
 from plaudit.errors import AudioError, RunError
 from plaudit.evaluate.comparison import COMPARISON_SEED, Difference, corrected, differences_of_values
 from plaudit.evaluate.evaluation import CLIPS
+from plaudit.evaluate.metrics import cautions
 from plaudit.evaluate.overoptimization import Divergence, best_of_n, find_divergence, regressions_under_reward
 from plaudit.evaluate.pages import charts, text
 from plaudit.evaluate.pages.html import csv_of, data_address, rendered, replaced_page
@@ -482,6 +483,7 @@ def _write_into(draft: Path, folder: Path, data: ReportData, results: Results) -
         best_of_n_charts=charts.best_of_n_charts(results),
         reward_hacking=text.reward_hacking_finding(results),
         correlation=text.correlation_finding(results),
+        cautions=cautions(results.metrics),
         coverage=text.coverage_finding(data.coverage_scale) if "concepts" in results.metrics else "",
         reward_finding=text.reward_finding(results),
         sweep_findings=[text.sweep_finding(sweep) for sweep in results.sweeps],

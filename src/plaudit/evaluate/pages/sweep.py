@@ -12,7 +12,7 @@ import numpy as np
 from plaudit import __version__
 from plaudit.errors import RunError
 from plaudit.evaluate.comparison import COMPARISON_SEED, Difference, corrected, differences_of_values
-from plaudit.evaluate.metrics import lower_is_better
+from plaudit.evaluate.metrics import cautions, lower_is_better
 from plaudit.evaluate.pages.charts import (
     Chart,
     Draw,
@@ -223,6 +223,7 @@ def write_scores(rows: Sequence[SweepRow], settings: Mapping[str, Any], folder: 
     """Write the results of a sweep over scores into `folder`; the page's path."""
     findings = [sweep_finding(row) for row in rows]
     note = f"{rows[0].clips} prompts, with the same seeds at every score. Intervals are 95 % bootstrap over prompts."
+    note = " ".join([note, *cautions(list(rows[0].means))])
     panels = {directed_heading(m): lines(sweep_series(rows, m, {}), x_label) for m in ("reward", "frechet")}
     save_panels(panels, folder / SWEEP_FIGURE)
     numbers = {"kind": "score", "models": [asdict(row) for row in rows], "findings": findings}
@@ -249,6 +250,7 @@ def write_injections(table: CrossTable, settings: Mapping[str, Any], folder: Pat
         "significant where its interval excludes zero and, for metrics of single clips, its p-value is below "
         f"0.05 after correction for all {table.tests} tests."
     )
+    note = " ".join([note, *cautions(metrics)])
     tables = [_set_table(table, name) for name in dict.fromkeys(one.metric for c in table.cells for one in c.sets)]
     numbers, rows = {"kind": "injections", **asdict(table), "findings": findings}, injection_rows(table)
     return _write(folder, "Cross-load table", note, numbers, rows, settings, findings, charts, tables)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plaudit.evaluate.comparison import Difference
-from plaudit.evaluate.metrics import lower_is_better, metric_called
+from plaudit.evaluate.metrics import cautions, lower_is_better, metric_called
 from plaudit.evaluate.overoptimization import Divergence, Regression, regression_sentence
 from plaudit.evaluate.values import SetValue
 from plaudit.files import path_in
@@ -347,7 +347,7 @@ def markdown_table(results: Results) -> str:
         regressed = regressed_metrics(row)
         return row.title + (f" (regressed: {', '.join(regressed)})" if regressed else "")
 
-    add(["Stage", *cells.headings, "Win rate vs previous", "Win rate vs baseline"],
+    add(["Stage", *cells.headings, "Win rate vs previous", f"Win rate vs {results.stages[0].title}"],
         [(row.title, numbers) for row, numbers in cells.rows])  # fmt: skip
     add(["Change from previous", *cells.headings], [(title(row), numbers) for row, numbers in cells.change_rows])
     if cells.set_rows:
@@ -360,6 +360,7 @@ def markdown_table(results: Results) -> str:
         f"Mean and 95 % bootstrap interval over {results.stages[0].clips} held-out prompts. Wins are decided by "
         f"{in_sentence(results.wins_by)}. Changes are paired by prompt, with BCa intervals, Hedges' g and p-values of "
         f"paired t-tests (Holm-corrected over {results.tests} tests).",
+        *(f"\n{line}" for line in cautions(cells.keys)),
     ]
     return "\n".join(lines[1:]) + "\n"
 
