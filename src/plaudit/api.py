@@ -599,7 +599,7 @@ def evaluate(
 
     Clips that are missing or cannot be read have an error and are in no mean. Written to `output` where one is given.
     """
-    from plaudit import loading
+    from plaudit.devices import resolve_device
     from plaudit.evaluate.concepts.detectors import SHIPPED_ERROR_RATES, load_rates, rates_of
     from plaudit.evaluate.embeddings import EmbeddingCache, export_references
     from plaudit.evaluate.evaluation import evaluate_clips, with_audio_language_model
@@ -615,7 +615,7 @@ def evaluate(
         reporter.note(f"{len(failed)} of {len(entries)} clips cannot be evaluated; the first: {failed[0].error}")
     evaluators = settings.load(settings.embeddings)
     if settings.audio_language_model is not None:
-        device = loading.resolve_device("auto")
+        device = resolve_device(settings.device)
         evaluators = with_audio_language_model(evaluators, settings.audio_language_model, settings.tags, device)
     assert evaluators.detector is not None and evaluators.vocabulary is not None
     known_rates = load_rates(settings.concept_errors or SHIPPED_ERROR_RATES)

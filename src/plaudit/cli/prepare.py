@@ -115,17 +115,17 @@ def song_describer(
         say(f"Prompts: {prompts.resolve()}")
     if reference is not None:
         files = sorted({entry.path for entry in listing.entries if entry.path is not None and not entry.problem})
-        _write_reference(files, str(audio), reference, clap)
+        _write_reference(files, str(audio), reference, clap, settings.device)
     if output is not None:
         encoding = PrepareSettings(**settings.model_dump(), output=output)
         _prepare(listing, encoding, _source("song-describer", audio, captions), clips_per_track=1)
 
 
-def _write_reference(files: list[Path], source: str, reference: Path, clap: str) -> None:
+def _write_reference(files: list[Path], source: str, reference: Path, clap: str, device: str) -> None:
     from plaudit import loading
     from plaudit.evaluate.embeddings import AudioEncoder, embed_reference_files, export_references
 
-    encoder = AudioEncoder(clap, loading.CLAPS.identity(clap), loading.CLAPS.load(clap))
+    encoder = AudioEncoder(clap, loading.CLAPS.identity(clap), loading.load_part(loading.CLAPS, clap, device))
     with ConsoleReporter().progress("reference") as advance:
         references, notes, _ = embed_reference_files(files, source, [encoder], None, advance)
     for note in notes:

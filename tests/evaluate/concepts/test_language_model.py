@@ -153,7 +153,8 @@ def test_the_command_measures_it_with_a_model_by_folder(folder: Path, tmp_path: 
         write_wav(clips / f"{number}.wav", tone(hertz).numpy(), 16000)
     prompts = tmp_path / "prompts.csv"
     prompts.write_text("id,prompt\n0,calm rock with piano\n1,calm piano\n2,rock\n")
-    arguments = ["evaluate", clips, "--prompts", prompts, "--metric", "challenge-concepts", "--no-cache"]
+    metric = ("--metric", "challenge-concepts", "--no-cache")
+    arguments: list[str | Path] = ["evaluate", clips, "--prompts", prompts, *metric]
     done = plaudit(*arguments, "--audio-language-model", folder, "-o", tmp_path / "out")
     assert done.code == 0, done.err
     assert "do not compare" in done.out

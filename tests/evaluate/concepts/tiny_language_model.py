@@ -40,6 +40,6 @@ def save_tiny_model(folder: Path, words: list[str] = WORDS, seed: int = 0) -> Pa
     network = Qwen2AudioForConditionalGeneration(config)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter *= 4  # so that answers depend on sound and question
+            parameter.mul_(4)  # so that answers depend on sound and question
     network.save_pretrained(folder)
     return folder
