@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit import workers as module
-from plaudit.workers import MOST, cpu_workers, division, shared_threads, thread_count
+from plaudit.workers import MOST, cpu_workers, division, even_slices, shared_threads, thread_count
 
 
 @pytest.fixture(autouse=True)
@@ -97,3 +97,11 @@ def test_threads_are_shared_by_as_many_as_are_allowed() -> None:
     with shared_threads(100) as count:
         assert count <= MOST and count * torch.get_num_threads() == 20 - 20 % count
     assert torch.get_num_threads() == 20
+
+
+@given(st.integers(0, 50), st.integers(1, 20))
+def test_even_slices_cover_all_items_once(items: int, parts: int) -> None:
+    slices = even_slices(items, parts)
+    lengths = {part.stop - part.start for part in slices}
+    assert [item for part in slices for item in range(items)[part]] == list(range(items))
+    assert len(slices) == parts and max(lengths) - min(lengths) <= 1

@@ -6,6 +6,7 @@ processors, all of them stand still. Items that threads compute from beginning t
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -35,6 +36,12 @@ def division(threads: int, items: int, most: int = MOST) -> tuple[int, int]:
     most = max(1, min(threads, items, most))
     workers = max(range(most // 2 + 1, most + 1), key=lambda count: (threads // count * count, count))
     return workers, threads // workers
+
+
+def even_slices(items: int, parts: int) -> list[slice]:
+    """Consecutive slices of so many items, whose lengths differ by 1 at most."""
+    bounds = [items * number // parts for number in range(parts + 1)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
 
 
 class Workers:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 
 from plaudit.backbone.base import Backbone
 from plaudit.errors import ModelError, PromptError
-from plaudit.generate.sampling import SamplingPlan, initial_noise, sample_latents, velocity_jumps
-from plaudit.generate.settings import SOLVERS, Guidance, SamplingSettings, Solver, Trajectory
+from plaudit.flow import Windows, plan_windows
+from plaudit.generate.sampling import Sampler, SamplingPlan, initial_noise, sample_latents, velocity_jumps
+from plaudit.generate.settings import SOLVERS, Execution, Guidance, SamplingSettings, Solver, Trajectory
 from plaudit.types import TextFeatures
 from tests.generate.tiny import HashedText, tiny_music
 
@@ -223,3 +226,29 @@ def test_each_of_two_models_has_its_own_score(mode: str) -> None:
             parts = [velocity(first, x, t, 1.0), velocity(second, x, t, 3.0)]
             x = x - ((parts[0] + parts[1]) / 2 if mode == "average" else parts[step >= 2]) / 4
     torch.testing.assert_close(sampled(1.0, 3.0), first.unstandardize(x), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("negatives", [1, 5])
+@pytest.mark.parametrize("windows", [None, plan_windows(9, 6, 3)])
+def test_threads_that_share_the_clips_leave_them_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, negatives: int, windows: Windows | None
+) -> None:
+    seen: set[str] = set()
+    model, text, negative = tiny_music().backbone, features(*"abcde"), features(*"vwxyz"[:negatives])
+    settings = JOINT.model_copy(update={"score": 1.0})
+    sampler = Sampler.build(model, settings, 9 if windows else 6, Execution(), SamplingPlan(windows))
+    velocity = sampler.network.velocity
+
+    def watched(*arguments: torch.Tensor) -> torch.Tensor:
+        seen.add(threading.current_thread().name)
+        return velocity(*arguments)
+
+    monkeypatch.setattr(sampler.network, "velocity", watched)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    results = []
+    for count in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=count: count)
+        results.append(sampler.latents(text, negative, [3, 1, 4, 1, 5]))
+        assert len(seen - {"MainThread"}) == (0 if count == 1 else 3)
+    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=0)
+    assert not torch.equal(results[0][1], results[0][0])

@@ -37,6 +37,7 @@ from plaudit.flow import (
 from plaudit.generate.philox import cuda_normals
 from plaudit.generate.settings import Execution, SamplingPrecision, SamplingSettings
 from plaudit.types import TextFeatures
+from plaudit.workers import cpu_workers, even_slices
 
 GIB = 2**30
 
@@ -96,7 +97,21 @@ class Sampler:
         return cls(first, settings, frames, batch, execution.compile != "no", plan)
 
     def latents(self, text: TextFeatures, negative: TextFeatures, seeds: Sequence[int]) -> Tensor:
-        """Codec latents [B, frames, C] for features of B prompts, of the negative prompt, and B seeds."""
+        """Codec latents [B, frames, C] for features of B prompts, of the negative prompt, and B seeds.
+
+        On a CPU threads share the clips (`plaudit.workers`).
+        """
+        if self.compiled or self.network.latent_mean.device.type != "cpu":
+            return self._latents(text, negative, seeds)
+
+        def of(clips: slice) -> Tensor:
+            own = negative if len(negative) == 1 else negative.rows(torch.arange(len(seeds))[clips])
+            return self._latents(text.rows(torch.arange(len(seeds))[clips]), own, seeds[clips])
+
+        with cpu_workers(len(seeds)) as workers:
+            return torch.cat(workers.map(of, even_slices(len(seeds), workers.count)))
+
+    def _latents(self, text: TextFeatures, negative: TextFeatures, seeds: Sequence[int]) -> Tensor:
         # A compiled network has one shape, so a short batch is filled up with its last clip.
         spare = self.batch - len(seeds) if self.compiled else 0
         rows = torch.tensor([*range(len(seeds)), *[len(seeds) - 1] * spare])

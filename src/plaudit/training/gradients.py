@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from plaudit.workers import Workers
+from plaudit.workers import Workers, even_slices
 
 if TYPE_CHECKING:
     from plaudit.training.loop import DistributedModel, Inputs, Objective
@@ -29,8 +28,7 @@ def compute_gradients(
     if workers.count == 1:
         return _alone(distributed, objective, parts)
     clips = len(next(iter(parts[0][1].values())))
-    bounds = [clips * number // workers.count for number in range(workers.count + 1)]
-    shares = [_Share(slice(a, b), (b - a) / clips) for a, b in itertools.pairwise(bounds)]
+    shares = [_Share(rows, (rows.stop - rows.start) / clips) for rows in even_slices(clips, workers.count)]
 
     def compute(share: _Share) -> tuple[dict[str, Tensor], list[Tensor | None]]:
         return share.gradients(distributed, objective, parts)
