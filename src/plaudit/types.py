@@ -61,7 +61,10 @@ class Posterior:
 
 
 class Codec(Protocol):
-    """Waveform <-> latents. One latent frame stands for `hop` samples; `frame_rate` is sample_rate / hop."""
+    """Waveform <-> latents. One latent frame stands for `hop` samples; `frame_rate` is sample_rate / hop.
+
+    A codec with an attribute `decodes_in_bf16` that is true is decoded under bfloat16 autocast where sampling is.
+    """
 
     name: str
     sample_rate: int

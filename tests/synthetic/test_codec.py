@@ -6,12 +6,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
+import plaudit
 from plaudit.errors import AudioError, ModelError
+from plaudit.settings import Precision
 from plaudit.synthetic.codec import (
     SyntheticCodec,
     SyntheticCodecConfig,
     load_synthetic_codec,
+    magnitude,
     save_synthetic_codec,
 )
 from plaudit.synthetic.corpus import SyntheticCorpus
@@ -112,3 +116,35 @@ def test_a_few_steps_of_training_lower_the_loss() -> None:
         optimizer.step()
         seen.append(float(values["distance"].detach()))
     assert sum(seen[-4:]) < 0.8 * sum(seen[:4])
+
+
+def test_in_bfloat16_it_decodes_the_same_sound(codec: SyntheticCodec) -> None:
+    corpus = SyntheticCorpus(3, 2.0, 91)
+    waves = torch.stack([torch.from_numpy(corpus.render(clip))[: 31 * codec.hop] for clip in corpus.clips])
+    with torch.inference_mode():
+        latents = codec.encode(waves).mean
+        exact = codec.decode(latents)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = codec.decode(latents)
+    assert rounded.dtype == torch.float32 and not torch.equal(rounded, exact)
+
+    def log_magnitude(wave: Tensor) -> Tensor:
+        return (magnitude(wave, 1024, 256) + 1e-4).log()
+
+    rounding, loss = (
+        (log_magnitude(one) - log_magnitude(other)).abs().mean() for one, other in ((rounded, exact), (exact, waves))
+    )
+    assert rounding < 0.1 * loss
+
+
+@pytest.mark.parametrize("precision", ["bf16", "no"])
+def test_clips_are_decoded_in_the_precision_of_sampling(codec: SyntheticCodec, precision: Precision) -> None:
+    model = plaudit.load("synthetic-base", "cpu")
+    settings = model.config.sampling.model_copy(update={"steps": 1, "precision": precision})
+    settings = settings.model_copy(update={"piece": settings.piece.model_copy(update={"seconds": 1.0})})
+    sampler, prompt = model.sampler(settings), "calm piano"
+    (wave,) = model.stream([prompt], [3], sampler)
+    negative = model.encode_texts([settings.negative_prompt])
+    latents = sampler.latents(model.encode_texts([prompt]), negative, [3])
+    with torch.inference_mode():
+        assert torch.equal(wave, codec.decode(latents)[0]) == (precision == "no")

@@ -156,6 +156,7 @@ class TextToMusic:
         if not prompts or len(prompts) != len(seeds):
             raise PromptError(f"each clip needs a prompt and a seed; got {len(prompts)} prompts and {len(seeds)} seeds")
         settings = sampler.settings
+        bf16 = settings.precision == "bf16" and getattr(self.codec, "decodes_in_bf16", False)
         texts = [settings.text_of(prompt) for prompt in prompts]
         distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         with torch.inference_mode():
@@ -166,7 +167,7 @@ class TextToMusic:
             latents = sampler.latents(text.rows(rows), negative, seeds[start : start + sampler.batch])
             for clip in latents.to(device_of(self.codec)):
                 # One at a time: decoders take the most memory, and one clip keeps a device busy.
-                with torch.inference_mode():
+                with torch.inference_mode(), torch.autocast(clip.device.type, torch.bfloat16, enabled=bf16):
                     wave = decode_piece(self.codec, clip[None], settings.piece.loop)[0]
                 yield wave.cpu()
 

@@ -160,6 +160,7 @@ class SyntheticCodec(nn.Module):
 
     name = "synthetic"
     hop = SYNTHESIS_HOP * STRIDE
+    decodes_in_bf16 = True
     sample_bytes = 128
 
     def __init__(self, config: SyntheticCodecConfig | None = None) -> None:
