@@ -34,7 +34,7 @@ def main(prompts: Annotated[int, typer.Argument(min=1)] = 24, times: Annotated[i
     )
     seconds, rate = music.config.seconds, music.codec.sample_rate
     captions = synthetic_source(seconds).held_out(prompts).prompts
-    texts = clap.text(captions).detach().numpy()
+    texts = clap.text(captions).detach().cpu().numpy()
     rewards, claps, seeds = {}, {}, list(range(prompts))
     for way, piece in WAYS.items():
         length = seconds * times if piece else seconds
