@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,9 +24,10 @@ from safetensors import SafetensorError, safe_open
 
 from plaudit import __version__
 from plaudit.audio import audio_under, list_audio_files, read_audio, resample
-from plaudit.devices import batched
+from plaudit.devices import batched, rows_at_once
 from plaudit.errors import AudioError, EvaluationError
 from plaudit.evaluate.distances import Balls, Gaussian, gaussian
+from plaudit.prefetch import prefetch
 from plaudit.reporting import Progress
 from plaudit.reward.base import Recording, View
 from plaudit.reward.scoring import ContentCache
@@ -32,7 +36,10 @@ from plaudit.storage import digest_of, file_digest, load_tensors, save_tensors
 from plaudit.types import AudioEmbedder, Embedder
 
 EMBEDDING_BATCH = 16
-"""Clips of one length that are encoded at once (ours)."""
+"""Clips of one length that are encoded at once on a CPU (ours)."""
+
+AHEAD_SAMPLES = 2**26
+"""Decoded samples that wait to be encoded beyond which nothing more is decoded (ours)."""
 
 TEXT_BATCH = 256
 
@@ -163,19 +170,25 @@ def embed_clips(
             except AudioError as error:
                 failures[place] = str(error)
 
-    for place, clip in enumerate(clips):
-        if clip.known_embedding(encoder) is None:
-            try:
-                wave = clip.wave(encoder.embedder.sample_rate)
-            except AudioError as error:
-                failures[place] = str(error)
-            else:
+    def load(clip: CachedClip) -> torch.Tensor | str | None:
+        """The waveform, why there is none, or None where it is not needed."""
+        try:
+            return None if clip.known_embedding(encoder) is not None else clip.wave(encoder.embedder.sample_rate)
+        except AudioError as error:
+            return str(error)
+
+    most = rows_at_once(encoder.embedder, EMBEDDING_BATCH)
+    with closing(prefetch(load, clips, depth=most, threads=1, weight=_samples, limit=AHEAD_SAMPLES)) as loaded:
+        for place, wave in enumerate(loaded):
+            if isinstance(wave, str):
+                failures[place] = wave
+            elif wave is not None:
                 waiting.setdefault(wave.shape[1], []).append((place, wave))
-                if len(waiting[wave.shape[1]]) == EMBEDDING_BATCH:
+                if len(waiting[wave.shape[1]]) == most:
                     encode(waiting.pop(wave.shape[1]))
                 elif len(waiting) > EMBEDDING_BATCH:  # of many lengths, not all wait in memory
                     encode(waiting.pop(next(iter(waiting))))
-        progress(place + 1, len(clips))
+            progress(place + 1, len(clips))
     for batch in waiting.values():
         encode(batch)
     rows = [clip.known_embedding(encoder) for clip in clips]
@@ -183,10 +196,15 @@ def embed_clips(
     return np.stack([np.full(width, np.nan) if row is None else row for row in rows])
 
 
+def _samples(loaded: torch.Tensor | str | None) -> float:
+    return loaded.numel() if isinstance(loaded, torch.Tensor) else 0.0
+
+
 def embed_waves(
-    embedder: AudioEmbedder, waves: Sequence[torch.Tensor], rate: int, batch_size: int = EMBEDDING_BATCH
+    embedder: AudioEmbedder, waves: Sequence[torch.Tensor], rate: int, batch_size: int | None = None
 ) -> Array:
     """Embeddings [n, E] of waveforms [T] at `rate` Hz, those of one length in batches."""
+    batch_size = batch_size or rows_at_once(embedder, EMBEDDING_BATCH)
     resampled = [torch.from_numpy(resample(wave.float().cpu().numpy(), rate, embedder.sample_rate)) for wave in waves]
     by_length: dict[int, list[int]] = {}
     for index, wave in enumerate(resampled):
@@ -204,11 +222,18 @@ def embed_waves(
 def embed_recordings(
     embedder: AudioEmbedder, count: int, recordings: Iterable[tuple[np.ndarray, int]], progress: Progress
 ) -> Array:
-    """Embeddings [count, E] of recordings, (waveform [T], rate) each, one after the other."""
-    rows = []
-    for done, (wave, rate) in enumerate(recordings, start=1):
-        rows.append(embed_waves(embedder, [torch.from_numpy(wave)], rate))
-        progress(done, count)
+    """Embeddings [count, E] of recordings, (waveform [T], rate) each, on a CPU one after the other. The next are loaded
+    meanwhile."""
+    rows, most, source = list[Array](), rows_at_once(embedder, 1), iter(recordings)
+    waiting = list[tuple[np.ndarray, int]]()
+    with closing(prefetch(lambda _: next(source), range(count), depth=most, threads=1)) as loaded:
+        for done, recording in enumerate(loaded, start=1):
+            waiting.append(recording)
+            if len(waiting) == most or done == count:
+                for rate, group in groupby(waiting, key=itemgetter(1)):
+                    rows.append(embed_waves(embedder, [torch.from_numpy(wave) for wave, _ in group], rate))
+                waiting = []
+                progress(done, count)
     return np.concatenate(rows)
 
 

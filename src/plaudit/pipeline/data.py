@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,10 @@ from plaudit.corpus.clips import ClipReader
 from plaudit.corpus.manifest import SPLITS, write_manifest
 from plaudit.corpus.shards import ShardSet, encode_corpus, stamp
 from plaudit.corpus.sources import CorpusSettings, audio_digests, corpus_source, entries_digest
+from plaudit.devices import rows_at_once
 from plaudit.errors import CorpusError, ModelError
 from plaudit.pipeline.runner import RunContext, RunFiles
+from plaudit.prefetch import prefetch
 from plaudit.recipe import RewardSourceSettings, VoteSettings
 from plaudit.reward.base import Recording
 from plaudit.reward.features import FeatureStore, RewardFeatures
@@ -32,7 +36,7 @@ MANIFEST = "manifest.jsonl"
 """The list of a run's clips."""
 
 PART, BATCH = 256, 16
-"""Clips whose labels are saved, and scored, together."""
+"""Clips whose labels are saved together, and on a CPU scored at once."""
 
 
 def list_corpus(run: RunContext, folder: Path, corpus: CorpusSettings) -> None:
@@ -171,24 +175,28 @@ def _score_corpus(
 ) -> np.ndarray:
     """Scores of every encoded clip by the recipe's reward, from its audio; finished parts in `folder` are kept."""
     shards, reward, clips = encoded_corpus(run, corpus), load_reward(run, settings), corpus_clips(run, corpus)
-    rewards: list[float] = []
+    rewards, batch = list[float](), rows_at_once(reward, BATCH)
+
+    def read(id: str) -> Recording:
+        wave, rate = clips.read(id)
+        return Recording(torch.from_numpy(wave), rate, id)
+
     with run.reporter.progress("labels") as advance:
         for start in range(0, len(shards), PART):
             file, end = folder / f"{start:08d}.json", min(start + PART, len(shards))
             if not file.exists():
                 scores: list[float] = []
-                for first in range(start, end, BATCH):
-                    rows = slice(first, min(first + BATCH, end))
-                    ids, captions = shards.ids[rows], shards.captions[rows]
-                    recordings = [Recording(torch.from_numpy(wave), rate, id) for id, (wave, rate) in
-                                  zip(ids, map(clips.read, ids), strict=True)]  # fmt: skip
-                    scores += score_recordings(reward, recordings, captions).tolist()
-                    if not np.isfinite(scores).all():
-                        id = shards.ids[start + int(np.flatnonzero(~np.isfinite(scores))[0])]
-                        raise ModelError(
-                            f"reward {settings.name} of clip {id} is not finite; correct the reward's code"
-                        )
-                    advance(rows.stop, len(shards))
+                with closing(prefetch(read, shards.ids[start:end], depth=batch, threads=1)) as loaded:
+                    for first in range(start, end, batch):
+                        rows = slice(first, min(first + batch, end))
+                        recordings = list(islice(loaded, rows.stop - first))
+                        scores += score_recordings(reward, recordings, shards.captions[rows]).tolist()
+                        if not np.isfinite(scores).all():
+                            id = shards.ids[start + int(np.flatnonzero(~np.isfinite(scores))[0])]
+                            raise ModelError(
+                                f"reward {settings.name} of clip {id} is not finite; correct the reward's code"
+                            )
+                        advance(rows.stop, len(shards))
                 write_json(file, scores)
             rewards += read_json(file)
     return np.array(rewards)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plaudit.devices import batched, placed
+from plaudit.devices import batched, device_of, placed, rows_at_once
 from plaudit.errors import AudioError, CorpusError, ModelError
+from plaudit.prefetch import prefetch
 from plaudit.reward.base import Recording, View, check_wave
 from plaudit.storage import file_digest, load_tensors, read_json, save_tensors, write_json
 from plaudit.types import AudioEmbedder, Embedder
@@ -62,6 +65,11 @@ class RewardFeatures:
         """Both encoders on `device`; features stay on the CPU."""
         self.clap, self.audio_encoder = placed(self.clap, device), placed(self.audio_encoder, device)
         return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where its encoders compute."""
+        return device_of(self.clap)
 
     @property
     def clip_identity(self) -> dict[str, str]:
@@ -165,14 +173,28 @@ def embed_batched(encoder: AudioEmbedder, waves: Sequence[Tensor]) -> Tensor:
     return torch.cat(pieces).float()[torch.argsort(order)]
 
 
-EXTRACTION_BATCH_SECONDS = 160.0
-"""Seconds of audio after which a batch is full whatever the number of its clips (ours)."""
+EXTRACTION_BATCH, EXTRACTION_BATCH_SECONDS = 16, 160.0
+"""Clips encoded at once on a CPU, and the seconds of audio after which a batch is full whatever their number (ours)."""
 
 SHARD_SECONDS = 3000.0
 """Seconds of audio after which a shard is written (ours): about ten full-length tracks."""
 
 PROGRESS_EVERY = 1.0
 """Seconds between reports of progress within a shard (ours)."""
+
+
+def _load_checked(id: str, load: Callable[[str], tuple[Tensor, int]]) -> tuple[Tensor, int] | str:
+    """A clip and its rate, or why it can't be encoded."""
+    try:
+        wave, rate = load(id)
+        check_wave(wave, f"clip {id!r}")
+    except AudioError as error:
+        return str(error)
+    return wave, rate
+
+
+def _seconds(clip: tuple[Tensor, int] | str) -> float:
+    return 0.0 if isinstance(clip, str) else clip[0].shape[-1] / clip[1]
 
 
 class FeatureStore:
@@ -217,15 +239,17 @@ class FeatureStore:
         ids: Iterable[str],
         load: Callable[[str], tuple[Tensor, int]],
         shard_size: int = 256,
-        batch_size: int = 16,
+        batch_size: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Extract the missing features of the clips `ids`; load(id) gives a waveform and its rate.
 
         A clip whose waveform is unusable (AudioError) is quarantined and the others continue; the next call tries it
-        again. A shard has at most `shard_size` clips, and is full after SHARD_SECONDS of audio. progress(done, of) is
+        again. A shard has at most `shard_size` clips, and is full after SHARD_SECONDS of audio. batch_size: by default
+        16, on a GPU more; the next clips are loaded, in another thread, while a batch is encoded. progress(done, of) is
         called after every shard, and after a batch where the last call was a while ago.
         """
+        batch_size = batch_size or rows_at_once(self.features, EXTRACTION_BATCH)
         distinct = list(dict.fromkeys(ids))
         done, reported = 0, time.monotonic()
 
@@ -275,37 +299,32 @@ class FeatureStore:
         rows: list[Tensor] = []
         batch: list[tuple[str, Tensor, int]] = []
         tried, in_batch, in_shard = 0, 0.0, 0.0
-        for number, id in enumerate(ids, start=1):
-            clip = self._loaded(id, load)
-            tried += 1
-            if clip is not None:
-                batch.append(clip)
-                seconds = clip[1].shape[-1] / clip[2]
-                in_batch, in_shard = in_batch + seconds, in_shard + seconds
-            last, full = number == len(ids), in_shard >= SHARD_SECONDS
-            if len(batch) == batch_size or in_batch >= EXTRACTION_BATCH_SECONDS or full or last:
-                for rate in dict.fromkeys(rate for _, _, rate in batch):
-                    group = [(id, wave) for id, wave, clip_rate in batch if clip_rate == rate]
-                    with torch.inference_mode():
-                        rows.append(self.features.clip_features([wave for _, wave in group], rate).cpu())
-                    encoded += [id for id, _ in group]
-                batch, in_batch = [], 0.0
-                if full or last:
-                    self._add(encoded, rows)
-                    encoded, rows, in_shard = [], [], 0.0
-                advance(tried, full or last)
-                tried = 0
-
-    def _loaded(self, id: str, load: Callable[[str], tuple[Tensor, int]]) -> tuple[str, Tensor, int] | None:
-        """A clip, or None for one that goes to quarantine."""
-        try:
-            wave, rate = load(id)
-            check_wave(wave, f"clip {id!r}")
-        except AudioError as error:
-            self._index["quarantine"][id] = str(error)
-            return None
-        self._index["quarantine"].pop(id, None)
-        return id, wave, rate
+        most_seconds = EXTRACTION_BATCH_SECONDS * max(1, batch_size // EXTRACTION_BATCH)
+        clips = prefetch(
+            partial(_load_checked, load=load), ids, depth=batch_size, threads=1, weight=_seconds, limit=most_seconds
+        )
+        with closing(clips) as loaded:
+            for number, (id, clip) in enumerate(zip(ids, loaded, strict=True), start=1):
+                tried += 1
+                if isinstance(clip, str):
+                    self._index["quarantine"][id] = clip
+                else:
+                    self._index["quarantine"].pop(id, None)
+                    batch.append((id, *clip))
+                    in_batch, in_shard = in_batch + _seconds(clip), in_shard + _seconds(clip)
+                last, full = number == len(ids), in_shard >= SHARD_SECONDS
+                if len(batch) == batch_size or in_batch >= most_seconds or full or last:
+                    for rate in dict.fromkeys(rate for _, _, rate in batch):
+                        group = [(id, wave) for id, wave, clip_rate in batch if clip_rate == rate]
+                        with torch.inference_mode():
+                            rows.append(self.features.clip_features([wave for _, wave in group], rate))
+                        encoded += [id for id, _ in group]
+                    batch, in_batch = [], 0.0
+                    if full or last:
+                        self._add(encoded, rows)
+                        encoded, rows, in_shard = [], [], 0.0
+                    advance(tried, full or last)
+                    tried = 0
 
     def _add(self, ids: list[str], rows: list[Tensor]) -> None:
         if ids:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from plaudit.audio import list_audio_files, read_audio
 from plaudit.audio_format import recorded_prompt
-from plaudit.devices import device_of, on_device
+from plaudit.devices import device_of, on_device, rows_at_once
 from plaudit.errors import AudioError, CorpusError, ModelError, PlauditError
 from plaudit.files import find_file
 from plaudit.prefetch import prefetch
@@ -130,7 +130,8 @@ def score_key(path: Path, prompt: str, identity: str) -> bytes:
 
 
 BATCH = 4
-"""Clips scored at once (ours): activations of more no longer fit a processor's cache."""
+"""Clips scored at once on a CPU (ours): activations of more no longer fit its cache. A GPU takes a multiple of them, and
+of the bounds below."""
 
 BATCH_SECONDS = 120.0
 """Seconds of audio after which a batch is full whatever the number of its clips (ours)."""
@@ -194,8 +195,8 @@ def score_clips(
 ) -> list[ScoredClip]:
     """One row per clip, in their order; a clip that cannot be scored has its error, and the others are scored.
 
-    Uses as many threads as PyTorch would (torch.set_num_threads). Scores of a reward without an `identity` are not
-    cached. ModelError where the reward gives something other than one number per clip.
+    Decoding and, on a CPU, scoring use as many threads as PyTorch would (torch.set_num_threads). Scores of a reward
+    without an `identity` are not cached. ModelError where the reward gives something other than one number per clip.
     """
     rows: dict[int, ScoredClip] = {}
     identity = identity_of_reward(reward)
@@ -209,17 +210,20 @@ def score_clips(
     def read(index: int) -> _Finished | _Decoded:
         return _read(index, clips[index], reward, identity, cache)
 
+    scale = rows_at_once(reward, BATCH) // BATCH
     with shared_threads(math.ceil(len(clips) / BATCH), most=thread_count()) as workers:
-        scorers = ThreadPoolExecutor(workers, "score")
+        at_once = workers if device_of(reward).type == "cpu" else 1  # two batches would share a GPU's memory
+        scorers = ThreadPoolExecutor(at_once, "score")
         try:
             running: set[Future[list[tuple[_Decoded, ScoredClip]]]] = set()
-            indices, depth = range(len(clips)), 2 * BATCH * workers
-            queue = prefetch(read, indices, depth=depth, threads=workers, weight=_seconds, limit=AHEAD_SECONDS)
+            indices, depth = range(len(clips)), 2 * BATCH * max(workers, scale)
+            limit = AHEAD_SECONDS * scale
+            queue = prefetch(read, indices, depth=depth, threads=workers, weight=_seconds, limit=limit)
             with closing(queue) as decoded:
-                for batch in _batches(decoded, rows, progress, len(clips)):
+                for batch in _batches(decoded, scale, rows, progress, len(clips)):
                     running.add(scorers.submit(_score_batch, batch, reward))
                     del batch  # so that its audio is freed with the worker's reference
-                    if len(running) >= workers:  # so that memory stays bounded
+                    if len(running) >= at_once:  # so that memory stays bounded
                         done, running = wait(running, return_when=FIRST_COMPLETED)
                         for future in done:
                             keep(future.result())
@@ -232,7 +236,7 @@ def score_clips(
 
 
 def _batches(
-    items: Iterator[_Finished | _Decoded], rows: dict[int, ScoredClip], progress: Progress, total: int
+    items: Iterator[_Finished | _Decoded], scale: int, rows: dict[int, ScoredClip], progress: Progress, total: int
 ) -> Iterator[list[_Decoded]]:
     """Decoded clips in batches of one length where possible; finished ones go straight to `rows`."""
     by_length: dict[tuple[int, ...], list[_Decoded]] = {}
@@ -244,13 +248,13 @@ def _batches(
         batch = by_length.setdefault(item.lengths, [])
         batch.append(item)
         waiting = [one for some in by_length.values() for one in some]
-        if len(batch) == BATCH or _total(batch) > BATCH_SECONDS:
+        if len(batch) == BATCH * scale or _total(batch) > BATCH_SECONDS * scale:
             yield by_length.pop(item.lengths)
-        elif len(waiting) > WAITING or _total(waiting) > WAITING_SECONDS:
-            yield _oldest(by_length)
+        elif len(waiting) > WAITING * scale or _total(waiting) > WAITING_SECONDS * scale:
+            yield _oldest(by_length, scale)
         del item, batch, waiting  # the caller keeps what it needs
     while by_length:
-        yield _oldest(by_length)
+        yield _oldest(by_length, scale)
 
 
 def _seconds(item: _Finished | _Decoded) -> float:
@@ -261,12 +265,13 @@ def _total(batch: list[_Decoded]) -> float:
     return sum(item.seconds for item in batch)
 
 
-def _oldest(by_length: dict[tuple[int, ...], list[_Decoded]]) -> list[_Decoded]:
+def _oldest(by_length: dict[tuple[int, ...], list[_Decoded]], scale: int) -> list[_Decoded]:
     """The batch that waits longest, filled up with the next: parts of them may have a length in common."""
     batch: list[_Decoded] = []
     while by_length:
         following = next(iter(by_length.values()))
-        if batch and (len(batch) + len(following) > BATCH or _total(batch) + _total(following) > BATCH_SECONDS):
+        clips, seconds = len(batch) + len(following), _total(batch) + _total(following)
+        if batch and (clips > BATCH * scale or seconds > BATCH_SECONDS * scale):
             break
         batch += by_length.pop(next(iter(by_length)))
     return batch

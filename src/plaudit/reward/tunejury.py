@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from plaudit.backbone.config import MOST_WIDTH
-from plaudit.devices import device_of, on_device
+from plaudit.devices import device_of, on_device, rows_at_once
 from plaudit.errors import ModelError, PromptError, RecipeError
 from plaudit.published import require, require_sizes, unwrap
 from plaudit.reward.base import Recording, View, Waves, identity_of, identity_of_model, waveform
@@ -142,13 +142,14 @@ class TuneJury:
         """Where its head is."""
         return device_of(self.head)
 
-    def score(self, waves: Waves, rate: int, prompts: Sequence[str], batch_size: int = 16) -> Tensor:
+    def score(self, waves: Waves, rate: int, prompts: Sequence[str], batch_size: int | None = None) -> Tensor:
         """One score per clip [B]; a clip's score does not depend on the other clips.
 
-        waves: tensors or NumPy arrays [T]. AudioError for a clip that is empty, silent or not finite. For gradients in
-        the waveforms, use `score_tensors`.
+        waves: tensors or NumPy arrays [T]. batch_size: by default 16, on a GPU more. AudioError for a clip that is
+        empty, silent or not finite. For gradients in the waveforms, use `score_tensors`.
         """
         _check_counts(len(waves), len(prompts))
+        batch_size = batch_size or rows_at_once(self, 16)
         tensors = [waveform(wave, f"clip {index}") for index, wave in enumerate(waves)]
         with torch.inference_mode():
             scores = [
