@@ -130,8 +130,8 @@ def score_key(path: Path, prompt: str, identity: str) -> bytes:
 
 
 BATCH = 4
-"""Clips scored at once on a CPU (ours): activations of more no longer fit its cache. A GPU takes a multiple of them, and
-of the bounds below."""
+"""Clips scored at once on a CPU (ours): activations of more no longer fit its cache. A GPU takes a multiple of
+them, and of the bounds below."""
 
 BATCH_SECONDS = 120.0
 """Seconds of audio after which a batch is full whatever the number of its clips (ours)."""
