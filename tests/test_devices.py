@@ -6,13 +6,19 @@ Without a GPU, two stand-ins show it: PyTorch's meta device, which computes shap
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from benchmarks import paper_networks
 from plaudit import devices, loading
 from plaudit.codec.chunks import decode_piece
 from plaudit.devices import SAMPLE_BYTES, batched, device_of, placed, resolve_device
@@ -51,9 +57,14 @@ def test_windows_stay_on_their_device() -> None:
 def test_networks_stay_on_their_device_whatever_carries_the_score() -> None:
     latents, text, t = inputs(2)
     for injection in ("none", "global_adaln", "input_add", "score_token", "cross_attention", "film"):
-        model = tiny_model(injection).to("meta")
-        score = None if injection == "none" else torch.empty(2, device="meta")
-        assert model(latents.to("meta"), text.to("meta"), t.to("meta"), score).device.type == "meta"
+        model, score = tiny_model(injection), None if injection == "none" else torch.zeros(2)
+        with torch.inference_mode():
+            expected = model(latents, text, t, score)
+        with PretendGPU(), torch.inference_mode():
+            there = [value if value is None else value.to("cuda") for value in (latents, text, t, score)]
+            output = model.to("cuda")(*there)
+            assert output.device == GPU
+            torch.testing.assert_close(output.cpu(), expected)
 
 
 def noise(batch: int, samples: int, seed: int = 0) -> Tensor:
@@ -306,3 +317,57 @@ def test_auto_prefers_a_gpu_and_unknown_devices_are_refused() -> None:
     for name in ("cuda", "tpu", "cpu:x", ""):
         with pytest.raises(ModelError, match=rf"no device {name!r} here; use auto or one of cpu"):
             resolve_device(name)
+
+
+class Allocated(TorchDispatchMode):
+    """The most bytes of tensors, computed while it is active, that exist at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self.known: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and not getattr(tensor, "counted", False):
+                tensor.counted = True  # type: ignore[attr-defined]
+                self._count(tensor)
+        return result
+
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self.known:
+            self.now += size
+            self.most = max(self.most, self.now)
+        self.known[key] = self.known.get(key, 0) + 1
+
+        def freed() -> None:
+            self.known[key] -= 1
+            if not self.known[key]:
+                del self.known[key]
+                self.now -= size
+
+        weakref.finalize(tensor, freed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mert", "clap", "codec", "statistics", "synthetic clap", "synthetic codec"])
+def test_activations_of_networks_of_published_size_fit_their_estimate(name: str) -> None:
+    models: dict[str, Callable[[], Any]] = {
+        "mert": partial(paper_networks.mert, paper_networks.PAPER),
+        "clap": partial(paper_networks.clap, paper_networks.PAPER),
+        "codec": partial(paper_networks.codec, paper_networks.PAPER),
+        "statistics": partial(loading.AUDIO_ENCODERS.load, "statistics"),
+        "synthetic clap": partial(loading.CLAPS.load, "synthetic"),
+        "synthetic codec": partial(loading.CODECS.load, "synthetic"),
+    }
+    model = models[name]()
+    samples = 10 * model.sample_rate // 1024 * 1024
+    wave = noise(1, samples)
+    with Allocated() as allocated, torch.no_grad():
+        model.encode(wave) if "codec" in name else model.audio(wave)
+    assert 0.3 * model.sample_bytes * samples < allocated.most <= model.sample_bytes * samples
