@@ -18,6 +18,8 @@ from plaudit.audio import write_wav
 from plaudit.cli.main import app
 from plaudit.devices import ACCELERATOR_BATCH, device_of
 from plaudit.errors import ModelError, RunError
+from plaudit.evaluate.embeddings import load_references
+from plaudit.pipeline.results import REFERENCE
 from plaudit.pipeline.steps import run_recipe
 from plaudit.recipe import load_recipe
 from plaudit.reporting import Silent
@@ -195,8 +197,8 @@ def test_the_steps_of_a_run_put_their_models_on_the_gpu(
         run_recipe(recipe, tmp_path / "cpu", Silent(), step)
     there, here = (read_json(tmp_path / place / "labels" / "rewards.json") for place in ("gpu", "cpu"))
     assert there["rewards"] == pytest.approx(here["rewards"], abs=1e-4)
-    embeddings = [np.load(tmp_path / place / "reference" / "embeddings.npy") for place in ("gpu", "cpu")]
-    np.testing.assert_allclose(*embeddings, atol=1e-5)
+    references = [load_references(tmp_path / place / "reference" / REFERENCE)[0] for place in ("gpu", "cpu")]
+    np.testing.assert_allclose(*(reference.embeddings for reference in references), atol=1e-5)
     # The same steps are done on either device, and nothing is made again.
     with PretendGPU():
         run_recipe(recipe, tmp_path / "cpu", Silent(), "reference")
