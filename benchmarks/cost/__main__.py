@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = App(help="Measure cost and quality on this machine.")
 
-SECTIONS = ("sample", "train", "clips", "decode", "score", "separate")
+SECTIONS = ("train", "clips", "decode", "score", "separate")
 Wanted = Annotated[
     list[str] | None, typer.Option("--section", help=f"Measure only this, one of {', '.join(SECTIONS)}; repeat.")
 ]
@@ -27,28 +27,24 @@ def bench(
     context: typer.Context,
     section: Wanted = None,
     network: Annotated[
-        str, typer.Option(help="Of sample and train: a published size with random weights, or a model.")
+        str, typer.Option(help="Of train: a published size with random weights, or a model.")
     ] = "fluxaudio-s-44k",
     model: Annotated[str, typer.Option(help="Of clips and decode: a model by name or folder.")] = "synthetic",
-    clips: Annotated[int, typer.Option(min=1, help="Clips of sample, clips and decode.")] = 10,
+    clips: Annotated[int, typer.Option(min=1, help="Clips of clips and decode.")] = 10,
     scored: Annotated[int, typer.Option(min=1, help="Clips of score.")] = 100,
     separated: Annotated[int, typer.Option(min=1, help="Clips of separate.")] = 2,
     separator: Annotated[
         str, typer.Option(help="A demucs model; random is an untrained network of mdx_extra's kind.")
     ] = "random",
-    steps: Annotated[int, typer.Option(min=1, help="Euler steps of sample.")] = 25,
-    batch: Annotated[int | None, typer.Option(min=1, help="Clips at once in sample and train.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Clips at once in train.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each way, of which the median counts.")] = 3,
-    compile: Annotated[
-        Literal["no", "default", "graphs"], typer.Option(help="Compile the network of sample.")
-    ] = "no",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the figures as JSON, too.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Time sampling, training, decoding, scoring and separation against naive implementations, in turns.
+    """Time training, generation, decoding, scoring and separation against naive implementations, in turns.
 
-    Example: python -m benchmarks.cost --section sample --section clips -o bench.json
+    Example: python -m benchmarks.cost --section train --section clips -o bench.json
     """
     if context.invoked_subcommand is not None:
         return
@@ -60,7 +56,7 @@ def bench(
     from plaudit.storage import write_json
 
     where = resolve_device(device)
-    sizes = Sizes(network, model, clips, scored, separated, separator, steps, batch, repeats, compile)
+    sizes = Sizes(network, model, clips, scored, separated, separator, batch, repeats)
     results = []
     for name in section or SECTIONS:
         with ConsoleReporter().progress(name) as advance:

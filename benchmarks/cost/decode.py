@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.cost.sample import naive_latents
 from benchmarks.cost.timing import Advance, Section, in_turns
+from benchmarks.sampling import naive_latents
 from plaudit.devices import device_of
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import TextToMusic
@@ -52,7 +52,7 @@ def bench_clips(music: TextToMusic, clips: int, repeats: int, advance: Advance) 
             text = music.encode_texts([prompts[0]])
             negative = music.encode_texts([settings.negative_prompt])
             noise = initial_noise([0], music.frames, music.codec.latent_dim).to(music.backbone.latent_mean.device)
-            latents = naive_latents(music.backbone, text, negative, noise, settings.steps, bf16=False)
+            latents = naive_latents(music.backbone, music.backbone, text, negative, noise, settings.steps, bf16=False)
             music.codec.decode(latents.to(device_of(music.codec)))
 
     taken = in_turns({"naive float32": naive, "plaudit": batched}, repeats, advance)

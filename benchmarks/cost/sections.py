@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from benchmarks.cost.decode import bench_clips, bench_decode
 from benchmarks.cost.networks import network
-from benchmarks.cost.sample import bench_sample
 from benchmarks.cost.score import bench_score
 from benchmarks.cost.separate import bench_separate, separator_of
 from benchmarks.cost.timing import Advance, Section
 from benchmarks.cost.train import bench_train
 from plaudit import loading
-from plaudit.generate.settings import Execution
 from plaudit.reward.base import RecordingReward
 
 
@@ -30,21 +27,13 @@ class Sizes:
     scored: int
     separated: int
     separator: str
-    steps: int
     batch: int | None
     repeats: int
-    compile: Literal["no", "default", "graphs"]
 
 
 def measured(name: str, sizes: Sizes, device: torch.device, advance: Advance) -> Section:
     """The section called `name`, one of SECTIONS."""
     return SECTIONS[name](sizes, device, advance)
-
-
-def _sample(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
-    model, frames = network(sizes.network, device)
-    execution = Execution(batch=sizes.batch, compile=sizes.compile)
-    return bench_sample(model, frames, sizes.clips, sizes.steps, sizes.repeats, execution, advance)
 
 
 def _train(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
@@ -71,7 +60,6 @@ def _separate(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
 
 
 SECTIONS: dict[str, Callable[[Sizes, torch.device, Advance], Section]] = {
-    "sample": _sample,
     "train": _train,
     "clips": _clips,
     "decode": _decode,

@@ -8,6 +8,7 @@ batch that is smaller, is compiled anew.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -55,7 +56,9 @@ def compiled(function: Function, mode: str = "default") -> Function:
 def use_cache_folder() -> None:
     """Keep compiled code in `plaudit/compiled` in the user's cache folder, unless TORCHINDUCTOR_CACHE_DIR is set or
     there can be no such folder."""
-    if os.environ.get(CACHE):
+    chosen = os.environ.get(CACHE, "")
+    # PyTorch sets the variable to its own default when it first looks for it.
+    if chosen and not chosen.startswith(os.path.join(tempfile.gettempdir(), "torchinductor_")):
         return
     try:
         folder = cache_dir() / "compiled"

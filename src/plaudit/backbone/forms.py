@@ -39,7 +39,8 @@ def convolve_by_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
     No weights are copied where `weight` has the type of the product and lies in memory as [out, kernel, in].
     """
     dtype, kernel, length = compute_dtype(x), weight.shape[2], x.shape[1]
-    padded = F.pad(x.to(dtype), (0, 0, kernel // 2, kernel // 2))
+    margin = x.new_zeros(x.shape[0], kernel // 2, x.shape[2], dtype=dtype)
+    padded = torch.cat((margin, x.to(dtype), margin), dim=1)  # F.pad would first fill all of it with zeros
     windows = torch.cat([padded[:, start : start + length] for start in range(kernel)], dim=-1)  # [B, N, kernel in]
     matrix = weight.permute(0, 2, 1).to(dtype, memory_format=torch.contiguous_format).flatten(1)
     return F.linear(windows, matrix, bias)

@@ -196,7 +196,7 @@ class Execution(Settings):
     batch: clips sampled at once; None takes as many as `memory` allows and the device profits from.
     memory: GiB that the network may take while sampling, besides its weights; None is a fraction of the device's.
     compile: "default" compiles the network with torch.compile, "graphs" also replays it as CUDA graphs: minutes before
-    the first clip, worth it for many clips.
+    the first clip on a machine that has not done it before, worth it for many clips.
     """
 
     batch: Count | None = option(

@@ -13,14 +13,11 @@ from typer.testing import CliRunner
 from benchmarks.cost.__main__ import app
 from benchmarks.cost.decode import bench_clips, bench_decode
 from benchmarks.cost.networks import network
-from benchmarks.cost.sample import bench_sample, naive_latents
 from benchmarks.cost.timing import in_turns, machine
 from benchmarks.cost.train import bench_train
 from plaudit.errors import ModelError
-from plaudit.generate.sampling import initial_noise, sample_latents
-from plaudit.generate.settings import Execution, Guidance, SamplingSettings
 from plaudit.machine import matrix_peak
-from tests.generate.tiny import HashedText, tiny_music
+from tests.generate.tiny import tiny_music
 
 CPU = torch.device("cpu")
 
@@ -40,27 +37,6 @@ def test_ways_are_run_in_turns_and_the_median_counts() -> None:
     taken = in_turns({name: lambda name=name: way(name) for name in waits}, 3, check_progress)  # type: ignore[misc]
     assert order == ["a", "b"] * 4
     assert all(seconds < 0.02 for seconds in taken.values())
-
-
-def test_the_naive_way_gives_the_sampler_s_latents() -> None:
-    model = tiny_music().backbone
-    text, negative, noise = HashedText().encode(["a", "b"]), HashedText().encode([""]), initial_noise([1, 2], 6, 5)
-    settings = SamplingSettings(steps=3, guidance=Guidance(weight=4.0), precision="no")
-    expected = sample_latents(model, text, negative, None, noise, settings)
-    latents = naive_latents(model, text, negative, noise, 3, bf16=False)
-    torch.testing.assert_close(latents, expected, atol=1e-4, rtol=0)
-
-
-def test_sampling_says_what_was_done_and_what_the_arithmetic_allows() -> None:
-    model = tiny_music().backbone
-    section = bench_sample(model, 6, 3, 2, 1, Execution(batch=2), check_progress)
-    assert set(section.seconds) == {"naive float32", "naive bfloat16", "plaudit"}
-    assert section.ratio(section.reference) == 1
-    facts = section.facts
-    assert facts["operations a clip, in units of 1e12"] == pytest.approx(4 * model.forward_flops(6) / 1e12)
-    assert 0 < facts["relative RMS difference of latents to float32"] < 0.05
-    share = facts["limit of bf16 arithmetic, seconds a clip"] / section.seconds["plaudit"]
-    assert facts["fraction of the bf16 peak"] == pytest.approx(share)
 
 
 def test_training_decoding_and_clips_are_measured() -> None:
