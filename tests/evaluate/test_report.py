@@ -484,3 +484,7 @@ def test_names_of_points_that_lie_close_keep_apart() -> None:
     assert not [(a, b) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
     whole = axes.get_window_extent()
     assert all(whole.x0 - 10 <= box.x0 and box.x1 <= whole.x1 + 10 for box in boxes)
+
+
+def test_both_concept_coverages_are_said_not_to_compare(report: Path) -> None:
+    assert "do not compare" in (report / "index.html").read_text()

@@ -170,24 +170,30 @@ def test_the_noise_setting_changes_clips_and_nothing_else_does() -> None:
     assert not torch.allclose(clip, music.generate("a", 3, JOINT))
 
 
-@pytest.mark.parametrize("precision, allowed", [("tf32", True), ("no", False)])
+@pytest.mark.parametrize("precision, products", [("tf32", "high"), ("no", "highest")])
+@pytest.mark.parametrize("before", ["highest", "high"])
 def test_tf32_products_are_allowed_while_the_network_runs_and_as_before_afterwards(
-    precision: str, allowed: bool
+    precision: str, products: str, before: str
 ) -> None:
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [backend.allow_tf32 for backend in backends]
-    model, seen = tiny_music().backbone, list[list[bool]]()
+    model, seen = tiny_music().backbone, list[tuple[str, bool, bool]]()
     inner = model.velocity
 
     def watched(*inputs: object) -> torch.Tensor:
-        seen.append([backend.allow_tf32 for backend in backends])
+        allowed = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        seen.append((torch.get_float32_matmul_precision(), *allowed))
         return inner(*inputs)  # type: ignore[arg-type]
 
     model.velocity = watched  # type: ignore[method-assign,assignment]
     settings = JOINT.model_copy(update={"precision": precision})
-    sample_latents(model, features("a"), features(""), None, initial_noise([1], 6, 5), settings)
-    assert seen == [[allowed] * 2] * 4
-    assert [backend.allow_tf32 for backend in backends] == before
+    convolutions = torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision(before)
+    try:
+        sample_latents(model, features("a"), features(""), None, initial_noise([1], 6, 5), settings)
+        assert torch.get_float32_matmul_precision() == before
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert seen == [(products, precision == "tf32", precision == "tf32")] * 4
+    assert torch.backends.cudnn.allow_tf32 == convolutions
 
 
 def test_prompts_have_a_prefix_and_a_suffix() -> None:
