@@ -96,10 +96,13 @@ def read_audio(path: Path | str) -> tuple[np.ndarray, int]:
     return wave, rate
 
 
-def read_stretches(path: Path | str, stretches: Sequence[tuple[float, float]]) -> tuple[list[np.ndarray], int]:
+def read_stretches(
+    path: Path | str, stretches: Sequence[tuple[float, float]], peak: float | None = None
+) -> tuple[list[np.ndarray], int]:
     """Stretches (start, seconds) of an audio file: (mono float32 [T] of each, rate in Hz).
 
-    The file is decoded once, in blocks, and only the stretches are kept; they end where the file ends.
+    The file is decoded once, in blocks, and only the stretches are kept; they end where the file ends. peak: all are
+    scaled by the factor that gives the whole file, as mono, that peak.
     AudioError as of `read_audio`, for whatever part of the file has the fault.
     """
     path = Path(path)
@@ -119,7 +122,11 @@ def read_stretches(path: Path | str, stretches: Sequence[tuple[float, float]]) -
     if problem := range_problem(extent.low, extent.high, extent.samples):
         cancelled = moves and extent.low == extent.high == 0
         raise AudioError(f"{path} {'is silent: its channels cancel each other out' if cancelled else problem}")
-    return [stretch.wave for stretch in extracts], rate
+    waves = [stretch.wave for stretch in extracts]
+    if peak is not None:
+        scale = np.float32(peak / max(abs(extent.low), abs(extent.high)))
+        waves = [wave * scale for wave in waves]
+    return waves, rate
 
 
 def audio_seconds(path: Path | str) -> float:

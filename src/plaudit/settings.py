@@ -42,6 +42,15 @@ Precision = Literal["bf16", "no"]
 """What autocast lowers to."""
 
 
+Peak = Annotated[float, Field(gt=0, le=1)]
+"""A largest absolute sample."""
+
+Place = Literal["spread", "start", "random", "published"]
+"""Where in a recording its clips are."""
+
+Duplicates = Literal["together", "drop", "separate"]
+"""What becomes of files with the same content: in one split, only the first, or as if they were different."""
+
 BothBad = Literal["leave-out", "tie"]
 """What becomes of votes that find both clips bad: left out, as of Music Arena's own leaderboard, or ties."""
 

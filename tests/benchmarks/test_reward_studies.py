@@ -10,10 +10,10 @@ import torch
 
 from benchmarks.reward_learning_curve import learning_curve
 from benchmarks.reward_overoptimization import among_corpus, best_of
-from benchmarks.reward_presets import compare
+from benchmarks.reward_presets import TUNEJURY_REWARD, compare
 from benchmarks.synthetic_world import World, measure_corpus, synthetic_features
 from plaudit import loading
-from plaudit.reward.training import PUBLISHED_REWARD, SYNTHETIC_REWARD, TUNEJURY_REWARD
+from plaudit.reward.training import PUBLISHED_REWARD, SYNTHETIC_REWARD
 from plaudit.synthetic.corpus import SyntheticCorpus
 
 SILENT = lambda line: None  # noqa: E731
@@ -35,7 +35,7 @@ def test_the_curve_has_its_points_under_the_same_ceiling(world: World) -> None:
 def test_presets_are_compared_with_the_same_votes_by_seed(world: World) -> None:
     small = {"hidden": (8,), "max_epochs": 2}
     trainings = {"published": replace(PUBLISHED_REWARD, **small), "ours": replace(TUNEJURY_REWARD, **small)}
-    ceiling, (published, ours) = compare(world, 16, 60, 60, [0, 1, 2], trainings | {}, SILENT)
+    ceiling, (published, ours) = compare(world, 16, 60, 60, [0, 1, 2], trainings, SILENT)
     assert 0.5 < ceiling < 1 and published.accuracy_gain is None
     gaps = np.array(ours.calibration_errors) - np.array(published.calibration_errors)
     assert ours.calibration_error_change is not None

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from plaudit.audio import read_audio, write_wav
 from plaudit.cli.main import app
 from plaudit.corpus.manifest import split_of
 from plaudit.corpus.shards import ShardSet
+from plaudit.corpus.sources import CorpusSettings, ShardSource
 from plaudit.errors import CorpusError
 from plaudit.evaluate.embeddings import load_references
 from plaudit.storage import read_json
@@ -284,3 +286,71 @@ def test_song_describer_says_what_it_cannot_write(tmp_path: Path) -> None:
     assert not (tmp_path / "prompts.csv").exists()
     made = plaudit("song-describer", data, "-o", tmp_path / "shards", "--seconds", "1", "--json")
     assert made.code == 0 and json.loads(made.out)["clips"] == 4
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
+    """Six tracks of five seconds, the last a copy of the first, prepared as published: the set, report and messages."""
+    folder = tmp_path_factory.mktemp("published")
+    world = write_jamendo(folder, 6, 5.0, 0.0, rate=16000, channels=1)
+    first, last = (next(world.audio.glob(f"{world.tracks[n]}*.mp3")) for n in (0, 5))
+    last.write_bytes(first.read_bytes())
+    blocks = [
+        f"{id}.mp3\nT by A from Jamendo: http://x/{n}\nAvailable: http://creativecommons.org/licenses/{kind}/3.0/\n"
+        for n, (id, kind) in enumerate(zip(world.tracks, ["by", "by-nc-sa", "by", "by-sa", "by"], strict=False))
+    ]
+    (folder / "audio_licenses.txt").write_text("\n".join(blocks))
+    scores = "".join(f"jamendo_{id.replace('/', '_')},0.5,{n}\n" for n, id in enumerate(world.tracks[:5]))
+    (folder / "scores.csv").write_text(
+        f"track_id,reward_score,instrumental_reward_score\n{scores}jamendo_99_99999,1,1\n"
+    )
+    made = plaudit(
+        "jamendo", world.audio, "--captions", world.captions, "-o", folder / "shards", "--seconds", "2", "--json",
+        "--place", "published", "--peak", "0.95", "--validation", "0.3", "--test", "0.3",
+        "--rewards", folder / "scores.csv", "--reward-column", "instrumental_reward_score",
+        "--licences", folder / "audio_licenses.txt",
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    return folder / "shards", json.loads(made.out), made.err
+
+
+def test_a_set_prepared_as_published_counts_what_it_is_made_of(published: tuple[Path, dict[str, Any], str]) -> None:
+    folder, report, messages = published
+    shards = ShardSet(folder)
+    by_track = defaultdict(list)
+    for id, split, licence, reward in zip(shards.ids, shards.splits, shards.licences, shards.rewards, strict=True):
+        by_track[id.split("@")[0]].append((id, split, licence, reward))
+    tracks = [f"{n % 100:02d}/{n}" for n in (214 + 97 * i for i in range(6))]
+    assert sorted(by_track) == sorted(tracks) and report["clips"] == len(shards) == 12
+    second = float(by_track[tracks[1]][1][0].split("@")[1])
+    assert 2.99 <= second < 3.2  # it ends where the file does, whose MP3 frames are a little more than five seconds
+    assert {row[1] for row in by_track[tracks[5]]} == {row[1] for row in by_track[tracks[0]]}
+    assert [by_track[t][0][2] for t in tracks] == [
+        "CC-BY-3.0", "CC-BY-NC-SA-3.0", "CC-BY-3.0", "CC-BY-SA-3.0", "CC-BY-3.0", "",
+    ]  # fmt: skip
+    assert [by_track[t][0][3] for t in tracks[:5]] == [0, 1, 2, 3, 4] and np.isnan(by_track[tracks[5]][0][3])
+    assert report["duplicate_files"] == 1
+    assert report["licences"] == {"CC-BY-3.0": 6, "CC-BY-NC-SA-3.0": 2, "CC-BY-SA-3.0": 2}
+    for line in (
+        "1 files are copies of others by content", "1 tracks have no score", "1 of 6 scores in",
+        "jamendo_99_99999", "1 tracks have no licence in the table",
+    ):  # fmt: skip
+        assert line in messages
+
+
+def test_recipes_take_the_set_only_as_it_was_prepared(published: tuple[Path, dict[str, Any], str]) -> None:
+    folder = published[0]
+
+    def source(**settings: Any) -> ShardSource:
+        return ShardSource(CorpusSettings(kind="shards", folder=folder, seconds=2, **settings))
+
+    source().check_preparation()
+    source(place="published", peak=0.95, clips_per_track=10, duplicates="together").check_preparation()
+    for change, said in (
+        ({"place": "start"}, "prepared with --place published, the recipe has corpus.place start"),
+        ({"peak": 0.5}, "prepared with --peak 0.95, the recipe has corpus.peak 0.5"),
+        ({"duplicates": "separate"}, "prepared with --duplicates together, the recipe has corpus.duplicates separate"),
+        ({"clips_per_track": 3}, "prepared with --clips-per-track 10"),
+    ):
+        with pytest.raises(CorpusError, match=said):
+            source(**change).check_preparation()

@@ -44,6 +44,7 @@ def test_files_captions_scores_and_splits(tmp_path: Path) -> None:
     assert [e.split for e in (calm, low, gone)] == [split_of(n, 0.3, 0.3) for n in ("214", "315", "16")]
     assert [note.split(";")[0] for note in listing.notes] == [
         "1 audio files have no caption and are left out", "1 tracks have no score and get no reward",
+        f"2 of 4 scores in {tmp_path / 'scores.csv'} are of no clip",
     ]  # fmt: skip
     assert "415" in listing.notes[0]
 

@@ -208,6 +208,20 @@ def test_the_card_of_a_stage_describes_its_run_and_its_figures(tmp_path: Path) -
         model_card(tmp_path / "run" / "sft", other)
 
 
+def test_the_card_states_the_licences_of_the_recordings(tmp_path: Path) -> None:
+    stage = run_of_one_stage(tmp_path / "run")
+    recipe = stage.parent / "recipe.yaml"
+    shards = "{kind: shards, folder: jamendo}\nreward: {kind: table}"
+    recipe.write_text(recipe.read_text().replace("{size: 40}", shards))
+    assert "The rights to its audio are not known to this card." in model_card(stage)
+    licences = {"CC-BY-3.0": 1200, "CC-BY-NC-SA-3.0": 3000}
+    write_json(stage.parent / "shards" / "facts.json", {"clips": 4300, "licences": licences})
+    card = model_card(stage)
+    table = "| CC-BY-NC-SA-3.0 | 3,000 |\n| CC-BY-3.0 | 1,200 |\n| not stated | 100 |"
+    assert f"| licence of the recording | clips |\n| --- | --- |\n{table}\n" in card
+    assert "3,000 clips are of recordings whose licence forbids commercial use." in card
+
+
 def test_a_part_that_forbids_commerce_is_mentioned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLAUDIT_MODELS", str(tmp_path))
     fluxaudio_files(tmp_path / "released")

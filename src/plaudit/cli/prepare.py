@@ -7,14 +7,14 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from plaudit.api import Device, Engine, RayAddress
 from plaudit.cli.console import ConsoleReporter, agreed, complain, progress_console, say, show_json, show_table
 from plaudit.cli.options import App, options
-from plaudit.settings import Count, CountOrZero, Seconds, Settings, option
+from plaudit.settings import Count, CountOrZero, Duplicates, Peak, Place, Seconds, Settings, option
 
 if TYPE_CHECKING:
     from plaudit.corpus.estimate import PreparationEstimate
@@ -27,6 +27,12 @@ app = App(help="Encode audio with captions to a shard set: latents, caption feat
 
 Audio = Annotated[Path, typer.Argument(help="Folder of the audio.")]
 Rewards = Annotated[Path | None, typer.Option(help="CSV of scores by track: track_id, reward_score.")]
+RewardColumn = Annotated[
+    str, typer.Option(help="Column of the scores; the paper's is instrumental_reward_score.")
+]
+Licences = Annotated[
+    Path | None, typer.Option(help="Licences: MTG-Jamendo's audio_licenses.txt, or a CSV of track_id, licence.")
+]
 Share = Annotated[float, typer.Option(min=0, max=1, help="Fraction of the tracks in this split.")]
 
 
@@ -37,7 +43,13 @@ class EncodingSettings(Settings):
     clips_per_track: CountOrZero | None = option(
         None, "--clips-per-track", help="Maximum; 0 for as many as fit. Default: 10; song-describer: 1."
     )
-    place: Literal["spread", "start", "random"] = option("spread", "--place", help="Where in a track clips are.")
+    place: Place = option("spread", "--place", help="Where in a track clips are.")
+    peak: Peak | None = option(
+        None, "--peak", help="Scale each file as a whole to this peak before it is cut; 0.95 was published."
+    )
+    duplicates: Duplicates = option(
+        "together", "--duplicates", help="Files with the same content: in one split, only the first, or as they come."
+    )
     codec: str = option("synthetic", "--codec", help="A codec by name, its folder, or FILE.py:NAME.")
     text_encoder: str = option("synthetic", "--text-encoder", help="A text encoder: a name, a folder, or FILE.py:NAME.")
     shard_size: Count = option(512, "--shard-size", help="Clips of a shard.")
@@ -68,6 +80,8 @@ def jamendo(
     captions: Annotated[Path, typer.Option(help='JSON: a list of {"path", "caption"}.')],
     settings: PrepareSettings,
     rewards: Rewards = None,
+    reward_column: RewardColumn = "reward_score",
+    licences: Licences = None,
     validation: Share = 0.05,
     test: Share = 0.05,
 ) -> None:
@@ -79,7 +93,7 @@ def jamendo(
     """
     from plaudit.corpus.layouts import list_jamendo
 
-    listing = list_jamendo(audio.absolute(), captions, rewards, validation, test)
+    listing = list_jamendo(audio.absolute(), captions, rewards, validation, test, reward_column, licences)
     _prepare(listing, settings, _source("jamendo", audio, captions))
 
 
@@ -91,6 +105,8 @@ def song_describer(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the shard set.")] = None,
     captions: Annotated[Path | None, typer.Option(help="Default: song_describer.csv in the folder.")] = None,
     rewards: Rewards = None,
+    reward_column: RewardColumn = "reward_score",
+    licences: Licences = None,
     prompts: Annotated[Path | None, typer.Option(help="Write captions, each of another track, as a CSV here.")] = None,
     count: Annotated[int, typer.Option("-n", "--count", min=2, help="Number of --prompts.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of --prompts.")] = 0,
@@ -109,7 +125,7 @@ def song_describer(
 
     if output is None and prompts is None and reference is None:
         raise typer.BadParameter("give --output, --prompts or --reference, or there is nothing to write")
-    listing = list_song_describer(audio.absolute(), captions, rewards)
+    listing = list_song_describer(audio.absolute(), captions, rewards, reward_column, licences)
     if prompts is not None:
         write_table(prompts, ("id", "prompt"), enumerate(draw_prompts(listing.entries, count, seed)))
         say(f"Prompts: {prompts.resolve()}")
@@ -141,7 +157,10 @@ def folder(
     captions: Annotated[Path, typer.Option(help="CSV with the columns file and caption.")],
     settings: PrepareSettings,
     rewards: Rewards = None,
-    reward_column: Annotated[str | None, typer.Option(help="Column of the captions' CSV with rewards.")] = None,
+    reward_column: Annotated[
+        str | None, typer.Option(help="Column of the rewards, in the CSV of scores, or else of captions.")
+    ] = None,
+    licence_column: Annotated[str | None, typer.Option(help="Column of the captions' CSV with licences.")] = None,
     file_column: Annotated[str, typer.Option(help="Column of the files.")] = "file",
     caption_column: Annotated[str, typer.Option(help="Column of the captions.")] = "caption",
     validation: Share = 0.05,
@@ -154,6 +173,7 @@ def folder(
     from plaudit.corpus.layouts import list_folder
 
     columns = {"file_column": file_column, "caption_column": caption_column, "reward_column": reward_column}
+    columns["licence_column"] = licence_column
     table = captions.absolute() if captions.is_file() else captions  # else a name inside the folder
     listing = list_folder(audio.absolute(), table, score_table=rewards, validation=validation, test=test, **columns)
     _prepare(listing, settings, _source("folder", audio, table))
@@ -192,6 +212,7 @@ def _source(data_set: str, audio: Path, captions: Path | None) -> dict[str, str]
 def _prepare(listing: Listing, settings: PrepareSettings, source: dict[str, str], clips_per_track: int = 10) -> None:
     """Measure the files, cut them into clips and encode these, or only estimate the cost."""
     from plaudit.corpus.clips import ClipSettings, cut_clips, cutting_notes, measure_durations
+    from plaudit.corpus.duplicates import deduplicate
     from plaudit.corpus.estimate import estimate_preparation
     from plaudit.corpus.manifest import ListedCorpus
     from plaudit.corpus.shard_set import ShardProvenance, check_claim
@@ -202,16 +223,18 @@ def _prepare(listing: Listing, settings: PrepareSettings, source: dict[str, str]
     from plaudit.settings import validated
 
     count = clips_per_track if settings.clips_per_track is None else settings.clips_per_track
-    values = {"seconds": settings.seconds, "per_track": count, "place": settings.place}
+    values = {"seconds": settings.seconds, "per_track": count, "place": settings.place, "peak": settings.peak}
     cutting = validated(ClipSettings, values, "clips")
     provenance = ShardProvenance(source, _shard_settings(settings, count))
     approve = partial(agreed, settings.yes)
     if not settings.dry_run:
         check_claim(settings.output, provenance, approve)  # before the files are surveyed
     with ConsoleReporter().progress("surveying") as advance:
-        durations = measure_durations(listing.entries, advance)
-    corpus = ListedCorpus(listing.name, cut_clips(listing.entries, durations, cutting))
-    for note in [*listing.notes, *cutting_notes(corpus.listed, durations, cutting, "--clips-per-track")]:
+        unique = deduplicate(listing.entries, settings.duplicates)
+        durations = measure_durations(unique.entries, advance)
+    corpus = ListedCorpus(listing.name, cut_clips(unique.entries, durations, cutting))
+    cut = cutting_notes(corpus.listed, durations, cutting, "--clips-per-track")
+    for note in [*listing.notes, *unique.notes, *cut]:
         complain(note)
     names = (portable_name(settings.codec), portable_name(settings.text_encoder))
     separation = SeparationSettings(passes=settings.separate, model=portable_name(settings.separator))
@@ -220,9 +243,10 @@ def _prepare(listing: Listing, settings: PrepareSettings, source: dict[str, str]
     if truncation := truncation_note(maker.text_encoder, (clip.caption for clip in corpus.listed), "captions"):
         complain(truncation)
     if settings.dry_run:
-        _show_forecast(estimate_preparation(corpus.listed, maker, settings.output), settings.json_output)
+        expected = estimate_preparation(corpus.listed, maker, settings.output)
+        _show_forecast(expected, unique.copies, settings.json_output)
     else:
-        _encode(corpus, maker, build, settings, provenance)
+        _encode(corpus, maker, build, settings, provenance, unique.copies)
 
 
 def _shard_settings(settings: PrepareSettings, clips_per_track: int) -> dict[str, Any]:
@@ -231,6 +255,10 @@ def _shard_settings(settings: PrepareSettings, clips_per_track: int) -> dict[str
     values = {name: getattr(settings, name) for name in names} | {"clips_per_track": clips_per_track}
     if settings.separate:
         values["separator"] = settings.separator
+    if settings.peak is not None:
+        values["peak"] = settings.peak
+    if settings.duplicates != "together":
+        values["duplicates"] = settings.duplicates
     return {f"--{name.replace('_', '-')}": value for name, value in values.items()}
 
 
@@ -240,6 +268,7 @@ def _encode(
     build: Callable[[], ShardEncoder],
     settings: PrepareSettings,
     provenance: ShardProvenance,
+    duplicates: int,
 ) -> None:
     from collections import Counter
 
@@ -269,17 +298,21 @@ def _encode(
         "clips": len(shards),
         "quarantined": shards.stats["quarantined"],
         "rewarded": rewarded,
+        "duplicate_files": duplicates,
         **Counter(shards.splits),
     }
+    licences = {"licences": shards.stats["licences"]} if "licences" in shards.stats else {}
     if settings.json_output:
-        show_json({"folder": str(settings.output.resolve()), **facts})
+        show_json({"folder": str(settings.output.resolve()), **facts, **licences})
     else:
         show_table(str(settings.output), list(facts), [list(facts.values())])
+        if licences:
+            show_table("Clips by licence", ("licence", "clips"), list(licences["licences"].items()))
 
 
-def _show_forecast(expected: PreparationEstimate, json: bool) -> None:
+def _show_forecast(expected: PreparationEstimate, duplicates: int, json: bool) -> None:
     if json:
-        show_json(asdict(expected))
+        show_json(asdict(expected) | {"duplicate_files": duplicates})
         return
     rows: list[tuple[str, Any]] = [
         ("tracks", expected.tracks),
@@ -287,6 +320,7 @@ def _show_forecast(expected: PreparationEstimate, json: bool) -> None:
         ("unusable (to quarantine)", expected.unusable),
         ("by split", ", ".join(f"{name} {count}" for name, count in sorted(expected.splits.items()))),
         ("with a reward", expected.rewarded),
+        ("duplicate files", duplicates),
         ("distinct captions", expected.captions),
         ("hours of clips", f"{expected.hours:.2f}"),
         ("size", f"{expected.size / 1e9:.3f} GB of {expected.free / 1e9:.1f} GB free"),

@@ -56,10 +56,9 @@ class VoteTrainingSettings(Settings):
         None, "--blocks", help="Inputs of the reward, e.g. clap_audio,audio,clap_text. Default: the preset's."
     )
     seeds: str = option("0", "--seeds", help="Seeds, e.g. 0,1,2; a single one varies by about a point.")
-    preset: Literal["tunejury", "published", "synthetic"] | None = option(
-        None, "--preset", help="TuneJury's sizes with our changes, its training as published, or the synthetic world's "
-        "settings. Default: by the encoders.",
-    )  # fmt: skip
+    preset: Literal["published", "synthetic"] | None = option(
+        None, "--preset", help="TuneJury's training as published, or the synthetic world's. Default: by the encoders."
+    )
     max_epochs: Count | None = option(None, "--max-epochs", help="Epochs at most. Default: the preset's.")
     features: Path | None = option(
         None, "--features", help="Folder of clip features, to share between commands. Default: in the output."
@@ -163,7 +162,7 @@ def _reward_settings(settings: VoteTrainingSettings) -> RewardSettings:
 
     blocks = None if settings.blocks is None else tuple(block.strip() for block in settings.blocks.split(","))
     fitting = _fitting_preset(settings.clap, settings.audio_embedder, blocks)
-    if settings.preset is not None and (settings.preset == "synthetic") != (fitting == "synthetic"):
+    if settings.preset not in (None, fitting):
         complain(
             f"warning: --preset {settings.preset} does not fit the encoders {settings.clap} and "
             f"{settings.audio_embedder}; --preset {fitting}, the default, does"
@@ -175,7 +174,7 @@ def _reward_settings(settings: VoteTrainingSettings) -> RewardSettings:
 
 
 def _fitting_preset(clap: str, audio_embedder: str, blocks: tuple[str, ...] | None) -> str:
-    """TuneJury's preset for published encoders; the synthetic one, which standardizes its inputs, for all others."""
+    """The published preset for published encoders; the synthetic one, which standardizes its inputs, for all others."""
     from plaudit import loading
 
     published = []
@@ -183,7 +182,7 @@ def _fitting_preset(clap: str, audio_embedder: str, blocks: tuple[str, ...] | No
         published.append(loading.CLAPS.is_folder(clap))
     if blocks is None or "audio" in blocks:
         published.append(loading.AUDIO_ENCODERS.is_folder(audio_embedder))
-    return "tunejury" if all(published) else "synthetic"
+    return "published" if all(published) else "synthetic"
 
 
 def _seeds(text: str) -> list[int]:

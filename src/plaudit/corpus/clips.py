@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from plaudit.corpus.manifest import Corpus, Entry, recordings
 from plaudit.errors import AudioError, CorpusError
 from plaudit.prefetch import prefetch
 from plaudit.reporting import Progress, no_progress
-from plaudit.settings import CountOrZero, Seconds, Settings
+from plaudit.settings import CountOrZero, Peak, Place, Seconds, Settings
 from plaudit.storage import seed_of
 
 SHORTEST_CLIP_SECONDS = 0.5
@@ -23,6 +22,9 @@ SHORTEST_CLIP_SECONDS = 0.5
 
 LONGER = 0.1
 """Seconds by which a file must exceed a clip to be called longer (ours): encoders pad."""
+
+PUBLISHED_RATE = 44100
+"""Hz in whose samples the published clips are placed: that of MTG-Jamendo's files."""
 
 PROBE_THREADS = 16
 """Threads that look at files; over a network file system they mostly wait (ours)."""
@@ -32,19 +34,21 @@ class ClipSettings(Settings):
     """Clips of `seconds`, at most `per_track` of each recording (0: as many as fit), which never overlap.
 
     place: `spread` takes the middle of as many equal parts, `start` the beginning, `random` parts chosen by the hash of
-    the recording's id. The paper has about 535,000 clips of some 55,000 tracks and does not give their positions: ten,
-    spread, are ours.
+    the recording's id, `published` clips at equal distances from the beginning to the end. peak: the recording as a
+    whole is scaled to it before it is cut; 0.95 was published, None leaves it as it is.
     """
 
     seconds: Seconds = 10.0
     per_track: CountOrZero = 10
-    place: Literal["spread", "start", "random"] = "spread"
+    place: Place = "spread"
+    peak: Peak | None = None
 
 
 def clip_starts(duration: float, cutting: ClipSettings, key: str = "") -> list[float]:
     """Start times of the clips of a recording of `duration` seconds, ascending, rounded down to 0.01 s.
 
-    A recording shorter than two clips yields its beginning, whatever the place.
+    A recording shorter than two clips yields its beginning, whatever the place. The published starts are those of
+    samples at PUBLISHED_RATE and are not rounded: i (T - L) // (n - 1) for the i-th of n clips of L in T samples.
     """
     fitting = math.floor(duration / cutting.seconds + 1e-6)
     if fitting < 2:
@@ -54,10 +58,15 @@ def clip_starts(duration: float, cutting: ClipSettings, key: str = "") -> list[f
         starts = [i * cutting.seconds for i in range(count)]
     elif cutting.place == "spread":
         starts = [(i + 0.5) * duration / count - cutting.seconds / 2 for i in range(count)]
+    elif cutting.place == "published":
+        if count == 1:
+            return [0.0]
+        room = max(0, round(duration * PUBLISHED_RATE) - round(cutting.seconds * PUBLISHED_RATE))
+        return [i * room // (count - 1) / PUBLISHED_RATE for i in range(count)]
     else:
         rng = np.random.default_rng(seed_of(key))
         slots = sorted(rng.choice(fitting, count, replace=False).tolist())
-        shift = rng.uniform(0, duration - fitting * cutting.seconds)
+        shift = rng.uniform(0, max(0.0, duration - fitting * cutting.seconds))
         starts = [slot * cutting.seconds + shift for slot in slots]
     return [math.floor(start * 100 + 1e-6) / 100 for start in starts]
 
@@ -101,7 +110,7 @@ def cut_clips(entries: Sequence[Entry], durations: dict[Path, float | str], cutt
             clips.append(replace(entry, problem=entry.problem or str(duration)))
             continue
         for start in clip_starts(duration, cutting, entry.id):
-            clips.append(replace(entry, id=entry.id + _place(start), start=start))
+            clips.append(replace(entry, id=entry.id + _place(start), start=start, peak=cutting.peak))
     return clips
 
 

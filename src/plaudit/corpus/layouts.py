@@ -1,4 +1,4 @@
-"""Layouts of data sets: a folder with a caption table, MTG-Jamendo, Song Describer; and tables of their rewards.
+"""Layouts of data sets: a folder with a caption table, MTG-Jamendo, Song Describer.
 
 Audio lies at `{folder}/{id}.mp3`, or `{folder}/{id}_instrumental.mp3` where the vocals were removed, or
 `{folder}/{id}.low.mp3` in the distribution of lower quality. Captions are a list of {"path", "caption"}, in which a
@@ -14,8 +14,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -25,64 +23,12 @@ import numpy as np
 
 from plaudit.audio import audio_under
 from plaudit.corpus.manifest import Entry, load_clips, split_of
+from plaudit.corpus.track_tables import ID_COLUMN, SCORE_COLUMN, LicenceTable, ScoreTable, counted, short_licence
 from plaudit.errors import CorpusError
 from plaudit.files import composed, find_file
 from plaudit.registry import Registry
 from plaudit.tables import Row, Table, read_table
 from plaudit.writing import is_utf8
-
-ID_COLUMN, SCORE_COLUMN = "track_id", "reward_score"
-"""As TuneJury's authors name them."""
-
-
-class ScoreTable:
-    """The scores of a CSV (UTF-8, with a header) by the ids in `id_column`.
-
-    A clip is found under its own id, its file's name without suffix, or, where no two tracks share it, the number at
-    the end of either: `jamendo_0000214` and `track_0000214` are the scores of `14/214.mp3` (ours). CorpusError names
-    the line of what is malformed.
-    """
-
-    def __init__(self, path: str | Path, id_column: str = ID_COLUMN, score_column: str = SCORE_COLUMN) -> None:
-        self.scores = _read_scores(Path(path), id_column, score_column)
-        numbers = Counter(_number(id) for id in self.scores)
-        self._by_number = {_number(id): score for id, score in self.scores.items() if numbers[_number(id)] == 1}
-        self._by_number.pop(None, None)
-
-    def score_of(self, entry: Entry) -> float | None:
-        """The score of a clip's track, or None where the table has none."""
-        return self.find([entry.id, *([entry.path.stem] if entry.path else [])])
-
-    def find(self, names: Sequence[str]) -> float | None:
-        """The score under the first of these names that the table has, else under the number one of them ends with."""
-        names = [composed(name) for name in names]
-        for name in names:
-            if name in self.scores:
-                return self.scores[name]
-        return next((self._by_number[n] for name in names if (n := _number(name)) in self._by_number), None)
-
-
-def _read_scores(path: Path, id_column: str, score_column: str) -> dict[str, float]:
-    scores: dict[str, float] = {}
-    for row in read_table(path, [id_column, score_column]):
-        id, text = composed(row[id_column].strip()), row[score_column].strip()
-        try:
-            score = float(text)
-        except ValueError:
-            score = math.nan
-        if not id or not math.isfinite(score):
-            raise CorpusError(f"{row.where}: needs an id and a finite score, got {id!r} and {text!r}")
-        if scores.setdefault(id, score) != score:
-            raise CorpusError(f"{row.where}: {id!r} has two different scores; keep one")
-    if not scores:
-        raise CorpusError(f"{path} has no rows under its header; add scores")
-    return scores
-
-
-def _number(name: str) -> int | None:
-    """The number that a name ends with, as `jamendo_0000214` does, or None."""
-    match = re.search(r"(\d+)$", name)
-    return int(match[1]) if match else None
 
 
 @dataclass(frozen=True)
@@ -94,7 +40,7 @@ class FolderCorpus:
     is no error of the table: loading it raises AudioError, and encoding puts it into quarantine.
 
     Rewards are in `reward_column` of this table or, by track, of `score_table` where there is one
-    (plaudit.corpus.layouts).
+    (plaudit.corpus.track_tables); licences in `licence_column`.
 
     The split depends on the caption, not on the file, so that a caption of the test split is never in training (ours).
     """
@@ -109,6 +55,7 @@ class FolderCorpus:
     score_id_column: str = ID_COLUMN
     validation: float = 0.05
     test: float = 0.05
+    licence_column: str | None = None
 
     @property
     def name(self) -> str:
@@ -117,6 +64,10 @@ class FolderCorpus:
 
     def entries(self) -> list[Entry]:
         """One entry per line of the table, in its order; CorpusError in one line where the table is malformed."""
+        return self.scored_entries()[0]
+
+    def scored_entries(self) -> tuple[list[Entry], list[str]]:
+        """The entries, and notes on clips without a score and on scores without a clip where there is a score table."""
         entries: list[Entry] = []
         seen: dict[str, int] = {}
         for row in self._rows():
@@ -130,9 +81,11 @@ class FolderCorpus:
         if not entries:
             raise CorpusError(f"{self._table} has no rows under its header; add at least one clip")
         if self.score_table is None:
-            return entries
+            return entries, []
         scores = ScoreTable(self.score_table, self.score_id_column, self.reward_column or SCORE_COLUMN)
-        return [replace(entry, reward=scores.score_of(entry)) for entry in entries]
+        entries = [replace(entry, reward=scores.score_of(entry)) for entry in entries]
+        unscored = [entry.id for entry in entries if entry.reward is None]
+        return entries, [*counted("clips have no score and get no reward", unscored), *scores.unmatched_note()]
 
     def load(self, clips: Sequence[Entry], seconds: float) -> tuple[list[np.ndarray], int]:
         """The clips' stretches of their file."""
@@ -147,7 +100,7 @@ class FolderCorpus:
         if not Path(self.folder).is_dir():
             raise CorpusError(f"{self.folder} is not a folder; check the path")
         reward = self.reward_column if self.score_table is None else None
-        columns = [self.file_column, self.caption_column, reward, self.id_column]
+        columns = [self.file_column, self.caption_column, reward, self.id_column, self.licence_column]
         return read_table(self._table, [column for column in columns if column is not None])
 
     def _entry(self, row: Row) -> Entry:
@@ -161,6 +114,7 @@ class FolderCorpus:
             source=self.name,
             reward=self._reward(row),
             path=find_file(file, self._table.parent, Path(self.folder)) or Path(self.folder) / file,
+            licence=short_licence(row[self.licence_column]) if self.licence_column else "",
         )
 
     def _reward(self, row: Row) -> float | None:
@@ -191,8 +145,8 @@ class Listing:
 def list_folder(folder: Path, captions: str | Path, **columns: Any) -> Listing:
     """The files that a CSV of captions names, with the columns of FolderCorpus; CorpusError where it is malformed."""
     corpus = FolderCorpus(folder, Path(captions), **columns)
-    entries = corpus.entries()
-    return Listing(corpus.name, entries, uncaptioned(audio_under(corpus.folder), entries))
+    entries, notes = corpus.scored_entries()
+    return Listing(corpus.name, entries, [*uncaptioned(audio_under(corpus.folder), entries), *notes])
 
 
 def uncaptioned(files: Sequence[Path], entries: Sequence[Entry]) -> list[str]:
@@ -203,11 +157,6 @@ def uncaptioned(files: Sequence[Path], entries: Sequence[Entry]) -> list[str]:
         real = {os.path.realpath(path) for path in named}
         uncaptioned_files = [file for file in uncaptioned_files if os.path.realpath(file) not in real]
     return counted("audio files have no caption and are left out", uncaptioned_files)
-
-
-def counted(what: str, examples: Sequence[object]) -> list[str]:
-    """A note with the number of examples and the first; none without examples."""
-    return [f"{len(examples)} {what}; the first: {examples[0]}"] if examples else []
 
 
 INSTRUMENTAL, LOW_QUALITY = "_instrumental", ".low"
@@ -221,18 +170,23 @@ def list_jamendo(
     rewards: str | Path | None = None,
     validation: float = 0.05,
     test: float = 0.05,
+    reward_column: str = SCORE_COLUMN,
+    licences: str | Path | None = None,
 ) -> Listing:
-    """One entry per captioned track, by folder and number; its split depends on its number. rewards: see ScoreTable.
+    """One entry per captioned track, by folder and number; its split depends on its number.
+
+    rewards, reward_column: see ScoreTable. licences: see LicenceTable; MTG-Jamendo's is audio_licenses.txt.
 
     A track that is captioned twice in the same words counts once. A caption whose file is not there is an entry all
     the same, for the quarantine. CorpusError in one line where the captions are malformed or contradict each other.
     """
-    scores = None if rewards is None else ScoreTable(rewards)
+    scores = None if rewards is None else ScoreTable(rewards, score_column=reward_column)
+    rights = None if licences is None else LicenceTable(Path(licences))
     best: dict[str, Path] = {}
     for path in sorted(audio_under(folder), key=lambda path: ENDINGS.index(_named(path)[1])):
         best.setdefault(_named(path)[0], path)
     entries: dict[str, Entry] = {}
-    repeated, unscored = [], []
+    repeated, unscored, unlicensed = [], [], []
     for number, (given, caption) in enumerate(_captions(Path(captions)), start=1):
         track = _named(PurePosixPath(given))[0]
         if track in entries:
@@ -242,16 +196,22 @@ def list_jamendo(
             repeated.append(given)
             continue
         path = best.get(track, folder / given)
-        reward = None if scores is None else scores.find(score_names(track))
+        names = track_names(track)
+        reward = None if scores is None else scores.find(names)
         if scores is not None and reward is None:
             unscored.append(track)
+        licence = "" if rights is None else rights.find(names) or ""
+        if rights is not None and not licence:
+            unlicensed.append(track)
         split = split_of(track.rpartition("/")[2], validation, test)
-        entries[track] = Entry(track, caption, split, "jamendo", reward, path)
+        entries[track] = Entry(track, caption, split, "jamendo", reward, path, licence=licence)
     listed = sorted(entries.values(), key=lambda entry: entry.id)
     notes = [
         *counted("captions are repeated and count once", repeated),
         *uncaptioned(sorted(best.values()), listed),
         *counted("tracks have no score and get no reward", unscored),
+        *([] if scores is None else scores.unmatched_note()),
+        *counted("tracks have no licence in the table", unlicensed),
     ]
     return Listing("jamendo", listed, notes)
 
@@ -263,14 +223,14 @@ def _named(path: Path | PurePosixPath) -> tuple[str, str]:
     return composed(f"{path.parent.name}/{stem.removesuffix(ending)}"), ending
 
 
-def score_names(track: str) -> list[str]:
-    """Names of a track in tables of scores: MTG's (track_0000214), with the data set's name, or the plain number.
+def track_names(track: str) -> list[str]:
+    """Names of a track of MTG-Jamendo in tables: TuneJury's, MTG's (track_0000214), or the plain number.
 
     `track` is its number, with or without the folder.
     """
     number = track.rpartition("/")[2]
     padded = number.zfill(7)
-    return [f"track_{padded}", f"jamendo_{padded}", track, number]
+    return [f"jamendo_{number[-2:].zfill(2)}_{number}", f"track_{padded}", f"jamendo_{padded}", track, number]
 
 
 def _captions(file: Path) -> list[tuple[str, str]]:
@@ -299,18 +259,27 @@ def _captions(file: Path) -> list[tuple[str, str]]:
 SONG_DESCRIBER_TABLE = "song_describer.csv"
 
 
-def list_song_describer(folder: Path, captions: str | Path | None = None, rewards: str | Path | None = None) -> Listing:
+def list_song_describer(
+    folder: Path,
+    captions: str | Path | None = None,
+    rewards: str | Path | None = None,
+    reward_column: str = SCORE_COLUMN,
+    licences: str | Path | None = None,
+) -> Listing:
     """One entry per caption, those of a track side by side. The default table is song_describer.csv in the folder.
+
+    rewards, reward_column, licences: as of list_jamendo, of which these tracks are.
 
     CorpusError in one line where the table is malformed.
     """
     files = audio_under(folder)
     present = {composed(str(file)): file for file in files}
-    scores = None if rewards is None else ScoreTable(rewards)
+    scores = None if rewards is None else ScoreTable(rewards, score_column=reward_column)
+    rights = None if licences is None else LicenceTable(Path(licences))
     table = folder / SONG_DESCRIBER_TABLE if captions is None else Path(captions)
     entries: dict[str, Entry] = {}
     seen: set[tuple[Path, str]] = set()
-    repeated = []
+    repeated, unscored, unlicensed = [], [], []
     for row in read_table(table, ["track_id", "caption", "path"]):
         track, caption, given = (row[name].strip() for name in ("track_id", "caption", "path"))
         path = next((present[p] for p in _places(folder, given) if p in present), folder / given)
@@ -319,10 +288,22 @@ def list_song_describer(folder: Path, captions: str | Path | None = None, reward
             repeated.append(id)
             continue
         seen.add((path, caption))
-        reward = None if scores is None else scores.find(score_names(track))
-        entries[id] = Entry(id, caption, "test", "song_describer", reward, path)
+        names = track_names(track)
+        reward = None if scores is None else scores.find([f"sdd_{track}.2min", f"sdd_{track}", *names])
+        if scores is not None and reward is None:
+            unscored.append(id)
+        licence = "" if rights is None else rights.find(names) or ""
+        if rights is not None and not licence:
+            unlicensed.append(id)
+        entries[id] = Entry(id, caption, "test", "song_describer", reward, path, licence=licence)
     listed = sorted(entries.values(), key=lambda entry: str(entry.path))
-    notes = [*counted("captions are repeated and count once", repeated), *uncaptioned(files, listed)]
+    notes = [
+        *counted("captions are repeated and count once", repeated),
+        *uncaptioned(files, listed),
+        *counted("captions have no score and get no reward", unscored),
+        *([] if scores is None else scores.unmatched_note()),
+        *counted("captions have no licence in the table", unlicensed),
+    ]
     return Listing("song_describer", listed, notes)
 
 

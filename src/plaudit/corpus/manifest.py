@@ -24,7 +24,8 @@ class Entry:
 
     `reward` is None without a score, `path` for a clip that is not in a file; then `origin` changes whenever its audio
     does. `start`: where in the recording the clip begins, in seconds. `problem`: why it can't be used, as far as that
-    is clear before its audio is loaded; such clips go to quarantine.
+    is clear before its audio is loaded; such clips go to quarantine. `peak`: the recording as a whole is scaled to it;
+    None leaves it as it is. `licence`: of the recording, "" where it is not known.
     """
 
     id: str
@@ -36,6 +37,8 @@ class Entry:
     origin: str = ""
     start: float = 0.0
     problem: str = ""
+    peak: float | None = None
+    licence: str = ""
 
 
 class Corpus(Protocol):
@@ -80,7 +83,7 @@ def load_clips(clips: Sequence[Entry], seconds: float) -> tuple[list[np.ndarray]
     path = clips[0].path
     if path is None:
         raise CorpusError(f"entry {clips[0].id!r} has no file; load it from the corpus it belongs to")
-    return read_stretches(path, [(clip.start, seconds) for clip in clips])
+    return read_stretches(path, [(clip.start, seconds) for clip in clips], clips[0].peak)
 
 
 def write_manifest(path: Path, entries: Sequence[Entry], audio: Mapping[Path, list[Any]] | None = None) -> None:

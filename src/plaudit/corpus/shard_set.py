@@ -1,6 +1,6 @@
 """A shard set on disk: its ledger of finished files, and reading it memory-mapped in any order.
 
-The folder holds `index.parquet` (id, source, caption, caption_row, reward, split, shard, row),
+The folder holds `index.parquet` (id, source, caption, caption_row, reward, split, shard, row, and licence if known),
 `latents-00000.safetensors` ... (mean and std, float16 [n, N, C]), `captions-00000.safetensors` ... (tokens and pooled,
 float16, one row per distinct caption), `stats.json`, `quarantine.jsonl`, and `shards.json` with the size and SHA-256
 of all of these. `plaudit.corpus.shards` writes it.
@@ -76,7 +76,7 @@ def check_claim(folder: Path, provenance: ShardProvenance | None, approve: Appro
         raise CorpusError(f"{folder} cannot be written ({error.strerror}); choose another folder") from None
     if not names:
         return
-    recorded = _read_provenance(folder)
+    recorded = read_provenance(folder)
     if provenance is None and recorded is None and (LEDGER in names or STEP in names):
         return
     if recorded is None:
@@ -93,7 +93,8 @@ def check_claim(folder: Path, provenance: ShardProvenance | None, approve: Appro
         )
 
 
-def _read_provenance(folder: Path) -> ShardProvenance | None:
+def read_provenance(folder: Path) -> ShardProvenance | None:
+    """What a shard set was made from, where that is recorded."""
     try:
         return ShardProvenance(**json.loads((folder / SOURCE).read_bytes()))
     except (OSError, ValueError, TypeError):
@@ -242,6 +243,7 @@ class ShardSet:
         self.captions: list[str] = columns["caption"]
         self.splits: list[str] = columns["split"]
         self.sources: list[str] = columns["source"]
+        self.licences: list[str] = columns.get("licence", [""] * len(self.ids))
         self.rewards = np.array([np.nan if r is None else r for r in columns["reward"]], dtype=np.float64)
         self._shard = np.array(columns["shard"], dtype=np.int64)
         self._row = np.array(columns["row"], dtype=np.int64)

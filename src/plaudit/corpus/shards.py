@@ -11,7 +11,7 @@ import io
 import math
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -332,6 +332,8 @@ def encode_corpus(
         }
         if preprocessing is not None:
             about["preprocessing"] = preprocessing.name
+        if licences := Counter(entry.licence for entry, _, _ in places if entry.licence):
+            about["licences"] = dict(sorted(licences.items()))
         ledger.save_file(STATS, to_json(about | _latent_statistics(facts), indent=2) + "\n")
         ledger.save_file(QUARANTINE, "".join(to_json(line) + "\n" for line in bad))
         ledger.save_file(INDEX, _index(places, captions))
@@ -428,7 +430,8 @@ def _clip_jobs(encoder: ShardEncoder, parts: list[list[Entry]]) -> list[tuple[Jo
 
 def _unusual(entry: Entry) -> tuple[float | str, ...]:
     """Fields that most corpora don't use; left out of the key where unused, so that earlier keys stay valid."""
-    return (entry.start, entry.problem) if entry.start or entry.problem else ()
+    placed = (entry.start, entry.problem) if entry.start or entry.problem else ()
+    return (*placed, f"peak {entry.peak}") if entry.peak is not None else placed
 
 
 def _caption_jobs(encoder: ShardEncoder, captions: list[str], shard_size: int) -> list[tuple[Job, str]]:
@@ -469,6 +472,7 @@ def _places(parts: list[list[Entry]], bad: set[str]) -> list[tuple[Entry, int, i
 def _index(places: list[tuple[Entry, int, int]], captions: list[str]) -> bytes:
     """`index.parquet`, one line per kept clip."""
     row_of = {caption: row for row, caption in enumerate(captions)}
+    licences = [entry.licence for entry, _, _ in places]
     table = pyarrow.table(
         {
             "id": [entry.id for entry, _, _ in places],
@@ -479,6 +483,7 @@ def _index(places: list[tuple[Entry, int, int]], captions: list[str]) -> bytes:
             "split": [entry.split for entry, _, _ in places],
             "shard": pyarrow.array([shard for _, shard, _ in places], pyarrow.int32()),
             "row": pyarrow.array([row for _, _, row in places], pyarrow.int32()),
+            **({"licence": licences} if any(licences) else {}),
         }
     )
     memory = io.BytesIO()

@@ -7,22 +7,24 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 
 from plaudit.corpus.clips import ClipReader, ClipSettings, cut_clips, cutting_notes, measure_durations, recording_of
-from plaudit.corpus.layouts import ID_COLUMN, LAYOUTS, Listing, counted, list_folder
+from plaudit.corpus.duplicates import deduplicate
+from plaudit.corpus.layouts import LAYOUTS, Listing, list_folder
 from plaudit.corpus.manifest import Corpus, Entry, ListedCorpus, read_manifest
-from plaudit.corpus.shard_set import LEDGER, ShardSet
+from plaudit.corpus.shard_set import LEDGER, ShardSet, read_provenance
 from plaudit.corpus.shards import stamp
+from plaudit.corpus.track_tables import ID_COLUMN, counted
 from plaudit.devices import batched
 from plaudit.errors import CorpusError, PlauditError
 from plaudit.registry import Registry
 from plaudit.reporting import Progress, no_progress
-from plaudit.settings import Count, CountOrZero, Fraction, Seed, Settings
+from plaudit.settings import Count, CountOrZero, Duplicates, Fraction, Peak, Place, Seed, Settings
 from plaudit.storage import digest_of, file_digest
 from plaudit.types import Codec, Vote
 
@@ -34,10 +36,12 @@ class CorpusSettings(Settings):
     `options` for its other arguments.
 
     Files that are longer than `seconds` are cut to clips as `plaudit prepare` does: at most `clips_per_track` of each
-    (0: as many as fit), from where `place` says.
+    (0: as many as fit), from where `place` says, after the whole file was scaled to `peak`. Of files with the same
+    content, `duplicates` are in the same split ("together"), left out ("drop") or treated like others ("separate").
+    What is set so for a shard set must be what it was prepared with.
 
-    Rewards stand in `reward_column` of `table`, or, by track, in a CSV of scores, `score_table`; a shard set has its
-    own.
+    Rewards stand in `reward_column` of `table`, or, by track, in a CSV of scores, `score_table`; licences in
+    `licence_column`. A shard set has its own.
     """
 
     kind: str = "synthetic"
@@ -52,7 +56,10 @@ class CorpusSettings(Settings):
     file_column: str = "file"
     caption_column: str = "caption"
     clips_per_track: CountOrZero = 10
-    place: Literal["spread", "start", "random"] = "spread"
+    place: Place = "spread"
+    peak: Peak | None = None
+    duplicates: Duplicates = "together"
+    licence_column: str | None = None
     reward_column: str | None = None
     score_table: Path | None = None
     score_id_column: str = ID_COLUMN
@@ -217,10 +224,7 @@ class LayoutSource(CorpusSource):
         return self._card(f"`{self.settings.kind}`")
 
     def _card(self, table: str) -> str:
-        return (
-            f"Captioned audio listed in {table}, as clips of {self.settings.seconds:g} s; its "
-            "rights are not known to this card."
-        )
+        return f"Captioned audio listed in {table}, as clips of {self.settings.seconds:g} s."
 
     def check(self) -> None:
         settings = self.settings
@@ -247,12 +251,15 @@ class LayoutSource(CorpusSource):
 
     def listing(self, progress: Progress = no_progress) -> Listing:
         settings, recordings = self.settings, self.recordings()
-        durations = measure_durations(recordings.entries, progress)
-        cutting = ClipSettings(seconds=settings.seconds, per_track=settings.clips_per_track, place=settings.place)
-        clips = cut_clips(recordings.entries, durations, cutting)
+        unique = deduplicate(recordings.entries, settings.duplicates)
+        durations = measure_durations(unique.entries, progress)
+        cutting = ClipSettings(
+            seconds=settings.seconds, per_track=settings.clips_per_track, place=settings.place, peak=settings.peak
+        )
+        clips = cut_clips(unique.entries, durations, cutting)
         notes = cutting_notes(clips, durations, cutting, "corpus.clips_per_track")
         unusable = counted("entries of the table cannot be used", [clip.problem for clip in clips if clip.problem])
-        return Listing(recordings.name, clips, [*recordings.notes, *notes, *unusable])
+        return Listing(recordings.name, clips, [*recordings.notes, *unique.notes, *notes, *unusable])
 
     def open(self, manifest: Path | None = None) -> Corpus:
         """All clips, or those of a manifest; of a folder that was moved, in the files where they are now."""
@@ -312,6 +319,7 @@ class FolderSource(LayoutSource):
             score_id_column=settings.score_id_column,
             validation=settings.validation_fraction,
             test=settings.test_fraction,
+            licence_column=settings.licence_column,
         )
 
 
@@ -336,10 +344,7 @@ class ShardSource(CorpusSource):
         )
 
     def card(self) -> str:
-        return (
-            f"A prepared shard set, of clips of {self.settings.seconds:g} s; the rights to its "
-            "audio are not known to this card."
-        )
+        return f"A prepared shard set, of clips of {self.settings.seconds:g} s."
 
     def check(self) -> None:
         if self.settings.folder is None:
@@ -356,6 +361,21 @@ class ShardSource(CorpusSource):
 
     def count(self) -> int:
         return len(ShardSet(self._ledger.parent, verify=False))
+
+    def check_preparation(self) -> None:
+        """CorpusError where the set was not prepared as the settings say; those at their defaults leave it open."""
+        recorded = read_provenance(self._ledger.parent)
+        if recorded is None:
+            return
+        for name in ("clips_per_track", "place", "peak", "duplicates"):
+            default = CorpusSettings.model_fields[name].default
+            wanted, flag = getattr(self.settings, name), f"--{name.replace('_', '-')}"
+            prepared = recorded.settings.get(flag, default)
+            if wanted not in (default, prepared):
+                raise CorpusError(
+                    f"{self._ledger.parent} was prepared with {flag} {_text(prepared)}, the recipe has corpus.{name} "
+                    f"{_text(wanted)}; change it or prepare the set again with {flag} {_text(wanted)}"
+                )
 
     def digest(self, manifest: Path | None = None) -> str | None:
         """The digest of the ledger, which has every file's digest."""
@@ -375,6 +395,10 @@ class ShardSource(CorpusSource):
                 yield wave.numpy(), codec.sample_rate
 
         return len(rows), decoded()
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else str(value)
 
 
 CORPORA: Registry[type[CorpusSource]] = Registry(
@@ -417,6 +441,10 @@ def list_layout(name: str, folder: Path, options: Mapping[str, Any]) -> Listing:
 def entries_digest(entries: Sequence[Entry], audio: Mapping[Path, str]) -> str:
     """A digest of clips by content, independent of paths: captions, rewards, splits, and audio by its digests."""
     plain = [asdict(replace(entry, path=None, source="", problem="")) for entry in entries]  # these name the folder
+    for row in plain:  # left out where unused, so that earlier digests stay valid
+        for name in ("peak", "licence"):
+            if not row[name]:
+                del row[name]
     rows = [row | {"audio": entry.path and audio[entry.path]} for row, entry in zip(plain, entries, strict=True)]
     return digest_of(rows)
 

@@ -119,10 +119,28 @@ def _of_the_run(folder: Path, stage: str | None, report: Path | None) -> list[st
     run, sections = folder.resolve().parent, []
     recipe = load_recipe(str(run / "recipe.yaml")) if (run / "recipe.yaml").is_file() else None
     if recipe is not None and stage in recipe.model_stages:
-        sections += [f"## Data\n\n{corpus_source(recipe.corpus).card()}", f"## Method\n\n{_method(recipe, stage)}"]
+        source = corpus_source(recipe.corpus)
+        rights = f"\n\n{_data_licences(run)}" if source.licence is None else ""
+        sections += [f"## Data\n\n{source.card()}{rights}", f"## Method\n\n{_method(recipe, stage)}"]
     of_run = run / "report" / "report.json"
     place = report or (of_run if sections and of_run.is_file() else None)
     return sections if place is None else [*sections, f"## Figures\n\n{_figures(place, stage)}"]
+
+
+def _data_licences(run: Path) -> str:
+    """The licences of the recordings that a run was trained on, with the number of clips of each."""
+    files = [run / "shards" / name for name in ("stats.json", "facts.json")]
+    facts: dict[str, Any] = next((read_json(file) for file in files if file.is_file()), {})
+    licences: dict[str, int] = facts.get("licences", {})
+    if not licences:
+        return "The rights to its audio are not known to this card."
+    rows = sorted(licences.items(), key=lambda item: (-item[1], item[0]))
+    if unknown := facts["clips"] - sum(licences.values()):
+        rows.append(("not stated", unknown))
+    barred = sum(count for name, count in licences.items() if is_non_commercial(name))
+    note = f"\n\n{barred:,} clips are of recordings whose licence forbids commercial use." if barred else ""
+    table = _table(("licence of the recording", "clips"), [(name, f"{count:,}") for name, count in rows])
+    return f"Its clips by the licences of their recordings:\n\n{table}{note}"
 
 
 def _method(recipe: Recipe, stage: str) -> str:

@@ -15,7 +15,7 @@ from plaudit import loading
 from plaudit.corpus.clips import ClipReader
 from plaudit.corpus.manifest import SPLITS, write_manifest
 from plaudit.corpus.shards import ShardSet, encode_corpus, stamp
-from plaudit.corpus.sources import CorpusSettings, audio_digests, corpus_source, entries_digest
+from plaudit.corpus.sources import CorpusSettings, ShardSource, audio_digests, corpus_source, entries_digest
 from plaudit.devices import rows_at_once
 from plaudit.errors import CorpusError, ModelError
 from plaudit.pipeline.runner import RunContext, RunFiles
@@ -71,7 +71,9 @@ def encode(run: RunContext, folder: Path, corpus: CorpusSettings, models: Frozen
 
 def accept_shards(run: RunContext, folder: Path, corpus: CorpusSettings, models: FrozenModels) -> None:
     """Check that a prepared shard set is complete and was encoded with the recipe's models; CorpusError if not."""
-    shards, codec = encoded_corpus(run, corpus), models.codec
+    shards, codec, source = encoded_corpus(run, corpus), models.codec, corpus_source(corpus)
+    if isinstance(source, ShardSource):
+        source.check_preparation()
     frames = int(corpus.seconds * codec.sample_rate / codec.hop + 1e-9)
     for what, there, expected in (
         ("codec", shards.stats["codec"], codec.name),
@@ -83,7 +85,8 @@ def accept_shards(run: RunContext, folder: Path, corpus: CorpusSettings, models:
                 f"{shards.folder} was encoded with {what} {there}, the recipe has {expected}; change it or prepare the "
                 "set again"
             )
-    write_json(folder / "facts.json", {"clips": len(shards), "set": corpus_source(corpus).digest()})
+    licences = {"licences": shards.stats["licences"]} if "licences" in shards.stats else {}
+    write_json(folder / "facts.json", {"clips": len(shards), "set": corpus_source(corpus).digest(), **licences})
 
 
 def encoded_corpus(run: RunFiles, corpus: CorpusSettings) -> ShardSet:

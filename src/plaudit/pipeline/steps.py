@@ -166,7 +166,8 @@ class _Chain:
             chain.append(Step("shards", settings, listing, make, encoders, SHARD_FILES))
         else:
             make = partial(data.accept_shards, corpus=corpus, models=models)
-            settings = self._settings("corpus.kind", "corpus.seconds")
+            preparation = ("clips_per_track", "place", "peak", "duplicates")
+            settings = self._settings("corpus.kind", "corpus.seconds", *(f"corpus.{name}" for name in preparation))
             chain = [Step("shards", settings, (), make, encoders | outside, ("facts.json",))]
         settings = self._settings("corpus.kind", "reward.kind")
         label = partial(data.compute_rewards, corpus=corpus, models=models, reward=reward)

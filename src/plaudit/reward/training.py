@@ -78,10 +78,6 @@ class RewardSettings:
     seed: int = 0
 
 
-TUNEJURY_REWARD = RewardSettings()
-"""TuneJury's sizes and rates for some 17,500 votes: raw features, no calibration (arXiv 2606.17006); with joint batch
-statistics, even batches and centred scores (ours)."""
-
 PUBLISHED_REWARD = RewardSettings(
     clap_through=16000,
     max_epochs=1000,
@@ -91,8 +87,8 @@ PUBLISHED_REWARD = RewardSettings(
     min_improvement=1e-4,
     even_bins=False,
 )
-"""TuneJury's training as its code has it (yonghyunk1m/TuneJury e28474e), but for CLAP's crop of longer clips: here the
-centre, there at random."""
+"""TuneJury's training for some 17,500 votes (arXiv 2606.17006), as its code has it (yonghyunk1m/TuneJury e28474e), but
+for CLAP's crop of longer clips: here the centre, there at random."""
 
 SYNTHETIC_REWARD = RewardSettings(
     blocks=(*PUBLISHED_BLOCKS, "clap_match"),
@@ -107,7 +103,7 @@ SYNTHETIC_REWARD = RewardSettings(
 )
 """The synthetic world's: some 10,000 votes on 800 features, learned in about a minute on one core (ours)."""
 
-REWARD_PRESETS = {"tunejury": TUNEJURY_REWARD, "published": PUBLISHED_REWARD, "synthetic": SYNTHETIC_REWARD}
+REWARD_PRESETS = {"published": PUBLISHED_REWARD, "synthetic": SYNTHETIC_REWARD}
 """Settings by name, as for `--preset`."""
 
 
