@@ -68,6 +68,13 @@ RewardName = Annotated[
 ]
 DEVICE_HELP = "auto (a GPU where there is one), cpu, cuda or mps."
 Device = Annotated[str, option("auto", "--device", help=DEVICE_HELP)]
+ScorePrecision = Annotated[
+    Literal["auto", "no", "bf16"],
+    option(
+        "auto", "--precision",
+        help="Of the encoders' networks: bf16, no for float32, or auto for bf16 where the device has products of it.",
+    ),
+]  # fmt: skip
 Engine = Annotated[
     Literal["local", "ray"],
     option("local", "--engine", help="local: this process. ray: many, here or on a cluster."),
@@ -319,6 +326,7 @@ class ScoreSettings(Settings):
     )  # fmt: skip
     cache: UseCache = True
     device: Device = "auto"
+    precision: ScorePrecision = "auto"
     engine: Engine = "local"
     ray_address: RayAddress = None
 
@@ -363,15 +371,17 @@ def score(
     with _user_cache(ScoreCache, settings.cache, reporter) as cache:
         reference = None
         if settings.reference is not None:
-            reference = _score_reference(settings.reference, settings.prompt, reward, cache, reporter)
+            reference = _score_reference(settings.reference, settings, reward, cache, reporter)
         if settings.engine == "ray":
             from plaudit.ray_engine import Cluster, score_clips_on_ray
 
             with reporter.progress("scoring") as advance:
                 cluster = Cluster(settings.ray_address, device=settings.device)
-                rows = score_clips_on_ray(to_score, settings.reward, cluster, settings.cache, advance)
+                rows = score_clips_on_ray(
+                    to_score, settings.reward, cluster, settings.cache, advance, settings.precision
+                )
         else:
-            rows = _scored("scoring", to_score, reward, cache, reporter)
+            rows = _scored("scoring", to_score, reward, cache, reporter, settings.precision)
     if settings.save_reference is not None:
         name = str(settings.save_reference)
         save_reference(settings.save_reference, score_reference(name, identity_of_reward(reward), rows))
@@ -390,6 +400,7 @@ class RankSettings(Settings):
     copy_to: Path | None = option(None, "--copy", help="Copy the kept clips into this folder, with ranks in names.")
     cache: UseCache = True
     device: Device = "auto"
+    precision: ScorePrecision = "auto"
 
 
 @dataclass(frozen=True)
@@ -418,7 +429,7 @@ def rank(
             raise AudioError(f"--copy {folder} contains all clips to be ranked; copy into another folder")
     reward = loading.load_reward(settings.reward, settings.device)
     with _user_cache(ScoreCache, settings.cache, reporter) as cache:
-        rows = _scored("ranking", to_rank, reward, cache, reporter)
+        rows = _scored("ranking", to_rank, reward, cache, reporter, settings.precision)
     best = rank_clips(rows, settings.keep)
     copies: list[Path | None] = [None] * len(best) if folder is None else [*copy_ranked(best, folder)]
     return Ranking(best, copies, [row.error for row in rows if row.error is not None])
@@ -453,16 +464,17 @@ def _user_cache(kind: type[Cache], used: bool, reporter: Reporter) -> Iterator[C
 
 
 def _scored(
-    label: str, clips: list[Clip], reward: Reward, cache: ScoreCache | None, reporter: Reporter
+    label: str, clips: list[Clip], reward: Reward, cache: ScoreCache | None, reporter: Reporter,
+    precision: Literal["auto", "no", "bf16"],
 ) -> list[ScoredClip]:
     from plaudit.reward.scoring import score_clips
 
     with reporter.progress(label) as advance:
-        return score_clips(clips, reward, cache, advance)
+        return score_clips(clips, reward, cache, advance, precision)
 
 
 def _score_reference(
-    path: Path, prompt: str | None, reward: Reward, cache: ScoreCache | None, reporter: Reporter
+    path: Path, settings: ScoreSettings, reward: Reward, cache: ScoreCache | None, reporter: Reporter
 ) -> ScoreReference:
     """A saved reference, or the scores of a folder's clips with the prompt of those compared with it."""
     from plaudit.reward.scoring import clips_at, identity_of_reward, load_reference, score_reference
@@ -470,7 +482,7 @@ def _score_reference(
     identity = identity_of_reward(reward)
     if not path.is_dir():
         return load_reference(path, identity)
-    rows = _scored("reference", clips_at([path], prompt, []), reward, cache, reporter)
+    rows = _scored("reference", clips_at([path], settings.prompt, []), reward, cache, reporter, settings.precision)
     return score_reference(str(path), identity, rows)
 
 

@@ -28,7 +28,7 @@ from plaudit.audio_format import AudioFormat
 from plaudit.corpus.layouts import INSTRUMENTAL
 from plaudit.corpus.manifest import Entry, load_clips
 from plaudit.corpus.shards import Advance, EncodedShard, Job, Preprocessing, ShardEncoder, ShardEngine, frames_of
-from plaudit.devices import resolve_device
+from plaudit.devices import Precision, resolve_device
 from plaudit.errors import EngineError, ModelError, PlauditError
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic
@@ -319,6 +319,7 @@ def score_clips_on_ray(
     cluster: Cluster,
     cached: bool = True,
     progress: Progress = lambda done, total: None,
+    precision: Precision = "no",
 ) -> list[ScoredClip]:
     """As plaudit.reward.scoring.score_clips, for the reward called `reward`; workers use the caches of their machines.
 
@@ -327,14 +328,17 @@ def score_clips_on_ray(
     absolute = [replace(clip, file=clip.file.absolute()) for clip in clips]
     parts = [tuple(absolute[start : start + TASK]) for start in range(0, len(clips), TASK)]
     scored: dict[int, list[ScoredClip]] = {}
-    for number, rows in on_ray(partial(_scorer, portable_name(reward), cluster.device, cached), parts, cluster):
+    build = partial(_scorer, portable_name(reward), cluster.device, cached, precision)
+    for number, rows in on_ray(build, parts, cluster):
         scored[number] = rows
         progress(sum(map(len, scored.values())), len(clips))
     rows = [row for number in range(len(parts)) for row in scored[number]]
     return [replace(row, clip=clip) for row, clip in zip(rows, clips, strict=True)]
 
 
-def _scorer(name: str, device: str, cached: bool) -> Callable[[tuple[Clip, ...]], list[ScoredClip]]:
+def _scorer(
+    name: str, device: str, cached: bool, precision: Precision
+) -> Callable[[tuple[Clip, ...]], list[ScoredClip]]:
     reward = loading.load_reward(name, device)
     cache = ScoreCache.of_user(print) if cached else None
-    return lambda clips: score_clips(clips, reward, cache)
+    return lambda clips: score_clips(clips, reward, cache, precision=precision)

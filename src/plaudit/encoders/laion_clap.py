@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import ClapAudioConfig, ClapConfig, ClapModel, ClapTextConfig
 from transformers.audio_utils import mel_filter_bank
 
+from plaudit.devices import reduced_precision
 from plaudit.encoders.pretrained import Tokenizer, assembled, check_texts_differ, load_tokenizer, save_tokenizer
 from plaudit.encoders.spectrum import checked
 from plaudit.errors import ModelError
@@ -58,7 +59,8 @@ class LaionCLAP(nn.Module):
 
     def embed_quantized(self, wave: Tensor) -> Tensor:
         """wave [B, T] of 16-bit samples divided by 32767 -> [B, dim], unit norm."""
-        features = clap_log_mel(ten_seconds(wave), self.bands)[:, None]  # [B, 1, 1001, bands]
+        with reduced_precision(wave.device, enabled=False):
+            features = clap_log_mel(ten_seconds(wave), self.bands)[:, None]  # [B, 1, 1001, bands]
         embedding: Tensor = self.model.get_audio_features(input_features=features).pooler_output
         return embedding
 

@@ -82,15 +82,16 @@ def batch_words(texts: list[list[str]]) -> WordBatch:
     if not texts:
         raise PromptError("no prompts were given; pass at least one (an empty string is allowed)")
     number: dict[str, int] = {}
-    index = torch.zeros(len(texts), LENGTH, dtype=torch.long)
-    for row, text in enumerate(texts):
-        ids = [number.setdefault(word, len(number) + 1) for word in [START, *text][:LENGTH]]
-        index[row, : len(ids)] = torch.tensor(ids)
-    grams = torch.zeros(len(number) + 1, GRAMS, dtype=torch.long)
-    for word, i in number.items():
-        hashed = buckets(word)
-        grams[i, : len(hashed)] = torch.tensor(hashed)
-    return WordBatch(grams, index)
+    index = [
+        _padded([number.setdefault(word, len(number) + 1) for word in [START, *text][:LENGTH]], LENGTH)
+        for text in texts
+    ]
+    grams = [_padded([], GRAMS), *(_padded(list(buckets(word)), GRAMS) for word in number)]
+    return WordBatch(torch.tensor(grams), torch.tensor(index))
+
+
+def _padded(numbers: list[int], length: int) -> list[int]:
+    return numbers + [0] * (length - len(numbers))
 
 
 def _key_word(match: re.Match[str]) -> str:

@@ -19,7 +19,14 @@ from torch import Tensor, nn
 
 from plaudit.audio import list_audio_files, read_audio
 from plaudit.audio_format import recorded_prompt
-from plaudit.devices import device_of, on_device, rows_at_once
+from plaudit.devices import (
+    Precision,
+    device_of,
+    multiplies_bf16,
+    on_device,
+    reduced_precision,
+    rows_at_once,
+)
 from plaudit.errors import AudioError, CorpusError, ModelError, PlauditError
 from plaudit.files import find_file
 from plaudit.prefetch import prefetch
@@ -124,9 +131,9 @@ class ScoreCache(ContentCache):
         self._put(scores)
 
 
-def score_key(path: Path, prompt: str, identity: str) -> bytes:
-    """32 bytes for all that a score depends on: the file's content, the prompt, and the reward's identity."""
-    return bytes.fromhex(digest_of(file_digest(path), prompt, identity))
+def score_key(path: Path, prompt: str, identity: str, precision: Precision = "no") -> bytes:
+    """32 bytes for all that a score depends on: the content of the file, the prompt, the reward and the precision."""
+    return bytes.fromhex(digest_of(file_digest(path), prompt, identity, *([] if precision == "no" else [precision])))
 
 
 BATCH = 4
@@ -187,17 +194,29 @@ def identity_of_reward(reward: Reward) -> str | None:
     return getattr(reward, "identity", None)
 
 
+def resolve_precision(precision: Precision, reward: Reward) -> Precision:
+    """What "auto" means for a reward: bf16 where its attribute `reduced_precision` says that its scores are meant for
+    it and its device multiplies bfloat16, else float32 ("no")."""
+    if precision != "auto":
+        return precision
+    return "bf16" if getattr(reward, "reduced_precision", False) and multiplies_bf16(device_of(reward)) else "no"
+
+
 def score_clips(
     clips: Sequence[Clip],
     reward: Reward,
     cache: ScoreCache | None = None,
     progress: Progress = lambda done, total: None,
+    precision: Precision = "no",
 ) -> list[ScoredClip]:
     """One row per clip, in their order; a clip that cannot be scored has its error, and the others are scored.
 
     Decoding and, on a CPU, scoring use as many threads as PyTorch would (torch.set_num_threads). Scores of a reward
-    without an `identity` are not cached. ModelError where the reward gives something other than one number per clip.
+    without an `identity` are not cached. precision: of the encoders' networks, see `resolve_precision`; spectra and the
+    reward's head are always computed in float32. ModelError where the reward gives something other than one number per
+    clip.
     """
+    precision = resolve_precision(precision, reward)
     rows: dict[int, ScoredClip] = {}
     identity = identity_of_reward(reward)
 
@@ -208,7 +227,7 @@ def score_clips(
         progress(len(rows), len(clips))
 
     def read(index: int) -> _Finished | _Decoded:
-        return _read(index, clips[index], reward, identity, cache)
+        return _read(index, clips[index], reward, identity, cache, precision)
 
     scale = rows_at_once(reward, BATCH) // BATCH
     with shared_threads(math.ceil(len(clips) / BATCH), most=thread_count()) as workers:
@@ -221,7 +240,7 @@ def score_clips(
             queue = prefetch(read, indices, depth=depth, threads=workers, weight=_seconds, limit=limit)
             with closing(queue) as decoded:
                 for batch in _batches(decoded, scale, rows, progress, len(clips)):
-                    running.add(scorers.submit(_score_batch, batch, reward))
+                    running.add(scorers.submit(_score_batch, batch, reward, precision))
                     del batch  # so that its audio is freed with the worker's reference
                     if len(running) >= at_once:  # so that memory stays bounded
                         done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -278,12 +297,12 @@ def _oldest(by_length: dict[tuple[int, ...], list[_Decoded]], scale: int) -> lis
 
 
 def _read(
-    index: int, clip: Clip, reward: Reward, identity: str | None, cache: ScoreCache | None
+    index: int, clip: Clip, reward: Reward, identity: str | None, cache: ScoreCache | None, precision: Precision
 ) -> _Finished | _Decoded:
     try:
         key = None
         if cache is not None and identity is not None and clip.file.is_file():
-            key = score_key(clip.file, clip.prompt, identity)
+            key = score_key(clip.file, clip.prompt, identity, precision)
             score = cache.get(key)
             if score is not None:
                 return _Finished(ScoredClip(clip, score))
@@ -299,14 +318,15 @@ def _read(
     return _Decoded(index, clip, recording, key, lengths)
 
 
-def _score_batch(batch: list[_Decoded], reward: Reward) -> list[tuple[_Decoded, ScoredClip]]:
+def _score_batch(batch: list[_Decoded], reward: Reward, precision: Precision) -> list[tuple[_Decoded, ScoredClip]]:
     """The batch with its rows; where it is refused as a whole, each clip is tried alone to find the ones at fault."""
     try:
-        scores = score_recordings(reward, [d.recording for d in batch], [d.clip.prompt for d in batch]).tolist()
+        with reduced_precision(device_of(reward), enabled=precision == "bf16"):
+            scores = score_recordings(reward, [d.recording for d in batch], [d.clip.prompt for d in batch]).tolist()
     except AudioError as error:
         if len(batch) == 1:
             return [(batch[0], ScoredClip(batch[0].clip, error=f"{batch[0].clip.file}: {error}"))]
-        return [row for decoded in batch for row in _score_batch([decoded], reward)]
+        return [row for decoded in batch for row in _score_batch([decoded], reward, precision)]
     return [(d, _row(d.clip, score)) for d, score in zip(batch, scores, strict=True)]
 
 

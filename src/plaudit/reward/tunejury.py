@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from plaudit.backbone.config import MOST_WIDTH
-from plaudit.devices import device_of, on_device, rows_at_once
+from plaudit.devices import device_of, on_device, reduced_precision, rows_at_once
 from plaudit.errors import ModelError, PromptError, RecipeError
 from plaudit.published import require, require_sizes, unwrap
 from plaudit.reward.base import Recording, View, Waves, identity_of, identity_of_model, waveform
@@ -126,6 +126,8 @@ class TuneJury:
     scores, the source of the votes.
     """
 
+    reduced_precision = True
+
     def __init__(self, head: TuneJuryHead, features: RewardFeatures, facts: dict[str, Any] | None = None) -> None:
         if head.input_dim != features.dim:
             raise ModelError(f"the reward's head takes {head.input_dim} features, its encoders give {features.dim}")
@@ -187,7 +189,8 @@ class TuneJury:
         """clip_features [B, clip_dim] and their prompts -> scores [B]; differentiable in the features."""
         _check_counts(len(clip_features), len(prompts))
         inputs = self.features.with_prompts(clip_features, prompts)
-        scores: Tensor = self.head(on_device(inputs, self.device))
+        with reduced_precision(self.device, enabled=False):
+            scores: Tensor = self.head(on_device(inputs, self.device))
         return scores.cpu()
 
 

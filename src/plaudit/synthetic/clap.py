@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plaudit.devices import device_of
+from plaudit.devices import device_of, reduced_precision
 from plaudit.encoders.pretrained import check_texts_differ
 from plaudit.encoders.spectrum import (
     LogBands,
@@ -161,7 +161,9 @@ class SyntheticCLAP(nn.Module):
 
     def audio(self, wave: Tensor) -> Tensor:
         """wave [B, T] at 16 kHz, at least one second -> [B, dim], unit norm. Differentiable."""
-        return self.embed_views(self.listening(checked(wave, CLAP_RATE)))
+        with reduced_precision(wave.device, enabled=False):
+            views = self.listening(checked(wave, CLAP_RATE))
+        return self.embed_views(views)
 
     def text(self, prompts: list[str]) -> Tensor:
         """Prompts -> [B, dim], unit norm."""

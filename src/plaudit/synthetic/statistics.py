@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from plaudit.devices import reduced_precision
 from plaudit.encoders.spectrum import (
     LogBands,
     checked,
@@ -223,7 +224,8 @@ class StatisticsEmbedder(nn.Module):
 
     def audio(self, wave: Tensor) -> Tensor:
         """wave [B, T] at 16 kHz, at least one second -> [B, dim], each about zero mean and unit variance."""
-        raw = self.statistics(checked(wave, STATISTICS_RATE))
+        with reduced_precision(wave.device, enabled=False):
+            raw = self.statistics(checked(wave, STATISTICS_RATE))
         return ((raw - self.mean) / self.std).clamp(-6, 6)
 
     def statistics(self, wave: Tensor) -> Tensor:
