@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = App(help="Measure cost and quality on this machine.")
 
-SECTIONS = ("train", "clips", "decode", "score", "separate")
+SECTIONS = ("train", "clips", "decode", "separate")
 Wanted = Annotated[
     list[str] | None, typer.Option("--section", help=f"Measure only this, one of {', '.join(SECTIONS)}; repeat.")
 ]
@@ -31,7 +31,6 @@ def bench(
     ] = "fluxaudio-s-44k",
     model: Annotated[str, typer.Option(help="Of clips and decode: a model by name or folder.")] = "synthetic",
     clips: Annotated[int, typer.Option(min=1, help="Clips of clips and decode.")] = 10,
-    scored: Annotated[int, typer.Option(min=1, help="Clips of score.")] = 100,
     separated: Annotated[int, typer.Option(min=1, help="Clips of separate.")] = 2,
     separator: Annotated[
         str, typer.Option(help="A demucs model; random is an untrained network of mdx_extra's kind.")
@@ -42,7 +41,7 @@ def bench(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the figures as JSON, too.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Time training, generation, decoding, scoring and separation against naive implementations, in turns.
+    """Time training, generation, decoding and separation against naive implementations, in turns.
 
     Example: python -m benchmarks.cost --section train --section clips -o bench.json
     """
@@ -56,7 +55,7 @@ def bench(
     from plaudit.storage import write_json
 
     where = resolve_device(device)
-    sizes = Sizes(network, model, clips, scored, separated, separator, batch, repeats)
+    sizes = Sizes(network, model, clips, separated, separator, batch, repeats)
     results = []
     for name in section or SECTIONS:
         with ConsoleReporter().progress(name) as advance:

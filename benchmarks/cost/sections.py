@@ -9,12 +9,10 @@ import torch
 
 from benchmarks.cost.decode import bench_clips, bench_decode
 from benchmarks.cost.networks import network
-from benchmarks.cost.score import bench_score
 from benchmarks.cost.separate import bench_separate, separator_of
 from benchmarks.cost.timing import Advance, Section
 from benchmarks.cost.train import bench_train
 from plaudit import loading
-from plaudit.reward.base import RecordingReward
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,6 @@ class Sizes:
     network: str
     model: str
     clips: int
-    scored: int
     separated: int
     separator: str
     batch: int | None
@@ -49,12 +46,6 @@ def _decode(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
     return bench_decode(loading.load(sizes.model, str(device)), sizes.clips, sizes.repeats, advance)
 
 
-def _score(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
-    reward = loading.load_reward("synthetic")
-    assert isinstance(reward, RecordingReward)
-    return bench_score(reward, sizes.scored, sizes.repeats, advance)
-
-
 def _separate(sizes: Sizes, device: torch.device, advance: Advance) -> Section:
     return bench_separate(separator_of(sizes.separator, device), sizes.separated, 10.0, sizes.repeats, advance)
 
@@ -63,6 +54,5 @@ SECTIONS: dict[str, Callable[[Sizes, torch.device, Advance], Section]] = {
     "train": _train,
     "clips": _clips,
     "decode": _decode,
-    "score": _score,
     "separate": _separate,
 }

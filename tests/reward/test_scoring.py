@@ -21,10 +21,12 @@ import torch
 from torch import Tensor
 
 from plaudit.audio import read_audio
+from plaudit.devices import Precision
 from plaudit.errors import AudioError, ModelError
 from plaudit.reward.base import Recording, RecordingReward, View
-from plaudit.reward.scoring import AHEAD_SECONDS, Clip, ScoreCache, score_clips, score_key
+from plaudit.reward.scoring import AHEAD_SECONDS, Clip, ScoreCache, resolve_precision, score_clips, score_key
 from plaudit.reward.tunejury import TuneJury
+from plaudit.reward.weighted_sum import WeightedSum
 from plaudit.types import Reward
 from tests.reward.listeners import clip
 from tests.reward.test_scorer import a_jury
@@ -175,6 +177,53 @@ def test_scored_clips_are_not_scored_again(tmp_path: Path) -> None:
         other.head.offset += 1
     assert score_clips(clips[:1], other, cache)[0].score == pytest.approx(first[0].score - 1)  # type: ignore[operator]
     assert other.scored == 1 and isinstance(other, RecordingReward)
+
+
+class Product(Loudness):
+    """A reward with a matrix product, whose result shows the precision; it counts the waves scored."""
+
+    identity, reduced_precision, scored = "product", True, 0
+
+    def score(self, waves: list[Tensor], rate: int, prompts: list[str]) -> Tensor:
+        self.scored += len(waves)
+        return torch.stack([(wave[None] @ (wave[:, None] + 1))[0, 0].float() for wave in waves])
+
+
+def test_scores_of_two_precisions_are_cached_apart(tmp_path: Path) -> None:
+    clips, reward = a_folder(tmp_path, 4), Product()
+    cache = ScoreCache(tmp_path / "scores.sqlite", refuse)
+    exact, reduced = (score_clips(clips, reward, cache, precision=precision) for precision in ("no", "bf16"))
+    assert reward.scored == 8 and exact != reduced
+    assert [row.score for row in reduced] == pytest.approx([row.score for row in exact], rel=0.05)
+    assert score_clips(clips, reward, cache, precision="bf16") == reduced and score_clips(clips, reward, cache) == exact
+    assert reward.scored == 8 and not torch.is_autocast_enabled("cpu")
+
+
+def test_bf16_is_chosen_where_it_is_fast_and_the_reward_is_meant_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for flags, expected in (({"avx2", "avx512_bf16"}, "bf16"), ({"avx2", "avx512f"}, "no")):
+        monkeypatch.setattr("plaudit.devices.processor_flags", lambda flags=flags: frozenset(flags))
+        assert resolve_precision("auto", a_jury()) == expected
+        assert resolve_precision("auto", Loudness()) == "no"
+        assert resolve_precision("no", a_jury()) == "no" and resolve_precision("bf16", Loudness()) == "bf16"
+        summed = WeightedSum([], [a_jury(), Loudness()])
+        assert resolve_precision("auto", summed) == "no"
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_scores_do_not_depend_on_batches_or_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
+) -> None:
+    clips, reward, before = a_folder(tmp_path, 9), a_jury(), torch.get_num_threads()
+    scores = []
+    try:
+        for batch, threads in ((1, 1), (4, 1), (4, 2), (8, 2)):
+            monkeypatch.setattr("plaudit.reward.scoring.BATCH", batch)
+            torch.set_num_threads(threads)
+            scores.append([row.score for row in score_clips(clips, reward, precision=precision)])
+    finally:
+        torch.set_num_threads(before)
+    tolerance = 1e-5 if precision == "no" else 1e-2 * float(np.std(scores[0]))
+    assert all(one == pytest.approx(scores[0], abs=tolerance) for one in scores)
 
 
 def test_a_reward_that_does_not_say_what_it_is_is_not_cached(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from plaudit.errors import AudioError
 
-BLOCK_SAMPLES = 1 << 18
-"""Samples of windowed frames that are transformed at once (ours): 1 MB, so that frames, spectra and what is computed
-from them stay in a core's cache."""
+BLOCK_SAMPLES = 1 << 19
+"""Samples of windowed frames that are transformed at once (ours): 2 MB, so that frames, spectra and what is computed
+from them stay in the cache."""
 
 
 def checked(wave: Tensor, rate: int, seconds: float = 1.0) -> Tensor:
