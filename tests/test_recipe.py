@@ -101,7 +101,7 @@ def test_a_wrong_value_is_one_line_that_says_what_to_do(change: str, said: str) 
 
 
 def test_a_recipe_that_is_missing_or_no_recipe() -> None:
-    with pytest.raises(RecipeError, match="one of data-free-expert, demo, folder"):
+    with pytest.raises(RecipeError, match="one of data-free-expert, demo, distill, folder"):
         load_recipe("nowhere")
     with pytest.raises(RecipeError, match="unknown key"):
         values = {"name": "x", "stages": [{"kind": "sft", "train": {"steps": 1, "learning_rate": 1}}], "sead": 1}

@@ -49,7 +49,7 @@ class TrainSettings(Settings):
     checkpoint_every: Count = 100
     seed: Seed = 0
     weights: Literal["raw", "ema"] = "ema"
-    ema: EmaSettings = EmaSettings()
+    ema: EmaSettings = Field(default_factory=EmaSettings)
     lora: LoraSettings | None = None
 
 
