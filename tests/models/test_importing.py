@@ -111,7 +111,7 @@ def test_a_name_map_gives_unknown_weights_their_place(tmp_path: Path, home: Path
         import_release(release, files, home / release.id)
     with pytest.raises(ModelError, match=r"unknown ours \(3,\)"):
         import_release(release, files, home / release.id, Choices(names={"score_from_elsewhere.bias": "ours"}))
-    with pytest.raises(ModelError, match="no injection 'sideways': give one of audio_prepend, cross_attention, film, global_adaln"):
+    with pytest.raises(ModelError, match="no injection 'sideways': give one of audio_prepend, cross_attention"):
         INJECTIONS.load("sideways")
 
 
