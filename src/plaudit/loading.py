@@ -109,7 +109,11 @@ entry point or as FILE.py:NAME is called without arguments and returns a reward.
 SHIPPED_LICENCES = {"synthetic": "Apache-2.0", "statistics": "Apache-2.0"}
 """Licences of the shipped models, by name."""
 
-MODELS = {"synthetic": SHIPPED_WEIGHTS / "model", "synthetic-base": SHIPPED_WEIGHTS / "base"}
+MODELS = {
+    "synthetic": SHIPPED_WEIGHTS / "model",
+    "synthetic-base": SHIPPED_WEIGHTS / "base",
+    "synthetic-distilled": SHIPPED_WEIGHTS / "distilled",
+}
 
 
 def load(name: str, device: str | torch.device = "auto") -> TextToMusic:
