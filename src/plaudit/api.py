@@ -69,11 +69,8 @@ RewardName = Annotated[
 DEVICE_HELP = "auto (a GPU where there is one), cpu, cuda or mps."
 Device = Annotated[str, option("auto", "--device", help=DEVICE_HELP)]
 ScorePrecision = Annotated[
-    Literal["auto", "no", "bf16"],
-    option(
-        "auto", "--precision",
-        help="Of the encoders' networks: bf16, no for float32, or auto for bf16 where the device has products of it.",
-    ),
+    Literal["no", "bf16"],
+    option("no", "--precision", help="Of the encoders' networks: bf16, which large ones are faster in; no: float32."),
 ]  # fmt: skip
 Engine = Annotated[
     Literal["local", "ray"],
@@ -326,7 +323,7 @@ class ScoreSettings(Settings):
     )  # fmt: skip
     cache: UseCache = True
     device: Device = "auto"
-    precision: ScorePrecision = "auto"
+    precision: ScorePrecision = "no"
     engine: Engine = "local"
     ray_address: RayAddress = None
 
@@ -400,7 +397,7 @@ class RankSettings(Settings):
     copy_to: Path | None = option(None, "--copy", help="Copy the kept clips into this folder, with ranks in names.")
     cache: UseCache = True
     device: Device = "auto"
-    precision: ScorePrecision = "auto"
+    precision: ScorePrecision = "no"
 
 
 @dataclass(frozen=True)
@@ -465,7 +462,7 @@ def _user_cache(kind: type[Cache], used: bool, reporter: Reporter) -> Iterator[C
 
 def _scored(
     label: str, clips: list[Clip], reward: Reward, cache: ScoreCache | None, reporter: Reporter,
-    precision: Literal["auto", "no", "bf16"],
+    precision: Literal["no", "bf16"],
 ) -> list[ScoredClip]:
     from plaudit.reward.scoring import score_clips
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from plaudit.errors import AudioError, ModelError
-from plaudit.machine import processor_flags
 from plaudit.types import Posterior, TextFeatures
 
 Model = TypeVar("Model")
@@ -50,14 +49,7 @@ def resolve_device(name: str | torch.device) -> torch.device:
     return torch.device(name)
 
 
-Precision = Literal["auto", "no", "bf16"]
-
-
-def multiplies_bf16(device: torch.device) -> bool:
-    """Whether `device` has instructions for products of bfloat16, which are at least twice as fast as float32's."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and not processor_flags().isdisjoint({"avx512_bf16", "amx_bf16"})
+Precision = Literal["no", "bf16"]
 
 
 def reduced_precision(device: torch.device, enabled: bool = True) -> torch.autocast:

@@ -64,20 +64,12 @@ def _versions() -> dict[str, str]:
 
 
 def _processor() -> str:
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-@cache
-def processor_flags() -> frozenset[str]:
-    """The extensions of the processor's instructions, as Linux names them; none where they are not listed."""
-    return frozenset(_cpuinfo("flags").split())
-
-
-def _cpuinfo(name: str) -> str:
-    """The value of `name` for the first processor in Linux's list; "" where there is none."""
     path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+    if path.exists():
+        for line in path.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def seconds_of(work: Callable[[], object]) -> float:

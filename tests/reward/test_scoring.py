@@ -24,9 +24,8 @@ from plaudit.audio import read_audio
 from plaudit.devices import Precision
 from plaudit.errors import AudioError, ModelError
 from plaudit.reward.base import Recording, RecordingReward, View
-from plaudit.reward.scoring import AHEAD_SECONDS, Clip, ScoreCache, resolve_precision, score_clips, score_key
+from plaudit.reward.scoring import AHEAD_SECONDS, Clip, ScoreCache, score_clips, score_key
 from plaudit.reward.tunejury import TuneJury
-from plaudit.reward.weighted_sum import WeightedSum
 from plaudit.types import Reward
 from tests.reward.listeners import clip
 from tests.reward.test_scorer import a_jury
@@ -182,7 +181,7 @@ def test_scored_clips_are_not_scored_again(tmp_path: Path) -> None:
 class Product(Loudness):
     """A reward with a matrix product, whose result shows the precision; it counts the waves scored."""
 
-    identity, reduced_precision, scored = "product", True, 0
+    identity, scored = "product", 0
 
     def score(self, waves: list[Tensor], rate: int, prompts: list[str]) -> Tensor:
         self.scored += len(waves)
@@ -197,16 +196,6 @@ def test_scores_of_two_precisions_are_cached_apart(tmp_path: Path) -> None:
     assert [row.score for row in reduced] == pytest.approx([row.score for row in exact], rel=0.05)
     assert score_clips(clips, reward, cache, precision="bf16") == reduced and score_clips(clips, reward, cache) == exact
     assert reward.scored == 8 and not torch.is_autocast_enabled("cpu")
-
-
-def test_bf16_is_chosen_where_it_is_fast_and_the_reward_is_meant_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for flags, expected in (({"avx2", "avx512_bf16"}, "bf16"), ({"avx2", "avx512f"}, "no")):
-        monkeypatch.setattr("plaudit.devices.processor_flags", lambda flags=flags: frozenset(flags))
-        assert resolve_precision("auto", a_jury()) == expected
-        assert resolve_precision("auto", Loudness()) == "no"
-        assert resolve_precision("no", a_jury()) == "no" and resolve_precision("bf16", Loudness()) == "bf16"
-        summed = WeightedSum([], [a_jury(), Loudness()])
-        assert resolve_precision("auto", summed) == "no"
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])

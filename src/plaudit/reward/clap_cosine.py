@@ -20,8 +20,6 @@ from plaudit.types import Embedder
 class CLAPCosine:
     """A plaudit.types.Reward in -1..1: cosine of CLAP's embeddings of the centre 10 s and the prompt; 0 without one."""
 
-    reduced_precision = True
-
     def __init__(self, clap: Embedder) -> None:
         self.clap = clap
         self.views = (View(clap.sample_rate, CLAP_SECONDS),)

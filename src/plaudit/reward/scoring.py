@@ -22,7 +22,6 @@ from plaudit.audio_format import recorded_prompt
 from plaudit.devices import (
     Precision,
     device_of,
-    multiplies_bf16,
     on_device,
     reduced_precision,
     rows_at_once,
@@ -194,14 +193,6 @@ def identity_of_reward(reward: Reward) -> str | None:
     return getattr(reward, "identity", None)
 
 
-def resolve_precision(precision: Precision, reward: Reward) -> Precision:
-    """What "auto" means for a reward: bf16 where its attribute `reduced_precision` says that its scores are meant for
-    it and its device multiplies bfloat16, else float32 ("no")."""
-    if precision != "auto":
-        return precision
-    return "bf16" if getattr(reward, "reduced_precision", False) and multiplies_bf16(device_of(reward)) else "no"
-
-
 def score_clips(
     clips: Sequence[Clip],
     reward: Reward,
@@ -212,11 +203,10 @@ def score_clips(
     """One row per clip, in their order; a clip that cannot be scored has its error, and the others are scored.
 
     Decoding and, on a CPU, scoring use as many threads as PyTorch would (torch.set_num_threads). Scores of a reward
-    without an `identity` are not cached. precision: of the encoders' networks, see `resolve_precision`; spectra and the
+    without an `identity` are not cached. precision: of the encoders' networks, bf16 or no for float32; spectra and the
     reward's head are always computed in float32. ModelError where the reward gives something other than one number per
     clip.
     """
-    precision = resolve_precision(precision, reward)
     rows: dict[int, ScoredClip] = {}
     identity = identity_of_reward(reward)
 

@@ -126,8 +126,6 @@ class TuneJury:
     scores, the source of the votes.
     """
 
-    reduced_precision = True
-
     def __init__(self, head: TuneJuryHead, features: RewardFeatures, facts: dict[str, Any] | None = None) -> None:
         if head.input_dim != features.dim:
             raise ModelError(f"the reward's head takes {head.input_dim} features, its encoders give {features.dim}")

@@ -41,7 +41,6 @@ class WeightedSum:
 
     def __init__(self, parts: Sequence[WeightedReward], rewards: Sequence[Reward]) -> None:
         self.parts, self.rewards = tuple(parts), tuple(rewards)
-        self.reduced_precision = all(getattr(reward, "reduced_precision", False) for reward in rewards)
 
     def to(self, device: torch.device) -> WeightedSum:
         """Its parts on `device`."""

@@ -133,14 +133,16 @@ class AudioTower(nn.Module):
 
     def forward(self, views: Views) -> Tensor:
         """-> [B, dim], not normalized; any length."""
-        onsets = onset_strength(views.mel, ONSET_GROUPS)  # [B, 4, N]
-        parts = (
-            *_pooled(self.timbre(views.mel.unsqueeze(1))),
-            *_pooled(self.harmony(views.pitch)),
-            views.pitch.mean(-1),
-            self.rhythm(autocorrelation(onsets.float(), LAGS).flatten(1)),
-        )
-        return self.head(torch.cat(parts, dim=1))
+        timbre = self.timbre(views.mel.unsqueeze(1)).float()
+        with reduced_precision(views.mel.device, enabled=False):  # the convolutions of timbre are what takes time
+            onsets = onset_strength(views.mel, ONSET_GROUPS)  # [B, 4, N]
+            parts = (
+                *_pooled(timbre),
+                *_pooled(self.harmony(views.pitch)),
+                views.pitch.mean(-1),
+                self.rhythm(autocorrelation(onsets.float(), LAGS).flatten(1)),
+            )
+            return self.head(torch.cat(parts, dim=1))
 
 
 class SyntheticCLAP(nn.Module):
