@@ -49,7 +49,7 @@ def test_the_error_for_a_missing_model_says_what_to_do(tmp_path: Path, monkeypat
         "fluxaudio-s": "'fluxaudio-s' is not here yet; fetch it with: plaudit models fetch fluxaudio-s$",
         "tunejury": "plaudit models fetch tunejury$",
         "fluxaudio": "no model 'fluxaudio': did you mean 'fluxaudio-s'.*plaudit models fetch NAME",
-        "meanaudio-s": "files, not a model",
+        "tunejury-scores": "files, not a model",
         str(run): f"is a run, not a model; name one of its models: {run}/crpo, {run}/sft$",
         str(tmp_path): "has no config.json",
     }.items():

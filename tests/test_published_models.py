@@ -80,15 +80,18 @@ def test_a_missing_tensor_is_named(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", IMPORTERS)
-@pytest.mark.parametrize("change", ["scalar", "empty", "longer", "one axis more"])
+@pytest.mark.parametrize("change", ["scalar", "empty", "longer", "last axis more", "first axis more"])
 def test_a_misshapen_tensor_is_refused(model: str, change: str) -> None:
+    if (model, change) == ("fluxaudio", "first axis more"):
+        pytest.skip("leading axes of size one do not matter there")
     for name in required(model):
         value = states()[model][name]
         changed = {
             "scalar": torch.zeros(()),
             "empty": torch.zeros(0),
             "longer": torch.zeros([size + 1 for size in value.shape]),
-            "one axis more": value[None],
+            "last axis more": value[..., None],
+            "first axis more": value[None],
         }[change]
         if changed.shape != value.shape:
             refusal(IMPORTERS[model], states()[model] | {name: changed})

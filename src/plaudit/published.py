@@ -14,7 +14,7 @@ from torch import Tensor
 from plaudit.errors import ModelError
 from plaudit.storage import file_digest, load_tensors
 
-WRAPPERS = ("state_dict", "generator")
+WRAPPERS = ("state_dict", "generator", "weights")
 """Keys under which released files keep the weights beside other things."""
 
 PREFIXES = ("module.", "ema_model.")

@@ -35,6 +35,9 @@ def test_inner_width_is_two_thirds_of_four_times_the_width_rounded_up(hidden: in
 def test_config_survives_being_written(injection: str) -> None:
     config = FluxAudioConfig.from_dict({**PRESETS["synthetic"].to_dict(), "injection": injection})
     assert FluxAudioConfig.from_dict(config.to_dict()) == config
+    changes = {"score_features": 4, "score_frequencies": [0.5, 2.0], "score_null": -10.0}
+    config = FluxAudioConfig.from_dict({**config.to_dict(), **changes})
+    assert FluxAudioConfig.from_dict(config.to_dict()) == config and hash(config) == hash(replace(config))
 
 
 @pytest.mark.parametrize(
@@ -48,6 +51,13 @@ def test_config_survives_being_written(injection: str) -> None:
         ({"fused_depth": 6}, "fused_depth"),
         ({"num_heads": 5}, "heads"),
         ({"score_features": 7}, "even"),
+        ({"score_frequencies": "fast"}, "score_frequencies must be spaced, time or 32 numbers"),
+        ({"score_frequencies": [1.0, 2.0]}, "score_frequencies must be spaced, time or 32 numbers"),
+        ({"score_frequencies": [float("nan")] * 32}, "score_frequencies"),
+        ({"score_frequencies": ["1"] * 32}, "score_frequencies"),
+        ({"score_null": "zero"}, "score_null must be vector, scalar or a number"),
+        ({"score_null": 10**400}, "score_null"),
+        ({"score_null": True}, "score_null"),
     ],
 )
 def test_bad_values_are_named(changes: dict[str, object], says: str) -> None:

@@ -29,6 +29,7 @@ from plaudit.models.releases import find
 from plaudit.published import read_released
 from plaudit.reward.tunejury import TuneJuryHead, head_from_published, read_head, save_head
 from plaudit.storage import SHIPPED_WEIGHTS, save_module, write_json
+from tests.backbone.test_published import meanaudio
 from tests.backbone.test_published import published as fluxaudio_state
 from tests.backbone.tiny import tiny_model, wake
 from tests.codec.test_bigvgan import CONFIG, normed
@@ -65,8 +66,14 @@ def tunejury_files(folder: Path) -> None:
     torch.save({"state_dict": released_form(TuneJuryHead(2048, (4, 3)), "net.")}, folder / "tunejury.pt")
 
 
+def meanaudio_files(folder: Path) -> None:
+    folder.mkdir()
+    torch.save({"it": 1, "weights": to_published(meanaudio())}, folder / "weights.pth")
+
+
 RELEASED: dict[str, Callable[[Path], Any]] = {
     "fluxaudio-s": fluxaudio_files,
+    "meanaudio-s-full": meanaudio_files,
     "codec-44k": codec_files,
     "clap-music": clap_files,
     "mert-330m": released_mert,
@@ -95,8 +102,8 @@ def test_import_export_import_gives_the_same_tensors(identifier: str, tmp_path: 
 
 @pytest.mark.parametrize(
     ("identifier", "name"),
-    [("fluxaudio-s", "weights.pth"), ("codec-44k", "vocoder.pt"), ("clap-music", "weights.pt"),
-     ("mert-330m", "pytorch_model.bin"), ("tunejury", "weights.pt")],
+    [("fluxaudio-s", "weights.pth"), ("meanaudio-s-full", "weights.pth"), ("codec-44k", "vocoder.pt"),
+     ("clap-music", "weights.pt"), ("mert-330m", "pytorch_model.bin"), ("tunejury", "weights.pt")],
 )  # fmt: skip
 def test_exported_files_hold_the_released_names_and_values(identifier: str, name: str, tmp_path: Path) -> None:
     RELEASED[identifier](tmp_path / "released")
@@ -104,12 +111,15 @@ def test_exported_files_hold_the_released_names_and_values(identifier: str, name
     release = find(identifier)
     theirs = files_in(tmp_path / "released", release)[name]
     released, again = read_released(theirs), read_released(tmp_path / "again" / name)
-    for wrapper in ("generator", "state_dict"):
+    for wrapper in ("generator", "state_dict", "weights"):
         released, again = released.get(wrapper, released), again.get(wrapper, again)
     assert set(again) <= set(released) and len(again) > 3
     assert all(torch.equal(released[key], value) for key, value in again.items())
     left_out = {key for key in set(released) - set(again) if "num_batches" not in key}
-    assert not left_out or identifier == "fluxaudio-s"  # entries that every network builds for itself
+    assert not left_out or identifier in (
+        "fluxaudio-s",
+        "meanaudio-s-full",
+    )  # entries that every network builds for itself
 
 
 def test_the_16k_codec_has_the_files_of_its_release(tmp_path: Path) -> None:
@@ -133,6 +143,29 @@ def test_a_model_of_ours_with_a_score_comes_back(tmp_path: Path) -> None:
     again = from_published(read_released(tmp_path / "released" / "weights.pth"), "film")
     assert to_published(again).keys() == to_published(model).keys()
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+@pytest.mark.parametrize("settings", [{"score_null": -3.0}, {"score_frequencies": "time", "score_null": "scalar"}])
+def test_frequencies_and_null_of_the_score_come_back(settings: dict[str, Any], tmp_path: Path) -> None:
+    sizes = FluxAudioConfig(
+        5, 6, 4, hidden_dim=16, depth=2, fused_depth=1, num_heads=2, text_length=3, injection="input_add", **settings
+    )
+    model = wake(FluxAudio(sizes))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith("score."):
+                parameter.normal_()
+    config = ModelConfig(sizes, "synthetic", "synthetic", 5.0, "Apache-2.0", {"stage": "sft"})
+    save_module(tmp_path / "ours", model, config.to_dict())
+    export_released(tmp_path / "ours", tmp_path / "released")
+    imported_with = Choices(injection="input_add", verified=False)
+    release = find("fluxaudio-s")
+    import_release(release, files_in(tmp_path / "released", release), tmp_path / "again", imported_with)
+    read = loading.read_model_config(tmp_path / "again").backbone
+    assert read == sizes
+    again = loading.load_backbone(tmp_path / "again", read)
+    for score in (None, torch.tensor([0.4, torch.nan])):
+        assert torch.equal(again.embed_score(score, 2), model.embed_score(score, 2))
 
 
 def test_a_reward_of_ours_scores_the_same_under_the_released_names(tmp_path: Path) -> None:

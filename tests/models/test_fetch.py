@@ -82,9 +82,16 @@ def released(site: Site, digest: str = "") -> ReleasedFile:
     return ReleasedFile("weights.pth", url=f"{site.address}/v1/weights.pth", digest=digest)
 
 
+def place(site: Site, cache: Path, name: str = "weights.pth") -> Path:
+    """A file of the site in the cache, in a folder that exists."""
+    folder = cache / "files" / site.address.removeprefix("http://").replace(":", "_") / "v1"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
+
+
 def left(cache: Path) -> list[str]:
     """The files of the cache, locks apart."""
-    return sorted(path.name for path in (cache / "files").iterdir() if path.suffix != ".lock")
+    return sorted(path.name for path in (cache / "files").rglob("*") if not path.is_dir() and path.suffix != ".lock")
 
 
 def test_a_file_is_fetched_once_and_checked(site: Site, tmp_path: Path) -> None:
@@ -96,13 +103,20 @@ def test_a_file_is_fetched_once_and_checked(site: Site, tmp_path: Path) -> None:
     assert from_address(file, tmp_path) == path and site.requests == ["GET"]
 
 
+def test_files_of_one_local_name_at_two_addresses_are_two_files(site: Site, tmp_path: Path) -> None:
+    site.bodies["/v2/other.pth"] = b"other"
+    other = ReleasedFile("weights.pth", url=f"{site.address}/v2/other.pth")
+    paths = [from_address(file, tmp_path) for file in (released(site), other)]
+    assert [path.read_bytes() for path in paths] == [BODY, b"other"]
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_an_interrupted_download_continues(site: Site, tmp_path: Path, ranges: bool) -> None:
     site.cut_after, site.ranges = 700_000, ranges
     with pytest.raises(ModelError, match=r"weights\.pth cannot be fetched \(.*\); run this again to continue"):
         from_address(released(site), tmp_path)
     assert left(tmp_path) == ["weights.pth.partial"]
-    size = (tmp_path / "files" / "weights.pth.partial").stat().st_size
+    size = place(site, tmp_path, "weights.pth.partial").stat().st_size
     site.cut_after = None
     assert from_address(released(site), tmp_path).read_bytes() == BODY
     assert size == 700_000 and site.requests == ["GET", f"GET bytes={size}-"]
@@ -110,20 +124,18 @@ def test_an_interrupted_download_continues(site: Site, tmp_path: Path, ranges: b
 
 
 def test_a_whole_partial_file_is_not_continued_but_fetched_again(site: Site, tmp_path: Path) -> None:
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files" / "weights.pth.partial").write_bytes(b"x" * len(BODY))
+    place(site, tmp_path, "weights.pth.partial").write_bytes(b"x" * len(BODY))
     assert from_address(released(site), tmp_path).read_bytes() == BODY
 
 
 def test_a_file_with_a_wrong_digest_is_discarded(site: Site, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"weights\.pth is not the released file"):
+    with pytest.raises(ModelError, match=r"weights\.pth is not the released file .* models import --unverified$"):
         from_address(released(site, f"sha256:{'0' * 64}"), tmp_path)
     assert left(tmp_path) == []
 
 
 def test_a_full_disk_leaves_no_half_file(site: Site, tmp_path: Path) -> None:
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files" / "weights.pth.partial").symlink_to("/dev/full")
+    place(site, tmp_path, "weights.pth.partial").symlink_to("/dev/full")
     with pytest.raises(ModelError, match=r"no room for http.*free some space"):
         from_address(released(site), tmp_path)
     assert left(tmp_path) == []
@@ -153,7 +165,7 @@ def test_two_processes_fetch_a_file_once(site: Site, tmp_path: Path) -> None:
     for process in both:
         process.join(60)
     assert [process.exitcode for process in both] == [0, 0]
-    assert (tmp_path / "files" / "weights.pth").read_bytes() == BODY and site.requests == ["GET"]
+    assert place(site, tmp_path).read_bytes() == BODY and site.requests == ["GET"]
 
 
 @pytest.fixture

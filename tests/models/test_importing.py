@@ -9,18 +9,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from plaudit import loading
 from plaudit.backbone.injections import INJECTIONS
-from plaudit.backbone.published import from_published
+from plaudit.backbone.meanaudio import MeanAudio
+from plaudit.backbone.published import from_published, to_published
+from plaudit.cli import models
 from plaudit.cli.models import import_model
 from plaudit.errors import ModelError
+from plaudit.generate.sampling import sample_latents
 from plaudit.models.fetch import fetch_folder
 from plaudit.models.importing import Choices, files_in, import_release
 from plaudit.models.inspecting import inspect_folder
 from plaudit.models.releases import RELEASES, Release, find
 from plaudit.reward.training import INPUT_ABLATIONS
 from plaudit.reward.tunejury import TuneJuryHead, read_head
+from tests.backbone.test_published import NAMES, embedder, meanaudio
 from tests.backbone.test_published import published as fluxaudio_state
 from tests.codec.test_bigvgan import published as vocoder_state
 from tests.codec.test_mel_codec import CONFIG, tiny_codec
@@ -113,6 +118,65 @@ def test_a_name_map_gives_unknown_weights_their_place(tmp_path: Path, home: Path
         import_release(release, files, home / release.id, Choices(names={"score_from_elsewhere.bias": "ours"}))
     with pytest.raises(ModelError, match="no injection 'sideways': give one of audio_prepend, cross_attention"):
         INJECTIONS.load("sideways")
+
+
+@pytest.mark.parametrize("identifier", ["meanaudio-s-ac", "meanaudio-s-full", "meanaudio-l-full"])
+def test_meanaudio_is_sampled_in_one_evaluation_without_guidance(identifier: str, tmp_path: Path, home: Path) -> None:
+    network, release = meanaudio(), without_digests(identifier)
+    torch.save({"it": 5, "weights": to_published(network)}, tmp_path / "file.pth")
+    import_release(release, files_in(tmp_path / "file.pth", release), home / identifier)
+    config = loading.read_model_config(loading.model_folder(identifier, loading.MODELS))
+    assert (config.backbone.kind, config.codec, config.text_encoder) == ("meanaudio", "codec-16k", "text-t5-clap")
+    assert config.sampling.steps == 1 and config.sampling.guidance.weight == 1
+    loaded = loading.load_backbone(home / identifier, config.backbone)
+    assert isinstance(loaded, MeanAudio)
+    noise, text = torch.randn(2, 6, 5), network.empty_text(2)
+    sampling = config.sampling.changed(precision="no")
+    sampled = sample_latents(loaded, text, text, None, noise, sampling)
+    with torch.inference_mode():
+        one_step = noise - network(noise, text, torch.ones(2), end=torch.zeros(2))
+    torch.testing.assert_close(loaded.standardize(sampled), one_step, atol=1e-5, rtol=1e-5)
+
+
+def test_a_network_of_another_kind_than_the_release_is_refused(tmp_path: Path, home: Path) -> None:
+    torch.save(to_published(meanaudio()), tmp_path / "mean.pth")
+    torch.save(fluxaudio_state(), tmp_path / "flux.pth")
+    for file, identifier, others in (
+        ("mean.pth", "fluxaudio-s", "meanaudio-s-ac, meanaudio-s-full, meanaudio-l-full$"),
+        ("flux.pth", "meanaudio-s-full", "ttm-humanpref, .*fluxaudio-s$"),
+    ):
+        release = without_digests(identifier)
+        with pytest.raises(ModelError, match=f"and {identifier} is of kind .*; import it as one of {others}"):
+            import_release(release, files_in(tmp_path / file, release), home / identifier)
+        assert not (home / identifier).exists()
+
+
+def test_the_papers_files_are_releases_and_there_is_no_fluxaudio_l() -> None:
+    for number, seed in ((1, 42), (2, 55)):
+        release = find(f"ttm-humanpref-sub{number}")
+        assert release.files[0].url.endswith(f"/v1.0-icme2026/sub{number}_seed{seed}_fluxaudio_s.pt")
+        assert f"seed {seed}" in release.purpose and release.non_commercial
+        assert (release.needs, release.injection) == (find("ttm-humanpref").needs, find("ttm-humanpref").injection)
+    files = {name: find(f"meanaudio-{name}").files[0].path for name in ("s-ac", "s-full", "l-full")}
+    assert files == {name: f"meanaudio_{name.replace('-', '_')}.pth" for name in files}
+    with pytest.raises(ModelError, match="no released model 'fluxaudio-l'"):
+        find("fluxaudio-l")
+
+
+def test_a_name_map_is_read_by_the_command(tmp_path: Path, home: Path) -> None:
+    torch.save({"it": 9, "weights": fluxaudio_state() | embedder(null=(1, 16))}, tmp_path / "weights.pt")
+    names = NAMES | {"reward.null": "score.embedder.null", "score_frequencies": "time"}
+    (tmp_path / "names.json").write_text(json.dumps(names))
+    words = ["import", "ttm-humanpref", "--from", str(tmp_path / "weights.pt"), "--names", str(tmp_path / "names.json")]
+    refused = CliRunner().invoke(models.app, words)
+    assert isinstance(refused.exception, ModelError) and "import it with --unverified" in str(refused.exception)
+    assert CliRunner().invoke(models.app, [*words, "--unverified"]).exit_code == 0
+    config = loading.read_model_config(home / "ttm-humanpref").backbone
+    assert (config.score_features, config.score_hidden, config.score_frequencies) == (20, 9, "time")
+    network = loading.load_backbone(home / "ttm-humanpref", config)
+    torch.testing.assert_close(network.embed_score(None, 1), embedder(null=(1, 16))["reward.null"])
+    (tmp_path / "names.json").write_text("[1]")
+    assert "a name map must be" in str(CliRunner().invoke(models.app, [*words, "--unverified"]).exception)
 
 
 def test_a_failed_import_leaves_the_old_folder_only(tmp_path: Path, home: Path) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from plaudit import loading
 from plaudit.backbone.config import FluxAudioConfig
 from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.backbone.meanaudio import MeanAudio, MeanAudioConfig
 from plaudit.backbone.published import to_published
 from plaudit.cli.main import app
 from plaudit.models.releases import find
@@ -42,6 +43,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = FluxAudioConfig(3, 16, 512, hidden_dim=16, depth=2, fused_depth=1, num_heads=2)
     torch.save({"state_dict": to_published(FluxAudio(sizes))}, files / "fluxaudio_s_full.pth")
     imported("fluxaudio-s", files / "fluxaudio_s_full.pth", home / "fluxaudio-s")
+    average = MeanAudioConfig(3, 16, 512, hidden_dim=16, depth=2, fused_depth=1, num_heads=2)
+    torch.save({"it": 1, "weights": to_published(MeanAudio(average))}, files / "meanaudio_s_full.pth")
+    imported("meanaudio-s-full", files / "meanaudio_s_full.pth", home / "meanaudio-s-full")
     torch.save(released_form(TuneJuryHead(512 + 16 + 512, (8, 4)), "net."), files / "tunejury.pt")
     imported("tunejury", files / "tunejury.pt", home / "tunejury")
     return home
@@ -72,6 +76,13 @@ def test_clips_are_generated_scored_and_evaluated(tmp_path: Path) -> None:
     assert summary["clips"] == {"total": 2, "scored": 2} and summary["settings"]["detector_errors"] is None
     frechet = {metric["embedding"]: metric["value"] for metric in summary["metrics"] if metric["metric"] == "frechet"}
     assert frechet == {"mert-330m": pytest.approx(0, abs=1e-9), "clap-music": pytest.approx(0, abs=1e-9)}
+
+
+@pytest.mark.slow
+def test_a_clip_is_generated_in_one_evaluation(tmp_path: Path) -> None:
+    run("generate", "slow sad piano", "--model", "meanaudio-s-full", "-o", str(tmp_path), "--device", "cpu")
+    sidecar = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert sidecar["sampling"]["steps"] == 1 and sidecar["sampling"]["guidance"]["weight"] == 1
 
 
 def test_an_imported_model_is_verified_by_its_name() -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from plaudit.backbone.injections import INJECTIONS
 from plaudit.errors import ModelError
-from plaudit.settings import shortened
+from plaudit.settings import MOST, shortened
 
 MOST_WIDTH, MOST_BLOCKS = 65_536, 256
 """Bounds of sizes (ours), ten times and more what has been published: larger values mean damage."""
@@ -19,7 +19,18 @@ FLUXAUDIO = "fluxaudio"
 MEANAUDIO = "meanaudio"
 """The backbone that predicts average velocities."""
 
+SPACED, TIME = "spaced", "time"
+VECTOR, SCALAR = "vector", "scalar"
+
+UNWRITTEN = (("kind", FLUXAUDIO), ("score_frequencies", SPACED), ("score_null", VECTOR))
+"""Values that a model folder's config.json leaves out."""
+
 Config = TypeVar("Config", bound="BackboneConfig")
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of JSON is a number, and no absurd one."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,10 @@ class BackboneConfig:
     hidden_dim: width of the network, D.
     injection: how a score conditions the network, a name in INJECTIONS; "none" has no score embedder.
     score_features, score_hidden: Fourier features of the score, and the width of the embedder's hidden layer (ours).
+    score_frequencies: of those features: "spaced" (ours), "time" for those of the time embedding, or half as many
+    numbers as features, in radians per unit of the score.
+    score_null: what stands for a dropped score: "vector", a learned embedding, "scalar", a learned score, or a number,
+    which is embedded like a score.
     kind: the backbone's name in BACKBONES.
     """
 
@@ -42,6 +57,8 @@ class BackboneConfig:
     injection: str = field(default="none", kw_only=True)
     score_features: int = field(default=64, kw_only=True)
     score_hidden: int = field(default=256, kw_only=True)
+    score_frequencies: str | tuple[float, ...] = field(default=SPACED, kw_only=True)
+    score_null: str | float = field(default=VECTOR, kw_only=True)
     kind: str = field(default=FLUXAUDIO, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -58,10 +75,23 @@ class BackboneConfig:
         INJECTIONS.load(self.injection)
         if self.score_features % 2:
             raise ModelError(f"backbone: score_features must be even (cosines and sines), not {self.score_features}")
+        if isinstance(self.score_frequencies, list):  # as JSON has it
+            object.__setattr__(self, "score_frequencies", tuple(self.score_frequencies))
+        self._check_embedding()
+
+    def _check_embedding(self) -> None:
+        frequencies, null, half = self.score_frequencies, self.score_null, self.score_features // 2
+        numbers = isinstance(frequencies, tuple) and len(frequencies) == half and all(map(is_number, frequencies))
+        if not numbers and frequencies not in (SPACED, TIME):
+            wrong = shortened(repr(frequencies))
+            raise ModelError(f"backbone: score_frequencies must be {SPACED}, {TIME} or {half} numbers, not {wrong}")
+        if not is_number(null) and null not in (VECTOR, SCALAR):
+            wrong = shortened(repr(null))
+            raise ModelError(f"backbone: score_null must be {VECTOR}, {SCALAR} or a number, not {wrong}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a model folder's config.json."""
-        return {name: value for name, value in asdict(self).items() if (name, value) != ("kind", FLUXAUDIO)}
+        return {name: value for name, value in asdict(self).items() if (name, value) not in UNWRITTEN}
 
     @classmethod
     def from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:

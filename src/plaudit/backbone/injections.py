@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plaudit.backbone.forms import attend
-from plaudit.backbone.layers import Stream, attention_flops, linear_flops
+from plaudit.backbone.layers import Stream, attention_flops, linear_flops, time_features
 from plaudit.errors import ModelError
 from plaudit.registry import Registry
 
@@ -48,20 +48,51 @@ def fourier_features(score: Tensor, features: int) -> Tensor:
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 
-class ScoreEmbedder(nn.Module):
-    """Standardized scores -> embeddings of the network's width; NaN is a dropped score and gives the null embedding."""
+def spaced_frequencies(features: int) -> Tensor:
+    """The frequencies of `fourier_features`, in radians: [features / 2], float32."""
+    return 2 * torch.pi * SLOWEST * (FASTEST / SLOWEST) ** torch.linspace(0, 1, features // 2)
 
-    def __init__(self, features: int, hidden: int, dim: int) -> None:
+
+class ScoreEmbedder(nn.Module):
+    """Standardized scores -> embeddings of the network's width; NaN is a dropped score and gives the null embedding.
+
+    The config's score_frequencies and score_null say of which features, and what the null is.
+    """
+
+    def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        self.features = features
+        features, hidden, dim = config.score_features, config.score_hidden, config.hidden_dim
+        self.features, self.frequencies, self.null_kind = features, config.score_frequencies, config.score_null
         self.mlp = nn.Sequential(nn.Linear(features, hidden), nn.SiLU(), nn.Linear(hidden, dim))
-        self.null = nn.Parameter(torch.zeros(dim))
+        if isinstance(self.null_kind, str):
+            self.null = nn.Parameter(torch.zeros(()) if self.null_kind == "scalar" else torch.zeros(dim))
 
     def forward(self, score: Tensor) -> Tensor:
         """score [B] -> [B, D]."""
         dropped = score.isnan()
-        embedding = self.mlp(fourier_features(score.masked_fill(dropped, 0.0), self.features))
+        if self.null_kind != "vector":
+            return self.mlp(self._features(torch.where(dropped, self._null_score().to(score), score)))
+        embedding = self.mlp(self._features(score.masked_fill(dropped, 0.0)))
         return torch.where(dropped[:, None], self.null.to(embedding.dtype), embedding)
+
+    def empty(self, batch: int) -> Tensor:
+        """The embeddings [B, D] of dropped scores."""
+        if self.null_kind == "vector":
+            return self.null.expand(batch, -1)
+        return self.mlp(self._features(self._null_score().float().expand(batch)))
+
+    def _null_score(self) -> Tensor:
+        if isinstance(self.null_kind, str):
+            return self.null
+        return torch.tensor(float(self.null_kind), device=next(self.mlp.parameters()).device)
+
+    def _features(self, score: Tensor) -> Tensor:
+        if self.frequencies == "spaced":
+            return fourier_features(score, self.features)
+        if self.frequencies == "time":
+            return time_features(score, self.features)
+        angles = score.float()[:, None] * torch.tensor(self.frequencies, device=score.device)
+        return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 
 class NoInjection(nn.Module):
@@ -122,10 +153,10 @@ class ScoreInjection(NoInjection):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__(config)
         self.config = config
-        self.embedder = ScoreEmbedder(config.score_features, config.score_hidden, config.hidden_dim)
+        self.embedder = ScoreEmbedder(config)
 
     def embed(self, score: Tensor | None, batch: int) -> Tensor:
-        return self.embedder.null.expand(batch, -1) if score is None else self.embedder(score)
+        return self.embedder.empty(batch) if score is None else self.embedder(score)
 
     def flops(self, frames: int, words: int) -> int:
         config = self.config

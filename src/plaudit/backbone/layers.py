@@ -92,10 +92,15 @@ def inverse_rms(x: Tensor) -> Tensor:
     return (mean_square + torch.finfo(torch.float32).eps).rsqrt()
 
 
+def time_frequencies(dim: int, device: torch.device | None = None) -> Tensor:
+    """The frequencies of `time_features`, in radians: [dim / 2], float32."""
+    half = torch.arange(dim // 2, device=device, dtype=torch.float32)
+    return torch.exp(-math.log(10000.0) * 2 * half / dim)
+
+
 def time_features(t: Tensor, dim: int = 256) -> Tensor:
     """Sinusoids of t itself: t [B] -> [B, dim], cosines first, frequencies 10000^(-2i / dim), always float32."""
-    half = torch.arange(dim // 2, device=t.device, dtype=torch.float32)
-    angles = t.float()[:, None] * torch.exp(-math.log(10000.0) * 2 * half / dim)
+    angles = t.float()[:, None] * time_frequencies(dim, t.device)
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +16,30 @@ import yaml
 from torch import Tensor
 
 from plaudit.backbone.base import build_backbone
-from plaudit.backbone.config import FluxAudioConfig
+from plaudit.backbone.config import FLUXAUDIO, MEANAUDIO, SCALAR, SPACED, TIME, VECTOR, FluxAudioConfig, is_number
 from plaudit.backbone.fluxaudio import FluxAudio
+from plaudit.backbone.injections import spaced_frequencies
+from plaudit.backbone.layers import TimeEmbedding, time_frequencies
 from plaudit.backbone.meanaudio import MeanAudioConfig
 from plaudit.errors import ModelError
 from plaudit.published import renamed, require, require_sizes, unwrap
+from plaudit.settings import shortened
 
-DESCRIPTION = "FluxAudio (a name map may help)"
-EXTRAS = ("t_embed.freqs", "r_embed.freqs", "latent_rot", "text_rot", "_extra_state")
+DESCRIPTIONS = {FLUXAUDIO: "FluxAudio (a name map may help)", MEANAUDIO: "MeanAudio (a name map may help)"}
+EXTRAS = ("latent_rot", "text_rot", "_extra_state")
 """Entries in some released files that no model needs."""
+
+TIMES = ("t_embed.", "r_embed.")
+"""Published names of the embeddings of times begin so; some files hold their frequencies, which are not learned."""
+
+TOKENS, POOLED = "empty_string_feat", "empty_string_feat_c"
+
+FREQUENCIES, CYCLES = "score.embedder.frequencies", "score.embedder.cycles"
+SENTINEL, FIXED_SCORE = "score.embedder.sentinel", "score.fixed"
+"""Our names of what conditions on a score and is not learned, so is in the config with us: the frequencies in radians
+or cycles per unit of the score, the score that stands for a dropped one, and that of a distilled model."""
+
+EMBEDDER, NULL = "score.embedder.mlp.0.weight", "score.embedder.null"
 
 OURS_TO_PUBLISHED = (
     (r"^audio_in\.", "audio_input_proj."),
@@ -101,23 +120,69 @@ def published_names(ours: str) -> tuple[str, ...]:
     return (ours,)
 
 
+@dataclass(frozen=True)
+class NameMap:
+    """Places of published tensors whose names are not known here, and what the file does not say of its score.
+
+    names: published name -> ours. dropped: published names that are left out. frequencies, null: the config's
+    score_frequencies and score_null, None where the file's tensors or the defaults say them.
+    """
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    dropped: frozenset[str] = frozenset()
+    frequencies: str | tuple[float, ...] | None = None
+    null: str | float | None = None
+
+
+def read_name_map(values: object) -> NameMap:
+    """A map as users write it; ModelError where it is not one.
+
+    {"published name": "our name", ...}, with null in place of our name for a tensor to leave out, and besides
+    "score_frequencies" and "score_null" with values as in a backbone's config.
+    """
+    if not isinstance(values, Mapping):
+        raise ModelError('a name map must be {"published name": "our name", ...}, with null for a tensor to leave out')
+    places = {name: ours for name, ours in values.items() if name not in ("score_frequencies", "score_null")}
+    for name, ours in places.items():
+        if not isinstance(ours, str | None):
+            raise ModelError(f"name map: {name} must have one of our names, or null to be left out, not {ours!r}")
+    names = {name: ours for name, ours in places.items() if ours is not None}
+    if doubled := sorted(ours for ours, count in Counter(names.values()).items() if count > 1):
+        raise ModelError(f"name map: {', '.join(doubled)} is the place of more than one tensor")
+    frequencies = values.get("score_frequencies")
+    if isinstance(frequencies, list) and all(is_number(value) for value in frequencies):
+        frequencies = tuple(frequencies)
+    elif frequencies not in (None, TIME, SPACED):
+        wrong = shortened(repr(frequencies))
+        raise ModelError(f"name map: score_frequencies must be {TIME}, {SPACED} or a list of numbers, not {wrong}")
+    return NameMap(names, frozenset(places.keys() - names.keys()), frequencies, values.get("score_null"))
+
+
 def from_published(
-    checkpoint: Mapping[str, Any], injection: str = "none", names: Mapping[str, str] | None = None
+    checkpoint: Mapping[str, Any], injection: str = "none", names: Mapping[str, Any] | None = None
 ) -> FluxAudio:
     """The model in a published checkpoint (the content of its file), with its sizes inferred from the weights.
 
-    names: published name -> ours, for weights whose published names are not known here, such as a score embedder's.
-    ModelError lists the tensors that are missing, unknown or of a wrong shape.
+    names: see `read_name_map`, for weights whose published names are not known here, such as a score embedder's.
+    Leading axes of size one do not matter. ModelError lists the tensors that are missing, unknown or of a wrong shape.
     """
-    bare = {name: value for name, value in unwrap(checkpoint).items() if not _is_extra(name)}
-    state = {(names or {}).get(name, name): value for name, value in bare.items()}
-    config = infer_config(state, injection)
+    mapping = read_name_map(names or {})
+    state = _renamed(unwrap(checkpoint), mapping)
+    _check_times(state)
+    state = _with_empty_text(state)
+    config = infer_config(state, injection, mapping)
+    in_config = {FREQUENCIES, CYCLES, SENTINEL} if injection != "none" else set()
+    if getattr(config, "fixed_score", None) is not None:
+        in_config.add(FIXED_SCORE)
+    state = {name: value for name, value in state.items() if name not in in_config}
     with torch.device("meta"):
         model = build_backbone(config)
     assert isinstance(model, FluxAudio)
     # The published model does not standardize scores.
     state = {"score_mean": torch.tensor(0.0), "score_std": torch.tensor(1.0)} | state
-    require(state, DESCRIPTION, {name: tuple(value.shape) for name, value in to_published(model).items()})
+    expected = {name: tuple(value.shape) for name, value in _published_weights(model).items()}
+    state = {name: _with_leading_axes(value, expected.get(name)) for name, value in state.items()}
+    require(state, DESCRIPTIONS[config.kind], expected)
     converted = {
         ours: _to_our_layout(ours, [state[name] for name in published_names(ours)], config).float()
         for ours in model.state_dict()
@@ -127,7 +192,20 @@ def from_published(
 
 
 def to_published(model: FluxAudio) -> dict[str, Tensor]:
-    """The model's state dict in published names and layouts."""
+    """The model's state dict in published names and layouts, with what our config says of its score beyond sizes."""
+    state, config = _published_weights(model), model.config
+    if config.score_frequencies == TIME:
+        state[FREQUENCIES] = time_frequencies(config.score_features)
+    elif not isinstance(config.score_frequencies, str):
+        state[FREQUENCIES] = torch.tensor(config.score_frequencies)
+    if not isinstance(config.score_null, str):
+        state[SENTINEL] = torch.tensor(float(config.score_null))
+    if isinstance(config, MeanAudioConfig) and config.fixed_score is not None:
+        state[FIXED_SCORE] = torch.tensor(float(config.fixed_score))
+    return state
+
+
+def _published_weights(model: FluxAudio) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for ours, value in model.state_dict().items():
         names = published_names(ours)
@@ -135,18 +213,23 @@ def to_published(model: FluxAudio) -> dict[str, Tensor]:
     return state
 
 
-def infer_config(state: Mapping[str, Tensor], injection: str = "none") -> FluxAudioConfig:
+def infer_config(
+    state: Mapping[str, Tensor], injection: str = "none", mapping: NameMap | None = None
+) -> FluxAudioConfig:
     """The sizes of a bare published state dict, MeanAudio's where it has a second time; ModelError where it is of
     neither."""
+    kind = MEANAUDIO if any(name.startswith("r_embed.") for name in state) else FLUXAUDIO
     query_norm = "joint_blocks.0.latent_block.attn.q_norm.weight"
-    ranks = {"audio_input_proj.0.weight": 3, "empty_string_feat": 2, "empty_string_feat_c": 1, query_norm: 1}
-    require_sizes(state, DESCRIPTION, ranks)
+    ranks = {"audio_input_proj.0.weight": 3, TOKENS: 2, POOLED: 1, query_norm: 1}
+    require_sizes(state, DESCRIPTIONS[kind], ranks)
     hidden, latent_dim, _ = state["audio_input_proj.0.weight"].shape
-    text_length, text_dim = state["empty_string_feat"].shape
-    (text_c_dim,), (head_dim,) = state["empty_string_feat_c"].shape, state[query_norm].shape
+    text_length, text_dim = state[TOKENS].shape
+    (text_c_dim,), (head_dim,) = state[POOLED].shape, state[query_norm].shape
     joint, fused = (len({n.split(".")[1] for n in state if n.startswith(f"{k}_blocks.")}) for k in ("joint", "fused"))
-    kind = MeanAudioConfig if any(name.startswith("r_embed.") for name in state) else FluxAudioConfig
-    return kind(
+    sizes: dict[str, Any] = {} if injection == "none" else _score_config(state, hidden, mapping or NameMap())
+    if kind == MEANAUDIO and FIXED_SCORE in state:
+        sizes["fixed_score"] = _number(state, FIXED_SCORE)
+    return (MeanAudioConfig if kind == MEANAUDIO else FluxAudioConfig)(
         latent_dim=latent_dim,
         text_dim=text_dim,
         text_c_dim=text_c_dim,
@@ -156,7 +239,113 @@ def infer_config(state: Mapping[str, Tensor], injection: str = "none") -> FluxAu
         num_heads=hidden // head_dim,
         text_length=text_length,
         injection=injection,
+        **sizes,
     )
+
+
+def _score_config(state: Mapping[str, Tensor], hidden: int, mapping: NameMap) -> dict[str, Any]:
+    """What the weights, or else the map, say of the score embedder."""
+    config: dict[str, Any] = {}
+    if EMBEDDER in state:
+        require_sizes(state, DESCRIPTIONS[FLUXAUDIO], {EMBEDDER: 2})
+        config["score_hidden"], config["score_features"] = state[EMBEDDER].shape
+    if "score.tokens.bias" in state:
+        config["score_tokens"] = state["score.tokens.bias"].numel() // hidden
+    frequencies = _frequencies(state, mapping)
+    if frequencies is not None:
+        config["score_frequencies"] = frequencies
+    elif EMBEDDER in mapping.names.values():
+        raise ModelError(
+            "the name map must say the frequencies of the score's features, which are not learned: give the file's "
+            f'tensor the name {FREQUENCIES} (radians per unit of the score) or {CYCLES}, or set "score_frequencies" to '
+            f"{TIME} (those of the time embedding), {SPACED} (ours) or a list"
+        )
+    null = _number(state, SENTINEL) if SENTINEL in state else mapping.null
+    if null is None and NULL in state:
+        null = SCALAR if state[NULL].numel() == 1 < hidden else VECTOR
+    return config if null is None else config | {"score_null": null}
+
+
+def _frequencies(state: Mapping[str, Tensor], mapping: NameMap) -> str | tuple[float, ...] | None:
+    """In radians per unit of the score. ModelError where the map says others than the file, or there are two."""
+    held = [state[name].flatten().double() for name in (FREQUENCIES, CYCLES) if name in state]
+    if not held:
+        return mapping.frequencies
+    values = held[0] if FREQUENCIES in state else 2 * math.pi * held[0]
+    features = 2 * len(values)
+    said = mapping.frequencies
+    if said == SPACED:
+        expected = spaced_frequencies(features)
+    elif isinstance(said, tuple):
+        expected = torch.tensor(said)
+    else:
+        expected = time_frequencies(features)
+    agree = len(held) == 1 and _close(values, expected, state[FREQUENCIES if FREQUENCIES in state else CYCLES])
+    if len(held) > 1 or (said is not None and not agree):
+        raise ModelError("the frequencies of the score's features are given twice and differ; keep one of them")
+    return TIME if agree and said in (None, TIME) else tuple(values.float().tolist())
+
+
+def _close(values: Tensor, expected: Tensor, held: Tensor) -> bool:
+    """Whether frequencies are the same but for the rounding of the tensor that was held."""
+    rounding = 8 * torch.finfo(held.dtype).eps if held.is_floating_point() else 0.0
+    return values.shape == expected.shape and torch.allclose(
+        values.double(), expected.double(), rtol=max(rounding, 1e-5), atol=0
+    )
+
+
+def _number(state: Mapping[str, Tensor], name: str) -> float:
+    if state[name].numel() != 1:
+        raise ModelError(f"{name} must be one number, not {tuple(state[name].shape)}")
+    return float(state[name])
+
+
+def _renamed(bare: Mapping[str, Tensor], mapping: NameMap) -> dict[str, Tensor]:
+    """The tensors by the names that the map gives, without those that it drops and those that no model needs.
+
+    ModelError where the map names a tensor that is not there, or a place that another has.
+    """
+    named = {*mapping.names, *mapping.dropped}
+    if absent := sorted(named - bare.keys()):
+        raise ModelError(f"the name map has {', '.join(absent)}, which the file does not hold")
+    kept = [name for name in bare if name in mapping.names or not (_is_extra(name) or name in mapping.dropped)]
+    state = {mapping.names.get(name, name): bare[name] for name in kept}
+    if len(state) < len(kept):
+        taken = sorted(ours for name, ours in mapping.names.items() if name != ours and ours in kept)
+        raise ModelError(f"the name map gives the place of {', '.join(taken)}, which the file holds itself")
+    return state
+
+
+def _check_times(state: dict[str, Tensor]) -> None:
+    """Take out the frequencies of times; ModelError where they are others than the network computes with."""
+    for name in [f"{start}freqs" for start in TIMES if f"{start}freqs" in state]:
+        held = state.pop(name)
+        if not _close(held.flatten(), time_frequencies(TimeEmbedding.features), held):
+            raise ModelError(f"{name} holds other frequencies than 10000^(-2i/{TimeEmbedding.features}), FluxAudio's")
+
+
+def _with_empty_text(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """With the encoding of the empty string as [L, text_dim] and [text_c_dim]; a pooled one that is missing is the
+    mean of the tokens, as in the published loader, where the network's pooled text is that wide."""
+    state = dict(state)
+    for name, rank in ((TOKENS, 2), (POOLED, 1)):
+        while name in state and state[name].ndim > rank and state[name].shape[0] == 1:
+            state[name] = state[name][0]
+    width = state["text_cond_proj.0.weight"].shape[-1:] if "text_cond_proj.0.weight" in state else None
+    if POOLED not in state and TOKENS in state and state[TOKENS].shape[-1:] == width:
+        state[POOLED] = state[TOKENS].float().mean(0)
+    return state
+
+
+def _with_leading_axes(value: Tensor, shape: tuple[int, ...] | None) -> Tensor:
+    """The tensor in `shape` where that differs in leading axes of size one alone."""
+    if shape is None or _without_leading_axes(tuple(value.shape)) != _without_leading_axes(shape):
+        return value
+    return value.reshape(shape)
+
+
+def _without_leading_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(itertools.dropwhile(lambda size: size == 1, shape))
 
 
 def _is_extra(name: str) -> bool:

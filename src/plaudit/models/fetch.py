@@ -6,6 +6,7 @@ import http.client
 import os
 import shutil
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -69,9 +70,7 @@ def from_hub(file: ReleasedFile, release: Release, cache: Path | None) -> Path:
             )
             return complete_file(Path(snapshot), file, where)
         path = Path(hf_hub_download(file.repo, file.path, repo_type=file.of, revision=file.revision, cache_dir=folder))
-    if file.digest and labelled_digest(path, file.digest.split(":")[0]) != file.digest:
-        path.resolve().unlink()
-        raise ModelError(f"{where} is not the released file (its digest differs); it was removed, fetch it again")
+    _check_digest(path.resolve(), file, where)
     return path
 
 
@@ -147,11 +146,12 @@ def hub_answers(
 
 
 def from_address(file: ReleasedFile, cache: Path, progress: Progress = lambda done, total: None) -> Path:
-    """One file of a release address, in `cache`/files; what a broken download left is continued.
+    """One file of a release address, in `cache`/files under its address; what a broken download left is continued.
 
     Processes that fetch the same file wait for each other, and the later ones find it there.
     """
-    path = cache / "files" / file.name
+    address = urllib.parse.urlsplit(file.url)
+    path = cache / "files" / address.netloc.replace(":", "_") / address.path.lstrip("/")
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(hidden_beside(path, "lock")):
         if path.exists():
@@ -166,11 +166,19 @@ def from_address(file: ReleasedFile, cache: Path, progress: Progress = lambda do
                 partial.unlink(missing_ok=True)
                 raise _no_room(file.url, error) from None
             raise ModelError(_failed(file.url, error)) from None
-        if file.digest and labelled_digest(partial, file.digest.split(":")[0]) != file.digest:
-            partial.unlink()
-            raise ModelError(f"{file.url} is not the released file (its digest differs); fetch it again")
+        _check_digest(partial, file, file.url)
         os.replace(partial, path)
     return path
+
+
+def _check_digest(path: Path, file: ReleasedFile, where: str) -> None:
+    """Removes a file that is not the released one; ModelError."""
+    if file.digest and labelled_digest(path, file.digest.split(":")[0]) != file.digest:
+        path.unlink()
+        raise ModelError(
+            f"{where} is not the released file (its digest differs) and was removed; fetch it again, or, if its "
+            "authors have replaced it, download it yourself and use plaudit models import --unverified"
+        )
 
 
 def offline() -> bool:

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from plaudit import __version__
+from plaudit.backbone.config import FLUXAUDIO, MEANAUDIO
 from plaudit.backbone.published import from_published
 from plaudit.codec.bigvgan import BigVGANConfig
 from plaudit.codec.mel import MEL_16K
 from plaudit.codec.mel_codec import ReleasedCodec, released_codec, save_mel_codec
 from plaudit.errors import ModelError
 from plaudit.generate.model import ModelConfig
+from plaudit.generate.settings import Guidance, SamplingSettings
 from plaudit.models.fetch import check_replaceable
-from plaudit.models.releases import FETCHED_ONLY, Release
+from plaudit.models.releases import FETCHED_ONLY, RELEASES, Release
 from plaudit.published import labelled_digest, read_released, unwrap
 from plaudit.reward.features import BLOCKS
 from plaudit.reward.training import INPUT_ABLATIONS
@@ -24,6 +26,9 @@ from plaudit.storage import WholeFolder, read_json, save_module
 
 SECONDS = 10.0
 """Length of the clips that FluxAudio was trained on."""
+
+ONE_EVALUATION = SamplingSettings(steps=1, guidance=Guidance(weight=1.0))
+"""How a network of average velocities that was trained with its guidance is sampled."""
 
 VOCODER_16K = BigVGANConfig(
     bands=80,
@@ -46,17 +51,17 @@ DEFAULT_AUDIO_EMBEDDER = "statistics"
 class Choices:
     """Choices that released files leave open.
 
-    injection: where a backbone takes its score; by default the release's. names: a map from a backbone's
-    published names to ours. verified: whether the files must have the released digests; without, files that were
-    converted or replaced are accepted too, and recorded in the folder. blocks, clap, audio_embedder: a reward's inputs
-    and encoders; by default the release's.
+    injection: where a backbone takes its score; by default the release's. names: a map from a backbone's published
+    names to ours, see plaudit.backbone.published.read_name_map. verified: whether the files must have the released
+    digests; without, files that were converted or replaced are accepted too, and recorded in the folder. blocks, clap,
+    audio_embedder: a reward's inputs and encoders; by default the release's.
     """
 
     injection: str | None = None
     blocks: tuple[str, ...] = ()
     clap: str | None = None
     audio_embedder: str | None = None
-    names: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, Any] = field(default_factory=dict)
     verified: bool = True
 
 
@@ -168,8 +173,15 @@ def _backbone(job: Import) -> None:
     (weights,) = job.files.values()
     injection = job.release.injection if job.choices.injection is None else job.choices.injection
     backbone = from_published(read_released(weights), injection, job.choices.names)
+    if backbone.config.kind != job.release.kind:
+        of_kind = [release.id for release in RELEASES.values() if release.kind == backbone.config.kind]
+        raise ModelError(
+            f"{weights} holds a network of kind {backbone.config.kind}, and {job.release.id} is of kind "
+            f"{job.release.kind}; import it as one of {', '.join(of_kind)}"
+        )
     codec, text_encoder = job.release.needs
-    config = ModelConfig(backbone.config, codec, text_encoder, SECONDS, **job.facts)
+    sampling = ONE_EVALUATION if backbone.average_velocity else SamplingSettings()
+    config = ModelConfig(backbone.config, codec, text_encoder, SECONDS, **job.facts, sampling=sampling)
     save_module(job.folder, backbone, config.to_dict())
 
 
@@ -229,7 +241,8 @@ def sidecar_blocks(weights: Path) -> tuple[str, ...]:
 
 
 IMPORTERS: dict[str, Callable[[Import], None]] = {
-    "fluxaudio": _backbone,
+    FLUXAUDIO: _backbone,
+    MEANAUDIO: _backbone,
     "mel-codec-44k": _codec_44k,
     "mel-codec-16k": _codec_16k,
     "laion-clap": _clap,

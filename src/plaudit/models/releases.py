@@ -131,11 +131,29 @@ _ALL = (
                       digest="sha256:0cfb8295fbd695a99c7a2599363a465fdc28a94f39c8d43faf7487461e5e15f2"),),
         needs=("codec-44k", "text-t5-clap"), injection="input_add",
     ),
+    *(Release(
+        f"ttm-humanpref-sub{number}", "fluxaudio",
+        f"the paper's submission {number}, to be sampled from seed {seed}; by its authors ttm-humanpref's weights",
+        "non-commercial; see the model's page",
+        (ReleasedFile("weights.pt", url=f"{_PAPER}/sub{number}_seed{seed}_fluxaudio_s.pt", megabytes=483),),
+        needs=("codec-44k", "text-t5-clap"), injection="input_add",
+    ) for number, seed in ((1, 42), (2, 55))),
     Release(
         "fluxaudio-s", "fluxaudio", "FluxAudio-S for sound and music, 16 kHz", "MIT",
         (ReleasedFile("weights.pth", _MEANAUDIO, "fluxaudio_s_full.pth", _MEANAUDIO_AT, megabytes=480),),
         needs=("codec-16k", "text-t5-clap"),
     ),
+    *(Release(
+        name, "meanaudio", f"{title}: FluxAudio's sibling, a clip in one evaluation, 16 kHz", "MIT",
+        (ReleasedFile("weights.pth", _MEANAUDIO, f"{name.replace('-', '_')}.pth", _MEANAUDIO_AT, megabytes=megabytes,
+                      digest=digest),),
+        needs=("codec-16k", "text-t5-clap"),
+    ) for name, title, megabytes, digest in (
+        ("meanaudio-s-ac", "MeanAudio-S-AC", 480, ""),
+        ("meanaudio-s-full", "MeanAudio-S-Full", 480,
+         "sha256:d1051af33e15f7d98481c2a10b61cd54ab8bca45df59b7079c3bc27dcd1e8ac5"),
+        ("meanaudio-l-full", "MeanAudio-L-Full", 1920, ""),
+    )),
     Release(
         "codec-44k", "mel-codec-44k", "waveform <-> 40 latents at 43 Hz: MMAudio's mel VAE and BigVGAN v2, 44.1 kHz",
         "mel VAE: CC-BY-NC-4.0; BigVGAN: MIT",
@@ -202,12 +220,6 @@ _ALL = (
         "Apache-2.0",
         (ReleasedFile("weights.pt", _TUNEJURY, "A1_clap_audio_only.pt", _TUNEJURY_AT, megabytes=5),),
         needs=("clap-music",), blocks=("clap_audio",),
-    ),
-    Release(
-        "meanaudio-s", FETCHED_ONLY,
-        "the one-step sibling of FluxAudio-S; its network, with a second time, is not built here", "MIT",
-        (ReleasedFile("weights.pth", _MEANAUDIO, "meanaudio_s_full.pth", _MEANAUDIO_AT, megabytes=480,
-                      digest="sha256:d1051af33e15f7d98481c2a10b61cd54ab8bca45df59b7079c3bc27dcd1e8ac5"),),
     ),
     Release(
         "tunejury-scores", FETCHED_ONLY, "TuneJury's scores of 219,020 tracks, MTG-Jamendo among them, as labels",
