@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 import torch
@@ -259,3 +260,39 @@ def test_threads_that_share_the_clips_leave_them_as_they_are(
         seen.clear()
     torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=0)
     assert not torch.equal(results[0][1], results[0][0])
+
+
+def test_threads_that_share_clips_keep_each_others_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    music, seen, started = tiny_music(), list[str](), threading.Barrier(2)
+    inner = music.backbone.velocity
+
+    def watched(*inputs: object) -> torch.Tensor:
+        seen.append(torch.get_float32_matmul_precision())
+        if started.wait(10):  # both threads are within a step, and one of them leaves it later
+            time.sleep(0.01)
+        result = inner(*inputs)  # type: ignore[arg-type]
+        seen.append(torch.get_float32_matmul_precision())
+        return result
+
+    music.backbone.velocity = watched  # type: ignore[method-assign,assignment]
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    torch.set_float32_matmul_precision("high")
+    try:
+        sampler = music.sampler(JOINT.model_copy(update={"precision": "no", "steps": 12}))
+        sampler.latents(music.encode_texts(["a", "b"]), music.encode_texts([""]), [1, 2])
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.set_num_threads(threads)
+    assert set(seen) == {"highest"} and len(seen) == 2 * 2 * 12
+
+
+@pytest.mark.parametrize("noise", ["cpu", "cuda"])
+def test_trajectories_begin_at_the_noise_of_the_settings(noise: str) -> None:
+    music = tiny_music()
+    sampler = music.sampler(JOINT.model_copy(update={"noise": noise, "precision": "no", "steps": 4}))
+    states = sampler.trajectories(music.encode_texts(["a", "b"]), music.encode_texts([""]), [3, 4], every=2)
+    expected = initial_noise([3, 4], music.frames, music.codec.latent_dim, noise)  # type: ignore[arg-type]
+    assert states.shape[:2] == (2, 3) and torch.equal(states[:, 0], expected)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import torch
@@ -97,18 +97,32 @@ class Sampler:
         return cls(first, settings, frames, batch, execution.compile != "no", plan)
 
     def latents(self, text: TextFeatures, negative: TextFeatures, seeds: Sequence[int]) -> Tensor:
-        """Codec latents [B, frames, C] for features of B prompts, of the negative prompt, and B seeds.
+        """Codec latents [B, frames, C] for features of B prompts, of the negative prompt, and B seeds."""
+        return self._clip_by_clip(self._latents, text, negative, seeds)
 
-        On a CPU threads share the clips (`plaudit.workers`).
-        """
+    def trajectories(self, text: TextFeatures, negative: TextFeatures, seeds: Sequence[int], every: int) -> Tensor:
+        """The network's latents before every `every`-th step and after the last, for B prompts of one pass: [B, steps /
+        every + 1, frames, C], from noise to music; `every` divides the steps."""
+        return self._clip_by_clip(partial(self._trajectories, every=every), text, negative, seeds)
+
+    def _clip_by_clip(
+        self,
+        function: Callable[[TextFeatures, TextFeatures, Sequence[int]], Tensor],
+        text: TextFeatures,
+        negative: TextFeatures,
+        seeds: Sequence[int],
+    ) -> Tensor:
+        """function(text, negative, seeds) of all clips; on a CPU threads share them (`plaudit.workers`)."""
         if self.compiled or self.network.latent_mean.device.type != "cpu":
-            return self._latents(text, negative, seeds)
+            return function(text, negative, seeds)
+        every = torch.arange(len(seeds))
 
         def of(clips: slice) -> Tensor:
-            own = negative if len(negative) == 1 else negative.rows(torch.arange(len(seeds))[clips])
-            return self._latents(text.rows(torch.arange(len(seeds))[clips]), own, seeds[clips])
+            negatives = negative if len(negative) == 1 else negative.rows(every[clips])
+            return function(text.rows(every[clips]), negatives, seeds[clips])
 
-        with cpu_workers(len(seeds)) as workers:
+        # The precision of float32 products is the process's: threads must find and leave it as it is.
+        with float32_products(self.settings.precision), cpu_workers(len(seeds)) as workers:
             return torch.cat(workers.map(of, even_slices(len(seeds), workers.count)))
 
     def _latents(self, text: TextFeatures, negative: TextFeatures, seeds: Sequence[int]) -> Tensor:
@@ -121,9 +135,7 @@ class Sampler:
         return latents[: len(seeds)]
 
     @torch.inference_mode()
-    def trajectories(self, text: TextFeatures, negative: TextFeatures, seeds: Sequence[int], every: int) -> Tensor:
-        """The network's latents before every `every`-th step and after the last, for B prompts of one pass: [B, steps /
-        every + 1, frames, C], from noise to music; `every` divides the steps."""
+    def _trajectories(self, text: TextFeatures, negative: TextFeatures, seeds: Sequence[int], every: int) -> Tensor:
         settings, clips = self.settings, len(seeds)
         scores = None if settings.score is None else torch.full((clips,), settings.score)
         velocity = _piece_velocity(self.network, text, negative, scores, clips, settings, self.plan)
@@ -133,7 +145,8 @@ class Sampler:
             states.setdefault(step, x)  # a solver's first evaluation of a step is at its start
             return velocity(x, t, step)
 
-        noise = initial_noise(seeds, self.frames, self.network.config.latent_dim).to(self.network.latent_mean.device)
+        noise = initial_noise(seeds, self.frames, self.network.config.latent_dim, settings.noise)
+        noise = noise.to(self.network.latent_mean.device)
         last = integrate(recorded, noise, settings.steps, settings.solver, settings.shift, velocity_jumps(settings))
         return torch.stack([*(states[step] for step in range(0, settings.steps, every)), last], 1)
 
