@@ -172,3 +172,8 @@ def _licence(setup: StageSetup) -> str:
 def load_stage(run: RunContext, stage: str) -> TextToMusic:
     """The model that a stage of this run left."""
     return loading.load(str(run.path(stage)), run.accelerator.device)
+
+
+def load_outside(run: RunContext, name: str) -> TextToMusic:
+    """A model from outside the run, by its name or folder."""
+    return loading.load(name, run.accelerator.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,6 @@ from plaudit.generate.model import TextToMusic
 from plaudit.generate.postprocess import PostProcessor
 from plaudit.generate.settings import Execution, Guidance, PostSettings, SamplingSettings
 from plaudit.pipeline.data import encoded_corpus, load_reward, reference_clips
-from plaudit.pipeline.models import load_stage
 from plaudit.pipeline.runner import RunContext, RunFiles
 from plaudit.pipeline.sweeps import sweep_scores
 from plaudit.recipe import BaselineSettings, EvaluateSettings, Recipe, RewardSourceSettings
@@ -104,57 +104,29 @@ def evaluation_setup(
     return EvaluationSetup(prompts, evaluators, reference, evaluate.seed, evaluate.metrics, all_sets=all_sets)
 
 
-def generate_stage(
+def generate_held_out(
     run: RunContext,
     folder: Path,
     label: str,
-    stage: str,
+    load: Callable[[RunContext], TextToMusic],
     corpus: CorpusSettings,
     evaluate: EvaluateSettings,
     prompt_file: Path | None,
     sampling: SamplingSettings,
     batch: int,
 ) -> None:
-    """Clips of the held-out prompts by a stage's model, with the same seeds for every stage. label: of the progress."""
-    _generate(run, folder, label, load_stage(run, stage), corpus, evaluate, prompt_file, sampling, batch)
-
-
-def generate_baseline(
-    run: RunContext,
-    folder: Path,
-    model: str,
-    corpus: CorpusSettings,
-    evaluate: EvaluateSettings,
-    prompt_file: Path | None,
-    sampling: SamplingSettings,
-    batch: int,
-) -> None:
-    """The same of a model from outside the run."""
-    music = loading.load(model, str(run.accelerator.device))
-    _generate(run, folder, "baseline", music, corpus, evaluate, prompt_file, sampling, batch)
+    """Clips of the held-out prompts by a model, with the same seeds for every model. label: of the progress."""
+    prompts = held_out(run, corpus, prompt_file, evaluate.prompts).prompts
+    model = load(run)
+    requests = [ClipRequest(f"{i:04d}", prompt, evaluate.seed + i) for i, prompt in enumerate(prompts)]
+    with run.reporter.progress(f"clips of {label}") as advance:
+        generate_clips(model, requests, sampling, folder, Execution(batch=batch), progress=advance)
 
 
 def baseline_sampling(sampling: SamplingSettings, baseline: BaselineSettings) -> SamplingSettings:
     """The run's sampling without score, prefix and suffix, and with the baseline's guidance."""
     plain = {"score": None, "prefix": "", "suffix": "", "negative_prompt": baseline.negative_prompt}
     return sampling.model_copy(update={**plain, "guidance": Guidance(weight=baseline.guidance)})
-
-
-def _generate(
-    run: RunContext,
-    folder: Path,
-    label: str,
-    model: TextToMusic,
-    corpus: CorpusSettings,
-    evaluate: EvaluateSettings,
-    prompt_file: Path | None,
-    sampling: SamplingSettings,
-    batch: int,
-) -> None:
-    prompts = held_out(run, corpus, prompt_file, evaluate.prompts).prompts
-    requests = [ClipRequest(f"{i:04d}", prompt, evaluate.seed + i) for i, prompt in enumerate(prompts)]
-    with run.reporter.progress(f"clips of {label}") as advance:
-        generate_clips(model, requests, sampling, folder, Execution(batch=batch), progress=advance)
 
 
 def evaluate_stage(

@@ -22,7 +22,7 @@ from plaudit.evaluate.metrics import METRICS, metrics_named
 from plaudit.evaluate.pages.html import TEMPLATES
 from plaudit.evaluate.values import REPLICATES, VALUES
 from plaudit.pipeline import data, results
-from plaudit.pipeline.models import StageSetup, run_stage
+from plaudit.pipeline.models import StageSetup, load_outside, load_stage, run_stage
 from plaudit.pipeline.report_data import write_page
 from plaudit.pipeline.run_folder import fingerprint, kind_of
 from plaudit.pipeline.runner import Approve, External, Step, nothing_replaced, run_chain
@@ -245,7 +245,8 @@ class _Chain:
             if label == "baseline":
                 assert evaluate.baseline is not None
                 name, plain = evaluate.baseline.model, results.baseline_sampling(recipe.sampling, evaluate.baseline)
-                make = partial(results.generate_baseline, model=name, sampling=plain, **common)
+                load = partial(load_outside, name=name)
+                make = partial(results.generate_held_out, label=label, load=load, sampling=plain, **common)
                 values = settings | self._settings("evaluate.baseline", without=PATHS)
                 outside = listed | {"evaluate.baseline.model": loading.start_digest(name)}
                 chain.append(Step("clips-baseline", values, of_corpus, make, outside, CLIP_FILES))
@@ -253,7 +254,7 @@ class _Chain:
             stage = first if label == "unscored" else label
             without_score = {"score": None} if label == "unscored" else {}
             make = partial(
-                results.generate_stage, label=label, stage=stage,
+                results.generate_held_out, label=label, load=partial(load_stage, stage=stage),
                 sampling=recipe.sampling_of(stage).model_copy(update=without_score), **common,
             )  # fmt: skip
             chain.append(Step(f"clips-{label}", settings, (stage, *of_corpus), make, external, CLIP_FILES))
