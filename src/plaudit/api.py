@@ -32,7 +32,19 @@ from plaudit.generate.settings import (
     Trajectory,
 )
 from plaudit.reporting import Reporter, WarningReporter
-from plaudit.settings import Count, CountOrZero, Positive, Seconds, Seed, Settings, merge, nearest, option, validated
+from plaudit.settings import (
+    Count,
+    CountOrZero,
+    Positive,
+    Precision,
+    Seconds,
+    Seed,
+    Settings,
+    merge,
+    nearest,
+    option,
+    validated,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +81,7 @@ RewardName = Annotated[
 DEVICE_HELP = "auto (a GPU where there is one), cpu, cuda or mps."
 Device = Annotated[str, option("auto", "--device", help=DEVICE_HELP)]
 ScorePrecision = Annotated[
-    Literal["no", "bf16"],
+    Precision,
     option("no", "--precision", help="Of the encoders' networks: bf16, which large ones are faster in; no: float32."),
 ]  # fmt: skip
 Engine = Annotated[
@@ -462,7 +474,7 @@ def _user_cache(kind: type[Cache], used: bool, reporter: Reporter) -> Iterator[C
 
 def _scored(
     label: str, clips: list[Clip], reward: Reward, cache: ScoreCache | None, reporter: Reporter,
-    precision: Literal["no", "bf16"],
+    precision: Precision,
 ) -> list[ScoredClip]:
     from plaudit.reward.scoring import score_clips
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import psutil
 import torch
@@ -47,9 +47,6 @@ def resolve_device(name: str | torch.device) -> torch.device:
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
         raise ModelError(f"no device {name!r} here; there are {torch.cuda.device_count()}, counted from cuda:0")
     return torch.device(name)
-
-
-Precision = Literal["no", "bf16"]
 
 
 def reduced_precision(device: torch.device, enabled: bool = True) -> torch.autocast:

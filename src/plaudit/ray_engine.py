@@ -28,7 +28,7 @@ from plaudit.audio_format import AudioFormat
 from plaudit.corpus.layouts import INSTRUMENTAL
 from plaudit.corpus.manifest import Entry, load_clips
 from plaudit.corpus.shards import Advance, EncodedShard, Job, Preprocessing, ShardEncoder, ShardEngine, frames_of
-from plaudit.devices import Precision, resolve_device
+from plaudit.devices import resolve_device
 from plaudit.errors import EngineError, ModelError, PlauditError
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic
@@ -38,6 +38,7 @@ from plaudit.generate.settings import Execution, PostSettings, SamplingSettings,
 from plaudit.registry import portable_name
 from plaudit.reporting import Progress
 from plaudit.reward.scoring import BATCH, Clip, ScoreCache, ScoredClip, score_clips
+from plaudit.settings import Precision
 from plaudit.workers import thread_count
 
 T = TypeVar("T")

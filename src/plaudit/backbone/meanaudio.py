@@ -6,7 +6,6 @@ x_end = x_t - (t - end) u(x_t, t, end): one evaluation crosses any interval, fro
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from plaudit.backbone.base import Conditions
-from plaudit.backbone.config import MEANAUDIO, BackboneConfig, FluxAudioConfig
+from plaudit.backbone.config import MEANAUDIO, BackboneConfig, FluxAudioConfig, is_number
 from plaudit.backbone.fluxaudio import FluxAudio
 from plaudit.backbone.layers import TimeEmbedding, linear_flops
 from plaudit.errors import ModelError
@@ -35,7 +34,7 @@ class MeanAudioConfig(FluxAudioConfig):
         score = self.fixed_score
         if score is None:
             return
-        if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+        if not is_number(score):
             raise ModelError(f"backbone: fixed_score must be a number, not {shortened(repr(score))}")
         if self.injection == "none":
             raise ModelError(f"backbone: a fixed_score ({score:g}) needs an injection")

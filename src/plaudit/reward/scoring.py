@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from plaudit.audio import list_audio_files, read_audio
 from plaudit.audio_format import recorded_prompt
 from plaudit.devices import (
-    Precision,
     device_of,
     on_device,
     reduced_precision,
@@ -31,6 +30,7 @@ from plaudit.files import find_file
 from plaudit.prefetch import prefetch
 from plaudit.reporting import Progress
 from plaudit.reward.base import Recording, RecordingReward, View
+from plaudit.settings import Precision
 from plaudit.sidecars import sidecar_path
 from plaudit.storage import cache_dir, digest_of, file_digest, read_json, write_json
 from plaudit.tables import read_table

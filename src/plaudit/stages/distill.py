@@ -122,23 +122,23 @@ class MeanFlowObjective:
         }
 
     def loss(self, network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
-        """The squared error of the average velocity against the teacher's velocity less the bend until `end`."""
+        """The squared error against the teacher's velocity less (t - end) du/dt, the identity of MeanFlow."""
         t, end = inputs["t"], inputs["end"]
         latents = draw_latents(self.student, inputs["mean"], inputs["std"], inputs["posterior_noise"])
         text = TextFeatures(inputs["tokens"].float(), inputs["pooled"].float())
         x = interpolate(latents, inputs["noise"], t)
         velocity = self.teacher.velocity(x, text, t)
-        target = velocity - self._bend(x, velocity, text, t, end)
+        target = velocity - self._correction(x, velocity, text, t, end)
         return _losses(network(x, text, t, end=end), target)
 
     @torch.no_grad()
-    def _bend(self, x: Tensor, velocity: Tensor, text: TextFeatures, t: Tensor, end: Tensor) -> Tensor:
+    def _correction(self, x: Tensor, velocity: Tensor, text: TextFeatures, t: Tensor, end: Tensor) -> Tensor:
         """(t - end) du/dt [B, N, C], the total derivative of the student along the teacher's trajectory; zero where
         the interval has no length."""
-        bend = torch.zeros_like(velocity)
+        correction = torch.zeros_like(velocity)
         rows = (end < t).nonzero()[:, 0]
         if not len(rows):
-            return bend
+            return correction
         length = (t - end)[rows].view(-1, 1, 1)
         conditions = self.student.conditions(text.rows(rows))
         end = end[rows]
@@ -149,7 +149,7 @@ class MeanFlowObjective:
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward-mode derivative
             point, direction = (x[rows], t[rows]), (velocity[rows], torch.ones_like(t[rows]))
             derivative = jvp(average, point, direction)[1]
-        return bend.index_copy(0, rows, length * derivative.float())
+        return correction.index_copy(0, rows, length * derivative.float())
 
 
 TRAJECTORIES, CHUNK = "trajectories", 32
