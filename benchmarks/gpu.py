@@ -260,7 +260,7 @@ class Bench:
 
     @property
     def accelerator(self) -> Accelerator:
-        from plaudit.training.loop import accelerator_for
+        from plaudit.training.distributed import accelerator_for
 
         if not self.accelerators:
             self.accelerators.append(accelerator_for("bf16", self.device))
@@ -706,7 +706,8 @@ def loader(bench: Bench) -> None:
     from plaudit.corpus.shards import ShardSet
     from plaudit.stages.sft import FlowTrainSettings, SftObjective
     from plaudit.training.data import Source, TrainingSet
-    from plaudit.training.loop import _batches, rank_slice
+    from plaudit.training.distributed import rank_slice
+    from plaudit.training.loop import _batches
     from plaudit.training.settings import LoopSettings
 
     scale, batch = bench.scale, bench.scale.loader_batch

@@ -18,12 +18,12 @@ from benchmarks.cost.timing import in_turns
 from benchmarks.reference_scoring import plain_reward
 from plaudit import loading
 from plaudit.audio import read_audio, resample
-from plaudit.devices import Precision
 from plaudit.machine import environment_of, seconds_of
 from plaudit.reward.base import Recording
 from plaudit.reward.features import RewardFeatures, embed_batched, embed_whole
 from plaudit.reward.scoring import BATCH, Clip, score_clips
 from plaudit.reward.tunejury import TuneJury, TuneJuryHead
+from plaudit.settings import Precision
 from plaudit.synthetic.corpus import SyntheticCorpus
 
 SECONDS = 10.0

@@ -25,6 +25,7 @@ from plaudit.machine import environment_of, matrix_peak
 from plaudit.stages.sft import FlowTrainSettings, SftObjective
 from plaudit.training import gradients, loop
 from plaudit.training.data import EVERYTHING, Batch, generator_for
+from plaudit.training.distributed import accelerator_for
 from plaudit.training.settings import LoopSettings
 from plaudit.types import Posterior, TextFeatures
 from plaudit.workers import thread_count
@@ -141,7 +142,7 @@ class Training:
         before = len(self.timings.updates)
         with suppress(TurnOver), timed_passes(passes):
             loop.train(
-                self.network, self.objective, self.settings, self.folder, loop.accelerator_for(self.precision),
+                self.network, self.objective, self.settings, self.folder, accelerator_for(self.precision),
                 progress, self.execution,
             )  # fmt: skip
         return statistics.median(self.timings.updates[before:])

@@ -27,7 +27,7 @@ from plaudit.reward.base import Recording, View
 from plaudit.reward.scoring import Clip, score_clips
 from plaudit.storage import read_json
 from plaudit.synthetic.corpus import SyntheticCorpus
-from plaudit.training.loop import accelerator_for, process_device
+from plaudit.training.distributed import accelerator_for, process_device
 from tests.pretend_gpu import GPU, PretendGPU
 
 CLIPS = 4

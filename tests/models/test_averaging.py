@@ -17,7 +17,8 @@ from plaudit.models.inspecting import average_folder
 from plaudit.stages.sft import FlowTrainSettings, SftObjective
 from plaudit.storage import load_tensors, save_module
 from plaudit.training.data import Source, TrainingSet
-from plaudit.training.loop import accelerator_for, train
+from plaudit.training.distributed import accelerator_for
+from plaudit.training.loop import train
 from plaudit.training.settings import LoopSettings
 from tests.backbone.tiny import tiny_model
 from tests.stages.noise import tiny_shards

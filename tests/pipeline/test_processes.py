@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.training.loop import ProcessGroup, accelerator_for
+from plaudit.training.distributed import ProcessGroup, accelerator_for
 
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from plaudit.training.loop import ProcessGroup, accelerator_for
+from plaudit.training.distributed import ProcessGroup, accelerator_for
 folder = Path(sys.argv[1])
 with ProcessGroup(accelerator_for("no")) as processes:
     assert processes.broadcast("main's" if processes.is_main else "other's") == "main's"

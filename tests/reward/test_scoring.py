@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from plaudit.audio import read_audio
-from plaudit.devices import Precision
 from plaudit.errors import AudioError, ModelError
 from plaudit.reward.base import Recording, RecordingReward, View
 from plaudit.reward.scoring import AHEAD_SECONDS, Clip, ScoreCache, score_clips, score_key
 from plaudit.reward.tunejury import TuneJury
+from plaudit.settings import Precision
 from plaudit.types import Reward
 from tests.reward.listeners import clip
 from tests.reward.test_scorer import a_jury

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from plaudit.storage import load_tensors
-from plaudit.training.loop import accelerator_for
+from plaudit.training.distributed import accelerator_for
 from tests.stages.noise import tiny_shards
 from tests.stages.worker import Job, run_job
 

@@ -19,7 +19,7 @@ from torch import nn
 from plaudit.backbone.compiling import blocks_of
 from plaudit.errors import RunError
 from plaudit.storage import load_tensors
-from plaudit.training.loop import accelerator_for, rank_slice
+from plaudit.training.distributed import accelerator_for, rank_slice
 from tests.backbone.tiny import tiny_model
 from tests.stages.noise import tiny_shards
 from tests.stages.worker import Job, run_job

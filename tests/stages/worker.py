@@ -17,7 +17,8 @@ from plaudit.stages.crpo import CrpoObjective, CrpoSettings
 from plaudit.stages.sft import FlowTrainSettings, PreferenceTrainSettings, SftObjective
 from plaudit.storage import save_tensors
 from plaudit.training.data import Source, TrainingSet
-from plaudit.training.loop import Callback, Objective, accelerator_for, train
+from plaudit.training.distributed import accelerator_for
+from plaudit.training.loop import Callback, Objective, train
 from plaudit.training.lora import add_adapters
 from plaudit.training.settings import LoopSettings
 from tests.backbone.tiny import tiny_model, wake

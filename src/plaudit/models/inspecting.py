@@ -26,7 +26,7 @@ from plaudit.encoders.spectrum import LogBands, mel_filters
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic, read_model_config
 from plaudit.storage import read_json, save_module
-from plaudit.training.loop import SNAPSHOTS
+from plaudit.training.checkpoints import SNAPSHOTS
 from plaudit.types import Codec
 
 TEXT_TO_MUSIC = "text-to-music"

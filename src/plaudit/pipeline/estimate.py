@@ -35,7 +35,7 @@ from plaudit.pipeline.results import stages_of
 from plaudit.recipe import ROWS, Recipe, stage_of
 from plaudit.registry import Registry
 from plaudit.stages import StageSettings, StepCost
-from plaudit.training.loop import checkpoint_blocks
+from plaudit.training.distributed import checkpoint_blocks
 from plaudit.training.lora import adapted_layers
 from plaudit.training.settings import TrainSettings
 from plaudit.types import TextFeatures

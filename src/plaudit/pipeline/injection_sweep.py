@@ -25,7 +25,7 @@ from plaudit.pipeline.sweeps import SweepCell, check_cell, fill_cells, read_cell
 from plaudit.recipe import Recipe
 from plaudit.reporting import Progress, Reporter
 from plaudit.stages.inputs import FrozenModels
-from plaudit.training.loop import process_device
+from plaudit.training.distributed import process_device
 
 SCORED = tuple(name for name in INJECTIONS.builtin if name != "none")
 """The injections that a score enters by."""

@@ -21,7 +21,7 @@ from plaudit.pipeline.run_folder import Finished, Lineage, Origin, Record, Run, 
 from plaudit.recipe import Recipe
 from plaudit.reporting import Reporter, Silent
 from plaudit.storage import write_atomically
-from plaudit.training.loop import ProcessGroup, accelerator_for
+from plaudit.training.distributed import ProcessGroup, accelerator_for
 
 External = dict[str, str | Callable[[], str]]
 

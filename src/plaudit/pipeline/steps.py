@@ -34,7 +34,7 @@ from plaudit.settings import Settings
 from plaudit.stages import STAGES, StageSettings, path_digest
 from plaudit.stages.inputs import FrozenModels
 from plaudit.storage import file_digest
-from plaudit.training.loop import process_device
+from plaudit.training.distributed import process_device
 
 FINISHED = "finished"
 """The table's row, and the step, of the last stage's clips after post-processing."""

@@ -29,8 +29,10 @@ from plaudit.models.inspecting import require_fit
 from plaudit.reward.scoring import score_waves
 from plaudit.stages import Use
 from plaudit.storage import read_json, write_json
+from plaudit.training.checkpoints import CHECKPOINTS
 from plaudit.training.data import Source, validation_losses
-from plaudit.training.loop import CHECKPOINTS, Callback, Objective, ProcessGroup, train
+from plaudit.training.distributed import ProcessGroup
+from plaudit.training.loop import Callback, Objective, train
 from plaudit.training.lora import add_adapters, merge_adapters, without_adapters
 from plaudit.training.settings import LoopSettings, TrainSettings
 from plaudit.types import AudioEmbedder, Codec, Embedder, Reward, TextEncoder

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from plaudit.workers import Workers, even_slices
 
 if TYPE_CHECKING:
-    from plaudit.training.loop import DistributedModel, Inputs, Objective
+    from plaudit.training.distributed import DistributedModel
+    from plaudit.training.loop import Inputs, Objective
 
 Parts = Sequence[tuple[int, "Inputs"]]
 """The batches of an update, each with its index."""
