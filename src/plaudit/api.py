@@ -605,7 +605,7 @@ class EvaluateSettings(EvaluatorSettings):
         if self.export_reference is not None and self.reference is None:
             raise ValueError("--export-reference needs a --reference to export")
         if self.tags is not None and self.audio_language_model is None:
-            raise ValueError("--tags are asked of an --audio-language-model; name one")
+            raise ValueError("--tags need a model that answers; name one with --audio-language-model")
         return self
 
 

@@ -137,7 +137,7 @@ class EvaluateSettings(Settings):
     @model_validator(mode="after")
     def _tags_are_asked(self) -> EvaluateSettings:
         if self.tags is not None and self.audio_language_model is None:
-            raise ValueError("evaluate.tags are asked of evaluate.audio_language_model; name one")
+            raise ValueError("evaluate.tags need a model that answers; set evaluate.audio_language_model")
         return self
 
 

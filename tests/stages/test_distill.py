@@ -137,20 +137,20 @@ class Recorded(torch.nn.Module):
 
 
 def test_the_target_is_the_velocity_less_the_bend_by_finite_differences(data: TrainingSet) -> None:
-    made = objective(data, settings(instantaneous=0.5))
-    wake_end_time(made.student)
-    batch = made.draw(3, slice(None))
+    distillation = objective(data, settings(instantaneous=0.5))
+    wake_end_time(distillation.student)
+    batch = distillation.draw(3, slice(None))
     t, end = batch["t"], batch["end"]
-    latents = draw_latents(made.student, batch["mean"], batch["std"], batch["posterior_noise"])
+    latents = draw_latents(distillation.student, batch["mean"], batch["std"], batch["posterior_noise"])
     x = interpolate(latents, batch["noise"], t)
     text = TextFeatures(batch["tokens"].float(), batch["pooled"].float())
-    velocity = made.teacher.velocity(x, text, t)
+    velocity = distillation.teacher.velocity(x, text, t)
     step = 2e-3
-    ahead, behind = (made.student(x + h * velocity, text, t + h, end=end).detach() for h in (step, -step))
+    ahead, behind = (distillation.student(x + h * velocity, text, t + h, end=end).detach() for h in (step, -step))
     bend = (t - end).view(-1, 1, 1) * (ahead - behind) / (2 * step)
     assert bend[end < t].abs().max() > 0.05  # or the test would pass without a derivative
     zero = Recorded(torch.zeros_like(latents))
-    made.loss(zero, batch)["error"].backward()
+    distillation.loss(zero, batch)["error"].backward()
     target = -zero.prediction.grad * latents.numel() / 2  # type: ignore[operator]
     torch.testing.assert_close(target, velocity - bend, atol=5e-3, rtol=5e-3)
 
@@ -162,17 +162,17 @@ def wake_end_time(student: MeanAudio) -> None:
 
 
 def test_samples_weigh_alike_whatever_their_error(data: TrainingSet) -> None:
-    made = objective(data, settings(instantaneous=1.0))
-    values = made.loss(
+    distillation = objective(data, settings(instantaneous=1.0))
+    values = distillation.loss(
         Recorded(torch.full((8, *data.sources[0].shards.posterior(np.array([0])).mean.shape[1:]), 50.0)),
-        made.draw(0, slice(None)),
+        distillation.draw(0, slice(None)),
     )
     assert values["error"].item() > 100 and values["loss"].item() == pytest.approx(1.0, abs=1e-3)
 
 
 def test_a_part_of_a_batch_is_that_part_of_the_whole(data: TrainingSet) -> None:
-    made = objective(data, settings(instantaneous=0.5))
-    whole, part = made.draw(5, slice(None)), made.draw(5, slice(2, 6))
+    distillation = objective(data, settings(instantaneous=0.5))
+    whole, part = distillation.draw(5, slice(None)), distillation.draw(5, slice(2, 6))
     assert all(torch.equal(value, whole[name][2:6]) for name, value in part.items())
 
 

@@ -53,7 +53,7 @@ def compute(inputs: MetricInputs) -> ClipValues:
     """NaN for a clip whose prompt has no tag."""
     evaluators, model = inputs.evaluators, inputs.evaluators.answerer
     assert model is not None and evaluators.vocabulary is not None
-    found: dict[CachedClip, dict[str, bool]] = {}
+    answers: dict[CachedClip, dict[str, bool]] = {}
     tags = {prompt: _tags(prompt, evaluators.tags, evaluators.vocabulary) for prompt in dict.fromkeys(inputs.prompts)}
 
     def measure(clip: CachedClip, prompt: str) -> float | None:
@@ -61,15 +61,17 @@ def compute(inputs: MetricInputs) -> ClipValues:
         kinds = list(tags[prompt])
         questions = [QUESTIONS[kind].format(tags[prompt][kind]) for kind in kinds]
         margins = model.margins(wave, questions) if kinds else []
-        found[clip] = {kind: margin > 0 for kind, margin in zip(kinds, margins, strict=True)}
-        return sum(found[clip].values()) / len(kinds) if kinds else None
+        answers[clip] = {kind: margin > 0 for kind, margin in zip(kinds, margins, strict=True)}
+        return sum(answers[clip].values()) / len(kinds) if kinds else None
 
     values = inputs.each(measure)
     notes = [
-        "; ".join(f"{kind} {tags[prompt][kind]}: {'yes' if yes else 'no'}" for kind, yes in found.get(clip, {}).items())
+        "; ".join(
+            f"{kind} {tags[prompt][kind]}: {'yes' if yes else 'no'}" for kind, yes in answers.get(clip, {}).items()
+        )
         for clip, prompt in zip(inputs.clips, inputs.prompts, strict=True)
     ]
-    return ClipValues(values, notes, lambda rows: _summary([found[inputs.clips[row]] for row in rows]))
+    return ClipValues(values, notes, lambda rows: _summary([answers[inputs.clips[row]] for row in rows]))
 
 
 def _tags(prompt: str, given: Mapping[str, dict[str, str]] | None, vocabulary: Vocabulary) -> dict[str, str]:
@@ -80,11 +82,11 @@ def _tags(prompt: str, given: Mapping[str, dict[str, str]] | None, vocabulary: V
     return given[prompt]
 
 
-def _summary(found: list[dict[str, bool]]) -> str:
-    """Counts of tags found by kind."""
-    asked = Counter(kind for one in found for kind in one)
-    yes = Counter(kind for one in found for kind in one if one[kind])
-    return ", ".join(f"{kind} {yes[kind]} of {count}" for kind, count in asked.items()) or "no prompt has a tag"
+def _summary(answers: list[dict[str, bool]]) -> str:
+    """Of the tags of each kind, how many are in the clips."""
+    questions = Counter(kind for one in answers for kind in one)
+    yes = Counter(kind for one in answers for kind in one if one[kind])
+    return ", ".join(f"{kind} {yes[kind]} of {count}" for kind, count in questions.items()) or "no prompt has a tag"
 
 
 METRIC = Metric(
