@@ -29,6 +29,7 @@ ORDER = (
     ("ray_engine",),
     ("pipeline",),
     ("api",),
+    ("studio",),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from plaudit import __version__
-from plaudit.cli import compare, evaluate, generate, models, prepare, reward, run, score, sweep, votes
+from plaudit.cli import compare, evaluate, generate, models, prepare, reward, run, score, studio, sweep, votes
 from plaudit.cli.console import lossless_streams
 from plaudit.cli.options import App
 from plaudit.errors import PlauditError, Preempted, is_no_memory, is_no_room
@@ -47,6 +47,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(reward.app, name="reward")
 app.add_typer(votes.app, name="votes")
 app.add_typer(sweep.app, name="sweep")
+studio.add_to(app)
 
 
 class Interrupted(BaseException):

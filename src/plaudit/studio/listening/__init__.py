@@ -1,0 +1,1 @@
+"""Listening tests: their design, sessions of listeners, statistics, results and exports."""
