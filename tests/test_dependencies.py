@@ -50,10 +50,15 @@ def imports(tree: ast.AST, lazy: bool = False) -> Iterator[tuple[str, bool]]:
             yield from imports(node, lazy or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
 
 
+EXTRA_PACKAGES = (ROOT / "src" / "plaudit" / "studio",)
+"""Packages of ours that are imported only when a function runs, and need an extra."""
+
+
 def third_party(folder: str) -> Iterator[tuple[Path, str, bool]]:
     """(file, package, whether imported when a function runs) of every import of other projects under a folder."""
     for path in sorted((ROOT / folder).rglob("*.py")):
-        for package, lazy in imports(ast.parse(path.read_text(encoding="utf-8"))):
+        inside = any(path.is_relative_to(package) for package in EXTRA_PACKAGES)
+        for package, lazy in imports(ast.parse(path.read_text(encoding="utf-8")), inside):
             if package not in OURS and package not in sys.stdlib_module_names:
                 yield path.relative_to(ROOT), package, lazy
 

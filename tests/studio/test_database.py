@@ -9,14 +9,14 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from alembic.autogenerate import compare_metadata  # noqa: E402
-from alembic.runtime.migration import MigrationContext  # noqa: E402
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 
-from plaudit.errors import RunError  # noqa: E402
-from plaudit.studio.app_state import Studio  # noqa: E402
-from plaudit.studio.database import Base, Database  # noqa: E402
-from plaudit.studio.migrations import upgrade  # noqa: E402
-from plaudit.studio.settings import StudioSettings  # noqa: E402
+from plaudit.errors import RunError
+from plaudit.studio.app_state import Studio
+from plaudit.studio.database import Base, Database
+from plaudit.studio.migrations import upgrade
+from plaudit.studio.settings import StudioSettings
 
 
 def test_migrations_make_the_tables(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_a_newer_database_is_refused_in_one_line(tmp_path: Path) -> None:
     Studio.open(settings).close()
     with sqlite3.connect(tmp_path / "studio.sqlite") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(RunError, match="newer version of plaudit.*update plaudit"):
+    with pytest.raises(RunError, match=r"newer version of plaudit.*update plaudit"):
         Studio.open(settings)
 
 
