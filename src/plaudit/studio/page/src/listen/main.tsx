@@ -1,0 +1,130 @@
+import "../styles/base.css";
+import "../styles/listen.css";
+import { render } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { ApiError, messageOf, request, setCsrf } from "../api";
+import { Loading, Notice } from "../ui/parts";
+import { Headphones } from "./Headphones";
+import { Pair } from "./Pair";
+import { Rating } from "./Rating";
+import { Welcome } from "./Welcome";
+import type { Enrolment, ListenerSession, NextItem } from "./types";
+
+function invitation(): string {
+  return decodeURIComponent(location.pathname.split("/")[2] ?? "");
+}
+
+function App() {
+  const [session, setSession] = useState<ListenerSession | null>(null);
+  const [item, setItem] = useState<NextItem | null>(null);
+  const [error, setError] = useState<unknown>(null);
+
+  const follow = async (current: ListenerSession) => {
+    if (current.state === "listening" || current.state === "completed") {
+      setItem(await request<NextItem>("GET", "/listen/next"));
+    }
+    setSession(current);
+  };
+  const guarded = (action: () => Promise<void>) => () => {
+    setError(null);
+    action().catch(setError);
+  };
+  const open = guarded(async () => {
+    const enrolment = await request<Enrolment>("POST", `/listen/${encodeURIComponent(invitation())}`);
+    setCsrf(enrolment.csrf);
+    await follow(enrolment.session);
+  });
+  const refresh = guarded(async () => follow(await request<ListenerSession>("GET", "/listen/session")));
+  const advance = guarded(async () => setItem(await request<NextItem>("GET", "/listen/next")));
+  useEffect(open, []);
+
+  if (error) return <Refused error={error} retry={open} />;
+  if (!session) return <Loading what="the test" />;
+  if (session.state === "closed") return <End title="This test is closed" text="All your answers so far are stored. Thank you." />;
+  if (session.state === "screened-out") {
+    return <End title="This test needs headphones" text="The check found none, so it ends here. Thank you for your time." />;
+  }
+  if (session.state === "consent") return <Welcome session={session} onConsent={refresh} />;
+  if (session.state === "screening") return <Headphones onOver={refresh} />;
+  if (!item) return <Loading what="the next question" />;
+  if (item.kind === "completed") return <Done code={item.completion_code} />;
+  return item.kind === "page" ? (
+    <Rating key={item.assignment} task={item} test={session} onAnswered={advance} />
+  ) : (
+    <Pair key={item.assignment} task={item} test={session} onAnswered={advance} />
+  );
+}
+
+function End({ title, text }: { title: string; text: string }) {
+  return (
+    <div class="stack">
+      <h1>{title}</h1>
+      <p>{text}</p>
+    </div>
+  );
+}
+
+function Refused({ error, retry }: { error: unknown; retry?: () => void }) {
+  const passing = error instanceof ApiError && (error.status === 0 || error.status >= 500);
+  return (
+    <div class="stack">
+      <h1>{passing ? "The test does not answer" : "This test cannot be opened"}</h1>
+      <Notice kind="error">{messageOf(error)}</Notice>
+      {passing && <p class="muted">Your answers so far are stored.</p>}
+      {retry && (
+        <button type="button" class="primary next" onClick={retry}>
+          Try again
+        </button>
+      )}
+    </div>
+  );
+}
+
+function Done({ code }: { code: string }) {
+  const heading = useRef<HTMLHeadingElement>(null);
+  const [copied, setCopied] = useState(false);
+  useEffect(() => heading.current?.focus({ preventScroll: true }), []);
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(code);
+      setCopied(true);
+    } catch {
+      // The clipboard is closed to pages without https; the code can be selected.
+      const range = document.createRange();
+      range.selectNodeContents(document.getElementById("code")!);
+      getSelection()?.removeAllRanges();
+      getSelection()?.addRange(range);
+    }
+  };
+  return (
+    <div class="stack">
+      <h1 ref={heading} tabIndex={-1}>
+        Thank you
+      </h1>
+      <p>All your answers are stored. You can close this page.</p>
+      {code && (
+        <div class="card stack tight">
+          <span class="muted small">Your completion code</span>
+          <span class="code mono" id="code">
+            {code}
+          </span>
+          <div class="row">
+            <button type="button" onClick={() => void copy()}>
+              Copy
+            </button>
+            <span role="status" class="small muted">
+              {copied ? "Copied." : ""}
+            </span>
+          </div>
+        </div>
+      )}
+    </div>
+  );
+}
+
+render(
+  <main>
+    <App />
+  </main>,
+  document.getElementById("app")!,
+);

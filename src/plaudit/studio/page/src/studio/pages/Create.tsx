@@ -1,0 +1,279 @@
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { request, type Page } from "../../api";
+import { useAction, useGet } from "../../ui/data";
+import { plural } from "../../ui/format";
+import { Choice, Empty, Fault, Field, Heading, Icon, Loading } from "../../ui/parts";
+import { ClipCard } from "../clips";
+import { JobRow, useJobs } from "../jobs";
+import { Link } from "../router";
+import type { Clip, Job } from "../types";
+
+interface ModelInfo {
+  name: string;
+  seconds?: number | null;
+  description?: string | null;
+}
+
+interface Form {
+  prompt: string;
+  model: string;
+  score: string;
+  guidance: string;
+  seconds: string;
+  steps: string;
+  seed: string;
+  count: string;
+  bestOf: boolean;
+  negative: string;
+}
+
+const DEFAULTS: Form = {
+  prompt: "",
+  model: "",
+  score: "",
+  guidance: "",
+  seconds: "",
+  steps: "",
+  seed: "0",
+  count: "4",
+  bestOf: false,
+  negative: "",
+};
+
+const STORED = "studio.create";
+const SHOWN_JOBS = 5;
+
+function stored(): Form {
+  try {
+    return { ...DEFAULTS, ...JSON.parse(localStorage.getItem(STORED) ?? "{}") };
+  } catch {
+    return DEFAULTS;
+  }
+}
+
+function number(text: string): number | undefined {
+  return text.trim() === "" ? undefined : Number(text);
+}
+
+/** The request of the API that a form stands for; what is left empty is the model's default. */
+function requestOf(form: Form) {
+  const count = number(form.count) ?? 1;
+  return {
+    prompts: form.prompt
+      .split("\n")
+      .map((line) => line.trim())
+      .filter(Boolean),
+    model: form.model || undefined,
+    score: number(form.score),
+    guidance: number(form.guidance),
+    seconds: number(form.seconds),
+    steps: number(form.steps),
+    seed: number(form.seed) ?? 0,
+    count: form.bestOf ? 1 : count,
+    best_of: form.bestOf ? count : 1,
+    negative_prompt: form.negative.trim() || undefined,
+  };
+}
+
+function formOf(clip: Clip): Partial<Form> {
+  const settings = clip.settings ?? {};
+  const text = (value: unknown) => (value === undefined || value === null ? "" : String(value));
+  return {
+    prompt: clip.prompt,
+    model: clip.model ?? "",
+    seed: clip.seed ?? "0",
+    score: text(settings.score),
+    guidance: text(settings.guidance),
+    seconds: text(settings.seconds),
+    steps: text(settings.steps),
+    negative: text(settings.negative_prompt),
+    count: "1",
+    bestOf: false,
+  };
+}
+
+/** Makes a clip's settings those of the form, also of one that is opened later. */
+export function storeSettingsOf(clip: Clip): void {
+  localStorage.setItem(STORED, JSON.stringify({ ...DEFAULTS, ...formOf(clip) }));
+}
+
+export function titleOf(job: Job): string {
+  const prompts = job.request.prompts as string[] | undefined;
+  if (!prompts?.length) return "Generation";
+  return prompts.length === 1 ? prompts[0]! : `${prompts[0]} and ${plural(prompts.length - 1, "more prompt")}`;
+}
+
+export function Create() {
+  const [form, setForm] = useState(stored);
+  const models = useGet<Page<ModelInfo>>("/models");
+  const { jobs, put, listen } = useJobs();
+  const generations = useMemo(() => jobs.filter((job) => job.kind === "generate"), [jobs]);
+  const clips = useGet<Page<Clip>>("/clips", { limit: 24 });
+
+  useEffect(() => {
+    localStorage.setItem(STORED, JSON.stringify(form));
+  }, [form]);
+  const set = (change: Partial<Form>) => setForm((old) => ({ ...old, ...change }));
+
+  // Clips appear as they are done: a job's events say how many there are.
+  useEffect(() => {
+    const done = new Map<string, string>();
+    return listen((job) => {
+      if (job.kind !== "generate") return;
+      const state = `${job.progress?.done ?? 0} ${job.status}`;
+      if (done.get(job.id) !== state) {
+        done.set(job.id, state);
+        clips.reload();
+      }
+    });
+  }, [listen, clips.reload]);
+
+  const generate = useAction(async () => put(await request<Job>("POST", "/generations", requestOf(form))));
+  const change = (clip: Clip) =>
+    clips.set((page) => ({ ...page, items: page.items.map((other) => (other.id === clip.id ? clip : other)) }));
+
+  const names = models.data?.items.map((model) => model.name) ?? [];
+  const shown = clips.data?.items.filter((clip) => clip.status !== "discarded" && !clip.test_id) ?? [];
+  const best = bestOfJobs(shown);
+  const open = generations.filter((job) => job.status === "queued" || job.status === "running");
+  const listed = [...open, ...generations.filter((job) => !open.includes(job)).slice(0, Math.max(0, SHOWN_JOBS - open.length))];
+
+  return (
+    <>
+      <Heading title="Create" />
+      <div class="create">
+        <form
+          class="card stack create-form"
+          onSubmit={(event) => {
+            event.preventDefault();
+            void generate.run();
+          }}
+        >
+          <Field label="Prompt" hint="One prompt a line.">
+            <textarea
+              required
+              placeholder="slow sad piano in a minor key"
+              value={form.prompt}
+              onInput={(event) => set({ prompt: event.currentTarget.value })}
+              onKeyDown={(event) => {
+                if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+                  event.preventDefault();
+                  event.currentTarget.form?.requestSubmit();
+                }
+              }}
+            />
+          </Field>
+          <Field label="Model">
+            <select value={form.model} onChange={(event) => set({ model: event.currentTarget.value })}>
+              <option value="">Default</option>
+              {[...new Set([...names, form.model])].filter(Boolean).map((name) => (
+                <option key={name} value={name}>
+                  {name}
+                </option>
+              ))}
+            </select>
+          </Field>
+          <div class="fields two">
+            <Field label="Score" hint="Higher asks for what people prefer.">
+              <input type="number" step="any" placeholder="default" value={form.score} onInput={(event) => set({ score: event.currentTarget.value })} />
+            </Field>
+            <Field label="Guidance" hint="How closely to follow the prompt.">
+              <input type="number" step="any" min="0" placeholder="default" value={form.guidance} onInput={(event) => set({ guidance: event.currentTarget.value })} />
+            </Field>
+            <Field label="Candidates">
+              <input type="number" min="1" max="64" required value={form.count} onInput={(event) => set({ count: event.currentTarget.value })} />
+            </Field>
+            <Field label="Seed">
+              <input type="number" min="0" step="1" required value={form.seed} onInput={(event) => set({ seed: event.currentTarget.value })} />
+            </Field>
+          </div>
+          <Choice
+            label="Keep only the best candidate"
+            hint="Of each prompt, the one that the reward prefers."
+            checked={form.bestOf}
+            onChange={(bestOf) => set({ bestOf })}
+          />
+          <details class="more" open={Boolean(form.seconds || form.steps || form.negative)}>
+            <summary>More settings</summary>
+            <div class="stack">
+              <div class="fields two">
+                <Field label="Length (s)">
+                  <input type="number" min="0.5" step="any" placeholder="model's own" value={form.seconds} onInput={(event) => set({ seconds: event.currentTarget.value })} />
+                </Field>
+                <Field label="Solver steps">
+                  <input type="number" min="1" step="1" placeholder="default" value={form.steps} onInput={(event) => set({ steps: event.currentTarget.value })} />
+                </Field>
+              </div>
+              <Field label="Negative prompt">
+                <input type="text" value={form.negative} onInput={(event) => set({ negative: event.currentTarget.value })} />
+              </Field>
+            </div>
+          </details>
+          <Fault error={generate.error || models.error} />
+          <button type="submit" class="primary large" disabled={generate.busy || !form.prompt.trim()}>
+            Generate
+          </button>
+        </form>
+
+        <div class="stack loose grow">
+          <section class="stack" aria-labelledby="queue">
+            <h2 id="queue">Queue</h2>
+            {listed.length ? (
+              <div class="jobs">
+                {listed.map((job) => (
+                  <JobRow key={job.id} job={job} title={titleOf(job)} />
+                ))}
+              </div>
+            ) : (
+              <p class="muted">Nothing is queued. Write a prompt and press Generate.</p>
+            )}
+          </section>
+          <section class="stack" aria-labelledby="clips">
+            <div class="row apart">
+              <h2 id="clips">Clips</h2>
+              <Link href="/history">All clips</Link>
+            </div>
+            <Fault error={clips.error} retry={clips.reload} />
+            {!clips.data && clips.loading && <Loading what="clips" />}
+            {clips.data && !shown.length && (
+              <Empty title="No clips yet">
+                <p class="muted">They appear here one by one as they are done.</p>
+              </Empty>
+            )}
+            {shown.map((clip) => (
+              <ClipCard
+                key={clip.id}
+                clip={clip}
+                best={best.has(clip.id)}
+                onChange={change}
+                onUseSettings={(used) => {
+                  setForm({ ...DEFAULTS, ...formOf(used) });
+                  window.scrollTo({ top: 0 });
+                }}
+              />
+            ))}
+            {shown.some((clip) => best.has(clip.id)) && shown.length > 1 && (
+              <p class="small muted">
+                <Icon name="check" size={12} /> A framed reward is the highest of its generation.
+              </p>
+            )}
+          </section>
+        </div>
+      </div>
+    </>
+  );
+}
+
+/** The clip with the highest reward of each job and prompt with several clips. */
+function bestOfJobs(clips: Clip[]): Set<string> {
+  const groups = new Map<string, Clip[]>();
+  for (const clip of clips) {
+    const key = `${clip.job_id} ${clip.prompt}`;
+    groups.set(key, [...(groups.get(key) ?? []), clip]);
+  }
+  const best = [...groups.values()]
+    .map((group) => group.filter((clip) => clip.reward !== null))
+    .filter((group) => group.length > 1)
+    .map((group) => group.reduce((a, b) => (b.reward! > a.reward! ? b : a)));
+  return new Set(best.map((clip) => clip.id));
+}

@@ -1,0 +1,5 @@
+import { Heading } from "../../ui/parts";
+
+export function Tune() {
+  return <Heading title="Tune" />;
+}

@@ -1,0 +1,170 @@
+export type TestStatus = "preparing" | "draft" | "open" | "closed";
+export type TestKind = "preference" | "rating";
+export type Screening = "none" | "huggins" | "antiphase";
+
+export interface Source {
+  run?: string;
+  stage?: string;
+  model?: string;
+  seed?: number;
+  folder?: string;
+}
+
+export interface ExclusionRules {
+  min_obvious?: number | null;
+  min_repeats?: number | null;
+  min_seconds?: number | null;
+  min_listened?: number | null;
+  max_one_side?: number | null;
+  min_answers?: number | null;
+}
+
+export interface TestSettings {
+  takes: number;
+  pairs_per_listener: number;
+  repeats: number;
+  obvious: number;
+  practice: number;
+  minimum_listening: number;
+  screening: Screening;
+  ties: boolean;
+  both_bad: boolean;
+  strength: boolean;
+  comment: boolean;
+  show_prompt: boolean;
+  loudness: number;
+  reward: string | null;
+  reference: string | null;
+  exclusion_rules: ExclusionRules;
+  margin: number;
+  power: number;
+}
+
+export interface TestInfo {
+  id: string;
+  name: string;
+  kind: TestKind;
+  status: TestStatus;
+  question: string;
+  instructions: string;
+  consent: string;
+  settings: TestSettings;
+  systems: { id: string; name: string; source: Source }[];
+  prompts: number;
+  pairs: number;
+  listeners: number;
+  completed: number;
+  votes: number;
+  prepared: boolean;
+  job: string | null;
+  problem: string | null;
+  notes: string[];
+  registered: { at: string; digest: string } | null;
+  created_at: string;
+}
+
+export interface Invitation {
+  id: string;
+  label: string;
+  max_listeners: number | null;
+  listeners: number;
+  revoked: boolean;
+  url: string;
+  created_at: string;
+}
+
+/** Exclusion rules in words, for the form and for where they are shown. */
+export const RULES: { key: keyof ExclusionRules; label: string; unit?: string; step: number; percent?: boolean }[] = [
+  { key: "min_obvious", label: "Obvious pairs right, at least", unit: "%", step: 1, percent: true },
+  { key: "min_repeats", label: "Repeats answered the same, at least", unit: "%", step: 1, percent: true },
+  { key: "min_seconds", label: "Median time to an answer, at least", unit: "s", step: 0.5 },
+  { key: "min_listened", label: "Median listening to both sides together, at least", unit: "s", step: 0.5 },
+  { key: "max_one_side", label: "Answers for one side, at most", unit: "%", step: 1, percent: true },
+  { key: "min_answers", label: "Answers, at least", step: 1 },
+];
+
+export interface Span {
+  mean: number;
+  low: number | null;
+  high: number | null;
+}
+
+export interface WinRate {
+  first: string;
+  second: string;
+  wins: number;
+  losses: number;
+  ties: number;
+  both_bad: number;
+  rate: Span | null;
+}
+
+export interface ComparisonState {
+  first: string;
+  second: string;
+  votes: number;
+  listeners: number;
+  rate: Span;
+  verdict: "first" | "second" | "equivalent" | "open";
+  needed: number | null;
+  planned: number;
+}
+
+export interface ListenerAttention {
+  listener: string;
+  answers: number;
+  ties: number;
+  both_bad: number;
+  seconds: number | null;
+  listened: number | null;
+  obvious: [number, number];
+  repeats: [number, number];
+  left: number | null;
+  p_side: number | null;
+}
+
+export interface PreferenceResults {
+  answers: number;
+  counted: number;
+  board: {
+    strengths: { system: string; strength: Span; arena_score: number; rank: number; ranks: [number, number]; votes: number }[];
+    votes: number;
+    ties: number;
+    both_bad: number;
+    resampled: "listeners" | "votes";
+    groups: string[][];
+  };
+  win_rates: WinRate[];
+  agreement: { alpha: number | null; agreeing: Span | null; pairs: number };
+  repeats: Span | null;
+  intransitivity: { triads: number; circular: number; rate: number | null; system_triads: number; cycles: string[][] };
+  listeners: ListenerAttention[];
+  excluded: Record<string, string[]>;
+  decisions: ComparisonState[];
+  reward: { accuracy: Span | null; votes: number } | null;
+  without_exclusion: WinRate[];
+}
+
+export interface RatingResults {
+  pages: number;
+  counted: number;
+  systems: { system: string; mean: Span; ratings: number; listeners: number }[];
+  differences: { first: string; second: string; difference: Span; listeners: number }[];
+  alpha: number | null;
+  listeners: Record<string, number>;
+  excluded: Record<string, string[]>;
+}
+
+export interface TestResults {
+  test: string;
+  kind: TestKind;
+  at_votes: number;
+  listeners: number;
+  completed: number;
+  registered: { at: string; digest: string } | null;
+  rules: ExclusionRules;
+  preference: PreferenceResults | null;
+  rating: RatingResults | null;
+  screened_out: Record<string, string[]>;
+  looks: { at_votes: number; created_at: string; verdicts: Record<string, string> }[];
+}
