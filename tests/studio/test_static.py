@@ -1,4 +1,4 @@
-"""The committed build of the studio's page: made from the committed sources, complete, and fit for the security policy."""
+"""The committed build of the page: made from the committed sources, complete, and fit for the security policy."""
 
 from __future__ import annotations
 
