@@ -1,0 +1,240 @@
+"""The design of a listening test: which pairs there are, and which of them a listener gets, in which order and on which sides.
+
+Everything is a function of its arguments and a random generator; nothing here knows of the database or of audio.
+
+Balance over listeners: each gets the pairs that fewest others got, and each pair is on the side that it was on less
+often. Balance within a listener: no prompt, no comparison of two systems and no side of a system more often than it must.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+
+PairKind = Literal["regular", "repeat", "obvious", "practice", "page"]
+"""regular: counts. repeat: a pair that the listener gets a second time, on exchanged sides. obvious: a clip against a
+degraded version of itself, an attention check. practice: comes first and doesn't count. page: of a rating test, whose
+clips are all of the prompt's; `a` is the reference, or the first system's clip, and `b` the anchor."""
+
+LEAST_GAP = 3
+"""Pairs between a pair and its repeat, where there are as many (ours)."""
+
+
+@dataclass(frozen=True)
+class Stimulus:
+    """A clip of one system for one prompt. take: distinguishes several clips of a system for a prompt, from 0."""
+
+    id: str
+    prompt: str
+    system: str
+    take: int = 0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two stimuli of one prompt. Of an obvious pair `a` is the clip and `b` its degraded version."""
+
+    id: str
+    kind: PairKind
+    prompt: str
+    a: str
+    b: str
+    system_a: str
+    system_b: str
+
+    @property
+    def systems(self) -> tuple[str, str]:
+        """The two systems."""
+        return self.system_a, self.system_b
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """One pair as a listener gets it. swapped: `a` is on the right."""
+
+    pair: Pair
+    swapped: bool
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What listeners got so far: how often each pair, and how often with `a` on the left and on the right."""
+
+    pairs: Mapping[str, int]
+    left: Mapping[str, int]
+    right: Mapping[str, int]
+
+    @classmethod
+    def of(cls, presentations: Sequence[Presentation]) -> Exposure:
+        """Of the presentations of all listeners together."""
+        return cls(
+            Counter(one.pair.id for one in presentations),
+            Counter(one.pair.id for one in presentations if not one.swapped),
+            Counter(one.pair.id for one in presentations if one.swapped),
+        )
+
+
+def pairs_of(stimuli: Sequence[Stimulus]) -> list[tuple[Stimulus, Stimulus]]:
+    """Every two systems' clips of each prompt, take by take; systems in the order in which they first appear.
+
+    A system without a clip for a prompt is in no pair of it, and takes that only one of two systems has are left out.
+    """
+    order = {system: place for place, system in enumerate(dict.fromkeys(one.system for one in stimuli))}
+    groups: dict[tuple[str, int], dict[str, Stimulus]] = {}
+    for one in stimuli:
+        group = groups.setdefault((one.prompt, one.take), {})
+        if one.system in group:
+            raise ValueError(f"two stimuli are take {one.take} of {one.system} for prompt {one.prompt}")
+        group[one.system] = one
+    return [
+        (group[first], group[second])
+        for group in groups.values()
+        for first, second in combinations(sorted(group, key=order.__getitem__), 2)
+    ]
+
+
+def balanced_subset(
+    pairs: Sequence[Pair], count: int, exposure: Exposure, rng: np.random.Generator
+) -> list[Pair]:
+    """`count` of the pairs, or all where there are fewer: those that listeners got least often.
+
+    Among equals, those whose prompt, and then whose two systems, the listener has least often so far; then at random.
+    """
+    seen = dict(exposure.pairs)
+    left = list(pairs)
+    prompts: Counter[str] = Counter()
+    systems: Counter[tuple[str, str]] = Counter()
+    chosen: list[Pair] = []
+    draw = {pair.id: float(value) for pair, value in zip(left, rng.random(len(left)), strict=True)}
+    while left and len(chosen) < count:
+        best = min(left, key=lambda p: (seen.get(p.id, 0), prompts[p.prompt], systems[p.systems], draw[p.id]))
+        left.remove(best)
+        chosen.append(best)
+        prompts[best.prompt] += 1
+        systems[best.systems] += 1
+    return chosen
+
+
+def sides(pairs: Sequence[Pair], exposure: Exposure, rng: np.random.Generator) -> list[Presentation]:
+    """The pairs with sides: `a` where it was less often over all listeners.
+
+    Where both sides are even, the side that evens out how often this listener has each of the two systems on the left;
+    then at random.
+    """
+    lead: Counter[str] = Counter()  # of each system: times on the left minus times on the right
+    presentations = []
+    for pair in pairs:
+        left, right = exposure.left.get(pair.id, 0), exposure.right.get(pair.id, 0)
+        if left != right:
+            swapped = left > right
+        elif lead[pair.system_a] != lead[pair.system_b]:
+            swapped = lead[pair.system_a] > lead[pair.system_b]
+        else:
+            swapped = bool(rng.integers(2))
+        step = -1 if swapped else 1
+        lead[pair.system_a] += step
+        lead[pair.system_b] -= step
+        presentations.append(Presentation(pair, swapped))
+    return presentations
+
+
+def shuffled(presentations: Sequence[Presentation], rng: np.random.Generator) -> list[Presentation]:
+    """A random order in which the same prompt does not come twice in a row where that can be avoided."""
+    left = [presentations[place] for place in rng.permutation(len(presentations))]
+    order: list[Presentation] = []
+    while left:
+        counts = Counter(one.pair.prompt for one in left)
+        last = order[-1].pair.prompt if order else None
+        # A prompt that has more than half of what is left must come now, or it would follow itself later.
+        urgent = [prompt for prompt, count in counts.items() if 2 * count > len(left)]
+        eligible = [one for one in left if one.pair.prompt != last and (not urgent or one.pair.prompt in urgent)]
+        following = (eligible or [one for one in left if one.pair.prompt != last] or left)[0]
+        left.remove(following)
+        order.append(following)
+    return order
+
+
+def listener_plan(
+    pairs: Sequence[Pair],
+    count: int,
+    repeats: int,
+    obvious: int,
+    practice: int,
+    exposure: Exposure,
+    rng: np.random.Generator,
+    chosen: Sequence[Pair] | None = None,
+) -> list[Presentation]:
+    """What one listener gets, in order: practice, then `count` regular pairs with hidden repeats and obvious pairs among them.
+
+    pairs: of all kinds. A repeat is the pair of kind "repeat" with the same two stimuli; it comes at least `LEAST_GAP` pairs
+    after the first time where there are as many, on exchanged sides. Obvious pairs are spread evenly, none of them first.
+    chosen: the regular pairs, where something other than balance chose them.
+    """
+    kinds: dict[str, list[Pair]] = {kind: [] for kind in ("regular", "repeat", "obvious", "practice")}
+    for pair in pairs:
+        kinds[pair.kind].append(pair)
+    regular = list(chosen) if chosen is not None else balanced_subset(kinds["regular"], count, exposure, rng)
+    order = shuffled(sides(regular, exposure, rng), rng)
+    order = _with_repeats(order, kinds["repeat"], repeats, exposure, rng)
+    checks = sides(balanced_subset(kinds["obvious"], obvious, exposure, rng), exposure, rng)
+    order = _with_checks(order, checks, rng)
+    shown = {(pair.a, pair.b) for pair in regular}
+    fresh = [pair for pair in kinds["practice"] if (pair.a, pair.b) not in shown]
+    spare = [pair for pair in kinds["practice"] if (pair.a, pair.b) in shown]
+    first = balanced_subset(fresh, practice, exposure, rng)
+    first += balanced_subset(spare, practice - len(first), exposure, rng)
+    return [*sides(first, exposure, rng), *order]
+
+
+def _with_repeats(
+    order: list[Presentation], repeats: Sequence[Pair], count: int, exposure: Exposure, rng: np.random.Generator
+) -> list[Presentation]:
+    """The order with `count` of its pairs a second time, later and with sides exchanged."""
+    again = {(pair.a, pair.b): pair for pair in repeats}
+    repeatable = [one for one in order if (one.pair.a, one.pair.b) in again]
+    # Those that come early leave room behind them; of these, the ones repeated least often so far.
+    early = repeatable[: max(count, (len(repeatable) + 1) // 2)]
+    picked = balanced_subset([again[one.pair.a, one.pair.b] for one in early], count, exposure, rng)
+    sides_of = {(one.pair.a, one.pair.b): one.swapped for one in order}
+    result = list(order)
+    for pair in picked:
+        place = next(i for i, one in enumerate(result) if (one.pair.a, one.pair.b) == (pair.a, pair.b))
+        earliest = min(place + 1 + LEAST_GAP, len(result))
+        target = int(rng.integers(earliest, len(result) + 1))
+        result.insert(target, Presentation(pair, not sides_of[pair.a, pair.b]))
+    return result
+
+
+def _with_checks(
+    order: list[Presentation], checks: Sequence[Presentation], rng: np.random.Generator
+) -> list[Presentation]:
+    """The order with attention checks in it: one at a random place of each of as many equal parts, none of them first."""
+    if not order:
+        return list(checks)
+    limits = np.linspace(1, len(order) + 1, len(checks) + 1)
+    places = [int(rng.integers(int(low), max(int(low) + 1, int(high)))) for low, high in zip(limits, limits[1:])]
+    result = list(order)
+    for place, check in sorted(zip(places, checks, strict=True), key=lambda item: -item[0]):
+        result.insert(place, check)
+    return result
+
+
+def with_kind(pair: Pair, kind: PairKind, id: str) -> Pair:
+    """The same two stimuli as a pair of another kind."""
+    return replace(pair, kind=kind, id=id)
+
+
+def page_plan(pages: Sequence[Pair], count: int, exposure: Exposure, rng: np.random.Generator) -> list[Presentation]:
+    """What one listener gets of a rating test: `count` pages that fewest had so far, in random order."""
+    chosen = balanced_subset(pages, count, exposure, rng)
+    return [Presentation(chosen[place], False) for place in rng.permutation(len(chosen))]
+
+
+def page_order(stimuli: Sequence[str], seed: int) -> list[str]:
+    """The stimuli of a rating page in the order in which a listener gets them."""
+    return [stimuli[place] for place in np.random.default_rng(seed).permutation(len(stimuli))]

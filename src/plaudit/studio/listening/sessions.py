@@ -1,0 +1,582 @@
+"""Listeners: from opening an invitation to the completion code. Every function works in the caller's transaction.
+
+    consent -> screening, where the test has one -> listening: practice, pairs with hidden checks -> completed
+
+What a listener gets is drawn when listening begins and stored as assignments. An answer is one transaction, and is
+acknowledged only after it; the same answer again changes nothing. What a listener sees names no system, file or clip:
+audio has the address of its assignment and side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import case, func, select
+from sqlalchemy.orm import Session, aliased
+
+from plaudit.studio.database import (
+    Assignment,
+    Clip,
+    Invitation,
+    Listener,
+    Pair,
+    Prompt,
+    Rating,
+    Stimulus,
+    System,
+    Test,
+    Vote,
+    by_id,
+    now,
+)
+from plaudit.studio.errors import Conflict, Forbidden, Gone, NotFound, Unprocessable
+from plaudit.studio.events import publish
+from plaudit.studio.listening import design, screening
+from plaudit.studio.listening.schemas import (
+    Acknowledgement,
+    Completed,
+    ListenerSession,
+    NextPage,
+    NextPair,
+    RatedClip,
+    RatingsRequest,
+    ScreeningState,
+    Side,
+    TestSettings,
+    VoteRequest,
+)
+
+ABANDONED = timedelta(hours=2)
+"""After this time, pairs that a listener didn't answer count as not given, so that others get them (ours). A clock that
+jumps only changes how evenly pairs are spread."""
+
+CODE_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+"""Of completion codes: without letters and digits that are mistaken for each other."""
+
+_AUDIO = re.compile(r"([A-Za-z0-9_-]{1,32})\.(left|right|reference|[0-9]{1,2})")
+_TRIAL = re.compile(r"screening\.([0-9]{1,3})\.([0-5])")
+
+
+def settings_of(test: Test) -> TestSettings:
+    """The settings of a test."""
+    return TestSettings.model_validate(test.settings["settings"])
+
+
+# Enrolment
+
+
+def enrol(session: Session, invitation: Invitation, user_agent: str | None) -> Listener:
+    """A listener for an invitation. A personal one, for a single listener, continues where it was.
+
+    Conflict where the test is not open, Gone where it is closed or has all its listeners.
+    """
+    test = by_id(session, Test, invitation.test_id)
+    if invitation.max_listeners == 1:
+        first = session.scalar(
+            select(Listener).where(Listener.invitation_id == invitation.id).order_by(Listener.sequence)
+        )
+        if first is not None:
+            return first
+    _check_open(test)
+    _check_places(session, invitation)
+    row = Listener(test_id=test.id, invitation_id=invitation.id, user_agent=(user_agent or "")[:300] or None)
+    session.add(row)
+    session.flush()
+    return row
+
+
+def consent(session: Session, listener_id: str) -> None:
+    """Record that a listener consented; where there is no screening, listening begins."""
+    listener, test = _who(session, listener_id)
+    if listener.consented_at is not None:
+        return
+    _check_open(test)
+    invitation = by_id(session, Invitation, listener.invitation_id)
+    if invitation.revoked:
+        raise Gone("this invitation was withdrawn; ask for another")
+    _check_places(session, invitation)
+    listener.consented_at = now()
+    settings = settings_of(test)
+    if settings.screening == "none":
+        _begin(session, listener, test, settings)
+    else:
+        listener.screening = {"kind": settings.screening, "seed": secrets.randbits(48), "attempts": [], "passed": None}
+    publish(session, "listener", test.id, {"listener": listener.id})
+
+
+def _check_open(test: Test) -> None:
+    if test.status == "closed":
+        raise Gone("this test is closed; thank you for your interest")
+    if test.status != "open":
+        raise Conflict("this test is not open yet; try again later")
+
+
+def _check_places(session: Session, invitation: Invitation) -> None:
+    if invitation.max_listeners is None:
+        return
+    taken = session.scalar(
+        select(func.count())
+        .select_from(Listener)
+        .where(Listener.invitation_id == invitation.id, Listener.consented_at.is_not(None))
+    )
+    if (taken or 0) >= invitation.max_listeners:
+        raise Gone("this test has all the listeners it needs; thank you for your interest")
+
+
+def _who(session: Session, listener_id: str) -> tuple[Listener, Test]:
+    listener = by_id(session, Listener, listener_id)
+    return listener, by_id(session, Test, listener.test_id)
+
+
+# Screening
+
+
+def screening_state(session: Session, listener_id: str) -> ScreeningState:
+    """The screening of a listener; Conflict where the test has none or consent is missing."""
+    listener, test = _who(session, listener_id)
+    state = _screening(listener)
+    kind, number = state["kind"], len(state["attempts"])
+    over = state["passed"] is not None
+    return ScreeningState(
+        kind=kind,
+        question=screening.QUESTION[kind],
+        sounds=screening.INTERVALS,
+        audio=[] if over else [audio_address(f"screening.{number}.{i}") for i in range(screening.TRIALS)],
+        attempts_left=0 if over else settings_of(test).screening_attempts - number,
+        passed=state["passed"],
+    )
+
+
+def answer_screening(session: Session, listener_id: str, answers: Sequence[int]) -> None:
+    """Evaluate the answers of an attempt; who passes goes on, who fails the last attempt is screened out.
+
+    The last attempt's answers again, sent after it was over, change nothing.
+    """
+    listener, test = _who(session, listener_id)
+    state = dict(_screening(listener))
+    attempts = list(state["attempts"])
+    if state["passed"] is not None:
+        if attempts and attempts[-1]["answers"] == list(answers):
+            return
+        raise Conflict("the screening is over; go on with the test")
+    _check_open(test)
+    settings = settings_of(test)
+    passed, right = screening.passes(state["kind"], trial_seed(state, len(attempts)), answers)
+    attempts.append({"answers": list(answers), "right": right})
+    final = passed or len(attempts) >= settings.screening_attempts
+    listener.screening = {**state, "attempts": attempts, "passed": passed if final else None}
+    if passed:
+        _begin(session, listener, test, settings)
+    elif final:
+        listener.excluded = {"reasons": [f"failed the headphone screening ({right} of {screening.TRIALS} right)"]}
+
+
+def _screening(listener: Listener) -> dict[str, Any]:
+    if listener.consented_at is None:
+        raise Conflict("read the consent text and agree first")
+    if listener.screening is None:
+        raise Conflict("this test has no screening; go on with the pairs")
+    return listener.screening
+
+
+def trial_seed(state: dict[str, Any], attempt: int) -> int:
+    """The seed of an attempt: each has trials of its own."""
+    return int(state["seed"]) * 1_000 + attempt
+
+
+# The plan of a listener
+
+
+def _begin(session: Session, listener: Listener, test: Test, settings: TestSettings) -> None:
+    """Draw what the listener gets, and store it as assignments."""
+    pairs = design_pairs(session, test.id)
+    exposure = exposure_of(session, test.id)
+    rng = np.random.default_rng(seed_of(listener.id))
+    if test.kind == "rating":
+        plan = design.page_plan(pairs, settings.pairs_per_listener, exposure, rng)
+    else:
+        plan = design.listener_plan(
+            pairs, settings.pairs_per_listener, settings.repeats, settings.obvious, settings.practice, exposure, rng
+        )
+    for position, one in enumerate(plan):
+        session.add(
+            Assignment(listener_id=listener.id, pair_id=one.pair.id, position=position, swapped=one.swapped)
+        )
+    session.flush()
+
+
+def seed_of(id: str) -> int:
+    """A seed that follows from an id."""
+    return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8])
+
+
+def design_pairs(session: Session, test_id: str) -> list[design.Pair]:
+    """The pairs of a test as the design takes them."""
+    a, b = aliased(Stimulus), aliased(Stimulus)
+    query = (
+        select(Pair.id, Pair.kind, Pair.prompt_id, Pair.stimulus_a, Pair.stimulus_b, a.system_id, b.system_id)
+        .join(a, a.id == Pair.stimulus_a)
+        .join(b, b.id == Pair.stimulus_b)
+        .where(Pair.test_id == test_id)
+        .order_by(Pair.sequence)
+    )
+    return [design.Pair(*row) for row in session.execute(query)]
+
+
+def exposure_of(session: Session, test_id: str) -> design.Exposure:
+    """What the listeners of a test were given, without what those left unanswered who gave up."""
+    since = datetime.now(UTC) - ABANDONED
+    query = (
+        select(Assignment.pair_id, Assignment.swapped, Assignment.answered, Listener.created_at, func.count())
+        .join(Listener, Listener.id == Assignment.listener_id)
+        .where(Listener.test_id == test_id)
+        .group_by(Assignment.pair_id, Assignment.swapped, Assignment.answered, Listener.created_at)
+    )
+    left: dict[str, int] = {}
+    right: dict[str, int] = {}
+    for pair, swapped, answered, created, count in session.execute(query):
+        if answered or datetime.fromisoformat(created) > since:
+            side = right if swapped else left
+            side[pair] = side.get(pair, 0) + count
+    pairs = {pair: left.get(pair, 0) + right.get(pair, 0) for pair in left.keys() | right.keys()}
+    return design.Exposure(pairs, left, right)
+
+
+# Where a listener is
+
+
+def session_state(session: Session, listener_id: str) -> ListenerSession:
+    """Where a listener is, and what the page needs to know about the test."""
+    listener, test = _who(session, listener_id)
+    settings = settings_of(test)
+    answered, total = _counts(session, listener.id)
+    return ListenerSession(
+        state=_state(listener, test, settings),  # type: ignore[arg-type]
+        kind=test.kind,  # type: ignore[arg-type]
+        question=test.question,
+        instructions=test.instructions,
+        consent=test.consent,
+        screening=settings.screening,
+        minimum_listening=settings.minimum_listening,
+        ties=settings.ties,
+        both_bad=settings.both_bad,
+        strength=settings.strength,
+        comment=settings.comment,
+        answered=answered,
+        total=total,
+        completion_code=listener.completion_code,
+    )
+
+
+def _state(listener: Listener, test: Test, settings: TestSettings) -> str:
+    if listener.completed_at is not None:
+        return "completed"
+    if listener.screening is not None and listener.screening["passed"] is False:
+        return "screened-out"
+    if test.status != "open":
+        return "closed"
+    if listener.consented_at is None:
+        return "consent"
+    if listener.screening is not None and listener.screening["passed"] is None:
+        return "screening"
+    return "listening"
+
+
+def _counts(session: Session, listener_id: str) -> tuple[int, int]:
+    """How many of a listener's assignments are answered, and how many there are."""
+    query = select(func.coalesce(func.sum(case((Assignment.answered, 1), else_=0)), 0), func.count()).where(
+        Assignment.listener_id == listener_id
+    )
+    answered, total = session.execute(query).one()
+    return int(answered), int(total)
+
+
+def _check_listening(listener: Listener, test: Test) -> None:
+    """An error, in one line, unless the listener may answer now."""
+    state = _state(listener, test, settings_of(test))
+    if state == "consent":
+        raise Conflict("read the consent text and agree first")
+    if state == "screening":
+        raise Conflict("finish the headphone screening first")
+    if state == "screened-out":
+        raise Forbidden("this test needs headphones, and the screening was not passed; thank you for trying")
+    if state == "closed":
+        raise Gone("this test is closed; all your answers so far are kept, thank you")
+
+
+def next_item(session: Session, listener_id: str, root: Path) -> NextPair | NextPage | Completed:
+    """The first assignment that is not answered and whose clips are there; where there is none, the listener is done.
+
+    Gone where clips are missing and the listener could not answer anything.
+    """
+    listener, test = _who(session, listener_id)
+    if listener.completed_at is not None:
+        return Completed(completion_code=str(listener.completion_code))
+    _check_listening(listener, test)
+    settings = settings_of(test)
+    answered, total = _counts(session, listener.id)
+    waiting = session.scalars(
+        select(Assignment)
+        .where(Assignment.listener_id == listener.id, Assignment.answered.is_(False))
+        .order_by(Assignment.position)
+    )
+    for assignment in waiting:
+        clips = clips_of(session, assignment)
+        if all((root / clip.path).is_file() for clip in clips.values()):
+            return _item(session, assignment, clips, total, settings)
+    if not answered and total:
+        raise Gone("the clips of this test are gone; please tell the person who invited you")
+    _complete(session, listener)
+    return Completed(completion_code=str(listener.completion_code))
+
+
+def _item(
+    session: Session, assignment: Assignment, clips: dict[str, Clip], total: int, settings: TestSettings
+) -> NextPair | NextPage:
+    pair = by_id(session, Pair, assignment.pair_id)
+    prompt = by_id(session, Prompt, pair.prompt_id).text if settings.show_prompt else None
+    seconds = min(clip.duration or 0.0 for clip in clips.values())
+    least = min(settings.minimum_listening, seconds)
+    if pair.kind == "page":
+        return NextPage(
+            assignment=assignment.id,
+            position=assignment.position + 1,
+            total=total,
+            prompt=prompt,
+            reference=audio_address(f"{assignment.id}.reference") if "reference" in clips else None,
+            clips=[
+                RatedClip(id=side, audio=audio_address(f"{assignment.id}.{side}")) for side in clips if side != "reference"
+            ],
+            seconds=seconds,
+            minimum_listening=least,
+        )
+    return NextPair(
+        assignment=assignment.id,
+        position=assignment.position + 1,
+        total=total,
+        practice=pair.kind == "practice",
+        prompt=prompt,
+        left=audio_address(f"{assignment.id}.left"),
+        right=audio_address(f"{assignment.id}.right"),
+        seconds=seconds,
+        minimum_listening=least,
+    )
+
+
+def _complete(session: Session, listener: Listener) -> None:
+    listener.completed_at = now()
+    listener.completion_code = "".join(secrets.choice(CODE_LETTERS) for _ in range(10))
+    publish(session, "listener", listener.test_id, {"listener": listener.id})
+
+
+def completion_code(session: Session, listener_id: str) -> str:
+    """The code of a listener who is done; Conflict for others."""
+    listener = by_id(session, Listener, listener_id)
+    if listener.completion_code is None:
+        answered, total = _counts(session, listener.id)
+        raise Conflict(f"the test is not complete: {answered} of {total} answered")
+    return listener.completion_code
+
+
+# Audio
+
+
+def audio_address(name: str) -> str:
+    """The address of audio for a listener."""
+    return f"/api/v1/listen/audio/{name}"
+
+
+def clips_of(session: Session, assignment: Assignment) -> dict[str, Clip]:
+    """The clips of an assignment by the names that its listener knows: left and right; of a rating page 0, 1, 2 and on in
+    the listener's order, and `reference` where there is one."""
+    pair = by_id(session, Pair, assignment.pair_id)
+    if pair.kind != "page":
+        query = select(Stimulus.id, Clip).join(Clip, Clip.id == Stimulus.clip_id)
+        rows = dict(
+            session.execute(query.where(Stimulus.id.in_([pair.stimulus_a, pair.stimulus_b]))).tuples().all()
+        )
+        sides = ("right", "left") if assignment.swapped else ("left", "right")
+        return dict(zip(sides, (rows[pair.stimulus_a], rows[pair.stimulus_b]), strict=True))
+    stimuli = page_stimuli(session, pair, assignment)
+    clips: dict[str, Clip] = {str(place): clip for place, (_, clip) in enumerate(stimuli)}
+    test = by_id(session, Test, pair.test_id)
+    if settings_of(test).reference is not None:
+        clips["reference"] = next(clip for stimulus, clip in stimuli if stimulus.id == pair.stimulus_a)
+    return clips
+
+
+def page_stimuli(session: Session, pair: Pair, assignment: Assignment) -> list[tuple[Stimulus, Clip]]:
+    """The stimuli of a rating page with their clips, in the order of the listener."""
+    query = (
+        select(Stimulus, Clip)
+        .join(Clip, Clip.id == Stimulus.clip_id)
+        .where(Stimulus.prompt_id == pair.prompt_id)
+        .order_by(Stimulus.sequence)
+    )
+    rows = {stimulus.id: (stimulus, clip) for stimulus, clip in session.execute(query)}
+    return [rows[id] for id in design.page_order(list(rows), seed_of(assignment.id))]
+
+
+def audio_of(session: Session, listener_id: str, name: str, root: Path) -> Path | bytes:
+    """The file of a listener's audio, or the content of a screening's.
+
+    NotFound for what is not this listener's, Gone where the file is missing.
+    """
+    unknown = NotFound("there is no such audio for you")
+    if trial := _TRIAL.fullmatch(name):
+        listener = by_id(session, Listener, listener_id)
+        state = listener.screening
+        attempt = int(trial[1])
+        if state is None or state["passed"] is not None or attempt != len(state["attempts"]):
+            raise unknown
+        return screening.trial_audio(state["kind"], trial_seed(state, attempt), int(trial[2]))
+    found = _AUDIO.fullmatch(name)
+    if found is None:
+        raise unknown
+    assignment = session.scalar(
+        select(Assignment).where(Assignment.id == found[1], Assignment.listener_id == listener_id)
+    )
+    if assignment is None:
+        raise unknown
+    clip = clips_of(session, assignment).get(found[2])
+    if clip is None:
+        raise unknown
+    path = root / clip.path
+    if not path.is_file():
+        raise Gone("this clip is gone; reload the page to go on with the next")
+    return path
+
+
+# Answers
+
+
+def record_vote(session: Session, listener_id: str, vote: VoteRequest) -> Acknowledgement:
+    """Store an answer about a pair. The same answer again is acknowledged again; another one is a Conflict."""
+    assignment, pair, listener, test = _assigned(session, listener_id, vote.assignment)
+    if pair.kind == "page":
+        raise Unprocessable("this is a rating page; send its values to /listen/ratings")
+    winner = winner_of(vote.choice, assignment.swapped)
+    stored = session.scalar(select(Vote).where(Vote.assignment_id == assignment.id))
+    if stored is not None:
+        if (stored.winner, stored.strength, stored.comment) != (winner, vote.strength, vote.comment or None):
+            raise Conflict("this pair was answered already; reload the page to go on with the next")
+        return _acknowledge(session, assignment, listener)
+    _check_listening(listener, test)
+    settings = settings_of(test)
+    _check_allowed(vote, settings)
+    heard = {"left": vote.listened_left, "right": vote.listened_right}
+    _check_heard(session, assignment, heard, settings)
+    sides: tuple[Side, Side] = ("right", "left") if assignment.swapped else ("left", "right")
+    session.add(
+        Vote(
+            assignment_id=assignment.id,
+            winner=winner,
+            strength=vote.strength,
+            comment=vote.comment or None,
+            listened_a=heard[sides[0]],
+            listened_b=heard[sides[1]],
+            response_ms=vote.response_ms,
+        )
+    )
+    return _answered(session, assignment, listener)
+
+
+def record_ratings(session: Session, listener_id: str, ratings: RatingsRequest) -> Acknowledgement:
+    """Store the values of a rating page. The same values again are acknowledged again; others are a Conflict."""
+    assignment, pair, listener, test = _assigned(session, listener_id, ratings.assignment)
+    if pair.kind != "page":
+        raise Unprocessable("this is a pair; send the choice to /listen/votes")
+    stimuli = page_stimuli(session, pair, assignment)
+    names = [str(place) for place in range(len(stimuli))]
+    if set(ratings.values) != set(names):
+        raise Unprocessable(f"give each of the {len(names)} clips a value")
+    values = {stimuli[int(name)][0].id: float(value) for name, value in ratings.values.items()}
+    stored = session.execute(
+        select(Rating.stimulus_id, Rating.value).where(Rating.assignment_id == assignment.id)
+    ).tuples()
+    before = dict(stored.all())
+    if before:
+        if before != values:
+            raise Conflict("this page was answered already; reload the page to go on with the next")
+        return _acknowledge(session, assignment, listener)
+    _check_listening(listener, test)
+    _check_heard(session, assignment, {name: ratings.listened.get(name, 0.0) for name in names}, settings_of(test))
+    for stimulus, value in values.items():
+        session.add(Rating(assignment_id=assignment.id, stimulus_id=stimulus, value=value))
+    return _answered(session, assignment, listener)
+
+
+def winner_of(choice: str, swapped: bool) -> str:
+    """The winner among a pair's a and b, by the side that was chosen."""
+    if choice in ("left", "right"):
+        return "a" if (choice == "left") != swapped else "b"
+    return choice
+
+
+def _assigned(session: Session, listener_id: str, assignment_id: str) -> tuple[Assignment, Pair, Listener, Test]:
+    assignment = session.scalar(
+        select(Assignment)
+        .where(Assignment.id == assignment_id, Assignment.listener_id == listener_id)
+        .with_for_update()  # two equal requests at once come one after the other (SQLite has one writer anyway)
+    )
+    if assignment is None:
+        raise NotFound("this pair is not yours to answer; reload the page")
+    listener, test = _who(session, listener_id)
+    return assignment, by_id(session, Pair, assignment.pair_id), listener, test
+
+
+def _check_allowed(vote: VoteRequest, settings: TestSettings) -> None:
+    if vote.choice == "tie" and not settings.ties:
+        raise Unprocessable("this test has no ties; choose the clip that you like a little better")
+    if vote.choice == "both_bad" and not settings.both_bad:
+        raise Unprocessable("this test does not offer 'both bad'; choose the clip that you like a little better")
+    if vote.strength is not None and not settings.strength:
+        raise Unprocessable("this test does not ask for a strength; leave it out")
+    if vote.comment and not settings.comment:
+        raise Unprocessable("this test takes no comments; leave it out")
+
+
+def _check_heard(
+    session: Session, assignment: Assignment, heard: dict[str, float], settings: TestSettings
+) -> None:
+    if settings.minimum_listening <= 0:
+        return
+    clips = clips_of(session, assignment)
+    for side, seconds in heard.items():
+        least = min(settings.minimum_listening, clips[side].duration or 0.0)
+        # Players report in steps of some milliseconds.
+        if seconds < least - 0.05:
+            what = f"the {side} clip" if side in ("left", "right") else f"clip {int(side) + 1}"
+            raise Unprocessable(f"listen to {what} for at least {least:g} s before you answer")
+
+
+def _answered(session: Session, assignment: Assignment, listener: Listener) -> Acknowledgement:
+    assignment.answered = True
+    session.flush()
+    publish(session, "vote", listener.test_id, {"listener": listener.id})
+    answered, total = _counts(session, listener.id)
+    if answered == total:
+        _complete(session, listener)
+    return Acknowledgement(
+        assignment=assignment.id, answered=answered, total=total, completed=listener.completed_at is not None
+    )
+
+
+def _acknowledge(session: Session, assignment: Assignment, listener: Listener) -> Acknowledgement:
+    answered, total = _counts(session, listener.id)
+    return Acknowledgement(
+        assignment=assignment.id, answered=answered, total=total, completed=listener.completed_at is not None
+    )
+
+
+def systems_of(session: Session, test_id: str) -> list[System]:
+    """The systems that a test compares, without those of checks."""
+    rows = session.scalars(select(System).where(System.test_id == test_id).order_by(System.sequence))
+    return [row for row in rows if "check" not in row.source]

@@ -1,0 +1,154 @@
+"""What listeners reach: one test, by an invitation's link, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import FileResponse
+
+from plaudit.studio.app_state import StudioOf
+from plaudit.studio.auth import LISTENER_COOKIE, ListenerOnly
+from plaudit.studio.database import Listener, by_id
+from plaudit.studio.errors import Unauthorized
+from plaudit.studio.idempotency import keep
+from plaudit.studio.listening import sessions
+from plaudit.studio.listening.schemas import (
+    Acknowledgement,
+    Completed,
+    CompletionInfo,
+    Enrolment,
+    ListenerSession,
+    NextPage,
+    NextPair,
+    RatingsRequest,
+    ScreeningAnswers,
+    ScreeningState,
+    VoteRequest,
+)
+
+router = APIRouter(prefix="/listen", tags=["listen"])
+
+COOKIE_SECONDS = 90 * 24 * 3600
+
+AUDIO = {200: {"description": "A wav file; ranges are served.", "content": {"audio/wav": {}}}}
+
+
+@router.get("/session")
+def listener_session(listener: ListenerOnly, studio: StudioOf) -> ListenerSession:
+    """Where this listener is, and what the test asks."""
+    with studio.database.reading() as session:
+        return sessions.session_state(session, listener.id)
+
+
+@router.post("/consent")
+def give_consent(listener: ListenerOnly, studio: StudioOf) -> ListenerSession:
+    """Agree to the consent text. Again, it changes nothing."""
+    with studio.database.transaction() as session:
+        sessions.consent(session, listener.id)
+        answer = sessions.session_state(session, listener.id)
+        keep(session, answer)
+        return answer
+
+
+@router.get("/screening")
+def get_screening(listener: ListenerOnly, studio: StudioOf) -> ScreeningState:
+    """The trials of the headphone screening."""
+    with studio.database.reading() as session:
+        return sessions.screening_state(session, listener.id)
+
+
+@router.post("/screening")
+def answer_screening(answers: ScreeningAnswers, listener: ListenerOnly, studio: StudioOf) -> ScreeningState:
+    """Answer the six trials; where it says attempts are left, there are new ones."""
+    with studio.database.transaction() as session:
+        sessions.answer_screening(session, listener.id, answers.answers)
+        answer = sessions.screening_state(session, listener.id)
+        keep(session, answer)
+        return answer
+
+
+@router.get("/next")
+def next_assignment(listener: ListenerOnly, studio: StudioOf) -> NextPair | NextPage | Completed:
+    """The next pair or rating page, or the completion code. It stays the same until it is answered."""
+    root = studio.settings.layout.root
+    with studio.database.reading() as session:
+        item = sessions.next_item(session, listener.id, root)
+    if item is not None:
+        return item
+    with studio.database.transaction() as session:
+        return sessions.complete(session, listener.id, root)
+
+
+@router.post("/votes")
+def vote(vote: VoteRequest, listener: ListenerOnly, studio: StudioOf) -> Acknowledgement:
+    """Answer a pair. The answer of this request means that the vote is on the disk; sent again, nothing changes."""
+    with studio.database.transaction() as session:
+        answer = sessions.record_vote(session, listener.id, vote)
+        keep(session, answer)
+    return answer
+
+
+@router.post("/ratings")
+def rate(ratings: RatingsRequest, listener: ListenerOnly, studio: StudioOf) -> Acknowledgement:
+    """Answer a rating page: all its values at once."""
+    with studio.database.transaction() as session:
+        answer = sessions.record_ratings(session, listener.id, ratings)
+        keep(session, answer)
+    return answer
+
+
+@router.get("/audio/{name}", response_class=FileResponse, responses=AUDIO)  # type: ignore[arg-type]
+def listener_audio(
+    name: Annotated[str, Path(max_length=60)], listener: ListenerOnly, studio: StudioOf
+) -> Response:
+    """Audio of an assignment or of the screening, by the address that was given."""
+    headers = {"cache-control": "private, max-age=3600"}
+    with studio.database.reading() as session:
+        audio = sessions.audio_of(session, listener.id, name, studio.settings.layout.root)
+    if isinstance(audio, bytes):
+        return Response(audio, media_type="audio/wav", headers={"cache-control": "no-store"})
+    response = FileResponse(audio, media_type="audio/wav", headers=headers, stat_result=os.stat(audio))
+    # Two sides with one time or tag would be known to be of one system.
+    for header in ("etag", "last-modified"):
+        del response.headers[header]
+    return response
+
+
+@router.get("/completion")
+def completion(listener: ListenerOnly, studio: StudioOf) -> CompletionInfo:
+    """The completion code."""
+    with studio.database.reading() as session:
+        return CompletionInfo(completion_code=sessions.completion_code(session, listener.id))
+
+
+@router.post("/{invitation}", status_code=200)
+def open_invitation(
+    invitation: Annotated[str, Path(max_length=200)], request: Request, response: Response, studio: StudioOf
+) -> Enrolment:
+    """Open an invitation's link. A browser that opened it before continues where it was."""
+    known = request.cookies.get(LISTENER_COOKIE)
+    with studio.database.transaction() as session:
+        invited = studio.authority.invitation(session, invitation)
+        listener = None
+        if known is not None:
+            try:
+                listener = by_id(session, Listener, studio.authority.from_listener_cookie(session, known).id)
+            except Unauthorized:
+                pass
+        if listener is None or listener.test_id != invited.test_id:
+            listener = sessions.enrol(session, invited, request.headers.get("user-agent"))
+        token = studio.authority.listener_token(listener.id)
+        answer = Enrolment(
+            listener=listener.id,
+            token=token,
+            csrf=studio.authority.listener_csrf(token),
+            session=sessions.session_state(session, listener.id),
+        )
+        keep(session, answer)
+    response.set_cookie(
+        LISTENER_COOKIE, token, max_age=COOKIE_SECONDS, path="/", httponly=True, samesite="lax",
+        secure=request.url.scheme == "https",
+    )  # fmt: skip
+    return answer
