@@ -127,7 +127,7 @@ def source_clips(
 
 def _stage_folder(context: JobContext, source: Source) -> Path:
     """The folder of a stage's clips in a run."""
-    folder = inside(context.settings.runs_folder, f"{source.run}/clips-{source.stage}")
+    folder = _inside(context.settings.runs_folder, f"{source.run}/clips-{source.stage}")
     if not folder.is_dir():
         raise EvaluationError(f"the run {source.run} has no clips of a stage {source.stage!r}; finish the run, or name another")
     return folder
@@ -135,10 +135,18 @@ def _stage_folder(context: JobContext, source: Source) -> Path:
 
 def _clip_folder(context: JobContext, source: Source) -> Path:
     """A folder of clips in the studio's folder."""
-    folder = inside(context.settings.layout.root, str(source.folder))
+    folder = _inside(context.settings.layout.root, str(source.folder))
     if not folder.is_dir():
         raise EvaluationError(f"there is no folder {source.folder!r} in the studio; upload the clips first")
     return folder
+
+
+def _inside(root: Path, path: str) -> Path:
+    """A path below a folder; EvaluationError for one that leads out of it."""
+    place = (root / path).resolve()
+    if "\0" in path or not place.is_relative_to(root.resolve()):
+        raise EvaluationError(f"{path!r} is not a folder of the studio; upload the clips first")
+    return place
 
 
 def _by_seed(file: Path) -> tuple[int, str]:

@@ -393,3 +393,180 @@ class ListenerInfo(Model):
 
 
 Enrolment.model_rebuild()
+
+
+class Span(Model):
+    """An estimate with its 95 % interval; an end that is unknown is null."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class SystemStrength(Model):
+    """A system's Bradley-Terry strength (logits), and as arenas publish it. ranks: places that its interval leaves open."""
+
+    system: str
+    strength: Span
+    arena_score: float
+    rank: int
+    ranks: tuple[int, int]
+    votes: int
+
+
+class StrengthTable(Model):
+    """Systems by strength, the strongest first. groups: systems of different groups were never compared."""
+
+    strengths: list[SystemStrength]
+    votes: int
+    ties: int
+    both_bad: int
+    resampled: Literal["listeners", "votes"]
+    groups: list[list[str]]
+    tie: float | None
+
+
+class WinRate(Model):
+    """Votes between two systems. rate: the share won by `first`, a tie counting half."""
+
+    first: str
+    second: str
+    wins: int
+    losses: int
+    ties: int
+    both_bad: int
+    rate: Span | None
+
+
+class ListenerAgreement(Model):
+    """alpha: Krippendorff's. agreeing: the fraction of two listeners' answers about a pair that is the same."""
+
+    alpha: float | None
+    agreeing: Span | None
+    pairs: int
+
+
+class Triads(Model):
+    """Circular triads, a over b over c over a; by chance a quarter is circular. cycles: of systems, by majority."""
+
+    triads: int
+    circular: int
+    rate: float | None
+    system_triads: int
+    cycles: list[tuple[str, str, str]]
+
+
+class ListenerAttention(Model):
+    """Time and attention of a listener. obvious, repeats: right, or the same again, and how many there were."""
+
+    listener: str
+    answers: int
+    ties: int
+    both_bad: int
+    seconds: float | None
+    listened: float | None
+    obvious: tuple[int, int]
+    repeats: tuple[int, int]
+    left: float | None
+    p_side: float | None
+
+
+class ComparisonState(Model):
+    """The comparison of two systems now, by a confidence sequence: valid however often it is looked at.
+
+    needed: how many more votes until it is decided, with the power asked for; null where no sensible number would do or
+    nothing is known. planned: votes that a test of fixed size needs for the margin.
+    """
+
+    first: str
+    second: str
+    votes: int
+    listeners: int
+    rate: Span
+    verdict: Literal["first", "second", "equivalent", "open"]
+    needed: int | None
+    planned: int
+
+
+class RewardAccuracy(Model):
+    """How often the reward prefers the clip that listeners preferred, on how many votes."""
+
+    accuracy: Span | None
+    votes: int
+
+
+class PreferenceResults(Model):
+    """Figures of a preference test. without_exclusion: win rates with the excluded listeners' votes, where there are any."""
+
+    answers: int
+    counted: int
+    board: StrengthTable
+    win_rates: list[WinRate]
+    agreement: ListenerAgreement
+    repeats: Span | None
+    intransitivity: Triads
+    listeners: list[ListenerAttention]
+    excluded: dict[str, list[str]]
+    decisions: list[ComparisonState]
+    reward: RewardAccuracy | None
+    without_exclusion: list[WinRate]
+
+
+class SystemMean(Model):
+    """A system's mean rating."""
+
+    system: str
+    mean: Span
+    ratings: int
+    listeners: int
+
+
+class MeanDifference(Model):
+    """The mean rating of `second` minus that of `first`."""
+
+    first: str
+    second: str
+    difference: Span
+    listeners: int
+
+
+class RatingResults(Model):
+    """Figures of a rating test. alpha: Krippendorff's, of intervals. listeners: pages that each answered."""
+
+    pages: int
+    counted: int
+    systems: list[SystemMean]
+    differences: list[MeanDifference]
+    alpha: float | None
+    listeners: dict[str, int]
+    excluded: dict[str, list[str]]
+
+
+class LookInfo(Model):
+    """A time at which the results were looked at: after how many votes, and which comparisons were decided then."""
+
+    at_votes: int
+    created_at: str
+    verdicts: dict[str, str]
+
+
+class TestResults(Model):
+    """Results of a test so far. One of preference and rating is there, by the test's kind."""
+
+    test: str
+    kind: TestKind
+    at_votes: int
+    listeners: int
+    completed: int
+    registered: Registration | None
+    rules: ExclusionRules
+    preference: PreferenceResults | None = None
+    rating: RatingResults | None = None
+    screened_out: dict[str, list[str]] = Field(description="Listeners who failed the screening.")
+    looks: list[LookInfo]
+
+    @property
+    def exclusions(self) -> dict[str, list[str]]:
+        """Listeners whose answers are left out, with the reasons."""
+        figures = self.preference or self.rating
+        return {} if figures is None else figures.excluded

@@ -311,8 +311,9 @@ def _check_listening(listener: Listener, test: Test) -> None:
         raise Gone("this test is closed; all your answers so far are kept, thank you")
 
 
-def next_item(session: Session, listener_id: str, root: Path) -> NextPair | NextPage | Completed:
-    """The first assignment that is not answered and whose clips are there; where there is none, the listener is done.
+def next_item(session: Session, listener_id: str, root: Path) -> NextPair | NextPage | Completed | None:
+    """The first assignment that is not answered and whose clips are there; None where there is none, and `complete`
+    is due.
 
     Gone where clips are missing and the listener could not answer anything.
     """
@@ -320,7 +321,6 @@ def next_item(session: Session, listener_id: str, root: Path) -> NextPair | Next
     if listener.completed_at is not None:
         return Completed(completion_code=str(listener.completion_code))
     _check_listening(listener, test)
-    settings = settings_of(test)
     answered, total = _counts(session, listener.id)
     waiting = session.scalars(
         select(Assignment)
@@ -330,9 +330,18 @@ def next_item(session: Session, listener_id: str, root: Path) -> NextPair | Next
     for assignment in waiting:
         clips = clips_of(session, assignment)
         if all((root / clip.path).is_file() for clip in clips.values()):
-            return _item(session, assignment, clips, total, settings)
-    if not answered and total:
+            return _item(session, assignment, clips, total, settings_of(test))
+    if not answered:
         raise Gone("the clips of this test are gone; please tell the person who invited you")
+    return None
+
+
+def complete(session: Session, listener_id: str, root: Path) -> NextPair | NextPage | Completed:
+    """Complete the test for a listener whose remaining pairs have lost their clips."""
+    item = next_item(session, listener_id, root)
+    if item is not None:
+        return item
+    listener = by_id(session, Listener, listener_id)
     _complete(session, listener)
     return Completed(completion_code=str(listener.completion_code))
 
@@ -400,7 +409,7 @@ def clips_of(session: Session, assignment: Assignment) -> dict[str, Clip]:
     if pair.kind != "page":
         query = select(Stimulus.id, Clip).join(Clip, Clip.id == Stimulus.clip_id)
         rows = dict(
-            session.execute(query.where(Stimulus.id.in_([pair.stimulus_a, pair.stimulus_b]))).tuples().all()
+            session.execute(query.where(Stimulus.id.in_([pair.stimulus_a, pair.stimulus_b]))).all()
         )
         sides = ("right", "left") if assignment.swapped else ("left", "right")
         return dict(zip(sides, (rows[pair.stimulus_a], rows[pair.stimulus_b]), strict=True))
@@ -500,7 +509,7 @@ def record_ratings(session: Session, listener_id: str, ratings: RatingsRequest) 
     values = {stimuli[int(name)][0].id: float(value) for name, value in ratings.values.items()}
     stored = session.execute(
         select(Rating.stimulus_id, Rating.value).where(Rating.assignment_id == assignment.id)
-    ).tuples()
+    )
     before = dict(stored.all())
     if before:
         if before != values:

@@ -148,7 +148,7 @@ def open_invitation(
         )
         keep(session, answer)
     response.set_cookie(
-        LISTENER_COOKIE, token, max_age=COOKIE_SECONDS, path="/", httponly=True, samesite="lax",
+        LISTENER_COOKIE, token, max_age=COOKIE_SECONDS, path="/api/v1/listen", httponly=True, samesite="strict",
         secure=request.url.scheme == "https",
     )  # fmt: skip
     return answer

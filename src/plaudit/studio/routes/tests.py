@@ -18,7 +18,7 @@ from plaudit.studio.events import event_stream
 from plaudit.studio.idempotency import keep
 from plaudit.studio.jobs import enqueue
 from plaudit.studio.jobs import info as job_info
-from plaudit.studio.listening import tests as listening_tests
+from plaudit.studio.listening import administration
 from plaudit.studio.listening.exports import rating_table, vote_lines, vote_table
 from plaudit.studio.listening.schemas import (
     InvitationInfo,
@@ -49,8 +49,8 @@ DOWNLOAD: dict[int | str, dict[str, Any]] = {
 def create_test(request: TestRequest, principal: Editor, studio: StudioOf) -> TestJob:
     """Make a listening test; a job prepares its clips. It can be opened when that is done."""
     with studio.database.transaction() as session:
-        test, job = listening_tests.create(session, request)
-        answer = TestJob(test=listening_tests.info(session, test, studio.settings.layout.root), job=job.id)
+        test, job = administration.create(session, request)
+        answer = TestJob(test=administration.info(session, test, studio.settings.layout.root), job=job.id)
         keep(session, answer, 202)
         return answer
 
@@ -66,14 +66,14 @@ def list_tests(
     with studio.database.reading() as session:
         rows, following = part_of(session, query, Test, limit, cursor)
         root = studio.settings.layout.root
-        return Page(items=[listening_tests.info(session, row, root) for row in rows], next=following)
+        return Page(items=[administration.info(session, row, root) for row in rows], next=following)
 
 
 @router.get("/{test_id}")
 def get_test(test_id: str, principal: Editor, studio: StudioOf) -> TestInfo:
     """A listening test."""
     with studio.database.reading() as session:
-        return listening_tests.info(session, by_id(session, Test, test_id), studio.settings.layout.root)
+        return administration.info(session, by_id(session, Test, test_id), studio.settings.layout.root)
 
 
 @router.patch("/{test_id}")
@@ -81,8 +81,8 @@ def change_test(test_id: str, change: TestChange, principal: Editor, studio: Stu
     """Open or close a test, or change it. What listeners see and the rules are fixed once it was opened."""
     with studio.database.transaction() as session:
         test = by_id(session, Test, test_id)
-        listening_tests.change(session, test, change)
-        return listening_tests.info(session, test, studio.settings.layout.root)
+        administration.change(session, test, change)
+        return administration.info(session, test, studio.settings.layout.root)
 
 
 @router.post("/{test_id}/invitations", status_code=201)
@@ -93,7 +93,7 @@ def invite(test_id: str, request: InvitationRequest, principal: Editor, studio: 
         row = Invitation(test_id=test.id, label=request.label, max_listeners=request.max_listeners)
         session.add(row)
         session.flush()
-        answer = listening_tests.invitation_info(session, row, studio.authority)
+        answer = administration.invitation_info(session, row, studio.authority)
         keep(session, answer, 201)
         return answer
 
@@ -106,7 +106,7 @@ def list_invitations(
     with studio.database.reading() as session:
         query = select(Invitation).where(Invitation.test_id == by_id(session, Test, test_id).id)
         rows, following = part_of(session, query, Invitation, limit, cursor)
-        items = [listening_tests.invitation_info(session, row, studio.authority) for row in rows]
+        items = [administration.invitation_info(session, row, studio.authority) for row in rows]
         return Page(items=items, next=following)
 
 
@@ -120,7 +120,7 @@ def withdraw_invitation(
         if row.test_id != test_id:
             raise NotFound(f"the test has no invitation {invitation_id[:40]!r}")
         row.revoked = True
-        return listening_tests.invitation_info(session, row, studio.authority)
+        return administration.invitation_info(session, row, studio.authority)
 
 
 @router.get("/{test_id}/listeners")
@@ -131,13 +131,13 @@ def list_listeners(
     with studio.database.reading() as session:
         query = select(Listener).where(Listener.test_id == by_id(session, Test, test_id).id)
         rows, following = part_of(session, query, Listener, limit, cursor)
-        return Page(items=[listening_tests.listener_info(session, row) for row in rows], next=following)
+        return Page(items=[administration.listener_info(session, row) for row in rows], next=following)
 
 
 @router.get("/{test_id}/results")
 def results(test_id: str, principal: Editor, studio: StudioOf, request: Request) -> TestResults:
     """Results so far. They may be looked at as often as wanted: the intervals of `decisions` allow for that."""
-    return listening_tests.current_results(studio, test_id)
+    return administration.current_results(studio, test_id)
 
 
 @router.get("/{test_id}/results/events", response_class=EventSourceResponse, responses=STREAM)
@@ -147,7 +147,7 @@ def result_events(test_id: str, principal: Editor, studio: StudioOf, request: Re
         by_id(session, Test, test_id)
 
     def state(session: Session) -> tuple[str, dict[str, Any]]:
-        return "test", listening_tests.counts(session, test_id)
+        return "test", administration.counts(session, test_id)
 
     return event_stream(request, studio.database, subjects=[test_id], first=state)
 
@@ -173,11 +173,11 @@ def export(
     with studio.database.reading() as session:
         test = by_id(session, Test, test_id)
     if format == "report":
-        place = listening_tests.report_archive(studio.settings, test_id)
+        place = administration.report_archive(studio.settings, test_id)
         if not place.is_file():
             raise NotFound(f"there is no report yet; make one with POST /api/v1/tests/{test_id}/reports")
         return FileResponse(place, media_type="application/zip", filename=f"listening-test-{test_id}.zip")
-    excluded = listening_tests.current_results(studio, test_id).exclusions
+    excluded = administration.current_results(studio, test_id).exclusions
     with studio.database.reading() as session:
         if format == "csv":
             table = rating_table if test.kind == "rating" else vote_table

@@ -1,0 +1,499 @@
+"""Listeners through the API: consent to completion, and everything that can go wrong on the way."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from fastapi.testclient import TestClient
+from sqlalchemy import select
+
+from plaudit.generate.loudness import integrated_loudness
+from plaudit.studio.database import Assignment, Clip, Listener, Pair, System, Vote
+from plaudit.studio.listening import screening, sessions
+from tests.studio.conftest import Opened, done
+from tests.studio.listening.conftest import PROMPTS, SYSTEMS, Participant, Party, test_request, write_systems
+
+Open = Callable[..., Party]
+
+
+def test_a_listener_goes_from_consent_to_a_completion_code(party: Open) -> None:
+    test = party()
+    listener = test.join()
+    state = done(listener.client.get("listen/session"))
+    assert (state["state"], state["total"]) == ("consent", 0)
+    assert done(listener.client.post("listen/consent"))["state"] == "listening"
+    seen = []
+    while (pair := listener.next())["kind"] == "pair":
+        assert listener.next() == pair, "it stays until it is answered"
+        seen.append(pair)
+        answer = done(listener.vote(pair["assignment"]))
+        assert answer["answered"] == len(seen) == pair["position"]
+        assert answer["completed"] == (len(seen) == pair["total"])
+    assert len(seen) == 6 + 1 + 1 + 1
+    assert [pair["practice"] for pair in seen] == [True] + [False] * 8
+    code = pair["completion_code"]
+    assert len(code) == 10
+    assert done(listener.client.get("listen/completion")) == {"completion_code": code}
+    state = done(listener.client.get("listen/session"))
+    assert (state["state"], state["completion_code"]) == ("completed", code)
+    assert (test.info["listeners"], test.info["completed"], test.info["votes"]) == (1, 1, 9)
+
+
+def test_the_winner_is_the_clip_and_not_the_side(party: Open) -> None:
+    test = party(repeats=0, obvious=0, practice=0, pairs_per_listener=9)
+    for _ in range(2):
+        test.join().consent().finish(lambda pair: "left")
+    with test.studio.studio.database.reading() as session:
+        rows = session.execute(
+            select(Vote.winner, Assignment.swapped).join(Assignment, Assignment.id == Vote.assignment_id)
+        ).all()
+    assert len(rows) == 18
+    assert all(winner == ("b" if swapped else "a") for winner, swapped in rows)
+    assert Counter(swapped for _, swapped in rows) == {True: 9, False: 9}, "sides are balanced over listeners"
+
+
+def test_both_sides_have_one_length_rate_loudness_and_no_tags(party: Open) -> None:
+    listener = party().join().consent()
+    while (pair := listener.next())["kind"] == "pair":
+        answers = [listener.client.get(pair[side].removeprefix("/api/v1/")) for side in ("left", "right")]
+        assert {answer.headers["content-type"] for answer in answers} == {"audio/wav"}
+        waves = [soundfile.read(io.BytesIO(answer.content)) for answer in answers]
+        assert waves[0][1] == waves[1][1] == 16_000
+        assert len(waves[0][0]) == len(waves[1][0]) == round(pair["seconds"] * 16_000)
+        for wave, rate in waves:
+            assert integrated_loudness(wave, rate) == pytest.approx(-23, abs=0.1)
+        for answer in answers:
+            assert len(answer.content) == 44 + 2 * len(waves[0][0]), "nothing but the format and the samples"
+            assert not {"etag", "last-modified", "content-disposition"} & set(answer.headers)
+        part = listener.client.get(pair["left"].removeprefix("/api/v1/"), headers={"range": "bytes=44-143"})
+        assert (part.status_code, len(part.content)) == (206, 100)
+        done(listener.vote(pair["assignment"]))
+
+
+def test_nothing_a_listener_can_fetch_names_a_system_a_file_or_a_clip(party: Open) -> None:
+    test = party(screening="huggins", comment=True)
+    database = test.studio.studio.database
+    listener = test.join()
+    texts = [listener.client.get("listen/session").text, listener.client.post("listen/consent").text]
+    texts.append(listener.client.get("listen/screening").text)
+    _pass_screening(test, listener)
+    while True:
+        answer = listener.client.get("listen/next")
+        texts += [answer.text, str(answer.headers)]
+        item = answer.json()
+        if item["kind"] != "pair":
+            break
+        for side in ("left", "right"):
+            audio = listener.client.get(item[side].removeprefix("/api/v1/"))
+            texts += [str(audio.headers), audio.content.decode("latin-1")]
+        vote = listener.vote(item["assignment"], comment="fine")
+        texts += [vote.text, str(vote.headers), listener.vote(item["assignment"], "right").text]
+    texts += [listener.client.get(path).text for path in ("listen/completion", "listen/audio/nothing.left")]
+    with database.reading() as session:
+        secrets = {row.name for row in session.scalars(select(System))}
+        secrets |= {part for row in session.scalars(select(Clip)) for part in (row.id, row.path, str(row.path)[:-4])}
+        secrets |= {row.id for row in session.scalars(select(System))} | {row.id for row in session.scalars(select(Pair))}
+        secrets |= {"uploads", "obvious", "repeat", "degraded", test.test}
+    text = "\n".join(texts)
+    assert {"zebrafish", "degraded"} < secrets
+    assert not [secret for secret in secrets if secret in text]
+
+
+def test_a_listener_reaches_nothing_else(party: Open) -> None:
+    test = party()
+    listener, other = test.join().consent(), test.join().consent()
+    theirs = other.next()
+    reached = []
+    for path, operations in test.studio.app.openapi()["paths"].items():
+        path = path.removeprefix("/api/v1/")
+        if path.startswith("listen/") or path == "health":
+            continue
+        path = path.replace("{test_id}", test.test)
+        for method in operations:
+            answer = listener.client.request(method, path, json={} if method in ("post", "patch", "put") else None)
+            if answer.status_code not in (401, 403):
+                reached.append((method, path, answer.status_code))
+    # Logging in and out are everybody's; whoever logs out has no session there.
+    assert {path for _, path, _ in reached} <= {"session"}
+    assert listener.vote(theirs["assignment"]).status_code == 404
+    assert listener.client.get(theirs["left"].removeprefix("/api/v1/")).status_code == 404
+    mine = listener.next()
+    for name in ("../../studio.sqlite", "%2e%2e%2fstudio.sqlite", mine["assignment"], f"{mine['assignment']}.reference"):
+        assert listener.client.get(f"listen/audio/{name}").status_code in (403, 404)
+    assert test.studio.client("listener.x").get("listen/next").status_code == 401
+    assert test.studio.client().get("listen/next").status_code == 401
+    assert test.owner.get("listen/next").status_code == 403, "those who run a test are no listeners"
+
+
+def test_the_same_vote_again_changes_nothing_and_another_is_refused(party: Open) -> None:
+    listener = (test := party()).join().consent()
+    pair = listener.next()
+    first = done(listener.vote(pair["assignment"], "tie"))
+    assert done(listener.vote(pair["assignment"], "tie", response_ms=1, listened_left=1.5)) == first
+    refused = listener.vote(pair["assignment"], "right")
+    assert (refused.status_code, "answered already" in refused.json()["detail"]) == (409, True)
+    assert test.info["votes"] == 1
+    with test.studio.studio.database.reading() as session:
+        votes = list(session.scalars(select(Vote)))
+    assert [(vote.winner, vote.response_ms) for vote in votes] == [("tie", 5000)]
+
+
+def test_a_link_opened_twice_continues_in_the_same_browser(party: Open) -> None:
+    test = party()
+    browser = test.studio.client()
+    first = done(browser.post(f"listen/{test.invitation}"))
+    headers = {"x-csrf-token": first["csrf"]}
+    done(browser.post("listen/consent", headers=headers))
+    pair = done(browser.get("listen/next"))
+    vote = {
+        "assignment": pair["assignment"], "choice": "left", "listened_left": 2, "listened_right": 2, "response_ms": 1,
+    }  # fmt: skip
+    done(browser.post("listen/votes", json=vote, headers=headers))
+    again = done(browser.post(f"listen/{test.invitation}"))
+    assert again["listener"] == first["listener"]
+    assert (again["session"]["state"], again["session"]["answered"]) == ("listening", 1)
+    assert done(browser.get("listen/next"))["position"] == 2
+    assert browser.post("listen/votes", json=vote).status_code == 403, "a cookie needs the CSRF token"
+    elsewhere = done(test.studio.client().post(f"listen/{test.invitation}"))
+    assert elsewhere["listener"] != first["listener"], "another browser is another listener"
+
+
+def test_a_personal_link_continues_on_any_device(party: Open) -> None:
+    test = party()
+    personal = done(test.owner.post(f"tests/{test.test}/invitations", json={"max_listeners": 1}), 201)["token"]
+    listener = Participant(test.studio.client(), "")
+    first = done(listener.client.post(f"listen/{personal}"))
+    phone = done(test.studio.client().post(f"listen/{personal}"))
+    assert phone["listener"] == first["listener"]
+
+
+def test_two_tabs_answer_the_same_pair_once(party: Open) -> None:
+    listener = party().join().consent()
+    in_both = listener.next()
+    done(listener.vote(in_both["assignment"]))
+    assert done(listener.vote(in_both["assignment"]))["answered"] == 1
+    assert listener.next()["position"] == 2
+
+
+def test_a_link_has_as_many_listeners_as_it_says(party: Open) -> None:
+    test = party()
+    link = done(test.owner.post(f"tests/{test.test}/invitations", json={"max_listeners": 2}), 201)["token"]
+    clients = [test.studio.client(done(test.studio.client().post(f"listen/{link}"))["token"]) for _ in range(3)]
+    for client in clients[:2]:
+        done(client.post("listen/consent"))
+    late = clients[2].post("listen/consent")
+    assert (late.status_code, late.json()["detail"][:35]) == (410, "this test has all the listeners it ")
+    assert test.studio.client().post(f"listen/{link}").status_code == 410
+
+
+def test_a_withdrawn_or_damaged_link_opens_nothing(party: Open) -> None:
+    test = party()
+    listener = test.join().consent()
+    links = done(test.owner.get(f"tests/{test.test}/invitations"))["items"]
+    done(test.owner.delete(f"tests/{test.test}/invitations/{links[0]['id']}"))
+    assert test.studio.client().post(f"listen/{test.invitation}").status_code == 410
+    assert test.studio.client().post(f"listen/{test.invitation[:-2]}").status_code == 404
+    done(listener.vote(listener.next()["assignment"]))
+
+
+def test_a_closed_test_takes_no_more_and_keeps_what_there_is(party: Open) -> None:
+    test = party()
+    listener, late = test.join().consent(), test.join()
+    pair = listener.next()
+    done(listener.vote(pair["assignment"]))
+    following = listener.next()
+    done(test.owner.patch(f"tests/{test.test}", json={"status": "closed"}))
+    refused = listener.vote(following["assignment"])
+    assert (refused.status_code, refused.json()["detail"]) == (
+        410, "this test is closed; all your answers so far are kept, thank you",
+    )  # fmt: skip
+    assert listener.client.get("listen/next").status_code == 410
+    assert late.client.post("listen/consent").status_code == 410
+    assert test.studio.client().post(f"listen/{test.invitation}").status_code == 410
+    assert done(listener.vote(pair["assignment"]))["answered"] == 1, "a vote that is stored is still acknowledged"
+    assert done(listener.client.get("listen/session"))["state"] == "closed"
+    assert test.info["votes"] == 1
+    done(test.owner.patch(f"tests/{test.test}", json={"status": "open"}))
+    done(listener.vote(following["assignment"]))
+
+
+def test_pairs_whose_clips_are_gone_are_passed_over(party: Open) -> None:
+    test = party()
+    root = test.studio.studio.settings.layout.root
+    listener = test.join().consent()
+    pair = listener.next()
+    with test.studio.studio.database.reading() as session:
+        assignment = session.scalar(select(Assignment).where(Assignment.id == pair["assignment"]))
+        assert assignment is not None
+        gone = sessions.clips_of(session, assignment)["left"].path
+    (root / gone).rename(root / "elsewhere.wav")
+    audio = listener.client.get(pair["left"].removeprefix("/api/v1/"))
+    assert (audio.status_code, audio.json()["detail"]) == (410, "this clip is gone; reload the page to go on with the next")
+    assert listener.next()["position"] > 1
+    assert "1 clips of the test are gone" in test.info["problem"]
+    code = listener.finish()
+    answered = test.info["votes"]
+    assert 0 < answered < 9
+    assert code
+    (root / "elsewhere.wav").rename(root / gone)
+    assert test.info["problem"] is None
+    assert test.info["votes"] == answered
+
+
+def test_a_test_without_any_clip_left_says_so(party: Open) -> None:
+    test = party()
+    for path in (test.studio.studio.settings.layout.tests / test.test).glob("*.wav"):
+        path.unlink()
+    answer = test.join().consent().client.get("listen/next")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        410, "the clips of this test are gone; please tell the person who invited you",
+    )  # fmt: skip
+
+
+def test_a_clock_that_jumps_loses_nothing(party: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = party(repeats=0, obvious=0, practice=0)
+    listener = test.join().consent()
+    order = []
+    for days in (0, 400, -4000, 0):
+        moment = datetime.now(UTC) + timedelta(days=days)
+        monkeypatch.setattr("plaudit.studio.database.now", lambda moment=moment: moment.isoformat())
+        monkeypatch.setattr(sessions, "now", lambda moment=moment: moment.isoformat())
+        pair = listener.next()
+        done(listener.vote(pair["assignment"]))
+        order.append(pair["assignment"])
+        test.join().consent()
+    with test.studio.studio.database.reading() as session:
+        stored = list(session.scalars(select(Vote.assignment_id).order_by(Vote.sequence)))
+    assert stored == order
+    assert done(listener.client.get("listen/session"))["answered"] == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "vote", "message"),
+    [
+        ({}, {"listened_left": 0.4}, "listen to the left clip for at least 1 s before you answer"),
+        ({}, {"listened_right": 0}, "listen to the right clip for at least 1 s before you answer"),
+        ({"ties": False}, {"choice": "tie"}, "this test has no ties"),
+        ({"both_bad": False}, {"choice": "both_bad"}, "this test does not offer 'both bad'"),
+        ({}, {"strength": 2}, "this test does not ask for a strength"),
+        ({}, {"comment": "nice"}, "this test takes no comments"),
+        ({"strength": True}, {"strength": 4}, "strength"),
+        ({}, {"choice": "a"}, "choice"),
+        ({}, {"response_ms": -1}, "response_ms"),
+        ({}, {"listened_left": "nan"}, "listened_left"),
+    ],
+)
+def test_a_vote_that_is_not_allowed_is_refused_in_one_line(
+    party: Open, changes: dict[str, object], vote: dict[str, object], message: str
+) -> None:
+    test = party(**changes)
+    listener = test.join().consent()
+    answer = listener.vote(listener.next()["assignment"], **{"choice": "left", **vote})  # type: ignore[arg-type]
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith(message)
+    assert "\n" not in answer.json()["detail"]
+    assert test.info["votes"] == 0
+
+
+def test_a_clip_shorter_than_the_minimum_is_heard_whole(party: Open) -> None:
+    listener = party(minimum_listening=10).join().consent()
+    pair = listener.next()
+    assert pair["minimum_listening"] == pytest.approx(1.5)
+    assert listener.vote(pair["assignment"], listened_left=1.3).status_code == 422
+    done(listener.vote(pair["assignment"], listened_left=1.5, listened_right=1.5))
+
+
+def _pass_screening(test: Party, listener: Participant) -> None:
+    done(listener.client.post("listen/screening", json={"answers": _right_answers(test, listener)}))
+
+
+def _right_answers(test: Party, listener: Participant) -> list[int]:
+    with test.studio.studio.database.reading() as session:
+        row = session.scalar(select(Listener).where(Listener.id == listener.id))
+        assert row is not None and row.screening is not None
+        seed = sessions.trial_seed(row.screening, len(row.screening["attempts"]))
+    return [trial.target for trial in screening.trials(row.screening["kind"], seed)]
+
+
+@pytest.mark.parametrize("kind", ["huggins", "antiphase"])
+def test_who_passes_the_screening_goes_on(party: Open, kind: str) -> None:
+    test = party(screening=kind)
+    listener = test.join().consent()
+    assert done(listener.client.get("listen/session"))["state"] == "screening"
+    assert listener.client.get("listen/next").json()["detail"] == "finish the headphone screening first"
+    state = done(listener.client.get("listen/screening"))
+    assert (state["kind"], len(state["audio"]), state["attempts_left"], state["passed"]) == (kind, 6, 2, None)
+    for address in state["audio"]:
+        wave, rate = soundfile.read(io.BytesIO(listener.client.get(address.removeprefix("/api/v1/")).content))
+        assert wave.shape == (4 * rate, 2)
+    _pass_screening(test, listener)
+    state = done(listener.client.get("listen/screening"))
+    assert (state["audio"], state["passed"]) == ([], True)
+    assert listener.client.get(address.removeprefix("/api/v1/")).status_code == 404, "trials are over"
+    assert listener.finish()
+
+
+def test_who_fails_the_screening_twice_is_out_and_gets_no_pairs(party: Open) -> None:
+    test = party(screening="huggins")
+    listener = test.join().consent()
+    for left in (1, 0):
+        wrong = [(answer + 1) % 3 for answer in _right_answers(test, listener)]
+        state = done(listener.client.post("listen/screening", json={"answers": wrong}))
+        assert (state["attempts_left"], state["passed"]) == (left, None if left else False)
+    assert done(listener.client.get("listen/session"))["state"] == "screened-out"
+    assert listener.client.get("listen/next").status_code == 403
+    row = done(test.owner.get(f"tests/{test.test}/listeners"))["items"][0]
+    assert row["excluded"] == ["failed the headphone screening (0 of 6 right)"]
+    assert row["total"] == 0
+    assert "seed" not in row["screening"]
+    assert done(listener.client.post("listen/screening", json={"answers": wrong}))["passed"] is False
+    assert listener.client.post("listen/screening", json={"answers": [0] * 6}).status_code == 409
+
+
+def test_pairs_left_by_who_gave_up_are_given_to_others(party: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = party(systems=SYSTEMS[:2], pairs_per_listener=2, repeats=0, obvious=0, practice=0)
+    gave_up = test.join().consent()
+    database = test.studio.studio.database
+
+    def pairs(listener: Participant) -> set[str]:
+        with database.reading() as session:
+            return set(session.scalars(select(Assignment.pair_id).where(Assignment.listener_id == listener.id)))
+
+    left = pairs(gave_up)
+    assert len(pairs(test.join().consent()) - left) == 1, "the third pair comes first"
+    with database.transaction() as session:
+        for row in session.scalars(select(Listener)):
+            row.created_at = (datetime.now(UTC) - timedelta(hours=3)).isoformat()
+    with database.reading() as session:
+        assert sessions.exposure_of(session, test.test).pairs == {}
+
+
+def test_a_rating_page_is_stored_at_once(party: Open) -> None:
+    test = party(kind="rating", reference=SYSTEMS[0], pairs_per_listener=3, repeats=0, obvious=0, practice=0)
+    assert test.info["pairs"] == len(PROMPTS)
+    listener = test.join().consent()
+    page = listener.next()
+    assert (page["kind"], page["total"], len(page["clips"])) == ("page", 3, len(SYSTEMS) + 1)
+    waves = {
+        clip["id"]: listener.client.get(clip["audio"].removeprefix("/api/v1/")).content for clip in page["clips"]
+    }
+    reference = listener.client.get(page["reference"].removeprefix("/api/v1/")).content
+    assert list(waves.values()).count(reference) == 1, "the reference is hidden among the clips"
+    assert len({len(wave) for wave in waves.values()}) == 1
+    values = {clip["id"]: 10 * place for place, clip in enumerate(page["clips"])}
+    heard = {id: 2.0 for id in values}
+
+    def rate(**changes: object) -> object:
+        request = {"assignment": page["assignment"], "values": values, "listened": heard, **changes}
+        return listener.client.post("listen/ratings", json=request)
+
+    assert rate(values={"0": 1}).status_code == 422  # type: ignore[attr-defined]
+    assert rate(listened={}).json()["detail"] == "listen to clip 1 for at least 1 s before you answer"  # type: ignore[attr-defined]
+    first = done(rate())
+    assert done(rate()) == first
+    assert rate(values={id: 50 for id in values}).status_code == 409  # type: ignore[attr-defined]
+    assert listener.vote(page["assignment"]).status_code == 422
+    assert listener.next()["position"] == 2
+    assert test.info["votes"] == 1
+
+
+def test_settings_are_fixed_when_a_test_is_opened(studio: Opened, owner: TestClient) -> None:
+    write_systems(studio.studio.settings.layout.root)
+    test = done(owner.post("tests", json=test_request()), 202)["test"]
+    early = owner.patch(f"tests/{test['id']}", json={"status": "open"})
+    assert (early.status_code, early.json()["detail"][:28]) == (409, "the test is not prepared yet")
+    studio.work()
+    place = f"tests/{test['id']}"
+    changed = done(owner.patch(place, json={"exclusion_rules": {"min_obvious": 1}, "question": "Which is nicer?"}))
+    assert changed["settings"]["exclusion_rules"]["min_obvious"] == 1
+    registered = done(owner.patch(place, json={"status": "open"}))["registered"]
+    assert len(registered["digest"]) == 64
+    for change in ({"exclusion_rules": {}}, {"question": "Which?"}, {"margin": 0.2}):
+        refused = owner.patch(place, json=change)
+        assert (refused.status_code, "is fixed, since the test was opened" in refused.text) == (409, True)
+    done(owner.patch(place, json={"status": "closed"}))
+    assert done(owner.patch(place, json={"name": "new", "status": "open"}))["registered"] == registered
+
+
+def test_a_test_that_cannot_be_prepared_says_why(studio: Opened, owner: TestClient) -> None:
+    root = studio.studio.settings.layout.root
+    write_systems(root)
+    silent = Path(root / "uploads" / SYSTEMS[1] / "0001.wav")
+    soundfile.write(silent, np.zeros(16_000 * 2), 16_000)
+    test = done(owner.post("tests", json=test_request()), 202)["test"]["id"]
+    studio.work()
+    shown = done(owner.get(f"tests/{test}"))
+    assert (shown["status"], shown["prepared"]) == ("draft", False)
+    assert "0001.wav" in shown["problem"]
+    assert "silent" in shown["problem"]
+    write_systems(root)
+    done(owner.post(f"jobs/{shown['job']}/retry"))
+    studio.work()
+    shown = done(owner.get(f"tests/{test}"))
+    assert (shown["prepared"], shown["problem"], shown["pairs"]) == (True, None, 9)
+    assert "were cut to the shortest" in " ".join(shown["notes"])
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("uploads/nothing", "there is no folder 'uploads/nothing' in the studio"),
+        ("../outside", "'../outside' is not a folder of the studio"),
+        ("/etc", "'/etc' is not a folder of the studio"),
+    ],
+)
+def test_a_folder_outside_the_studio_is_refused(studio: Opened, owner: TestClient, folder: str, message: str) -> None:
+    write_systems(studio.studio.settings.layout.root)
+    request = test_request()
+    request["systems"][0]["source"]["folder"] = folder
+    test = done(owner.post("tests", json=request), 202)["test"]["id"]
+    studio.work()
+    assert done(owner.get(f"tests/{test}"))["problem"].startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"systems": [{"name": "x", "source": {"folder": "a"}}]}, "a preference test compares at least two systems"),
+        ({"systems": [{"name": "x", "source": {"folder": "a"}}] * 2}, "two systems have one name"),
+        ({"systems": [{"name": "x", "source": {}}, {"name": "y", "source": {"folder": "a"}}]}, "give one of run"),
+        ({"systems": [{"name": n, "source": {"model": "m"}} for n in "xy"]}, "models need prompts"),
+        ({"reference": "nobody", "kind": "rating"}, "the reference 'nobody' is none of the systems"),
+        ({"margin": 0.7}, "margin"),
+        ({"kind": "rating", "takes": 2}, "a rating page has one clip of each system"),
+    ],
+)
+def test_a_request_that_makes_no_test_is_refused(owner: TestClient, change: dict[str, object], message: str) -> None:
+    answer = owner.post("tests", json={**test_request(), **change})
+    assert answer.status_code == 422
+    assert message in answer.json()["detail"]
+
+
+def test_a_killed_preparation_begins_anew(studio: Opened, owner: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    from plaudit.studio import jobs
+    from plaudit.studio.listening import preparation
+
+    root = studio.studio.settings.layout.root
+    write_systems(root)
+    test = done(owner.post("tests", json=test_request()), 202)["test"]["id"]
+    class Killed(BaseException):
+        pass
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(preparation, "_add_rows", lambda *a: (_ for _ in ()).throw(Killed()))
+        studio.work()
+    left = set((root / "tests" / test).glob("*.wav"))
+    assert left
+    jobs.requeue_interrupted(studio.studio.database)
+    studio.work()
+    now = set((root / "tests" / test).glob("*.wav"))
+    with studio.studio.database.reading() as session:
+        assert {root / path for path in session.scalars(select(Clip.path))} == now
+    assert not left & now
