@@ -29,7 +29,9 @@ from plaudit.studio.events import publish
 from plaudit.studio.schemas import JobInfo, JobProgress
 from plaudit.studio.settings import StudioSettings
 
-MODULES = ("files", "generation", "scoring", "runs", "listening.preparation", "listening.report", "tuning", "simulation")
+MODULES = (
+    *("files", "generation", "scoring", "runs", "listening.preparation", "listening.report", "tuning", "simulation"),
+)
 """Modules of this package that register kinds of jobs; the worker imports those that exist."""
 
 MOST_ATTEMPTS = 3

@@ -13,6 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from plaudit.audio import write_wav
+from plaudit.studio.settings import StudioSettings
 from tests.studio.conftest import Opened, done
 
 SYSTEMS = ("zebrafish", "quokka", "axolotl")
@@ -22,7 +23,7 @@ PROMPTS = ("slow sad piano", "fast electronic dance", "a marching band")
 RATE = 16_000
 
 
-def write_clip(path: Path, prompt: str, seconds: float = 1.5, level: float = 0.05, seed: int = 0) -> None:
+def write_clip(path: Path, prompt: str, seconds: float = 1.0, level: float = 0.05, seed: int = 0) -> None:
     """A clip of noise with the prompt and seed in the JSON file beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     wave = np.random.default_rng(seed).standard_normal(round(seconds * RATE)) * level
@@ -34,7 +35,7 @@ def write_systems(root: Path, systems: tuple[str, ...] = SYSTEMS, prompts: tuple
     """A folder of clips for each system, of other lengths and levels."""
     for i, system in enumerate(systems):
         for j, prompt in enumerate(prompts):
-            seconds, level = 1.5 + 0.25 * ((i + j) % 2), 0.02 * (1 + i)
+            seconds, level = 1.0 + 0.25 * ((i + j) % 2), 0.02 * (1 + i)
             write_clip(root / "uploads" / system / f"{j:04d}.wav", prompt, seconds, level, seed=10 * i + j)
 
 
@@ -98,12 +99,20 @@ class Participant:
         return str(item["completion_code"])
 
 
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    """One studio for all tests of a module, with the clips of the three systems: each test opens tests of its own."""
+    opened = Opened(StudioSettings(folder=tmp_path_factory.mktemp("listening") / "studio", device="cpu"))
+    write_systems(opened.studio.settings.layout.root)
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
 def party(studio: Opened, owner: TestClient) -> Iterator[Callable[..., Party]]:
     """Make and open a test of the three systems; keywords change the request."""
 
     def open_test(systems: tuple[str, ...] = SYSTEMS, **changes: Any) -> Party:
-        write_systems(studio.studio.settings.layout.root, systems)
         made = done(owner.post("tests", json=test_request(systems, **changes)), 202)
         studio.work()
         test = made["test"]["id"]

@@ -100,7 +100,8 @@ def change(session: Session, test: Test, change: TestChange) -> None:
         test.name = change.name
     if change.status is not None and change.status != test.status:
         if not _is_prepared(session, test):
-            raise Conflict(f"the test is not prepared yet{_because(session, test)}; it can be opened when its job is done")
+            why = _because(session, test)
+            raise Conflict(f"the test is not prepared yet{why}; it can be opened when its job is done")
         if change.status == "open" and test.settings["registered"] is None:
             test.settings = {**test.settings, "registered": {"at": now(), "digest": digest_of(session, test)}}
         test.status = change.status

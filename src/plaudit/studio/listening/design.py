@@ -1,9 +1,11 @@
-"""The design of a listening test: which pairs there are, and which of them a listener gets, in which order and on which sides.
+"""The design of a listening test: which pairs there are, and which of them a listener gets, in which order and on which
+sides.
 
 Everything is a function of its arguments and a random generator; nothing here knows of the database or of audio.
 
 Balance over listeners: each gets the pairs that fewest others got, and each pair is on the side that it was on less
-often. Balance within a listener: no prompt, no comparison of two systems and no side of a system more often than it must.
+often. Balance within a listener: no prompt, no comparison of two systems and no side of a system more often than it
+must.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Literal
 
 import numpy as np
@@ -169,11 +171,12 @@ def listener_plan(
     rng: np.random.Generator,
     chosen: Sequence[Pair] | None = None,
 ) -> list[Presentation]:
-    """What one listener gets, in order: practice, then `count` regular pairs with hidden repeats and obvious pairs among them.
+    """What one listener gets, in order: practice, then `count` regular pairs with hidden repeats and obvious pairs
+    among them.
 
-    pairs: of all kinds. A repeat is the pair of kind "repeat" with the same two stimuli; it comes at least `LEAST_GAP` pairs
-    after the first time where there are as many, on exchanged sides. Obvious pairs are spread evenly, none of them first.
-    chosen: the regular pairs, where something other than balance chose them.
+    pairs: of all kinds. A repeat is the pair of kind "repeat" with the same two stimuli; it comes at least `LEAST_GAP`
+    pairs after the first time where there are as many, on exchanged sides. Obvious pairs are spread evenly, none of
+    them first. chosen: the regular pairs, where something other than balance chose them.
     """
     kinds: dict[str, list[Pair]] = {kind: [] for kind in ("regular", "repeat", "obvious", "practice")}
     for pair in pairs:
@@ -213,11 +216,12 @@ def _with_repeats(
 def _with_checks(
     order: list[Presentation], checks: Sequence[Presentation], rng: np.random.Generator
 ) -> list[Presentation]:
-    """The order with attention checks in it: one at a random place of each of as many equal parts, none of them first."""
+    """The order with attention checks in it: one at a random place of each of as many equal parts, none of them
+    first."""
     if not order:
         return list(checks)
     limits = np.linspace(1, len(order) + 1, len(checks) + 1)
-    places = [int(rng.integers(int(low), max(int(low) + 1, int(high)))) for low, high in zip(limits, limits[1:])]
+    places = [int(rng.integers(int(low), max(int(low) + 1, int(high)))) for low, high in pairwise(limits)]
     result = list(order)
     for place, check in sorted(zip(places, checks, strict=True), key=lambda item: -item[0]):
         result.insert(place, check)

@@ -13,9 +13,10 @@ from plaudit.studio.listening.records import preference_record, ratings_of, vote
 from plaudit.tables import csv_text
 
 VOTE_COLUMNS = (
-    "id", "sequence", "created_at", "listener", "excluded", "kind", "position", "prompt", "a", "b", "system_a", "system_b",
-    "winner", "left", "strength", "comment", "listened_a", "listened_b", "response_ms", "reward_a", "reward_b", "pair",
-)  # fmt: skip
+    *("id", "sequence", "created_at", "listener", "excluded", "kind", "position", "prompt", "pair"),
+    *("a", "b", "system_a", "system_b", "winner", "left", "strength", "comment"),
+    *("listened_a", "listened_b", "response_ms", "reward_a", "reward_b"),
+)
 RATING_COLUMNS = (
     "id", "sequence", "created_at", "listener", "excluded", "position", "prompt", "clip", "system", "value", "page",
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """The job that prepares a test: its clips, at one length, rate and loudness, its pairs, checks and anchors.
 
-Clips are written into the test's folder first; then one transaction adds all rows. A job that was killed begins anew: what
-lies in the folder and is in no row is removed.
+Clips are written into the test's folder first; then one transaction adds all rows. A job that was killed begins anew:
+what lies in the folder and is in no row is removed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from plaudit.studio.listening import design
 from plaudit.studio.listening.rating import ANCHOR, CUTOFF, anchor
 from plaudit.studio.listening.schemas import Source, TestSettings
 from plaudit.studio.listening.sessions import seed_of, settings_of, systems_of
-from plaudit.studio.listening.stimuli import MatchedClip, at_loudness, check_peaks, common_length, common_rate, degraded
+from plaudit.studio.listening.stimuli import at_loudness, check_peaks, common_length, common_rate, degraded
 
 DEGRADED = "degraded"
 """The system of degraded versions, for obvious pairs."""
@@ -57,8 +57,8 @@ Group = dict[str, SourceClip]
 
 @dataclass(frozen=True)
 class NewClip:
-    """A clip of the test that was written. system: one of the test's, or the name of a check. of: the system whose clip a
-    degraded version is made of."""
+    """A clip of the test that was written. system: one of the test's, or the name of a check. of: the system whose clip
+    a degraded version is made of."""
 
     id: str
     system: str
@@ -129,7 +129,7 @@ def _stage_folder(context: JobContext, source: Source) -> Path:
     """The folder of a stage's clips in a run."""
     folder = _inside(context.settings.runs_folder, f"{source.run}/clips-{source.stage}")
     if not folder.is_dir():
-        raise EvaluationError(f"the run {source.run} has no clips of a stage {source.stage!r}; finish the run, or name another")
+        raise EvaluationError(f"the run {source.run} has no clips of a stage {source.stage!r}; finish the run first")
     return folder
 
 
@@ -173,8 +173,8 @@ def common_groups(
 ) -> tuple[list[Group], list[str]]:
     """Clips that can be compared, by prompt and take, and notes on what is left out.
 
-    complete: only prompts that every system has a clip for; otherwise those that two systems have. EvaluationError where
-    there is none.
+    complete: only prompts that every system has a clip for; otherwise those that two systems have. EvaluationError
+    where there is none.
     """
     groups: dict[tuple[str, int], Group] = {}
     for system, clips in sources.items():
@@ -212,7 +212,7 @@ class _Preparation:
         self._sampling_rate = common_rate(list(rates.values()))
         if rating and self._sampling_rate <= 2 * CUTOFF:
             raise EvaluationError(
-                f"the clips have a sampling rate of {self._sampling_rate} Hz; an anchor at {CUTOFF:g} Hz needs a higher one"
+                f"the clips have a rate of {self._sampling_rate} Hz; an anchor at {CUTOFF:g} Hz needs a higher one"
             )
         self._cut = 0
 
@@ -225,7 +225,8 @@ class _Preparation:
             clips += self._write_group(group, place in checks)
         check_peaks(self._peaks, self.settings.loudness)
         if self._cut:
-            self.notes.append(f"clips of {self._cut} of {len(self.groups)} prompts were cut to the shortest of the prompt")
+            places = f"{self._cut} of {len(self.groups)} prompts"
+            self.notes.append(f"clips of {places} were cut to the shortest of the prompt")
         return clips
 
     def _groups_with_checks(self) -> set[int]:
@@ -339,7 +340,7 @@ def _add_rows(
     session.flush()
     pairs = rating_pages(clips, settings.reference) if test.kind == "rating" else preference_pairs(clips, settings)
     if len(pairs) > MOST_PAIRS:
-        raise EvaluationError(f"these systems, prompts and takes make {len(pairs)} pairs; at most {MOST_PAIRS} are possible")
+        raise EvaluationError(f"the test would have {len(pairs)} pairs, over {MOST_PAIRS}; give fewer prompts or takes")
     for kind, a, b in pairs:
         session.add(
             Pair(

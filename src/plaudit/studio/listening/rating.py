@@ -1,11 +1,12 @@
 """Rating pages in the manner of MUSHRA (ITU-R BS.1534-3): the anchor, and post-screening of listeners.
 
-A page has one prompt. Each of its clips gets a value from 0 to 100, in any order and as often as wanted. Among them are the
-hidden reference, where one of the systems is the reference, and the anchor: a clip low-passed at 3.5 kHz.
+A page has one prompt. Each of its clips gets a value from 0 to 100, in any order and as often as wanted. Among them are
+the hidden reference, where one of the systems is the reference, and the anchor: a clip low-passed at 3.5 kHz.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,11 +27,12 @@ LABELS = ((80, 100, "Excellent"), (60, 80, "Good"), (40, 60, "Fair"), (20, 40, "
 """The intervals of the scale."""
 
 CUTOFF = 3_500.0
-"""Hz of the low anchor. BS.1534-3 asks for a ripple of at most 0.1 dB up to there, 25 dB of attenuation at 4 kHz and 50 dB
-at 4.5 kHz."""
+"""Hz of the low anchor. BS.1534-3 asks for a ripple of at most 0.1 dB up to there, 25 dB of attenuation at 4 kHz and 50
+dB at 4.5 kHz."""
 
 REFERENCE_LEAST, REFERENCE_PAGES = 90, 0.15
-"""A listener is excluded who gives the hidden reference less than 90 on more than 15 % of the pages (BS.1534-3, 4.1.2)."""
+"""A listener is excluded who gives the hidden reference less than 90 on more than 15 % of the pages (BS.1534-3,
+4.1.2)."""
 
 
 @lru_cache
@@ -128,10 +130,11 @@ def summarize(pages: Sequence[RatedPage], systems: Sequence[str], reference: str
     listeners = list(dict.fromkeys(page.listener for page in kept))
     rated = []
     for system in systems:
-        values = {name: [p.values[system] for p in kept if p.listener == name and system in p.values] for name in listeners}
-        means = [float(np.mean(one)) for one in values.values() if one]
+        having = [page for page in kept if system in page.values]
+        groups = [[page.values[system] for page in having if page.listener == name] for name in listeners]
+        means = [float(np.mean(group)) for group in groups if group]
         if means:
-            rated.append(SystemRating(system, _mean(means), sum(map(len, values.values())), len(means)))
+            rated.append(SystemRating(system, _mean(means), len(having), len(means)))
     differences = []
     for first, second in combinations(systems, 2):
         gaps = []
@@ -152,7 +155,7 @@ def summarize(pages: Sequence[RatedPage], systems: Sequence[str], reference: str
         systems=sorted(rated, key=lambda one: -one.mean.mean),
         differences=differences,
         alpha=krippendorff_alpha(table, "interval") if units else None,
-        listeners={name: sum(page.listener == name for page in pages) for name in dict.fromkeys(p.listener for p in pages)},
+        listeners=dict(Counter(page.listener for page in pages)),
         excluded=excluded,
     )
 

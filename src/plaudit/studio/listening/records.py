@@ -96,7 +96,7 @@ def votes_of(session: Session, test_id: str) -> list[VoteRecord]:
         .where(Pair.test_id == test_id)
         .order_by(Vote.sequence)
     )  # fmt: skip
-    return [VoteRecord(*row) for row in session.execute(query)]
+    return [VoteRecord(*tuple(row)) for row in session.execute(query)]
 
 
 def ratings_of(session: Session, test_id: str) -> list[RatingRecord]:
@@ -115,7 +115,7 @@ def ratings_of(session: Session, test_id: str) -> list[RatingRecord]:
         .where(Pair.test_id == test_id)
         .order_by(Rating.sequence)
     )  # fmt: skip
-    return [RatingRecord(*row) for row in session.execute(query)]
+    return [RatingRecord(*tuple(row)) for row in session.execute(query)]
 
 
 def preference_record(vote: VoteRecord, test: Test) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Results of a test from its answers: `results_of` computes them, `Calculator` does it in a process beside the server's.
+"""Results of a test from its answers: `results_of` computes them, `Calculator` does it in a process beside the
+server's.
 
-Bootstraps take a second or two of computing; in the server's process votes would wait for it. The process reads a request
-a line and writes an answer a line, and ends when the server does.
+Bootstraps take a second or two of computing; in the server's process votes would wait for it. The process reads a
+request a line and writes an answer a line, and ends when the server does.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def _rating_results(
         pages.setdefault((one["listener"], one["page"]), {})[one["system"]] = one["value"]
         prompts[one["page"]] = one["prompt"]
     rated = [rating.RatedPage(listener, prompts[page], values) for (listener, page), values in pages.items()]
-    return rating.summarize(rated, [*systems, rating.ANCHOR], settings.reference)
+    return asdict(rating.summarize(rated, [*systems, rating.ANCHOR], settings.reference))
 
 
 def _plain(value: Any) -> Any:
@@ -142,6 +143,7 @@ def main() -> None:
     """Answer requests until standard input ends."""
     os.nice(5)
     for line in sys.stdin:
+        answer: dict[str, Any]
         try:
             answer = {"results": results_of(json.loads(line))}
         except Exception as error:  # the next request may be a better one

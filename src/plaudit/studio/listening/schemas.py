@@ -28,18 +28,18 @@ QUESTION: dict[TestKind, str] = {
 }
 INSTRUCTIONS: dict[TestKind, str] = {
     "preference": (
-        "Use headphones and a quiet room. Set a comfortable volume once and leave it. Listen to both clips, as often as you "
-        "like, then choose. There are no right or wrong answers: your own preference counts."
+        "Use headphones and a quiet room. Set a comfortable volume once and leave it. Listen to both clips, as often "
+        "as you like, then choose. There are no right or wrong answers: your own preference counts."
     ),
     "rating": (
-        "Use headphones and a quiet room. Set a comfortable volume once and leave it. Listen to all clips, as often as you "
-        "like, and give each a value from 0 (bad) to 100 (excellent)."
+        "Use headphones and a quiet room. Set a comfortable volume once and leave it. Listen to all clips, as often as "
+        "you like, and give each a value from 0 (bad) to 100 (excellent)."
     ),
 }
 CONSENT = (
-    "Taking part is voluntary, and you can stop at any time by closing this page. Your answers, the times they took and the "
-    "name of your browser are stored under a random number, and used to compare methods of generating music. No name, "
-    "address or IP address is stored."
+    "Taking part is voluntary, and you can stop at any time by closing this page. Your answers, the times they took "
+    "and the name of your browser are stored under a random number, and used to compare ways of generating music. No "
+    "name, address or IP address is stored."
 )
 MOST_SYSTEMS = 20
 MOST_PROMPTS = 2_000
@@ -91,11 +91,11 @@ class TestSettings(Model):
     comment: bool = Field(False, description="Whether to offer a field for a comment.")
     show_prompt: bool = Field(True, description="Whether listeners see the prompt.")
     loudness: float = Field(-23.0, ge=-60, le=-5, description="LUFS that all clips are brought to by a gain.")
-    reward: str | None = Field(None, max_length=500, description="A reward whose preferences are compared with the votes.")
+    reward: str | None = Field(None, max_length=500, description="A reward to compare with the votes.")
     reference: Name | None = Field(None, description="Rating tests: the system whose clips are the reference.")
     exclusion_rules: ExclusionRules = Field(ExclusionRules(), description="When a listener's answers are left out.")
     margin: float = Field(0.1, gt=0, lt=0.5, description="Least difference of a win rate from one half that matters.")
-    power: float = Field(0.8, gt=0, lt=1, description="Probability with which a difference of the margin is to be found.")
+    power: float = Field(0.8, gt=0, lt=1, description="Probability of finding a difference of the margin.")
 
 
 class TestRequest(TestSettings):
@@ -262,8 +262,8 @@ class ScreeningAnswers(Model):
 class ListenerSession(Model):
     """Where a listener is. state: what comes next.
 
-    consent, then screening where the test has one, then listening, then completed. screened-out: the screening was failed.
-    closed: the test is closed; what was answered is kept.
+    consent, then screening where the test has one, then listening, then completed. screened-out: the screening was
+    failed. closed: the test is closed; what was answered is kept.
     """
 
     state: Literal["consent", "screening", "listening", "completed", "screened-out", "closed"]
@@ -404,7 +404,8 @@ class Span(Model):
 
 
 class SystemStrength(Model):
-    """A system's Bradley-Terry strength (logits), and as arenas publish it. ranks: places that its interval leaves open."""
+    """A system's Bradley-Terry strength (logits), and as arenas publish it. ranks: places that its interval leaves
+    open."""
 
     system: str
     strength: Span
@@ -496,7 +497,8 @@ class RewardAccuracy(Model):
 
 
 class PreferenceResults(Model):
-    """Figures of a preference test. without_exclusion: win rates with the excluded listeners' votes, where there are any."""
+    """Figures of a preference test. without_exclusion: win rates with the excluded listeners' votes, where there are
+    any."""
 
     answers: int
     counted: int

@@ -1,9 +1,9 @@
 """Headphone screening: three sounds a trial, one of which differs in a way that only headphones reveal.
 
-Huggins pitch (Milne et al., Behavior Research Methods 53, 2021): white noise, the same in both ears but for one of the three
-sounds, in whose right ear the band around 600 Hz is inverted. A faint tone is heard there over headphones, and nothing over
-loudspeakers. Antiphase tone (Woods et al., Attention, Perception & Psychophysics 79, 2017): which of three tones is quietest?
-One is 6 dB below the others; another one is inverted in one ear, and loudspeakers cancel it out.
+Huggins pitch (Milne et al., Behavior Research Methods 53, 2021): white noise, the same in both ears but for one of the
+three sounds, in whose right ear the band around 600 Hz is inverted. A faint tone is heard there over headphones, and
+nothing over loudspeakers. Antiphase tone (Woods et al., Attention, Perception & Psychophysics 79, 2017): which of three
+tones is quietest? One is 6 dB below the others; another one is inverted in one ear, and loudspeakers cancel it out.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ def antiphase_tone(quiet: bool, inverted: bool) -> np.ndarray:
 
 
 def trial_audio(kind: ScreeningKind, seed: int, trial: int) -> bytes:
-    """The wav file of trial number `trial`, from 0. It is not compressed: lossy codecs alter phases between channels."""
+    """The wav file of trial number `trial`, from 0. It is not compressed: lossy codecs alter phases between
+    channels."""
     wave = trial_wave(kind, trials(kind, seed)[trial], seed * TRIALS + trial)
     memory = io.BytesIO()
     soundfile.write(memory, wave.astype(np.float32), RATE, "PCM_16", format="WAV")

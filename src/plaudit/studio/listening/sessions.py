@@ -227,7 +227,7 @@ def design_pairs(session: Session, test_id: str) -> list[design.Pair]:
         .where(Pair.test_id == test_id)
         .order_by(Pair.sequence)
     )
-    return [design.Pair(*row) for row in session.execute(query)]
+    return [design.Pair(*tuple(row)) for row in session.execute(query)]
 
 
 def exposure_of(session: Session, test_id: str) -> design.Exposure:
@@ -361,7 +361,9 @@ def _item(
             prompt=prompt,
             reference=audio_address(f"{assignment.id}.reference") if "reference" in clips else None,
             clips=[
-                RatedClip(id=side, audio=audio_address(f"{assignment.id}.{side}")) for side in clips if side != "reference"
+                RatedClip(id=name, audio=audio_address(f"{assignment.id}.{name}"))
+                for name in clips
+                if name != "reference"
             ],
             seconds=seconds,
             minimum_listening=least,
@@ -403,8 +405,8 @@ def audio_address(name: str) -> str:
 
 
 def clips_of(session: Session, assignment: Assignment) -> dict[str, Clip]:
-    """The clips of an assignment by the names that its listener knows: left and right; of a rating page 0, 1, 2 and on in
-    the listener's order, and `reference` where there is one."""
+    """The clips of an assignment by the names that its listener knows: left and right; of a rating page 0, 1, 2 and on
+    in the listener's order, and `reference` where there is one."""
     pair = by_id(session, Pair, assignment.pair_id)
     if pair.kind != "page":
         query = select(Stimulus.id, Clip).join(Clip, Clip.id == Stimulus.clip_id)

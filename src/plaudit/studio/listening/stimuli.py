@@ -1,7 +1,8 @@
-"""The audio that listeners get: clips of a prompt at one length, rate and loudness, and degraded versions for attention checks.
+"""The audio that listeners get: clips of a prompt at one length, rate and loudness, and degraded versions for attention
+checks.
 
-Loudness is matched by a plain gain, since a limiter would alter what is compared. So a clip whose peaks would then exceed the
-ceiling is refused, with the loudness at which all clips fit. Waveforms are mono float32 [T].
+Loudness is matched by a plain gain, since a limiter would alter what is compared. So a clip whose peaks would then
+exceed the ceiling is refused, with the loudness at which all clips fit. Waveforms are mono float32 [T].
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def at_loudness(name: str, wave: np.ndarray, rate: int, target: float = TARGET) 
 
 
 def check_peaks(peaks: Mapping[str, float], target: float = TARGET, ceiling: float = CEILING) -> None:
-    """AudioError, in one line with a loudness that all fit at, where true peaks in dBTP at `target` exceed the ceiling."""
+    """AudioError, in one line with a loudness that all fit at, where true peaks in dBTP at `target` exceed the
+    ceiling."""
     over = [name for name, peak in peaks.items() if peak > ceiling]
     if not over:
         return
@@ -90,8 +92,8 @@ def check_peaks(peaks: Mapping[str, float], target: float = TARGET, ceiling: flo
 
 
 def degraded(wave: np.ndarray, rate: int, seed: int) -> np.ndarray:
-    """A version of the waveform [T] that any attentive listener likes less: band-limited to 1 kHz, with noise 6 dB below
-    the music and four dropouts a second (ours)."""
+    """A version of the waveform [T] that any attentive listener likes less: band-limited to 1 kHz, with noise 6 dB
+    below the music and four dropouts a second (ours)."""
     rng = np.random.default_rng(seed)
     low = sosfilt(butter(4, min(1_000.0, 0.45 * rate), fs=rate, output="sos"), wave)
     level = float(np.sqrt(np.mean(low**2)))

@@ -39,7 +39,7 @@ router = APIRouter(prefix="/tests", tags=["tests"])
 
 DOWNLOAD: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "votes: a line of JSON per vote; csv: everything; report: a zip of a folder that opens from disk.",
+        "description": "votes: a line of JSON a vote; csv: everything; report: a zip of a folder that opens from disk.",
         "content": {"application/x-ndjson": {}, "text/csv": {}, "application/zip": {}},
     }
 }
@@ -142,7 +142,8 @@ def results(test_id: str, principal: Editor, studio: StudioOf, request: Request)
 
 @router.get("/{test_id}/results/events", response_class=EventSourceResponse, responses=STREAM)
 def result_events(test_id: str, principal: Editor, studio: StudioOf, request: Request) -> EventSourceResponse:
-    """An event (`vote`, `listener` or `test`) whenever the results may have changed; the first has the test's numbers."""
+    """An event (`vote`, `listener` or `test`) whenever the results may have changed; the first has the test's
+    numbers."""
     with studio.database.reading() as session:
         by_id(session, Test, test_id)
 
@@ -169,7 +170,8 @@ def export(
     studio: StudioOf,
     format: Annotated[Literal["votes", "csv", "report"], Query(description="What to export.")] = "votes",
 ) -> Response:
-    """Votes that count in the schema of `plaudit reward train`, every answer as CSV, or the report made last as a zip."""
+    """Votes that count in the schema of `plaudit reward train`, every answer as CSV, or the report made last as a
+    zip."""
     with studio.database.reading() as session:
         test = by_id(session, Test, test_id)
     if format == "report":
