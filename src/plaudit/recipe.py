@@ -15,12 +15,13 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 from plaudit.backbone.config import FLUXAUDIO
 from plaudit.corpus.sources import CorpusSettings, corpus_source
 from plaudit.errors import RecipeError
-from plaudit.generate.settings import PostSettings, SamplingSettings
+from plaudit.generate.settings import PostSettings, SamplingSettings, Solver, Steps
 from plaudit.settings import (
     MOST,
     Count,
     NotNegative,
     PlainScalar,
+    Positive,
     Precision,
     Score,
     Seed,
@@ -36,12 +37,15 @@ from plaudit.stages import STAGES, BackboneName, InjectionName, Stage, StageSett
 from plaudit.storage import digest_of
 from plaudit.training.settings import LoopSettings
 
-STEPS = ("corpus", "shards", "features", "votes", "reward", "labels", "reference", "report")
+STEPS = ("corpus", "shards", "systems", "features", "votes", "reward", "labels", "reference", "report")
 ROWS = ("baseline", "unscored", "finished")
 """Rows of the report besides the stages."""
 
 STEP_PREFIXES = ("clips", "scores", "values", "sweep")
 """Names in a run folder that no stage may have."""
+
+RECORDED_SYSTEMS = ("corpus", "codec")
+"""Systems in votes that are no models: clips of the corpus, and their round trips through the codec."""
 
 SHIPPED_RECIPES = Path(__file__).parent / "recipes"
 """Recipes that come with the package, so that `plaudit run demo` works without a checkout."""
@@ -56,12 +60,63 @@ class ModelNames(Settings):
     audio_embedder: str = "statistics"
 
 
+class SystemSettings(Settings):
+    """A system whose clips listeners compare: a model by its name or folder, and how it is sampled.
+
+    name: of the system in votes; by default the model's. clips: of each prompt, with different seeds. What is not set
+    here is as in the model's own sampling settings.
+    """
+
+    model: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] = ""
+    clips: Count = 1
+    steps: Steps | None = None
+    solver: Solver | None = None
+    shift: Positive | None = None
+    guidance: NotNegative | None = None
+    score: Score | None = None
+
+    @property
+    def label(self) -> str:
+        """What votes call it."""
+        return self.name or self.model.rstrip("/").rpartition("/")[2]
+
+    def sampling(self, settings: SamplingSettings) -> SamplingSettings:
+        """The sampling settings of a model with what is set here in place of its own."""
+        return settings.changed(
+            steps=self.steps, solver=self.solver, shift=self.shift, weight=self.guidance, score=self.score
+        )
+
+
+class SystemVoteSettings(Settings):
+    """Votes on what systems generate: listeners compare two clips of one prompt, each of any system or seed.
+
+    prompts: captions of the training split, and an eighth as many of the validation and of the test split each.
+    pairs: of the training split. validation_pairs: of the validation and of the test split each. Besides `systems`, the
+    clip that a caption belongs to takes part as `corpus`, and its round trip through the codec as `codec`.
+    """
+
+    prompts: Annotated[int, Field(ge=16, le=MOST)] = 256
+    pairs: Count = 8000
+    validation_pairs: Count = 1000
+    systems: Annotated[tuple[SystemSettings, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> SystemVoteSettings:
+        names = [*RECORDED_SYSTEMS, *(system.label for system in self.systems)]
+        if doubled := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two systems are called {doubled[0]}; give one another name")
+        return self
+
+
 class VoteSettings(Settings):
     """Votes of simulated listeners on pairs of clips of the synthetic corpus: `pairs` of the training split, and
-    `validation_pairs` of the validation and of the test split each."""
+    `validation_pairs` of the validation and of the test split each; and, where `generated` is set, on what systems
+    generate."""
 
     pairs: Count = 8000
     validation_pairs: Count = 2000
+    generated: SystemVoteSettings | None = None
     seed: Seed = 0
 
 

@@ -87,6 +87,20 @@ class HeldOut:
     truths: list[Any] | None = None
 
 
+@dataclass(frozen=True)
+class Rendering:
+    """A clip that a system made for the caption of the corpus's clip `prompted`.
+
+    id: in votes and features. file: its audio; None for the corpus's own clip.
+    """
+
+    id: str
+    system: str
+    prompted: str
+    prompt: str
+    file: Path | None
+
+
 class CorpusSource:
     """The interface of a run's corpus. Subclasses override what differs from recorded audio.
 
@@ -192,6 +206,19 @@ class CorpusSource:
         self, counts: Mapping[str, int], seed: int, progress: Progress = no_progress
     ) -> tuple[dict[str, list[Vote]], dict[str, Any]]:
         """Votes of simulated listeners by split, on that many pairs of the split's clips; and facts about them."""
+        raise CorpusError(f"corpus {self.settings.kind} has no simulated listeners; use votes of people")
+
+    def simulate_system_votes(
+        self,
+        renderings: Mapping[str, Sequence[Rendering]],
+        counts: Mapping[str, int],
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> tuple[dict[str, list[Vote]], dict[str, Any], dict[str, float]]:
+        """Votes by split, each on two renderings of one prompt; facts about them; and the utility of every rendering.
+
+        renderings, counts: by split.
+        """
         raise CorpusError(f"corpus {self.settings.kind} has no simulated listeners; use votes of people")
 
     def true_utility(self) -> Callable[[list[torch.Tensor], Sequence[Any]], torch.Tensor] | None:

@@ -1,10 +1,9 @@
-"""Steps of the data: corpus, shards, features, votes, reward, labels."""
+"""Steps of the data: corpus, shards, labels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
@@ -13,20 +12,18 @@ import torch
 
 from plaudit import loading
 from plaudit.corpus.clips import ClipReader
-from plaudit.corpus.manifest import SPLITS, write_manifest
+from plaudit.corpus.manifest import write_manifest
 from plaudit.corpus.shards import ShardSet, encode_corpus, stamp
 from plaudit.corpus.sources import CorpusSettings, ShardSource, audio_digests, corpus_source, entries_digest
 from plaudit.devices import rows_at_once
 from plaudit.errors import CorpusError, ModelError
 from plaudit.pipeline.runner import RunContext, RunFiles
 from plaudit.prefetch import prefetch
-from plaudit.recipe import RewardSourceSettings, VoteSettings
+from plaudit.recipe import RewardSourceSettings
 from plaudit.reward.base import Recording
 from plaudit.reward.features import FeatureStore, RewardFeatures
 from plaudit.reward.scoring import score_recordings
-from plaudit.reward.training import SYNTHETIC_REWARD, fit_reward
-from plaudit.reward.tunejury import save_reward
-from plaudit.reward.votes import read_votes, write_votes
+from plaudit.reward.training import SYNTHETIC_REWARD
 from plaudit.stages.inputs import FrozenModels
 from plaudit.storage import read_json, write_json
 from plaudit.training.data import Source
@@ -105,45 +102,9 @@ def corpus_clips(run: RunContext, corpus: CorpusSettings) -> ClipReader:
     return ClipReader(clips, encoded_corpus(run, corpus).ids, corpus.seconds)
 
 
-def extract_features(run: RunContext, folder: Path, corpus: CorpusSettings, models: FrozenModels) -> None:
-    """Extract the reward's features of every encoded clip."""
-    clips = corpus_clips(run, corpus)
-
-    def load(id: str) -> tuple[torch.Tensor, int]:
-        wave, rate = clips.read(id)
-        return torch.from_numpy(wave), rate
-
-    with run.reporter.progress("features") as advance:
-        FeatureStore(folder, reward_features(models)).extract(encoded_corpus(run, corpus).ids, load, progress=advance)
-
-
 def reward_features(models: FrozenModels) -> RewardFeatures:
     """The features that a reward trained in this run takes."""
     return RewardFeatures(models.clap, models.audio_embedder, SYNTHETIC_REWARD.blocks)
-
-
-def simulate_votes(run: RunContext, folder: Path, corpus: CorpusSettings, votes: VoteSettings) -> None:
-    """Votes of simulated listeners on pairs of clips, by split, and apart from them the truth."""
-    counts = dict(zip(SPLITS, (votes.pairs, votes.validation_pairs, votes.validation_pairs), strict=True))
-    with run.reporter.progress("votes") as advance:
-        simulated, truth = corpus_source(corpus).simulate_votes(counts, votes.seed, advance)
-    for split, group in simulated.items():
-        write_votes(folder / f"{split}.jsonl", group)
-    write_json(folder / "truth.json", truth)
-
-
-def train_reward(run: RunContext, folder: Path, models: FrozenModels, reward: RewardSourceSettings) -> None:
-    """Fit TuneJury on the votes and compare it with the ceiling that the listeners' noise sets."""
-    train, validation, test = (read_votes(run.path("votes") / f"{split}.jsonl") for split in SPLITS)
-    store = FeatureStore(run.path("features"), reward_features(models))
-    settings = replace(SYNTHETIC_REWARD, max_epochs=reward.max_epochs, seed=reward.seed)
-    with run.reporter.progress("reward") as advance:
-        fitted = fit_reward(
-            train, validation, test, store, settings, lambda epoch: advance(epoch.epoch, settings.max_epochs)
-        )
-    fitted.reward.facts["noise_ceiling"] = read_json(run.path("votes") / "truth.json")["test"]["ceiling"]
-    write_json(folder / "history.json", [asdict(epoch) for epoch in fitted.history.epochs])
-    save_reward(fitted.reward, folder, models.names["clap"], models.names["audio_embedder"])
 
 
 def load_reward(run: RunContext, reward: RewardSourceSettings) -> Reward:
@@ -173,9 +134,7 @@ def compute_rewards(
     write_json(folder / "rewards.json", {**facts, "rewards": [float(r) for r in rewards]})
 
 
-def _score_corpus(
-    run: RunContext, folder: Path, corpus: CorpusSettings, settings: RewardSourceSettings
-) -> np.ndarray:
+def _score_corpus(run: RunContext, folder: Path, corpus: CorpusSettings, settings: RewardSourceSettings) -> np.ndarray:
     """Scores of every encoded clip by the recipe's reward, from its audio; finished parts in `folder` are kept."""
     shards, reward, clips = encoded_corpus(run, corpus), load_reward(run, settings), corpus_clips(run, corpus)
     rewards, batch = list[float](), rows_at_once(reward, BATCH)

@@ -21,13 +21,13 @@ from plaudit.evaluate.embeddings import reference_digest
 from plaudit.evaluate.metrics import METRICS, metrics_named
 from plaudit.evaluate.pages.html import TEMPLATES
 from plaudit.evaluate.values import REPLICATES, VALUES
-from plaudit.pipeline import data, results
+from plaudit.pipeline import data, results, votes
 from plaudit.pipeline.models import StageSetup, load_outside, load_stage, run_stage
 from plaudit.pipeline.report_data import write_page
 from plaudit.pipeline.run_folder import fingerprint, kind_of
 from plaudit.pipeline.runner import Approve, External, Step, nothing_replaced, run_chain
 from plaudit.pipeline.sweeps import FAILURE
-from plaudit.recipe import EvaluateSettings, Recipe, stage_of
+from plaudit.recipe import EvaluateSettings, Recipe, VoteSettings, stage_of
 from plaudit.registry import Registry, absolute_name, weights_digest
 from plaudit.reporting import Reporter
 from plaudit.settings import Settings
@@ -173,13 +173,18 @@ class _Chain:
         label = partial(data.compute_rewards, corpus=corpus, models=models, reward=reward)
         if reward.kind == "train":
             audio_encoders = self._external("models.clap", "models.audio_embedder")
-            extract = partial(data.extract_features, corpus=corpus, models=models)
-            vote = partial(data.simulate_votes, corpus=corpus, votes=recipe.votes)
-            train = partial(data.train_reward, models=models, reward=reward)
+            extract = partial(votes.extract_features, corpus=corpus, models=models, votes=recipe.votes)
+            vote = partial(votes.simulate_votes, corpus=corpus, votes=recipe.votes)
+            train = partial(votes.train_reward, models=models, reward=reward)
             fit = self._settings("reward.max_epochs", "reward.seed")
+            sampled: tuple[str, ...] = ()
+            if recipe.votes.generated is not None:
+                chain.append(self._systems_step(source))
+                sampled = ("shards", "systems")
+            of_systems = source | self._settings("votes.generated", "votes.seed")
             chain += [
-                Step("features", source, (*listing, "shards"), extract, audio_encoders),
-                Step("votes", source | self._settings("votes"), ("corpus",), vote, self._external("probes")),
+                Step("features", of_systems, (*listing, "shards", *sampled[1:]), extract, audio_encoders),
+                Step("votes", source | self._settings("votes"), ("corpus", *sampled), vote, self._external("probes")),
                 Step("reward", fit, ("votes", "features"), train, audio_encoders, MODEL_FILES),
             ]
             return [*chain, Step("labels", settings, ("shards", "features", "reward"), label, audio_encoders)]
@@ -188,6 +193,21 @@ class _Chain:
         else:
             listing = ()
         return [*chain, Step("labels", settings, (*listing, "shards"), label, self._reward(), ("rewards.json",))]
+
+    def _systems_step(self, source: dict[str, Any]) -> Step:
+        recipe, generated = self.recipe, self.recipe.votes.generated
+        assert generated is not None
+        make = partial(
+            votes.sample_systems, corpus=recipe.corpus, models=self._models, votes=recipe.votes,
+            batch=recipe.sampling_batch,
+        )  # fmt: skip
+        settings = self._settings("votes.generated", "votes.seed", "sampling_batch", "corpus.seconds")
+        settings = picked(settings, [*settings], without=("votes.generated.pairs", "votes.generated.validation_pairs"))
+        external = self._external("models.codec") | {
+            f"votes.generated.systems.{system.label}": partial(loading.start_digest, system.model)
+            for system in generated.systems
+        }
+        return Step("systems", source | settings, ("shards",), make, external, ("*/*.wav",))
 
     def of_stages(self) -> list[Step]:
         return [self._stage_step(settings) for settings in self.recipe.stages]
@@ -344,6 +364,7 @@ def located(recipe: Recipe) -> Recipe:
         "corpus": corpus.model_copy(update=moved),
         "models": models.model_copy(update={name: _named(value) for name, value in models.model_dump().items()}),
         "reward": recipe.reward.model_copy(update={"name": _named(recipe.reward.name)}),
+        "votes": _located_votes(recipe.votes),
         "evaluate": _located_evaluation(recipe.evaluate),
         "backbone": recipe.backbone.model_copy(update={"start_from": _named(recipe.backbone.start_from)}),
     }
@@ -352,6 +373,15 @@ def located(recipe: Recipe) -> Recipe:
         for stage in recipe.stages
     )
     return recipe.model_copy(update=changed)
+
+
+def _located_votes(votes: VoteSettings) -> VoteSettings:
+    if votes.generated is None:
+        return votes
+    systems = tuple(
+        one.model_copy(update={"model": _named(one.model), "name": one.label}) for one in votes.generated.systems
+    )
+    return votes.model_copy(update={"generated": votes.generated.model_copy(update={"systems": systems})})
 
 
 def _located_evaluation(evaluate: EvaluateSettings) -> EvaluateSettings:

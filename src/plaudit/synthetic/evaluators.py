@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plaudit.audio import read_audio, resample
 from plaudit.corpus.layouts import Listing
 from plaudit.corpus.manifest import Corpus
 from plaudit.corpus.shard_set import ShardSet
-from plaudit.corpus.sources import CorpusSource, HeldOut
+from plaudit.corpus.sources import CorpusSource, HeldOut, Rendering
 from plaudit.errors import EvaluationError
 from plaudit.evaluate.concepts.detectors import ErrorRate, ErrorRates, concept_coverage, tempo_fits
 from plaudit.evaluate.concepts.vocabulary import Concept, Vocabulary, concepts_in
@@ -27,7 +28,15 @@ from plaudit.statistics import bootstrap_mean
 from plaudit.storage import read_json, to_json, write_atomically
 from plaudit.synthetic.corpus import SyntheticClip, SyntheticCorpus
 from plaudit.synthetic.flaws import FLAWS
-from plaudit.synthetic.listeners import Taste, noise_ceiling, sample_vote_pairs, sample_votes, utility
+from plaudit.synthetic.listeners import (
+    Taste,
+    VotePair,
+    noise_ceiling,
+    sample_system_pairs,
+    sample_vote_pairs,
+    sample_votes,
+    utility,
+)
 from plaudit.synthetic.probes import (
     RATE,
     SHORTEST_PROBE_SECONDS,
@@ -146,20 +155,30 @@ class SyntheticSource(CorpusSource):
         }
         clips = {clip.id: clip for group in pairs.values() for pair in group for clip in (pair.a, pair.b)}
         measured = self._measured(list(clips.values()), progress)
-        row_of = {id: row for row, id in enumerate(clips)}
-        taste = Taste()
-        votes: dict[str, list[Vote]] = {}
-        facts: dict[str, Any] = {"taste": asdict(taste)}
-        for split, group in pairs.items():
-            truths = [pair.truth for pair in group]
-            utility_a, utility_b = (
-                utility(measured.rows(torch.tensor([row_of[clip.id] for clip in side])), truths, taste)
-                for side in ([pair.a for pair in group], [pair.b for pair in group])
-            )
-            votes[split] = sample_votes(group, utility_a, utility_b, seed)
-            ties = sum(vote.winner == "tie" for vote in votes[split]) / len(votes[split])
-            facts[split] = {"ceiling": noise_ceiling(utility_a, utility_b, votes[split]), "ties": ties}
+        votes, facts = _votes(pairs, {id: row for row, id in enumerate(clips)}, measured, seed)
         return votes, facts
+
+    def simulate_system_votes(
+        self,
+        renderings: Mapping[str, Sequence[Rendering]],
+        counts: Mapping[str, int],
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> tuple[dict[str, list[Vote]], dict[str, Any], dict[str, float]]:
+        """Votes by split on pairs of renderings of a prompt, facts about them, and the utility of every rendering."""
+        clips = {clip.id: clip for clip in self.corpus.clips}
+        every = [rendering for group in renderings.values() for rendering in group]
+        measured, truths = self._measured_files(every, progress), [clips[r.prompted].caption_truth for r in every]
+        pairs = {}
+        for split, count in counts.items():
+            by_prompt: dict[str, list[Rendering]] = {}
+            for rendering in renderings[split]:
+                by_prompt.setdefault(rendering.prompted, []).append(rendering)
+            described = [clips[prompted].caption_truth for prompted in by_prompt]
+            pairs[split] = sample_system_pairs(list(by_prompt.values()), described, count, seed, f"systems-{split}")
+        votes, facts = _votes(pairs, {r.id: row for row, r in enumerate(every)}, measured, seed)
+        utilities = utility(measured, truths, Taste()).tolist()
+        return votes, facts, dict(zip([r.id for r in every], utilities, strict=True))
 
     def _measured(self, clips: list[SyntheticClip], progress: Progress) -> Measurement:
         parts = []
@@ -167,6 +186,17 @@ class SyntheticSource(CorpusSource):
             waves = np.stack([self.corpus.render(clip) for clip in clips[start : start + 32]])
             parts.append(measure(self.probes, torch.from_numpy(waves)))
             progress(min(start + 32, len(clips)), len(clips))
+        return Measurement(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Measurement)))
+
+    def _measured_files(self, renderings: Sequence[Rendering], progress: Progress) -> Measurement:
+        clips, parts = {clip.id: clip for clip in self.corpus.clips}, []
+        for number, rendering in enumerate(renderings, start=1):
+            if rendering.file is None:
+                wave = torch.from_numpy(self.corpus.render(clips[rendering.prompted]))
+            else:
+                wave = torch.from_numpy(resample(*read_audio(rendering.file), RATE))
+            parts.append(measure(self.probes, wave[None]))
+            progress(number, len(renderings))
         return Measurement(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Measurement)))
 
     def true_utility(self) -> Callable[[list[Tensor], Sequence[Any]], Tensor]:
@@ -225,6 +255,28 @@ class SyntheticSource(CorpusSource):
             right=bootstrap_mean(right, seed=0),
             other=bootstrap_mean(other, seed=0),
         )
+
+
+def _votes(
+    pairs: Mapping[str, Sequence[VotePair]], row_of: Mapping[str, int], measured: Measurement, seed: int
+) -> tuple[dict[str, list[Vote]], dict[str, Any]]:
+    """One vote per pair, by split; the taste, and of each split the noise ceiling and the fraction of ties.
+
+    row_of: the row of each clip in `measured`.
+    """
+    taste = Taste()
+    votes: dict[str, list[Vote]] = {}
+    facts: dict[str, Any] = {"taste": asdict(taste)}
+    for split, group in pairs.items():
+        truths = [pair.truth for pair in group]
+        utility_a, utility_b = (
+            utility(measured.rows(torch.tensor([row_of[clip.id] for clip in side])), truths, taste)
+            for side in ([pair.a for pair in group], [pair.b for pair in group])
+        )
+        votes[split] = sample_votes(group, utility_a, utility_b, seed)
+        ties = sum(vote.winner == "tie" for vote in votes[split]) / len(votes[split])
+        facts[split] = {"ceiling": noise_ceiling(utility_a, utility_b, votes[split]), "ties": ties}
+    return votes, facts
 
 
 class ProbeDetector:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from plaudit.corpus.sources import Rendering
 from plaudit.errors import VoteError
 from plaudit.synthetic.corpus import SyntheticClip
 from plaudit.synthetic.flaws import FLAWS
@@ -54,19 +56,29 @@ class Taste:
     """Credit for the relative key (A minor for C major); the key itself has 1."""
 
 
+class Identified(Protocol):
+    """A clip of the corpus or of a system."""
+
+    @property
+    def id(self) -> str:
+        """Of the clip in votes."""
+
+
 @dataclass(frozen=True)
 class VotePair:
-    """Two clips to be compared as renderings of `prompt`, which describes `truth`.
+    """Two clips to be compared as renderings of `prompt`, which describes `truth`. systems: that made `a` and `b`.
 
-    One of the two is the clip the prompt was written for. `kind` is "near" where the other shares its genre or mood.
+    kind: of two clips of the corpus, one of which the prompt was written for, "near" where the other shares its genre
+    or mood, else "any"; "systems" for two renderings of the prompt.
     """
 
     id: str
     prompt: str
     truth: Truth
-    a: SyntheticClip
-    b: SyntheticClip
+    a: Identified
+    b: Identified
     kind: str
+    systems: tuple[str, str] = ("corpus", "corpus")
 
 
 @dataclass(frozen=True)
@@ -155,6 +167,25 @@ def sample_vote_pairs(
     return pairs
 
 
+def sample_system_pairs(
+    renderings: Sequence[Sequence[Rendering]], truths: Sequence[Truth], count: int, seed: int, group: str = "systems"
+) -> list[VotePair]:
+    """`count` pairs of different renderings of one prompt, prompt and pair drawn evenly.
+
+    renderings: of each prompt; truths: what the prompts describe. VoteError where a prompt has fewer than two.
+    """
+    if not renderings or min(map(len, renderings)) < 2:
+        raise VoteError("pairs of systems need at least two clips of every prompt; name more systems")
+    random = np.random.default_rng([seed, 3])
+    pairs = []
+    for number in range(count):
+        prompt = int(random.integers(len(renderings)))
+        a, b = (renderings[prompt][i] for i in random.permutation(len(renderings[prompt]))[:2])
+        id = f"{group}-{seed}-{number:06d}"
+        pairs.append(VotePair(id, a.prompt, truths[prompt], a, b, "systems", (a.system, b.system)))
+    return pairs
+
+
 def sample_votes(
     pairs: Sequence[VotePair],
     utility_a: Tensor,
@@ -181,8 +212,8 @@ def sample_votes(
             a=pair.a.id,
             b=pair.b.id,
             winner=str(winner),  # type: ignore[arg-type]
-            system_a="synthetic",
-            system_b="synthetic",
+            system_a=pair.systems[0],
+            system_b=pair.systems[1],
             source="simulated",
             listener=f"listener-{voter:03d}",
         )
