@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plaudit.corpus.sources import Rendering
 from plaudit.errors import VoteError
 from plaudit.synthetic.composer import compose
 from plaudit.synthetic.corpus import SyntheticCorpus
@@ -21,6 +22,7 @@ from plaudit.synthetic.listeners import (
     key_credit,
     matches,
     noise_ceiling,
+    sample_system_pairs,
     sample_vote_pairs,
     sample_votes,
     tempo_credit,
@@ -171,6 +173,31 @@ def test_near_pairs_have_their_share_and_captions_lie_on_both_sides() -> None:
     pairs = sample_vote_pairs(CLIPS, 2000, 0)
     assert np.mean([pair.kind == "near" for pair in pairs]) == pytest.approx(0.6, abs=0.04)
     assert np.mean([pair.a.caption == pair.prompt for pair in pairs]) == pytest.approx(0.5, abs=0.04)
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_a_pair_of_systems_is_two_renderings_of_one_prompt(seed: int) -> None:
+    renderings = [
+        [Rendering(f"{system}/{clip.id}", system, clip.id, clip.caption, None) for system in ("corpus", "x", "y")]
+        for clip in CLIPS[:5]
+    ]
+    pairs = sample_system_pairs(renderings, [clip.caption_truth for clip in CLIPS[:5]], 40, seed)
+    assert pairs == sample_system_pairs(renderings, [clip.caption_truth for clip in CLIPS[:5]], 40, seed)
+    prompted = {clip.caption: clip for clip in CLIPS[:5]}
+    for pair in pairs:
+        assert isinstance(pair.a, Rendering) and isinstance(pair.b, Rendering)
+        assert pair.a.id != pair.b.id and pair.a.prompted == pair.b.prompted
+        assert pair.systems == (pair.a.system, pair.b.system)
+        assert pair.truth == prompted[pair.prompt].caption_truth
+    votes = sample_votes(pairs, torch.zeros(40), torch.zeros(40), seed)
+    assert [(vote.system_a, vote.system_b) for vote in votes] == [pair.systems for pair in pairs]
+
+
+def test_systems_need_two_clips_of_every_prompt() -> None:
+    one = Rendering("a", "corpus", CLIPS[0].id, CLIPS[0].caption, None)
+    with pytest.raises(VoteError, match="name more systems"):
+        sample_system_pairs([[one]], [CLIPS[0].caption_truth], 1, 0)
 
 
 def test_one_clip_makes_no_pair() -> None:
