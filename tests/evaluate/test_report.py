@@ -28,7 +28,7 @@ from plaudit.evaluate.pages.report import (
     write_report,
 )
 from plaudit.evaluate.pages.sweep import Sweep
-from plaudit.evaluate.pages.text import number, percent, reward_finding
+from plaudit.evaluate.pages.text import change_rows, markdown_table, number, percent, reward_finding
 from plaudit.evaluate.systems import read_systems
 from plaudit.evaluate.values import Values
 from tests.browser import chromium
@@ -68,7 +68,6 @@ class Page(HTMLParser):
         self.text += data
         if self._cell:
             self.cells[self._cell] += data
-
 
     @property
     def beside(self) -> list[str]:
@@ -196,6 +195,19 @@ def test_results_are_those_of_the_clips(report: Path, data: ReportData) -> None:
     assert gains[0]["p_holm"] >= gains[0]["p"]
     assert results["sweeps"][0]["reward_correlation"]["mean"] == pytest.approx(1.0)
     assert results["run"]["peak_memory"] == 3_120_000_000
+
+
+def test_a_stage_is_compared_with_the_one_it_started_from(data: ReportData) -> None:
+    stages = [
+        replace(stage, previous="baseline") if stage.key == data.stages[3].key else stage for stage in data.stages
+    ]
+    results = summarize(replace(data, stages=stages))
+    fourth, [before, _, _, now] = results.stages[3], [stage.values for stage in stages[:4]]
+    change = next(change for change in fourth.changes if change.metric == "reward")
+    assert change.difference.mean == pytest.approx(float(np.mean(now.clip("reward") - before.clip("reward"))))
+    assert [row.previous for row in results.stages] == [None, "baseline", stages[1].key, "baseline", stages[3].key]
+    assert f"{fourth.title}, from Baseline" in markdown_table(results)
+    assert change_rows(results)[-1]["previous"] == stages[3].key
 
 
 def test_the_long_table_has_every_value(report: Path, data: ReportData) -> None:

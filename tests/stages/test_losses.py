@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from plaudit.flow import flow_loss
 from plaudit.stages.crpo import crpo_loss
-from plaudit.stages.expert_iteration import keep_best, standard_scores
+from plaudit.stages.expert_iteration import keep_best, round_facts, standard_scores
 from plaudit.stages.nft import NftSettings, nft_loss, optimality
 from plaudit.stages.sft import PreferenceTrainSettings
 
@@ -130,6 +130,14 @@ def test_the_kept_have_the_highest_sum_of_z_scores() -> None:
 
 def test_a_quantity_that_does_not_vary_has_no_say() -> None:
     assert keep_best(np.array([1.0, 3.0, 2.0]), np.full(3, 0.4), 3).tolist() == [1, 2, 0]
+
+
+def test_a_round_says_how_its_candidates_compare_with_the_corpus() -> None:
+    facts = round_facts(np.array([0.0, 2.0, 10.0, 20.0]), [3, 2], np.arange(11.0))
+    assert facts == {
+        "candidates": 4, "kept": 2, "reward_mean": 8.0, "reward_kept": 15.0, "corpus_mean": 5.0,
+        "corpus_top_decile": 9.0, "above_top_decile": 0.5,
+    }  # fmt: skip
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=40), st.floats(0.1, 10), st.floats(-5, 5))

@@ -114,7 +114,14 @@ def _stage_result(run: ReportedRun, stage: str) -> StageResult:
         model = run.path(first).resolve()
     elif stage != "finished":  # post-processed clips are those of the last stage
         model = run.path(stage).resolve()
-    return StageResult(stage, title, values, note, clips, model, options)
+    return StageResult(stage, title, values, note, clips, model, options, _previous(run.recipe, stage))
+
+
+def _previous(recipe: Recipe, stage: str) -> str | None:
+    """The row that a stage is compared with: the stage it started from, or of the first the baseline."""
+    if stage not in recipe.model_stages:
+        return None
+    return recipe.start_of(stage) or (None if recipe.evaluate.baseline is None else "baseline")
 
 
 def _note(run: ReportedRun, stage: str) -> str:

@@ -61,6 +61,24 @@ def keep_best(rewards: np.ndarray, clap_scores: np.ndarray, keep: int, criterion
     return np.argsort(-ranked_by, kind="stable")[:keep]
 
 
+def round_facts(rewards: np.ndarray, kept: list[int], corpus: np.ndarray) -> dict[str, float | int]:
+    """How a round's candidates compare with the corpus. rewards: [n] of the candidates; kept: positions among them.
+
+    corpus_top_decile: the reward that a tenth of the training clips exceed; above_top_decile: the fraction of
+    candidates that do.
+    """
+    top = float(np.quantile(corpus, 0.9))
+    return {
+        "candidates": len(rewards),
+        "kept": len(kept),
+        "reward_mean": float(rewards.mean()),
+        "reward_kept": float(rewards[kept].mean()),
+        "corpus_mean": float(corpus.mean()),
+        "corpus_top_decile": top,
+        "above_top_decile": float((rewards > top).mean()),
+    }
+
+
 def standard_scores(values: np.ndarray) -> np.ndarray:
     """(values - mean) / standard deviation; zeros where they are all equal, but for rounding."""
     centred = values - values.mean()
@@ -119,6 +137,7 @@ def keep_candidates(
         {"clip": candidates.paths[i].name, "reward": candidates.reward[i], "clap": candidates.clap[i]} for i in best
     ]
     write_json(folder / "kept.json", rows)
+    write_json(folder / "facts.json", round_facts(candidates.reward, best, inputs.corpus().scores))
     shards = inputs.encode({f"{i:05d}": (captions[i], candidates.paths[i]) for i in best}, folder / "kept")
     row_of = {int(id): row for row, id in enumerate(shards.ids)}
     usable = [i for i in best if i in row_of]

@@ -63,7 +63,7 @@ def rendered(template: str, **values: Any) -> str:
     )
     environment.globals.update(light=LIGHT, dark=DARK, version=__version__)
     formats = (text.number, text.percent, text.duration, text.memory, text.p_value, text.signed, text.span)
-    names = (text.regressed_metrics, text.heading, text.in_sentence)
+    names = (text.regressed_metrics, text.compared_title, text.heading, text.in_sentence)
     environment.filters.update({one.__name__: one for one in (*formats, *names)})
     return environment.get_template(template).render(**values)
 

@@ -8,7 +8,6 @@ import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +56,7 @@ class StageResult:
     key: unique and safe in a file name ("sft"); title: for people ("SFT"). note: how the clips were sampled; may be
     empty. clips: the folder of its clips `0000.wav`, ...; None where they were not kept. model: the absolute path
     of the model folder; None for clips that are no model's output. options: further ones of `plaudit generate`.
+    previous: the key of the earlier stage that it is compared with; None is the one before.
     """
 
     key: str
@@ -66,6 +66,7 @@ class StageResult:
     clips: Path | None = None
     model: Path | None = None
     options: tuple[str, ...] = ()
+    previous: str | None = None
 
 
 @dataclass(frozen=True)
@@ -227,8 +228,9 @@ class StageRow:
     """The numbers of one stage; inapplicable ones are None or empty.
 
     means: of each metric of clips, and the Frechet distance, by name. sets: further set metrics. utility_correlation:
-    Spearman, of reward and true utility over clips. wins_previous, wins_baseline: win rates. changes: from the previous
-    stage. regressions_under_reward: metrics that got worse while the reward rose, both significantly.
+    Spearman, of reward and true utility over clips. previous: the key of the stage that this one started from; None for
+    the first row. wins_previous, wins_baseline: win rates against it and against the first row. changes: from it.
+    regressions_under_reward: metrics that got worse while the reward rose, both significantly.
     """
 
     key: str
@@ -242,6 +244,7 @@ class StageRow:
     changes: list[Difference] = field(default_factory=list)
     regressions_under_reward: list[str] = field(default_factory=list)
     sets: list[SetValue] = field(default_factory=list)
+    previous: str | None = None
 
 
 @dataclass(frozen=True)
@@ -264,6 +267,12 @@ class Results:
     metrics: tuple[str, ...] = ("reward", "clap")
 
 
+def _place_of_previous(stages: Sequence[StageResult], place: int) -> int:
+    keys = [stage.key for stage in stages]
+    previous = stages[place].previous
+    return place - 1 if previous is None else keys.index(previous)
+
+
 def summarize(data: ReportData) -> Results:
     """Compute every number of a report; RunError where stages were not evaluated on the same prompts."""
     if not data.stages:
@@ -274,19 +283,22 @@ def summarize(data: ReportData) -> Results:
     tables = [stage.values for stage in data.stages]
     metrics = [metric for metric in tables[0].clip_metrics if all(metric in one.clip_metrics for one in tables)]
     wins_by = "utility" if "utility" in metrics else "reward"
-    groups, tests = corrected([differences_of_values(before, now, metrics) for before, now in pairwise(tables)])
+    earlier = [_place_of_previous(data.stages, place) for place in range(1, len(data.stages))]
+    pairs = [(tables[before], tables[now]) for now, before in enumerate(earlier, start=1)]
+    groups, tests = corrected([differences_of_values(before, now, metrics) for before, now in pairs])
     rows = []
     for place, (stage, changes) in enumerate(zip(data.stages, [[], *groups], strict=True)):
         values = {name: stage.values.clip(name) for name in metrics}
         previous, first = (
             win_rate(values[wins_by], other.clip(wins_by), COMPARISON_SEED) if place else None
-            for other in (tables[place - 1], tables[0])
+            for other in (tables[earlier[place - 1] if place else 0], tables[0])
         )
         rows.append(
             StageRow(
                 stage.key, stage.title, stage.note, len(stage.values.clips), means_of(stage.values, metrics),
                 _correlation(stage.values) if "utility" in metrics else None, previous, first, changes,
                 regressions_under_reward(changes), further_sets(stage.values),
+                data.stages[earlier[place - 1]].key if place else None,
             )
         )  # fmt: skip
     overall = differences_of_values(tables[0], tables[-1], metrics) if len(tables) > 2 else []

@@ -101,8 +101,16 @@ def difference(interval: Interval) -> str:
 
 
 def stage_findings(results: Results) -> list[tuple[str, str]]:
-    """For each stage after the first, its title and what changed from the previous stage."""
-    return [(row.title, _changes_in_words(row.changes)) for row in results.stages[1:]]
+    """For each stage after the first, its title and what changed from the stage it started from."""
+    return [(compared_title(row, results), _changes_in_words(row.changes)) for row in results.stages[1:]]
+
+
+def compared_title(row: StageRow, results: Results) -> str:
+    """The title of a stage, with that of the stage it is compared with unless that is the one before."""
+    keys = [one.key for one in results.stages]
+    if row.previous is None or keys.index(row.previous) == keys.index(row.key) - 1:
+        return row.title
+    return f"{row.title}, from {results.stages[keys.index(row.previous)].title}"
 
 
 def overall_finding(results: Results) -> str:
@@ -345,7 +353,7 @@ def markdown_table(results: Results) -> str:
 
     def title(row: StageRow) -> str:
         regressed = regressed_metrics(row)
-        return row.title + (f" (regressed: {', '.join(regressed)})" if regressed else "")
+        return compared_title(row, results) + (f" (regressed: {', '.join(regressed)})" if regressed else "")
 
     add(["Stage", *cells.headings, "Win rate vs previous", f"Win rate vs {results.stages[0].title}"],
         [(row.title, numbers) for row, numbers in cells.rows])  # fmt: skip
@@ -417,7 +425,7 @@ def change_rows(results: Results) -> Rows:
     return [
         {
             "stage": row.key,
-            "previous": results.stages[place].key,
+            "previous": row.previous,
             "metric": change.metric,
             "difference": change.difference.mean,
             "low": change.difference.low,
@@ -430,7 +438,7 @@ def change_rows(results: Results) -> Rows:
             "clips": change.prompts,
             "verdict": change.direction,
         }
-        for place, row in enumerate(results.stages[1:])
+        for row in results.stages[1:]
         for change in row.changes
     ]
 
