@@ -20,11 +20,14 @@ import typer
 import plaudit
 from plaudit.cli.main import app
 from plaudit.errors import RunError
+from plaudit.evaluate.pages.text import number
+from plaudit.evaluate.values import Values
 from plaudit.pipeline.report import rewrite_report
 from plaudit.pipeline.steps import required_steps, steps
 from plaudit.recipe import load_recipe
 from plaudit.storage import read_json, write_json
 from tests.test_runs import everything
+from tools.listening_page import write_listening_page
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
@@ -70,6 +73,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
     subprocess.run(command(folder), check=True, capture_output=True)
     return folder
+
+
+def test_the_listening_page_plays_every_stage(whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "audio" / "old.ogg").write_bytes(b"of an earlier page")
+    page = write_listening_page(whole, tmp_path, prompts=2).read_text()
+    clips = sorted(path.name for path in (tmp_path / "audio").iterdir())
+    stages = ["cross_load", "crpo", "expert_iteration", "finished", "sft", "unscored"]
+    assert clips == [f"{number}-{stage}.ogg" for number in (1, 2) for stage in stages]
+    assert all(page.count(f"(audio/{clip})") == 1 for clip in clips)
+    values = Values.read(whole / "values-sft")
+    assert f"## 1. {values.prompts[0]}" in page and f"| {number(float(values.clip('utility')[1]), 2)} |" in page
 
 
 def test_the_run_reaches_a_report_with_every_stage(whole: Path) -> None:
