@@ -115,3 +115,22 @@ def test_one_folder_of_clips_is_refused_before_it_is_measured(tmp_path: Path) ->
     with pytest.raises(EvaluationError, match="there is one system"):
         plaudit.compare([tmp_path / "clips"], reporter=Notes())
     assert notes == []
+
+
+def test_a_generation_reports_its_steps_and_can_be_stopped_within_one(tmp_path: Path) -> None:
+    sampling = {"steps": 3, "piece": {"seconds": 2.0}}
+    settings = {"model": "synthetic-distilled", "device": "cpu", "sampling": sampling, "output": tmp_path}
+    steps: list[int] = []
+    plaudit.generate("piano", **settings)
+    untouched = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def stop(step: int, of: int) -> None:
+        steps.append(step)
+        assert of == 3
+        if step == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(plaudit.api.stream_generate("drums", on_step=stop, **settings))
+    assert steps == [0, 1]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == untouched

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "plaudit"
 
 ORDER = (
     (
-        *("errors", "settings", "types", "writing", "files", "storage", "machine", "devices", "tables"),
+        *("errors", "settings", "types", "writing", "files", "places", "storage", "machine", "devices", "tables"),
         *("processors", "workers"),
         *("published", "statistics", "prefetch", "sidecars", "containers", "audio", "audio_format"),
         *("code_digest", "registry", "reporting"),

@@ -15,7 +15,8 @@ from plaudit.errors import ModelError
 from plaudit.generate.model import read_model_config
 from plaudit.models.exporting import model_card
 from plaudit.models.inspecting import flatten_values, inspect_folder, parts_of
-from plaudit.storage import SHIPPED_WEIGHTS, to_json
+from plaudit.places import SHIPPED_WEIGHTS
+from plaudit.storage import to_json
 from tests.mutations import Change, mutated, mutations
 
 

@@ -17,16 +17,14 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from plaudit.errors import ModelError
+from plaudit.places import SHIPPED_WEIGHTS, cache_dir, models_dir
 from plaudit.storage import (
     DIGEST,
-    SHIPPED_WEIGHTS,
     WholeFolder,
-    cache_dir,
     checkpoint_damage,
     differences,
     fill_module,
     load_tensors,
-    models_dir,
     read_json,
     save_checkpoint,
     save_tensors,

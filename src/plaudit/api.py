@@ -9,7 +9,7 @@ Settings are given as an object, by name, or both: what is named changes the obj
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -201,25 +201,35 @@ def stream_generate(
     settings: GenerateSettings | None = None,
     *,
     reporter: Reporter | None = None,
+    on_step: Callable[[int, int], None] | None = None,
     **changes: Any,
 ) -> Iterator[GeneratedClip]:
-    """The clips of `generate`, each as soon as it is finished; with best_of, as soon as its candidates are scored."""
+    """The clips of `generate`, each as soon as it is finished; with best_of, as soon as its candidates are scored.
+
+    on_step(step, steps) is called before each solver step of a batch of clips, where this process samples them, perhaps
+    by several threads; what it raises ends the generation.
+    """
     settings = _settings(GenerateSettings, settings, changes)
     reporter = reporter or WarningReporter()
     if settings.output is not None:
-        yield from _generate(prompts, settings, settings.output, reporter)
+        yield from _generate(prompts, settings, settings.output, reporter, on_step)
         return
     in_memory = settings.model_copy(update={"file": AudioFormat(container="wav", bits=32)})
     with TemporaryDirectory() as folder:
-        for clip in _generate(prompts, in_memory, Path(folder), reporter):
+        for clip in _generate(prompts, in_memory, Path(folder), reporter, on_step):
             yield replace(clip, file=None, in_memory=(clip.waveform, clip.sample_rate))
 
 
 def _generate(
-    prompts: str | Sequence[str], settings: GenerateSettings, output: Path, reporter: Reporter
+    prompts: str | Sequence[str],
+    settings: GenerateSettings,
+    output: Path,
+    reporter: Reporter,
+    on_step: Callable[[int, int], None] | None,
 ) -> Iterator[GeneratedClip]:
     from plaudit import loading
     from plaudit.devices import resolve_device
+    from plaudit.flow import unobserved
     from plaudit.generate.clips import clip_requests, stream_best_of, stream_clips
     from plaudit.generate.postprocess import PostProcessor
     from plaudit.sidecars import CANDIDATES, mark_candidates, read_sidecar
@@ -250,8 +260,9 @@ def _generate(
         else:
             optimizer = _optimizer(settings)
             files = stream_clips(
-                music, requests, sampling, folder, execution, postprocessor, optimizer, keep_others=True
-            )
+                music, requests, sampling, folder, execution, postprocessor, optimizer, keep_others=True,
+                on_step=on_step or unobserved,
+            )  # fmt: skip
         files = _advancing(files, len(requests), advance)
         for file in files if reward is None else stream_best_of(groups, files, reward, settings.reward, output):
             details = read_sidecar(file)

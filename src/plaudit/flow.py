@@ -82,6 +82,13 @@ def _guided(guidance: Guidance, velocities: Mapping[Branch, Tensor]) -> Tensor:
 Velocity = Callable[[Tensor, float, int], Tensor]
 """velocity(x, t, step): dx/dt at x and time t, evaluated within the step of that index from 0."""
 
+OnStep = Callable[[int, int], None]
+"""Called with a solver step's index from 0 and the number of steps, before the step."""
+
+
+def unobserved(step: int, steps: int) -> None:
+    """Ignored."""
+
 
 def time_grid(steps: int, shift: float = 1.0) -> list[float]:
     """steps + 1 times from 1 to 0: u = 1 - i / steps, moved to u / (u + (1 - u) / shift).
@@ -104,6 +111,7 @@ def integrate(
     solver: Solver = "euler",
     shift: float = 1.0,
     jumps: Collection[int] = (),
+    on_step: OnStep = unobserved,
 ) -> Tensor:
     """x at t = 0 from x = noise at t = 1 in `steps` steps of the time grid.
 
@@ -112,12 +120,14 @@ def integrate(
     heun-euler is Heun with a last step by Euler, as published.
     jumps: steps at which the velocity becomes another function. There ab2 restarts (ours): the difference to the step
     before would be the jump's, not the trajectory's, and the method of first order.
+    on_step(step, steps) is called before each step; what it raises ends the integration.
     """
     if solver not in SOLVERS:
         raise RecipeError(f"solver is {', '.join(SOLVERS)}, not {solver!r}")
     x, times = noise, time_grid(steps, shift)
     before: tuple[Tensor, float] | None = None
     for step, (t, following) in enumerate(pairwise(times)):
+        on_step(step, steps)
         h = following - t
         if step in jumps:
             before = None

@@ -16,19 +16,12 @@ from plaudit.devices import placed, resolve_device
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic, read_model_config
 from plaudit.models.releases import FETCHED_ONLY, RELEASES
+from plaudit.places import SHIPPED_MODELS, SHIPPED_REWARDS, is_model_folder, user_model
 from plaudit.registry import Registry
 from plaudit.reward.clap_cosine import read_clap_cosine
 from plaudit.reward.tunejury import TuneJury, read_tunejury
 from plaudit.reward.weighted_sum import read_weighted_sum
-from plaudit.storage import (
-    SHIPPED_WEIGHTS,
-    content_digest,
-    digest_of,
-    fill_module,
-    is_model_folder,
-    load_tensors,
-    user_model,
-)
+from plaudit.storage import content_digest, digest_of, fill_module, load_tensors
 from plaudit.types import AudioEmbedder, Codec, Embedder, Reward, TextEncoder
 
 Part = TypeVar("Part")
@@ -93,7 +86,7 @@ AUDIO_ENCODERS: Registry[AudioEmbedder] = Registry(
 REWARDS: Registry[Reward] = Registry(
     "reward",
     "plaudit.rewards",
-    {"synthetic": SHIPPED_WEIGHTS / "reward", "synthetic-clap": SHIPPED_WEIGHTS / "clap-reward"},
+    dict(SHIPPED_REWARDS),
     folder_kinds={
         "tunejury": lambda folder: read_tunejury(folder, CLAPS.load, AUDIO_ENCODERS.load),
         "clap": lambda folder: read_clap_cosine(folder, CLAPS.load),
@@ -109,11 +102,8 @@ entry point or as FILE.py:NAME is called without arguments and returns a reward.
 SHIPPED_LICENCES = {"synthetic": "Apache-2.0", "statistics": "Apache-2.0"}
 """Licences of the shipped models, by name."""
 
-MODELS = {
-    "synthetic": SHIPPED_WEIGHTS / "model",
-    "synthetic-base": SHIPPED_WEIGHTS / "base",
-    "synthetic-distilled": SHIPPED_WEIGHTS / "distilled",
-}
+MODELS = dict(SHIPPED_MODELS)
+"""Folders of the shipped text-to-music models."""
 
 
 def load(name: str, device: str | torch.device = "auto") -> TextToMusic:

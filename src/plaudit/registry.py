@@ -18,15 +18,8 @@ from typing import Any, Generic, TypeVar
 
 from plaudit.code_digest import outside_digest
 from plaudit.errors import ModelError, PlauditError, listed
-from plaudit.storage import (
-    SHIPPED_WEIGHTS,
-    digest_of,
-    file_digest,
-    folder_digest,
-    is_model_folder,
-    read_json,
-    user_model,
-)
+from plaudit.places import SHIPPED_WEIGHTS, is_model_folder, user_model
+from plaudit.storage import digest_of, file_digest, folder_digest, read_json
 
 T = TypeVar("T")
 

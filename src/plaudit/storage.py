@@ -24,53 +24,11 @@ from torch import Tensor, nn
 from plaudit.errors import LISTED, ModelError
 from plaudit.writing import draft_beside, hidden_beside, is_utf8, keep_mode, put_in_place, replacing, write_atomically
 
-SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
-"""The synthetic world's weights: codec, text, clap, probes, reward, model."""
-
 DIGEST = "plaudit.sha256"
 """Under this name a safetensors file's metadata holds the digest of its tensors."""
 
 STEP, DONE = "step.json", "done.json"
 """What a run keeps about a step in the step's folder (plaudit.pipeline.run_folder)."""
-
-
-def models_dir() -> Path:
-    """Where fetched and imported models are kept: $PLAUDIT_MODELS, or `plaudit/models` in the user's cache folder.
-
-    ModelError where the user has no home folder.
-    """
-    if chosen := os.environ.get("PLAUDIT_MODELS"):
-        return _expanded(chosen)
-    return cache_dir() / "models"
-
-
-def user_model(name: str) -> Path | None:
-    """The folder of a fetched or imported model; None where there is none of this name, or no home folder at all."""
-    try:
-        folder = models_dir() / name
-    except ModelError:
-        return None
-    return folder if is_model_folder(folder) else None
-
-
-def is_model_folder(folder: Path) -> bool:
-    """Whether a folder holds a model of any kind."""
-    return os.path.isfile(folder / "config.json")
-
-
-def cache_dir() -> Path:
-    """Plaudit's folder in the user's cache folder: $XDG_CACHE_HOME, or ~/.cache.
-
-    ModelError where the user has no home folder.
-    """
-    return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "plaudit"
-
-
-def _expanded(path: str) -> Path:
-    expanded = os.path.expanduser(path)
-    if expanded.startswith("~"):  # a user without HOME and without an entry in passwd, as in many containers
-        raise ModelError(f"this user has no home folder, in which {path} would be; set HOME or XDG_CACHE_HOME")
-    return Path(expanded)
 
 
 def to_json(value: Any, indent: int | None = None, ascii: bool = False) -> str:

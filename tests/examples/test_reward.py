@@ -19,6 +19,7 @@ from plaudit.corpus.shard_set import ShardSet
 from plaudit.corpus.sources import corpus_source
 from plaudit.errors import ModelError
 from plaudit.pipeline.steps import run_recipe, steps
+from plaudit.places import SHIPPED_WEIGHTS
 from plaudit.recipe import load_recipe
 from plaudit.reporting import Silent
 from plaudit.storage import read_json
@@ -65,7 +66,7 @@ def test_generation_keeps_the_best_candidate_by_it(folder: Path) -> None:
 
 
 def test_a_run_labels_its_corpus_and_keeps_candidates_by_it(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text((loading.SHIPPED_WEIGHTS.parent / "recipes" / "smoke.yaml").read_text())
+    (tmp_path / "recipe.yaml").write_text((SHIPPED_WEIGHTS.parent / "recipes" / "smoke.yaml").read_text())
     (tmp_path / "warmth.py").write_text((EXAMPLES / "reward.py").read_text())
     changes = [*SMALL, "reward.kind=load", "reward.name=warmth.py:Warmth"]
     recipe = load_recipe(str(tmp_path / "recipe.yaml"), changes)  # the file is relative to the recipe

@@ -159,3 +159,23 @@ def test_bad_steps_and_solvers_are_refused() -> None:
         integrate(lambda x, t, step: x, START, 3, "euler", 0.0)
     with pytest.raises(RecipeError, match="rk45"):
         integrate(lambda x, t, step: x, START, 3, "rk45")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_step_is_announced_and_an_error_ends_the_integration(solver: Solver) -> None:
+    announced: list[tuple[int, int]] = []
+    evaluated: set[int] = set()
+
+    def velocity(x: torch.Tensor, t: float, step: int) -> torch.Tensor:
+        evaluated.add(step)
+        return x
+
+    def stop(step: int, steps: int) -> None:
+        announced.append((step, steps))
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        integrate(velocity, torch.zeros(1, 2, 3), 4, solver, on_step=stop)
+    assert announced == [(0, 4), (1, 4), (2, 4)]
+    assert evaluated == {0, 1}

@@ -26,9 +26,10 @@ from plaudit.generate.model import ModelConfig
 from plaudit.models.exporting import export_folder, export_released, licence_chain, model_card
 from plaudit.models.importing import Choices, files_in, import_release
 from plaudit.models.releases import find
+from plaudit.places import SHIPPED_WEIGHTS
 from plaudit.published import read_released
 from plaudit.reward.tunejury import TuneJuryHead, head_from_published, read_head, save_head
-from plaudit.storage import SHIPPED_WEIGHTS, save_module, write_json
+from plaudit.storage import save_module, write_json
 from tests.backbone.test_published import meanaudio
 from tests.backbone.test_published import published as fluxaudio_state
 from tests.backbone.tiny import tiny_model, wake

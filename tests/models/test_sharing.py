@@ -20,7 +20,7 @@ from plaudit.errors import ModelError
 from plaudit.models.exporting import export_folder, push_folder
 from plaudit.models.fetch import fetch_folder, fetch_release
 from plaudit.models.releases import find
-from plaudit.storage import SHIPPED_WEIGHTS
+from plaudit.places import SHIPPED_WEIGHTS
 
 COMMIT = "1" * 40
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from plaudit.errors import AudioError, ModelError
-from plaudit.storage import SHIPPED_WEIGHTS, load_tensors, save_tensors
+from plaudit.places import SHIPPED_WEIGHTS
+from plaudit.storage import load_tensors, save_tensors
 from plaudit.synthetic.clap import SyntheticCLAP, load_synthetic_clap
 from plaudit.synthetic.corpus import SyntheticCorpus
 from tools.synthetic.clap import HELD_OUT_SEED, contrastive, evaluate_clap

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from plaudit.errors import AudioError, ModelError
-from plaudit.storage import SHIPPED_WEIGHTS, read_json
+from plaudit.places import SHIPPED_WEIGHTS
+from plaudit.storage import read_json
 from plaudit.synthetic.corpus import SyntheticCorpus
 from plaudit.synthetic.flaws import FLAWS
 from plaudit.synthetic.probes import (

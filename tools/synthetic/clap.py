@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plaudit.encoders.words import batch_words, words
-from plaudit.storage import SHIPPED_WEIGHTS, save_module
+from plaudit.places import SHIPPED_WEIGHTS
+from plaudit.storage import save_module
 from plaudit.synthetic.captions import STYLES, caption
 from plaudit.synthetic.clap import MEL_HOP, PITCH_HOP, SyntheticCLAP, Views
 from plaudit.synthetic.corpus import SyntheticCorpus

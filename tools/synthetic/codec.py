@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from plaudit.codec.mel import MEL_16K
-from plaudit.storage import SHIPPED_WEIGHTS
+from plaudit.places import SHIPPED_WEIGHTS
 from plaudit.synthetic.codec import (
     SyntheticCodec,
     play,

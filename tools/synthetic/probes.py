@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from plaudit.storage import SHIPPED_WEIGHTS, WholeFolder, save_module
+from plaudit.places import SHIPPED_WEIGHTS
+from plaudit.storage import WholeFolder, save_module
 from plaudit.synthetic.corpus import SyntheticClip, SyntheticCorpus
 from plaudit.synthetic.flaws import FLAWS
 from plaudit.synthetic.probes import (

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from plaudit.errors import RunError
+from plaudit.places import SHIPPED_WEIGHTS
 from plaudit.recipe import load_recipe
-from plaudit.storage import SHIPPED_WEIGHTS, load_tensors, read_json, save_tensors, write_json
+from plaudit.storage import load_tensors, read_json, save_tensors, write_json
 
 
 def ship(run: Path, stage: str | None = None, weights: Path = SHIPPED_WEIGHTS) -> dict[str, Path]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from plaudit.storage import SHIPPED_WEIGHTS, save_module
+from plaudit.places import SHIPPED_WEIGHTS
+from plaudit.storage import save_module
 from plaudit.synthetic.corpus import SyntheticCorpus
 from plaudit.synthetic.statistics import StatisticsEmbedder
 

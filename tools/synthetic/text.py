@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from plaudit.encoders.words import batch_words, words
-from plaudit.storage import SHIPPED_WEIGHTS, save_module
+from plaudit.places import SHIPPED_WEIGHTS
+from plaudit.storage import save_module
 from plaudit.synthetic.captions import STYLES, caption
 from plaudit.synthetic.clap import WordTransformer
 from plaudit.synthetic.composer import random_truth

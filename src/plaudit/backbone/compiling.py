@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from plaudit.errors import ModelError
-from plaudit.storage import cache_dir
+from plaudit.places import cache_dir
 
 Function = TypeVar("Function", bound=Callable[..., object])
 

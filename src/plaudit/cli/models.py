@@ -37,7 +37,7 @@ def list_models(json: Json = False) -> None:
     """
     from plaudit.errors import ModelError
     from plaudit.models.releases import RELEASES
-    from plaudit.storage import models_dir
+    from plaudit.places import models_dir
 
     here = {name: _is_here(name) for name in RELEASES}
     if json:
@@ -248,7 +248,7 @@ def push(
 
 
 def _is_here(name: str) -> bool:
-    from plaudit.storage import user_model
+    from plaudit.places import user_model
 
     return user_model(name) is not None
 
@@ -258,7 +258,7 @@ def _fetch_shared(repo: str) -> tuple[list[dict[str, Any]], list[Release]]:
     from plaudit.models.fetch import fetch_folder
     from plaudit.models.inspecting import inspect_folder, parts_of
     from plaudit.models.releases import RELEASES
-    from plaudit.storage import models_dir
+    from plaudit.places import models_dir
 
     fetch_folder(repo, models_dir() / repo)
     facts = inspect_folder(models_dir() / repo)
@@ -280,7 +280,8 @@ def _import(
     from plaudit.backbone.injections import INJECTIONS
     from plaudit.backbone.published import read_injection
     from plaudit.models.importing import Choices, import_release
-    from plaudit.storage import models_dir, read_json
+    from plaudit.places import models_dir
+    from plaudit.storage import read_json
 
     folder = output or models_dir() / release.id
     if injection is not None:

@@ -13,7 +13,8 @@ from plaudit.encoders.laion_clap import LaionCLAP, load_clap
 from plaudit.encoders.pretrained import Tokenizer, assembled, load_tokenizer, quiet, read_tokenizer, save_tokenizer
 from plaudit.encoders.truncation import quoted, truncated_end
 from plaudit.errors import ModelError
-from plaudit.storage import is_model_folder, load_tensors, read_json, save_tensors, user_model, write_json
+from plaudit.places import is_model_folder, user_model
+from plaudit.storage import load_tensors, read_json, save_tensors, write_json
 from plaudit.types import TextFeatures
 
 T5_CLAP_KIND = "t5-clap"

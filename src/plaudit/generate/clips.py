@@ -12,7 +12,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from plaudit.audio import SUFFIXES, encode_wav, write_file
 from plaudit.encoders.truncation import truncation
 from plaudit.errors import AudioError, PromptError
+from plaudit.flow import OnStep, unobserved
 from plaudit.generate.model import DEFAULT_EXECUTION, TextToMusic
 from plaudit.generate.optimize import Optimizer, optimize_noise
 from plaudit.generate.postprocess import PostProcessor
@@ -96,6 +97,7 @@ def stream_clips(
     postprocessor: PostProcessor | None = None,
     optimizer: Optimizer | None = None,
     keep_others: bool = False,
+    on_step: OnStep = unobserved,
 ) -> Iterator[Path]:
     """Write an audio file and a sidecar `<id>.json` for each request; the files, in order, as they are finished.
 
@@ -105,12 +107,13 @@ def stream_clips(
 
     The folder belongs to this call: a file of a request's name with other provenance is replaced. With `keep_others`
     it may hold other clips; none of them is replaced, and names are those of `distinct_names`.
+    on_step: see `Sampler`; noise that is optimized does not call it.
     """
     suffix = ".wav" if postprocessor is None else postprocessor.file.suffix
     provenance = clip_provenance(model, requests, settings, postprocessor, optimizer)
     names = distinct_names(folder, requests, provenance) if keep_others else [request.id for request in requests]
     paths = [folder / f"{name}{suffix}" for name in names]
-    sampler, rate = model.sampler(settings, execution), model.codec.sample_rate
+    sampler, rate = replace(model.sampler(settings, execution), on_step=on_step), model.codec.sample_rate
     for start in range(0, len(requests), sampler.batch):
         group = range(start, min(start + sampler.batch, len(requests)))
         if not all(paths[i].exists() and is_clip_of(paths[i], provenance[i]) for i in group):

@@ -23,6 +23,7 @@ from plaudit.devices import ACCELERATOR_BATCH, activation_memory
 from plaudit.errors import PromptError, RecipeError
 from plaudit.flow import (
     Branch,
+    OnStep,
     Velocity,
     Windows,
     branches,
@@ -32,6 +33,7 @@ from plaudit.flow import (
     switch_step,
     time_grid,
     two_model_velocity,
+    unobserved,
     windowed,
 )
 from plaudit.generate.philox import cuda_normals
@@ -64,7 +66,11 @@ SINGLE_PASS = SamplingPlan()
 
 @dataclass(frozen=True)
 class Sampler:
-    """Text features and seeds -> latents, at most `batch` clips of `frames` at once."""
+    """Text features and seeds -> latents, at most `batch` clips of `frames` at once.
+
+    on_step(step, steps) is called before each solver step, on a CPU by each of the threads that share the clips; what
+    it raises ends the sampling.
+    """
 
     network: Backbone
     settings: SamplingSettings
@@ -72,6 +78,7 @@ class Sampler:
     batch: int
     compiled: bool
     plan: SamplingPlan = SINGLE_PASS
+    on_step: OnStep = unobserved
 
     @classmethod
     def build(
@@ -131,7 +138,9 @@ class Sampler:
         rows = torch.tensor([*range(len(seeds)), *[len(seeds) - 1] * spare])
         noise = initial_noise(seeds, self.frames, self.network.config.latent_dim, self.settings.noise)[rows]
         scores = None if self.settings.score is None else torch.full((len(rows),), self.settings.score)
-        latents = sample_latents(self.network, text.rows(rows), negative, scores, noise, self.settings, self.plan)
+        latents = sample_latents(
+            self.network, text.rows(rows), negative, scores, noise, self.settings, self.plan, self.on_step
+        )
         return latents[: len(seeds)]
 
     @torch.inference_mode()
@@ -193,6 +202,7 @@ def sample_latents(
     noise: Tensor,
     settings: SamplingSettings,
     plan: SamplingPlan = SINGLE_PASS,
+    on_step: OnStep = unobserved,
 ) -> Tensor:
     """Codec latents [B, N, C] for prompts `text` (B of them), from `noise` [B, N, C]: see `initial_noise`.
 
@@ -201,7 +211,7 @@ def sample_latents(
     faster than `model` itself.
     """
     velocity = _piece_velocity(model, text, negative, scores, len(noise), settings, plan)
-    return _integrated(model, velocity, noise.to(model.latent_mean.device), settings)
+    return _integrated(model, velocity, noise.to(model.latent_mean.device), settings, on_step)
 
 
 def differentiable_latents(
@@ -227,9 +237,13 @@ def differentiable_latents(
     return _integrated(model, checkpointed, noise, settings)
 
 
-def _integrated(model: Backbone, velocity: Velocity, noise: Tensor, settings: SamplingSettings) -> Tensor:
+def _integrated(
+    model: Backbone, velocity: Velocity, noise: Tensor, settings: SamplingSettings, on_step: OnStep = unobserved
+) -> Tensor:
     jumps = velocity_jumps(settings)
-    return model.unstandardize(integrate(velocity, noise, settings.steps, settings.solver, settings.shift, jumps))
+    return model.unstandardize(
+        integrate(velocity, noise, settings.steps, settings.solver, settings.shift, jumps, on_step)
+    )
 
 
 def velocity_jumps(settings: SamplingSettings) -> set[int]:

@@ -17,9 +17,10 @@ from huggingface_hub import errors as hub_errors
 
 from plaudit.errors import ModelError, is_no_room
 from plaudit.models.releases import RELEASES, Release, ReleasedFile
+from plaudit.places import models_dir
 from plaudit.published import labelled_digest
 from plaudit.reporting import Progress
-from plaudit.storage import WholeFolder, models_dir, read_json
+from plaudit.storage import WholeFolder, read_json
 from plaudit.writing import hidden_beside, locked, sync
 
 FOLDER_FILES = ("config.json", "model.safetensors", "README.md", "tokenizer/*")

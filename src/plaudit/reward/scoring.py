@@ -27,12 +27,13 @@ from plaudit.devices import (
 )
 from plaudit.errors import AudioError, CorpusError, ModelError, PlauditError
 from plaudit.files import find_file
+from plaudit.places import cache_dir
 from plaudit.prefetch import prefetch
 from plaudit.reporting import Progress
 from plaudit.reward.base import Recording, RecordingReward, View
 from plaudit.settings import Precision
 from plaudit.sidecars import sidecar_path
-from plaudit.storage import cache_dir, digest_of, file_digest, read_json, write_json
+from plaudit.storage import digest_of, file_digest, read_json, write_json
 from plaudit.tables import read_table
 from plaudit.types import Reward
 from plaudit.workers import shared_threads, thread_count

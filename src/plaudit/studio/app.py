@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from plaudit import __version__
@@ -110,10 +111,15 @@ def _add_error_handlers(app: FastAPI) -> None:
         code = {404: "not-found", 405: "method"}.get(error.status_code, "invalid")
         return problem(error.status_code, str(error.detail), code, dict(error.headers or {}) or None)
 
-    @app.exception_handler(Exception)
-    def unexpected(request: Request, error: Exception) -> Response:
+    @app.exception_handler(OSError)
+    @app.exception_handler(OperationalError)
+    def no_room(request: Request, error: Exception) -> Response:
         if is_no_room(error) or is_full(error):
             return problem(507, "the disk is full; free some space and try again", "disk-full")
+        raise error
+
+    @app.exception_handler(Exception)
+    def unexpected(request: Request, error: Exception) -> Response:
         return problem(500, "an internal error; the studio's console has the trace", "internal")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,10 +12,12 @@ from pydantic import BaseModel
 from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from plaudit.studio.auth import credentials
 from plaudit.studio.database import Database, Idempotency
-from plaudit.studio.errors import Conflict
+from plaudit.studio.errors import Conflict, Unprocessable
 
 KEPT = 10_000
 """Answers that are kept."""
@@ -34,10 +37,18 @@ class KeyedRequest:
         self.came_second = False
         """Whether another request with the key was carried out while this one began."""
 
+    @classmethod
+    def of(cls, request: Request, key: str, body: bytes) -> KeyedRequest:
+        """Of a request; Unprocessable for a malformed key."""
+        if not re.fullmatch(r"[\x21-\x7e]{1,128}", key):
+            raise Unprocessable("an Idempotency-Key has 1 to 128 visible ASCII characters")
+        return cls(key, repr(credentials(request)), f"POST {request.url.path}", body)
+
+    @staticmethod
     @contextmanager
-    def active(self) -> Iterator[None]:
-        """`keep` keeps the answer of this request."""
-        token = _active.set(self)
+    def activated(request: KeyedRequest | None) -> Iterator[None]:
+        """`keep` keeps the answer of a request, where it has a key."""
+        token = _active.set(request)
         try:
             yield
         finally:

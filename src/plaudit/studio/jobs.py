@@ -16,7 +16,7 @@ import importlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import select, update
@@ -185,21 +185,23 @@ class JobContext:
     settings: StudioSettings
     job_id: str
     _last: float = 0.0
-    _began: float = field(default_factory=time.monotonic)
-    _progress: JobProgress = field(default_factory=JobProgress)
+    _first: tuple[float, float] | None = None
+    """Time and share of the first progress: what an earlier attempt did tells nothing of the speed."""
 
     def progress(
-        self, done: int, total: int, step: int | None = None, steps: int | None = None, label: str | None = None
-    ) -> None:
-        """Record that `done` of `total` items are finished, and of the present one `step` of `steps`.
+        self, done: int, total: int, step: int | None = None, steps: int | None = None, label: str | None = None,
+        at_once: int = 1,
+    ) -> None:  # fmt: skip
+        """Record that `done` of `total` items are finished, and of the `at_once` present ones `step` of `steps`.
 
         Raises Cancelled where the job was cancelled. Records are made a few times a second at most.
         """
         self.check_cancelled()
         moment = time.monotonic()
-        share = (done + (step / steps if step and steps else 0)) / total if total else 0.0
-        left = (moment - self._began) * (1 - share) / share if share > 0 else None
-        self._progress = JobProgress(
+        share = (done + (at_once * step / steps if step and steps else 0)) / total if total else 0.0
+        began, already = self._first = self._first or (moment, share)
+        left = (moment - began) * (1 - share) / (share - already) if share > already else None
+        progress = JobProgress(
             done=done, total=total, step=step, steps=steps, label=label,
             seconds_left=None if left is None else round(left, 1),
         )  # fmt: skip
@@ -208,7 +210,7 @@ class JobContext:
         self._last = moment
         with self.database.transaction() as session:
             row = by_id(session, Job, self.job_id)
-            row.progress = self._progress.model_dump()
+            row.progress = progress.model_dump()
             publish_job(session, row)
 
     def check_cancelled(self) -> None:

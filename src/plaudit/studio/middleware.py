@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 
 from starlette.concurrency import run_in_threadpool
@@ -11,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from plaudit.studio.auth import credentials
 from plaudit.studio.database import Database
+from plaudit.studio.errors import TooLarge, Unprocessable
 from plaudit.studio.idempotency import KeyedRequest
 from plaudit.studio.settings import LOOPBACK
 
@@ -20,7 +19,10 @@ MOST_BODY = 1 << 20
 """Bytes of a JSON body."""
 
 UPLOADS = "/api/v1/uploads"
-"""Takes bodies of any size, and counts while it reads (`files.py`)."""
+"""Takes larger bodies, which are counted while they are read."""
+
+MOST_UPLOAD = 1 << 30
+"""Bytes of an upload."""
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data: blob:; "
@@ -87,15 +89,18 @@ def _is_local(host: str) -> bool:
 
 
 class BodyLimit:
-    """Refuses bodies of more than a megabyte, except uploads."""
+    """Refuses bodies of more than a megabyte, and uploads of more than a gigabyte."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI says."""
-        if scope["type"] != "http" or scope["path"] == UPLOADS or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await self.app(scope, receive, send)
+            return
+        if scope["path"] == UPLOADS:
+            await self.app(scope, _limited(receive, MOST_UPLOAD), send)
             return
         body = await read_body(receive, MOST_BODY)
         if body is None:
@@ -118,6 +123,21 @@ async def read_body(receive: Receive, most: int) -> bytes | None:
             return None
         more = message.get("more_body", False)
     return b"".join(parts)
+
+
+def _limited(receive: Receive, most: int) -> Receive:
+    """What is received; TooLarge once it has more bytes."""
+    length = 0
+
+    async def limited() -> Message:
+        nonlocal length
+        message = await receive()
+        length += len(message.get("body", b""))
+        if length > most:
+            raise TooLarge(f"the upload has over {most >> 20} MiB; split it")
+        return message
+
+    return limited
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
@@ -150,12 +170,12 @@ class IdempotencyKeys:
         if key is None or scope["method"] != "POST" or scope["path"] == UPLOADS:
             await self.app(scope, receive, send)
             return
-        if not re.fullmatch(r"[\x21-\x7e]{1,128}", key):
-            problem = {"detail": "an Idempotency-Key has 1 to 128 visible ASCII characters", "code": "invalid"}
-            await JSONResponse(problem, 422)(scope, receive, send)
-            return
         body = await read_body(receive, MOST_BODY) or b""
-        keyed = KeyedRequest(key, repr(credentials(Request(scope))), f"POST {scope['path']}", body)
+        try:
+            keyed = KeyedRequest.of(Request(scope), key, body)
+        except Unprocessable as error:
+            await JSONResponse({"detail": str(error), "code": error.code}, error.status)(scope, receive, send)
+            return
         answer = await run_in_threadpool(keyed.kept_answer, self.database)
         if answer is None:
             messages: list[Message] = []
@@ -163,7 +183,7 @@ class IdempotencyKeys:
             async def collect(message: Message) -> None:
                 messages.append(message)
 
-            with keyed.active():
+            with KeyedRequest.activated(keyed):
                 await self.app(scope, replayed(body, receive), collect)
             status = next(m["status"] for m in messages if m["type"] == "http.response.start")
             if status < 400 and not keyed.kept:

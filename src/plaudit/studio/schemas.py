@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Role = Literal["owner", "editor", "listener"]
 JobStatus = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -114,3 +114,159 @@ class JobInfo(Model):
     started_at: str | None
     finished_at: str | None
     attempts: int
+
+
+class ClipInfo(Model):
+    """A clip. seed: as text, since seeds have up to 64 bits. loudness in LUFS, peak in dBTP; reward and clap (the CLAP
+    score) are those of its job's models."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    job_id: str | None
+    test_id: str | None
+    position: int | None
+    prompt: str
+    model: str | None
+    seed: str | None
+    settings: dict[str, Any] | None
+    duration: float | None
+    sample_rate: int | None
+    reward: float | None
+    clap: float | None
+    status: ClipStatus
+    loudness: float | None
+    peak: float | None
+    created_at: str
+
+
+class ClipChange(Model):
+    """What of a clip can be changed."""
+
+    status: ClipStatus
+
+
+class Peaks(Model):
+    """Least and largest sample of equal parts of a clip, alternating, for drawing."""
+
+    duration: float
+    peaks: list[float]
+
+
+PartName = Annotated[
+    str, StringConstraints(max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$")
+]
+"""The name of a model or reward: never a path outside the studio, nor code."""
+
+PromptText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+
+MOST_CLIPS = 1000
+"""Clips and candidates of one generation."""
+
+
+class GenerationRequest(Model):
+    """Clips to generate. What is null is the model's own setting; a seed that is null is drawn."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"prompts": ["slow sad piano in a minor key"], "model": "synthetic", "count": 2, "seed": 1}]
+        }
+    )
+
+    prompts: Annotated[list[PromptText], Field(min_length=1, max_length=100)]
+    model: PartName = "synthetic"
+    score: Annotated[float, Field(ge=-1e6, le=1e6)] | None = Field(
+        None, description="Conditioning score, in units of the reward."
+    )
+    guidance: Annotated[float, Field(ge=0, le=1000)] | None = None
+    steps: Annotated[int, Field(ge=1, le=1000)] | None = None
+    seconds: Annotated[float, Field(ge=0.5, le=600)] | None = None
+    negative_prompt: Annotated[str, StringConstraints(max_length=2000)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
+        None, description="Seed of the first clip, from which the others count on."
+    )
+    count: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Clips of each prompt.")
+    best_of: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="Candidates for each clip, of which the reward keeps the best."
+    )
+    reward: PartName = Field("synthetic", description="Scores every clip, and chooses the best.")
+    clap: PartName = Field("synthetic", description="Gives the CLAP score beside each clip.")
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> GenerationRequest:
+        clips = len(self.prompts) * self.count * self.best_of
+        if clips > MOST_CLIPS:
+            raise ValueError(f"{clips} clips and candidates are more than {MOST_CLIPS}; ask for fewer at once")
+        return self
+
+
+class ModelInfo(Model):
+    """A text-to-music model, with the settings it samples with where a request leaves them out."""
+
+    name: str
+    source: Literal["shipped", "installed", "run"]
+    seconds: float
+    licence: str
+    takes_score: bool
+    steps: int | None
+    guidance: float | None
+    score: float | None
+    negative_prompt: str | None
+
+
+class RewardInfo(Model):
+    """A reward. id: of one that was trained in the studio."""
+
+    name: str
+    source: Literal["shipped", "installed", "studio"]
+    id: str | None = None
+    job_id: str | None = None
+    metrics: dict[str, Any] | None = None
+    created_at: str | None = None
+
+
+class RecipeInfo(Model):
+    """A recipe of the package."""
+
+    name: str
+    description: str
+
+
+class Models(Model):
+    """All models."""
+
+    items: list[ModelInfo]
+
+
+class Rewards(Model):
+    """All rewards."""
+
+    items: list[RewardInfo]
+
+
+class Recipes(Model):
+    """All recipes."""
+
+    items: list[RecipeInfo]
+
+
+class UploadAccepted(Model):
+    """An upload that arrived: where its clips will be, and the job that decodes them."""
+
+    folder: str
+    job: JobInfo
+
+
+class FolderInfo(Model):
+    """A folder of clips. path: as POST /scores and systems of a test take it."""
+
+    path: str
+    kind: Literal["upload", "generation", "run"]
+    name: str
+    clips: int
+
+
+class Folders(Model):
+    """All folders of clips."""
+
+    items: list[FolderInfo]

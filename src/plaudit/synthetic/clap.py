@@ -20,7 +20,8 @@ from plaudit.encoders.spectrum import (
     semitone_filters,
 )
 from plaudit.encoders.words import BUCKETS, LENGTH, WordBatch, batch_words, words
-from plaudit.storage import SHIPPED_WEIGHTS, load_module, read_json
+from plaudit.places import SHIPPED_WEIGHTS
+from plaudit.storage import load_module, read_json
 
 
 class WordTransformer(nn.Module):

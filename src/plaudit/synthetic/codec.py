@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from plaudit.codec.chunks import FrameRange, frame_ranges
 from plaudit.codec.mel import inverse_spectrum, overlap_add, overlap_of, spectrum
 from plaudit.errors import AudioError, ModelError
-from plaudit.storage import SHIPPED_WEIGHTS, load_module, read_json, save_module
+from plaudit.places import SHIPPED_WEIGHTS
+from plaudit.storage import load_module, read_json, save_module
 from plaudit.types import Posterior
 
 

@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from plaudit.encoders.spectrum import mel_edges, mel_filters
 from plaudit.errors import AudioError
-from plaudit.storage import SHIPPED_WEIGHTS, load_module
+from plaudit.places import SHIPPED_WEIGHTS
+from plaudit.storage import load_module
 from plaudit.synthetic.flaws import FLAWS
 from plaudit.synthetic.truth import GENRES, INSTRUMENTS, MODES, MOODS
 from plaudit.types import Codec

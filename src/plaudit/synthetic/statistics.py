@@ -24,7 +24,8 @@ from plaudit.encoders.spectrum import (
     power_blocks,
     semitone_filters,
 )
-from plaudit.storage import SHIPPED_WEIGHTS, load_module
+from plaudit.places import SHIPPED_WEIGHTS
+from plaudit.storage import load_module
 
 TUNING_WINDOW, TUNING_HOP = 8192, 2048
 TUNING_REGISTERS = (110.0, 220.0, 440.0, 880.0, 1760.0)

@@ -11,7 +11,8 @@ from plaudit.devices import device_of
 from plaudit.encoders.truncation import quoted, truncated_end
 from plaudit.encoders.words import LENGTH, WordBatch, batch_words, words
 from plaudit.errors import PromptError
-from plaudit.storage import SHIPPED_WEIGHTS, load_module, read_json
+from plaudit.places import SHIPPED_WEIGHTS
+from plaudit.storage import load_module, read_json
 from plaudit.synthetic.clap import SyntheticCLAP, WordTransformer, load_synthetic_clap
 from plaudit.types import TextFeatures
 
