@@ -270,3 +270,70 @@ class Folders(Model):
     """All folders of clips."""
 
     items: list[FolderInfo]
+
+
+FolderPath = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+"""A folder of clips as GET /folders lists them: uploads/ID, clips/JOB, runs/RUN/FOLDER."""
+
+
+class ScoreRequest(Model):
+    """Clips to score: those of a folder, or by their ids. prompt: of all; null takes each clip's own."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"folder": "uploads/AbCdEf123456", "reward": "synthetic"}]}
+    )
+
+    folder: FolderPath | None = None
+    clips: Annotated[list[Id], Field(min_length=1, max_length=MOST_CLIPS)] | None = None
+    reward: PartName = "synthetic"
+    prompt: Annotated[str, StringConstraints(max_length=2000)] | None = None
+
+    @model_validator(mode="after")
+    def _folder_or_clips(self) -> ScoreRequest:
+        if (self.folder is None) == (self.clips is None):
+            raise ValueError("give one of folder and clips")
+        return self
+
+
+class RunStep(Model):
+    """A step of a run."""
+
+    name: str
+    finished: bool
+    seconds: float | None
+
+
+class RunInfo(Model):
+    """A run. models: as POST /generations takes them. report: its address, where there is one."""
+
+    name: str
+    recipe: str | None
+    steps: list[RunStep]
+    models: list[str]
+    folders: list[str]
+    report: str | None
+
+
+class Runs(Model):
+    """All runs."""
+
+    items: list[RunInfo]
+
+
+SystemName = Annotated[
+    str,
+    StringConstraints(
+        max_length=300, pattern=r"^(runs|clips|uploads)/[A-Za-z0-9_][A-Za-z0-9._/-]*(:[A-Za-z0-9][A-Za-z0-9._-]*)?$"
+    ),
+]
+"""runs/NAME, runs/NAME:STAGE, or a folder of clips."""
+
+
+class ComparisonRequest(Model):
+    """Two systems to compare on the prompts that they share; a is the baseline."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"a": "runs/smoke:sft", "b": "runs/smoke:crpo"}]})
+
+    a: SystemName
+    b: SystemName
+    shared_prompts: bool = Field(True, description="Compare the prompts that both have, and leave out others.")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import matplotlib
 import numpy as np
 from markupsafe import Markup
-from matplotlib import cm, image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -172,24 +171,6 @@ def running_mean(values: np.ndarray, width: int) -> np.ndarray:
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - width, 0)
     return (sums[ends] - sums[starts]) / (ends - starts)
-
-
-def save_spectrogram(path: Path, wave: np.ndarray, rate: int, width: int = 320, height: int = 96) -> None:
-    """Write the spectrogram of a clip [T]: 50 Hz to 8 kHz on a logarithmic axis, 70 dB of range."""
-    window = min(2048, len(wave))
-    hop = max(1, (len(wave) - window) // max(1, width - 1))
-    frames = np.lib.stride_tricks.sliding_window_view(wave, window)[::hop][:width] * np.hanning(window)
-    power = np.abs(np.fft.rfft(frames, axis=1)) ** 2  # [W, F]
-    frequencies = np.geomspace(50.0, min(8000.0, 0.499 * rate), height)
-    bins = frequencies * window / rate
-    below = np.minimum(bins.astype(int), power.shape[1] - 2)
-    weight = bins - below
-    rows = power[:, below] * (1 - weight) + power[:, below + 1] * weight  # [W, H]
-    level = 10.0 * np.log10(rows + 1e-12)
-    shade = np.clip((level - level.max()) / 70.0 + 1.0, 0.0, 1.0)
-    buffer = io.BytesIO()
-    image.imsave(buffer, cm.magma(shade.T[::-1], bytes=True), format="png")
-    write_atomically(path, buffer.getvalue())
 
 
 def _dress(axes: Axes) -> None:

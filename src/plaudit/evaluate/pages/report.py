@@ -21,6 +21,7 @@ from plaudit.evaluate.metrics import cautions
 from plaudit.evaluate.overoptimization import Divergence, best_of_n, find_divergence, regressions_under_reward
 from plaudit.evaluate.pages import charts, text
 from plaudit.evaluate.pages.html import csv_of, data_address, rendered, replaced_page
+from plaudit.evaluate.pages.spectrogram import save_spectrogram
 from plaudit.evaluate.pages.sweep import Sweep, SweepRow, further_sets, means_of, sweep_row
 from plaudit.evaluate.values import VALUES, SetValue, Values
 from plaudit.statistics import Array, Interval, bootstrap_mean, bootstrap_statistic, spearman, win_rate
@@ -554,7 +555,7 @@ def _prompt_players(
         picture: str | None = f"audio/{name}.png"
         note = ""
         try:
-            charts.save_spectrogram(folder / "audio" / f"{name}.png", *read_audio(source))
+            save_spectrogram(folder / "audio" / f"{name}.png", *read_audio(source))
         except AudioError:
             picture, note = None, "This clip is silent or cannot be read."
         scores = {name: _value(stage.values, sample.row, name) for name in stage.values.clip_metrics}
