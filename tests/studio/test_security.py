@@ -1,0 +1,158 @@
+"""Headers, names of hosts, CSRF on every route, and what a listener's token reaches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+
+from plaudit.studio.auth import COOKIE, LISTENER_COOKIE
+from plaudit.studio.database import Invitation, Listener, Test
+from tests.studio.conftest import Opened, done
+
+PUBLIC = {("GET", "/api/v1/health"), ("POST", "/api/v1/session"), ("POST", "/api/v1/listen/{token}")}
+"""Routes without credentials: whether it is up, logging in, and opening an invitation."""
+
+
+def api_routes(studio: Opened) -> Iterator[tuple[str, str]]:
+    """(method, path with placeholders) of the API, as its description has them."""
+    for path, methods in studio.app.openapi()["paths"].items():
+        for method in methods:
+            yield method.upper(), path
+
+
+def filled(path: str) -> str:
+    return re.sub(r"\{[^}]*\}", "x", path)
+
+
+def is_public(method: str, path: str) -> bool:
+    return (method, re.sub(r"\{[^}]*\}", "{token}", path)) in PUBLIC
+
+
+def listener_token(studio: Opened) -> str:
+    """A listener of a test that is open."""
+    with studio.studio.database.transaction() as session:
+        test = Test(name="t", kind="preference", status="open", question="", instructions="", consent="", settings={})
+        session.add(test)
+        session.flush()
+        invitation = Invitation(test_id=test.id, label="l")
+        session.add(invitation)
+        session.flush()
+        listener = Listener(test_id=test.id, invitation_id=invitation.id)
+        session.add(listener)
+        session.flush()
+        return studio.studio.authority.listener_token(listener.id)
+
+
+def test_every_route_needs_credentials(studio: Opened) -> None:
+    client = studio.client()
+    for method, path in api_routes(studio):
+        if not is_public(method, path):
+            answer = client.request(method, f"http://127.0.0.1:8765{filled(path)}")
+            assert answer.status_code == 401, (method, path, answer.text)
+
+
+def test_a_listeners_token_reaches_nothing_but_listening(studio: Opened) -> None:
+    token = listener_token(studio)
+    by_cookie = studio.client()
+    by_cookie.cookies.set(LISTENER_COOKIE, token)
+    as_editor = studio.client()
+    as_editor.cookies.set(COOKIE, token)
+    for client in (studio.client(token), by_cookie, as_editor):
+        for method, path in api_routes(studio):
+            if is_public(method, path) or path.startswith("/api/v1/listen"):
+                continue
+            answer = client.request(method, f"http://127.0.0.1:8765{filled(path)}")
+            assert answer.status_code in (401, 403), (method, path, answer.text)
+    assert studio.client().post("session", json={"token": token}).status_code == 403
+
+
+def test_nobody_else_reaches_the_listeners_routes(studio: Opened, owner: Any) -> None:
+    for method, path in api_routes(studio):
+        if path.startswith("/api/v1/listen/") and not is_public(method, path):
+            assert owner.request(method, f"http://127.0.0.1:8765{filled(path)}").status_code == 403, path
+
+
+def test_every_change_by_cookie_needs_the_csrf_token(studio: Opened) -> None:
+    client = studio.client()
+    done(client.post("session", json={"token": studio.token}))
+    for method, path in api_routes(studio):
+        if method == "GET" or is_public(method, path) or path.startswith("/api/v1/listen"):
+            continue
+        for headers in ({}, {"X-CSRF-Token": "x" * 24}, {"X-CSRF-Token": "ü".encode()}):
+            answer = client.request(method, f"http://127.0.0.1:8765{filled(path)}", headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), (method, path)
+
+
+def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(studio: Opened) -> None:
+    header = studio.client().post("session", json={"token": studio.token}).headers["set-cookie"].lower()
+    assert "httponly" in header and "samesite=strict" in header
+
+
+def test_a_session_ends_with_logging_out(studio: Opened) -> None:
+    client = studio.client()
+    csrf = done(client.post("session", json={"token": studio.token}))["csrf"]
+    assert client.delete("session", headers={"X-CSRF-Token": csrf}).status_code == 204
+    assert client.get("session").status_code == 401
+
+
+def test_answers_have_a_content_security_policy(studio: Opened, owner: Any) -> None:
+    page = owner.get("http://127.0.0.1:8765/create")
+    policy = dict(part.strip().split(" ", 1) for part in page.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'" and policy["script-src"] == "'self'"
+    assert "unsafe" not in page.headers["content-security-policy"]
+    assert policy["frame-ancestors"] == "'none'" and page.headers["x-content-type-options"] == "nosniff"
+    answer = owner.get("jobs")
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8765", ""])
+def test_other_names_of_this_machine_are_refused(owner: Any, host: str) -> None:
+    assert owner.get("health", headers={"host": host}).status_code == 421
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:1234", "[::1]:8765", "LOCALHOST"])
+def test_its_own_names_are_served(owner: Any, host: str) -> None:
+    assert owner.get("health", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "token", ["", "x", "login.x", "listener.x", "a.b", "a" * 4000, "ü.ü", "listener." + "W10." * 99]
+)
+def test_tokens_that_are_none(studio: Opened, token: str) -> None:
+    client = studio.client()
+    assert client.get("jobs", headers={"authorization": f"Bearer {token}".encode()}).status_code == 401
+    for name in (COOKIE, LISTENER_COOKIE):
+        answer = studio.client().get("jobs", headers={"cookie": f"{name}={token}".encode()})
+        assert answer.status_code == 401, (name, token)
+
+
+def test_a_signed_text_is_good_for_its_purpose_alone(studio: Opened) -> None:
+    authority = studio.studio.authority
+    cookie, _ = authority.session_cookie("x")
+    for text in (cookie, authority.invitation_token("x"), authority.login_token("x").removeprefix("login.")):
+        for kind in ("listener.", "login.", ""):
+            assert studio.client(f"{kind}{text}").get("jobs").status_code == 401
+
+
+def test_errors_are_one_line_with_a_code(owner: Any) -> None:
+    for answer in (
+        owner.get("jobs/unknown"),
+        owner.get("nothing"),
+        owner.put("jobs"),
+        owner.post("generations", json={}),
+    ):
+        assert set(answer.json()) == {"detail", "code"} and "\n" not in answer.json()["detail"]
+
+
+def test_every_operation_is_described(studio: Opened) -> None:
+    names = [route.name for route in studio.app.routes if isinstance(route, APIRoute)]
+    assert len(names) == len(set(names))
+    for path, methods in studio.app.openapi()["paths"].items():
+        for method, operation in methods.items():
+            assert operation.get("description") or operation.get("summary"), (method, path)
+            assert operation["tags"], (method, path)
