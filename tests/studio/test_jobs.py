@@ -91,6 +91,19 @@ def test_a_job_of_an_unknown_kind_fails(studio: Opened) -> None:
     assert answer["status"] == "failed" and "of-the-future" in answer["error"]
 
 
+def test_a_job_that_keeps_ending_the_worker_fails(studio: Opened, owner: Any) -> None:
+    job = done(owner.post("generations", json=REQUEST), 202)
+    jobs.load_kinds()
+    for attempt in range(1, jobs.MOST_ATTEMPTS + 1):
+        row = jobs.claim(studio.studio.database, "w", "main")
+        assert row is not None and row.attempts == attempt
+        assert jobs.requeue_interrupted(studio.studio.database) == 1
+    answer = done(owner.get(f"jobs/{job['id']}"))
+    assert answer["status"] == "failed" and "ended 3 times" in answer["error"]
+    retried = done(owner.post(f"jobs/{job['id']}/retry"))
+    assert (retried["status"], retried["attempts"], retried["error"]) == ("queued", 0, None)
+
+
 def test_errors_of_jobs_are_one_line(studio: Opened, owner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(context: jobs.JobContext, request: dict[str, Any]) -> dict[str, Any]:
         if request["with"] == "plaudit":

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from fastapi.routing import APIRoute
 
 from plaudit.studio.auth import COOKIE, LISTENER_COOKIE
@@ -110,25 +109,19 @@ def test_answers_have_a_content_security_policy(studio: Opened, owner: Any) -> N
     assert answer.headers["cache-control"] == "no-store"
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8765", ""])
-def test_other_names_of_this_machine_are_refused(owner: Any, host: str) -> None:
-    assert owner.get("health", headers={"host": host}).status_code == 421
+def test_only_names_of_this_machine_are_served(owner: Any) -> None:
+    for host in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8765", ""):
+        assert owner.get("health", headers={"host": host}).status_code == 421, host
+    for host in ("127.0.0.1", "localhost:1234", "[::1]:8765", "LOCALHOST"):
+        assert owner.get("health", headers={"host": host}).status_code == 200, host
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:1234", "[::1]:8765", "LOCALHOST"])
-def test_its_own_names_are_served(owner: Any, host: str) -> None:
-    assert owner.get("health", headers={"host": host}).status_code == 200
-
-
-@pytest.mark.parametrize(
-    "token", ["", "x", "login.x", "listener.x", "a.b", "a" * 4000, "ü.ü", "listener." + "W10." * 99]
-)
-def test_tokens_that_are_none(studio: Opened, token: str) -> None:
-    client = studio.client()
-    assert client.get("jobs", headers={"authorization": f"Bearer {token}".encode()}).status_code == 401
-    for name in (COOKIE, LISTENER_COOKIE):
-        answer = studio.client().get("jobs", headers={"cookie": f"{name}={token}".encode()})
-        assert answer.status_code == 401, (name, token)
+def test_tokens_that_are_none(studio: Opened) -> None:
+    for token in ("", "x", "login.x", "listener.x", "a.b", "a" * 4000, "ü.ü", "listener." + "W10." * 99):
+        headers = [{"authorization": f"Bearer {token}".encode()}]
+        headers += [{"cookie": f"{name}={token}".encode()} for name in (COOKIE, LISTENER_COOKIE)]
+        for header in headers:
+            assert studio.client().get("jobs", headers=header).status_code == 401, header
 
 
 def test_a_signed_text_is_good_for_its_purpose_alone(studio: Opened) -> None:

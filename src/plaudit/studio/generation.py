@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,8 @@ def generate(context: JobContext, request: dict[str, Any]) -> dict[str, Any]:
             "sampling": {name: value for name, value in changes.items() if value is not None},
         }
     )  # fmt: skip
-    progress = _StepProgress(context, batch or 1)
-    measures = Measures(reward, resolve_clap(body.clap), settings.device)
+    progress = _StepProgress(context, batch or 1, len(body.prompts) * body.count * body.best_of)
+    measures = _measures(reward, resolve_clap(body.clap), settings.device)
     clips = []
     stream = stream_generate(body.prompts, generation, reporter=progress, on_step=progress.on_step)
     for position, clip in enumerate(stream):
@@ -98,10 +99,10 @@ class Measures:
 class _StepProgress(JobReporter):
     """Clips that are done, and the solver step of those in work. Every step looks whether the job was cancelled."""
 
-    def __init__(self, context: JobContext, at_once: int) -> None:
+    def __init__(self, context: JobContext, at_once: int, total: int) -> None:
         super().__init__(context)
         self._at_once = at_once
-        self._clips = (0, 0)
+        self._clips = (0, total)
         self._lock = threading.Lock()
 
     @contextmanager
@@ -120,6 +121,18 @@ class _StepProgress(JobReporter):
         with self._lock:
             done, total = self._clips
             self.context.progress(done, total, step, steps, at_once=min(self._at_once, max(1, total - done)))
+
+
+def _measures(reward: str, clap: str, device: str) -> Measures:
+    """Loaded once for all jobs, as long as the models are the same."""
+    from plaudit import loading
+
+    return _loaded(reward, clap, device, loading.REWARDS.identity(reward), loading.CLAPS.identity(clap))
+
+
+@lru_cache(maxsize=2)
+def _loaded(reward: str, clap: str, device: str, *identities: str) -> Measures:
+    return Measures(reward, clap, device)
 
 
 def _batch(device: str) -> int | None:
