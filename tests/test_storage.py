@@ -17,14 +17,17 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from plaudit.errors import ModelError
+from plaudit.models.inspecting import parameters
 from plaudit.places import SHIPPED_WEIGHTS, cache_dir, models_dir
 from plaudit.storage import (
     DIGEST,
     WholeFolder,
     checkpoint_damage,
+    dequantized,
     differences,
     fill_module,
     load_tensors,
+    quantized,
     read_json,
     save_checkpoint,
     save_tensors,
@@ -242,3 +245,27 @@ def test_a_folder_says_in_what_it_was_made_from_something_else(tmp_path: Path) -
     with pytest.raises(ModelError, match="is damaged"):
         WholeFolder(tmp_path / "cell", other).differences()
     assert differences({"a": {"b": 1}}, {"a": 1}) == {"a": ({"b": 1}, 1)}
+
+
+@given(st.integers(0, 1000), st.sampled_from([(3, 5), (4, 2, 3), (1, 1)]))
+@settings(max_examples=20)
+def test_quantized_weights_are_within_half_a_step_of_each_row(seed: int, shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.randn(shape, generator=generator) * 10 ** torch.randn(shape[0], *[1] * (len(shape) - 1))
+    weights[0] = 0
+    vector, count = torch.randn(7, generator=generator), torch.tensor([1, 2])
+    stored = quantized({"weight": weights, "bias": vector, "count": count})
+    assert stored["weight"].dtype == torch.int8 and stored["bias"].dtype == torch.float16
+    loaded = dequantized(stored)
+    assert list(loaded) == ["weight", "bias", "count"] and torch.equal(loaded["count"], count)
+    step = weights.flatten(1).abs().amax(1) / 127
+    error = (loaded["weight"] - weights).flatten(1).abs().amax(1)
+    assert (error <= step * 0.501 + 1e-30).all() and torch.equal(loaded["weight"][0], torch.zeros(shape[1:]))
+
+
+def test_quantized_weights_take_a_byte_each_and_are_read_as_others(tmp_path: Path) -> None:
+    weights = {"weight": torch.randn(64, 256, generator=torch.Generator().manual_seed(0))}
+    save_tensors(tmp_path / "w.safetensors", quantized(weights))
+    assert (tmp_path / "w.safetensors").stat().st_size < 1.1 * 64 * 256
+    assert torch.allclose(load_tensors(tmp_path / "w.safetensors")["weight"], weights["weight"], atol=0.02)
+    assert parameters(tmp_path / "w.safetensors") == 64 * 256

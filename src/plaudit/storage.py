@@ -233,7 +233,40 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path} is damaged ({error}); restore it, or write it again") from None
     if DIGEST in metadata and metadata[DIGEST] != tensors_digest(tensors):
         raise ModelError(f"{path} is damaged (its checksum differs); restore it, or write it again")
-    return tensors
+    return dequantized(tensors)
+
+
+SCALE = ".int8_scale"
+"""What the name of a quantized tensor's scales ends with."""
+
+
+def quantized(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights for storage at a byte each: matrices, and tensors of more dimensions, as int8 with one scale a row.
+
+    A row is rounded to 127 steps on either side of zero, as far as its largest value; its scale is in float32. Vectors
+    are in float16, and what is no floating-point number is kept. `load_tensors` gives float32 back.
+    """
+    stored: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            stored[name] = tensor
+        elif tensor.ndim < 2:
+            stored[name] = tensor.half()
+        else:
+            rows = tensor.float().flatten(1)
+            scale = rows.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / 127
+            stored[name] = (rows / scale[:, None]).round().to(torch.int8).view(tensor.shape)
+            stored[name + SCALE] = scale
+    return stored
+
+
+def dequantized(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as they were given to `quantized`, but for rounding; others as they are."""
+    scales = {name.removesuffix(SCALE): scale for name, scale in tensors.items() if name.endswith(SCALE)}
+    whole = {name: tensor for name, tensor in tensors.items() if not name.endswith(SCALE)}
+    for name, scale in scales.items():
+        whole[name] = whole[name].float() * scale.view(-1, *[1] * (whole[name].ndim - 1))
+    return whole
 
 
 def save_module(folder: Path, module: nn.Module, config: dict[str, Any], dtype: torch.dtype | None = None) -> None:

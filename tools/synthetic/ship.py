@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
+from torch import Tensor
 
 from plaudit.errors import RunError
 from plaudit.places import SHIPPED_WEIGHTS
 from plaudit.recipe import load_recipe
-from plaudit.storage import load_tensors, read_json, save_tensors, write_json
+from plaudit.storage import load_tensors, quantized, read_json, save_tensors, write_json
 
 
 def ship(run: Path, stage: str | None = None, weights: Path = SHIPPED_WEIGHTS) -> dict[str, Path]:
-    """Copy the run's reward and the model of `stage` (by default its last) into `weights`, in float16; their folders.
+    """Copy the run's reward, in float16, and the model of `stage` (by default its last), in int8, into `weights`; their
+    folders.
 
     Raises RunError where the run did not train both, is not finished, or has no such stage.
     """
@@ -26,7 +27,10 @@ def ship(run: Path, stage: str | None = None, weights: Path = SHIPPED_WEIGHTS) -
     sources = {"reward": run / "reward", "model": run / (stage or trained[-1])}
     for name, source in sources.items():
         tensors = load_tensors(source / "model.safetensors")
-        halved = {key: t.to(torch.float16) if t.is_floating_point() else t for key, t in tensors.items()}
-        save_tensors(weights / name / "model.safetensors", halved)
+        save_tensors(weights / name / "model.safetensors", (quantized if name == "model" else _halved)(tensors))
         write_json(weights / name / "config.json", read_json(source / "config.json"))
     return {name: weights / name for name in sources}
+
+
+def _halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}

@@ -25,7 +25,7 @@ from plaudit.devices import batched
 from plaudit.encoders.spectrum import LogBands, mel_filters
 from plaudit.errors import ModelError
 from plaudit.generate.model import TextToMusic, read_model_config
-from plaudit.storage import read_json, save_module
+from plaudit.storage import SCALE, read_json, save_module
 from plaudit.training.checkpoints import SNAPSHOTS
 from plaudit.types import Codec
 
@@ -71,7 +71,8 @@ def parameters(weights: Path) -> int:
         raise ModelError(f"{weights} does not exist; check the folder name")
     try:
         with safe_open(weights, "pt") as tensors:
-            return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())
+            names = [name for name in tensors.keys() if not name.endswith(SCALE)]
+            return sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{weights} is damaged ({error}); make it again or restore it") from None
 
