@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from plaudit.errors import RecipeError
+from plaudit.pipeline.results import baseline_sampling
 from plaudit.pipeline.steps import steps
 from plaudit.recipe import SHIPPED_RECIPES, Recipe, load_recipe
 from plaudit.settings import validated
@@ -40,6 +41,19 @@ def test_a_folder_of_the_shipped_recipes_name_does_not_hide_it(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "smoke").mkdir()
     assert load_recipe("smoke").name == "smoke"
+
+
+def test_the_papers_baseline_differs_from_its_first_stage_in_the_score_alone() -> None:
+    baseline, paper = load_recipe("paper-baseline"), load_recipe("paper")
+    for part in ("corpus", "models", "reward", "training_loop"):
+        assert getattr(baseline, part) == getattr(paper, part), part
+    assert baseline.stage("sft").train == paper.stage("sft").train
+    assert baseline.backbone == paper.backbone.model_copy(update={"injection": "none"})
+    row = baseline_sampling(paper.sampling, paper.evaluate.baseline)
+    assert baseline.sampling == row
+    assert (baseline.evaluate.prompt_file, baseline.evaluate.reference, baseline.evaluate.seed) == (
+        paper.evaluate.prompt_file, paper.evaluate.reference, paper.evaluate.seed
+    )  # fmt: skip
 
 
 def test_a_folder_of_audio_trains_the_shipped_model_further() -> None:

@@ -23,6 +23,7 @@ from plaudit.models.fetch import fetch_folder
 from plaudit.models.importing import Choices, files_in, import_release
 from plaudit.models.inspecting import inspect_folder
 from plaudit.models.releases import RELEASES, Release, find
+from plaudit.recipe import load_recipe
 from plaudit.reward.training import INPUT_ABLATIONS
 from plaudit.reward.tunejury import TuneJuryHead, read_head
 from tests.backbone.test_published import NAMES, embedder, meanaudio
@@ -171,10 +172,16 @@ def test_a_name_map_is_read_by_the_command(tmp_path: Path, home: Path) -> None:
     refused = CliRunner().invoke(models.app, words)
     assert isinstance(refused.exception, ModelError) and "import it with --unverified" in str(refused.exception)
     assert CliRunner().invoke(models.app, [*words, "--unverified"]).exit_code == 0
-    config = loading.read_model_config(home / "ttm-humanpref").backbone
+    imported = loading.read_model_config(home / "ttm-humanpref")
+    config, sampling, paper = imported.backbone, imported.sampling, load_recipe("paper").sampling
+    assert sampling == paper  # what the authors deployed
     assert (config.score_features, config.score_hidden, config.score_frequencies) == (20, 9, "time")
     network = loading.load_backbone(home / "ttm-humanpref", config)
     torch.testing.assert_close(network.embed_score(None, 1), embedder(null=(1, 16))["reward.null"])
+    torch.save(fluxaudio_state(), tmp_path / "plain.pt")
+    plain = ["import", "ttm-humanpref", "--from", str(tmp_path / "plain.pt"), "--unverified", "--injection", "none"]
+    assert CliRunner().invoke(models.app, [*plain, "-o", str(tmp_path / "plain")]).exit_code == 0
+    assert loading.read_model_config(tmp_path / "plain").sampling == paper.model_copy(update={"score": None})
     (tmp_path / "names.json").write_text("[1]")
     assert "a name map must be" in str(CliRunner().invoke(models.app, [*words, "--unverified"]).exception)
 

@@ -180,7 +180,9 @@ def _backbone(job: Import) -> None:
             f"{job.release.kind}; import it as one of {', '.join(of_kind)}"
         )
     codec, text_encoder = job.release.needs
-    sampling = ONE_EVALUATION if backbone.average_velocity else SamplingSettings()
+    sampling = ONE_EVALUATION if backbone.average_velocity else SamplingSettings().changed(**job.release.sampling)
+    if backbone.config.injection == "none":
+        sampling = sampling.model_copy(update={"score": None})
     config = ModelConfig(backbone.config, codec, text_encoder, SECONDS, **job.facts, sampling=sampling)
     save_module(job.folder, backbone, config.to_dict())
 

@@ -6,9 +6,10 @@ digest and the revision `main` mean that none is stated.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from typing import Literal
+from typing import Any, Literal
 
 from plaudit.errors import ModelError
 from plaudit.reward.features import PUBLISHED_BLOCKS
@@ -49,8 +50,9 @@ class Release:
     """One release.
 
     kind: what its folder becomes, see plaudit.models.importing, or FETCHED_ONLY. needs: other releases that it is used
-    with. gated: the Hub asks to accept terms first. injection: where a backbone takes its score. blocks: a
-    reward's inputs. encoder: one that a reward needs and that is not built in.
+    with. gated: the Hub asks to accept terms first. injection: where a backbone takes its score. sampling: the settings
+    that a backbone's authors sampled it with, where they are not the defaults. blocks: a reward's inputs. encoder: one
+    that a reward needs and that is not built in.
     """
 
     id: str
@@ -61,6 +63,7 @@ class Release:
     needs: tuple[str, ...] = ()
     gated: bool = False
     injection: str = "none"
+    sampling: Mapping[str, Any] = field(default_factory=dict)
     blocks: tuple[str, ...] = ()
     encoder: str = ""
 
@@ -112,6 +115,15 @@ def _tokenizer() -> tuple[ReleasedFile, ...]:
     return _hub("FacebookAI/roberta-base", revision, "config.json", "tokenizer.json", "tokenizer_config.json")
 
 
+_PAPERS_SAMPLING = {
+    "score": 5.0,
+    "prefix": "high quality instrumental music, ",
+    "precision": "tf32",
+    "noise": "cuda",
+    "boundaries": "published",
+}
+"""Beside 25 Euler steps, a guidance of 4 and the negative prompt, which are defaults."""
+
 _PAPER = "https://github.com/yonghyunk1m/TTM-HumanPref/releases/download/v1.0-icme2026"
 _MMAUDIO = "https://github.com/hkchengrex/MMAudio/releases/download/v0.1"
 _BIGVGAN = "nvidia/bigvgan_v2_44khz_128band_512x"
@@ -129,14 +141,14 @@ _ALL = (
         "non-commercial; see the model's page",
         (ReleasedFile("weights.pt", "yonghyunk1m/TTM-HumanPref", "gclef_crpoA_fluxaudio_s.pt", megabytes=483,
                       digest="sha256:0cfb8295fbd695a99c7a2599363a465fdc28a94f39c8d43faf7487461e5e15f2"),),
-        needs=("codec-44k", "text-t5-clap"), injection="input_add",
+        needs=("codec-44k", "text-t5-clap"), injection="input_add", sampling=_PAPERS_SAMPLING,
     ),
     *(Release(
         f"ttm-humanpref-sub{number}", "fluxaudio",
         f"the paper's submission {number}, to be sampled from seed {seed}; by its authors ttm-humanpref's weights",
         "non-commercial; see the model's page",
         (ReleasedFile("weights.pt", url=f"{_PAPER}/sub{number}_seed{seed}_fluxaudio_s.pt", megabytes=483),),
-        needs=("codec-44k", "text-t5-clap"), injection="input_add",
+        needs=("codec-44k", "text-t5-clap"), injection="input_add", sampling=_PAPERS_SAMPLING,
     ) for number, seed in ((1, 42), (2, 55))),
     Release(
         "fluxaudio-s", "fluxaudio", "FluxAudio-S for sound and music, 16 kHz", "MIT",
