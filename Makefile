@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/plaudit demo
 
-# One process a core, with one thread each: most of a test is Python or small tensors, which threads don't help.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+# One process a core, with one thread each: most of a test is Python or small tensors, which threads don't help. Files are
+# begun in their order: those of few tests are the longest, and xdist would leave them for the end.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow"

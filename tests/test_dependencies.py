@@ -80,27 +80,41 @@ def test_every_dependency_is_imported() -> None:
     assert not BASE - {name for _, package, _ in third_party("src") for name in distributions(package)}
 
 
-def test_a_built_wheel_runs_outside_the_checkout(tmp_path: Path) -> None:
-    source, target, elsewhere = tmp_path / "source", tmp_path / "target", tmp_path / "elsewhere"
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the built wheel is installed."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
     shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("pyproject.toml", PROJECT["readme"]):
         shutil.copy(ROOT / name, source)
-    elsewhere.mkdir()
     pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
-    built = ["wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(source)]
-    subprocess.run([*pip, *built], check=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    subprocess.run([*pip, "install", "--no-deps", "--target", str(target), str(wheel)], check=True)
-    environment = {**os.environ, "PYTHONPATH": str(target), "OMP_NUM_THREADS": "1"}
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(source)], check=True)
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(folder / "target"), str(wheel)], check=True)
+    return folder / "target"
+
+
+def files_under(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+
+
+def test_a_built_wheel_holds_every_file(installed: Path) -> None:
+    assert files_under(installed / "plaudit") == files_under(ROOT / "src" / "plaudit")
+
+
+@pytest.mark.slow
+def test_a_built_wheel_runs_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
 
     def run(*arguments: str) -> str:
         command = [sys.executable, *arguments]
-        done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert run("-c", "import plaudit; print(plaudit.__file__)").startswith(str(target))
-    command = str(target / "bin" / "plaudit")
+    assert run("-c", "import plaudit; print(plaudit.__file__)").startswith(str(installed))
+    command = str(installed / "bin" / "plaudit")
     assert run(command, "--version").split() == ["plaudit", PROJECT["version"]]
     run(command, "generate", "slow piano", "--steps", "1", "-o", "clips", "--device", "cpu")
-    assert (elsewhere / "clips" / "slow-piano-0.wav").is_file()
+    assert (tmp_path / "clips" / "slow-piano-0.wav").is_file()

@@ -18,27 +18,30 @@ from plaudit.pipeline.runner import Outlook
 SCRIPT = """
 from plaudit.pipeline.runner import Outlook
 from plaudit.cli.console import approval
-print("ANSWER", approval(False)([Outlook("crpo", "replaced", ("beta was 1, is now 2",))]))
+for _ in range(3):
+    print("ANSWER", approval(False)([Outlook("crpo", "replaced", ("beta was 1, is now 2",))]))
 """
 
 
-@pytest.mark.parametrize(("typed", "answer"), [("y\n", "True"), ("n\n", "False"), ("\n", "False")])
-def test_replacing_needs_confirmation_at_a_terminal(typed: str, answer: str) -> None:
+def test_replacing_needs_confirmation_at_a_terminal() -> None:
     mine, theirs = pty.openpty()
     process = subprocess.Popen([sys.executable, "-c", SCRIPT], stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
-    shown = b""
-    while b"[y/N]" not in shown:
-        shown += os.read(mine, 1000)
-    os.write(mine, typed.encode())
-    try:
-        while b"ANSWER" not in shown or not shown.endswith(b"\n"):
+    for typed, answer in (("y\n", b"True"), ("n\n", b"False"), ("\n", b"False")):
+        shown = b""
+        while b"[y/N]" not in shown:
             shown += os.read(mine, 1000)
-    except OSError:  # the terminal closes with the process
-        pass
+        assert b"would be replaced:\r\n  crpo: beta was 1, is now 2" in shown
+        os.write(mine, typed.encode())
+        shown = b""
+        try:
+            while b"ANSWER" not in shown or not shown.endswith(b"\n"):
+                shown += os.read(mine, 1)
+        except OSError:  # the terminal closes with the process
+            pass
+        assert b"ANSWER " + answer in shown
     process.wait()
     os.close(mine)
-    assert b"would be replaced:\r\n  crpo: beta was 1, is now 2" in shown and f"ANSWER {answer}".encode() in shown
 
 
 def test_without_a_terminal_replacing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,6 +122,7 @@ def test_a_dry_run_describes_the_result_and_writes_nothing(world: JamendoFolder,
     )
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(
     world: JamendoFolder, whole: Path, tmp_path: Path
 ) -> None:

@@ -115,6 +115,7 @@ def test_usage_errors_give_advice(plaudit: Plaudit, arguments: tuple[str, ...], 
     assert done.code == code and said in " ".join(done.err.split())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
 def test_a_full_disk_is_named_in_one_line(clips: Path, tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:

@@ -57,6 +57,7 @@ def test_a_sweep_over_scores_leaves_cells_numbers_and_figures(swept: Path) -> No
         assert (swept / name).stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_bytes(swept: Path, tmp_path: Path) -> None:
     command_line = ("score", "a=synthetic", "b=synthetic", *SMALL, "-o", tmp_path / "out")
     process = subprocess.Popen(command(*command_line), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -82,7 +82,9 @@ def test_prompts_that_are_not_utf8_are_refused_in_one_line(plaudit: Plaudit, ton
         assert done.code == 1 and "is not UTF-8 text" in done.err and len(done.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize(
+    "encoding", ["ascii", *(pytest.param(name, marks=pytest.mark.slow) for name in ("latin-1", "utf-8"))]
+)
 def test_any_encoding_of_the_terminal_will_do(tone: Path, tmp_path: Path, encoding: str) -> None:
     shutil.copy(tone, tmp_path / "大 é.wav")
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "XDG_CACHE_HOME": str(tmp_path), "COLUMNS": "100"}

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,7 @@ from plaudit.pipeline.report import rewrite_report
 from plaudit.pipeline.steps import required_steps, steps
 from plaudit.recipe import load_recipe
 from plaudit.storage import read_json, write_json
+from tests.cli.command import plaudit as plaudit_command
 from tests.test_runs import everything
 from tools.listening_page import write_listening_page
 
@@ -56,9 +58,13 @@ TINY = [
 ]
 
 
-def command(folder: Path) -> list[str]:
+def words(folder: Path) -> list[str]:
     changes = [part for change in TINY for part in ("--set", change)]
-    return [sys.executable, "-m", "plaudit", "run", "smoke", "--output", str(folder), *changes]
+    return ["run", "smoke", "--output", str(folder), *changes]
+
+
+def command(folder: Path) -> list[str]:
+    return [sys.executable, "-m", "plaudit", *words(folder)]
 
 
 def weights(folder: Path) -> dict[str, str]:
@@ -71,7 +77,7 @@ def weights(folder: Path) -> dict[str, str]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    subprocess.run(command(folder), check=True, capture_output=True)
+    app(words(folder), standalone_mode=False)
     return folder
 
 
@@ -106,7 +112,7 @@ def test_how_training_is_carried_out_makes_no_step_stale() -> None:
     assert plain.fingerprint() == other.fingerprint() != load_recipe("smoke", ["backbone.seed=1"]).fingerprint()
 
 
-def test_a_stage_can_be_called_alone(whole: Path) -> None:
+def test_a_stage_can_be_called_alone(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chain = steps(load_recipe("smoke"))
     assert [step.name for step in required_steps("sft", chain)] == [
         "corpus", "shards", "features", "votes", "reward", "labels", "sft"
@@ -116,8 +122,8 @@ def test_a_stage_can_be_called_alone(whole: Path) -> None:
         required_steps("sftt", chain)
     before = {path: path.stat().st_mtime_ns for path in whole.glob("*/done.json")}
     (whole / "crpo" / "done.json").unlink()
-    done = subprocess.run([*command(whole), "--only", "crpo"], check=True, capture_output=True, text=True)
-    assert done.stdout == f"Crpo: {whole / 'crpo'}\n"
+    app([*words(whole), "--only", "crpo"], standalone_mode=False)
+    assert capsys.readouterr().out == f"Crpo: {whole / 'crpo'}\n"
     changed = {path.parent.name for path in whole.glob("*/done.json") if path.stat().st_mtime_ns != before.get(path)}
     assert changed == {"crpo"}
 
@@ -131,11 +137,11 @@ def test_cross_loading_changes_no_shared_weight(whole: Path) -> None:
     assert all((before[name] == after[name]).all() for name in shared)
 
 
-def test_a_second_run_does_nothing(whole: Path) -> None:
+def test_a_second_run_does_nothing(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file() and path.name[0] != "."}
-    done = subprocess.run(command(whole), check=True, capture_output=True, text=True)
-    told = [line for line in done.stderr.splitlines() if ": " in line]
-    assert told and all(line.endswith(": done") for line in told)
+    app(words(whole), standalone_mode=False)
+    reported = [line for line in capsys.readouterr().err.splitlines() if ": " in line]
+    assert reported and all(line.endswith(": done") for line in reported)
     changed = [p.name for p, stamp in before.items() if p.stat().st_mtime_ns != stamp and p.name != "recipe.yaml"]
     assert not changed
 
@@ -166,17 +172,26 @@ def without(whole: Path, folder: Path, *steps: str) -> Path:
 
 def test_sigterm_in_training_leaves_a_checkpoint_and_a_line(whole: Path, tmp_path: Path) -> None:
     folder = without(whole, tmp_path / "run", "sft")
-    long = [*command(folder), "--only", "sft", "--set", "stages.sft.train.steps=5000"]
-    process = subprocess.Popen(long, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while not (folder / "sft" / "metrics.jsonl").exists() and process.poll() is None:
-        time.sleep(0.05)
-    process.terminate()
-    _, told = process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM
-    last = told.splitlines()[-1]
+    ended = threading.Event()
+
+    def stop_once_it_trains() -> None:
+        while not (folder / "sft" / "metrics.jsonl").exists() and not ended.wait(0.05):
+            pass
+        if not ended.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopper = threading.Thread(target=stop_once_it_trains)
+    stopper.start()
+    try:
+        done = plaudit_command(*words(folder), "--only", "sft", "--set", "stages.sft.train.steps=5000")
+    finally:
+        ended.set()
+        stopper.join()
+    assert done.code == 128 + signal.SIGTERM
+    last = done.err.splitlines()[-1]
     assert last.startswith("plaudit: stopped by SIGTERM after update ") and last.endswith("run it again to continue")
-    done = int(last.split("update ")[1].split()[0])
-    assert (folder / "sft" / "checkpoints" / f"{done:08d}.pt").is_file()
+    updates = int(last.split("update ")[1].split()[0])
+    assert (folder / "sft" / "checkpoints" / f"{updates:08d}.pt").is_file()
 
 
 @pytest.mark.slow

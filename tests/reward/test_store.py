@@ -138,15 +138,21 @@ def test_shards_of_long_tracks_are_written_after_an_hour_of_audio(
     assert [len(shard["ids"]) for shard in store._index["shards"]] == [5, 5, 2]
 
 
-def test_unusable_clips_do_not_shift_shards_on_resume(tmp_path: Path) -> None:
+def test_unusable_clips_do_not_shift_shards_on_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plaudit.reward.features.SHARD_SECONDS", 30.0)  # five clips of six seconds
+
     def broken(id: str) -> tuple[torch.Tensor, int]:
         if id in ("clip-4", "clip-5", "clip-9"):
             raise AudioError(f"{id} is truncated")
-        return long_clip(id)
+        return clip(int(id.removeprefix("clip-")), 6.0, 100), 100
 
     class Killed(BaseException):
         pass
 
+    whole = tmp_path / "whole"
+    store = FeatureStore(whole, make_features())
+    store.extract(IDS[:14], broken, 12)
+    assert len(store._index["shards"]) == 3
     for last in (6, 8, 10):
 
         def dying(id: str) -> tuple[torch.Tensor, int]:
@@ -154,8 +160,7 @@ def test_unusable_clips_do_not_shift_shards_on_resume(tmp_path: Path) -> None:
                 raise Killed
             return broken(id)
 
-        whole, killed = tmp_path / f"whole-{last}", tmp_path / f"killed-{last}"
-        FeatureStore(whole, make_features()).extract(IDS[:14], broken, 12)
+        killed = tmp_path / f"killed-{last}"
         with pytest.raises(Killed):
             FeatureStore(killed, make_features()).extract(IDS[:14], dying, 12)
         FeatureStore(killed, make_features()).extract(IDS[:14], broken, 12)
