@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,12 +13,15 @@ pytest.importorskip("fastapi")
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from itsdangerous import TimestampSigner
+from sqlalchemy import event, select
 
 from plaudit.errors import RunError
 from plaudit.studio.app_state import Studio
-from plaudit.studio.database import Base, Database
+from plaudit.studio.database import Base, Database, Token
 from plaudit.studio.migrations import upgrade
 from plaudit.studio.settings import StudioSettings
+from tests.studio.conftest import Opened
 
 
 def test_migrations_make_the_tables(tmp_path: Path) -> None:
@@ -50,3 +55,69 @@ def test_one_studio_at_a_time(tmp_path: Path) -> None:
         Studio.open(settings)
     first.close()
     Studio.open(settings).close()
+
+
+def test_a_transaction_within_another_is_an_error_not_a_deadlock(tmp_path: Path) -> None:
+    studio = Studio.open(StudioSettings(folder=tmp_path))
+    with pytest.raises(RuntimeError, match="within a transaction"), studio.database.transaction():
+        with studio.database.transaction():
+            pass
+    with studio.database.transaction() as session:
+        assert session.scalars(select(Token)).all() == []
+    studio.close()
+
+
+def test_a_transaction_is_undone_by_an_error(tmp_path: Path) -> None:
+    studio = Studio.open(StudioSettings(folder=tmp_path))
+    with pytest.raises(KeyError), studio.database.transaction() as session:
+        studio.authority.new_token(session, "a", "owner")
+        raise KeyError
+    with studio.database.reading() as session:
+        assert session.scalars(select(Token)).all() == []
+    studio.close()
+
+
+def test_a_disk_that_is_full_for_the_database(tmp_path: Path) -> None:
+    opened = Opened(StudioSettings(folder=tmp_path))
+    client = opened.client(opened.token)
+    database = opened.studio.database
+
+    def bound(connection: Any, record: Any) -> None:
+        connection.execute(f"PRAGMA max_page_count = {connection.execute('PRAGMA page_count').fetchone()[0]}")
+
+    database.engine.dispose()
+    with closing(sqlite3.connect(tmp_path / "studio.sqlite")) as connection:
+        connection.execute("VACUUM")  # no empty pages are left to fill
+    event.listen(database.engine, "connect", bound)
+    body = {"prompts": ["a" * 2000] * 100}
+    answer = client.post("generations", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (507, "disk-full"), answer.text
+    event.remove(database.engine, "connect", bound)
+    database.engine.dispose()
+    assert client.get("jobs").json()["items"] == []
+    assert client.post("generations", json=body).status_code == 202
+    opened.close()
+
+
+def test_a_clock_that_was_set_back_ends_sessions_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Opened(StudioSettings(folder=tmp_path))
+    client = opened.client()
+    client.post("session", json={"token": opened.token})
+    monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda self: 0)
+    answer = client.get("jobs")
+    assert (answer.status_code, answer.json()["detail"]) == (401, "this session has ended; log in again")
+    assert opened.client(opened.token).get("jobs").status_code == 200
+    opened.close()
+
+
+def test_urls_of_databases_that_cannot_be_used(tmp_path: Path) -> None:
+    for url in ("nonsense", "mysql+unknown://host/x", "postgresql+psycopg://user:secret@127.0.0.1:1/none"):
+        with pytest.raises(RunError) as error:
+            Studio.open(StudioSettings(folder=tmp_path, database=url))
+        assert "secret" not in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be used as a studio's folder"):
+        Studio.open(StudioSettings(folder=tmp_path / "file" / "studio"))

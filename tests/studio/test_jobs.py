@@ -199,6 +199,19 @@ def test_events_of_a_job_end_with_it(served: Served) -> None:
             list(client.events("events", last_event_id="x"))
 
 
+def test_a_stream_ends_when_its_token_is_revoked(served: Served) -> None:
+    with StudioClient(served.address, served.token) as owner:
+        token = owner.post("tokens", {"name": "e", "role": "editor"})
+        with StudioClient(served.address, token["token"]) as editor:
+            seen: list[dict[str, Any]] = []
+            thread = threading.Thread(target=lambda: seen.extend(editor.events()))
+            thread.start()
+            time.sleep(0.5)
+            owner.delete(f"tokens/{token['id']}")
+            thread.join(10)
+            assert not thread.is_alive() and seen == []
+
+
 def test_the_clients_errors_are_one_line(served: Served) -> None:
     with StudioClient(served.address, "nobody.secret") as client, pytest.raises(ApiError, match="not valid") as error:
         client.get("jobs")

@@ -142,6 +142,19 @@ def test_errors_are_one_line_with_a_code(owner: Any) -> None:
         assert set(answer.json()) == {"detail", "code"} and "\n" not in answer.json()["detail"]
 
 
+def test_examples_of_requests_are_valid(studio: Opened) -> None:
+    schemas = studio.app.openapi()["components"]["schemas"]
+    bodies = [name for name in schemas if name.endswith(("Request", "Change", "Info"))]
+    with_examples = {name: schemas[name]["examples"] for name in bodies if "examples" in schemas[name]}
+    assert {"GenerationRequest", "ScoreRequest", "ComparisonRequest", "JobInfo", "ClipInfo"} <= set(with_examples)
+    from plaudit.studio import schemas as models
+
+    for name, examples in with_examples.items():
+        if hasattr(models, name):
+            for example in examples:
+                getattr(models, name).model_validate(example)
+
+
 def test_every_operation_is_described(studio: Opened) -> None:
     names = [route.name for route in studio.app.routes if isinstance(route, APIRoute)]
     assert len(names) == len(set(names))

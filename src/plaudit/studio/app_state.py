@@ -43,7 +43,9 @@ class Studio:
             stack.callback(database.close)
             if not database.is_sqlite:
                 held = stack.enter_context(database.connect())
-                if not advisory_lock(held, _POSTGRES_LOCK):
+                locked_here = advisory_lock(held, _POSTGRES_LOCK)
+                held.commit()  # the lock is the connection's, and no transaction stays open
+                if not locked_here:
                     raise RunError(f"another studio works with {database.name}; stop it, or name another --database")
             upgrade(database)
             return cls(settings, database, Authority(database, layout.secret()), _open=stack.pop_all())

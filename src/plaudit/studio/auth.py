@@ -217,6 +217,15 @@ def identify(request: Request, listener: bool = False) -> Principal:
     return principal
 
 
+def still_valid(principal: Principal) -> Callable[[Session], bool]:
+    """Whether an owner's or editor's token was not revoked meanwhile: for streams, which last."""
+
+    def check(session: Session) -> bool:
+        return session.scalar(select(Token.revoked).where(Token.id == principal.id)) is False
+
+    return check
+
+
 def require(role: Role) -> Callable[..., Principal]:
     """A dependency that gives who asks: an owner is also an editor; a listener reaches what listeners may, alone."""
 

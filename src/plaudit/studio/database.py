@@ -332,6 +332,7 @@ class Database:
         except ImportError as error:
             raise RunError(f"--database needs the package {error.name}; install it with pip") from None
         self._writing = threading.Lock()
+        self._writer_thread = 0
         if self.is_sqlite:
             listening_to.listen(self.engine, "connect", _prepare_sqlite)
             listening_to.listen(self.engine, "begin", _begin_sqlite)
@@ -364,8 +365,14 @@ class Database:
         if not self.is_sqlite:
             yield
             return
+        if self._writer_thread == threading.get_ident():
+            raise RuntimeError("a transaction within a transaction would wait for itself")
         with self._writing:
-            yield
+            self._writer_thread = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._writer_thread = 0
 
     def connect(self) -> Connection:
         """A connection; RunError where the database can't be opened."""

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from plaudit.reporting import Progress
 from plaudit.studio.database import Database, Job, by_id, now
 from plaudit.studio.errors import Conflict
-from plaudit.studio.events import publish
+from plaudit.studio.events import prune, publish
 from plaudit.studio.schemas import JobInfo, JobProgress
 from plaudit.studio.settings import StudioSettings
 
@@ -252,6 +252,7 @@ def finish(database: Database, job_id: str, status: str, **values: Any) -> None:
         session.execute(update(Job).where(Job.id == job_id).values(status=status, finished_at=now(), **values))
         session.expire_all()
         publish_job(session, by_id(session, Job, job_id))
+        prune(session)
 
 
 def run(database: Database, settings: StudioSettings, row: Job) -> None:

@@ -6,7 +6,7 @@ import secrets
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -101,7 +101,10 @@ class BodyLimit:
         if scope["path"] == UPLOADS:
             await self.app(scope, _limited(receive, MOST_UPLOAD), send)
             return
-        body = await read_body(receive, MOST_BODY)
+        try:
+            body = await read_body(receive, MOST_BODY)
+        except ClientDisconnect:
+            return
         if body is None:
             problem = {"detail": f"the body has over {MOST_BODY:,} bytes", "code": "too-large"}
             await JSONResponse(problem, 413)(scope, receive, send)
@@ -114,8 +117,8 @@ async def read_body(receive: Receive, most: int) -> bytes | None:
     parts, length, more = [], 0, True
     while more:
         message = await receive()
-        if message["type"] == "http.disconnect":
-            break
+        if message["type"] == "http.disconnect":  # what came is only part of the body
+            raise ClientDisconnect
         parts.append(message.get("body", b""))
         length += len(parts[-1])
         if length > most:

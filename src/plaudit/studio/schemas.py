@@ -51,6 +51,8 @@ class Health(Model):
 class SessionRequest(Model):
     """A token to log in with: an owner's or editor's, or that of the link that the command prints."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"token": "AbCdEf123456.c2VjcmV0"}]})
+
     token: Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
 
@@ -64,6 +66,8 @@ class SessionInfo(Model):
 
 class TokenRequest(Model):
     """A token to make."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "laptop", "role": "editor"}]})
 
     name: Name
     role: Literal["owner", "editor"]
@@ -99,7 +103,22 @@ class JobProgress(Model):
 class JobInfo(Model):
     """A job."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "AbCdEf123456", "kind": "generate", "status": "running", "result": None, "error": None,
+                    "request": {"prompts": ["slow sad piano in a minor key"], "count": 4},
+                    "progress": {
+                        "done": 1, "total": 4, "step": 7, "steps": 16, "seconds_left": 5.2, "label": None
+                    },
+                    "cancel_requested": False, "parent_id": None, "created_at": "2026-01-01T12:00:00.000Z",
+                    "started_at": "2026-01-01T12:00:01.000Z", "finished_at": None, "attempts": 1,
+                }
+            ]
+        },
+    )  # fmt: skip
 
     id: str
     kind: str
@@ -120,7 +139,20 @@ class ClipInfo(Model):
     """A clip. seed: as text, since seeds have up to 64 bits. loudness in LUFS, peak in dBTP; reward and clap (the CLAP
     score) are those of its job's models."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "AbCdEf123456", "job_id": "GhIjKl789012", "test_id": None, "position": 0,
+                    "prompt": "slow sad piano in a minor key", "model": "synthetic", "seed": "1",
+                    "settings": {"model": "synthetic", "guidance": 4.0}, "duration": 10.0, "sample_rate": 16000,
+                    "reward": 0.82, "clap": 0.41, "status": "new", "loudness": -16.5, "peak": -1.2,
+                    "created_at": "2026-01-01T12:00:03.000Z",
+                }
+            ]
+        },
+    )  # fmt: skip
 
     id: str
     job_id: str | None
@@ -142,6 +174,8 @@ class ClipInfo(Model):
 
 class ClipChange(Model):
     """What of a clip can be changed."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "kept"}]})
 
     status: ClipStatus
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 from plaudit.studio.settings import StudioSettings
 
@@ -20,6 +21,7 @@ class Supervisor:
         self.settings = settings
         self.process: subprocess.Popen[str] | None = None
         self._stopping = threading.Event()
+        self._starting = threading.Lock()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
     def start(self) -> None:
@@ -28,7 +30,8 @@ class Supervisor:
 
     def stop(self) -> None:
         """End the worker: what it was doing continues at the next start."""
-        self._stopping.set()
+        with self._starting:
+            self._stopping.set()
         process = self.process
         if process is not None:
             if process.stdin is not None:
@@ -47,19 +50,23 @@ class Supervisor:
 
     def _watch(self) -> None:
         pause = 0.2
-        while not self._stopping.is_set():
+        while (process := self._started()) is not None:
             began = time.monotonic()
-            with (self.settings.layout.logs / "worker.log").open("ab") as log:
-                self.process = subprocess.Popen(
-                    [sys.executable, "-m", "plaudit.studio.worker"], stdin=subprocess.PIPE, stdout=log, stderr=log,
-                    text=True, start_new_session=True,
-                )  # fmt: skip
-            assert self.process.stdin is not None
-            try:
-                self.process.stdin.write(self.settings.model_dump_json() + "\n")
-                self.process.stdin.flush()
-            except OSError:  # it died at once
-                pass
-            self.process.wait()
+            assert process.stdin is not None
+            with suppress(OSError):  # it died at once
+                process.stdin.write(self.settings.model_dump_json() + "\n")
+                process.stdin.flush()
+            process.wait()
             pause = 0.2 if time.monotonic() - began > LONGEST_PAUSE else min(2 * pause, LONGEST_PAUSE)
             self._stopping.wait(pause)
+
+    def _started(self) -> subprocess.Popen[str] | None:
+        """A new worker; None where the server is stopping."""
+        with self._starting, (self.settings.layout.logs / "worker.log").open("ab") as log:
+            if self._stopping.is_set():
+                return None
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "plaudit.studio.worker"], stdin=subprocess.PIPE, stdout=log, stderr=log,
+                text=True, start_new_session=True,
+            )  # fmt: skip
+            return self.process

@@ -11,7 +11,7 @@ from sse_starlette import EventSourceResponse
 
 from plaudit.studio import jobs
 from plaudit.studio.app_state import StudioOf
-from plaudit.studio.auth import Editor
+from plaudit.studio.auth import Editor, still_valid
 from plaudit.studio.database import Job, by_id
 from plaudit.studio.events import event_stream
 from plaudit.studio.idempotency import keep
@@ -79,10 +79,12 @@ def job_events(job_id: str, principal: Editor, studio: StudioOf, request: Reques
     def state(session: Session) -> tuple[str, dict[str, Any]]:
         return "job", jobs.info(by_id(session, Job, job_id)).model_dump()
 
-    return event_stream(request, studio.database, subjects=[job_id], first=state, last=jobs.is_over)
+    return event_stream(
+        request, studio.database, subjects=[job_id], first=state, last=jobs.is_over, allowed=still_valid(principal)
+    )
 
 
 @router.get("/events", response_class=EventSourceResponse, responses=STREAM)
 def all_events(principal: Editor, studio: StudioOf, request: Request) -> EventSourceResponse:
     """Events of everything: jobs, clips, tests."""
-    return event_stream(request, studio.database)
+    return event_stream(request, studio.database, allowed=still_valid(principal))
