@@ -8,8 +8,10 @@ from typing import Any
 
 from fastapi.routing import APIRoute
 
+from plaudit.studio import schemas
 from plaudit.studio.auth import COOKIE, LISTENER_COOKIE
-from plaudit.studio.database import Invitation, Listener, Test
+from plaudit.studio.database import Invitation, Listener
+from plaudit.studio.database import Test as TestRow
 from tests.studio.conftest import Opened, done
 
 PUBLIC = {("GET", "/api/v1/health"), ("POST", "/api/v1/session"), ("POST", "/api/v1/listen/{token}")}
@@ -34,7 +36,9 @@ def is_public(method: str, path: str) -> bool:
 def listener_token(studio: Opened) -> str:
     """A listener of a test that is open."""
     with studio.studio.database.transaction() as session:
-        test = Test(name="t", kind="preference", status="open", question="", instructions="", consent="", settings={})
+        test = TestRow(
+            name="t", kind="preference", status="open", question="", instructions="", consent="", settings={}
+        )
         session.add(test)
         session.flush()
         invitation = Invitation(test_id=test.id, label="l")
@@ -142,17 +146,17 @@ def test_errors_are_one_line_with_a_code(owner: Any) -> None:
         assert set(answer.json()) == {"detail", "code"} and "\n" not in answer.json()["detail"]
 
 
-def test_examples_of_requests_are_valid(studio: Opened) -> None:
-    schemas = studio.app.openapi()["components"]["schemas"]
-    bodies = [name for name in schemas if name.endswith(("Request", "Change", "Info"))]
-    with_examples = {name: schemas[name]["examples"] for name in bodies if "examples" in schemas[name]}
-    assert {"GenerationRequest", "ScoreRequest", "ComparisonRequest", "JobInfo", "ClipInfo"} <= set(with_examples)
-    from plaudit.studio import schemas as models
-
-    for name, examples in with_examples.items():
-        if hasattr(models, name):
-            for example in examples:
-                getattr(models, name).model_validate(example)
+def test_examples_are_valid_and_in_the_description(studio: Opened) -> None:
+    described = studio.app.openapi()["components"]["schemas"]
+    found = set()
+    for name in described:
+        model = getattr(schemas, name, None)
+        extra = model.model_config.get("json_schema_extra") if model is not None else None
+        for example in extra["examples"] if extra else ():
+            model.model_validate(example)
+            assert described[name]["examples"], name
+            found.add(name)
+    assert {"GenerationRequest", "ScoreRequest", "ComparisonRequest", "JobInfo", "ClipInfo"} <= found
 
 
 def test_every_operation_is_described(studio: Opened) -> None:
