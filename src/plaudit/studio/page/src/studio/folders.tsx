@@ -1,36 +1,50 @@
-import { useId, useState } from "preact/hooks";
-import { request, type Page } from "../api";
+import { useEffect, useId, useState } from "preact/hooks";
+import { request } from "../api";
 import { useAction, useGet } from "../ui/data";
-import { useJobs } from "./jobs";
+import { plural } from "../ui/format";
+import { useJob, useJobs } from "./jobs";
 import type { Job } from "./types";
 
 interface FolderInfo {
   path: string;
-  clips?: number | null;
+  kind: "upload" | "generation" | "run";
+  name: string;
+  clips: number;
 }
+
+const KIND = { upload: "uploaded", generation: "generated", run: "run" };
 
 interface Props {
   label: string;
   value: string;
+  /** What the folder of an upload is called. */
+  uploadName?: string;
   onChange(path: string): void;
 }
 
 /** A folder of the studio, or files that are uploaded into one. */
-export function FolderField({ label, value, onChange }: Props) {
+export function FolderField({ label, value, uploadName, onChange }: Props) {
   const id = useId();
-  const folders = useGet<Page<FolderInfo>>("/folders", { limit: 200 });
+  const folders = useGet<{ items: FolderInfo[] }>("/folders");
   const [status, setStatus] = useState("");
+  const [uploading, setUploading] = useState<string | null>(null);
   const { put } = useJobs();
+  const job = useJob(uploading);
+  useEffect(() => {
+    if (!job || job.status === "queued" || job.status === "running") return;
+    setStatus(job.status === "done" ? "Uploaded." : (job.error ?? "The upload was cancelled."));
+    folders.reload();
+  }, [job?.status]);
   const upload = useAction(async (files: FileList) => {
     const form = new FormData();
     for (const file of Array.from(files)) form.append("files", file, file.webkitRelativePath || file.name);
     setStatus(`Uploading ${files.length === 1 ? files[0]!.name : `${files.length} files`}…`);
     try {
-      const answer = await request<{ folder: string; job?: Job }>("POST", "/uploads", form);
-      if (answer.job) put(answer.job);
+      const answer = await request<{ folder: string; job: Job }>("POST", "/uploads", form, { query: { name: uploadName } });
+      put(answer.job);
       onChange(answer.folder);
-      folders.reload();
-      setStatus("Uploaded.");
+      setUploading(answer.job.id);
+      setStatus("Uploaded; decoding…");
     } catch (fault) {
       setStatus("");
       throw fault;
@@ -45,8 +59,7 @@ export function FolderField({ label, value, onChange }: Props) {
         {value && !paths.some((folder) => folder.path === value) && <option value={value}>{value}</option>}
         {paths.map((folder) => (
           <option key={folder.path} value={folder.path}>
-            {folder.path}
-            {folder.clips ? ` (${folder.clips})` : ""}
+            {folder.name || folder.path} ({KIND[folder.kind]}, {plural(folder.clips, "clip")})
           </option>
         ))}
       </select>

@@ -2,7 +2,7 @@ import "../styles/base.css";
 import "../styles/studio.css";
 import { render } from "preact";
 import { useEffect } from "preact/hooks";
-import { Empty, Heading, Icon, type IconName } from "../ui/parts";
+import { Empty, Heading, Icon } from "../ui/parts";
 import { ComparisonProvider } from "./clips";
 import { Announcer, JobsProvider, useJobs } from "./jobs";
 import { Link, navigate, useLocation } from "./router";
@@ -63,10 +63,9 @@ function Running() {
   const { jobs } = useJobs();
   const count = jobs.filter((job) => job.status === "running" || job.status === "queued").length;
   if (!count) return null;
-  const icon: IconName = "clock";
   return (
-    <p class="running small">
-      <Icon name={icon} size={14} />
+    <p class="at-work small">
+      <Icon name="clock" size={14} />
       {count === 1 ? "1 job" : `${count} jobs`} at work
     </p>
   );

@@ -1,8 +1,8 @@
 export interface RewardInfo {
   name: string;
-  id?: string | null;
-  path?: string | null;
-  shipped?: boolean;
-  created_at?: string | null;
-  metrics?: { accuracy?: number | null; agreement?: number | null; votes?: number | null; [name: string]: unknown } | null;
+  source: "shipped" | "installed" | "studio";
+  id: string | null;
+  job_id: string | null;
+  metrics: { accuracy?: number | null; agreement?: number | null; [name: string]: unknown } | null;
+  created_at: string | null;
 }

@@ -46,6 +46,7 @@ export interface GenerationSettings {
   steps?: number | null;
   seconds?: number | null;
   negative_prompt?: string | null;
+  reward?: string | null;
 }
 
 export interface Session {

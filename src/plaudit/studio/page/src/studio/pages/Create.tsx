@@ -10,9 +10,16 @@ import type { Clip, Job } from "../types";
 
 interface ModelInfo {
   name: string;
-  seconds?: number | null;
-  description?: string | null;
+  seconds: number;
+  takes_score: boolean;
+  steps: number | null;
+  guidance: number | null;
+  score: number | null;
+  negative_prompt: string | null;
 }
+
+/** The model of a request that names none. */
+const DEFAULT_MODEL = "synthetic";
 
 interface Form {
   prompt: string;
@@ -25,19 +32,21 @@ interface Form {
   count: string;
   bestOf: boolean;
   negative: string;
+  reward: string;
 }
 
 const DEFAULTS: Form = {
   prompt: "",
-  model: "",
+  model: DEFAULT_MODEL,
   score: "",
   guidance: "",
   seconds: "",
   steps: "",
-  seed: "0",
+  seed: "",
   count: "4",
   bestOf: false,
   negative: "",
+  reward: "",
 };
 
 const STORED = "studio.create";
@@ -68,10 +77,11 @@ function requestOf(form: Form) {
     guidance: number(form.guidance),
     seconds: number(form.seconds),
     steps: number(form.steps),
-    seed: number(form.seed) ?? 0,
+    seed: number(form.seed),
     count: form.bestOf ? 1 : count,
     best_of: form.bestOf ? count : 1,
     negative_prompt: form.negative.trim() || undefined,
+    reward: form.reward || undefined,
   };
 }
 
@@ -80,13 +90,14 @@ function formOf(clip: Clip): Partial<Form> {
   const text = (value: unknown) => (value === undefined || value === null ? "" : String(value));
   return {
     prompt: clip.prompt,
-    model: clip.model ?? "",
-    seed: clip.seed ?? "0",
+    model: clip.model ?? DEFAULT_MODEL,
+    seed: clip.seed ?? "",
     score: text(settings.score),
     guidance: text(settings.guidance),
     seconds: text(settings.seconds),
     steps: text(settings.steps),
     negative: text(settings.negative_prompt),
+    reward: text(settings.reward),
     count: "1",
     bestOf: false,
   };
@@ -105,7 +116,8 @@ export function titleOf(job: Job): string {
 
 export function Create() {
   const [form, setForm] = useState(stored);
-  const models = useGet<Page<ModelInfo>>("/models");
+  const models = useGet<{ items: ModelInfo[] }>("/models");
+  const rewards = useGet<{ items: { name: string; id: string | null }[] }>("/rewards");
   const { jobs, put, listen } = useJobs();
   const generations = useMemo(() => jobs.filter((job) => job.kind === "generate"), [jobs]);
   const clips = useGet<Page<Clip>>("/clips", { limit: 24 });
@@ -132,6 +144,8 @@ export function Create() {
   const change = (clip: Clip) =>
     clips.set((page) => ({ ...page, items: page.items.map((other) => (other.id === clip.id ? clip : other)) }));
 
+  const model = models.data?.items.find((item) => item.name === form.model);
+  const standard = (value: number | null | undefined) => (value === null || value === undefined ? "none" : String(value));
   const names = models.data?.items.map((model) => model.name) ?? [];
   const shown = clips.data?.items.filter((clip) => clip.status !== "discarded" && !clip.test_id) ?? [];
   const best = bestOfJobs(shown);
@@ -165,7 +179,6 @@ export function Create() {
           </Field>
           <Field label="Model">
             <select value={form.model} onChange={(event) => set({ model: event.currentTarget.value })}>
-              <option value="">Default</option>
               {[...new Set([...names, form.model])].filter(Boolean).map((name) => (
                 <option key={name} value={name}>
                   {name}
@@ -174,17 +187,17 @@ export function Create() {
             </select>
           </Field>
           <div class="fields two">
-            <Field label="Score" hint="Higher asks for what people prefer.">
-              <input type="number" step="any" placeholder="default" value={form.score} onInput={(event) => set({ score: event.currentTarget.value })} />
+            <Field label="Score" hint={model && !model.takes_score ? "This model takes none." : "Higher asks for what people prefer."}>
+              <input type="number" step="any" placeholder={standard(model?.score)} disabled={model && !model.takes_score} value={form.score} onInput={(event) => set({ score: event.currentTarget.value })} />
             </Field>
             <Field label="Guidance" hint="How closely to follow the prompt.">
-              <input type="number" step="any" min="0" placeholder="default" value={form.guidance} onInput={(event) => set({ guidance: event.currentTarget.value })} />
+              <input type="number" step="any" min="0" placeholder={standard(model?.guidance)} value={form.guidance} onInput={(event) => set({ guidance: event.currentTarget.value })} />
             </Field>
             <Field label="Candidates">
               <input type="number" min="1" max="64" required value={form.count} onInput={(event) => set({ count: event.currentTarget.value })} />
             </Field>
             <Field label="Seed">
-              <input type="number" min="0" step="1" required value={form.seed} onInput={(event) => set({ seed: event.currentTarget.value })} />
+              <input type="number" min="0" step="1" placeholder="random" value={form.seed} onInput={(event) => set({ seed: event.currentTarget.value })} />
             </Field>
           </div>
           <Choice
@@ -193,19 +206,31 @@ export function Create() {
             checked={form.bestOf}
             onChange={(bestOf) => set({ bestOf })}
           />
-          <details class="more" open={Boolean(form.seconds || form.steps || form.negative)}>
+          <details class="more" open={Boolean(form.seconds || form.steps || form.negative || form.reward)}>
             <summary>More settings</summary>
             <div class="stack">
               <div class="fields two">
                 <Field label="Length (s)">
-                  <input type="number" min="0.5" step="any" placeholder="model's own" value={form.seconds} onInput={(event) => set({ seconds: event.currentTarget.value })} />
+                  <input type="number" min="0.5" step="any" placeholder={standard(model?.seconds)} value={form.seconds} onInput={(event) => set({ seconds: event.currentTarget.value })} />
                 </Field>
                 <Field label="Solver steps">
-                  <input type="number" min="1" step="1" placeholder="default" value={form.steps} onInput={(event) => set({ steps: event.currentTarget.value })} />
+                  <input type="number" min="1" step="1" placeholder={standard(model?.steps)} value={form.steps} onInput={(event) => set({ steps: event.currentTarget.value })} />
                 </Field>
               </div>
               <Field label="Negative prompt">
-                <input type="text" value={form.negative} onInput={(event) => set({ negative: event.currentTarget.value })} />
+                <input type="text" placeholder={model?.negative_prompt || "none"} value={form.negative} onInput={(event) => set({ negative: event.currentTarget.value })} />
+              </Field>
+              <Field label="Reward" hint="Scores every clip, and chooses the best.">
+                <select value={form.reward} onChange={(event) => set({ reward: event.currentTarget.value })}>
+                  <option value="">synthetic</option>
+                  {rewards.data?.items
+                    .filter((item) => item.name !== "synthetic")
+                    .map((item) => (
+                      <option key={item.id ?? item.name} value={item.id ?? item.name}>
+                        {item.name}
+                      </option>
+                    ))}
+                </select>
               </Field>
             </div>
           </details>

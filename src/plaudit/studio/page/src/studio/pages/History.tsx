@@ -7,7 +7,7 @@ import type { Clip } from "../types";
 import { storeSettingsOf } from "./Create";
 
 const FILTERS = [
-  ["", "All"],
+  ["", "Current"],
   ["new", "New"],
   ["kept", "Kept"],
   ["discarded", "Discarded"],

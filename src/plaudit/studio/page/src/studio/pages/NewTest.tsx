@@ -208,7 +208,7 @@ interface PartProps {
 
 function What({ form, set }: PartProps) {
   const runs = useGet<Page<RunInfo>>("/runs", { limit: 100 });
-  const models = useGet<Page<ModelInfo>>("/models");
+  const models = useGet<{ items: ModelInfo[] }>("/models");
   const change = (index: number, part: Partial<SystemForm>) =>
     set({ systems: form.systems.map((system, other) => (other === index ? { ...system, ...part } : system)) });
   const promptsNeeded = form.systems.every((system) => system.kind === "model");
@@ -339,7 +339,7 @@ function SourceFields({ system, runs, models, change }: SourceFieldsProps) {
     );
   }
   if (system.kind === "folder") {
-    return <FolderField label="Folder of clips" value={system.folder} onChange={(folder) => change({ folder })} />;
+    return <FolderField label="Folder of clips" value={system.folder} uploadName={system.name.trim()} onChange={(folder) => change({ folder })} />;
   }
   const stages = runs.find((run) => run.name === system.run)?.stages ?? [];
   return (
@@ -445,7 +445,7 @@ function Rules({ form, set }: PartProps) {
         )}
         <h3>Who is left out of the results</h3>
         <p class="small muted">Set before the test begins, and shown with its results. Empty: no such rule.</p>
-        <div class="fields">
+        <div class="rule-list">
           {RULES.map((rule) => (
             <Field key={rule.key} label={`${rule.label}${rule.unit ? ` (${rule.unit})` : ""}`}>
               <input
@@ -468,7 +468,7 @@ function Rules({ form, set }: PartProps) {
           you look.
         </p>
         <div class="fields two">
-          <Field label="Difference that matters (points)" hint={`${50 + Number(form.margin)} % against ${50 - Number(form.margin)} %`}>
+          <Field label="Least difference (points)" hint={`${50 + Number(form.margin)} % against ${50 - Number(form.margin)} %`}>
             <input type="number" min="1" max="49" required value={form.margin} onInput={(event) => set({ margin: event.currentTarget.value })} />
           </Field>
           <Field label="Power (%)" hint="Chance of finding such a difference.">

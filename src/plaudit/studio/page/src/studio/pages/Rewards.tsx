@@ -1,5 +1,4 @@
 import { useEffect } from "preact/hooks";
-import type { Page } from "../../api";
 import { useGet } from "../../ui/data";
 import { percent, when } from "../../ui/format";
 import { Empty, Fault, Heading, Icon, Loading } from "../../ui/parts";
@@ -7,8 +6,10 @@ import { JobRow, useJobs } from "../jobs";
 import { Link } from "../router";
 import type { RewardInfo } from "../tuningTypes";
 
+const FROM = { shipped: "shipped", installed: "installed", studio: "votes in this studio" };
+
 export function Rewards() {
-  const rewards = useGet<Page<RewardInfo>>("/rewards", { limit: 100 });
+  const rewards = useGet<{ items: RewardInfo[] }>("/rewards");
   const { jobs, listen } = useJobs();
   useEffect(() => listen((job) => job.kind === "train-reward" && job.status === "done" && rewards.reload()), [listen, rewards.reload]);
   const trainings = jobs.filter((job) => job.kind === "train-reward" && job.status !== "done").slice(0, 5);
@@ -44,9 +45,9 @@ export function Rewards() {
               </thead>
               <tbody>
                 {rewards.data.items.map((reward) => (
-                  <tr key={reward.name}>
+                  <tr key={reward.id ?? reward.name}>
                     <td class="title">{reward.name}</td>
-                    <td class="small">{reward.shipped ? "this installation" : "votes in this studio"}</td>
+                    <td class="small">{FROM[reward.source]}</td>
                     <td class="right numeric">{percent(reward.metrics?.accuracy)}</td>
                     <td class="right numeric">{percent(reward.metrics?.agreement)}</td>
                     <td class="small numeric">{when(reward.created_at)}</td>

@@ -170,7 +170,7 @@ function Score() {
   const [folder, setFolder] = useState("");
   const [prompt, setPrompt] = useState("");
   const [reward, setReward] = useState("");
-  const rewards = useGet<Page<{ name: string; path?: string }>>("/rewards");
+  const rewards = useGet<{ items: { name: string; id: string | null }[] }>("/rewards");
   const score = useAction(async () =>
     put(await request<Job>("POST", "/scores", { folder, prompt: prompt.trim() || undefined, reward: reward || undefined })),
   );
@@ -194,7 +194,7 @@ function Score() {
             <select value={reward} onChange={(event) => setReward(event.currentTarget.value)}>
               <option value="">Default</option>
               {rewards.data?.items.map((item) => (
-                <option key={item.name} value={item.name}>
+                <option key={item.id ?? item.name} value={item.id ?? item.name}>
                   {item.name}
                 </option>
               ))}
