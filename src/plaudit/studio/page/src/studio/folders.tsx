@@ -5,11 +5,15 @@ import { plural } from "../ui/format";
 import { useJob, useJobs } from "./jobs";
 import type { Job } from "./types";
 
-interface FolderInfo {
+export interface FolderInfo {
   path: string;
   kind: "upload" | "generation" | "run";
   name: string;
   clips: number;
+}
+
+export function folderLabel(folder: FolderInfo): string {
+  return `${folder.name || folder.path} (${KIND[folder.kind]}, ${plural(folder.clips, "clip")})`;
 }
 
 const KIND = { upload: "uploaded", generation: "generated", run: "run" };
@@ -59,7 +63,7 @@ export function FolderField({ label, value, uploadName, onChange }: Props) {
         {value && !paths.some((folder) => folder.path === value) && <option value={value}>{value}</option>}
         {paths.map((folder) => (
           <option key={folder.path} value={folder.path}>
-            {folder.name || folder.path} ({KIND[folder.kind]}, {plural(folder.clips, "clip")})
+            {folderLabel(folder)}
           </option>
         ))}
       </select>

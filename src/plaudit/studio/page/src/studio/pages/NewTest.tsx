@@ -1,5 +1,5 @@
 import { useRef, useState } from "preact/hooks";
-import { request, type Page } from "../../api";
+import { request } from "../../api";
 import { useAction, useGet } from "../../ui/data";
 import { plural } from "../../ui/format";
 import { Choice, Fault, Field, Heading, Icon, Notice } from "../../ui/parts";
@@ -8,6 +8,7 @@ import { navigate } from "../router";
 import { RULES, type ExclusionRules, type Screening, type Source, type TestInfo, type TestKind } from "../testTypes";
 import type { Job } from "../types";
 import { FolderField } from "../folders";
+import { stagesOf } from "./Runs";
 
 type SourceKind = "run" | "model" | "folder";
 
@@ -76,7 +77,7 @@ const STEPS = ["What is compared", "What listeners get", "Rules and size"];
 
 interface RunInfo {
   name: string;
-  stages: string[];
+  folders: string[];
 }
 
 interface ModelInfo {
@@ -207,7 +208,7 @@ interface PartProps {
 }
 
 function What({ form, set }: PartProps) {
-  const runs = useGet<Page<RunInfo>>("/runs", { limit: 100 });
+  const runs = useGet<{ items: RunInfo[] }>("/runs");
   const models = useGet<{ items: ModelInfo[] }>("/models");
   const change = (index: number, part: Partial<SystemForm>) =>
     set({ systems: form.systems.map((system, other) => (other === index ? { ...system, ...part } : system)) });
@@ -341,7 +342,8 @@ function SourceFields({ system, runs, models, change }: SourceFieldsProps) {
   if (system.kind === "folder") {
     return <FolderField label="Folder of clips" value={system.folder} uploadName={system.name.trim()} onChange={(folder) => change({ folder })} />;
   }
-  const stages = runs.find((run) => run.name === system.run)?.stages ?? [];
+  const run = runs.find((one) => one.name === system.run);
+  const stages = run ? stagesOf(run) : [];
   return (
     <div class="fields two">
       <Field label="Run">

@@ -1,9 +1,9 @@
-import { useEffect, useState } from "preact/hooks";
-import { address, request, type Page } from "../../api";
+import { useState } from "preact/hooks";
+import { request } from "../../api";
 import { useAction, useGet } from "../../ui/data";
-import { fixed, when } from "../../ui/format";
+import { duration, fixed } from "../../ui/format";
 import { Definitions, Empty, Fault, Field, Heading, Loading, Notice } from "../../ui/parts";
-import { FolderField } from "../folders";
+import { FolderField, folderLabel, type FolderInfo } from "../folders";
 import { JobRow, useJobs } from "../jobs";
 import { Link } from "../router";
 import type { Job } from "../types";
@@ -11,14 +11,19 @@ import type { Job } from "../types";
 interface RunInfo {
   name: string;
   recipe: string | null;
-  stages: string[];
-  status?: string | null;
-  has_report: boolean;
-  changed_at?: string | null;
+  steps: { name: string; finished: boolean; seconds: number | null }[];
+  models: string[];
+  folders: string[];
+  report: string | null;
+}
+
+/** The stages of a run that have clips: its folders are called runs/NAME/clips-STAGE. */
+export function stagesOf(run: { folders: string[] }): string[] {
+  return run.folders.map((folder) => folder.split("/clips-")[1] ?? "").filter(Boolean);
 }
 
 export function Runs() {
-  const runs = useGet<Page<RunInfo>>("/runs", { limit: 100 });
+  const runs = useGet<{ items: RunInfo[] }>("/runs");
   return (
     <>
       <Heading title="Runs" intro="Experiments of plaudit run, and what was compared and scored here." />
@@ -39,9 +44,9 @@ export function Runs() {
                 <tr>
                   <th>Name</th>
                   <th>Recipe</th>
-                  <th>Stages</th>
+                  <th>Steps</th>
+                  <th>Models</th>
                   <th>Report</th>
-                  <th>Changed</th>
                 </tr>
               </thead>
               <tbody>
@@ -51,9 +56,11 @@ export function Runs() {
                       <Link href={`/runs/${encodeURIComponent(run.name)}`}>{run.name}</Link>
                     </td>
                     <td class="small">{run.recipe}</td>
-                    <td class="small">{run.stages.join(", ")}</td>
-                    <td class="small">{run.has_report ? "yes" : <span class="muted">not yet</span>}</td>
-                    <td class="small numeric">{when(run.changed_at)}</td>
+                    <td class="small numeric">
+                      {run.steps.filter((step) => step.finished).length} of {run.steps.length} finished
+                    </td>
+                    <td class="small">{run.models.map((model) => model.split("/")[1]).join(", ")}</td>
+                    <td class="small">{run.report ? "yes" : <span class="muted">not yet</span>}</td>
                   </tr>
                 ))}
               </tbody>
@@ -71,18 +78,24 @@ export function Runs() {
 
 function Compare({ runs }: { runs: RunInfo[] }) {
   const { jobs, put } = useJobs();
-  const systems = runs.flatMap((run) => run.stages.map((stage) => `${run.name}:${stage}`));
+  const folders = useGet<{ items: FolderInfo[] }>("/folders");
+  const systems: [string, string][] = [
+    ...runs.flatMap((run) => stagesOf(run).map((stage): [string, string] => [`runs/${run.name}:${stage}`, `${run.name}, ${stage}`])),
+    ...(folders.data?.items ?? [])
+      .filter((folder) => folder.kind !== "run")
+      .map((folder): [string, string] => [folder.path, folderLabel(folder)]),
+  ];
   const [a, setA] = useState("");
   const [b, setB] = useState("");
   const compare = useAction(async () => put(await request<Job>("POST", "/comparisons", { a, b })));
   const done = jobs.filter((job) => job.kind === "compare").slice(0, 5);
   const options = [
     <option key="" value="">
-      {systems.length ? "choose…" : "there are no runs"}
+      {systems.length ? "choose…" : "there are no clips"}
     </option>,
-    ...systems.map((name) => (
+    ...systems.map(([name, label]) => (
       <option key={name} value={name}>
-        {name}
+        {label}
       </option>
     )),
   ];
@@ -122,47 +135,24 @@ function Compare({ runs }: { runs: RunInfo[] }) {
   );
 }
 
-interface MetricDifference {
-  metric: string;
-  difference: number;
-  low: number;
-  high: number;
-  p?: number | null;
-}
-
 function ComparisonResult({ job }: { job: Job }) {
-  const result = job.result as { page?: string; metrics?: MetricDifference[] } | null;
+  const page = job.result?.page as string | null | undefined;
+  if (!page) return null;
   return (
-    <>
-      {result?.metrics && (
-        <table>
-          <tbody>
-            {result.metrics.map((row) => (
-              <tr key={row.metric}>
-                <td>{row.metric}</td>
-                <td class="right numeric">
-                  {fixed(row.difference, 3)} [{fixed(row.low, 3)}, {fixed(row.high, 3)}]
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      )}
-      {result?.page && (
-        <p>
-          <a href={result.page} target="_blank" rel="noreferrer">
-            Open the comparison
-          </a>
-        </p>
-      )}
-    </>
+    <p>
+      <a href={page} target="_blank" rel="noreferrer">
+        Open the comparison
+      </a>
+    </p>
   );
 }
 
 interface ScoredClip {
   file: string;
+  prompt: string;
   reward: number | null;
-  clap?: number | null;
+  rank: number | null;
+  error: string | null;
 }
 
 function Score() {
@@ -216,24 +206,27 @@ function Score() {
 }
 
 function Ranking({ job }: { job: Job }) {
-  const result = job.result as { clips?: ScoredClip[] } | null;
-  const clips = [...(result?.clips ?? [])].sort((a, b) => (b.reward ?? -Infinity) - (a.reward ?? -Infinity));
+  const result = job.result as { scores?: ScoredClip[] } | null;
+  const clips = [...(result?.scores ?? [])].sort((a, b) => (b.reward ?? -Infinity) - (a.reward ?? -Infinity));
   if (!clips.length) return null;
   return (
     <div class="table-box short" tabIndex={0} role="region" aria-label="Clips by reward">
       <table>
         <thead>
           <tr>
-            <th class="right">Place</th>
-            <th>File</th>
+            <th class="right">Rank</th>
+            <th>Clip</th>
             <th class="right">Reward</th>
           </tr>
         </thead>
         <tbody>
-          {clips.map((clip, index) => (
+          {clips.map((clip) => (
             <tr key={clip.file}>
-              <td class="right numeric">{index + 1}</td>
-              <td class="title small">{clip.file}</td>
+              <td class="right numeric">{clip.rank ?? "–"}</td>
+              <td class="small">
+                <span class="title">{clip.file}</span>
+                <span class="hint-line">{clip.error ?? clip.prompt}</span>
+              </td>
               <td class="right numeric">{fixed(clip.reward)}</td>
             </tr>
           ))}
@@ -245,14 +238,13 @@ function Ranking({ job }: { job: Job }) {
 
 export function Run({ name }: { name: string }) {
   const run = useGet<RunInfo>(`/runs/${encodeURIComponent(name)}`);
-  const [shown, setShown] = useState(false);
-  useEffect(() => setShown(Boolean(run.data?.has_report)), [run.data?.has_report]);
   if (!run.data) return run.error ? <Fault error={run.error} retry={run.reload} /> : <Loading what="the run" />;
-  const report = address(`/runs/${encodeURIComponent(name)}/report/index.html`);
+  const { steps, models, report, recipe } = run.data;
+  const seconds = steps.reduce((sum, step) => sum + (step.seconds ?? 0), 0);
   return (
     <>
       <Heading title={run.data.name}>
-        {run.data.has_report && (
+        {report && (
           <a class="button" href={report} target="_blank" rel="noreferrer">
             Open the report alone
           </a>
@@ -262,14 +254,15 @@ export function Run({ name }: { name: string }) {
         <div class="card">
           <Definitions
             items={[
-              ["Recipe", run.data.recipe ?? "–"],
-              ["Stages", run.data.stages.join(", ") || "none yet"],
-              ["Changed", when(run.data.changed_at) || "–"],
+              ["Recipe", recipe ?? "–"],
+              ["Steps", `${steps.filter((step) => step.finished).length} of ${steps.length} finished`],
+              ["Models", models.map((model) => model.split("/")[1]).join(", ") || "none yet"],
+              ["Computing time", seconds ? duration(seconds) : "–"],
             ]}
           />
         </div>
-        {shown ? (
-          <iframe class="report" src={report} title={`Report of ${run.data.name}`} sandbox="allow-scripts allow-popups" />
+        {report ? (
+          <iframe class="report" src={report} title={`Report of ${run.data.name}`} />
         ) : (
           <Notice>This run has no report yet; it is written when the run has finished.</Notice>
         )}
