@@ -118,7 +118,6 @@ export function Pair({ task, test, onAnswered }: Props) {
               type="button"
               class={`side ${audible ? "audible" : ""}`}
               aria-pressed={audible}
-              aria-label={`${audible ? "Pause" : "Play"} ${side}`}
               onClick={() => state.toggle(index)}
             >
               <span class="letter">{side}</span>

@@ -168,7 +168,6 @@ function PlayedInStep({ a, b }: { a: Clip; b: Clip }) {
         type="button"
         class={`in-step side-${name.toLowerCase()}`}
         aria-pressed={audible && deck.playing}
-        aria-label={`Play ${name}: ${clip.prompt}`}
         onClick={() => (deck.playing && audible ? deck.pause() : state.play(index))}
       >
         <span class="letter">{name}</span>
