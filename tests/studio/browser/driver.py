@@ -22,9 +22,6 @@ import pytest
 import soundfile
 import uvicorn
 from fastapi import FastAPI
-
-playwright = pytest.importorskip("playwright.sync_api")
-
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")

@@ -1,10 +1,20 @@
-"""From the first start to the first blind vote, in Chromium: the short way through the page, on every run of the tests."""
+"""From the first start to the first blind vote, in Chromium: the short way, on every run of the tests."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tests.studio.browser.driver import agree, answer, api, overflows, pages, serious_faults, served, system, write_clips
+from tests.studio.browser.driver import (
+    agree,
+    answer,
+    api,
+    overflows,
+    pages,
+    serious_faults,
+    served,
+    system,
+    write_clips,
+)
 from tests.studio.conftest import Opened
 
 

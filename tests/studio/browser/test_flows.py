@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.studio.browser.driver import agree, answer, api, command, overflows, pages, serious_faults, system, write_clips
+from tests.studio.browser.driver import (
+    agree,
+    answer,
+    api,
+    command,
+    overflows,
+    pages,
+    serious_faults,
+    system,
+    write_clips,
+)
 
 pytestmark = pytest.mark.slow
 
