@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,16 +109,18 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     opened.close()
 
 
+def open_test(studio: Opened, systems: tuple[str, ...] = SYSTEMS, **changes: Any) -> Party:
+    """A test of the systems, prepared and open, with a link; keywords change the request."""
+    owner = studio.client(studio.token)
+    made = done(owner.post("tests", json=test_request(systems, **changes)), 202)
+    studio.work()
+    test = made["test"]["id"]
+    done(owner.patch(f"tests/{test}", json={"status": "open"}))
+    invitation = done(owner.post(f"tests/{test}/invitations", json={}), 201)
+    return Party(studio, owner, test, invitation["token"])
+
+
 @pytest.fixture
-def party(studio: Opened, owner: TestClient) -> Iterator[Callable[..., Party]]:
+def party(studio: Opened) -> Callable[..., Party]:
     """Make and open a test of the three systems; keywords change the request."""
-
-    def open_test(systems: tuple[str, ...] = SYSTEMS, **changes: Any) -> Party:
-        made = done(owner.post("tests", json=test_request(systems, **changes)), 202)
-        studio.work()
-        test = made["test"]["id"]
-        done(owner.patch(f"tests/{test}", json={"status": "open"}))
-        invitation = done(owner.post(f"tests/{test}/invitations", json={}), 201)
-        return Party(studio, owner, test, invitation["token"])
-
-    yield open_test
+    return partial(open_test, studio)
