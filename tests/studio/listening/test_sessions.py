@@ -450,9 +450,10 @@ def test_a_test_that_cannot_be_prepared_says_why(studio: Opened, owner: TestClie
 @pytest.mark.parametrize(
     ("folder", "message"),
     [
-        ("uploads/nothing", "there is no folder 'uploads/nothing' in the studio"),
-        ("../outside", "'../outside' is not a folder of the studio"),
-        ("/etc", "'/etc' is not a folder of the studio"),
+        ("uploads/nothing", "there is nothing at 'nothing' in the studio"),
+        ("uploads/../../outside", "there is nothing at '../../outside' in the studio"),
+        ("../outside", "there is no folder '../outside'"),
+        ("/etc", "there is no folder '/etc'"),
     ],
 )
 def test_a_folder_outside_the_studio_is_refused(studio: Opened, owner: TestClient, folder: str, message: str) -> None:

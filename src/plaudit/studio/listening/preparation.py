@@ -19,8 +19,10 @@ from plaudit.audio import decoder, read_audio, resample, write_wav
 from plaudit.errors import EvaluationError, listed
 from plaudit.evaluate.prompt_matching import match_prompts
 from plaudit.sidecars import recorded_seed
+from plaudit.studio.catalogue import resolve_model, resolve_reward
 from plaudit.studio.database import Clip, Pair, Prompt, Stimulus, System, Test, by_id, new_id
 from plaudit.studio.events import publish
+from plaudit.studio.files import resolve_folder
 from plaudit.studio.jobs import JobContext, job
 from plaudit.studio.listening import design
 from plaudit.studio.listening.rating import ANCHOR, CUTOFF, anchor
@@ -111,7 +113,8 @@ def source_clips(
     if source.model is not None:
         files = list(_generated(context, generated, source, prompts or [], takes))
     else:
-        folder = _stage_folder(context, source) if source.run is not None else _clip_folder(context, source)
+        place = source.folder if source.run is None else f"runs/{source.run}/clips-{source.stage}"
+        folder = resolve_folder(context.settings, str(place))
         entries, _ = match_prompts(folder, None)
         files = [(one.prompt, one.file) for one in entries if one.file is not None and one.prompt]
     by_prompt: dict[str, list[Path]] = {}
@@ -125,30 +128,6 @@ def source_clips(
     ]
 
 
-def _stage_folder(context: JobContext, source: Source) -> Path:
-    """The folder of a stage's clips in a run."""
-    folder = _inside(context.settings.runs_folder, f"{source.run}/clips-{source.stage}")
-    if not folder.is_dir():
-        raise EvaluationError(f"the run {source.run} has no clips of a stage {source.stage!r}; finish the run first")
-    return folder
-
-
-def _clip_folder(context: JobContext, source: Source) -> Path:
-    """A folder of clips in the studio's folder."""
-    folder = _inside(context.settings.layout.root, str(source.folder))
-    if not folder.is_dir():
-        raise EvaluationError(f"there is no folder {source.folder!r} in the studio; upload the clips first")
-    return folder
-
-
-def _inside(root: Path, path: str) -> Path:
-    """A path below a folder; EvaluationError for one that leads out of it."""
-    place = (root / path).resolve()
-    if "\0" in path or not place.is_relative_to(root.resolve()):
-        raise EvaluationError(f"{path!r} is not a folder of the studio; upload the clips first")
-    return place
-
-
 def _by_seed(file: Path) -> tuple[int, str]:
     return recorded_seed(file) or 0, str(file)
 
@@ -158,10 +137,12 @@ def _generated(
 ) -> Iterator[tuple[str, Path]]:
     from plaudit import api
 
-    changes: dict[str, Any] = {"post": {"seconds": source.seconds}} if source.seconds is not None else {}
+    sampling = dict(source.sampling or {})
+    if source.seconds is not None:
+        sampling["piece"] = {**sampling.get("piece", {}), "seconds": source.seconds}
     clips = api.stream_generate(
-        list(prompts), model=str(source.model), sampling=source.sampling or {}, count=takes, seed=source.seed,
-        output=folder, device=context.settings.device, reporter=context.reporter(), **changes,
+        list(prompts), model=resolve_model(context.settings, str(source.model)), sampling=sampling, count=takes,
+        seed=source.seed, output=folder, device=context.settings.device, reporter=context.reporter(),
     )  # fmt: skip
     for clip in clips:
         assert clip.file is not None  # there is a folder
@@ -292,8 +273,9 @@ def _rewards(context: JobContext, folder: Path, clips: Sequence[NewClip], reward
     files = [
         ScoredFile(folder / f"{clip.id}.wav", clip.prompt) for clip in clips if clip.system not in (ANCHOR, DEGRADED)
     ]
+    loaded = load_reward(resolve_reward(context.settings, context.database, reward), context.settings.device)
     with context.reporter().progress("scoring") as advance:
-        rows = score_clips(files, load_reward(reward, context.settings.device), None, advance)
+        rows = score_clips(files, loaded, None, advance)
     return {row.clip.file.stem: float(row.score) for row in rows if row.score is not None}
 
 

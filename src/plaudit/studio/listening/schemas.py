@@ -54,7 +54,7 @@ class Source(Model):
     sampling: dict[str, Any] | None = Field(None, description="Changes to the model's sampling settings.")
     seconds: float | None = Field(None, gt=0, le=600, description="Length of the clips that the model generates.")
     seed: int = Field(0, ge=0, le=MOST_SEED, description="Seed of the first generated clip of each prompt.")
-    folder: Path | None = Field(None, description="A folder of clips in the studio, by its path or upload id.")
+    folder: Path | None = Field(None, description="A folder of clips, by its path as GET /folders lists it.")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Source:

@@ -227,7 +227,7 @@ def design_pairs(session: Session, test_id: str) -> list[design.Pair]:
         .where(Pair.test_id == test_id)
         .order_by(Pair.sequence)
     )
-    return [design.Pair(*tuple(row)) for row in session.execute(query)]
+    return [design.Pair(*row) for row in session.execute(query)]  # type: ignore[arg-type]
 
 
 def exposure_of(session: Session, test_id: str) -> design.Exposure:
