@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from plaudit.evaluate.distances import frechet_distance
 from plaudit.statistics import (
@@ -115,6 +116,8 @@ def test_a_tie_is_half_a_win() -> None:
 def test_spearman_follows_order_alone() -> None:
     assert spearman([0, 1, 2, 3], [0.1, 0.2, 10.0, 1000.0]) == pytest.approx(1.0)
     assert spearman([0, 1, 2, 3], [3, 2, 1, 0]) == pytest.approx(-1.0)
+    ties, others = [0.0, 2.0, 2.0, 1.0, 5.0], [3.0, 3.0, 1.0, 4.0, 2.0]
+    assert spearman(ties, others) == pytest.approx(stats.spearmanr(ties, others).statistic, abs=1e-12)
     assert spearman([1, 2, 3, 4, 5], [2, 1, 4, 3, 5]) == pytest.approx(0.8)
     assert spearman([0, 1, 2], [7, 7, 7]) == 0.0
 
