@@ -85,7 +85,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which the built wheel is installed."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "node_modules"))
+    unused = shutil.ignore_patterns("__pycache__", "*.egg-info", "node_modules")
+    shutil.copytree(ROOT / "src", source / "src", ignore=unused)
     for name in ("pyproject.toml", PROJECT["readme"]):
         shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
