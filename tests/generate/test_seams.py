@@ -118,6 +118,5 @@ def test_the_end_of_a_loop_joins_its_start_without_a_seam(loops: Tensor, measure
     assert surprise([loop.repeat(2) for loop in loops], [loops.shape[1]], measure) > 0.01
 
 
-@pytest.mark.parametrize("measure", [spectral_change, jump])
-def test_a_plain_clip_is_no_loop(clips: Tensor, measure: Measure) -> None:
-    assert surprise([clip.repeat(2) for clip in clips], [clips.shape[1]], measure) < 0.01
+def test_a_plain_clip_is_no_loop(clips: Tensor) -> None:
+    assert surprise([clip.repeat(2) for clip in clips], [clips.shape[1]], spectral_change) < 0.01
