@@ -184,7 +184,8 @@ def test_events_of_a_job_end_with_it(served: Served) -> None:
         seen: list[dict[str, Any]] = []
         thread = threading.Thread(target=lambda: seen.extend(client.events(f"jobs/{job['id']}/events")))
         thread.start()
-        time.sleep(0.5)
+        while not seen:  # its first event is the job's present state
+            time.sleep(0.01)
         with database.transaction() as session:
             publish(session, "clip", job["id"], {"id": "c"})
             publish(session, "clip", "another", {"id": "d"})
