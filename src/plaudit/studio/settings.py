@@ -29,7 +29,6 @@ class StudioSettings(Settings):
     )
     runs: Path | None = option(None, "--runs", help="Folder of runs to show. Default: runs in the studio's folder.")
     device: str = option("auto", "--device", help="auto (a GPU where there is one), cpu, cuda or mps.")
-    demo: bool = option(False, "--demo", help="Fill the studio with a listening test by simulated listeners.")
 
     @property
     def layout(self) -> Layout:
