@@ -28,8 +28,8 @@ from tests.studio.listening.conftest import SYSTEMS, open_test, write_systems
 
 CLIENTS = 4
 CHOICES = ("left", "right", "tie", "both_bad")
-LONGEST_LIFE = 0.5
-"""Seconds that a server lives, at most, once it answers."""
+MOST_ANSWERS = 12
+"""Answers that a server gives, at most, before it is killed: not a time, so that a busy machine makes the same test."""
 
 
 class KilledServer:
@@ -94,6 +94,7 @@ class Voter(threading.Thread):
         super().__init__(daemon=True)
         self.rng, self.stop, self.invitation, self.log = random.Random(seed), stop, invitation, Log()
         self.error: BaseException | None = None
+        self.answers = 0
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1/", timeout=30)
 
     def run(self) -> None:
@@ -141,6 +142,7 @@ class Voter(threading.Thread):
                     return None
                 time.sleep(self.rng.random() * 0.02)
                 continue
+            self.answers += 1
             assert answer.status_code in (200, 409), (path, answer.status_code, answer.text)
             return answer
 
@@ -161,7 +163,8 @@ def vote_through_kills(folder: Path, kills: int, seed: int, how: str = "served")
             server.start()
             if kill % 10:  # one in ten is killed while it starts
                 server.wait()
-            time.sleep(rng.random() * LONGEST_LIFE)
+                _wait_for_answers(voters, rng.randrange(MOST_ANSWERS))
+            time.sleep(rng.random() * 0.05)
             server.kill()
             assert not [voter.error for voter in voters if voter.error]
         server.start()
@@ -175,6 +178,13 @@ def vote_through_kills(folder: Path, kills: int, seed: int, how: str = "served")
         stop.set()
         server.close()
     return _checked(folder, [voter.log for voter in voters])
+
+
+def _wait_for_answers(voters: list[Voter], count: int) -> None:
+    """Wait until the voters got so many more answers, half a minute at most."""
+    until, deadline = sum(voter.answers for voter in voters) + count, time.monotonic() + 30
+    while sum(voter.answers for voter in voters) < until and time.monotonic() < deadline:
+        time.sleep(0.002)
 
 
 def _checked(folder: Path, logs: list[Log]) -> tuple[int, int, Counter[str]]:
@@ -223,4 +233,4 @@ def test_no_vote_is_lost_by_a_studio_that_is_opened_anew_after_each_kill(tmp_pat
 def test_no_vote_is_lost_in_a_thousand_kills(tmp_path: Path) -> None:
     acknowledged, stored, failures = vote_through_kills(tmp_path / "studio", kills=1000, seed=2)
     print(f"{acknowledged} votes acknowledged, {stored} stored, requests that failed: {dict(failures)}")
-    assert acknowledged > 2000
+    assert acknowledged > 1000
