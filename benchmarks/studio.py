@@ -163,7 +163,7 @@ def main(
 ) -> None:
     """Measure, and print one JSON object."""
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(listeners, seconds, pause, Path(folder) / "studio"), indent=1))
+        print(json.dumps(measure(listeners, seconds, pause, Path(folder) / "studio"), indent=1), flush=True)
 
 
 if __name__ == "__main__":
