@@ -1,9 +1,8 @@
 import { useEffect } from "preact/hooks";
 import { useGet } from "../../ui/data";
 import { percent, when } from "../../ui/format";
-import { Empty, Fault, Heading, Icon, Loading } from "../../ui/parts";
+import { Empty, Fault, Heading, Loading } from "../../ui/parts";
 import { JobRow, useJobs } from "../jobs";
-import { Link } from "../router";
 import type { RewardInfo } from "../tuningTypes";
 
 const FROM = { shipped: "shipped", installed: "installed", studio: "votes in this studio" };
@@ -15,11 +14,7 @@ export function Rewards() {
   const trainings = jobs.filter((job) => job.kind === "train-reward" && job.status !== "done").slice(0, 5);
   return (
     <>
-      <Heading title="Rewards" intro="Models that predict which of two clips people prefer. Clips are scored and models are tuned with them.">
-        <Link href="/tune" class="button primary">
-          <Icon name="plus" /> Train on votes
-        </Link>
-      </Heading>
+      <Heading title="Rewards" intro="Models that predict which of two clips people prefer. Clips are scored and models are tuned with them." />
       <div class="stack loose">
         {trainings.length > 0 && (
           <div class="jobs">
