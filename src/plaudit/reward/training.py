@@ -223,10 +223,12 @@ def fit_reward(
     store: FeatureStore,
     settings: RewardSettings,
     progress: Callable[[RewardEpoch], None] | None = None,
+    start: TuneJuryHead | None = None,
 ) -> FittedReward:
     """Train on `train`, stop and calibrate on `validation`, report on `test`; all clips must be in `store`.
 
-    settings.blocks may be any whose clip features the store holds. VoteError where one of the three is all ties.
+    start: a head of the same inputs to train further. settings.blocks may be any whose clip features the store holds.
+    VoteError where one of the three is all ties.
     """
     encoders = store.features.clap, store.features.audio_encoder
     features = RewardFeatures(*encoders, settings.blocks, settings.clap_through)
@@ -234,7 +236,7 @@ def fit_reward(
     for name, part in (("training", fitting), ("validation", stopping), ("test", held_out)):
         if not (part.target != TARGETS["tie"]).any():
             raise VoteError(f"all of the {len(part)} {name} votes are ties; give votes that prefer one side")
-    head, history = train_head(fitting, stopping, settings, progress)
+    head, history = train_head(fitting, stopping, settings, progress, start)
     metrics = reward_metrics(margins(head, held_out), held_out.target, settings.seed, settings.even_bins)
     validation_loss = vote_loss(head, stopping)
     with torch.inference_mode():
@@ -302,8 +304,12 @@ def train_head(
     validation: Comparisons,
     settings: RewardSettings,
     progress: Callable[[RewardEpoch], None] | None = None,
+    start: TuneJuryHead | None = None,
 ) -> tuple[TuneJuryHead, RewardHistory]:
     """Fit a head to `train`, keeping the epoch of least validation loss; the same seed gives the same weights.
+
+    start: a head to train further, instead of a new one, which keeps its scaling of inputs; where no epoch is better
+    on `validation`, it stays as it is.
 
     Stops `patience` epochs after the best one. Returns the head in evaluation mode. VoteError for no votes.
     """
@@ -313,11 +319,16 @@ def train_head(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         generator = torch.Generator().manual_seed(settings.seed)
-        head = TuneJuryHead(train.a.shape[1], settings.hidden, settings.dropout, generator)
-        head.scale.fill_(settings.output_scale)
-        if settings.standardize:
-            _standardize(head, train)
-        history = _fit(head, train, validation, settings, generator, progress)
+        if start is None:
+            head = TuneJuryHead(train.a.shape[1], settings.hidden, settings.dropout, generator)
+            head.scale.fill_(settings.output_scale)
+            if settings.standardize:
+                _standardize(head, train)
+            to_beat = math.inf
+        else:
+            head = copy.deepcopy(start).eval()
+            to_beat = vote_loss(head, validation)
+        history = _fit(head, train, validation, settings, generator, progress, to_beat)
     head.eval()
     if settings.calibrate:
         temperature = calibrate_temperature(margins(head, validation), validation.target)
@@ -334,9 +345,10 @@ def _fit(
     settings: RewardSettings,
     generator: torch.Generator,
     progress: Callable[[RewardEpoch], None] | None,
+    best_loss: float,
 ) -> RewardHistory:
     optimizer = torch.optim.AdamW(head.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    history, best_loss, best_state = RewardHistory(), math.inf, copy.deepcopy(head.state_dict())
+    history, best_state = RewardHistory(), copy.deepcopy(head.state_dict())
     for epoch in range(1, settings.max_epochs + 1):
         head.train()
         total = 0.0
