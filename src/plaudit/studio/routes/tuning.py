@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from plaudit.settings import MOST_SEED
 from plaudit.studio import catalogue, jobs
 from plaudit.studio.app_state import StudioOf
-from plaudit.studio.auth import Editor
+from plaudit.studio.auth import Editor, Owner
 from plaudit.studio.database import Job, Test, by_id
 from plaudit.studio.errors import Conflict, Unprocessable
 from plaudit.studio.idempotency import keep
@@ -115,5 +115,24 @@ def compare_tuning(job_id: str, body: ComparisonRequest, principal: Editor, stud
         )
         test, preparation = administration.create(session, request)
         answer = TestJob(test=administration.info(session, test, studio.settings.layout.root), job=preparation.id)
+        keep(session, answer, 202)
+        return answer
+
+
+class SimulationRequest(Model):
+    """Simulated listeners of the synthetic world to send through a test, whose prompts must be that world's."""
+
+    test: Id
+    listeners: int = Field(20, ge=1, le=1000)
+    votes: int | None = Field(None, ge=1, le=100_000, description="Stop after so many; by default when all are done.")
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = 0
+
+
+@router.post("/simulations", status_code=202)
+def create_simulation(body: SimulationRequest, principal: Owner, studio: StudioOf) -> JobInfo:
+    """Send simulated listeners through an open test: a job of kind `simulate`, which votes over the API."""
+    with studio.database.transaction() as session:
+        by_id(session, Test, body.test)
+        answer = jobs.info(jobs.enqueue(session, "simulate", body.model_dump(mode="json")))
         keep(session, answer, 202)
         return answer
