@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,6 +78,7 @@ class Load:
         self.times: dict[str, list[float]] = {name: [] for name in ("open", "consent", "next", "audio", "vote")}
         self.acknowledged: set[str] = set()
         self.until = 0.0
+        self.sent_again = 0
 
     async def run(self, listeners: int, seconds: float) -> None:
         """Let so many listeners vote for so long."""
@@ -88,11 +91,11 @@ class Load:
         rng = random.Random(seed)
         await asyncio.sleep(rng.random() * self.pause)
         async with httpx.AsyncClient(base_url=self.address, timeout=60) as client:
-            opened = await self._timed("open", client.post(f"listen/{self.invitation}"))
+            opened = await self._timed("open", lambda: client.post(f"listen/{self.invitation}"))
             client.headers["authorization"] = f"Bearer {opened['token']}"
-            await self._timed("consent", client.post("listen/consent"))
+            await self._timed("consent", lambda: client.post("listen/consent"))
             while time.monotonic() < self.until:
-                pair = await self._timed("next", client.get("listen/next"))
+                pair = await self._timed("next", lambda: client.get("listen/next"))
                 if pair["kind"] != "pair":
                     return
                 for side in ("left", "right"):
@@ -104,12 +107,20 @@ class Load:
                     "assignment": pair["assignment"], "choice": rng.choice(["left", "right", "tie"]),
                     "listened_left": 2, "listened_right": 2, "response_ms": 5000,
                 }  # fmt: skip
-                await self._timed("vote", client.post("listen/votes", json=vote))
+                await self._timed("vote", partial(client.post, "listen/votes", json=vote))
                 self.acknowledged.add(pair["assignment"])
 
-    async def _timed(self, name: str, request: Any) -> dict[str, Any]:
+    async def _timed(self, name: str, request: Callable[[], Any]) -> dict[str, Any]:
+        """The answer to a request, sent again where a connection that was idle had just been closed."""
+        import httpx
+
         begun = time.perf_counter()
-        answer = (await request).raise_for_status()
+        while True:
+            try:
+                answer = (await request()).raise_for_status()
+                break
+            except httpx.TransportError:
+                self.sent_again += 1
         self.times[name].append(time.perf_counter() - begun)
         return dict(answer.json())
 
@@ -147,6 +158,7 @@ def measure(listeners: int, seconds: float, pause: float, folder: Path) -> dict[
         "machine": platform.machine(),
         "load_average": os.getloadavg()[0],
         "votes": len(load.acknowledged),
+        "sent_again": load.sent_again,
         "stored_once": set(stored) == load.acknowledged and len(stored) == len(set(stored)),
         "milliseconds": {
             name: {str(q): round(1000 * float(np.percentile(times, q)), 1) for q in (50, 95, 99)}
