@@ -174,7 +174,7 @@ function PlayedInStep({ a, b }: { a: Clip; b: Clip }) {
         <span class="text">
           <span class="title">{clip.prompt}</span>
           <span class="small muted numeric">
-            {clip.model} · reward {fixed(clip.reward)}
+            {clip.model ?? "uploaded"} · reward {fixed(clip.reward)}
           </span>
         </span>
         <Icon name={deck.playing && audible ? "pause" : "play"} />
@@ -312,7 +312,7 @@ export function ClipCard({ clip, onChange, onUseSettings, best }: ClipCardProps)
             </button>
           </>
         )}
-        {onUseSettings && clip.settings && (
+        {onUseSettings && clip.model !== null && (
           <button type="button" class="small quiet" onClick={() => onUseSettings(clip)}>
             Use these settings
           </button>

@@ -147,7 +147,7 @@ export function Create() {
   const model = models.data?.items.find((item) => item.name === form.model);
   const standard = (value: number | null | undefined) => (value === null || value === undefined ? "none" : String(value));
   const names = models.data?.items.map((model) => model.name) ?? [];
-  const shown = clips.data?.items.filter((clip) => clip.status !== "discarded" && !clip.test_id) ?? [];
+  const shown = clips.data?.items.filter((clip) => clip.status !== "discarded" && clip.model !== null) ?? [];
   const best = bestOfJobs(shown);
   const open = generations.filter((job) => job.status === "queued" || job.status === "running");
   const listed = [...open, ...generations.filter((job) => !open.includes(job)).slice(0, Math.max(0, SHOWN_JOBS - open.length))];

@@ -58,7 +58,7 @@ export function History() {
 
   return (
     <>
-      <Heading title="History" intro="Every clip that was generated here." />
+      <Heading title="History" intro="Every clip that was generated or uploaded here." />
       <div class="stack">
         <div class="row apart">
           <div class="row" role="group" aria-label="Which clips">
