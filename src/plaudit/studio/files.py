@@ -103,8 +103,9 @@ def list_folders(settings: StudioSettings, database: Database) -> list[FolderInf
             found.append(("upload", f"uploads/{folder.name}", _upload_name(folder), folder))
     with database.reading() as session:
         prompts: dict[str, str] = {}
-        for job_id, prompt in session.execute(select(Clip.job_id, Clip.prompt).order_by(Clip.sequence.desc())):
-            prompts[job_id] = prompt
+        generated = select(Clip.job_id, Clip.prompt).where(Clip.job_id.is_not(None)).order_by(Clip.sequence.desc())
+        for job_id, prompt in session.execute(generated):
+            prompts[str(job_id)] = prompt
     for folder in sorted(layout.clips.iterdir(), reverse=True):
         if folder.is_dir():
             found.append(("generation", f"clips/{folder.name}", prompts.get(folder.name, folder.name), folder))

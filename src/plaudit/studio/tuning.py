@@ -24,7 +24,7 @@ from plaudit.studio.listening.records import screened_out, votes_of
 from plaudit.studio.listening.sessions import settings_of
 from plaudit.types import Vote
 
-FINE_TUNING = {"learning_rate": 1e-4, "batch_size": 64, "max_epochs": 40, "patience": 8}
+FINE_TUNING: dict[str, Any] = {"learning_rate": 1e-4, "batch_size": 64, "max_epochs": 40, "patience": 8}
 """Training of a reward that has been trained before: short and careful, as the votes are few (ours)."""
 
 SIZES: dict[str, dict[str, Any]] = {

@@ -153,9 +153,10 @@ class SyntheticSource(CorpusSource):
             split: sample_vote_pairs([c for c in self.corpus.clips if c.split == split], count, seed, group=split)
             for split, count in counts.items()
         }
-        clips = {clip.id: clip for group in pairs.values() for pair in group for clip in (pair.a, pair.b)}
-        measured = self._measured(list(clips.values()), progress)
-        votes, facts = _votes(pairs, {id: row for row, id in enumerate(clips)}, measured, seed)
+        voted = {clip.id for group in pairs.values() for pair in group for clip in (pair.a, pair.b)}
+        clips = [clip for clip in self.corpus.clips if clip.id in voted]
+        measured = self._measured(clips, progress)
+        votes, facts = _votes(pairs, {clip.id: row for row, clip in enumerate(clips)}, measured, seed)
         return votes, facts
 
     def simulate_system_votes(

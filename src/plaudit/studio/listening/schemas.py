@@ -156,12 +156,12 @@ class TestChange(Model):
     question: Line | None = None
     instructions: Text | None = None
     consent: Text | None = None
-    pairs_per_listener: int | None = Field(None, ge=1, le=500)
-    minimum_listening: float | None = Field(None, ge=0, le=600)
+    pairs_per_listener: int | None = Field(default=None, ge=1, le=500)
+    minimum_listening: float | None = Field(default=None, ge=0, le=600)
     screening: Screening | None = None
     exclusion_rules: ExclusionRules | None = None
-    margin: float | None = Field(None, gt=0, lt=0.5)
-    power: float | None = Field(None, gt=0, lt=1)
+    margin: float | None = Field(default=None, gt=0, lt=0.5)
+    power: float | None = Field(default=None, gt=0, lt=1)
 
 
 class SystemInfo(Model):
