@@ -151,7 +151,7 @@ def run_simulation(context: JobContext, request: dict[str, Any]) -> dict[str, An
             from plaudit.studio.listening import administration
             from plaudit.studio.listening.schemas import TestChange
 
-            administration.change(session, test, TestChange(status="open"))
+            administration.change(session, test, TestChange.model_validate({"status": "open"}))
         row = Invitation(test_id=test.id, label="simulated listeners", max_listeners=None)
         session.add(row)
         session.flush()

@@ -52,7 +52,7 @@ class TuningRequest(Model):
     seed: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
 
-class ComparisonRequest(Model):
+class TuningTestRequest(Model):
     """The blind test of a tuning: its prompts, by default ones that the tuning did not use."""
 
     name: Name | None = None
@@ -91,7 +91,7 @@ def create_tuning(body: TuningRequest, principal: Editor, studio: StudioOf) -> J
 
 
 @router.post("/tunings/{job_id}/test", status_code=202)
-def compare_tuning(job_id: str, body: ComparisonRequest, principal: Editor, studio: StudioOf) -> TestJob:
+def compare_tuning(job_id: str, body: TuningTestRequest, principal: Editor, studio: StudioOf) -> TestJob:
     """Make a blind test of a finished tuning: the model before against after, with the same seeds."""
     with studio.database.transaction() as session:
         job = by_id(session, Job, job_id)
