@@ -9,13 +9,11 @@ votes is that of the mean accuracies over seeds, with a bootstrap interval over 
 
 from __future__ import annotations
 
-import argparse
 import json
-import time
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
 from plaudit.statistics import bootstrap_statistic
 from plaudit.studio.listening.active import EXPLORATION, RANKING_PRIOR_SD, ranking_information
@@ -105,28 +103,26 @@ def compare(
     }
 
 
-def main() -> None:
-    """Run the comparison and print it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--systems", type=int, default=8)
-    parser.add_argument("--votes", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--tests", type=int, default=10, help="simulated tests of each seed")
-    parser.add_argument("--every", type=int, default=10, help="votes between two looks")
-    parser.add_argument("--spread", type=float, default=1.0, help="standard deviation of the systems' strengths")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    args = parser.parse_args()
-    began = time.monotonic()
-    found = compare(args.systems, args.votes, args.seeds, args.tests, args.every, args.spread)
-    for row in found["ratios"]:
+def main(
+    systems: Annotated[int, typer.Option()] = 8,
+    votes: Annotated[int, typer.Option()] = 300,
+    seeds: Annotated[int, typer.Option()] = 20,
+    tests: Annotated[int, typer.Option(help="Simulated tests of each seed.")] = 10,
+    every: Annotated[int, typer.Option(help="Votes between two looks.")] = 10,
+    spread: Annotated[float, typer.Option(help="Standard deviation of the systems' strengths.")] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Votes that active pairing needs for the accuracy of random pairing, in simulated listening tests."""
+    figures = compare(systems, votes, seeds, tests, every, spread)
+    if as_json:
+        print(json.dumps(figures))
+        return
+    for row in figures["ratios"]:
         print(
             f"accuracy {row['accuracy']:.3f}: random {row['votes']} votes, active {row['ratio']:.2f} times as many "
             f"({row['low']:.2f} to {row['high']:.2f})"
         )
-    print(f"{time.monotonic() - began:.0f} s")
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

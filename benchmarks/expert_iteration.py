@@ -10,13 +10,13 @@ sampled or trained.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import typer
 
 from plaudit.audio import read_audio
 from plaudit.corpus.sources import corpus_source
@@ -70,21 +70,21 @@ def round_figures(source: SyntheticSource, folder: Path, top: float) -> dict[str
     }
 
 
-def main() -> None:
-    """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a run of a synthetic recipe")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    options = parser.parse_args()
-    source = corpus_source(load_recipe(str(options.run / "recipe.yaml")).corpus)
-    assert isinstance(source, SyntheticSource)
+def main(
+    run: Annotated[Path, typer.Argument(help="A run of a synthetic recipe.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Where reward and true utility part in the rounds of expert iteration of a synthetic run."""
+    source = corpus_source(load_recipe(str(run / "recipe.yaml")).corpus)
+    if not isinstance(source, SyntheticSource):
+        raise typer.BadParameter("true utility is known of runs with the synthetic corpus only")
     top = corpus_top_decile(source)
     rounds = {
         f"{folder.parent.name}/{folder.name}": round_figures(source, folder, top)
-        for folder in sorted(options.run.glob("*/round-*"))
+        for folder in sorted(run.glob("*/round-*"))
         if (folder / "facts.json").exists()
     }
-    if options.json:
+    if as_json:
         print(json.dumps({"corpus_top_decile_utility": round(top, 3), "rounds": rounds}))
         return
     print(f"corpus's best tenth: utility {top:.2f}")
@@ -93,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -115,7 +115,7 @@ def flipped(whole: bytes, place: int, bit: int) -> bytes:
 @pytest.mark.parametrize("path", sorted(SHIPPED_WEIGHTS.glob("*/model.safetensors")), ids=lambda path: path.parent.name)
 def test_shipped_weights_hold_their_digest(path: Path) -> None:
     with safe_open(path, "pt") as file:
-        assert file.metadata()[DIGEST] == tensors_digest(load_tensors(path))
+        assert file.metadata()[DIGEST] == tensors_digest({name: file.get_tensor(name) for name in file.keys()})
 
 
 def test_weights_of_others_need_no_digest(tmp_path: Path) -> None:

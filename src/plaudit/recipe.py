@@ -68,7 +68,7 @@ class SystemSettings(Settings):
     """
 
     model: Annotated[str, Field(min_length=1)]
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] = ""
+    name: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_-]*)?$")] = ""
     clips: Count = 1
     steps: Steps | None = None
     solver: Solver | None = None

@@ -115,7 +115,7 @@ def test_how_training_is_carried_out_makes_no_step_stale() -> None:
 def test_a_stage_can_be_called_alone(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chain = steps(load_recipe("smoke"))
     assert [step.name for step in required_steps("sft", chain)] == [
-        "corpus", "shards", "features", "votes", "reward", "labels", "sft"
+        "corpus", "shards", "systems", "features", "votes", "reward", "labels", "sft"
     ]  # fmt: skip
     assert required_steps("report", chain) == chain
     with pytest.raises(RunError, match="no step 'sftt'; its steps are corpus, shards"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,9 +126,7 @@ def test_active_pairing_needs_at_most_seven_tenths_of_the_votes() -> None:
     assert compare(systems=8, votes=300, seeds=20)["ratios"][-1]["ratio"] <= 0.7
 
 
-def test_the_benchmark_writes_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = ["--systems", "3", "--votes", "40", "--seeds", "2", "--tests", "2", "--json", str(tmp_path / "f.json")]
-    monkeypatch.setattr("sys.argv", ["active_pairing", *arguments])
-    main()
-    found = json.loads((tmp_path / "f.json").read_text())
-    assert [row["votes"] for row in found["ratios"]] == [20, 40] and len(found["accuracy"]["active"]) == 4
+def test_the_benchmark_prints_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    main(systems=3, votes=40, seeds=2, tests=2, as_json=True)
+    figures = json.loads(capsys.readouterr().out)
+    assert [row["votes"] for row in figures["ratios"]] == [20, 40] and len(figures["accuracy"]["active"]) == 4
