@@ -201,16 +201,25 @@ def agree(page: Page) -> None:
     page.get_by_role("button", name="Start").click()
 
 
+def hear_both(page: Page) -> None:
+    """Play both sides of a pair, by keys, until it may be answered. Clips that end in between are played again."""
+    for side in (1, 2):
+        button = page.locator("button.side").nth(side - 1)
+        deadline = time.monotonic() + PATIENCE_MS / 1000
+        while not button.locator(".enough").count():
+            assert time.monotonic() < deadline, "the page does not count what was listened to"
+            if button.get_attribute("aria-pressed") == "false":
+                page.keyboard.press(str(side))
+            page.wait_for_timeout(100)
+
+
 def answer(page: Page, key: str) -> None:
     """Listen to both sides of a pair and answer it, by keys alone."""
-    position = page.get_by_role("progressbar").get_attribute("aria-label")
     page.locator("button.side").first.wait_for()
-    for side in "12":
-        page.keyboard.press(side)
-        enough = page.locator("button.side").nth(int(side) - 1).locator(".enough")
-        enough.wait_for()
+    before = page.get_by_role("progressbar").get_attribute("aria-label")
+    hear_both(page)
     page.keyboard.press(key)
     page.keyboard.press("Enter")
     page.wait_for_function(
-        "(before) => document.querySelector('progress')?.getAttribute('aria-label') !== before", arg=position
+        "(before) => document.querySelector('progress')?.getAttribute('aria-label') !== before", arg=before
     )

@@ -12,6 +12,7 @@ from tests.studio.browser.driver import (
     answer,
     api,
     command,
+    hear_both,
     overflows,
     pages,
     serious_faults,
@@ -75,9 +76,7 @@ def test_three_listeners_and_a_power_cut(tmp_path: Path) -> None:
         for round_number in range(3):
             for listener in listeners:
                 listener.locator("button.side").first.wait_for()
-                for side in "12":
-                    listener.keyboard.press(side)
-                    listener.locator("button.side").nth(int(side) - 1).locator(".enough").wait_for()
+                hear_both(listener)
                 listener.keyboard.press("a")
                 listener.get_by_label("Clearly").check()
                 listener.get_by_label("Comment").fill(f"round {round_number}")
@@ -107,7 +106,7 @@ def test_three_listeners_and_a_power_cut(tmp_path: Path) -> None:
 def test_generation_goes_on_after_a_power_cut(tmp_path: Path) -> None:
     with command(tmp_path / "studio") as (studio, link), pages() as browser:
         page = browser.open(link)
-        page.get_by_label("Prompt").fill("slow sad piano in a minor key")
+        page.get_by_label("Prompt", exact=True).fill("slow sad piano in a minor key")
         page.get_by_label("Candidates").fill("2")
         page.get_by_label("Seed").fill("7")
         page.get_by_text("More settings").click()
@@ -161,10 +160,52 @@ def test_blocked_sound_is_said(tmp_path: Path) -> None:
         listener = browser.open(page.locator(".link-text").inner_text())
         agree(listener)
         listener.locator("button.side").first.wait_for()
-        listener.reload()  # a new page, which nobody has clicked or pressed a key in
-        listener.locator("button.side").first.wait_for()
-        listener.evaluate("document.querySelector('button.side').click()")
+        untouched = listener.context  # a new tab, in which nobody clicks or presses a key
+        untouched.add_init_script("""setInterval(() => {
+          if (window.pressed) return;
+          const button = document.querySelector("button.side");
+          if (button) { window.pressed = true; button.click(); }
+        }, 50)""")
+        listener = browser.open(listener.url, untouched)
         listener.get_by_text("Your browser is blocking sound on this page.").wait_for()
         listener.locator("button.side").first.click()  # and now it may
         listener.locator("button.side[aria-pressed=true]").wait_for()
         assert listener.get_by_text("Your browser is blocking sound").count() == 0
+
+
+def test_votes_to_reward_to_tuned_model(tmp_path: Path) -> None:
+    """Simulated listeners vote on two models; a reward learns from them, a model is tuned with it, and a test is ready."""
+    prompts = [
+        f"{speed} {mood} {genre} with {instrument}"
+        for speed, mood in (("slow", "sad"), ("fast", "happy"))
+        for genre, instrument in (("jazz", "piano"), ("electronic dance", "drums"))
+    ]
+    with command(tmp_path / "studio") as (studio, link), pages() as browser:
+        page = browser.open(link)
+        page.get_by_role("heading", name="Create").wait_for()
+        systems = [{"name": name, "source": {"model": name, "seconds": 2.5}} for name in ("synthetic", "synthetic-distilled")]
+        made = api(page, "POST", "/tests", {
+            "name": "Two models", "systems": systems, "prompts": prompts, "pairs_per_listener": 4, "repeats": 0,
+            "obvious": 0, "practice": 0,
+        })  # fmt: skip
+        test = made["test"]["id"]
+        page.goto(f"{studio.address}/tests/{test}")
+        page.get_by_role("button", name="Open the test").click(timeout=300_000)
+        page.get_by_role("button", name="Close the test").wait_for()
+        job = api(page, "POST", "/simulations", {"test": test, "listeners": 30})
+        page.wait_for_function(
+            "async (id) => (await (await fetch(`/api/v1/jobs/${id}`)).json()).status === 'done'", arg=job["id"],
+            timeout=300_000, polling=1000,
+        )  # fmt: skip
+        page.get_by_role("link", name="Tune a model to these votes").click()
+        page.get_by_role("button", name="Train", exact=True).click()
+        page.locator(".badge.running").first.wait_for()
+        studio.kill()
+        studio.start()
+        page.get_by_text("Accuracy on held-out votes").wait_for(timeout=600_000)
+        page.get_by_label("Size").select_option("smoke")
+        page.get_by_label("Reward", exact=True).select_option(label="reward")
+        page.get_by_role("button", name="Tune", exact=True).click()
+        page.get_by_role("button", name="Create the test").click(timeout=900_000)
+        page.get_by_text("before, after").wait_for()
+        assert serious_faults(page) == []

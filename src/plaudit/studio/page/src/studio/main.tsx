@@ -15,12 +15,14 @@ import { Run, Runs } from "./pages/Runs";
 import { Settings } from "./pages/Settings";
 import { TestPage } from "./pages/Test";
 import { Tests } from "./pages/Tests";
+import { Tune } from "./pages/Tune";
 
 const SECTIONS = [
   ["/create", "Create"],
   ["/history", "History"],
   ["/tests", "Tests"],
   ["/rewards", "Rewards"],
+  ["/tune", "Tune"],
   ["/runs", "Runs"],
   ["/settings", "Settings"],
 ] as const;
@@ -37,6 +39,8 @@ function PageOf({ path }: { path: string }) {
       return id === "new" ? <NewTest /> : <TestPage key={id} id={decodeURIComponent(id)} />;
     case "rewards":
       return <Rewards />;
+    case "tune":
+      return <Tune />;
     case "runs":
       return id ? <Run key={id} name={decodeURIComponent(id)} /> : <Runs />;
     case "settings":

@@ -1,8 +1,9 @@
 import { useEffect } from "preact/hooks";
 import { useGet } from "../../ui/data";
 import { percent, when } from "../../ui/format";
-import { Empty, Fault, Heading, Loading } from "../../ui/parts";
+import { Empty, Fault, Heading, Icon, Loading } from "../../ui/parts";
 import { JobRow, useJobs } from "../jobs";
+import { Link } from "../router";
 import type { RewardInfo } from "../tuningTypes";
 
 const FROM = { shipped: "shipped", installed: "installed", studio: "votes in this studio" };
@@ -14,7 +15,11 @@ export function Rewards() {
   const trainings = jobs.filter((job) => job.kind === "train-reward" && job.status !== "done").slice(0, 5);
   return (
     <>
-      <Heading title="Rewards" intro="Models that predict which of two clips people prefer. Clips are scored and models are tuned with them." />
+      <Heading title="Rewards" intro="Models that predict which of two clips people prefer. Clips are scored and models are tuned with them.">
+        <Link href="/tune" class="button primary">
+          <Icon name="plus" /> Train on votes
+        </Link>
+      </Heading>
       <div class="stack loose">
         {trainings.length > 0 && (
           <div class="jobs">
@@ -44,7 +49,7 @@ export function Rewards() {
                     <td class="title">{reward.name}</td>
                     <td class="small">{FROM[reward.source]}</td>
                     <td class="right numeric">{percent(reward.metrics?.accuracy)}</td>
-                    <td class="right numeric">{percent(reward.metrics?.agreement)}</td>
+                    <td class="right numeric">{percent(reward.metrics?.listeners_agree?.mean)}</td>
                     <td class="small numeric">{when(reward.created_at)}</td>
                   </tr>
                 ))}

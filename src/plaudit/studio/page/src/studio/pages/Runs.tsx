@@ -33,7 +33,7 @@ export function Runs() {
         {runs.data && !runs.data.items.length && (
           <Empty title="No runs yet">
             <p class="muted">
-              Start one with <span class="mono">plaudit run smoke</span>.
+              Start one with <span class="mono">plaudit run smoke</span>, or tune a model under <Link href="/tune">Tune</Link>.
             </p>
           </Empty>
         )}

@@ -4,6 +4,7 @@ import { useAction, useEvents, useGet } from "../../ui/data";
 import { fixed, percent, plural, when } from "../../ui/format";
 import { Definitions, Empty, Fault, Field, Heading, Icon, Loading, Notice } from "../../ui/parts";
 import { JobRow, useJob, useJobs } from "../jobs";
+import { Link } from "../router";
 import { RULES, type ExclusionRules, type Invitation, type TestInfo, type TestResults } from "../testTypes";
 import type { Job } from "../types";
 import { PreferenceFigures, RatingFigures } from "../results";
@@ -108,6 +109,13 @@ export function TestPage({ id }: { id: string }) {
             {results.data?.rating && results.data.at_votes > 0 && <RatingFigures results={results.data.rating} />}
             <RulesShown rules={info.settings.exclusion_rules} registered={info.registered?.at ?? null} results={results.data} />
           </section>
+        )}
+        {info.votes > 0 && info.kind === "preference" && (
+          <p>
+            <Link href={`/tune?test=${id}`} class="button">
+              Tune a model to these votes
+            </Link>
+          </p>
         )}
       </div>
     </>
