@@ -174,7 +174,7 @@ def test_blocked_sound_is_said(tmp_path: Path) -> None:
 
 
 def test_votes_to_reward_to_tuned_model(tmp_path: Path) -> None:
-    """Simulated listeners vote on two models; a reward learns from them, a model is tuned with it, and a test is ready."""
+    """Simulated listeners vote on two models; a reward learns from them, a model is tuned with it, a test is ready."""
     prompts = [
         f"{speed} {mood} {genre} with {instrument}"
         for speed, mood in (("slow", "sad"), ("fast", "happy"))
@@ -183,7 +183,8 @@ def test_votes_to_reward_to_tuned_model(tmp_path: Path) -> None:
     with command(tmp_path / "studio") as (studio, link), pages() as browser:
         page = browser.open(link)
         page.get_by_role("heading", name="Create").wait_for()
-        systems = [{"name": name, "source": {"model": name, "seconds": 2.5}} for name in ("synthetic", "synthetic-distilled")]
+        models = ("synthetic", "synthetic-distilled")
+        systems = [{"name": name, "source": {"model": name, "seconds": 2.5}} for name in models]
         made = api(page, "POST", "/tests", {
             "name": "Two models", "systems": systems, "prompts": prompts, "pairs_per_listener": 4, "repeats": 0,
             "obvious": 0, "practice": 0,
