@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from plaudit.corpus.sources import synthetic_source
 from tests.studio.browser.driver import (
     agree,
     answer,
@@ -176,25 +177,23 @@ def test_blocked_sound_is_said(tmp_path: Path) -> None:
 
 def test_votes_to_reward_to_tuned_model(tmp_path: Path) -> None:
     """Simulated listeners vote on two models; a reward learns from them, a model is tuned with it, a test is ready."""
-    prompts = [
-        f"{speed} {mood} {genre} with {instrument}"
-        for speed, mood in (("slow", "sad"), ("fast", "happy"))
-        for genre, instrument in (("jazz", "piano"), ("electronic dance", "drums"))
-    ]
+    prompts = synthetic_source(5.0).held_out(8).prompts
     with command(tmp_path / "studio") as (studio, link), pages() as browser:
         page = browser.open(link)
         page.get_by_role("heading", name="Create").wait_for()
-        models = ("synthetic", "synthetic-distilled")
-        systems = [{"name": name, "source": {"model": name, "seconds": 2.5}} for name in models]
+        systems = [
+            {"name": f"{n} steps", "source": {"model": "synthetic-distilled", "sampling": {"steps": n}, "seconds": 3}}
+            for n in (1, 2)
+        ]
         made = api(page, "POST", "/tests", {
-            "name": "Two models", "systems": systems, "prompts": prompts, "pairs_per_listener": 4, "repeats": 0,
+            "name": "Two models", "systems": systems, "prompts": prompts, "pairs_per_listener": 8, "repeats": 0,
             "obvious": 0, "practice": 0,
         })  # fmt: skip
         test = made["test"]["id"]
         page.goto(f"{studio.address}/tests/{test}")
         page.get_by_role("button", name="Open the test").click(timeout=300_000)
         page.get_by_role("button", name="Close the test").wait_for()
-        job = api(page, "POST", "/simulations", {"test": test, "listeners": 30})
+        job = api(page, "POST", "/simulations", {"test": test, "listeners": 20})
         page.wait_for_function(
             "async (id) => (await (await fetch(`/api/v1/jobs/${id}`)).json()).status === 'done'", arg=job["id"],
             timeout=300_000, polling=1000,
