@@ -113,6 +113,7 @@ class Voter(threading.Thread):
             self._vote(item["assignment"])
         assert self.log.codes.setdefault(opened["listener"], item["completion_code"]) == item["completion_code"]
         del self._http.headers["authorization"]
+        self._http.cookies.clear()  # the next listener has a browser of its own
 
     def _vote(self, assignment: str) -> None:
         choice = self.rng.choice(CHOICES)
