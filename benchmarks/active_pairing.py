@@ -31,12 +31,12 @@ def accuracies(seed: int, tests: int, systems: int, votes: int, active: bool, ev
     pairs = np.stack(np.triu_indices(systems, 1), axis=1)
     rows, right = np.arange(tests), []
     for number in range(1, votes + 1):
-        asked = random.integers(len(pairs), size=tests)
+        chosen = random.integers(len(pairs), size=tests)
         if active:
             posterior = fit_bradley_terry(wins, ties, prior_sd=RANKING_PRIOR_SD)
             information = ranking_information(posterior, pairs) + 1e-10 * random.random((tests, len(pairs)))
-            asked = np.where(random.random(tests) < EXPLORATION, asked, information.argmax(1))
-        i, j = pairs[asked].T
+            chosen = np.where(random.random(tests) < EXPLORATION, chosen, information.argmax(1))
+        i, j = pairs[chosen].T
         a, b = strengths[rows, i], strengths[rows, j]
         weights = np.stack([np.exp(a), np.exp(b), TIE * np.exp((a + b) / 2)], axis=1)
         shares = weights.cumsum(1) / weights.sum(1, keepdims=True)

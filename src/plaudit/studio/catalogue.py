@@ -30,41 +30,41 @@ _NAME = TypeAdapter(PartName)
 
 def list_models(settings: StudioSettings) -> list[ModelInfo]:
     """Shipped, installed, and those of runs."""
-    found = [_model(name, "shipped", folder) for name, folder in SHIPPED_MODELS.items()]
-    found += [_model(folder.name, "installed", folder) for folder in _installed()]
-    found += [_model(f"{folder.parent.name}/{folder.name}", "run", folder) for folder in _stages(settings)]
-    return [model for model in found if model is not None]
+    models = [_model(name, "shipped", folder) for name, folder in SHIPPED_MODELS.items()]
+    models += [_model(folder.name, "installed", folder) for folder in _installed()]
+    models += [_model(f"{folder.parent.name}/{folder.name}", "run", folder) for folder in _stages(settings)]
+    return [model for model in models if model is not None]
 
 
 def list_rewards(database: Database) -> list[RewardInfo]:
     """Shipped, installed, and those trained in the studio."""
-    found = [RewardInfo(name=name, source="shipped") for name in SHIPPED_REWARDS]
+    rewards = [RewardInfo(name=name, source="shipped") for name in SHIPPED_REWARDS]
     names = [folder.name for folder in _installed() if _config(folder).get("kind") in REWARD_KINDS]
     names += [point.name for point in entry_points(group="plaudit.rewards")]
-    found += [RewardInfo(name=name, source="installed") for name in names if _is_name(name)]
+    rewards += [RewardInfo(name=name, source="installed") for name in names if _is_name(name)]
     with database.reading() as session:
         rows = session.scalars(select(RewardModel).order_by(RewardModel.sequence.desc()))
-        found += [
+        rewards += [
             RewardInfo(
                 name=row.name, source="studio", id=row.id, job_id=row.job_id, metrics=row.metrics,
                 created_at=row.created_at,
             )
             for row in rows
         ]  # fmt: skip
-    return found
+    return rewards
 
 
 def list_recipes() -> list[RecipeInfo]:
     """The package's recipes, with the comments that they begin with."""
-    found = []
+    recipes = []
     for path in sorted(RECIPES.glob("*.yaml")):
         lines = []
         for line in path.read_text().splitlines():
             if not line.startswith("#"):
                 break
             lines.append(line.removeprefix("#").strip())
-        found.append(RecipeInfo(name=path.stem, description=" ".join(lines)))
-    return found
+        recipes.append(RecipeInfo(name=path.stem, description=" ".join(lines)))
+    return recipes
 
 
 def resolve_model(settings: StudioSettings, name: str) -> str:

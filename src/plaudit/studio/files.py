@@ -89,18 +89,18 @@ def audio_in(folder: Path) -> list[Path]:
     from plaudit.sidecars import without_candidates
 
     try:
-        found = [path for path in files_under(folder) if path.suffix.lower() in SUFFIXES and beneath(folder, path)]
+        clips = [path for path in files_under(folder) if path.suffix.lower() in SUFFIXES and beneath(folder, path)]
     except AudioError:
         return []
-    return without_candidates(found, folder)
+    return without_candidates(clips, folder)
 
 
 def list_folders(settings: StudioSettings, database: Database) -> list[FolderInfo]:
     """All folders of clips: uploads, generations, and clips of runs."""
-    layout, found = settings.layout, []
+    layout, folders = settings.layout, []
     for folder in sorted(layout.uploads.iterdir(), reverse=True):
         if folder.is_dir():
-            found.append(("upload", f"uploads/{folder.name}", _upload_name(folder), folder))
+            folders.append(("upload", f"uploads/{folder.name}", _upload_name(folder), folder))
     with database.reading() as session:
         prompts: dict[str, str] = {}
         generated = select(Clip.job_id, Clip.prompt).where(Clip.job_id.is_not(None)).order_by(Clip.sequence.desc())
@@ -108,12 +108,12 @@ def list_folders(settings: StudioSettings, database: Database) -> list[FolderInf
             prompts[str(job_id)] = prompt
     for folder in sorted(layout.clips.iterdir(), reverse=True):
         if folder.is_dir():
-            found.append(("generation", f"clips/{folder.name}", prompts.get(folder.name, folder.name), folder))
+            folders.append(("generation", f"clips/{folder.name}", prompts.get(folder.name, folder.name), folder))
     if settings.runs_folder.is_dir():
         for folder in sorted(settings.runs_folder.glob("*/clips-*")):
             path = f"runs/{folder.parent.name}/{folder.name}"
-            found.append(("run", path, f"{folder.parent.name}: {folder.name.removeprefix('clips-')}", folder))
-    rows = [(kind, path, name, len(audio_in(folder))) for kind, path, name, folder in found]
+            folders.append(("run", path, f"{folder.parent.name}: {folder.name.removeprefix('clips-')}", folder))
+    rows = [(kind, path, name, len(audio_in(folder))) for kind, path, name, folder in folders]
     return [FolderInfo(kind=kind, path=path, name=name, clips=clips) for kind, path, name, clips in rows if clips]  # type: ignore[arg-type]
 
 

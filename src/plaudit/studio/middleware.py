@@ -143,6 +143,7 @@ def _limited(receive: Receive, most: int) -> Receive:
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives a body that was read already, then whatever comes."""
     sent = False
 
     async def replay() -> Message:

@@ -33,13 +33,13 @@ def score(context: JobContext, request: dict[str, Any]) -> dict[str, Any]:
             clips.append(Clip(file, prompt))
     else:
         with context.database.reading() as session:
-            found = {row.id: row for row in session.scalars(select(ClipRow).where(ClipRow.id.in_(body.clips or [])))}
+            by_id = {row.id: row for row in session.scalars(select(ClipRow).where(ClipRow.id.in_(body.clips or [])))}
         for id in dict.fromkeys(body.clips or []):
-            if id not in found:
+            if id not in by_id:
                 raise AudioError(f"there is no clip {id!r}; leave it out")
-            prompt = found[id].prompt if body.prompt is None else body.prompt
-            rows.append({"clip": id, "file": found[id].path, "prompt": prompt})
-            clips.append(Clip(clip_file(settings.layout, found[id]), prompt))
+            prompt = by_id[id].prompt if body.prompt is None else body.prompt
+            rows.append({"clip": id, "file": by_id[id].path, "prompt": prompt})
+            clips.append(Clip(clip_file(settings.layout, by_id[id]), prompt))
     if not clips:
         raise AudioError(f"{body.folder} has no audio files; upload some")
     scored = score_clips(clips, reward, progress=lambda done, total: context.progress(done, total))

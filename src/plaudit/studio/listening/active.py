@@ -43,16 +43,16 @@ def ranking_information(posterior: Fit, pairs: ArrayLike) -> Array:
     The uncertainty is the sum over all two systems of p (1 - p), where p is the probability that the first is the
     stronger one: half the expected number of wrong orders in a ranking drawn from the posterior.
     """
-    asked = np.asarray(pairs, dtype=np.int64)
-    if asked.ndim != 2 or asked.shape[1] != 2:
-        raise ValueError(f"pairs must be [N, 2], not {asked.shape}")
+    candidates = np.asarray(pairs, dtype=np.int64)
+    if candidates.ndim != 2 or candidates.shape[1] != 2:
+        raise ValueError(f"pairs must be [N, 2], not {candidates.shape}")
     systems = posterior.strengths.shape[-1]
     first, second = np.triu_indices(systems, 1)
     one = np.eye(systems)
-    every, own = one[first] - one[second], one[asked[:, 0]] - one[asked[:, 1]]  # [P, K], [N, K]
+    every, own = one[first] - one[second], one[candidates[:, 0]] - one[candidates[:, 1]]  # [P, K], [N, K]
     gap, own_gap = posterior.strengths @ every.T, posterior.strengths @ own.T
     rows = own @ posterior.covariance  # [..., N, K]
-    shared = rows @ every.T  # covariance of each asked gap with each gap [..., N, P]
+    shared = rows @ every.T  # covariance of each candidate's gap with each gap [..., N, P]
     own_variance = (rows * own).sum(-1)
     variance = ((every @ posterior.covariance) * every).sum(-1)
     # The probability of an answer, over the posterior: MacKay's approximation of the logistic-normal integral.

@@ -179,7 +179,7 @@ def common_groups(
 
 
 class _Preparation:
-    """Writes the clips of a test. notes: what was found on the way."""
+    """Writes the clips of a test. notes: for who runs the test, such as clips that were cut."""
 
     def __init__(
         self, context: JobContext, folder: Path, groups: Sequence[Group], settings: TestSettings,
@@ -341,10 +341,10 @@ def preference_pairs(
     """All pairs of a preference test: each comparison as a regular pair, and as those for repeats and practice where
     the test has them; and each degraded version with the clip that it is made of."""
     by_id = {clip.id: clip for clip in clips}
-    found = [
+    clips_of_pairs = [
         design.Stimulus(clip.id, clip.prompt, clip.system, clip.take) for clip in clips if clip.system != DEGRADED
     ]
-    compared = [(by_id[a.id], by_id[b.id]) for a, b in design.pairs_of(found)]
+    compared = [(by_id[a.id], by_id[b.id]) for a, b in design.pairs_of(clips_of_pairs)]
     kinds: list[design.PairKind] = ["regular"]
     kinds += ["repeat"] if settings.repeats else []
     kinds += ["practice"] if settings.practice else []

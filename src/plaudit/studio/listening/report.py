@@ -57,8 +57,8 @@ def write_test_report(context: JobContext, request: dict[str, Any]) -> dict[str,
     layout = context.settings.layout
     with context.database.reading() as session:
         test = by_id(session, Test, request["test"])
-        asked = results_request(session, test)
-        results = assembled(session, test, asked, results_of(asked))
+        needed = results_request(session, test)
+        results = assembled(session, test, needed, results_of(needed))
         shown = info(session, test, layout.root)
         excluded = {**results.exclusions, **results.screened_out}
         rating = test.kind == "rating"
@@ -293,7 +293,7 @@ def method(test: TestInfo, results: TestResults) -> list[str]:
             "attention checks, a clip against a degraded version of itself; "
             f"{settings.practice} practice pairs came first."
         )
-    lines.append(f"At least {settings.minimum_listening:g} s of each clip had to be heard before an answer was taken.")
+    lines.append(f"At least {settings.minimum_listening:g} s of each clip had to be played before an answer was taken.")
     if settings.screening != "none":
         name = {"huggins": "Huggins pitch (Milne et al., 2021)", "antiphase": "antiphase tones (Woods et al., 2017)"}
         kind, out = name[settings.screening], len(results.screened_out)

@@ -448,15 +448,15 @@ def audio_of(session: Session, listener_id: str, name: str, root: Path) -> Path 
         if state is None or state["passed"] is not None or attempt != len(state["attempts"]):
             raise unknown
         return screening.trial_audio(state["kind"], trial_seed(state, attempt), int(trial[2]))
-    found = _AUDIO.fullmatch(name)
-    if found is None:
+    match = _AUDIO.fullmatch(name)
+    if match is None:
         raise unknown
     assignment = session.scalar(
-        select(Assignment).where(Assignment.id == found[1], Assignment.listener_id == listener_id)
+        select(Assignment).where(Assignment.id == match[1], Assignment.listener_id == listener_id)
     )
     if assignment is None:
         raise unknown
-    clip = clips_of(session, assignment).get(found[2])
+    clip = clips_of(session, assignment).get(match[2])
     if clip is None:
         raise unknown
     path = root / clip.path
@@ -482,8 +482,8 @@ def record_vote(session: Session, listener_id: str, vote: VoteRequest) -> Acknow
     _check_listening(listener, test)
     settings = settings_of(test)
     _check_allowed(vote, settings)
-    heard = {"left": vote.listened_left, "right": vote.listened_right}
-    _check_heard(session, assignment, heard, settings)
+    listened = {"left": vote.listened_left, "right": vote.listened_right}
+    _check_listened(session, assignment, listened, settings)
     sides: tuple[Side, Side] = ("right", "left") if assignment.swapped else ("left", "right")
     session.add(
         Vote(
@@ -491,8 +491,8 @@ def record_vote(session: Session, listener_id: str, vote: VoteRequest) -> Acknow
             winner=winner,
             strength=vote.strength,
             comment=vote.comment or None,
-            listened_a=heard[sides[0]],
-            listened_b=heard[sides[1]],
+            listened_a=listened[sides[0]],
+            listened_b=listened[sides[1]],
             response_ms=vote.response_ms,
         )
     )
@@ -518,7 +518,7 @@ def record_ratings(session: Session, listener_id: str, ratings: RatingsRequest) 
             raise Conflict("this page was answered already; reload the page to go on with the next")
         return _acknowledge(session, assignment, listener)
     _check_listening(listener, test)
-    _check_heard(session, assignment, {name: ratings.listened.get(name, 0.0) for name in names}, settings_of(test))
+    _check_listened(session, assignment, {name: ratings.listened.get(name, 0.0) for name in names}, settings_of(test))
     for stimulus, value in values.items():
         session.add(Rating(assignment_id=assignment.id, stimulus_id=stimulus, value=value))
     return _answered(session, assignment, listener)
@@ -554,13 +554,13 @@ def _check_allowed(vote: VoteRequest, settings: TestSettings) -> None:
         raise Unprocessable("this test takes no comments; leave it out")
 
 
-def _check_heard(
-    session: Session, assignment: Assignment, heard: dict[str, float], settings: TestSettings
+def _check_listened(
+    session: Session, assignment: Assignment, listened: dict[str, float], settings: TestSettings
 ) -> None:
     if settings.minimum_listening <= 0:
         return
     clips = clips_of(session, assignment)
-    for side, seconds in heard.items():
+    for side, seconds in listened.items():
         least = min(settings.minimum_listening, clips[side].duration or 0.0)
         # Players report in steps of some milliseconds.
         if seconds < least - 0.05:

@@ -725,12 +725,12 @@ def decide(
     groups: dict[tuple[str, str], list[Answer]] = defaultdict(list)
     for x in answers:
         groups[min(x.system_a, x.system_b), max(x.system_a, x.system_b)].append(x)
-    asked = sorted(groups) if pairs is None else list(pairs)
-    alpha = ALPHA / max(1, len(asked))
+    compared = sorted(groups) if pairs is None else list(pairs)
+    alpha = ALPHA / max(1, len(compared))
     return [
         _decision(first, second, _scores(groups[min(first, second), max(first, second)], first), margin, power, alpha,
                   horizon)
-        for first, second in asked
+        for first, second in compared
     ]  # fmt: skip
 
 
