@@ -355,9 +355,9 @@ def markdown_table(results: Results) -> str:
         regressed = regressed_metrics(row)
         return compared_title(row, results) + (f" (regressed: {', '.join(regressed)})" if regressed else "")
 
-    add(["Stage", *cells.headings, "Win rate vs previous", f"Win rate vs {results.stages[0].title}"],
+    add(["Stage", *cells.headings, "Win rate vs its start", f"Win rate vs {results.stages[0].title}"],
         [(row.title, numbers) for row, numbers in cells.rows])  # fmt: skip
-    add(["Change from previous", *cells.headings], [(title(row), numbers) for row, numbers in cells.change_rows])
+    add(["Change from its start", *cells.headings], [(title(row), numbers) for row, numbers in cells.change_rows])
     if cells.set_rows:
         titles = [row.title.replace("|", "/") for row in results.stages]
         add(["Set metric", *titles], [(f"{name}, {way}", row) for name, way, row in cells.set_rows])
