@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+import uvicorn
 from fastapi.testclient import TestClient
 
 from plaudit.studio.app import create_app
@@ -70,3 +74,40 @@ def done(response: Any, status: int = 200) -> Any:
     """The answer's JSON, where the status is as expected."""
     assert response.status_code == status, response.text
     return response.json()
+
+
+class Served:
+    """A studio at a real address, with its worker process where `worker`."""
+
+    def __init__(self, folder: Path, worker: bool) -> None:
+        bound = socket.create_server(("127.0.0.1", 0))
+        settings = StudioSettings(folder=folder, device="cpu", port=bound.getsockname()[1])
+        self.app = create_app(settings, worker=worker)
+        self.studio: Studio = self.app.state.studio
+        self.token = self.studio.new_owner_token()
+        self.address = settings.loopback_address
+        self.server = uvicorn.Server(uvicorn.Config(self.app, log_level="warning", timeout_graceful_shutdown=1))
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [bound]}, daemon=True)
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+
+    @property
+    def worker(self) -> int:
+        """The process id of the worker."""
+        supervisor = self.studio.supervisor
+        assert supervisor is not None and supervisor.process is not None
+        return supervisor.process.pid
+
+    def stop(self) -> None:
+        """Stop the server, and the worker with it."""
+        self.server.should_exit = True
+        self.thread.join(20)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """A studio at a real address, without a worker process."""
+    running = Served(tmp_path / "studio", worker=False)
+    yield running
+    running.stop()

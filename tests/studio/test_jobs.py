@@ -7,24 +7,20 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from sqlalchemy import func, select
 
 from plaudit.errors import PlauditError, RunError
 from plaudit.studio import jobs
-from plaudit.studio.app import create_app
 from plaudit.studio.client import ApiError, StudioClient
 from plaudit.studio.database import Event, Job
 from plaudit.studio.events import KEPT, prune, publish
-from plaudit.studio.settings import StudioSettings
-from tests.studio.conftest import Opened, done
+from tests.studio.conftest import Opened, Served, done
 
 REQUEST = {"prompts": ["drums"], "model": "synthetic-distilled", "seconds": 1.0, "seed": 1}
 
@@ -149,34 +145,6 @@ def test_a_clock_that_jumps_changes_no_order(studio: Opened, owner: Any, monkeyp
     assert database.now() > "2020"
 
 
-class Served:
-    """A studio at a real address, with its worker process where `worker`."""
-
-    def __init__(self, folder: Path, worker: bool) -> None:
-        self.app = create_app(StudioSettings(folder=folder, device="cpu"), worker=worker)
-        self.studio = self.app.state.studio
-        self.token = self.studio.new_owner_token()
-        bound = socket.create_server(("127.0.0.1", 0))
-        self.address = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        self.server = uvicorn.Server(uvicorn.Config(self.app, log_level="warning", timeout_graceful_shutdown=1))
-        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [bound]}, daemon=True)
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-
-    def stop(self) -> None:
-        self.server.should_exit = True
-        self.thread.join(20)
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    """A studio at a real address, without a worker process."""
-    running = Served(tmp_path / "studio", worker=False)
-    yield running
-    running.stop()
-
-
 def test_events_of_a_job_end_with_it(served: Served) -> None:
     database = served.studio.database
     with StudioClient(served.address, served.token) as client:
@@ -258,10 +226,10 @@ def test_a_worker_that_is_killed_is_replaced_and_its_job_continues(tmp_path: Pat
             killed = client.generate("drums", wait=False, **request)
             while len(list(client.clips(job=killed["id"]))) < 2:
                 time.sleep(0.02)
-            worker = running.studio.supervisor.process.pid
+            worker = running.worker
             os.kill(worker, signal.SIGKILL)
             job = client.wait(killed["id"], timeout=300)
-            assert job["attempts"] == 2 and running.studio.supervisor.process.pid != worker
+            assert job["attempts"] == 2 and running.worker != worker
             digests = [
                 [client._send("GET", f"clips/{clip['id']}/audio").content for clip in client.clips(job=id)]
                 for id in (whole["id"], killed["id"])

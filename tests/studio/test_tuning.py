@@ -8,36 +8,14 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from plaudit.corpus.sources import synthetic_source
-from plaudit.studio.simulation import SimulatedTaste, simulate
+from plaudit.studio.simulation import simulate
 from tests.studio.conftest import Opened, done
-
-SETTINGS = {"pairs_per_listener": 6, "repeats": 0, "obvious": 0, "practice": 0, "minimum_listening": 0}
-
-
-def made_test(studio: Opened, owner: Any, prompts: int = 8) -> str:
-    """A test of two numbers of steps, open."""
-    systems = [
-        {"name": f"{n} steps", "source": {"model": "synthetic-distilled", "sampling": {"steps": n}, "seconds": 3}}
-        for n in (1, 2)
-    ]
-    texts = synthetic_source(5.0).held_out(prompts).prompts
-    body = {"name": "steps", "systems": systems, "prompts": texts, **SETTINGS}
-    test = done(owner.post("tests", json=body), 202)["test"]["id"]
-    studio.work()
-    done(owner.patch(f"tests/{test}", json={"status": "open"}))
-    return str(test)
-
-
-def invited(owner: Any, test: str) -> str:
-    """The token of a new invitation."""
-    url = done(owner.post(f"tests/{test}/invitations", json={"label": "them"}), 201)["url"]
-    return str(url).rpartition("/")[2]
+from tests.studio.steps import invitation_of, opened_test
 
 
 def test_votes_become_a_reward_and_a_model_and_a_new_test(studio: Opened, owner: Any) -> None:
-    test = made_test(studio, owner)
-    given = simulate(studio.client(), invited(owner, test), listeners=8, votes=44)
+    test = opened_test(studio, owner)
+    given = simulate(studio.client(), invitation_of(owner, test), listeners=8, votes=44)
     assert given == 44
     results = done(owner.get(f"tests/{test}/results"))
     assert done(owner.get(f"tests/{test}"))["votes"] == 44 and results
@@ -80,22 +58,3 @@ def test_votes_become_a_reward_and_a_model_and_a_new_test(studio: Opened, owner:
 )
 def test_what_is_not_there_is_named(owner: Any, path: str, body: dict[str, Any], status: int, said: str) -> None:
     assert said in done(owner.post(path, json=body), status)["detail"]
-
-
-def test_simulated_listeners_prefer_clean_audio() -> None:
-    import io
-
-    import numpy as np
-    import soundfile
-
-    source = synthetic_source(5.0)
-    taste, prompt = SimulatedTaste(), source.held_out(1).prompts[0]
-    (wave, rate) = next(source.reference(1)[1])
-    noisy = wave + 0.1 * np.random.default_rng(0).standard_normal(len(wave)).astype(np.float32)
-
-    def utility(audio: np.ndarray) -> float:
-        file = io.BytesIO()
-        soundfile.write(file, audio, rate, format="WAV")
-        return taste.utility(file.getvalue(), prompt)
-
-    assert utility(wave) > utility(noisy)

@@ -18,13 +18,13 @@ def serve(settings: StudioSettings, browser: bool = True, say: Callable[[str], N
     """Serve the studio until it is interrupted. RunError where its port or folder is in use."""
     listening = _bound(settings.host, settings.port)
     try:
-        app = create_app(settings)
+        port = listening.getsockname()[1]
+        app = create_app(settings.model_copy(update={"port": port}))
         studio = app.state.studio
         login = studio.login_token()
         if login is None:
             say(f"owner's token, for the API (shown this once): {studio.new_owner_token()}")
             login = studio.login_token()
-        port = listening.getsockname()[1]
         shown = settings.host if settings.host in LOOPBACK else socket.gethostname()
         address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
         say(f"studio of {settings.layout.root} at {address}")

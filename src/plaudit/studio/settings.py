@@ -41,6 +41,12 @@ class StudioSettings(Settings):
         return self.database or f"sqlite:///{self.layout.root / 'studio.sqlite'}"
 
     @property
+    def loopback_address(self) -> str:
+        """The server's address from this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
     def runs_folder(self) -> Path:
         """The folder whose runs are shown."""
         return self.layout.root / "runs" if self.runs is None else self.runs.resolve()

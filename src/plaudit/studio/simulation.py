@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import httpx
 import numpy as np
+from sqlalchemy import func, select
 
 from plaudit.errors import EvaluationError
 from plaudit.studio.auth import Authority
-from plaudit.studio.database import Invitation, Test, by_id
+from plaudit.studio.database import Assignment, Clip, Invitation, Listener, Prompt, Stimulus, System, Test, by_id
 from plaudit.studio.errors import Conflict
+from plaudit.studio.events import publish
 from plaudit.studio.jobs import JobContext, job
+from plaudit.studio.listening.sessions import systems_of
 
 PROMPTS = 1024
 """Held-out captions of the synthetic world that the listeners know the truth of."""
@@ -83,20 +86,24 @@ def simulate(
     seed: int = 0,
     taste: SimulatedTaste | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    began: Sequence[str] = (),
 ) -> int:
-    """Send listeners through a test until each is done, or `votes` are given; how many votes were given."""
+    """Send listeners through a test until each is done, or `votes` are given; how many votes were given.
+
+    began: tokens of the first listeners, where they began earlier: they go on where they were.
+    """
     taste, given = taste or SimulatedTaste(), 0
     contrarians = set(
         np.random.default_rng([seed, 2]).permutation(listeners)[: round(CONTRARIAN_FRACTION * listeners)].tolist()
     )
     for listener in range(listeners):
-        random = np.random.default_rng([seed, 3, listener])
+        if votes is not None and given >= votes:
+            break
         sign = -1.0 if listener in contrarians else 1.0
-        # Cookies would make all of them one browser's listener.
-        getattr(client, "cookies", httpx.Cookies()).clear()
-        token = _json(client.post(f"listen/{invitation}"))["token"]
+        _forget_cookies(client)
+        token = began[listener] if listener < len(began) else _json(client.post(f"listen/{invitation}"))["token"]
         headers = {"authorization": f"Bearer {token}"}
-        getattr(client, "cookies", httpx.Cookies()).clear()
+        _forget_cookies(client)
         state = _json(client.post("listen/consent", json={}, headers=headers))
         if state["kind"] != "preference" or state["state"] not in ("listening", "completed"):
             raise Conflict("simulated listeners take part in tests of preferences without a headphone screening")
@@ -106,6 +113,7 @@ def simulate(
                 break
             if item["prompt"] is None:
                 raise Conflict("simulated listeners need the prompt; set show_prompt")
+            random = np.random.default_rng([seed, 3, listener, item["position"]])
             left, right = (_audio(client, item[side], headers) for side in ("left", "right"))
             gap = taste.utility(left, item["prompt"]) - taste.utility(right, item["prompt"])
             perceived = sign * gap + random.logistic()
@@ -118,9 +126,12 @@ def simulate(
             _json(client.post("listen/votes", json=answer, headers=headers))
             given += 1
             progress(given, votes or listeners * item["total"])
-        if votes is not None and given >= votes:
-            break
     return given
+
+
+def _forget_cookies(client: Client) -> None:
+    """Cookies would make all of them one browser's listener."""
+    getattr(client, "cookies", httpx.Cookies()).clear()
 
 
 def _audio(client: Client, address: str, headers: Mapping[str, str]) -> bytes:
@@ -143,23 +154,63 @@ def _json(answer: httpx.Response) -> Any:
 
 @job("simulate")
 def run_simulation(context: JobContext, request: dict[str, Any]) -> dict[str, Any]:
-    """Simulated listeners on loopback; how many votes they gave."""
-    settings = context.settings
-    with context.database.transaction() as session:
-        test = by_id(session, Test, request["test"])
-        if request.get("open") and test.status == "draft":
-            from plaudit.studio.listening import administration
-            from plaudit.studio.listening.schemas import TestChange
+    """Simulated listeners on loopback: the true utilities of the test's systems, and how many votes were given.
 
-            administration.change(session, test, TestChange.model_validate({"status": "open"}))
-        row = Invitation(test_id=test.id, label="simulated listeners", max_listeners=None)
-        session.add(row)
-        session.flush()
-        invitation = Authority(context.database, settings.layout.secret()).invitation_token(row.id)
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    with httpx.Client(base_url=f"http://{host}:{settings.port}/api/v1/", timeout=60) as client:
+    A job that is begun again goes on with its listeners, each where it was.
+    """
+    settings, taste = context.settings, SimulatedTaste()
+    truths = _measure_systems(context, request["test"], taste)
+    authority, label = Authority(context.database, settings.layout.secret()), f"simulated listeners {context.job_id}"
+    with context.database.transaction() as session:
+        row = session.scalar(
+            select(Invitation).where(Invitation.test_id == request["test"], Invitation.label == label)
+        )
+        if row is None:
+            row = Invitation(test_id=request["test"], label=label, max_listeners=None)
+            session.add(row)
+            session.flush()
+        listeners = select(Listener.id).where(Listener.invitation_id == row.id)
+        began = list(session.scalars(listeners.order_by(Listener.sequence)))
+        answered = Assignment.listener_id.in_(listeners) & Assignment.answered.is_(True)
+        earlier = session.scalar(select(func.count()).select_from(Assignment).where(answered)) or 0
+        invitation = authority.invitation_token(row.id)
+    votes = request["votes"]
+    with httpx.Client(base_url=f"{settings.loopback_address}/api/v1/", timeout=60) as client:
         given = simulate(
-            client, invitation, request["listeners"], request["votes"], request["seed"],
-            progress=lambda done, total: context.progress(done, total, label="simulated listeners"),
+            client, invitation, request["listeners"], None if votes is None else votes - earlier, request["seed"],
+            taste, lambda done, total: context.progress(done, total, label="simulated listeners"),
+            [authority.listener_token(id) for id in began],
         )  # fmt: skip
-    return {"test": request["test"], "votes": given}
+    return {"test": request["test"], "votes": earlier + given, "true_utilities": truths}
+
+
+def _measure_systems(context: JobContext, test_id: str, taste: SimulatedTaste) -> list[dict[str, Any]]:
+    """The true utility of each system of a test, with its interval over prompts; the test's results show it too."""
+    from plaudit.statistics import bootstrap_mean
+
+    with context.database.reading() as session:
+        names = [system.name for system in systems_of(session, test_id)]
+        query = (
+            select(System.name, Prompt.id, Prompt.text, Clip.path)
+            .join(Stimulus, Stimulus.system_id == System.id)
+            .join(Prompt, Prompt.id == Stimulus.prompt_id)
+            .join(Clip, Clip.id == Stimulus.clip_id)
+            .where(System.test_id == test_id, System.name.in_(names))
+        )
+        clips = [tuple(row) for row in session.execute(query)]
+    by_prompt: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+    for done, (name, prompt, text, path) in enumerate(clips):
+        context.progress(done, len(clips), label="measuring true utility")
+        file = context.settings.layout.root / path
+        if file.is_file():  # pairs of clips that are gone are passed over
+            by_prompt[name].setdefault(prompt, []).append(taste.utility(file.read_bytes(), text))
+    truths = []
+    for name, values in by_prompt.items():
+        if values:
+            mean = bootstrap_mean(np.array([np.mean(one) for one in values.values()]), seed=0)
+            truths.append({"system": name, "utility": {"mean": mean.mean, "low": mean.low, "high": mean.high}})
+    with context.database.transaction() as session:
+        test = by_id(session, Test, test_id)
+        test.settings = {**test.settings, "true_utilities": truths}
+        publish(session, "test", test_id, {"status": test.status})
+    return truths

@@ -295,6 +295,7 @@ def assembled(session: Session, test: Test, request: dict[str, Any], figures: di
         rules=settings_of(test).exclusion_rules,
         screened_out=screened_out(session, test.id),
         looks=[LookInfo(at_votes=row.at_votes, created_at=row.created_at, verdicts=row.result) for row in looks],
+        true_utilities=test.settings.get("true_utilities"),
         **{test.kind: figures},  # type: ignore[arg-type]
     )
 

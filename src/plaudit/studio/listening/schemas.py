@@ -552,6 +552,13 @@ class LookInfo(Model):
     verdicts: dict[str, str]
 
 
+class SystemUtility(Model):
+    """The true utility of a system's clips, with its interval over prompts."""
+
+    system: str
+    utility: Span
+
+
 class TestResults(Model):
     """Results of a test so far. One of preference and rating is there, by the test's kind."""
 
@@ -566,6 +573,9 @@ class TestResults(Model):
     rating: RatingResults | None = None
     screened_out: dict[str, list[str]] = Field(description="Listeners who failed the screening.")
     looks: list[LookInfo]
+    true_utilities: list[SystemUtility] | None = Field(
+        None, description="Of a test of the synthetic world that simulated listeners took part in."
+    )
 
     @property
     def exclusions(self) -> dict[str, list[str]]:
