@@ -101,6 +101,7 @@ def test_set_changes_one_value_and_the_fingerprint() -> None:
         ("corpus.kind=shards", "corpus.folder, a shard set"),
         ("backbone.start_from=synthetic", "leave them out"),
         ("stages.expert_iteration.keep=100000", "must not exceed candidates"),
+        ("stages.expert_iteration.candidates_per_prompt=7", "must be a multiple of candidates_per_prompt"),
         ("reward.kind=table", "corpus.reward_column"),
         ("name=../escape", "name"),
         ("evaluate.prompts=many", "integer"),

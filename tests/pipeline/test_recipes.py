@@ -106,6 +106,16 @@ def test_include_corpus_changes_what_is_trained_on(data_free: Path, prepared: Pa
     assert any((without[name] != value).any() for name, value in other.items())
 
 
+def test_the_best_candidate_of_each_prompt_is_kept(prepared: Path, tmp_path: Path) -> None:
+    changes = ["stages.expert_iteration.candidates_per_prompt=2", "stages.expert_iteration.rounds=1"]
+    run_recipe(recipe(prepared, *DATA_FREE, *changes), tmp_path, ConsoleReporter(), only="expert_iteration")
+    folder = tmp_path / "expert_iteration" / "round-1"
+    prompts = [read_json(path)["prompt"] for path in sorted((folder / "candidates").glob("0*.json"))]
+    assert prompts[0] == prompts[1] != prompts[2] == prompts[3]
+    kept = [int(row["clip"].removesuffix(".wav")) for row in read_json(folder / "kept.json")]
+    assert sorted(number // 2 for number in kept) == [0, 1]
+
+
 def test_pairs_are_saved_with_candidates_scores_and_margins(data_free: Path) -> None:
     pairs, candidates = (
         lines_of(data_free / "pairs" / "pairs.jsonl"),

@@ -128,6 +128,23 @@ def test_the_kept_have_the_highest_sum_of_z_scores() -> None:
     assert keep_best(rewards, clap, 2).tolist() == [3, 1]
 
 
+def test_of_each_prompt_only_the_best_is_kept() -> None:
+    rewards = np.array([9.0, 8.0, 7.0, 1.0, 3.0, 2.0, 5.0, 5.0, 4.0])  # three prompts, three candidates each
+    assert keep_best(rewards, np.zeros(9), 2, "reward", per_prompt=3).tolist() == [0, 6]
+    assert keep_best(rewards, np.zeros(9), 3, "reward", per_prompt=3).tolist() == [0, 6, 4]
+    assert keep_best(rewards, np.zeros(9), 2, "reward").tolist() == [0, 1]
+
+
+@given(st.lists(st.floats(-9, 9), min_size=1, max_size=12), st.integers(1, 4), st.data())
+def test_what_is_kept_is_of_different_prompts(values: list[float], per_prompt: int, data: st.DataObject) -> None:
+    rewards = np.round(np.repeat(values, per_prompt), 2)
+    keep = data.draw(st.integers(1, len(values)))
+    kept = keep_best(rewards, np.zeros(len(rewards)), keep, "reward", per_prompt)
+    assert len(set(kept // per_prompt)) == keep
+    left = np.setdiff1d(np.arange(len(values)), kept // per_prompt)
+    assert not len(left) or rewards[kept].min() >= rewards[left * per_prompt].max()
+
+
 def test_a_quantity_that_does_not_vary_has_no_say() -> None:
     assert keep_best(np.array([1.0, 3.0, 2.0]), np.full(3, 0.4), 3).tolist() == [1, 2, 0]
 

@@ -130,6 +130,33 @@ def test_adams_epsilon_is_the_settings(tmp_path: Path) -> None:
         assert moves.max() > 0
 
 
+def conditioned() -> nn.Module:
+    """A network with a part where a backbone has its score injection."""
+    torch.manual_seed(0)
+    return nn.Sequential(OrderedDict(body=nn.Linear(4, 8), score=nn.Linear(8, 8), head=nn.Linear(8, 1)))
+
+
+def test_the_injection_is_trained_at_its_own_rate(tmp_path: Path) -> None:
+    """The first update of a weight is the rate in size, whatever its gradient."""
+    one = settings(steps=1, learning_rate=1e-3, weight_decay=0, max_grad_norm=1e9, injection_lr_scale=20)
+    before = {name: p.detach().clone() for name, p in conditioned().named_parameters()}
+    model, _ = run(tmp_path, one, model=conditioned())
+    for name, p in model.named_parameters():
+        moved = (p.detach() - before[name]).abs().max().item()
+        assert moved == pytest.approx(20e-3 if name.startswith("score.") else 1e-3, rel=1e-3), name
+
+
+def test_two_rates_resume_to_the_same_weights(tmp_path: Path) -> None:
+    chosen = settings(injection_lr_scale=5)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped", chosen, stop_at(33), model=conditioned())
+    resumed = run(tmp_path / "stopped", chosen, model=conditioned())
+    assert_equal(resumed, run(tmp_path / "whole", chosen, model=conditioned()))
+    assert_equal(  # a network without an injection has one rate
+        run(tmp_path / "plain", settings()), run(tmp_path / "scaled", chosen)
+    )
+
+
 def test_callbacks_see_the_weights_that_the_pass_leaves(tmp_path: Path) -> None:
     model, seen = network(), {}
     for weights in ("raw", "ema"):

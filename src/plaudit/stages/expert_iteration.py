@@ -24,13 +24,15 @@ class ExpertIterationSettings(StageSettings):
     """Rank `candidates` clips of the model, keep the best `keep`, train on corpus and kept clips (`train`), then on the
     kept alone (`fine_tune`). With several `rounds`, each starts from the model of the last.
 
-    criterion: what ranks them, the reward, the CLAP score, or z(reward) + z(CLAP) (blend). reward_prompt: what the
-    reward is given with a clip, its caption or an empty prompt. prompt_file: a file whose prompts are sampled in turn;
-    by default captions of the training split. include_corpus: false trains on the kept clips alone in both
-    passes. score: the candidates' conditioning score; null samples and trains without one.
+    candidates_per_prompt: clips of each prompt, of which only the best can be kept; with 1, as published, prompts whose
+    clips score high are kept more often. criterion: what ranks them, the reward, the CLAP score, or z(reward) + z(CLAP)
+    (blend). reward_prompt: what the reward is given with a clip, its caption or an empty prompt. prompt_file: a file
+    whose prompts are sampled in turn; by default captions of the training split. include_corpus: false trains on the
+    kept clips alone in both passes. score: the candidates' conditioning score; null samples and trains without one.
     """
 
     candidates: Count = 630
+    candidates_per_prompt: Count = 1
     keep: Count = 64
     oversample: Count = 5
     rounds: Count = 1
@@ -44,21 +46,37 @@ class ExpertIterationSettings(StageSettings):
     fine_tune: FlowTrainSettings | None = None
 
     @model_validator(mode="after")
-    def _keep_at_most_candidates(self) -> ExpertIterationSettings:
-        if self.keep > self.candidates:
-            raise ValueError(f"keep ({self.keep}) must not exceed candidates ({self.candidates})")
+    def _keep_at_most_one_per_prompt(self) -> ExpertIterationSettings:
+        if self.candidates % self.candidates_per_prompt:
+            raise ValueError(
+                f"candidates ({self.candidates}) must be a multiple of candidates_per_prompt"
+                f" ({self.candidates_per_prompt})"
+            )
+        if self.keep > self.prompts:
+            most = "candidates" if self.candidates_per_prompt == 1 else "candidates / candidates_per_prompt"
+            raise ValueError(f"keep ({self.keep}) must not exceed {most} ({self.prompts})")
         return self
 
+    @property
+    def prompts(self) -> int:
+        """The number of prompts in a round."""
+        return self.candidates // self.candidates_per_prompt
 
-def keep_best(rewards: np.ndarray, clap_scores: np.ndarray, keep: int, criterion: str = "blend") -> np.ndarray:
+
+def keep_best(
+    rewards: np.ndarray, clap_scores: np.ndarray, keep: int, criterion: str = "blend", per_prompt: int = 1
+) -> np.ndarray:
     """Positions of the `keep` candidates that rank highest, best first.
 
-    rewards, clap_scores: [n]. criterion: "reward", "clap", or "blend", their equal-weight sum of z-scores, in which
-    one that doesn't vary has no effect. Ties keep the earlier candidate.
+    rewards, clap_scores: [n], the `per_prompt` candidates of a prompt one after the other; only the best of them is
+    kept. criterion: "reward", "clap", or "blend", their equal-weight sum of z-scores, in which one that doesn't vary
+    has no effect. Ties keep the earlier candidate.
     """
     blend = standard_scores(rewards) + standard_scores(clap_scores)
     ranked_by = {"reward": rewards, "clap": clap_scores, "blend": blend}[criterion]
-    return np.argsort(-ranked_by, kind="stable")[:keep]
+    first = np.arange(0, len(ranked_by), per_prompt)
+    winners = first + ranked_by.reshape(-1, per_prompt).argmax(1)
+    return winners[np.argsort(-ranked_by[winners], kind="stable")][:keep]
 
 
 def round_facts(rewards: np.ndarray, kept: list[int], corpus: np.ndarray) -> dict[str, float | int]:
@@ -132,7 +150,9 @@ def keep_candidates(
     captions = _captions(settings, inputs, seed)
     reward_prompts = None if settings.reward_prompt == "caption" else [""] * len(captions)
     candidates = inputs.candidates(model, captions, seed, settings.score, folder / "candidates", reward_prompts)
-    best = keep_best(candidates.reward, candidates.clap, settings.keep, settings.criterion).tolist()
+    best = keep_best(
+        candidates.reward, candidates.clap, settings.keep, settings.criterion, settings.candidates_per_prompt
+    ).tolist()
     rows = [
         {"clip": candidates.paths[i].name, "reward": candidates.reward[i], "clap": candidates.clap[i]} for i in best
     ]
@@ -148,8 +168,10 @@ def keep_candidates(
 def _captions(settings: ExpertIterationSettings, inputs: StageInputs, seed: int) -> list[str]:
     """One caption for each candidate: of the training split, or the prompts of the file again and again."""
     if settings.prompt_file is None:
-        return inputs.captions(settings.candidates, seed)
-    return list(islice(cycle(read_prompts(settings.prompt_file)), settings.candidates))
+        prompts = inputs.captions(settings.prompts, seed)
+    else:
+        prompts = list(islice(cycle(read_prompts(settings.prompt_file)), settings.prompts))
+    return [prompt for prompt in prompts for _ in range(settings.candidates_per_prompt)]
 
 
 def _train(

@@ -118,7 +118,7 @@ def resume(folder: Path, distributed: DistributedModel, optimizer: torch.optim.O
                 copy_into(parameter, state["network"][name])
         # How the optimizer computes is today's: a checkpoint may be of another form of it.
         groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({**_shared(state["optimizer"], distributed), "param_groups": groups})
+        optimizer.load_state_dict({**_sharded(state["optimizer"], optimizer), "param_groups": groups})
         ema.load_state_dict(state["ema"])
         return int(state["step"])
     except (RuntimeError, KeyError, EOFError, ValueError, pickle.UnpicklingError) as error:
@@ -129,9 +129,9 @@ def resume(folder: Path, distributed: DistributedModel, optimizer: torch.optim.O
         raise ModelError(f"{saved[-1]} is damaged ({reason}); delete it to train from {where}") from None
 
 
-def _shared(state: dict[str, Any], distributed: DistributedModel) -> dict[str, Any]:
-    """An optimizer's state, which goes by the parameters' order, sharded as they are."""
-    parameters = distributed.trainable
+def _sharded(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """A saved state, which goes by the order of the optimizer's parameters, sharded as they are."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     entries = {
         number: {
             name: sharded_like(parameters[number], value) if value.shape == parameters[number].shape else value

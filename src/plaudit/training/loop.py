@@ -46,6 +46,9 @@ from plaudit.training.gradients import compute_gradients
 from plaudit.training.settings import EmaSettings, LoopSettings, TrainSettings
 from plaudit.workers import Workers, cpu_workers
 
+INJECTION_PREFIX = "score."
+"""How the names of the score injection's parameters begin, in every backbone."""
+
 Inputs = dict[str, Tensor]
 """One batch with everything random about it already drawn, by name; the first axis of each tensor is the clips'."""
 
@@ -369,8 +372,16 @@ def _workers(distributed: DistributedModel, objective: Objective, ranks: RankSli
 
 
 def _optimizer(distributed: DistributedModel, settings: TrainSettings) -> torch.optim.AdamW:
+    """AdamW. The score injection's parameters are a group of their own where their rate differs."""
+    scale = settings.injection_lr_scale
+    groups = [{"params": distributed.trainable, "lr_scale": 1.0}]
+    if scale != 1:
+        named = [(name, p) for name, p in distributed.inner.named_parameters() if p.requires_grad]
+        injection = [p for name, p in named if name.startswith(INJECTION_PREFIX)]
+        others = [p for name, p in named if not name.startswith(INJECTION_PREFIX)]
+        groups = [{"params": others, "lr_scale": 1.0}, {"params": injection, "lr_scale": scale}]
     return torch.optim.AdamW(
-        distributed.trainable,
+        [group for group in groups if group["params"]],
         settings.learning_rate,
         (0.9, 0.95),
         settings.adam_eps,
@@ -443,7 +454,7 @@ class HostCopy:
 def _step(optimizer: torch.optim.Optimizer, rate: float, rejected: Tensor) -> None:
     """One step of a fused optimizer, which changes nothing where `rejected` is 1."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["lr_scale"]
     # The fused form's own attributes, by which a GradScaler leaves out steps.
     optimizer.grad_scale, optimizer.found_inf = None, rejected  # type: ignore[attr-defined]
     optimizer.step()

@@ -33,9 +33,11 @@ class EmaSettings(Settings):
 
 class TrainSettings(Settings):
     """One training pass. `batch` x `accumulate` samples make one update; the learning rate is multiplied by 0.1 at each
-    fraction of the steps in `decay_at`, counted from the end of the warm-up. adam_eps: AdamW's epsilon. weights: what
-    the pass leaves, the weights after the last update (raw) or their running average (`ema`). lora: train adapters,
-    which are merged into the weights at the end."""
+    fraction of the steps in `decay_at`, counted from the end of the warm-up. injection_lr_scale: the learning rate of
+    the score injection's parameters, relative to that of the others; above 1 where a model that was trained without
+    scores gets a new injection. adam_eps: AdamW's epsilon. weights: what the pass leaves, the weights after the last
+    update (raw) or their running average (`ema`). lora: train adapters, which are merged into the weights at the end.
+    """
 
     steps: CountOrZero
     learning_rate: Positive
@@ -43,6 +45,7 @@ class TrainSettings(Settings):
     accumulate: Count = 1
     warmup: CountOrZero = 0
     decay_at: tuple[Fraction, ...] = ()
+    injection_lr_scale: Positive = 1.0
     adam_eps: Positive = 1e-8
     weight_decay: NotNegative = 1e-6
     max_grad_norm: Positive = 1.0
