@@ -31,18 +31,27 @@ def test_votes_become_a_reward_and_a_model_and_a_new_test(studio: Opened, owner:
     listed = {reward["name"]: reward for reward in done(owner.get("rewards"))["items"]}
     assert listed["ours"]["id"] == trained["result"]["reward"]
 
-    body = {"reward": "ours", "model": "synthetic-base", "size": "smoke"}
+    body = {"name": "towards our taste!", "reward": "ours", "model": "synthetic-base", "size": "smoke"}
     job = done(owner.post("tunings", json=body), 202)["id"]
     done(owner.post(f"tunings/{job}/test", json={}), 409)
     studio.work()
     tuned = done(owner.get(f"jobs/{job}"))
     assert tuned["status"] == "done", tuned["error"]
     name = tuned["result"]["model"]
+    assert name == "towards-our-taste/expert_iteration"
     assert name in {model["name"] for model in done(owner.get("models"))["items"]}
 
     prompts = tuned["result"]["prompts"][:2]
     made = done(owner.post(f"tunings/{job}/test", json={"prompts": prompts, "pairs_per_listener": 2}), 202)
     assert [system["name"] for system in made["test"]["systems"]] == ["before", "after"]
+    assert made["test"]["name"] == "towards-our-taste: before against after"
+
+
+def test_each_tuning_has_a_run_of_its_own(studio: Opened, owner: Any) -> None:
+    (studio.studio.settings.runs_folder / "tuned").mkdir(parents=True)
+    names = ["tuned", "tuned", "../..", "a" * 100, "a" * 100]
+    made = [done(owner.post("tunings", json={"name": name}), 202)["request"]["name"] for name in names]
+    assert made == ["tuned-2", "tuned-3", "tuned-4", "a" * 60, "a" * 60 + "-2"]
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def train_reward(context: JobContext, request: dict[str, Any]) -> dict[str, Any]
         return {"reward": row.id, "name": row.name, "metrics": metrics}
 
 
-def tuning_recipe(request: dict[str, Any], job_id: str, reward: str, model: str) -> Any:
+def tuning_recipe(request: dict[str, Any], reward: str, model: str) -> Any:
     """The recipe of a tuning: one stage, or pairs and CRPO, that start from a model. reward, model: what loads them."""
     from plaudit import loading
     from plaudit.generate.model import read_model_config
@@ -181,7 +181,7 @@ def tuning_recipe(request: dict[str, Any], job_id: str, reward: str, model: str)
     return validated(
         Recipe,
         {
-            "name": f"tuning-{job_id}",
+            "name": request["name"],
             "corpus": {"kind": "synthetic", "size": max(CORPUS, size["candidates"]), "seconds": seconds},
             "models": {"codec": config.codec, "text_encoder": config.text_encoder},
             "reward": {"kind": "load", "name": reward},
@@ -202,7 +202,7 @@ def tune(context: JobContext, request: dict[str, Any]) -> dict[str, Any]:
 
     reward = catalogue.resolve_reward(context.settings, context.database, request["reward"])
     model = catalogue.resolve_model(context.settings, request["model"])
-    recipe = tuning_recipe(request, context.job_id, reward, model)
+    recipe = tuning_recipe(request, reward, model)
     stage = recipe.stages[-1].name
     folder = context.settings.runs_folder / recipe.name
     api.run(recipe, output=folder, only=stage, device=context.settings.device, reporter=context.reporter())

@@ -40,7 +40,7 @@ def test_first_blind_vote(studio: Opened, tmp_path: Path) -> None:
         page.get_by_label("Pairs for each listener").fill("3")
         page.get_by_label("Minimum listening").fill("0.5")
         page.get_by_role("button", name="Next").click()
-        for label in ("Practice pairs", "Hidden repeats", "Obvious pairs"):
+        for label in ("Practice pairs", "Hidden repeats", "Attention checks"):
             page.get_by_label(label, exact=True).fill("0")
         page.get_by_role("button", name="Create test").click()
         page.get_by_text("Preparing the clips").wait_for()

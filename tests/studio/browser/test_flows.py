@@ -83,11 +83,11 @@ def test_three_listeners_and_a_power_cut(tmp_path: Path) -> None:
                 listener.get_by_label("Comment").fill(f"round {round_number}")
                 if round_number == 1 and listener is listeners[0]:
                     studio.kill()
-                    listener.get_by_role("button", name="Save and go on").click()
+                    listener.get_by_role("button", name="Save and continue").click()
                     listener.get_by_text("The connection is lost.").wait_for()
                     studio.start()
                 else:
-                    listener.get_by_role("button", name="Save and go on").click()
+                    listener.get_by_role("button", name="Save and continue").click()
                 if round_number < 2:
                     listener.get_by_text(f"{round_number + 2} of 3").wait_for()
         codes = {listener.locator("#code").inner_text() for listener in listeners}
@@ -198,7 +198,7 @@ def test_votes_to_reward_to_tuned_model(tmp_path: Path) -> None:
             "async (id) => (await (await fetch(`/api/v1/jobs/${id}`)).json()).status === 'done'", arg=job["id"],
             timeout=300_000, polling=1000,
         )  # fmt: skip
-        page.get_by_role("link", name="Tune a model to these votes").click()
+        page.get_by_role("link", name="Tune a model with these votes").click()
         page.get_by_role("button", name="Train", exact=True).click()
         page.locator(".badge.running").first.wait_for()
         studio.kill()

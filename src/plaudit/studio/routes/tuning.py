@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from itertools import count
+from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
 from pydantic import ConfigDict, Field
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from plaudit.settings import MOST_SEED
 from plaudit.studio import catalogue, jobs
@@ -44,6 +49,7 @@ class TuningRequest(Model):
         json_schema_extra={"examples": [{"reward": "our taste", "model": "synthetic-base", "size": "small"}]}
     )
 
+    name: Name = Field("tuned", description="Of the run; where it is taken, a number follows it.")
     reward: PartName = "synthetic"
     model: PartName = "synthetic-base"
     recipe: Literal["expert_iteration", "crpo"] = "expert_iteration"
@@ -85,9 +91,18 @@ def create_tuning(body: TuningRequest, principal: Editor, studio: StudioOf) -> J
     if body.model == "synthetic-distilled":
         raise Unprocessable("synthetic-distilled samples in few steps and is not trained further; tune synthetic-base")
     with studio.database.transaction() as session:
-        answer = jobs.info(jobs.enqueue(session, "tune", body.model_dump(mode="json")))
+        request = {**body.model_dump(mode="json"), "name": _run_name(session, studio.settings.runs_folder, body.name)}
+        answer = jobs.info(jobs.enqueue(session, "tune", request))
         keep(session, answer, 202)
         return answer
+
+
+def _run_name(session: Session, runs: Path, name: str) -> str:
+    """A name for a run's folder that neither a run nor another tuning has."""
+    wanted = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60].strip("-._") or "tuned"
+    taken = {request.get("name") for request in session.scalars(select(Job.request).where(Job.kind == "tune"))}
+    candidates = (wanted if number == 1 else f"{wanted}-{number}" for number in count(1))
+    return next(candidate for candidate in candidates if candidate not in taken and not (runs / candidate).exists())
 
 
 @router.post("/tunings/{job_id}/test", status_code=202)
@@ -106,7 +121,7 @@ def compare_tuning(job_id: str, body: TuningTestRequest, principal: Editor, stud
         ]
         request = TestRequest.model_validate(
             {
-                "name": body.name or f"before and after tuning {job.id}",
+                "name": body.name or f"{job.request['name']}: before against after",
                 "systems": [system.model_dump() for system in systems],
                 "prompts": body.prompts or result["prompts"],
                 "takes": body.takes,

@@ -1,5 +1,7 @@
 /** The studio's HTTP API: requests, errors, event streams. The pages use nothing else of the server. */
 
+import { sentence } from "./ui/format";
+
 export const BASE = "/api/v1";
 
 export class ApiError extends Error {
@@ -47,7 +49,7 @@ async function problem(response: Response): Promise<ApiError> {
   } catch {
     // The body is not JSON: the status says what is known.
   }
-  return new ApiError(detail, response.status, code);
+  return new ApiError(sentence(detail), response.status, code);
 }
 
 interface Options {
@@ -77,14 +79,14 @@ export async function request<T>(method: string, path: string, body?: unknown, o
     });
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
-    throw new ApiError("The studio does not answer. Check that it is still running, then try again.", 0, "offline");
+    throw new ApiError("The studio is not responding. Check that it is still running, then try again.", 0, "offline");
   }
   if (!response.ok) throw await problem(response);
   if (response.status === 204) return undefined as T;
   return (await response.json()) as T;
 }
 
-export function newKey(): string {
+function newKey(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
@@ -115,18 +117,6 @@ export async function persist<T>(path: string, body: unknown, onWait: (waiting: 
 export interface Page<T> {
   items: T[];
   next: string | null;
-}
-
-/** Every item of a list, page by page. */
-export async function all<T>(path: string, query: Query = {}, most = 1000): Promise<T[]> {
-  const items: T[] = [];
-  let cursor: string | null = null;
-  do {
-    const page: Page<T> = await request<Page<T>>("GET", path, undefined, { query: { limit: 100, ...query, cursor } });
-    items.push(...page.items);
-    cursor = page.next;
-  } while (cursor && items.length < most);
-  return items;
 }
 
 export function messageOf(error: unknown): string {

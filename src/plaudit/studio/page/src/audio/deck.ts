@@ -1,6 +1,6 @@
 /** Plays tracks in step: all run at the same position, one of them is audible. */
 
-export class SoundBlocked extends Error {
+class SoundBlocked extends Error {
   constructor() {
     super(
       "Your browser is blocking sound on this page. Allow sound for this site (usually an icon beside the address), " +
@@ -15,7 +15,7 @@ const FADE_SECONDS = 0.015;
 /** Made on the first press of play: browsers let a page start sound only then. */
 let shared: AudioContext | null = null;
 
-export async function audibleContext(): Promise<AudioContext> {
+async function audibleContext(): Promise<AudioContext> {
   shared ??= new AudioContext();
   const context = shared;
   if (context.state !== "running") {

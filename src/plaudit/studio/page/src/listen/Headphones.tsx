@@ -1,7 +1,9 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { messageOf, persist, request } from "../api";
 import { useDeck } from "../audio/useDeck";
+import { FocusedHeading } from "../ui/FocusedHeading";
 import { Icon, Loading, Notice } from "../ui/parts";
+import { Progress } from "./Progress";
 import { Transport } from "./Transport";
 import { KeyList, useKeys } from "./keys";
 import type { ScreeningState } from "./types";
@@ -51,15 +53,15 @@ export function Headphones({ onOver }: Props) {
       </div>
     );
   }
-  if (waiting) return <Notice kind="warning">The connection is lost. Your answers are kept and sent when it is back.</Notice>;
+  if (waiting) return <Notice kind="warning">The connection is lost. Your answers are kept, and sent when the connection is back.</Notice>;
   if (!screening) return <Loading what="the headphone check" />;
   if (again) {
     return (
       <div class="stack">
-        <h1>No headphones were detected</h1>
+        <FocusedHeading>No headphones were detected</FocusedHeading>
         <p class="prose">
-          Put on headphones, check that left and right are connected, turn off effects such as spatial audio or mono
-          sound, and try once more.
+          Put on headphones, check that both sides work, turn off effects such as spatial audio or mono sound, and try
+          once more.
         </p>
         <button type="button" class="primary next" onClick={load}>
           Try again
@@ -83,9 +85,7 @@ function Trial({ screening, index, onAnswer }: TrialProps) {
   const state = useDeck([screening.audio[index]!]);
   const { deck } = state;
   const [choice, setChoice] = useState<number | null>(null);
-  const heading = useRef<HTMLHeadingElement>(null);
   const names = ORDINALS.slice(0, screening.sounds);
-  useEffect(() => heading.current?.focus({ preventScroll: true }), []);
 
   const heard = deck.listened[0]! > 0 && deck.listened[0]! >= deck.duration - 0.1;
   const choose = (sound: number) => {
@@ -103,16 +103,9 @@ function Trial({ screening, index, onAnswer }: TrialProps) {
 
   return (
     <section class="stack">
-      <div class="stack tight">
-        <p class="small muted numeric" aria-live="polite">
-          Headphone check, {index + 1} of {screening.audio.length}
-        </p>
-        <progress value={index} max={screening.audio.length} aria-label={`Trial ${index + 1} of ${screening.audio.length}`} />
-      </div>
-      <h1 ref={heading} tabIndex={-1}>
-        {screening.question}
-      </h1>
-      <p class="muted">Put on headphones and set a comfortable volume. The {names.length} sounds follow each other.</p>
+      <Progress of="Headphone check" position={index + 1} total={screening.audio.length} />
+      <FocusedHeading>{screening.question}</FocusedHeading>
+      <p class="muted">Put on headphones and set a comfortable volume. You will hear {names.length} sounds in a row.</p>
       <button type="button" class="play-all" aria-pressed={deck.playing} onClick={() => state.toggle()}>
         <Icon name={deck.playing ? "pause" : "play"} size={20} />
         {deck.playing ? "Pause" : heard ? "Play again" : `Play the ${names.length} sounds`}
@@ -134,13 +127,13 @@ function Trial({ screening, index, onAnswer }: TrialProps) {
         ))}
       </div>
       <button type="button" class="primary next" disabled={choice === null} onClick={next}>
-        Go on
+        Continue
       </button>
       <KeyList
         keys={[
           [["Space"], "play or pause"],
           [names.map((_, sound) => String(sound + 1)), "choose that sound"],
-          [["Enter"], "go on"],
+          [["Enter"], "continue"],
         ]}
       />
     </section>

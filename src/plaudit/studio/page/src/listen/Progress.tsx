@@ -1,17 +1,19 @@
 interface Props {
   position: number;
   total: number;
-  practice?: boolean;
+  /** What the numbers count. */
+  of?: string;
+  note?: string;
 }
 
-export function Progress({ position, total, practice }: Props) {
+export function Progress({ position, total, of = "Question", note }: Props) {
   return (
     <div class="stack tight">
       <p class="small muted numeric" aria-live="polite">
-        {position} of {total}
-        {practice && " · practice, does not count"}
+        {of} {position} of {total}
+        {note && ` · ${note}`}
       </p>
-      <progress value={position - 1} max={total} aria-label={`Question ${position} of ${total}`} />
+      <progress value={position - 1} max={total} aria-label={`${of} ${position} of ${total}`} />
     </div>
   );
 }

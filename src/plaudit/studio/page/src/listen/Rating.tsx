@@ -1,10 +1,7 @@
-import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, messageOf, persist } from "../api";
+import { useState } from "preact/hooks";
 import { useDeck } from "../audio/useDeck";
-import { Icon, Notice } from "../ui/parts";
-import { Progress } from "./Progress";
-import { Transport } from "./Transport";
-import { KeyList, useKeys } from "./keys";
+import { isAudible, Listened, listenedTo, missing, PlayIcon, Task, useAnswer } from "./Task";
+import { useKeys, type Key } from "./keys";
 import type { ListenerSession, NextPage } from "./types";
 
 const SCALE = ["Bad", "Poor", "Fair", "Good", "Excellent"];
@@ -16,93 +13,57 @@ interface Props {
 }
 
 export function Rating({ task, test, onAnswered }: Props) {
-  const state = useDeck([...(task.reference ? [task.reference] : []), ...task.clips.map((stimulus) => stimulus.audio)]);
-  const { deck } = state;
   const first = task.reference ? 1 : 0;
+  const state = useDeck([...(task.reference ? [task.reference] : []), ...task.clips.map((clip) => clip.audio)]);
+  const { deck } = state;
+  const answer = useAnswer(deck, onAnswered);
   const [values, setValues] = useState<Record<string, number>>({});
-  const [sending, setSending] = useState(false);
-  const [waiting, setWaiting] = useState(false);
-  const [error, setError] = useState("");
-  const heading = useRef<HTMLHeadingElement>(null);
 
-  useEffect(() => heading.current?.focus({ preventScroll: true }), []);
-
-  const needed = Math.min(task.minimum_listening, deck.duration || Infinity);
-  const missing = task.clips.map((_, index) => Math.max(0, needed - deck.listened[index + first]!));
-  const unheard = missing.filter((seconds) => seconds > 0).length;
-  const unrated = task.clips.filter((stimulus) => values[stimulus.id] === undefined).length;
+  const unheard = task.clips.filter((_, index) => missing(deck, index + first, task.minimum_listening)).length;
+  const unrated = task.clips.filter((clip) => values[clip.id] === undefined).length;
   const complete = unheard === 0 && unrated === 0;
 
-  const submit = async () => {
-    if (!complete || sending) return;
-    setSending(true);
-    setError("");
-    deck.pause();
-    try {
-      await persist(
-        "/listen/ratings",
-        {
-          assignment: task.assignment,
-          values,
-          listened: Object.fromEntries(
-            task.clips.map((stimulus, index) => [stimulus.id, Math.round(deck.listened[index + first]! * 1000) / 1000]),
-          ),
-        },
-        setWaiting,
-      );
-      onAnswered();
-    } catch (fault) {
-      if (fault instanceof ApiError && fault.status === 409) onAnswered();
-      else {
-        setError(messageOf(fault));
-        setSending(false);
-      }
-    }
+  const submit = () => {
+    if (!complete) return;
+    void answer.send("/listen/ratings", {
+      assignment: task.assignment,
+      values,
+      listened: Object.fromEntries(task.clips.map((clip, index) => [clip.id, listenedTo(deck, index + first)])),
+    });
   };
 
-  const play = (index: number) => () => {
-    if (index < deck.listened.length) state.toggle(index);
-  };
+  const play = (track: number) => () => state.toggle(track);
   useKeys({
     ...(first ? { r: play(0) } : {}),
     ...Object.fromEntries(task.clips.map((_, index) => [String(index + 1), play(index + first)])),
     " ": () => state.toggle(),
-    enter: () => void submit(),
+    enter: submit,
   });
 
-  return (
-    <section class="stack" aria-labelledby="question">
-      <Progress position={task.position} total={task.total} />
-      <div class="stack tight">
-        <h1 id="question" ref={heading} tabIndex={-1}>
-          {test.question}
-        </h1>
-        {task.prompt && (
-          <p class="prompt">
-            <span class="muted">Description: </span>
-            {task.prompt}
-          </p>
-        )}
-      </div>
+  const clips = (
+    <>
       {first === 1 && (
-        <button type="button" class="reference" aria-pressed={deck.playing && deck.active === 0} onClick={play(0)}>
-          <Icon name={deck.playing && deck.active === 0 ? "pause" : "play"} />
+        <button type="button" class="reference" aria-pressed={isAudible(deck, 0)} onClick={play(0)}>
+          <PlayIcon deck={deck} track={0} />
           Reference
         </button>
       )}
       <ol class="stimuli">
-        {task.clips.map((stimulus, index) => {
-          const audible = deck.playing && deck.active === index + first;
-          const value = values[stimulus.id];
+        {task.clips.map((clip, index) => {
+          const track = index + first;
+          const audible = isAudible(deck, track);
+          const value = values[clip.id];
+          const rate = (event: { currentTarget: HTMLInputElement }) =>
+            setValues({ ...values, [clip.id]: Number(event.currentTarget.value) });
           return (
-            <li key={stimulus.id} class={audible ? "audible" : ""}>
+            <li key={clip.id} class={audible ? "audible" : ""}>
               <button
                 type="button"
                 aria-label={`${audible ? "Pause" : "Play"} clip ${index + 1}`}
                 aria-pressed={audible}
-                onClick={play(index + first)}
+                onClick={play(track)}
               >
-                <Icon name={audible ? "pause" : "play"} />
+                <PlayIcon deck={deck} track={track} />
                 {index + 1}
               </button>
               <div class="grow">
@@ -115,8 +76,8 @@ export function Rating({ task, test, onAnswered }: Props) {
                   class={value === undefined ? "unrated" : ""}
                   aria-label={`Rating of clip ${index + 1}`}
                   aria-valuetext={value === undefined ? "not rated yet" : `${value}, ${word(value)}`}
-                  onInput={(event) => setValues({ ...values, [stimulus.id]: Number(event.currentTarget.value) })}
-                  onClick={(event) => setValues({ ...values, [stimulus.id]: Number(event.currentTarget.value) })}
+                  onInput={rate}
+                  onClick={rate}
                 />
                 <div class="scale small muted" aria-hidden="true">
                   {SCALE.map((label) => (
@@ -125,36 +86,38 @@ export function Rating({ task, test, onAnswered }: Props) {
                 </div>
               </div>
               <output class="numeric">{value ?? "–"}</output>
-              <span class="small muted listened">{missing[index] ? `${Math.ceil(missing[index]!)} s more` : "listened"}</span>
+              <Listened missing={missing(deck, track, task.minimum_listening)} />
             </li>
           );
         })}
       </ol>
-      <Transport state={state} />
-      {state.error && <Notice kind="error">{state.error}</Notice>}
+    </>
+  );
+  return (
+    <Task
+      {...task}
+      question={test.question}
+      state={state}
+      clips={clips}
+      answer={answer}
+      complete={complete}
+      onSubmit={submit}
+      keys={[
+        ...(first ? ([[["R"], "play or pause the reference"]] as Key[]) : []),
+        [["1", "2", "…"], "play or pause that clip"],
+        [["Space"], "play or pause"],
+        [["Tab"], "to the next slider"],
+        [["←", "→"], "lower or higher on a slider"],
+      ]}
+    >
       <p class="small muted" aria-live="polite">
         {unheard
           ? `Listen to at least ${Math.ceil(task.minimum_listening)} s of every clip (${unheard} to go).`
           : unrated
             ? `Rate every clip (${unrated} to go).`
-            : "Every clip is rated. You can go on listening and change ratings."}
+            : "Every clip is rated. You can keep listening and change ratings."}
       </p>
-      {waiting && <Notice kind="warning">The connection is lost. Your answer is kept and sent when it is back.</Notice>}
-      {error && <Notice kind="error">{error}</Notice>}
-      <button type="button" class="primary next" disabled={!complete || sending} onClick={() => void submit()}>
-        {sending ? "Saving…" : "Save and go on"}
-      </button>
-      <KeyList
-        keys={[
-          ...(first ? ([[["R"], "play or pause the reference"]] as [string[], string][]) : []),
-          [["1", "2", "…"], "play or pause that clip"],
-          [["Space"], "pause or go on"],
-          [["Tab"], "to the next slider"],
-          [["←", "→"], "lower or higher on a slider"],
-          [["Enter"], "save and go on"],
-        ]}
-      />
-    </section>
+    </Task>
   );
 }
 

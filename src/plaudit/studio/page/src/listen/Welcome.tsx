@@ -1,6 +1,7 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { request } from "../api";
 import { useAction } from "../ui/data";
+import { FocusedHeading } from "../ui/FocusedHeading";
 import { Fault } from "../ui/parts";
 import { useKeys } from "./keys";
 import type { ListenerSession } from "./types";
@@ -12,8 +13,6 @@ interface Props {
 
 export function Welcome({ session, onConsent }: Props) {
   const [agreed, setAgreed] = useState(!session.consent);
-  const heading = useRef<HTMLHeadingElement>(null);
-  useEffect(() => heading.current?.focus({ preventScroll: true }), []);
   const begin = useAction(async () => {
     await request("POST", "/listen/consent");
     onConsent();
@@ -25,12 +24,10 @@ export function Welcome({ session, onConsent }: Props) {
   return (
     <section class="stack loose">
       <div class="stack tight">
-        <h1 ref={heading} tabIndex={-1}>
-          Listening test
-        </h1>
+        <FocusedHeading>Listening test</FocusedHeading>
         <p class="muted">
-          {session.screening !== "none" && "It begins with a check of your headphones. "}
-          Every answer is stored at once: you can close this page and go on later with the same link, in this browser.
+          {session.screening !== "none" && "It starts with a check of your headphones. "}
+          Your answers are saved as you go. You can close this page and continue later with the same link in this browser.
         </p>
       </div>
       {session.instructions && <p class="prose">{session.instructions}</p>}
@@ -48,8 +45,8 @@ export function Welcome({ session, onConsent }: Props) {
         Start
       </button>
       <p class="small muted">
-        The whole test can be done with the keyboard; the keys are listed under each question. On a phone, turn off
-        silent mode.
+        You can do the whole test with the keyboard; the keys are listed under each question. On a phone, turn off silent
+        mode.
       </p>
     </section>
   );

@@ -24,19 +24,22 @@ export function useKeys(actions: Record<string, () => void>): void {
   }, []);
 }
 
-export function KeyList({ keys }: { keys: [string[], string][] }) {
+/** Keys and what they do. */
+export type Key = [names: string[], action: string];
+
+export function KeyList({ keys }: { keys: Key[] }) {
   return (
     <details class="keys">
       <summary>Keys</summary>
       <dl>
-        {keys.map(([names, what]) => (
-          <div key={what}>
+        {keys.map(([names, action]) => (
+          <div key={action}>
             <dt>
               {names.map((name) => (
                 <kbd key={name}>{name}</kbd>
               ))}
             </dt>
-            <dd>{what}</dd>
+            <dd>{action}</dd>
           </div>
         ))}
       </dl>

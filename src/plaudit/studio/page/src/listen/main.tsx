@@ -1,8 +1,10 @@
 import "../styles/base.css";
 import "../styles/listen.css";
 import { render } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { ApiError, messageOf, request, setCsrf } from "../api";
+import { CopyButton } from "../ui/CopyButton";
+import { FocusedHeading } from "../ui/FocusedHeading";
 import { Loading, Notice } from "../ui/parts";
 import { Headphones } from "./Headphones";
 import { Pair } from "./Pair";
@@ -42,7 +44,7 @@ function App() {
   if (!session) return <Loading what="the test" />;
   if (session.state === "closed") return <End title="This test is closed" text="All your answers so far are stored. Thank you." />;
   if (session.state === "screened-out") {
-    return <End title="This test needs headphones" text="The check found none, so it ends here. Thank you for your time." />;
+    return <End title="This test needs headphones" text="The check did not detect any, so the test ends here. Thank you for your time." />;
   }
   if (session.state === "consent") return <Welcome session={session} onConsent={refresh} />;
   if (session.state === "screening") return <Headphones onOver={refresh} />;
@@ -58,7 +60,7 @@ function App() {
 function End({ title, text }: { title: string; text: string }) {
   return (
     <div class="stack">
-      <h1>{title}</h1>
+      <FocusedHeading>{title}</FocusedHeading>
       <p>{text}</p>
     </div>
   );
@@ -68,7 +70,7 @@ function Refused({ error, retry }: { error: unknown; retry?: () => void }) {
   const passing = error instanceof ApiError && (error.status === 0 || error.status >= 500);
   return (
     <div class="stack">
-      <h1>{passing ? "The test does not answer" : "This test cannot be opened"}</h1>
+      <FocusedHeading>{passing ? "The test is not responding" : "This test cannot be opened"}</FocusedHeading>
       <Notice kind="error">{messageOf(error)}</Notice>
       {passing && <p class="muted">Your answers so far are stored.</p>}
       {retry && (
@@ -81,26 +83,9 @@ function Refused({ error, retry }: { error: unknown; retry?: () => void }) {
 }
 
 function Done({ code }: { code: string }) {
-  const heading = useRef<HTMLHeadingElement>(null);
-  const [copied, setCopied] = useState(false);
-  useEffect(() => heading.current?.focus({ preventScroll: true }), []);
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(code);
-      setCopied(true);
-    } catch {
-      // The clipboard is closed to pages without https; the code can be selected.
-      const range = document.createRange();
-      range.selectNodeContents(document.getElementById("code")!);
-      getSelection()?.removeAllRanges();
-      getSelection()?.addRange(range);
-    }
-  };
   return (
     <div class="stack">
-      <h1 ref={heading} tabIndex={-1}>
-        Thank you
-      </h1>
+      <FocusedHeading>Thank you</FocusedHeading>
       <p>All your answers are stored. You can close this page.</p>
       {code && (
         <div class="card stack tight">
@@ -109,12 +94,7 @@ function Done({ code }: { code: string }) {
             {code}
           </span>
           <div class="row">
-            <button type="button" onClick={() => void copy()}>
-              Copy
-            </button>
-            <span role="status" class="small muted">
-              {copied ? "Copied." : ""}
-            </span>
+            <CopyButton text={code} shownIn="code" label="Copy the completion code" />
           </div>
         </div>
       )}

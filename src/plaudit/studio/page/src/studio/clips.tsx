@@ -8,7 +8,7 @@ import { clock, fixed } from "../ui/format";
 import { Fault, Icon } from "../ui/parts";
 import type { Clip } from "./types";
 
-export const audioOf = (clip: Clip) => address(`/clips/${clip.id}/audio`);
+const audioOf = (clip: Clip) => address(`/clips/${clip.id}/audio`);
 
 interface Peaks {
   peaks: number[];
@@ -62,7 +62,7 @@ function useAudio(url: string) {
   useEffect(() => {
     const update = () => setState({ playing: !audio.paused, position: audio.currentTime });
     const fail = () => {
-      if (audio.error) setError("This clip cannot be played: its file may be gone.");
+      if (audio.error) setError("This clip cannot be played. Its file may be gone.");
       update();
     };
     const names = ["play", "pause", "timeupdate", "seeked", "ended"];
@@ -129,7 +129,8 @@ function ComparisonBar({ sides, place }: Comparison) {
         <PlayedInStep key={`${a.id} ${b.id}`} a={a} b={b} />
       ) : (
         <p>
-          Clip {a ? "A" : "B"} is chosen. Choose <strong>{a ? "B" : "A"}</strong> on another clip to play both in step.
+          Clip {a ? "A" : "B"} is chosen. Choose <strong>{a ? "B" : "A"}</strong> on another clip to switch between the two
+          while they play.
         </p>
       )}
       <button
@@ -174,7 +175,8 @@ function PlayedInStep({ a, b }: { a: Clip; b: Clip }) {
         <span class="text">
           <span class="title">{clip.prompt}</span>
           <span class="small muted numeric">
-            {clip.model ?? "uploaded"} · reward {fixed(clip.reward)}
+            {clip.model ?? "uploaded"}
+            {clip.reward !== null && ` · reward ${fixed(clip.reward)}`}
           </span>
         </span>
         <Icon name={deck.playing && audible ? "pause" : "play"} />
@@ -235,7 +237,7 @@ export function ClipCard({ clip, onChange, onUseSettings, best }: ClipCardProps)
   };
   const settings = clip.settings ?? {};
   const facts = [
-    clip.model,
+    clip.model ?? "uploaded",
     clip.seed !== null && `seed ${clip.seed}`,
     settings.score !== undefined && settings.score !== null && `score ${settings.score}`,
     settings.guidance !== undefined && settings.guidance !== null && `guidance ${settings.guidance}`,
@@ -257,16 +259,18 @@ export function ClipCard({ clip, onChange, onUseSettings, best }: ClipCardProps)
           <p class="title">{clip.prompt}</p>
           <p class="small muted numeric">{facts.join(" · ")}</p>
         </div>
-        <dl class="scores">
-          <div class={best ? "best" : ""}>
-            <dt>Reward</dt>
-            <dd class="numeric">{fixed(clip.reward)}</dd>
-          </div>
-          <div>
-            <dt>CLAP</dt>
-            <dd class="numeric">{fixed(clip.clap)}</dd>
-          </div>
-        </dl>
+        {(clip.reward !== null || clip.clap !== null) && (
+          <dl class="scores">
+            <div class={best ? "best" : ""}>
+              <dt>Reward</dt>
+              <dd class="numeric">{fixed(clip.reward)}</dd>
+            </div>
+            <div>
+              <dt>CLAP</dt>
+              <dd class="numeric">{fixed(clip.clap)}</dd>
+            </div>
+          </dl>
+        )}
       </div>
       <div class="pictures">
         {peaks ? (

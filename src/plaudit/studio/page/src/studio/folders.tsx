@@ -2,6 +2,7 @@ import { useEffect, useId, useState } from "preact/hooks";
 import { request } from "../api";
 import { useAction, useGet } from "../ui/data";
 import { plural } from "../ui/format";
+import { Select } from "../ui/parts";
 import { useJob, useJobs } from "./jobs";
 import type { Job } from "./types";
 
@@ -58,15 +59,17 @@ export function FolderField({ label, value, uploadName, onChange }: Props) {
   return (
     <div class="field">
       <label htmlFor={id}>{label}</label>
-      <select id={id} required value={value} onChange={(event) => onChange(event.currentTarget.value)}>
-        <option value="">{paths.length ? "choose…" : "upload files first"}</option>
-        {value && !paths.some((folder) => folder.path === value) && <option value={value}>{value}</option>}
-        {paths.map((folder) => (
-          <option key={folder.path} value={folder.path}>
-            {folderLabel(folder)}
-          </option>
-        ))}
-      </select>
+      <Select
+        id={id}
+        required
+        value={value}
+        onChange={onChange}
+        placeholder={paths.length ? "choose…" : "upload files first"}
+        options={[
+          ...(value && !paths.some((folder) => folder.path === value) ? [[value, value] as const] : []),
+          ...paths.map((folder) => [folder.path, folderLabel(folder)] as const),
+        ]}
+      />
       <label class="upload small">
         Upload audio files
         <input

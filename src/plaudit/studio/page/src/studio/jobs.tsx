@@ -3,7 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useCallback, useContext, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { messageOf, request, type Page } from "../api";
 import { useEvents } from "../ui/data";
-import { duration, plural, timeLeft } from "../ui/format";
+import { duration, plural, sentence, timeLeft } from "../ui/format";
 import { Icon, type IconName } from "../ui/parts";
 import type { Job, JobStatus } from "./types";
 
@@ -78,7 +78,7 @@ const STATUS: Record<JobStatus, { label: string; icon: IconName }> = {
   cancelled: { label: "Cancelled", icon: "cross" },
 };
 
-export function StatusBadge({ status }: { status: JobStatus }) {
+function StatusBadge({ status }: { status: JobStatus }) {
   const { label, icon } = STATUS[status];
   return (
     <span class={`badge ${status}`}>
@@ -88,17 +88,18 @@ export function StatusBadge({ status }: { status: JobStatus }) {
   );
 }
 
-const UNITS: Record<string, string> = { generate: "clip", score: "clip", prepare: "clip" };
+/** What the progress of a job counts, where it is one thing from beginning to end. */
+const UNITS: Record<string, string> = { generate: "clip", score: "clip", upload: "file" };
 
-export function progressText(job: Job): string {
+function progressText(job: Job): string {
   const { progress } = job;
   if (job.status !== "running") return "";
   if (job.cancel_requested) return "stopping after this step";
   if (!progress) return "starting";
-  const unit = UNITS[job.kind] ?? "part";
+  const unit = UNITS[job.kind];
   const parts = [];
   if (progress.label) parts.push(progress.label);
-  if (progress.total) parts.push(`${progress.done} of ${plural(progress.total, unit)}`);
+  if (progress.total) parts.push(`${progress.done} of ${unit ? plural(progress.total, unit) : progress.total}`);
   if (progress.steps) parts.push(`step ${progress.step ?? 0} of ${progress.steps}`);
   const left = timeLeft(progress.seconds_left);
   if (left) parts.push(left);
@@ -106,7 +107,7 @@ export function progressText(job: Job): string {
 }
 
 /** The part that is done, from 0 to 1; null where it is not known. */
-export function fraction(job: Job): number | null {
+function fraction(job: Job): number | null {
   const { progress } = job;
   if (!progress?.total) return null;
   const within = progress.steps ? (progress.step ?? 0) / progress.steps : 0;
@@ -125,7 +126,7 @@ interface JobRowProps {
 }
 
 /** One job: its status in words, progress, time left, cancel and retry. */
-export function JobRow({ job, title, children }: JobRowProps) {
+function JobRow({ job, title, children }: JobRowProps) {
   const { put } = useJobs();
   const [error, setError] = useState("");
   const act = (action: "cancel" | "retry") => () => {
@@ -161,14 +162,35 @@ export function JobRow({ job, title, children }: JobRowProps) {
           <p class="small muted numeric">{progressText(job)}</p>
         </>
       )}
-      {job.status === "done" && elapsed(job) && <p class="small muted">took {elapsed(job)}</p>}
-      {job.error && job.status === "failed" && <p class="small fault">{job.error}</p>}
+      {job.status === "done" && elapsed(job) && <p class="small muted">Took {elapsed(job)}.</p>}
+      {job.error && job.status === "failed" && <p class="small fault">{sentence(job.error)}</p>}
       {error && (
         <p class="small fault" role="alert">
           {error}
         </p>
       )}
       {children}
+    </div>
+  );
+}
+
+interface JobListProps {
+  jobs: Job[];
+  title(job: Job): string;
+  /** What follows a job that is done. */
+  children?: (job: Job) => ComponentChildren;
+}
+
+/** Jobs in a box; nothing where there are none. */
+export function JobList({ jobs, title, children }: JobListProps) {
+  if (!jobs.length) return null;
+  return (
+    <div class="jobs">
+      {jobs.map((job) => (
+        <JobRow key={job.id} job={job} title={title(job)}>
+          {job.status === "done" && children?.(job)}
+        </JobRow>
+      ))}
     </div>
   );
 }
@@ -192,14 +214,14 @@ export function Announcer() {
   );
 }
 
-export const KINDS: Record<string, string> = {
+const KINDS: Record<string, string> = {
   generate: "Generation",
   score: "Scoring",
   compare: "Comparison",
   upload: "Upload",
-  "prepare-test": "Preparation of a test",
-  "train-reward": "Training of a reward",
-  tune: "Tuning of a model",
-  "tuning-test": "Test before against after",
+  "prepare-test": "Preparing a test",
+  "test-report": "Report of a test",
+  "train-reward": "Training a reward",
+  tune: "Tuning a model",
   simulate: "Simulated listeners",
 };

@@ -2,6 +2,7 @@ import "../styles/base.css";
 import "../styles/studio.css";
 import { render } from "preact";
 import { useEffect } from "preact/hooks";
+import { plural } from "../ui/format";
 import { Empty, Heading, Icon } from "../ui/parts";
 import { ComparisonProvider } from "./clips";
 import { Announcer, JobsProvider, useJobs } from "./jobs";
@@ -49,7 +50,7 @@ function PageOf({ path }: { path: string }) {
       return (
         <>
           <Heading title="Page not found" />
-          <Empty title="There is nothing at this address">
+          <Empty title="There is no page at this address">
             <p>
               Go to <Link href="/create">Create</Link>.
             </p>
@@ -66,7 +67,7 @@ function Running() {
   return (
     <p class="at-work small">
       <Icon name="clock" size={14} />
-      {count === 1 ? "1 job" : `${count} jobs`} at work
+      {plural(count, "job")} in progress
     </p>
   );
 }
@@ -84,7 +85,7 @@ function Shell() {
         event.preventDefault();
         document.getElementById("content")!.focus();
       }}>
-        To the content
+        Skip to content
       </a>
       <nav aria-label="Sections">
         <p class="brand">

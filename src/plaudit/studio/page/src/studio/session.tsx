@@ -2,7 +2,7 @@ import { createContext } from "preact";
 import { useContext, useEffect, useState } from "preact/hooks";
 import { ApiError, messageOf, request, setCsrf } from "../api";
 import { useAction } from "../ui/data";
-import { Fault, Field, Loading } from "../ui/parts";
+import { Fault, Field, Form, Input, Loading } from "../ui/parts";
 import type { ComponentChildren } from "preact";
 import type { Session } from "./types";
 
@@ -19,7 +19,7 @@ function tokenOfAddress(): string | null {
   return token;
 }
 
-export async function logIn(token: string): Promise<Session> {
+async function logIn(token: string): Promise<Session> {
   const session = await request<Session>("POST", "/session", { token });
   setCsrf(session.csrf);
   return session;
@@ -70,31 +70,19 @@ function LogIn({ error, onSession }: { error: string; onSession(session: Session
   const enter = useAction(async () => onSession(await logIn(token.trim())));
   return (
     <main class="log-in">
-      <form
-        class="card stack"
-        onSubmit={(event) => {
-          event.preventDefault();
-          void enter.run();
-        }}
-      >
+      <Form class="card stack" onSubmit={() => void enter.run()}>
         <h1>Plaudit studio</h1>
         <p class="muted">
-          Open the address that <span class="mono">plaudit studio</span> printed, or paste a token.
+          Open the link that <span class="mono">plaudit studio</span> printed, or paste a token.
         </p>
         <Field label="Token">
-          <input
-            type="password"
-            autocomplete="current-password"
-            required
-            value={token}
-            onInput={(event) => setToken(event.currentTarget.value)}
-          />
+          <Input type="password" autocomplete="current-password" required value={token} onChange={setToken} />
         </Field>
         <Fault error={enter.error || error} />
         <button type="submit" class="primary" disabled={enter.busy || !token.trim()}>
           Open the studio
         </button>
-      </form>
+      </Form>
     </main>
   );
 }

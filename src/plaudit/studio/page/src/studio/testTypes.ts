@@ -1,3 +1,5 @@
+import type { Span } from "../ui/format";
+
 export type TestStatus = "preparing" | "draft" | "open" | "closed";
 export type TestKind = "preference" | "rating";
 export type Screening = "none" | "huggins" | "antiphase";
@@ -19,7 +21,7 @@ export interface ExclusionRules {
   min_answers?: number | null;
 }
 
-export interface TestSettings {
+interface TestSettings {
   takes: number;
   pairs_per_listener: number;
   repeats: number;
@@ -75,21 +77,22 @@ export interface Invitation {
 
 /** Exclusion rules in words, for the form and for where they are shown. */
 export const RULES: { key: keyof ExclusionRules; label: string; unit?: string; step: number; percent?: boolean }[] = [
-  { key: "min_obvious", label: "Obvious pairs right, at least", unit: "%", step: 1, percent: true },
+  { key: "min_obvious", label: "Attention checks passed, at least", unit: "%", step: 1, percent: true },
   { key: "min_repeats", label: "Repeats answered the same, at least", unit: "%", step: 1, percent: true },
-  { key: "min_seconds", label: "Median time to an answer, at least", unit: "s", step: 0.5 },
-  { key: "min_listened", label: "Median listening to both sides together, at least", unit: "s", step: 0.5 },
-  { key: "max_one_side", label: "Answers for one side, at most", unit: "%", step: 1, percent: true },
-  { key: "min_answers", label: "Answers, at least", step: 1 },
+  { key: "min_seconds", label: "Median response time, at least", unit: "s", step: 0.5 },
+  { key: "min_listened", label: "Median listening time, both clips together, at least", unit: "s", step: 0.5 },
+  { key: "max_one_side", label: "Answers for the same side, at most", unit: "%", step: 1, percent: true },
+  { key: "min_answers", label: "Number of answers, at least", step: 1 },
 ];
 
-export interface Span {
-  mean: number;
-  low: number | null;
-  high: number | null;
+/** The rule of rating tests (ITU-R BS.1534-3), which cannot be changed. */
+export function ratingRule(reference: string | null): string {
+  return reference
+    ? "Listeners who rate the hidden reference below 90 on more than 15\u00a0% of their pages are excluded."
+    : "Listeners who rate the hidden anchor above every other clip on more than 15\u00a0% of their pages are excluded.";
 }
 
-export interface WinRate {
+interface WinRate {
   first: string;
   second: string;
   wins: number;
@@ -110,7 +113,7 @@ export interface ComparisonState {
   planned: number;
 }
 
-export interface ListenerAttention {
+interface ListenerAttention {
   listener: string;
   answers: number;
   ties: number;
@@ -166,5 +169,7 @@ export interface TestResults {
   preference: PreferenceResults | null;
   rating: RatingResults | null;
   screened_out: Record<string, string[]>;
+  /** Known where simulated listeners of the synthetic world took part. */
+  true_utilities: { system: string; utility: Span }[] | null;
   looks: { at_votes: number; created_at: string; verdicts: Record<string, string> }[];
 }

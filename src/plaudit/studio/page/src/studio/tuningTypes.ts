@@ -1,4 +1,4 @@
-import type { Span } from "./testTypes";
+import type { Span } from "../ui/format";
 
 export interface RewardMetrics {
   votes: { train: number; validation: number; test: number };

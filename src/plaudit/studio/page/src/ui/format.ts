@@ -8,8 +8,8 @@ export function fixed(value: number | null | undefined, digits = 2): string {
   return value === null || value === undefined || !Number.isFinite(value) ? "–" : value.toFixed(digits).replace("-", "−");
 }
 
-export function percent(value: number | null | undefined, digits = 0): string {
-  return value === null || value === undefined ? "–" : `${fixed(value * 100, digits)} %`;
+export function percent(value: number | null | undefined): string {
+  return value === null || value === undefined ? "–" : `${fixed(value * 100, 0)}\u00a0%`;
 }
 
 export function timeLeft(seconds: number | null | undefined): string {
@@ -21,6 +21,7 @@ export function timeLeft(seconds: number | null | undefined): string {
 }
 
 export function duration(seconds: number): string {
+  if (seconds < 1) return "less than a second";
   if (seconds < 90) return `${Math.round(seconds)} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   return `${fixed(seconds / 3600, 1)} h`;
@@ -34,4 +35,23 @@ export function when(text: string | null | undefined): string {
 
 export function plural(count: number, noun: string, several = `${noun}s`): string {
   return `${count} ${count === 1 ? noun : several}`;
+}
+
+/** A message as a sentence: the server's begin in lower case and have no full stop. */
+export function sentence(text: string): string {
+  const full = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(full) ? full : `${full}.`;
+}
+
+export interface Span {
+  mean: number;
+  low: number | null;
+  high: number | null;
+}
+
+/** An estimate and its interval, such as 57 % [53 %, 62 %]. */
+export function spanText(span: Span | null | undefined, text: (value: number | null) => string): string {
+  if (!span) return "–";
+  if (span.low === null || span.high === null) return text(span.mean);
+  return `${text(span.mean)} [${text(span.low)},\u00a0${text(span.high)}]`;
 }

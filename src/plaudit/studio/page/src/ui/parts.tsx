@@ -1,5 +1,5 @@
-import type { ComponentChildren } from "preact";
-import { cloneElement, type VNode } from "preact";
+import type { ComponentChildren, VNode } from "preact";
+import { cloneElement } from "preact";
 import { useEffect, useId, useRef } from "preact/hooks";
 
 const ICONS = {
@@ -83,6 +83,86 @@ export function Field({ label, hint, error, children }: FieldProps) {
           {error || hint}
         </span>
       )}
+    </div>
+  );
+}
+
+interface ControlProps {
+  id?: string;
+  value: string;
+  required?: boolean;
+  disabled?: boolean;
+  class?: string;
+  "aria-label"?: string;
+  onChange(value: string): void;
+}
+
+interface InputProps extends ControlProps {
+  type: "text" | "number" | "search" | "password";
+  placeholder?: string;
+  maxLength?: number;
+  min?: string;
+  max?: string;
+  step?: string;
+  autocomplete?: "current-password";
+}
+
+export function Input({ type, onChange, ...rest }: InputProps) {
+  // The types of Preact want one literal.
+  return <input type={type as "text"} {...rest} onInput={(event) => onChange(event.currentTarget.value)} />;
+}
+
+interface SelectProps extends ControlProps {
+  /** Values and labels. */
+  options: readonly (readonly [string, string])[];
+  /** What it says while nothing is chosen; absent where something always is. */
+  placeholder?: string;
+}
+
+export function Select({ options, placeholder, onChange, ...rest }: SelectProps) {
+  return (
+    <select {...rest} onChange={(event) => onChange(event.currentTarget.value)}>
+      {placeholder !== undefined && <option value="">{placeholder}</option>}
+      {options.map(([value, label]) => (
+        <option key={value} value={value}>
+          {label}
+        </option>
+      ))}
+    </select>
+  );
+}
+
+export function Form({ onSubmit, class: style, children }: { onSubmit(): void; class: string; children: ComponentChildren }) {
+  return (
+    <form
+      class={style}
+      onSubmit={(event) => {
+        event.preventDefault();
+        onSubmit();
+      }}
+    >
+      {children}
+    </form>
+  );
+}
+
+interface TableProps {
+  label: string;
+  head: ComponentChildren;
+  children: ComponentChildren;
+  short?: boolean;
+}
+
+/** A table that scrolls sideways, by keyboard too, where the window is narrow. */
+export function Table({ label, head, children, short }: TableProps) {
+  return (
+    <div class={`table-box ${short ? "short" : ""}`} tabIndex={0} role="region" aria-label={label}>
+      <table>
+        <thead>
+          <tr>{head}</tr>
+        </thead>
+        <tbody>{children}</tbody>
+      </table>
     </div>
   );
 }

@@ -2,9 +2,10 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { request, type Page } from "../../api";
 import { useAction, useGet } from "../../ui/data";
 import { plural } from "../../ui/format";
-import { Choice, Empty, Fault, Field, Heading, Icon, Loading } from "../../ui/parts";
+import { Choice, Empty, Fault, Field, Form as FormElement, Heading, Input, Loading, Select } from "../../ui/parts";
 import { ClipCard } from "../clips";
-import { JobRow, useJobs } from "../jobs";
+import { JobList, useJobs } from "../jobs";
+import { rewardOptions, useRewards } from "../rewards";
 import { Link } from "../router";
 import type { Clip, Job } from "../types";
 
@@ -18,8 +19,9 @@ interface ModelInfo {
   negative_prompt: string | null;
 }
 
-/** The model of a request that names none. */
+/** The model and the reward of a request that names none. */
 const DEFAULT_MODEL = "synthetic";
+const DEFAULT_REWARD = "synthetic";
 
 interface Form {
   prompt: string;
@@ -108,7 +110,7 @@ export function storeSettingsOf(clip: Clip): void {
   localStorage.setItem(STORED, JSON.stringify({ ...DEFAULTS, ...formOf(clip) }));
 }
 
-export function titleOf(job: Job): string {
+function titleOf(job: Job): string {
   const prompts = job.request.prompts as string[] | undefined;
   if (!prompts?.length) return "Generation";
   return prompts.length === 1 ? prompts[0]! : `${prompts[0]} and ${plural(prompts.length - 1, "more prompt")}`;
@@ -117,7 +119,7 @@ export function titleOf(job: Job): string {
 export function Create() {
   const [form, setForm] = useState(stored);
   const models = useGet<{ items: ModelInfo[] }>("/models");
-  const rewards = useGet<{ items: { name: string; id: string | null }[] }>("/rewards");
+  const rewards = useRewards();
   const { jobs, put, listen } = useJobs();
   const generations = useMemo(() => jobs.filter((job) => job.kind === "generate"), [jobs]);
   const clips = useGet<Page<Clip>>("/clips", { limit: 24 });
@@ -156,14 +158,8 @@ export function Create() {
     <>
       <Heading title="Create" />
       <div class="create">
-        <form
-          class="card stack create-form"
-          onSubmit={(event) => {
-            event.preventDefault();
-            void generate.run();
-          }}
-        >
-          <Field label="Prompt" hint="One prompt a line.">
+        <FormElement class="card stack create-form" onSubmit={() => void generate.run()}>
+          <Field label="Prompt" hint="One prompt per line. Ctrl+Enter generates.">
             <textarea
               required
               placeholder="slow sad piano in a minor key"
@@ -178,31 +174,32 @@ export function Create() {
             />
           </Field>
           <Field label="Model">
-            <select value={form.model} onChange={(event) => set({ model: event.currentTarget.value })}>
-              {[...new Set([...names, form.model])].filter(Boolean).map((name) => (
-                <option key={name} value={name}>
-                  {name}
-                </option>
-              ))}
-            </select>
+            <Select
+              value={form.model}
+              onChange={(model) => set({ model })}
+              options={[...new Set([...names, form.model])].filter(Boolean).map((name) => [name, name])}
+            />
           </Field>
           <div class="fields two">
-            <Field label="Score" hint={model && !model.takes_score ? "This model takes none." : "Higher asks for what people prefer."}>
-              <input type="number" step="any" placeholder={standard(model?.score)} disabled={model && !model.takes_score} value={form.score} onInput={(event) => set({ score: event.currentTarget.value })} />
+            <Field
+              label="Score"
+              hint={model && !model.takes_score ? "This model does not use one." : "Higher aims for clips people prefer."}
+            >
+              <Input type="number" step="any" placeholder={standard(model?.score)} disabled={model && !model.takes_score} value={form.score} onChange={(score) => set({ score })} />
             </Field>
             <Field label="Guidance" hint="How closely to follow the prompt.">
-              <input type="number" step="any" min="0" placeholder={standard(model?.guidance)} value={form.guidance} onInput={(event) => set({ guidance: event.currentTarget.value })} />
+              <Input type="number" step="any" min="0" placeholder={standard(model?.guidance)} value={form.guidance} onChange={(guidance) => set({ guidance })} />
             </Field>
-            <Field label="Candidates">
-              <input type="number" min="1" max="64" required value={form.count} onInput={(event) => set({ count: event.currentTarget.value })} />
+            <Field label="Candidates" hint="Clips of each prompt.">
+              <Input type="number" min="1" max="64" required value={form.count} onChange={(count) => set({ count })} />
             </Field>
-            <Field label="Seed">
-              <input type="number" min="0" step="1" placeholder="random" value={form.seed} onInput={(event) => set({ seed: event.currentTarget.value })} />
+            <Field label="Seed" hint="The next clip has the next seed.">
+              <Input type="number" min="0" step="1" placeholder="random" value={form.seed} onChange={(seed) => set({ seed })} />
             </Field>
           </div>
           <Choice
             label="Keep only the best candidate"
-            hint="Of each prompt, the one that the reward prefers."
+            hint="For each prompt, the one with the highest reward."
             checked={form.bestOf}
             onChange={(bestOf) => set({ bestOf })}
           />
@@ -211,26 +208,22 @@ export function Create() {
             <div class="stack">
               <div class="fields two">
                 <Field label="Length (s)">
-                  <input type="number" min="0.5" step="any" placeholder={standard(model?.seconds)} value={form.seconds} onInput={(event) => set({ seconds: event.currentTarget.value })} />
+                  <Input type="number" min="0.5" step="any" placeholder={standard(model?.seconds)} value={form.seconds} onChange={(seconds) => set({ seconds })} />
                 </Field>
                 <Field label="Solver steps">
-                  <input type="number" min="1" step="1" placeholder={standard(model?.steps)} value={form.steps} onInput={(event) => set({ steps: event.currentTarget.value })} />
+                  <Input type="number" min="1" step="1" placeholder={standard(model?.steps)} value={form.steps} onChange={(steps) => set({ steps })} />
                 </Field>
               </div>
-              <Field label="Negative prompt">
-                <input type="text" placeholder={model?.negative_prompt || "none"} value={form.negative} onInput={(event) => set({ negative: event.currentTarget.value })} />
+              <Field label="Negative prompt" hint="What the clip should not sound like.">
+                <Input type="text" placeholder={model?.negative_prompt || "none"} value={form.negative} onChange={(negative) => set({ negative })} />
               </Field>
-              <Field label="Reward" hint="Scores every clip, and chooses the best.">
-                <select value={form.reward} onChange={(event) => set({ reward: event.currentTarget.value })}>
-                  <option value="">synthetic</option>
-                  {rewards.data?.items
-                    .filter((item) => item.name !== "synthetic")
-                    .map((item) => (
-                      <option key={item.id ?? item.name} value={item.id ?? item.name}>
-                        {item.name}
-                      </option>
-                    ))}
-                </select>
+              <Field label="Reward" hint="Scores every clip and picks the best.">
+                <Select
+                  value={form.reward}
+                  onChange={(reward) => set({ reward })}
+                  placeholder={DEFAULT_REWARD}
+                  options={rewardOptions(rewards.items.filter((item) => item.name !== DEFAULT_REWARD))}
+                />
               </Field>
             </div>
           </details>
@@ -238,19 +231,15 @@ export function Create() {
           <button type="submit" class="primary large" disabled={generate.busy || !form.prompt.trim()}>
             Generate
           </button>
-        </form>
+        </FormElement>
 
         <div class="stack loose grow">
           <section class="stack" aria-labelledby="queue">
             <h2 id="queue">Queue</h2>
             {listed.length ? (
-              <div class="jobs">
-                {listed.map((job) => (
-                  <JobRow key={job.id} job={job} title={titleOf(job)} />
-                ))}
-              </div>
+              <JobList jobs={listed} title={titleOf} />
             ) : (
-              <p class="muted">Nothing is queued. Write a prompt and press Generate.</p>
+              <p class="muted">The queue is empty. Write a prompt and press Generate.</p>
             )}
           </section>
           <section class="stack" aria-labelledby="clips">
@@ -258,11 +247,17 @@ export function Create() {
               <h2 id="clips">Clips</h2>
               <Link href="/history">All clips</Link>
             </div>
+            {shown.length > 0 && (
+              <p class="small muted">
+                Reward: how well listeners are expected to like the clip, higher is better. CLAP: how well it matches its
+                prompt, at most 1.{best.size > 0 && " The highest reward of each prompt is framed."}
+              </p>
+            )}
             <Fault error={clips.error} retry={clips.reload} />
             {!clips.data && clips.loading && <Loading what="clips" />}
             {clips.data && !shown.length && (
               <Empty title="No clips yet">
-                <p class="muted">They appear here one by one as they are done.</p>
+                <p class="muted">Clips appear here one by one as they are finished.</p>
               </Empty>
             )}
             {shown.map((clip) => (
@@ -277,11 +272,6 @@ export function Create() {
                 }}
               />
             ))}
-            {shown.some((clip) => best.has(clip.id)) && shown.length > 1 && (
-              <p class="small muted">
-                <Icon name="check" size={12} /> A framed reward is the highest of its generation.
-              </p>
-            )}
           </section>
         </div>
       </div>

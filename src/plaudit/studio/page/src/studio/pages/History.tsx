@@ -1,13 +1,13 @@
 import { useEffect, useState } from "preact/hooks";
 import { messageOf, request, type Page } from "../../api";
-import { Empty, Fault, Heading, Loading } from "../../ui/parts";
+import { Empty, Fault, Heading, Input, Loading } from "../../ui/parts";
 import { ClipCard } from "../clips";
 import { Link, navigate } from "../router";
 import type { Clip } from "../types";
 import { storeSettingsOf } from "./Create";
 
 const FILTERS = [
-  ["", "Current"],
+  ["", "All"],
   ["new", "New"],
   ["kept", "Kept"],
   ["discarded", "Discarded"],
@@ -54,11 +54,10 @@ export function History() {
   }, [status, query, version]);
 
   const change = (clip: Clip) => setClips((old) => old.map((other) => (other.id === clip.id ? clip : other)));
-  const shown = clips.filter((clip) => !clip.test_id);
-
+  
   return (
     <>
-      <Heading title="History" intro="Every clip that was generated or uploaded here." />
+      <Heading title="History" intro="Every clip that was generated or uploaded here. Discarded clips are under Discarded only." />
       <div class="stack">
         <div class="row apart">
           <div class="row" role="group" aria-label="Which clips">
@@ -68,17 +67,17 @@ export function History() {
               </button>
             ))}
           </div>
-          <input
+          <Input
             class="search"
             type="search"
             aria-label="Search prompts"
             placeholder="Search prompts"
             value={search}
-            onInput={(event) => setSearch(event.currentTarget.value)}
+            onChange={setSearch}
           />
         </div>
         <Fault error={error} retry={() => setVersion((count) => count + 1)} />
-        {shown.map((clip) => (
+        {clips.map((clip) => (
           <ClipCard
             key={clip.id}
             clip={clip}
@@ -90,11 +89,11 @@ export function History() {
           />
         ))}
         {loading && <Loading what="clips" />}
-        {!loading && !error && !shown.length && (
-          <Empty title={query || status ? "No clip matches" : "No clips yet"}>
+        {!loading && !error && !clips.length && (
+          <Empty title={query || status ? "No clips match" : "No clips yet"}>
             {!query && !status && (
               <p class="muted">
-                Make the first under <Link href="/create">Create</Link>.
+                Generate some under <Link href="/create">Create</Link>.
               </p>
             )}
           </Empty>

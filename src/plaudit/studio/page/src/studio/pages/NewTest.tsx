@@ -2,10 +2,10 @@ import { useRef, useState } from "preact/hooks";
 import { request } from "../../api";
 import { useAction, useGet } from "../../ui/data";
 import { plural } from "../../ui/format";
-import { Choice, Fault, Field, Heading, Icon, Notice } from "../../ui/parts";
+import { Choice, Fault, Field, Form as FormElement, Heading, Icon, Input, Notice, Select } from "../../ui/parts";
 import { useJobs } from "../jobs";
 import { navigate } from "../router";
-import { RULES, type ExclusionRules, type Screening, type Source, type TestInfo, type TestKind } from "../testTypes";
+import { RULES, ratingRule, type ExclusionRules, type Screening, type Source, type TestInfo, type TestKind } from "../testTypes";
 import type { Job } from "../types";
 import { FolderField } from "../folders";
 import { stagesOf } from "./Runs";
@@ -73,7 +73,19 @@ const FIRST: Form = {
   power: "80",
 };
 
-const STEPS = ["What is compared", "What listeners get", "Rules and size"];
+const SOURCES = [
+  ["model", "a model"],
+  ["run", "a stage of a run"],
+  ["folder", "a folder"],
+] as const;
+
+const SCREENINGS = [
+  ["none", "none"],
+  ["huggins", "Huggins pitch (strict)"],
+  ["antiphase", "antiphase tones"],
+] as const;
+
+const STEPS = ["What to compare", "What listeners see", "Rules and size"];
 
 interface RunInfo {
   name: string;
@@ -111,7 +123,7 @@ function isComplete(system: SystemForm): boolean {
 
 function requestOf(form: Form) {
   const rules: ExclusionRules = {};
-  for (const rule of RULES) {
+  for (const rule of form.kind === "preference" ? RULES : []) {
     const text = form.rules[rule.key];
     if (text) rules[rule.key] = rule.percent ? Number(text) / 100 : Number(text);
   }
@@ -161,14 +173,7 @@ export function NewTest() {
   return (
     <>
       <Heading title="New listening test" />
-      <form
-        class="stack loose"
-        onSubmit={(event) => {
-          event.preventDefault();
-          if (step < STEPS.length - 1) go(step + 1);
-          else void create.run();
-        }}
-      >
+      <FormElement class="stack loose" onSubmit={() => (step < STEPS.length - 1 ? go(step + 1) : void create.run())}>
         <ol class="steps" aria-label="Steps">
           {STEPS.map((label, index) => (
             <li key={label} aria-current={index === step ? "step" : undefined}>
@@ -197,7 +202,7 @@ export function NewTest() {
             {step < STEPS.length - 1 ? "Next" : "Create test"}
           </button>
         </div>
-      </form>
+      </FormElement>
     </>
   );
 }
@@ -212,18 +217,19 @@ function What({ form, set }: PartProps) {
   const models = useGet<{ items: ModelInfo[] }>("/models");
   const change = (index: number, part: Partial<SystemForm>) =>
     set({ systems: form.systems.map((system, other) => (other === index ? { ...system, ...part } : system)) });
+  const fewest = form.kind === "preference" ? 2 : 1;
   const promptsNeeded = form.systems.every((system) => system.kind === "model");
   return (
     <div class="stack loose">
       <div class="columns">
-        <Field label="Name" hint="For you; listeners do not see it.">
-          <input
+        <Field label="Name" hint="Listeners do not see it.">
+          <Input
             type="text"
             required
             maxLength={120}
             placeholder="tuned against base"
             value={form.name}
-            onInput={(event) => set({ name: event.currentTarget.value })}
+            onChange={(name) => set({ name })}
           />
         </Field>
         <fieldset>
@@ -241,7 +247,7 @@ function What({ form, set }: PartProps) {
               type="radio"
               name="kind"
               label="Ratings"
-              hint="Sliders from 0 to 100 for all systems of a prompt, as in MUSHRA."
+              hint="Rate the clips of all systems from 0 to 100, as in MUSHRA."
               checked={form.kind === "rating"}
               onChange={() => set({ kind: "rating" })}
             />
@@ -255,30 +261,26 @@ function What({ form, set }: PartProps) {
             <legend class="visually-hidden">System {index + 1}</legend>
             <div class="source">
               <Field label="Name">
-                <input
+                <Input
                   type="text"
                   maxLength={120}
                   placeholder={nameOf(system) || `system ${index + 1}`}
                   value={system.name}
-                  onInput={(event) => change(index, { name: event.currentTarget.value })}
+                  onChange={(name) => change(index, { name })}
                 />
               </Field>
               <Field label="Clips from">
-                <select value={system.kind} onChange={(event) => change(index, { kind: event.currentTarget.value as SourceKind })}>
-                  <option value="model">a model</option>
-                  <option value="run">a stage of a run</option>
-                  <option value="folder">a folder</option>
-                </select>
+                <Select value={system.kind} onChange={(kind) => change(index, { kind: kind as SourceKind })} options={SOURCES} />
               </Field>
               <SourceFields system={system} runs={runs.data?.items ?? []} models={models.data?.items ?? []} change={(part) => change(index, part)} />
-              {form.systems.length > 1 && (
+              {form.systems.length > fewest && (
                 <button
                   type="button"
                   class="quiet"
                   aria-label={`Remove system ${index + 1}`}
                   onClick={() => set({ systems: form.systems.filter((_, other) => other !== index) })}
                 >
-                  <Icon name="cross" />
+                  <Icon name="cross" size={14} /> Remove
                 </button>
               )}
             </div>
@@ -295,22 +297,20 @@ function What({ form, set }: PartProps) {
         label="Prompts"
         hint={
           promptsNeeded
-            ? "One a line. Each model generates a clip of each."
-            : "One a line. Leave empty to take all prompts that every system has clips of."
+            ? "One per line. Each model generates a clip for each prompt."
+            : "One per line. Leave empty to use every prompt that all systems have clips for."
         }
       >
         <textarea required={promptsNeeded} rows={5} value={form.prompts} onInput={(event) => set({ prompts: event.currentTarget.value })} />
       </Field>
       {form.kind === "rating" && (
-        <Field label="Reference" hint="Its clips are given openly and, hidden, among the others.">
-          <select value={form.reference} onChange={(event) => set({ reference: event.currentTarget.value })}>
-            <option value="">none</option>
-            {form.systems.filter(isComplete).map((system) => (
-              <option key={nameOf(system)} value={nameOf(system)}>
-                {nameOf(system)}
-              </option>
-            ))}
-          </select>
+        <Field label="Reference" hint="Its clips are shown as the reference, and are also hidden among the clips to rate.">
+          <Select
+            value={form.reference}
+            onChange={(reference) => set({ reference })}
+            placeholder="none"
+            options={form.systems.filter(isComplete).map((system) => [nameOf(system), nameOf(system)])}
+          />
         </Field>
       )}
     </div>
@@ -328,14 +328,13 @@ function SourceFields({ system, runs, models, change }: SourceFieldsProps) {
   if (system.kind === "model") {
     return (
       <Field label="Model">
-        <select required value={system.model} onChange={(event) => change({ model: event.currentTarget.value })}>
-          <option value="">choose…</option>
-          {models.map((model) => (
-            <option key={model.name} value={model.name}>
-              {model.name}
-            </option>
-          ))}
-        </select>
+        <Select
+          required
+          value={system.model}
+          onChange={(model) => change({ model })}
+          placeholder="choose…"
+          options={models.map((model) => [model.name, model.name])}
+        />
       </Field>
     );
   }
@@ -347,24 +346,23 @@ function SourceFields({ system, runs, models, change }: SourceFieldsProps) {
   return (
     <div class="fields two">
       <Field label="Run">
-        <select required value={system.run} onChange={(event) => change({ run: event.currentTarget.value, stage: "" })}>
-          <option value="">{runs.length ? "choose…" : "there are no runs"}</option>
-          {runs.map((run) => (
-            <option key={run.name} value={run.name}>
-              {run.name}
-            </option>
-          ))}
-        </select>
+        <Select
+          required
+          value={system.run}
+          onChange={(run) => change({ run, stage: "" })}
+          placeholder={runs.length ? "choose…" : "there are no runs"}
+          options={runs.map((run) => [run.name, run.name])}
+        />
       </Field>
       <Field label="Stage">
-        <select required value={system.stage} disabled={!system.run} onChange={(event) => change({ stage: event.currentTarget.value })}>
-          <option value="">choose…</option>
-          {stages.map((stage) => (
-            <option key={stage} value={stage}>
-              {stage}
-            </option>
-          ))}
-        </select>
+        <Select
+          required
+          value={system.stage}
+          disabled={!system.run}
+          onChange={(stage) => change({ stage })}
+          placeholder="choose…"
+          options={stages.map((stage) => [stage, stage])}
+        />
       </Field>
     </div>
   );
@@ -376,22 +374,22 @@ function Listeners({ form, set }: PartProps) {
     <div class="columns">
       <section class="stack">
         <div class="fields two">
-          <Field label={pairs ? "Pairs for each listener" : "Pages for each listener"} hint="A random, balanced part of all.">
-            <input type="number" min="1" max="500" required value={form.pairs} onInput={(event) => set({ pairs: event.currentTarget.value })} />
+          <Field label={pairs ? "Pairs for each listener" : "Pages for each listener"} hint="A random, balanced subset.">
+            <Input type="number" min="1" max="500" required value={form.pairs} onChange={(pairs) => set({ pairs })} />
           </Field>
-          <Field label="Minimum listening (s)" hint="Of each clip, before an answer counts.">
-            <input type="number" min="0" max="600" step="0.5" required value={form.minimum} onInput={(event) => set({ minimum: event.currentTarget.value })} />
+          <Field label="Minimum listening (s)" hint="Of each clip before answering.">
+            <Input type="number" min="0" max="600" step="0.5" required value={form.minimum} onChange={(minimum) => set({ minimum })} />
           </Field>
         </div>
-        <Field label="Headphone check" hint="Six trials that only headphones can answer.">
-          <select value={form.screening} onChange={(event) => set({ screening: event.currentTarget.value as Screening })}>
-            <option value="none">none</option>
-            <option value="huggins">Huggins pitch (strict)</option>
-            <option value="antiphase">Antiphase tones</option>
-          </select>
+        <Field label="Headphone check" hint="Six short trials that are only easy with headphones.">
+          <Select
+            value={form.screening}
+            onChange={(screening) => set({ screening: screening as Screening })}
+            options={SCREENINGS}
+          />
         </Field>
         <fieldset>
-          <legend>On the page</legend>
+          <legend>Answers</legend>
           <div class="stack tight">
             <Choice label="Show the prompt" checked={form.showPrompt} onChange={(showPrompt) => set({ showPrompt })} />
             {pairs && (
@@ -399,26 +397,26 @@ function Listeners({ form, set }: PartProps) {
                 <Choice label="Allow “no difference”" checked={form.ties} onChange={(ties) => set({ ties })} />
                 <Choice label="Allow “both are bad”" checked={form.bothBad} onChange={(bothBad) => set({ bothBad })} />
                 <Choice label="Ask how strong the preference is" checked={form.strength} onChange={(strength) => set({ strength })} />
-                <Choice label="Offer a comment" checked={form.comment} onChange={(comment) => set({ comment })} />
+                <Choice label="Allow a comment" checked={form.comment} onChange={(comment) => set({ comment })} />
               </>
             )}
           </div>
         </fieldset>
       </section>
       <section class="stack">
-        <Field label="Question" hint="Left empty: a usual question.">
-          <input
+        <Field label="Question">
+          <Input
             type="text"
             maxLength={500}
             placeholder={pairs ? "Which of the two clips do you prefer?" : "How good is each clip?"}
             value={form.question}
-            onInput={(event) => set({ question: event.currentTarget.value })}
+            onChange={(question) => set({ question })}
           />
         </Field>
-        <Field label="Instructions" hint="Left empty: usual instructions (headphones, a quiet room, no right or wrong answers).">
+        <Field label="Instructions" hint="Leave empty for the default: use headphones in a quiet room; there are no right or wrong answers.">
           <textarea rows={4} value={form.instructions} onInput={(event) => set({ instructions: event.currentTarget.value })} />
         </Field>
-        <Field label="Consent text" hint="Left empty: participation is voluntary, and no name or address is stored.">
+        <Field label="Consent text" hint="Leave empty for the default: taking part is voluntary, and no name or address is stored.">
           <textarea rows={4} value={form.consent} onInput={(event) => set({ consent: event.currentTarget.value })} />
         </Field>
       </section>
@@ -431,56 +429,74 @@ function Rules({ form, set }: PartProps) {
   return (
     <div class="columns">
       <section class="stack">
-        <h3>Attention</h3>
         {pairs && (
-          <div class="fields">
-            <Field label="Practice pairs" hint="First; not counted.">
-              <input type="number" min="0" max="10" required value={form.practice} onInput={(event) => set({ practice: event.currentTarget.value })} />
-            </Field>
-            <Field label="Hidden repeats" hint="On exchanged sides.">
-              <input type="number" min="0" max="50" required value={form.repeats} onInput={(event) => set({ repeats: event.currentTarget.value })} />
-            </Field>
-            <Field label="Obvious pairs" hint="A clip against its degraded self.">
-              <input type="number" min="0" max="50" required value={form.obvious} onInput={(event) => set({ obvious: event.currentTarget.value })} />
-            </Field>
-          </div>
+          <>
+            <h3>Extra pairs</h3>
+            <div class="fields">
+              <Field label="Practice pairs" hint="Come first, not counted.">
+                <Input type="number" min="0" max="10" required value={form.practice} onChange={(practice) => set({ practice })} />
+              </Field>
+              <Field label="Hidden repeats" hint="With the sides swapped.">
+                <Input type="number" min="0" max="50" required value={form.repeats} onChange={(repeats) => set({ repeats })} />
+              </Field>
+              <Field label="Attention checks" hint="A clip against a degraded copy.">
+                <Input type="number" min="0" max="50" required value={form.obvious} onChange={(obvious) => set({ obvious })} />
+              </Field>
+            </div>
+          </>
         )}
-        <h3>Who is left out of the results</h3>
-        <p class="small muted">Set before the test begins, and shown with its results. Empty: no such rule.</p>
-        <div class="rule-list">
-          {RULES.map((rule) => (
-            <Field key={rule.key} label={`${rule.label}${rule.unit ? ` (${rule.unit})` : ""}`}>
-              <input
-                type="number"
-                min={rule.key === "max_one_side" ? 50 : 0}
-                max={rule.percent ? 100 : undefined}
-                step={rule.step}
-                placeholder="no rule"
-                value={form.rules[rule.key] ?? ""}
-                onInput={(event) => set({ rules: { ...form.rules, [rule.key]: event.currentTarget.value } })}
-              />
-            </Field>
-          ))}
-        </div>
+        <h3>Exclusion rules</h3>
+        {pairs ? (
+          <>
+            <p class="small muted">
+              A listener who breaks a rule is excluded from the results. Rules are fixed when the test is opened, and are
+              shown with its results. Leave a field empty for no rule.
+            </p>
+            <div class="rule-list">
+              {RULES.map((rule) => (
+                <Field key={rule.key} label={`${rule.label}${rule.unit ? ` (${rule.unit})` : ""}`}>
+                  <Input
+                    type="number"
+                    min={rule.key === "max_one_side" ? "50" : "0"}
+                    max={rule.percent ? "100" : undefined}
+                    step={String(rule.step)}
+                    placeholder="no rule"
+                    value={form.rules[rule.key] ?? ""}
+                    onChange={(value) => set({ rules: { ...form.rules, [rule.key]: value } })}
+                  />
+                </Field>
+              ))}
+            </div>
+          </>
+        ) : (
+          <p>{ratingRule(form.reference || null)}</p>
+        )}
       </section>
       <section class="stack">
-        <h3>When it is decided</h3>
-        <p class="small muted">
-          The results say how many more votes it takes to find a difference of this size, and stay valid however often
-          you look.
-        </p>
-        <div class="fields two">
-          <Field label="Least difference (points)" hint={`${50 + Number(form.margin)} % against ${50 - Number(form.margin)} %`}>
-            <input type="number" min="1" max="49" required value={form.margin} onInput={(event) => set({ margin: event.currentTarget.value })} />
-          </Field>
-          <Field label="Power (%)" hint="Chance of finding such a difference.">
-            <input type="number" min="1" max="99" required value={form.power} onInput={(event) => set({ power: event.currentTarget.value })} />
-          </Field>
-        </div>
+        {pairs && (
+          <>
+            <h3>How many votes</h3>
+            <p class="small muted">
+              The results say how many more votes it takes to find a difference of this size. You can look at them as
+              often as you like without making them less reliable.
+            </p>
+            <div class="fields two">
+              <Field
+                label="Margin (percentage points)"
+                hint={`${50 + Number(form.margin)} % against ${50 - Number(form.margin)} %. Smaller differences do not matter.`}
+              >
+                <Input type="number" min="1" max="49" required value={form.margin} onChange={(margin) => set({ margin })} />
+              </Field>
+              <Field label="Power (%)" hint="Chance of finding such a difference.">
+                <Input type="number" min="1" max="99" required value={form.power} onChange={(power) => set({ power })} />
+              </Field>
+            </div>
+          </>
+        )}
         <Notice>
           {form.systems.map(nameOf).filter(Boolean).join(" against ") || "No systems"}
-          {lines(form.prompts).length > 0 && `, ${plural(new Set(lines(form.prompts)).size, "prompt")}`}. Clips are generated or
-          collected and brought to one loudness first; you open the test when that is done.
+          {lines(form.prompts).length > 0 && `, ${plural(new Set(lines(form.prompts)).size, "prompt")}`}. First the clips are
+          collected or generated, and matched in loudness. Then you can open the test.
         </Notice>
       </section>
     </div>

@@ -1,61 +1,52 @@
-import { useEffect } from "preact/hooks";
-import { useGet } from "../../ui/data";
 import { percent, when } from "../../ui/format";
-import { Empty, Fault, Heading, Icon, Loading } from "../../ui/parts";
-import { JobRow, useJobs } from "../jobs";
+import { Empty, Fault, Heading, Icon, Loading, Table } from "../../ui/parts";
+import { JobList, useJobs } from "../jobs";
+import { keyOf, useRewards } from "../rewards";
 import { Link } from "../router";
-import type { RewardInfo } from "../tuningTypes";
 
-const FROM = { shipped: "shipped", installed: "installed", studio: "votes in this studio" };
+const SOURCES = { shipped: "shipped with Plaudit", installed: "installed", studio: "votes in this studio" };
 
 export function Rewards() {
-  const rewards = useGet<{ items: RewardInfo[] }>("/rewards");
-  const { jobs, listen } = useJobs();
-  useEffect(() => listen((job) => job.kind === "train-reward" && job.status === "done" && rewards.reload()), [listen, rewards.reload]);
-  const trainings = jobs.filter((job) => job.kind === "train-reward" && job.status !== "done").slice(0, 5);
+  const rewards = useRewards();
+  const { jobs } = useJobs();
   return (
     <>
-      <Heading title="Rewards" intro="Models that predict which of two clips people prefer. Clips are scored and models are tuned with them.">
+      <Heading title="Rewards" intro="A reward predicts which of two clips people prefer. Rewards score clips, and models are tuned with them.">
         <Link href="/tune" class="button primary">
           <Icon name="plus" /> Train on votes
         </Link>
       </Heading>
       <div class="stack loose">
-        {trainings.length > 0 && (
-          <div class="jobs">
-            {trainings.map((job) => (
-              <JobRow key={job.id} job={job} title="Training of a reward" />
-            ))}
-          </div>
-        )}
+        <JobList
+          jobs={jobs.filter((job) => job.kind === "train-reward" && job.status !== "done").slice(0, 5)}
+          title={(job) => `Training ${job.request.name}`}
+        />
         <Fault error={rewards.error} retry={rewards.reload} />
         {rewards.loading && !rewards.data && <Loading what="rewards" />}
-        {rewards.data && !rewards.data.items.length && <Empty title="No rewards" />}
-        {rewards.data && rewards.data.items.length > 0 && (
-          <div class="table-box" tabIndex={0} role="region" aria-label="Rewards">
-            <table>
-              <thead>
-                <tr>
-                  <th>Name</th>
-                  <th>From</th>
-                  <th class="right">Accuracy on held-out votes</th>
-                  <th class="right">Listeners agree</th>
-                  <th>Trained</th>
-                </tr>
-              </thead>
-              <tbody>
-                {rewards.data.items.map((reward) => (
-                  <tr key={reward.id ?? reward.name}>
-                    <td class="title">{reward.name}</td>
-                    <td class="small">{FROM[reward.source]}</td>
-                    <td class="right numeric">{percent(reward.metrics?.accuracy)}</td>
-                    <td class="right numeric">{percent(reward.metrics?.listeners_agree?.mean)}</td>
-                    <td class="small numeric">{when(reward.created_at)}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+        {rewards.data && !rewards.items.length && <Empty title="No rewards" />}
+        {rewards.items.length > 0 && (
+          <Table
+            label="Rewards"
+            head={
+              <>
+                <th>Name</th>
+                <th>Source</th>
+                <th class="right">Accuracy on held-out votes</th>
+                <th class="right">Agreement between listeners</th>
+                <th>Trained</th>
+              </>
+            }
+          >
+            {rewards.items.map((reward) => (
+              <tr key={keyOf(reward)}>
+                <td class="title">{reward.name}</td>
+                <td class="small">{SOURCES[reward.source]}</td>
+                <td class="right numeric">{percent(reward.metrics?.accuracy)}</td>
+                <td class="right numeric">{percent(reward.metrics?.listeners_agree?.mean)}</td>
+                <td class="small numeric nowrap-text">{when(reward.created_at)}</td>
+              </tr>
+            ))}
+          </Table>
         )}
       </div>
     </>

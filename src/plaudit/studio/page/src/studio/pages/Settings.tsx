@@ -2,7 +2,7 @@ import { useState } from "preact/hooks";
 import { request, type Page } from "../../api";
 import { useAction, useGet } from "../../ui/data";
 import { when } from "../../ui/format";
-import { Fault, Field, Heading, Loading, Notice } from "../../ui/parts";
+import { Fault, Field, Form, Heading, Input, Loading, Notice, Select, Table } from "../../ui/parts";
 import { logOut, useSession } from "../session";
 
 interface TokenInfo {
@@ -23,7 +23,7 @@ export function Settings() {
         <section class="stack">
           <div class="row apart">
             <p>
-              You are <strong>{session.name}</strong>, with the role {session.role}.
+              Logged in with the token <strong>{session.name}</strong>. Role: {session.role}.
             </p>
             <button type="button" onClick={() => void leave.run()} disabled={leave.busy}>
               Log out
@@ -41,6 +41,8 @@ export function Settings() {
   );
 }
 
+const ROLES = ["editor", "owner"].map((role) => [role, role] as const);
+
 function Tokens() {
   const tokens = useGet<Page<TokenInfo>>("/tokens");
   const [name, setName] = useState("");
@@ -56,81 +58,70 @@ function Tokens() {
     tokens.reload();
   });
   return (
-    <section class="stack" aria-labelledby="tokens">
+    <section class="stack">
       <div class="stack tight">
-        <h2 id="tokens">Tokens</h2>
+        <h2>Tokens</h2>
         <p class="muted prose">
-          A token lets a colleague or a program use this studio. An owner can do everything; an editor everything but
-          manage tokens. Listeners need none: a test's invitation is enough for them.
+          A token lets a colleague or a program use this studio. Owners can do everything; editors can do everything
+          except manage tokens. Listeners need no token: the link of a test is enough.
         </p>
       </div>
-      <form
-        class="card row end"
-        onSubmit={(event) => {
-          event.preventDefault();
-          void create.run();
-        }}
-      >
+      <Form class="card row end" onSubmit={() => void create.run()}>
         <div class="grow wide-field">
           <Field label="Name">
-            <input type="text" required maxLength={120} placeholder="who or what it is for" value={name} onInput={(event) => setName(event.currentTarget.value)} />
+            <Input type="text" required maxLength={120} placeholder="who or what it is for" value={name} onChange={setName} />
           </Field>
         </div>
         <Field label="Role">
-          <select value={role} onChange={(event) => setRole(event.currentTarget.value)}>
-            <option value="editor">editor</option>
-            <option value="owner">owner</option>
-          </select>
+          <Select value={role} onChange={setRole} options={ROLES} />
         </Field>
         <button type="submit" class="primary" disabled={create.busy || !name.trim()}>
           Create token
         </button>
-      </form>
+      </Form>
       <Fault error={create.error || revoke.error || tokens.error} />
       {fresh && (
         <Notice kind="good">
-          The token of {fresh.name}, shown this once: <span class="mono selectable">{fresh.token}</span>
+          The token for {fresh.name}. Copy it now, it is not shown again: <span class="mono selectable">{fresh.token}</span>
         </Notice>
       )}
       {tokens.loading && !tokens.data && <Loading what="tokens" />}
       {tokens.data && (
-        <div class="table-box" tabIndex={0} role="region" aria-label="Tokens">
-          <table>
-            <thead>
-              <tr>
-                <th>Name</th>
-                <th>Role</th>
-                <th>Created</th>
-                <th>
-                  <span class="visually-hidden">Actions</span>
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {tokens.data.items.map((token) => (
-                <tr key={token.id}>
-                  <td>{token.name}</td>
-                  <td>{token.role}</td>
-                  <td class="numeric">{when(token.created_at)}</td>
-                  <td class="right">
-                    {token.revoked ? (
-                      <span class="muted small">revoked</span>
-                    ) : (
-                      <button
-                        type="button"
-                        class="small quiet danger"
-                        aria-label={`Revoke the token of ${token.name}`}
-                        onClick={() => confirm(`Revoke the token of ${token.name}?`) && void revoke.run(token.id)}
-                      >
-                        Revoke
-                      </button>
-                    )}
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <Table
+          label="Tokens"
+          head={
+            <>
+              <th>Name</th>
+              <th>Role</th>
+              <th>Created</th>
+              <th>
+                <span class="visually-hidden">Actions</span>
+              </th>
+            </>
+          }
+        >
+          {tokens.data.items.map((token) => (
+            <tr key={token.id}>
+              <td>{token.name}</td>
+              <td>{token.role}</td>
+              <td class="numeric">{when(token.created_at)}</td>
+              <td class="right">
+                {token.revoked ? (
+                  <span class="muted small">revoked</span>
+                ) : (
+                  <button
+                    type="button"
+                    class="small quiet danger"
+                    aria-label={`Revoke the token ${token.name}`}
+                    onClick={() => confirm(`Revoke the token ${token.name}? Whoever uses it is logged out.`) && void revoke.run(token.id)}
+                  >
+                    Revoke
+                  </button>
+                )}
+              </td>
+            </tr>
+          ))}
+        </Table>
       )}
     </section>
   );

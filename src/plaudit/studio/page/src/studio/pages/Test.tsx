@@ -1,14 +1,15 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { address, request, type Page } from "../../api";
 import { useAction, useEvents, useGet } from "../../ui/data";
-import { fixed, percent, plural, when } from "../../ui/format";
-import { Definitions, Empty, Fault, Field, Heading, Icon, Loading, Notice } from "../../ui/parts";
-import { JobRow, useJob, useJobs } from "../jobs";
+import { CopyButton } from "../../ui/CopyButton";
+import { fixed, percent, plural, sentence, spanText, when } from "../../ui/format";
+import { Definitions, Empty, Fault, Field, Form, Heading, Icon, Input, Loading, Notice } from "../../ui/parts";
+import { JobList, useJob, useJobs } from "../jobs";
 import { Link } from "../router";
-import { RULES, type ExclusionRules, type Invitation, type TestInfo, type TestResults } from "../testTypes";
+import { RULES, ratingRule, type ExclusionRules, type Invitation, type TestInfo, type TestResults } from "../testTypes";
 import type { Job } from "../types";
 import { PreferenceFigures, RatingFigures } from "../results";
-import { TestBadge } from "./Tests";
+import { listenersText, TestBadge } from "./Tests";
 
 /** Votes come in bursts; results are asked for at most this often. */
 const RESULTS_EVERY_MS = 1500;
@@ -43,7 +44,7 @@ export function TestPage({ id }: { id: string }) {
   return (
     <>
       <Heading title={info.name}>
-        <TestBadge status={info.status} />
+        <TestBadge test={info} />
         {info.prepared && info.status !== "open" && (
           <button type="button" class="primary" disabled={change.busy} onClick={() => void change.run("open")}>
             {info.status === "closed" ? "Open again" : "Open the test"}
@@ -57,32 +58,32 @@ export function TestPage({ id }: { id: string }) {
       </Heading>
       <div class="stack loose">
         <Fault error={change.error || test.error} />
-        {info.problem && <Notice kind="error">{info.problem}</Notice>}
+        {info.problem && job?.status !== "failed" && <Notice kind="error">{sentence(info.problem)}</Notice>}
         {info.notes.map((note) => (
           <Notice key={note} kind="warning">
-            {note}
+            {sentence(note)}
           </Notice>
         ))}
-        {job && job.status !== "done" && <JobRow job={job} title="Preparing the clips" />}
+        <JobList jobs={job && job.status !== "done" ? [job] : []} title={() => "Preparing the clips"} />
         <div class="card">
           <Definitions
             items={[
               ["Systems", info.systems.map((system) => system.name).join(", ")],
               ["Prompts", info.prompts],
               [info.kind === "rating" ? "Pages" : "Pairs", info.pairs],
-              ["Listeners", `${info.listeners}, ${info.completed} done`],
+              ["Listeners", listenersText(info)],
               ["Answers", info.votes],
             ]}
           />
         </div>
         {info.status === "draft" && info.prepared && (
-          <Notice>The clips are ready and equally loud. Open the test to admit listeners; its rules are fixed from then on.</Notice>
+          <Notice>The clips are ready and equally loud. Open the test to let listeners in. After that, its settings and rules cannot be changed.</Notice>
         )}
         {info.prepared && info.status !== "closed" && <Invitations test={info} />}
         {info.prepared && (
           <section class="stack" aria-labelledby="results">
             <div class="row apart">
-              <h2 id="results">Results so far</h2>
+              <h2 id="results">{info.status === "closed" ? "Results" : "Results so far"}</h2>
               <div class="row">
                 {info.kind === "preference" && (
                   <a class="button small" href={address(`/tests/${id}/export`, { format: "votes" })} download>
@@ -102,18 +103,27 @@ export function TestPage({ id }: { id: string }) {
             {!results.data && results.loading && <Loading what="results" />}
             {results.data && !results.data.at_votes && (
               <Empty title="No answers yet">
-                <p class="muted">Results appear here while listeners answer.</p>
+                <p class="muted">Results appear here as listeners answer.</p>
               </Empty>
             )}
             {results.data?.preference && results.data.at_votes > 0 && <PreferenceFigures results={results.data.preference} test={info} />}
             {results.data?.rating && results.data.at_votes > 0 && <RatingFigures results={results.data.rating} />}
-            <RulesShown rules={info.settings.exclusion_rules} registered={info.registered?.at ?? null} results={results.data} />
+            {results.data?.true_utilities && results.data.true_utilities.length > 0 && (
+              <section class="card stack tight" aria-labelledby="truth">
+                <h3 id="truth">True utility</h3>
+                <p class="small muted">Simulated listeners vote by the utility of the synthetic world, which is known.</p>
+                <Definitions
+                  items={results.data.true_utilities.map((row) => [row.system, spanText(row.utility, (value) => fixed(value))])}
+                />
+              </section>
+            )}
+            <Exclusions test={info} results={results.data} />
           </section>
         )}
         {info.votes > 0 && info.kind === "preference" && (
           <p>
             <Link href={`/tune?test=${id}`} class="button">
-              Tune a model to these votes
+              Tune a model with these votes
             </Link>
           </p>
         )}
@@ -124,18 +134,17 @@ export function TestPage({ id }: { id: string }) {
 
 function ReportJob({ test }: { test: string }) {
   const { jobs } = useJobs();
-  const job = jobs.find((other) => other.kind === "test-report" && other.request.test === test);
-  if (!job) return null;
+  const latest = jobs.filter((job) => job.kind === "test-report" && job.request.test === test).slice(0, 1);
   return (
-    <JobRow job={job} title="Report">
-      {job.status === "done" && (
+    <JobList jobs={latest} title={() => "Report"}>
+      {() => (
         <p>
           <a class="button small" href={address(`/tests/${test}/export`, { format: "report" })} download>
             <Icon name="download" size={14} /> Download the report
           </a>
         </p>
       )}
-    </JobRow>
+    </JobList>
   );
 }
 
@@ -143,7 +152,6 @@ function Invitations({ test }: { test: TestInfo }) {
   const invitations = useGet<Page<Invitation>>(`/tests/${test.id}/invitations`, { limit: 100 });
   const [label, setLabel] = useState("");
   const [most, setMost] = useState("");
-  const [copied, setCopied] = useState("");
   const invite = useAction(async () => {
     await request("POST", `/tests/${test.id}/invitations`, {
       label: label.trim() || "listeners",
@@ -159,43 +167,29 @@ function Invitations({ test }: { test: TestInfo }) {
   });
   useEffect(() => invitations.reload(), [test.listeners]);
   const link = (invitation: Invitation) => new URL(invitation.url, location.origin).href;
-  const copy = async (invitation: Invitation) => {
-    try {
-      await navigator.clipboard.writeText(link(invitation));
-      setCopied(invitation.id);
-    } catch {
-      getSelection()?.selectAllChildren(document.getElementById(`link-${invitation.id}`)!);
-    }
-  };
   return (
     <section class="stack" aria-labelledby="invitations">
       <div class="stack tight">
         <h2 id="invitations">Invitations</h2>
         <p class="muted prose">
-          Whoever has a link can take part, and can see nothing else. A link for one listener goes on where it was on any
-          device.
+          Anyone with a link can take part, and can see nothing else of the studio. A link for one listener continues on
+          any device where that listener left off.
           {test.status !== "open" && " Links work once the test is open."}
         </p>
       </div>
-      <form
-        class="row end"
-        onSubmit={(event) => {
-          event.preventDefault();
-          void invite.run();
-        }}
-      >
+      <Form class="row end" onSubmit={() => void invite.run()}>
         <div class="grow wide-field">
           <Field label="Label">
-            <input type="text" maxLength={120} placeholder="listeners" value={label} onInput={(event) => setLabel(event.currentTarget.value)} />
+            <Input type="text" maxLength={120} placeholder="listeners" value={label} onChange={setLabel} />
           </Field>
         </div>
-        <Field label="Listeners, at most">
-          <input type="number" min="1" placeholder="no limit" value={most} onInput={(event) => setMost(event.currentTarget.value)} />
+        <Field label="Maximum of listeners">
+          <Input type="number" min="1" placeholder="no limit" value={most} onChange={setMost} />
         </Field>
         <button type="submit" disabled={invite.busy}>
           Create a link
         </button>
-      </form>
+      </Form>
       <Fault error={invite.error || withdraw.error || invitations.error} />
       {invitations.data && invitations.data.items.length > 0 && (
         <ul class="links">
@@ -217,9 +211,12 @@ function Invitations({ test }: { test: TestInfo }) {
               </div>
               {!invitation.revoked && (
                 <div class="row">
-                  <button type="button" class="small" aria-label={`Copy the link for ${invitation.label}`} onClick={() => void copy(invitation)}>
-                    {copied === invitation.id ? "Copied" : "Copy"}
-                  </button>
+                  <CopyButton
+                    text={link(invitation)}
+                    shownIn={`link-${invitation.id}`}
+                    label={`Copy the link for ${invitation.label}`}
+                    class="small"
+                  />
                   <a class="button small quiet" href={invitation.url} target="_blank" rel="noreferrer">
                     Open
                   </a>
@@ -227,7 +224,9 @@ function Invitations({ test }: { test: TestInfo }) {
                     type="button"
                     class="small quiet danger"
                     aria-label={`Withdraw the link for ${invitation.label}`}
-                    onClick={() => void withdraw.run(invitation.id)}
+                    onClick={() =>
+                      confirm(`Withdraw the link for ${invitation.label}? It stops working.`) && void withdraw.run(invitation.id)
+                    }
                   >
                     Withdraw
                   </button>
@@ -241,38 +240,49 @@ function Invitations({ test }: { test: TestInfo }) {
   );
 }
 
-interface RulesProps {
-  rules: ExclusionRules;
-  registered: string | null;
-  results: TestResults | null;
-}
-
-function RulesShown({ rules, registered, results }: RulesProps) {
-  const set = RULES.filter((rule) => rules[rule.key] !== null && rules[rule.key] !== undefined);
-  const excluded = results?.preference?.excluded ?? results?.rating?.excluded ?? {};
-  const all = { ...excluded, ...(results?.screened_out ?? {}) };
+/** The rules that were set before the test, and whom they exclude. */
+function Exclusions({ test, results }: { test: TestInfo; results: TestResults | null }) {
+  const excluded = {
+    ...(results?.preference?.excluded ?? results?.rating?.excluded),
+    ...results?.screened_out,
+  };
+  const count = Object.keys(excluded).length;
   return (
     <section class="stack tight" aria-labelledby="rules">
-      <h3 id="rules">Exclusion rules{registered && <span class="small muted"> fixed on {when(registered)}</span>}</h3>
-      {set.length ? (
-        <ul class="plain">
-          {set.map((rule) => (
-            <li key={rule.key}>
-              {rule.label}: {rule.percent ? percent(rules[rule.key]) : `${fixed(rules[rule.key], rule.step < 1 ? 1 : 0)} ${rule.unit ?? ""}`}
-            </li>
-          ))}
-        </ul>
+      <h3 id="rules">
+        Exclusion rules{test.registered && <span class="small muted"> fixed on {when(test.registered.at)}</span>}
+      </h3>
+      {test.kind === "rating" ? (
+        <p>{ratingRule(test.settings.reference)}</p>
       ) : (
-        <p class="muted">None.</p>
+        <PreferenceRules rules={test.settings.exclusion_rules} />
       )}
-      {Object.keys(all).length > 0 && (
-        <p class="small">
-          {plural(Object.keys(all).length, "listener is", "listeners are")} left out:{" "}
-          {Object.entries(all)
-            .map(([listener, reasons]) => `${listener.slice(0, 6)} (${reasons.join("; ")})`)
-            .join(", ")}
-        </p>
+      {count > 0 && (
+        <details>
+          <summary>{plural(count, "listener is", "listeners are")} excluded</summary>
+          <ul class="plain">
+            {Object.entries(excluded).map(([listener, reasons]) => (
+              <li key={listener}>
+                <span class="mono">{listener.slice(0, 6)}</span>: {reasons.join("; ")}
+              </li>
+            ))}
+          </ul>
+        </details>
       )}
     </section>
+  );
+}
+
+function PreferenceRules({ rules }: { rules: ExclusionRules }) {
+  const set = RULES.filter((rule) => rules[rule.key] !== null && rules[rule.key] !== undefined);
+  if (!set.length) return <p class="muted">None.</p>;
+  return (
+    <ul class="plain">
+      {set.map((rule) => (
+        <li key={rule.key}>
+          {rule.label}: {rule.percent ? percent(rules[rule.key]) : `${fixed(rules[rule.key], rule.step < 1 ? 1 : 0)} ${rule.unit ?? ""}`}
+        </li>
+      ))}
+    </ul>
   );
 }

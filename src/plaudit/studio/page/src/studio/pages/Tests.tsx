@@ -1,16 +1,21 @@
 import { useEffect } from "preact/hooks";
 import type { Page } from "../../api";
 import { useEvents, useGet } from "../../ui/data";
-import { plural, when } from "../../ui/format";
-import { Empty, Fault, Heading, Icon, Loading } from "../../ui/parts";
+import { sentence, when } from "../../ui/format";
+import { Empty, Fault, Heading, Icon, Loading, Table } from "../../ui/parts";
 import { useJobs } from "../jobs";
 import { Link } from "../router";
-import type { TestInfo, TestStatus } from "../testTypes";
+import type { TestInfo } from "../testTypes";
 
-const LABELS: Record<TestStatus, string> = { preparing: "Preparing", draft: "Draft", open: "Open", closed: "Closed" };
+const LABELS = { preparing: "Preparing", draft: "Draft", open: "Open", closed: "Closed", failed: "Not ready" };
 
-export function TestBadge({ status }: { status: TestStatus }) {
+export function TestBadge({ test }: { test: TestInfo }) {
+  const status = test.status === "draft" && !test.prepared && test.problem ? "failed" : test.status;
   return <span class={`badge ${status}`}>{LABELS[status]}</span>;
+}
+
+export function listenersText(test: TestInfo): string {
+  return test.listeners ? `${test.listeners} (${test.completed} finished)` : "none yet";
 }
 
 export function Tests() {
@@ -20,7 +25,7 @@ export function Tests() {
   useEvents("/events", ["test", "listener"], () => tests.reload());
   return (
     <>
-      <Heading title="Listening tests" intro="Ask people which of two systems they prefer, without their knowing which is which.">
+      <Heading title="Listening tests" intro="Ask people which of two systems they prefer, without telling them which is which.">
         <Link href="/tests/new" class="button primary">
           <Icon name="plus" /> New test
         </Link>
@@ -36,40 +41,37 @@ export function Tests() {
           </Empty>
         )}
         {tests.data && tests.data.items.length > 0 && (
-          <div class="table-box" tabIndex={0} role="region" aria-label="Listening tests">
-            <table>
-              <thead>
-                <tr>
-                  <th>Name</th>
-                  <th>Status</th>
-                  <th>Systems</th>
-                  <th class="right">Listeners</th>
-                  <th class="right">Answers</th>
-                  <th>Created</th>
-                </tr>
-              </thead>
-              <tbody>
-                {tests.data.items.map((test) => (
-                  <tr key={test.id}>
-                    <td class="title">
-                      <Link href={`/tests/${test.id}`}>{test.name}</Link>
-                      {test.problem && <p class="small fault">{test.problem}</p>}
-                    </td>
-                    <td>
-                      <TestBadge status={test.status} />
-                    </td>
-                    <td class="small">{test.systems.map((system) => system.name).join(", ")}</td>
-                    <td class="right numeric">
-                      {test.listeners}
-                      <span class="visually-hidden"> {plural(test.completed, "of them done", "of them done")}</span>
-                    </td>
-                    <td class="right numeric">{test.votes}</td>
-                    <td class="small numeric">{when(test.created_at)}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <Table
+            label="Listening tests"
+            head={
+              <>
+                <th>Name</th>
+                <th>Status</th>
+                <th>Systems</th>
+                <th>Listeners</th>
+                <th class="right">Answers</th>
+                <th>Created</th>
+              </>
+            }
+          >
+            {tests.data.items.map((test) => (
+              <tr key={test.id}>
+                <td>
+                  <Link href={`/tests/${test.id}`} class="title">
+                    {test.name}
+                  </Link>
+                  {test.problem && <p class="small fault">{sentence(test.problem)}</p>}
+                </td>
+                <td>
+                  <TestBadge test={test} />
+                </td>
+                <td class="small">{test.systems.map((system) => system.name).join(", ")}</td>
+                <td class="small numeric nowrap-text">{listenersText(test)}</td>
+                <td class="right numeric">{test.votes}</td>
+                <td class="small numeric nowrap-text">{when(test.created_at)}</td>
+              </tr>
+            ))}
+          </Table>
         )}
       </div>
     </>

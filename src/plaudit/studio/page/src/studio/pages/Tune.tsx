@@ -1,9 +1,10 @@
 import { useEffect, useState } from "preact/hooks";
 import { request, type Page } from "../../api";
 import { useAction, useGet } from "../../ui/data";
-import { percent, plural } from "../../ui/format";
-import { Choice, Definitions, Fault, Field, Heading, Loading, Notice } from "../../ui/parts";
-import { JobRow, useJobs } from "../jobs";
+import { percent, plural, spanText } from "../../ui/format";
+import { Choice, Definitions, Fault, Field, Form, Heading, Input, Loading, Notice, Select } from "../../ui/parts";
+import { JobList, useJobs } from "../jobs";
+import { keyOf, rewardOptions, useRewards } from "../rewards";
 import { Link, navigate, useLocation } from "../router";
 import type { TestInfo } from "../testTypes";
 import type { RewardInfo } from "../tuningTypes";
@@ -11,58 +12,52 @@ import type { Job } from "../types";
 
 /** From votes to a reward to a tuned model to a blind test of before against after. */
 export function Tune() {
-  const rewards = useGet<{ items: RewardInfo[] }>("/rewards");
-  const { listen } = useJobs();
-  useEffect(() => listen((job) => job.kind === "train-reward" && job.status === "done" && rewards.reload()), [listen, rewards.reload]);
+  const rewards = useRewards();
   return (
     <>
-      <Heading title="Tune" intro="From the votes of your listeners to a model that makes what they prefer." />
+      <Heading title="Tune" intro="Train a reward on your listeners’ votes, then tune a model toward what they prefer." />
       <div class="stack loose">
-        <TrainReward rewards={rewards.data?.items ?? []} />
-        <TuneModel rewards={rewards.data?.items ?? []} />
+        <TrainReward rewards={rewards.items} />
+        <TuneModel rewards={rewards.items} />
         <Fault error={rewards.error} retry={rewards.reload} />
       </div>
     </>
   );
 }
 
+const SHIPPED = "synthetic";
+
 function TrainReward({ rewards }: { rewards: RewardInfo[] }) {
   const wanted = useLocation().searchParams.get("test");
   const tests = useGet<Page<TestInfo>>("/tests", { limit: 100 });
   const { jobs, put } = useJobs();
-  const [chosen, setChosen] = useState<Set<string>>(() => new Set(wanted ? [wanted] : []));
+  const [chosen, setChosen] = useState<string[]>(wanted ? [wanted] : []);
   const [name, setName] = useState("");
-  const [start, setStart] = useState("synthetic");
+  const [start, setStart] = useState(SHIPPED);
   const train = useAction(async () =>
     put(
       await request<Job>("POST", "/rewards", {
         name: name.trim() || "reward",
-        tests: [...chosen],
-        with_shipped: start === "synthetic",
-        fine_tune: start && start !== "synthetic" ? start : undefined,
+        tests: chosen,
+        with_shipped: start === SHIPPED,
+        fine_tune: start && start !== SHIPPED ? start : undefined,
       }),
     ),
   );
   const usable = tests.data?.items.filter((test) => test.kind === "preference" && test.votes > 0) ?? [];
-  const votes = usable.filter((test) => chosen.has(test.id)).reduce((sum, test) => sum + test.votes, 0);
-  const trainings = jobs.filter((job) => job.kind === "train-reward").slice(0, 3);
+  const votes = usable.filter((test) => chosen.includes(test.id)).reduce((sum, test) => sum + test.votes, 0);
+  const own = rewards.filter((reward) => reward.source === "studio");
   return (
     <section class="card stack" aria-labelledby="train">
       <h2 id="train">1. Train a reward on votes</h2>
-      <form
-        class="stack"
-        onSubmit={(event) => {
-          event.preventDefault();
-          void train.run();
-        }}
-      >
+      <Form class="stack" onSubmit={() => void train.run()}>
         <div class="columns">
           <fieldset>
-            <legend>Votes of</legend>
+            <legend>Votes from</legend>
             {tests.loading && !tests.data && <Loading what="tests" />}
             {tests.data && !usable.length && (
               <p class="muted">
-                No test has votes yet. <Link href="/tests/new">Create a test</Link>
+                No test has votes yet. <Link href="/tests/new">Create a test</Link>, open it and send its link to listeners.
               </p>
             )}
             <div class="stack tight">
@@ -71,139 +66,116 @@ function TrainReward({ rewards }: { rewards: RewardInfo[] }) {
                   key={test.id}
                   label={test.name}
                   hint={`${plural(test.votes, "vote")} by ${plural(test.listeners, "listener")}`}
-                  checked={chosen.has(test.id)}
-                  onChange={(checked) => {
-                    const next = new Set(chosen);
-                    if (checked) next.add(test.id);
-                    else next.delete(test.id);
-                    setChosen(next);
-                  }}
+                  checked={chosen.includes(test.id)}
+                  onChange={(checked) => setChosen(checked ? [...chosen, test.id] : chosen.filter((id) => id !== test.id))}
                 />
               ))}
             </div>
           </fieldset>
           <div class="stack">
             <Field label="Name">
-              <input type="text" maxLength={120} placeholder="reward" value={name} onInput={(event) => setName(event.currentTarget.value)} />
+              <Input type="text" maxLength={120} placeholder="reward" value={name} onChange={setName} />
             </Field>
-            <Field label="Start from" hint="The shipped reward knows the shipped votes, which helps while your own are few.">
-              <select value={start} onChange={(event) => setStart(event.currentTarget.value)}>
-                <option value="synthetic">the shipped reward</option>
-                <option value="">nothing</option>
-                {rewards
-                  .filter((item) => item.source === "studio" && item.id)
-                  .map((item) => (
-                    <option key={item.id} value={item.id!}>
-                      {item.name}
-                    </option>
-                  ))}
-              </select>
+            <Field label="Start from" hint="The shipped reward has learned from other votes, which helps while yours are few.">
+              <Select
+                value={start}
+                onChange={setStart}
+                options={[[SHIPPED, "the shipped reward"], ["", "scratch"], ...rewardOptions(own)]}
+              />
             </Field>
           </div>
         </div>
         <Fault error={train.error || tests.error} />
         <div class="row">
-          <button type="submit" class="primary" disabled={train.busy || !chosen.size}>
+          <button type="submit" class="primary" disabled={train.busy || !chosen.length}>
             Train
           </button>
           {votes > 0 && <span class="small muted">on {plural(votes, "vote")}</span>}
         </div>
-      </form>
-      {trainings.map((job) => (
-        <JobRow key={job.id} job={job} title={String(job.request.name ?? "reward")}>
-          {job.status === "done" && <RewardQuality reward={rewards.find((reward) => reward.job_id === job.id)} />}
-        </JobRow>
-      ))}
+      </Form>
+      <JobList jobs={jobs.filter((job) => job.kind === "train-reward").slice(0, 3)} title={(job) => String(job.request.name)}>
+        {(job) => <RewardQuality reward={rewards.find((reward) => reward.job_id === job.id)} />}
+      </JobList>
     </section>
   );
 }
 
 /** How well a reward predicts votes that it was not trained on, beside how well listeners agree. */
 function RewardQuality({ reward }: { reward: RewardInfo | undefined }) {
-  if (!reward) return null;
-  const { metrics } = reward;
+  const metrics = reward?.metrics;
   if (!metrics) return null;
   const [low, high] = metrics.accuracy_interval;
   return (
     <>
       <Definitions
         items={[
-          ["Accuracy on held-out votes", `${percent(metrics.accuracy)} [${percent(low)}, ${percent(high)}]`],
-          ["Agreement of two listeners", percent(metrics.listeners_agree?.mean)],
+          ["Accuracy on held-out votes", spanText({ mean: metrics.accuracy, low, high }, percent)],
           ["Before training on your votes", percent(metrics.start_accuracy)],
-          ["Votes", `${metrics.votes.train} to train, ${metrics.votes.test} held out`],
+          ["Agreement between listeners", percent(metrics.listeners_agree?.mean)],
+          ["Votes", `${metrics.votes.train} for training, ${metrics.votes.test} held out`],
         ]}
       />
-      {!metrics.better_than_chance && <Notice kind="warning">It predicts these votes no better than chance: collect more.</Notice>}
+      {!metrics.better_than_chance && (
+        <Notice kind="warning">This reward predicts the held-out votes no better than chance. Collect more votes before you tune with it.</Notice>
+      )}
     </>
   );
 }
 
-const SIZES = ["smoke", "small", "full"];
-const RECIPES = { expert_iteration: "expert iteration", crpo: "pairs and CRPO" };
+const SIZES = [
+  ["smoke", "smoke (a quick check)"],
+  ["small", "small"],
+  ["full", "full"],
+] as const;
+
+const RECIPES = [
+  ["expert_iteration", "expert iteration"],
+  ["crpo", "preference pairs and CRPO"],
+] as const;
+
+const BASE = "synthetic-base";
 
 function TuneModel({ rewards }: { rewards: RewardInfo[] }) {
   const models = useGet<{ items: { name: string }[] }>("/models");
   const { jobs, put } = useJobs();
   const trained = rewards.filter((item) => item.source === "studio");
+  const [name, setName] = useState("");
   const [reward, setReward] = useState("");
-  const [model, setModel] = useState("synthetic-base");
-  const [recipe, setRecipe] = useState("expert_iteration");
+  const [model, setModel] = useState(BASE);
+  const [recipe, setRecipe] = useState<string>(RECIPES[0][0]);
   const [size, setSize] = useState("small");
   useEffect(() => {
-    if (!reward && trained.length) setReward(trained[0]!.id ?? trained[0]!.name);
+    if (!reward && trained.length) setReward(keyOf(trained[0]!));
   }, [trained.length]);
   const tune = useAction(async () =>
-    put(await request<Job>("POST", "/tunings", { reward, model, recipe, size })),
+    put(await request<Job>("POST", "/tunings", { name: name.trim() || undefined, reward, model, recipe, size })),
   );
-  const tunings = jobs.filter((job) => job.kind === "tune").slice(0, 5);
+  const names = [...new Set([BASE, ...(models.data?.items.map((item) => item.name) ?? [])])];
   return (
     <section class="card stack" aria-labelledby="tune">
       <h2 id="tune">2. Tune a model with it</h2>
-      <form
-        class="stack"
-        onSubmit={(event) => {
-          event.preventDefault();
-          void tune.run();
-        }}
-      >
+      <Form class="stack" onSubmit={() => void tune.run()}>
         <div class="fields">
           <Field label="Reward">
-            <select required value={reward} onChange={(event) => setReward(event.currentTarget.value)}>
-              <option value="">{trained.length ? "choose…" : "train one first"}</option>
-              {rewards.map((item) => (
-                <option key={item.id ?? item.name} value={item.id ?? item.name}>
-                  {item.name}
-                </option>
-              ))}
-            </select>
+            <Select
+              required
+              value={reward}
+              onChange={setReward}
+              placeholder={trained.length ? "choose…" : "train one first"}
+              options={rewardOptions(rewards)}
+            />
           </Field>
           <Field label="Model">
-            <select value={model} onChange={(event) => setModel(event.currentTarget.value)}>
-              {[...new Set(["synthetic-base", ...(models.data?.items.map((item) => item.name) ?? [])])].map((item) => (
-                <option key={item} value={item}>
-                  {item}
-                </option>
-              ))}
-            </select>
+            <Select value={model} onChange={setModel} options={names.map((item) => [item, item])} />
           </Field>
           <Field label="Recipe">
-            <select value={recipe} onChange={(event) => setRecipe(event.currentTarget.value)}>
-              {Object.entries(RECIPES).map(([value, label]) => (
-                <option key={value} value={value}>
-                  {label}
-                </option>
-              ))}
-            </select>
+            <Select value={recipe} onChange={setRecipe} options={RECIPES} />
           </Field>
-          <Field label="Size">
-            <select value={size} onChange={(event) => setSize(event.currentTarget.value)}>
-              {SIZES.map((name) => (
-                <option key={name} value={name}>
-                  {name}
-                </option>
-              ))}
-            </select>
+          <Field label="Size" hint="How many clips are sampled, and how long it trains.">
+            <Select value={size} onChange={setSize} options={SIZES} />
+          </Field>
+          <Field label="Name of the result">
+            <Input type="text" maxLength={60} placeholder="tuned" value={name} onChange={setName} />
           </Field>
         </div>
         <Fault error={tune.error || models.error} />
@@ -212,14 +184,17 @@ function TuneModel({ rewards }: { rewards: RewardInfo[] }) {
             Tune
           </button>
         </div>
-      </form>
-      {tunings.map((job) => (
-        <JobRow key={job.id} job={job} title={`${job.request.model} with a reward, ${job.request.size}`}>
-          {job.status === "done" && <BeforeAfter job={job} />}
-        </JobRow>
-      ))}
+      </Form>
+      <JobList jobs={jobs.filter((job) => job.kind === "tune").slice(0, 5)} title={(job) => tuningTitle(job, rewards)}>
+        {(job) => <BeforeAfter job={job} />}
+      </JobList>
     </section>
   );
+}
+
+function tuningTitle({ request }: Job, rewards: RewardInfo[]): string {
+  const reward = rewards.find((item) => keyOf(item) === request.reward)?.name ?? request.reward;
+  return `${request.name}: ${request.model} with ${reward}, ${request.size}`;
 }
 
 function BeforeAfter({ job }: { job: Job }) {
