@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.special import expit
 from scipy.stats import norm
 
-from benchmarks.active_pairing import accuracies, compare, main, ratio_of_votes
+from benchmarks.active_pairing import SimulatedTest, compare, main, ratio_of_votes, table_of, vote
 from plaudit.studio.listening.active import (
     RANKING_PRIOR_SD,
-    choose_pair,
+    choose_comparison,
     most_informative,
     ranking_information,
+    ranking_posterior,
     reward_information,
 )
-from plaudit.studio.listening.statistics import Answer, fit_bradley_terry
+from plaudit.studio.listening.bradley_terry import fit_bradley_terry
+from plaudit.studio.listening.design import Exposure
 
 
 def posterior(seed: int = 0, systems: int = 4):  # type: ignore[no-untyped-def]
@@ -65,36 +70,67 @@ def test_information_is_symmetric_and_of_several_posteriors_at_once() -> None:
         np.testing.assert_allclose(row, ranking_information(alone, pairs), atol=1e-7)
 
 
-def votes(a: str, b: str, first: int, second: int) -> list[Answer]:
-    """`first` answers for a, then `second` for b."""
-    return [
-        Answer(f"l{k}", "p", "p", f"{a}/p", f"{b}/p", a, b, "a" if k < first else "b") for k in range(first + second)
-    ]
+PLACES = {"best": 0, "x": 1, "y": 2, "new": 3}
+
+
+def counts(*votes: tuple[str, str, int, int]) -> np.ndarray:
+    """Wins, ties and pending of four systems after (first, second, wins of the first, wins of the second)."""
+    tallies = np.zeros((3, 4, 4))
+    for a, b, first, second in votes:
+        i, j = PLACES[a], PLACES[b]
+        tallies[0, i, j] += first
+        tallies[0, j, i] += second
+    return tallies
+
+
+def choices(tallies: np.ndarray, candidates: list[tuple[str, str]], seeds: int = 12) -> set[int]:
+    """What is chosen with several seeds, without exploration."""
+    places = [[PLACES[a], PLACES[b]] for a, b in candidates]
+    wins, ties, pending = tallies
+    return {
+        choose_comparison(wins, ties, pending, places, np.random.default_rng(seed), exploration=0)
+        for seed in range(seeds)
+    }
 
 
 def test_neighbours_are_asked_before_systems_whose_order_is_known() -> None:
-    answers = [*votes("best", "x", 30, 2), *votes("best", "y", 30, 2), *votes("x", "y", 4, 4)]
+    tallies = counts(("best", "x", 30, 2), ("best", "y", 30, 2), ("x", "y", 4, 4))
     candidates = [("best", "x"), ("y", "best"), ("x", "y"), ("y", "x")]
-    chosen = {
-        choose_pair(answers, ["best", "x", "y"], candidates, np.random.default_rng(seed), exploration=0)
-        for seed in range(12)
-    }
-    assert chosen == {2, 3}  # either side first, at random
+    assert choices(tallies[:, :3, :3], candidates) == {2, 3}  # either side first, at random
 
 
 def test_a_system_without_votes_comes_first() -> None:
-    answers = [*votes("u", "v", 5, 5), *votes("v", "w", 5, 5), *votes("u", "w", 5, 5)]
-    candidates = [("u", "v"), ("v", "w"), ("new", "w")]
-    assert choose_pair(answers, ["u", "v", "w", "new"], candidates, np.random.default_rng(0), exploration=0) == 2
+    tallies = counts(("best", "x", 5, 5), ("x", "y", 5, 5), ("best", "y", 5, 5))
+    assert choices(tallies, [("best", "x"), ("x", "y"), ("new", "y")]) == {2}
+
+
+def test_a_question_that_is_out_is_not_asked_again_while_others_tell_as_much() -> None:
+    tallies = np.zeros((3, 4, 4))
+    candidates = [("best", "x"), ("y", "new"), ("x", "y")]
+    assert choices(tallies, candidates) == {0, 1, 2}
+    tallies[2, 1, 0] = 1  # in either direction
+    assert choices(tallies, candidates) == {1}
+
+
+def test_the_uncertainty_after_pending_questions_is_that_of_their_answers() -> None:
+    """By the precision matrix, for a posterior whose strengths are even: then answers on both sides leave them so."""
+    wins = 6 * (1 - np.eye(4))
+    pending = np.zeros((4, 4))
+    pending[0, 1] = pending[3, 2] = 2
+    before, expected = ranking_posterior(wins, 0 * wins), ranking_posterior(wins, 0 * wins, pending)
+    answered = wins.copy()
+    answered[[0, 1, 3, 2], [1, 0, 2, 3]] += 1
+    np.testing.assert_allclose(expected.covariance, ranking_posterior(answered, 0 * wins).covariance, atol=1e-9)
+    np.testing.assert_array_equal(expected.strengths, before.strengths)
 
 
 def test_some_pairs_are_random_and_none_is_an_error() -> None:
-    answers = [*votes("best", "x", 30, 2), *votes("x", "y", 4, 4)]
+    wins, ties, pending = counts(("best", "x", 30, 2), ("x", "y", 4, 4))[:, :3, :3]
     random = np.random.default_rng(0)
-    chosen = [choose_pair(answers, ["best", "x", "y"], [("best", "x"), ("x", "y")], random, 0.5) for _ in range(60)]
+    chosen = [choose_comparison(wins, ties, pending, [[0, 1], [1, 2]], random, 0.5) for _ in range(60)]
     assert 5 <= chosen.count(0) <= 25
     with pytest.raises(ValueError, match="no pair left"):
-        choose_pair(answers, ["best", "x", "y"], [], random)
+        choose_comparison(wins, ties, pending, [], random)
 
 
 def test_an_ensemble_is_asked_where_its_members_disagree() -> None:
@@ -114,11 +150,51 @@ def test_a_ratio_of_votes_by_hand() -> None:
     assert ratio_of_votes(random, random - 0.1, 3) == math.inf
 
 
-def test_active_pairing_is_ahead_of_random_pairing_in_a_small_simulation() -> None:
-    random, active = (
-        np.mean([accuracies(seed, 20, 6, 80, way, 20, 1.5) for seed in range(2)], axis=0) for way in (False, True)
-    )
-    assert active[-1] > random[-1]
+@settings(max_examples=15, deadline=None)
+@given(
+    systems=st.integers(2, 5), per_listener=st.integers(1, 12), at_once=st.integers(1, 6), seed=st.integers(0, 10**6)
+)
+def test_pairs_of_simulated_tests(systems: int, per_listener: int, at_once: int, seed: int) -> None:
+    """Whatever is chosen: nobody gets a pair twice, tallies are of what was asked, and sides are balanced."""
+    random = np.random.default_rng(seed)
+    test = SimulatedTest(table_of(systems, prompts=3), systems, True, random, per_listener, at_once)
+    strengths = random.standard_normal(systems)
+    for number in range(25):
+        test.answer(vote(strengths, test.ask().pair, random))
+        wins, ties, pending = test.tallies
+        assert wins.sum() + ties.sum() / 2 == number + 1
+        assert pending.min() >= 0
+        assert at_once - 1 <= pending.sum() <= at_once
+    for plan, got in zip(test.plans, test.given, strict=True):
+        assert len(plan) == min(per_listener, 3 * systems * (systems - 1) // 2)
+        pairs = [got[position].pair for position in sorted(got)]
+        assert len({pair.id for pair in pairs}) == len(pairs)
+    shown = Exposure.of([one for got in test.given for one in got.values()])
+    assert all(abs(shown.left[pair] - shown.right[pair]) <= 1 for pair in shown.pairs)
+
+
+def test_listeners_at_once_are_asked_about_different_systems() -> None:
+    test = SimulatedTest(table_of(6), 6, True, np.random.default_rng(0), at_once=3)
+    test.ask()
+    asked = [got[0].pair.systems for got in test.given]
+    assert len({system for pair in asked for system in pair}) == 6, asked
+
+
+def test_systems_that_are_hard_to_tell_apart_are_asked_about_most() -> None:
+    strengths = np.array([3.0, 0.1, 0.0, -3.0])
+    asked: dict[bool, Counter[tuple[str, str]]] = {}
+    for active in (False, True):
+        random = np.random.default_rng(0)
+        test = SimulatedTest(table_of(4), 4, active, random)
+        pairs = []
+        for _ in range(72):
+            pairs.append(test.ask().pair)
+            test.answer(vote(strengths, pairs[-1], random))
+        asked[active] = Counter(pair.systems for pair in pairs)
+    assert 9 <= asked[False]["1", "2"] <= 15
+    assert asked[True].most_common(1)[0][0] == ("1", "2")
+    assert asked[True]["1", "2"] >= 24
+    assert asked[True]["0", "3"] <= 6
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from plaudit.reward.scored_votes import read_scored_votes
+from plaudit.studio.listening.bradley_terry import fit_bradley_terry
 from plaudit.studio.listening.rules import ExclusionRules
 from plaudit.studio.listening.statistics import (
     Answer,
@@ -26,7 +27,6 @@ from plaudit.studio.listening.statistics import (
     counted,
     decide,
     exclusions,
-    fit_bradley_terry,
     intransitivity,
     krippendorff_alpha,
     listener_agreement,

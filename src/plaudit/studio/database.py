@@ -52,8 +52,13 @@ def new_id() -> str:
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601 with milliseconds: shown, never compared."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """The time as `stamp` writes it."""
+    return stamp(datetime.now(UTC))
+
+
+def stamp(moment: datetime) -> str:
+    """A time in UTC, ISO 8601 with milliseconds: for people, and never for an order that matters."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Base(DeclarativeBase):
@@ -253,6 +258,9 @@ class Listener(Row):
     completion_code: Mapped[str | None] = mapped_column(String(32))
     user_agent: Mapped[str | None]
     excluded: Mapped[dict[str, Any] | None]
+    plan: Mapped[dict[str, Any] | None]
+    """Of a test with active pairing: {"total": number of assignments, "slots": {position: repeated position or None}},
+    the positions whose assignments are made when their turn comes."""
 
 
 class Assignment(Row):

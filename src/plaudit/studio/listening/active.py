@@ -13,14 +13,11 @@ the member (Houlsby et al., "Bayesian Active Learning for Classification and Pre
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr, expit, ndtr
 
-from plaudit.statistics import Array
-from plaudit.studio.listening.statistics import Answer, Fit, fit_bradley_terry, outcome_counts
+from plaudit.studio.listening.bradley_terry import Array, Fit, fit_bradley_terry
 
 RANKING_PRIOR_SD = 1.0
 """Standard deviation of the prior of a strength in the posterior that pairs are chosen by (ours): about what systems
@@ -30,10 +27,28 @@ EXPLORATION = 0.05
 """How often a pair is chosen at random (ours): a posterior that is wrong then corrects itself."""
 
 
-def ranking_posterior(answers: Sequence[Answer], systems: Sequence[str]) -> Fit:
-    """The posterior of the strengths of `systems` after all answers, repeated ones included."""
-    wins, ties = outcome_counts(answers, systems)
-    return fit_bradley_terry(wins[0], ties[0], prior_sd=RANKING_PRIOR_SD)
+def ranking_posterior(wins: ArrayLike, ties: ArrayLike, pending: ArrayLike | None = None) -> Fit:
+    """The posterior of the strengths of K systems after wins and ties [..., K, K], as `fit_bradley_terry` takes them.
+
+    pending [..., K, K]: questions that are out and not answered yet, each counted once, in either direction. Their
+    answers are unknown, but the uncertainty that they will take away is not: it depends on the question alone.
+    """
+    posterior = fit_bradley_terry(wins, ties, prior_sd=RANKING_PRIOR_SD)
+    if pending is None:
+        return posterior
+    waiting = np.asarray(pending, dtype=np.float64)
+    waiting = waiting + np.swapaxes(waiting, -1, -2)
+    covariance = posterior.covariance
+    for i, j in zip(*np.triu_indices(waiting.shape[-1], 1), strict=True):
+        count = waiting[..., i, j]
+        if not count.any():
+            continue
+        centre = expit(posterior.strengths[..., i] - posterior.strengths[..., j])
+        weight = count * centre * (1 - centre)
+        row = covariance[..., i, :] - covariance[..., j, :]
+        scale = weight / (1 + weight * (row[..., i] - row[..., j]))
+        covariance = covariance - scale[..., None, None] * row[..., :, None] * row[..., None, :]
+    return Fit(posterior.strengths, posterior.tie, covariance)
 
 
 def ranking_information(posterior: Fit, pairs: ArrayLike) -> Array:
@@ -73,27 +88,26 @@ def _uncertainty(gap: Array, variance: Array) -> Array:
     return np.asarray(stronger * (1 - stronger))
 
 
-def choose_pair(
-    answers: Sequence[Answer],
-    systems: Sequence[str],
-    candidates: Sequence[tuple[str, str]],
+def choose_comparison(
+    wins: ArrayLike,
+    ties: ArrayLike,
+    pending: ArrayLike,
+    candidates: ArrayLike,
     random: np.random.Generator,
     exploration: float = EXPLORATION,
 ) -> int:
-    """Which of `candidates`, the systems of pairs that can be asked, to ask next; ties are broken at random.
+    """Which of `candidates` [N, 2], places of two systems each, to ask about next; ties are broken at random.
 
-    ValueError without candidates.
+    wins, ties, pending: [K, K], as `ranking_posterior` takes them. ValueError without candidates.
     """
-    if not candidates:
-        raise ValueError("there is no pair left to ask")
-    if random.random() < exploration or len(systems) < 2:
-        return int(random.integers(len(candidates)))
-    place = {name: k for k, name in enumerate(systems)}
-    pairs = np.array([[place[a], place[b]] for a, b in candidates])
-    distinct, inverse = np.unique(np.sort(pairs, 1), axis=0, return_inverse=True)
-    information = ranking_information(ranking_posterior(answers, systems), distinct)
+    pairs = np.asarray(candidates, dtype=np.int64).reshape(-1, 2)
+    if not len(pairs):
+        raise ValueError("there is no pair left to ask about")
+    if random.random() < exploration or len(pairs) == 1:
+        return int(random.integers(len(pairs)))
+    information = ranking_information(ranking_posterior(wins, ties, pending), pairs)
     best = np.isclose(information, information.max(), rtol=1e-9, atol=1e-12)
-    return int(random.choice(np.flatnonzero(best[inverse.ravel()])))
+    return int(random.choice(np.flatnonzero(best)))
 
 
 def reward_information(margins: ArrayLike) -> Array:

@@ -29,7 +29,7 @@ from plaudit.studio.database import (
     by_id,
     now,
 )
-from plaudit.studio.errors import Conflict
+from plaudit.studio.errors import Conflict, Unprocessable
 from plaudit.studio.events import publish
 from plaudit.studio.jobs import enqueue
 from plaudit.studio.listening.records import ratings_of, screened_out, votes_of
@@ -48,7 +48,7 @@ from plaudit.studio.listening.schemas import (
     TestResults,
     TestSettings,
 )
-from plaudit.studio.listening.sessions import settings_of, systems_of
+from plaudit.studio.listening.sessions import counts_of, settings_of, systems_of
 from plaudit.studio.settings import StudioSettings
 
 FIXED = ("question", "instructions", "consent")
@@ -95,6 +95,8 @@ def change(session: Session, test: Test, change: TestChange) -> None:
     settings = {name: value for name, value in values.items() if name not in FIXED and value is not None}
     if settings:
         changed = TestSettings.model_validate({**test.settings["settings"], **settings})
+        if changed.pairing == "active" and test.kind == "rating":
+            raise Unprocessable("active pairing is for preference tests; a rating page has all systems")
         test.settings = {**test.settings, "settings": changed.model_dump(mode="json")}
     if change.name is not None:
         test.name = change.name
@@ -217,11 +219,7 @@ def invitation_info(session: Session, row: Invitation, authority: Authority) -> 
 
 def listener_info(session: Session, row: Listener) -> ListenerInfo:
     """A listener as the API shows it to those who run the test; without the seed of the screening."""
-    answered, total = session.execute(
-        select(func.coalesce(func.sum(case((Assignment.answered, 1), else_=0)), 0), func.count()).where(
-            Assignment.listener_id == row.id
-        )
-    ).one()
+    answered, total = counts_of(session, row)
     screening = None if row.screening is None else {k: v for k, v in row.screening.items() if k != "seed"}
     return ListenerInfo(
         id=row.id,
@@ -229,8 +227,8 @@ def listener_info(session: Session, row: Listener) -> ListenerInfo:
         consented_at=row.consented_at,
         completed_at=row.completed_at,
         completion_code=row.completion_code,
-        answered=int(answered),
-        total=int(total),
+        answered=answered,
+        total=total,
         screening=screening,
         excluded=[] if row.excluded is None else list(row.excluded["reasons"]),
     )

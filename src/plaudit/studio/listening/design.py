@@ -11,7 +11,7 @@ must.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from typing import Literal
@@ -122,13 +122,19 @@ def balanced_subset(
     return chosen
 
 
-def sides(pairs: Sequence[Pair], exposure: Exposure, rng: np.random.Generator) -> list[Presentation]:
+def sides(
+    pairs: Sequence[Pair], exposure: Exposure, rng: np.random.Generator, before: Sequence[Presentation] = ()
+) -> list[Presentation]:
     """The pairs with sides: `a` where it was less often over all listeners.
 
     Where both sides are even, the side that evens out how often this listener has each of the two systems on the left;
-    then at random.
+    then at random. before: what the listener had before these pairs.
     """
     lead: Counter[str] = Counter()  # of each system: times on the left minus times on the right
+    for one in before:
+        step = -1 if one.swapped else 1
+        lead[one.pair.system_a] += step
+        lead[one.pair.system_b] -= step
     presentations = []
     for pair in pairs:
         left, right = exposure.left.get(pair.id, 0), exposure.right.get(pair.id, 0)
@@ -226,6 +232,115 @@ def _with_checks(
     for place, check in sorted(zip(places, checks, strict=True), key=lambda item: -item[0]):
         result.insert(place, check)
     return result
+
+
+# Pairs that are chosen while the test runs
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in a listener's plan whose pair is chosen when its turn comes.
+
+    repeats: None for a regular pair; for a hidden repeat the position of the pair that it repeats.
+    """
+
+    repeats: int | None = None
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """The pairs of a test: all in order, the regular ones by comparison (two systems), the repeats by their stimuli."""
+
+    pairs: tuple[Pair, ...]
+    comparisons: Mapping[tuple[str, str], tuple[Pair, ...]]
+    repeats: Mapping[tuple[str, str], Pair]
+
+    @classmethod
+    def of(cls, pairs: Sequence[Pair]) -> PairTable:
+        """Of a test's pairs."""
+        comparisons: dict[tuple[str, str], list[Pair]] = {}
+        for pair in pairs:
+            if pair.kind == "regular":
+                comparisons.setdefault(pair.systems, []).append(pair)
+        return cls(
+            tuple(pairs),
+            {systems: tuple(group) for systems, group in comparisons.items()},
+            {(pair.a, pair.b): pair for pair in pairs if pair.kind == "repeat"},
+        )
+
+
+def open_plan(
+    table: PairTable,
+    count: int,
+    repeats: int,
+    obvious: int,
+    practice: int,
+    exposure: Exposure,
+    rng: np.random.Generator,
+) -> list[Presentation | Slot]:
+    """A plan as `listener_plan` makes it, with slots where regular pairs and their repeats are to be."""
+    count = min(count, sum(len(group) for group in table.comparisons.values()))
+    stand_ins = [Pair(f"slot {i}", "regular", f"slot {i}", f"slot {i}", "", "", "") for i in range(count)]
+    again = [with_kind(pair, "repeat", f"again {pair.id}") for pair in stand_ins] if table.repeats else []
+    rest = [pair for pair in table.pairs if pair.kind in ("obvious", "practice")]
+    order = listener_plan([*again, *rest], count, repeats, obvious, practice, exposure, rng, chosen=stand_ins)
+    positions = {one.pair.a: place for place, one in enumerate(order) if one.pair.id.startswith("slot ")}
+    return [
+        one if one.pair.a not in positions else Slot(None if one.pair.kind == "regular" else positions[one.pair.a])
+        for one in order
+    ]
+
+
+def choose_presentation(
+    slot: Slot,
+    table: PairTable,
+    before: Mapping[int, Presentation],
+    exposure: Exposure,
+    choose: Callable[[Sequence[tuple[str, str]]], int],
+    rng: np.random.Generator,
+    usable: Callable[[Pair], bool] = lambda pair: True,
+) -> Presentation | None:
+    """What a listener gets at a slot; None where no pair is left, or the pair to repeat was never given.
+
+    before: what the listener has got, by position. choose: the place, among comparisons of two systems, of the one to
+    ask about. Among its pairs, which differ in the prompt, it is one that the listener has not heard, not of the prompt
+    that came last where that can be avoided; of these, one that fewest listeners had, of a prompt that the listener had
+    least often. usable: whether a pair can be given at all; asked of a pair before it is given.
+    """
+    if slot.repeats is not None:
+        first = before.get(slot.repeats)
+        pair = None if first is None else table.repeats.get((first.pair.a, first.pair.b))
+        return None if first is None or pair is None else Presentation(pair, not first.swapped)
+    presentations = [before[position] for position in sorted(before)]
+    given = {(one.pair.a, one.pair.b) for one in presentations if one.pair.kind == "regular"}
+    practised = {(one.pair.a, one.pair.b) for one in presentations if one.pair.kind == "practice"}
+    for avoided in (given | practised, given):  # one that was practice comes again only where nothing else is left
+        groups = {
+            systems: [pair for pair in group if (pair.a, pair.b) not in avoided]
+            for systems, group in table.comparisons.items()
+        }
+        while open_groups := [systems for systems, group in groups.items() if group]:
+            group = groups[open_groups[choose(open_groups)]]
+            pair = _least_given(group, presentations, exposure, rng)
+            if usable(pair):
+                return sides([pair], exposure, rng, presentations)[0]
+            group[:] = [other for other in group if other is not pair and usable(other)]
+    return None
+
+
+def _least_given(
+    pairs: Sequence[Pair], before: Sequence[Presentation], exposure: Exposure, rng: np.random.Generator
+) -> Pair:
+    prompts = Counter(one.pair.prompt for one in before)
+    last = before[-1].pair.prompt if before else None
+    draw = rng.random(len(pairs))
+    best = min(
+        range(len(pairs)),
+        key=lambda i: (
+            pairs[i].prompt == last, exposure.pairs.get(pairs[i].id, 0), prompts[pairs[i].prompt], draw[i],
+        ),
+    )  # fmt: skip
+    return pairs[best]
 
 
 def with_kind(pair: Pair, kind: PairKind, id: str) -> Pair:

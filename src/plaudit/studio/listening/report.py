@@ -278,9 +278,15 @@ def method(test: TestInfo, results: TestResults) -> list[str]:
     """How the test was carried out, as a paper would say it."""
     settings = test.settings
     what = "pages" if test.kind == "rating" else "pairs"
+    chosen = "those that fewest others had been given, in random order"
+    if settings.pairing == "active":
+        chosen = (
+            "each chosen when its turn came: of the two systems whose comparison was expected to tell most about the "
+            "ranking after the votes so far, or, one time in twenty, of any two"
+        )
     lines = [
-        f"Each listener was given up to {settings.pairs_per_listener} of {test.pairs} {what}, those that fewest others "
-        "had been given, in random order. All clips of a prompt were cut to one length, and brought to "
+        f"Each listener was given up to {settings.pairs_per_listener} of {test.pairs} {what}, {chosen}. "
+        "All clips of a prompt were cut to one length, and brought to "
         f"{settings.loudness:g} LUFS (BS.1770-4) by a gain."
     ]
     if test.kind == "rating":

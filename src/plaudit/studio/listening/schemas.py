@@ -13,6 +13,7 @@ from plaudit.studio.schemas import Id, Model, Name
 TestKind = Literal["preference", "rating"]
 TestStatus = Literal["preparing", "draft", "open", "closed"]
 Screening = Literal["none", "huggins", "antiphase"]
+Pairing = Literal["random", "active"]
 Side = Literal["left", "right"]
 Choice = Literal["left", "right", "tie", "both_bad"]
 
@@ -79,6 +80,14 @@ class TestSettings(Model):
 
     takes: int = Field(1, ge=1, le=100, description="Clips of each system for each prompt, at most.")
     pairs_per_listener: int = Field(20, ge=1, le=500, description="Pairs, or rating pages, that a listener gets.")
+    pairing: Pairing = Field(
+        "random",
+        description=(
+            "Which pairs a listener of a preference test gets. random: those that fewest others had, drawn when "
+            "listening begins. active: each is chosen when its turn comes, about the two systems whose comparison is "
+            "expected to tell most about the ranking after the votes so far; for three systems or more."
+        ),
+    )
     repeats: int = Field(2, ge=0, le=50, description="Hidden repeats among them, on exchanged sides.")
     obvious: int = Field(2, ge=0, le=50, description="Attention checks: a clip against a degraded version of itself.")
     practice: int = Field(1, ge=0, le=10, description="Pairs at the beginning that don't count.")
@@ -137,6 +146,8 @@ class TestRequest(TestSettings):
             raise ValueError("a preference test compares at least two systems")
         if self.kind == "rating" and self.takes > 1:
             raise ValueError("a rating page has one clip of each system; leave takes out")
+        if self.kind == "rating" and self.pairing == "active":
+            raise ValueError("active pairing is for preference tests; a rating page has all systems")
         if self.reference is not None and self.kind != "rating":
             raise ValueError("a reference is for rating tests")
         if self.reference is not None and self.reference not in names:
@@ -157,6 +168,7 @@ class TestChange(Model):
     instructions: Text | None = None
     consent: Text | None = None
     pairs_per_listener: int | None = Field(default=None, ge=1, le=500)
+    pairing: Pairing | None = None
     minimum_listening: float | None = Field(default=None, ge=0, le=600)
     screening: Screening | None = None
     exclusion_rules: ExclusionRules | None = None

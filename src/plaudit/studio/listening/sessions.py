@@ -2,9 +2,10 @@
 
     consent -> screening, where the test has one -> listening: practice, pairs with hidden checks -> completed
 
-What a listener gets is drawn when listening begins and stored as assignments. An answer is one transaction, and is
-acknowledged only after it; the same answer again changes nothing. What a listener sees names no system, file or clip:
-audio has the address of its assignment and side.
+What a listener gets is drawn when listening begins and stored as assignments. With active pairing, practice pairs and
+attention checks are; each other pair is chosen when its turn comes, and stays until it is answered. An answer is one
+transaction, and is acknowledged only after it; the same answer again changes nothing. What a listener sees names no
+system, file or clip: audio has the address of its assignment and side.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from sqlalchemy.orm import Session, aliased
 from plaudit.studio.database import (
     Assignment,
     Clip,
+    Database,
     Invitation,
     Listener,
     Pair,
@@ -35,6 +38,7 @@ from plaudit.studio.database import (
     Vote,
     by_id,
     now,
+    stamp,
 )
 from plaudit.studio.errors import Conflict, Forbidden, Gone, NotFound, Unprocessable
 from plaudit.studio.events import publish
@@ -195,21 +199,33 @@ def trial_seed(state: dict[str, Any], attempt: int) -> int:
 
 
 def _begin(session: Session, listener: Listener, test: Test, settings: TestSettings) -> None:
-    """Draw what the listener gets, and store it as assignments."""
-    pairs = design_pairs(session, test.id)
+    """Draw what the listener gets, and store it as assignments; slots, which are filled later, in the plan."""
+    table = design_table(session, test.id)
     exposure = exposure_of(session, test.id)
     rng = np.random.default_rng(seed_of(listener.id))
+    counts = settings.pairs_per_listener, settings.repeats, settings.obvious, settings.practice
+    plan: Sequence[design.Presentation | design.Slot]
     if test.kind == "rating":
-        plan = design.page_plan(pairs, settings.pairs_per_listener, exposure, rng)
+        plan = design.page_plan(table.pairs, settings.pairs_per_listener, exposure, rng)
+    elif settings.pairing == "active":
+        plan = design.open_plan(table, *counts, exposure, rng)
     else:
-        plan = design.listener_plan(
-            pairs, settings.pairs_per_listener, settings.repeats, settings.obvious, settings.practice, exposure, rng
-        )
+        plan = design.listener_plan(table.pairs, *counts, exposure, rng)
+    slots: dict[str, int | None] = {}
     for position, one in enumerate(plan):
-        session.add(
-            Assignment(listener_id=listener.id, pair_id=one.pair.id, position=position, swapped=one.swapped)
-        )
+        if isinstance(one, design.Slot):
+            slots[str(position)] = one.repeats
+        else:
+            _assign(session, listener.id, position, one)
+    if slots:
+        listener.plan = {"total": len(plan), "slots": slots}
     session.flush()
+
+
+def _assign(session: Session, listener_id: str, position: int, given: design.Presentation) -> Assignment:
+    row = Assignment(listener_id=listener_id, pair_id=given.pair.id, position=position, swapped=given.swapped)
+    session.add(row)
+    return row
 
 
 def seed_of(id: str) -> int:
@@ -217,7 +233,7 @@ def seed_of(id: str) -> int:
     return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8])
 
 
-def design_pairs(session: Session, test_id: str) -> list[design.Pair]:
+def design_table(session: Session, test_id: str) -> design.PairTable:
     """The pairs of a test as the design takes them."""
     a, b = aliased(Stimulus), aliased(Stimulus)
     query = (
@@ -227,26 +243,28 @@ def design_pairs(session: Session, test_id: str) -> list[design.Pair]:
         .where(Pair.test_id == test_id)
         .order_by(Pair.sequence)
     )
-    return [design.Pair(*row) for row in session.execute(query)]  # type: ignore[arg-type]
+    return design.PairTable.of([design.Pair(*row) for row in session.execute(query)])  # type: ignore[arg-type]
 
 
 def exposure_of(session: Session, test_id: str) -> design.Exposure:
     """What the listeners of a test were given, without what those left unanswered who gave up."""
-    since = datetime.now(UTC) - ABANDONED
     query = (
-        select(Assignment.pair_id, Assignment.swapped, Assignment.answered, Listener.created_at, func.count())
+        select(Assignment.pair_id, Assignment.swapped, func.count())
         .join(Listener, Listener.id == Assignment.listener_id)
-        .where(Listener.test_id == test_id)
-        .group_by(Assignment.pair_id, Assignment.swapped, Assignment.answered, Listener.created_at)
+        .where(Listener.test_id == test_id, Assignment.answered | (Listener.created_at > _given_up()))
+        .group_by(Assignment.pair_id, Assignment.swapped)
     )
     left: dict[str, int] = {}
     right: dict[str, int] = {}
-    for pair, swapped, answered, created, count in session.execute(query):
-        if answered or datetime.fromisoformat(created) > since:
-            side = right if swapped else left
-            side[pair] = side.get(pair, 0) + count
+    for pair, swapped, count in session.execute(query):
+        (right if swapped else left)[pair] = count
     pairs = {pair: left.get(pair, 0) + right.get(pair, 0) for pair in left.keys() | right.keys()}
     return design.Exposure(pairs, left, right)
+
+
+def _given_up() -> str:
+    """Listeners who began before this time, as `created_at` has it, count as having given up."""
+    return stamp(datetime.now(UTC) - ABANDONED)
 
 
 # Where a listener is
@@ -256,7 +274,7 @@ def session_state(session: Session, listener_id: str) -> ListenerSession:
     """Where a listener is, and what the page needs to know about the test."""
     listener, test = _who(session, listener_id)
     settings = settings_of(test)
-    answered, total = _counts(session, listener.id)
+    answered, total = counts_of(session, listener)
     return ListenerSession(
         state=_state(listener, test, settings),  # type: ignore[arg-type]
         kind=test.kind,  # type: ignore[arg-type]
@@ -289,13 +307,13 @@ def _state(listener: Listener, test: Test, settings: TestSettings) -> str:
     return "listening"
 
 
-def _counts(session: Session, listener_id: str) -> tuple[int, int]:
-    """How many of a listener's assignments are answered, and how many there are."""
+def counts_of(session: Session, listener: Listener) -> tuple[int, int]:
+    """How many of a listener's assignments are answered, and how many there are or will be."""
     query = select(func.coalesce(func.sum(case((Assignment.answered, 1), else_=0)), 0), func.count()).where(
-        Assignment.listener_id == listener_id
+        Assignment.listener_id == listener.id
     )
-    answered, total = session.execute(query).one()
-    return int(answered), int(total)
+    answered, given = session.execute(query).one()
+    return int(answered), int(given if listener.plan is None else listener.plan["total"])
 
 
 def _check_listening(listener: Listener, test: Test) -> None:
@@ -312,43 +330,143 @@ def _check_listening(listener: Listener, test: Test) -> None:
 
 
 def next_item(session: Session, listener_id: str, root: Path) -> NextPair | NextPage | Completed | None:
-    """The first assignment that is not answered and whose clips are there; None where there is none, and `complete`
-    is due.
+    """What a listener is to answer; None where that has to be determined first, by `advance`.
 
-    Gone where clips are missing and the listener could not answer anything.
+    It is the first assignment that is not answered and whose clips are there, if no pair before it is to be chosen.
     """
     listener, test = _who(session, listener_id)
     if listener.completed_at is not None:
         return Completed(completion_code=str(listener.completion_code))
     _check_listening(listener, test)
-    answered, total = _counts(session, listener.id)
-    waiting = session.scalars(
-        select(Assignment)
-        .where(Assignment.listener_id == listener.id, Assignment.answered.is_(False))
-        .order_by(Assignment.position)
-    )
-    for assignment in waiting:
-        clips = clips_of(session, assignment)
-        if all((root / clip.path).is_file() for clip in clips.values()):
-            return _item(session, assignment, clips, total, settings_of(test))
-    if not answered:
-        raise Gone("the clips of this test are gone; please tell the person who invited you")
+    for place in _open_places(session, listener):
+        if isinstance(place, int):
+            return None
+        clips = clips_of(session, place)
+        if _are_there(clips.values(), root):
+            return _item(session, place, clips, listener, settings_of(test))
     return None
 
 
-def complete(session: Session, listener_id: str, root: Path) -> NextPair | NextPage | Completed:
-    """Complete the test for a listener whose remaining pairs have lost their clips."""
-    item = next_item(session, listener_id, root)
-    if item is not None:
-        return item
-    listener = by_id(session, Listener, listener_id)
-    _complete(session, listener)
-    return Completed(completion_code=str(listener.completion_code))
+def _open_places(session: Session, listener: Listener) -> list[Assignment | int]:
+    """The assignments of a listener that are not answered, and the positions of slots without one, in order."""
+    given = session.scalars(select(Assignment).where(Assignment.listener_id == listener.id)).all()
+    places: dict[int, Assignment | int] = {row.position: row for row in given}
+    for slot in () if listener.plan is None else listener.plan["slots"]:
+        places.setdefault(int(slot), int(slot))
+    return [
+        place for _, place in sorted(places.items()) if isinstance(place, int) or not place.answered
+    ]
+
+
+def _are_there(clips: Iterable[Clip], root: Path) -> bool:
+    return all((root / clip.path).is_file() for clip in clips)
+
+
+_choosing = threading.Lock()
+"""Held from before a pair is chosen until its assignment is stored: who comes next knows of it. A database has one
+server, so that a lock of the process is enough."""
+
+
+def advance(database: Database, listener_id: str, root: Path) -> NextPair | NextPage | Completed:
+    """What a listener is to answer: chooses the pair where that is due, and completes the test where nothing is left.
+
+    Gone where clips are missing and the listener could not answer anything.
+    """
+    with _choosing:
+        with database.reading() as session:
+            listener, test = _who(session, listener_id)
+            following = _following(session, listener, test, root)
+        if isinstance(following, (NextPair, NextPage)):
+            return following
+        with database.transaction() as session:
+            listener, test = _who(session, listener_id)
+            _check_listening(listener, test)
+            if following is not None:
+                row = _assign(session, listener.id, *following)
+                session.flush()
+                return _item(session, row, clips_of(session, row), listener, settings_of(test))
+            if not counts_of(session, listener)[0]:
+                raise Gone("the clips of this test are gone; please tell the person who invited you")
+            _complete(session, listener)
+            return Completed(completion_code=str(listener.completion_code))
+
+
+def _following(
+    session: Session, listener: Listener, test: Test, root: Path
+) -> NextPair | NextPage | tuple[int, design.Presentation] | None:
+    """What a listener is to answer, or the pair to give at a position; None where nothing is left."""
+    for place in _open_places(session, listener):
+        if isinstance(place, Assignment):
+            clips = clips_of(session, place)
+            if _are_there(clips.values(), root):
+                return _item(session, place, clips, listener, settings_of(test))
+        elif (chosen := _chosen(session, listener, place, root)) is not None:
+            return place, chosen
+    return None
+
+
+def _chosen(session: Session, listener: Listener, position: int, root: Path) -> design.Presentation | None:
+    """What to give a listener at a slot, by the votes so far; None where no pair is left whose clips are there."""
+    from plaudit.studio.listening.active import choose_comparison  # it takes a while to import
+
+    table = design_table(session, listener.test_id)
+    by_id = {pair.id: pair for pair in table.pairs}
+    query = select(Assignment.position, Assignment.pair_id, Assignment.swapped)
+    rows = session.execute(query.where(Assignment.listener_id == listener.id)).all()
+    before = {place: design.Presentation(by_id[pair], swapped) for place, pair, swapped in rows if place < position}
+    assert listener.plan is not None  # it has slots
+    slot = design.Slot(listener.plan["slots"][str(position)])
+    rng = np.random.default_rng([seed_of(listener.id), position])
+    systems = sorted({system for pair in table.comparisons for system in pair})
+    tallies = None if slot.repeats is not None else _tallies(session, listener.test_id, systems)
+
+    def choose(comparisons: Sequence[tuple[str, str]]) -> int:
+        assert tallies is not None  # of a regular pair
+        wins, ties, pending = tallies
+        places = [[systems.index(system) for system in pair] for pair in comparisons]
+        return choose_comparison(wins, ties, pending, places, rng)
+
+    def usable(pair: design.Pair) -> bool:
+        query = select(Clip).join(Stimulus, Stimulus.clip_id == Clip.id)
+        return _are_there(session.scalars(query.where(Stimulus.id.in_([pair.a, pair.b]))), root)
+
+    exposure = exposure_of(session, listener.test_id)
+    return design.choose_presentation(slot, table, before, exposure, choose, rng, usable)
+
+
+def _tallies(session: Session, test_id: str, systems: Sequence[str]) -> np.ndarray:
+    """Wins, ties, and questions that are out and not answered, among systems: [3, K, K] as `choose_comparison` takes
+    them."""
+    a, b = aliased(Stimulus), aliased(Stimulus)
+    query = (
+        select(a.system_id, b.system_id, Vote.winner, func.count())
+        .select_from(Assignment)
+        .join(Pair, Pair.id == Assignment.pair_id)
+        .join(a, a.id == Pair.stimulus_a)
+        .join(b, b.id == Pair.stimulus_b)
+        .join(Listener, Listener.id == Assignment.listener_id)
+        .outerjoin(Vote, Vote.assignment_id == Assignment.id)
+        .where(Listener.test_id == test_id, Pair.kind == "regular")
+        .where(Assignment.answered | (Listener.created_at > _given_up()))
+        .group_by(a.system_id, b.system_id, Vote.winner)
+    )
+    place = {system: k for k, system in enumerate(systems)}
+    wins, ties, pending = tallies = np.zeros((3, len(systems), len(systems)))
+    for first, second, winner, count in session.execute(query):
+        i, j = place[first], place[second]
+        if winner is None:
+            pending[i, j] += count
+        elif winner == "tie":
+            ties[[i, j], [j, i]] += count
+        elif winner != "both_bad":
+            wins[(i, j) if winner == "a" else (j, i)] += count
+    return tallies
 
 
 def _item(
-    session: Session, assignment: Assignment, clips: dict[str, Clip], total: int, settings: TestSettings
+    session: Session, assignment: Assignment, clips: dict[str, Clip], listener: Listener, settings: TestSettings
 ) -> NextPair | NextPage:
+    total = counts_of(session, listener)[1]
     pair = by_id(session, Pair, assignment.pair_id)
     prompt = by_id(session, Prompt, pair.prompt_id).text if settings.show_prompt else None
     seconds = min(clip.duration or 0.0 for clip in clips.values())
@@ -391,7 +509,7 @@ def completion_code(session: Session, listener_id: str) -> str:
     """The code of a listener who is done; Conflict for others."""
     listener = by_id(session, Listener, listener_id)
     if listener.completion_code is None:
-        answered, total = _counts(session, listener.id)
+        answered, total = counts_of(session, listener)
         raise Conflict(f"the test is not complete: {answered} of {total} answered")
     return listener.completion_code
 
@@ -572,7 +690,7 @@ def _answered(session: Session, assignment: Assignment, listener: Listener) -> A
     assignment.answered = True
     session.flush()
     publish(session, "vote", listener.test_id, {"listener": listener.id})
-    answered, total = _counts(session, listener.id)
+    answered, total = counts_of(session, listener)
     if answered == total:
         _complete(session, listener)
     return Acknowledgement(
@@ -581,7 +699,7 @@ def _answered(session: Session, assignment: Assignment, listener: Listener) -> A
 
 
 def _acknowledge(session: Session, assignment: Assignment, listener: Listener) -> Acknowledgement:
-    answered, total = _counts(session, listener.id)
+    answered, total = counts_of(session, listener)
     return Acknowledgement(
         assignment=assignment.id, answered=answered, total=total, completed=listener.completed_at is not None
     )

@@ -18,23 +18,18 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.optimize import brentq
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from plaudit.statistics import LEVEL, POWER, Array, Interval, bootstrap_mean, expanded, prompts_needed
+from plaudit.studio.listening.bradley_terry import PRIOR_SD, Ties, fit_bradley_terry
 from plaudit.studio.listening.rules import ExclusionRules
 
 Winner = Literal["a", "b", "tie", "both_bad"]
 PairKind = Literal["regular", "repeat", "obvious", "practice"]
-Ties = Literal["davidson", "half"]
-
-PRIOR_SD = 3.0
-"""Standard deviation of the normal prior of a strength: weak, so that a system which always won has a finite strength
-(ours)."""
-
 RESAMPLES = 1000
 
 
@@ -89,96 +84,6 @@ def counted(answers: Iterable[Answer], excluded: Iterable[str] = ()) -> list[Ans
 
 
 # Strengths
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Strengths [..., K] with mean zero, log of the tie parameter [...] (-inf without ties), and the covariance of the
-    strengths [..., K, K] by the Laplace approximation."""
-
-    strengths: Array
-    tie: Array
-    covariance: Array
-
-
-def fit_bradley_terry(
-    wins: ArrayLike, ties: ArrayLike, tie_model: Ties = "davidson", prior_sd: float = PRIOR_SD
-) -> Fit:
-    """The most probable Bradley-Terry strengths of K systems under a normal prior.
-
-    wins [..., K, K]: how often row i beat column j; ties [..., K, K], symmetric, each counted once a direction. Weights
-    need not be whole. Leading dimensions are fitted side by side, as for bootstrap replicates.
-    tie_model: "davidson" has a parameter for ties (Davidson, JASA 65, 1970); "half" counts a tie as half a win of
-    either, as Music Arena and most arenas do.
-    """
-    win, tie = np.asarray(wins, dtype=np.float64), np.asarray(ties, dtype=np.float64)
-    if win.ndim < 2 or win.shape[-1] != win.shape[-2] or win.shape != tie.shape:
-        raise ValueError(f"wins and ties must be square and of one shape, not {win.shape} and {tie.shape}")
-    if not (np.isfinite(win).all() and np.isfinite(tie).all() and (win >= 0).all() and (tie >= 0).all()):
-        raise ValueError("counts of wins and ties must be finite and not negative")
-    if not np.array_equal(tie, np.swapaxes(tie, -1, -2)):
-        raise ValueError("ties must be symmetric: i against j is j against i")
-    if not prior_sd > 0:
-        raise ValueError(f"the prior's standard deviation must be above zero, not {prior_sd}")
-    if tie_model == "half":
-        win, tie = win + tie / 2, np.zeros_like(tie)
-    shape, systems = win.shape[:-2], win.shape[-1]
-    win, tie = win.reshape(-1, systems, systems), tie.reshape(-1, systems, systems)
-    with_ties = tie.sum((1, 2)) > 0
-    total = win + win.swapaxes(1, 2) + tie  # both directions, so that sums over j are a system's
-    theta = np.zeros((len(win), systems + 1))
-    pull = np.full(systems + 1, prior_sd**-2.0)
-
-    def objective(parameters: Array) -> Array:
-        logs = _outcomes(parameters, with_ties)
-        wins_part = (win * logs[0]).sum((1, 2))
-        ties_part = (tie * np.where(tie > 0, logs[2], 0.0)).sum((1, 2)) / 2
-        return np.asarray(wins_part + ties_part - (pull * parameters**2).sum(1) / 2)
-
-    value = objective(theta)
-    for _ in range(100):
-        logs = _outcomes(theta, with_ties)
-        first, second, even = (np.exp(part) for part in logs)
-        gap = first - second
-        hessian = np.zeros((len(win), systems + 1, systems + 1))
-        slope = np.zeros_like(theta)
-        slope[:, :systems] = ((win - win.swapaxes(1, 2) - total * gap) / 2).sum(2)
-        slope[:, systems] = ((tie - total * even) / 2).sum((1, 2))
-        curvature = total * (first + second - gap**2) / 4
-        hessian[:, :systems, :systems] = -curvature
-        places = np.arange(systems)
-        hessian[:, places, places] = curvature.sum(2) - curvature[:, places, places]
-        cross = -(total * even * gap / 2).sum(2)
-        hessian[:, :systems, systems] = hessian[:, systems, :systems] = cross
-        hessian[:, systems, systems] = (total * even * (1 - even)).sum((1, 2)) / 2
-        slope -= pull * theta
-        hessian[:, np.arange(systems + 1), np.arange(systems + 1)] += pull
-        step = np.linalg.solve(hessian, slope[..., None])[..., 0]
-        size = np.ones(len(win))
-        for _ in range(20):  # halve the step wherever it would go down
-            proposed = objective(theta + size[:, None] * step)
-            worse = proposed < value - 1e-9 * (1 + np.abs(value))
-            if not worse.any():
-                break
-            size[worse] /= 2
-        theta, value = theta + size[:, None] * step, proposed
-        if np.abs(size[:, None] * step).max() < 1e-8:
-            break
-    covariance = np.linalg.inv(hessian)[:, :systems, :systems]
-    centre = np.eye(systems) - 1 / systems
-    return Fit(
-        (theta[:, :systems] @ centre).reshape(*shape, systems),
-        np.where(with_ties, theta[:, systems], -np.inf).reshape(shape),
-        (centre @ covariance @ centre).reshape(*shape, systems, systems),
-    )
-
-
-def _outcomes(theta: Array, with_ties: NDArray[np.bool_]) -> tuple[Array, Array, Array]:
-    """Logs of the probabilities that i beats j, that j beats i, and that they tie: [R, K, K] each."""
-    half = (theta[:, :-1, None] - theta[:, None, :-1]) / 2
-    even = np.where(with_ties, theta[:, -1], -np.inf)[:, None, None] + np.zeros_like(half)
-    total = np.logaddexp(np.logaddexp(half, -half), even)
-    return half - total, -half - total, even - total
 
 
 @dataclass(frozen=True)

@@ -75,10 +75,7 @@ def next_assignment(listener: ListenerOnly, studio: StudioOf) -> NextPair | Next
     root = studio.settings.layout.root
     with studio.database.reading() as session:
         item = sessions.next_item(session, listener.id, root)
-    if item is not None:
-        return item
-    with studio.database.transaction() as session:
-        return sessions.complete(session, listener.id, root)
+    return sessions.advance(studio.database, listener.id, root) if item is None else item
 
 
 @router.post("/votes")
