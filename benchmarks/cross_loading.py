@@ -1,0 +1,208 @@
+"""Cross-loading after different amounts of expert iteration.
+
+    python -m benchmarks.cross_loading runs/synthetic OUTPUT --json
+
+The pass on corpus and kept clips is trained again, from the model that the run's expert iteration started from, with
+fractions and multiples of its updates. Each model is sampled in its own injection, in others, and with other
+conditioning scores. Everything is paired by prompt and seed. OUTPUT keeps models and clips, so that an interrupted
+benchmark goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from plaudit import loading
+from plaudit.audio import read_audio
+from plaudit.backbone.base import cross_load
+from plaudit.corpus.shards import ShardSet
+from plaudit.corpus.sources import corpus_source
+from plaudit.generate.clips import ClipRequest, generate_clips
+from plaudit.generate.model import TextToMusic, save_model
+from plaudit.generate.settings import Execution
+from plaudit.machine import environment_of
+from plaudit.recipe import Recipe, load_recipe
+from plaudit.reward.scoring import score_waves
+from plaudit.stages.expert_iteration import ExpertIterationSettings
+from plaudit.stages.sft import SftObjective
+from plaudit.statistics import bootstrap_mean, equivalence_test, spearman
+from plaudit.storage import read_json, write_json
+from plaudit.synthetic.evaluators import SyntheticSource
+from plaudit.training.data import Source, TrainingSet
+from plaudit.training.loop import train
+
+MARGIN = 0.2
+"""Of equivalence with the native injection, in standard deviations of the native clips' true utility."""
+
+PUBLISHED = ("input_add", "audio_prepend", "text_prepend")
+"""The injections of the paper, but for the one that its models are trained under."""
+
+Values = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One run's expert iteration, to be repeated with other numbers of updates; `folder` keeps the results."""
+
+    run: Path
+    folder: Path
+    stage: str
+    updates: int | None
+    prompts: int
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The run's."""
+        return load_recipe(str(self.run / "recipe.yaml"))
+
+    @cached_property
+    def settings(self) -> ExpertIterationSettings:
+        """Of the stage."""
+        settings = self.recipe.stage(self.stage)
+        if not isinstance(settings, ExpertIterationSettings):
+            raise typer.BadParameter(f"stage {self.stage} is no expert iteration")
+        return settings
+
+    @cached_property
+    def source(self) -> SyntheticSource:
+        """The synthetic world."""
+        source = corpus_source(self.recipe.corpus)
+        if not isinstance(source, SyntheticSource):
+            raise typer.BadParameter("true utility is known of runs with the synthetic corpus only")
+        return source
+
+    def start(self) -> TextToMusic:
+        """The model that the stage started from."""
+        stages = self.recipe.model_stages
+        before = self.settings.start_from or stages[stages.index(self.stage) - 1]
+        return loading.load(str(self.run / before), "cpu")
+
+    def sources(self) -> list[Source]:
+        """The corpus and the first round's kept clips, as the stage mixes them."""
+        shards = ShardSet(self.run / "shards", verify=False)
+        rewards = np.array(read_json(self.run / "labels" / "rewards.json")["rewards"], dtype=np.float64)
+        rows = shards.rows("train")
+        first = self.run / self.stage / "round-1"
+        kept = ShardSet(first / "kept", verify=False)
+        reward_of = {int(Path(row["clip"]).stem): row["reward"] for row in read_json(first / "kept.json")}
+        scores = np.array([reward_of[int(id)] for id in kept.ids])
+        best = Source(kept, np.arange(len(kept)), scores, weight=self.settings.oversample)
+        return [Source(shards, rows, rewards[rows]), best]
+
+    def model(self, amount: float) -> TextToMusic:
+        """The model after `amount` times the standard number of updates."""
+        if amount == 0:
+            return self.start()
+        place = self.folder / "models" / f"{amount:g}"
+        if not (place / "config.json").exists():
+            model, standard = self.start(), self.updates or self.settings.train.steps
+            settings = self.settings.train.model_copy(update={"steps": max(1, round(amount * standard))})
+            objective = SftObjective(model.backbone, TrainingSet(self.sources(), settings.seed), settings)
+            accelerator = Accelerator(mixed_precision=self.recipe.precision, cpu=True)
+            average = train(
+                model.backbone, objective, settings, place / "pass", accelerator, lambda done, total: None,
+                self.recipe.training_loop, (), 1.0,
+            )  # fmt: skip
+            average.copy_to(model.backbone)
+            save_model(place, model)
+        return loading.load(str(place), "cpu")
+
+    def values(self, amount: float, injection: str | None = None, score: float | None = None) -> Values:
+        """Reward and true utility of a model's clips; by default in its own injection, with the recipe's score."""
+        sampling = self.recipe.sampling if score is None else self.recipe.sampling.model_copy(update={"score": score})
+        name = f"{amount:g}-{injection or 'native'}-{sampling.score:g}"
+        file = self.folder / "values" / f"{name}.json"
+        if not file.exists():
+            model = self.model(amount)
+            if injection is not None:
+                config = replace(model.config.backbone, injection=injection)
+                backbone, _ = cross_load(model.backbone.state_dict(), config)
+                model = replace(model, backbone=backbone.eval(), config=replace(model.config, backbone=config))
+            write_json(file, self._measure(model, sampling, self.folder / "clips" / name))
+        return {key: np.array(value) for key, value in read_json(file).items()}
+
+    def _measure(self, model: TextToMusic, sampling: Any, folder: Path) -> dict[str, list[float]]:
+        held_out, seed = self.source.held_out(self.prompts), self.recipe.evaluate.seed
+        assert held_out.truths is not None
+        requests = [ClipRequest(f"{i:04d}", prompt, seed + i) for i, prompt in enumerate(held_out.prompts)]
+        paths = generate_clips(model, requests, sampling, folder, Execution(batch=self.recipe.sampling_batch))
+        waves = [torch.from_numpy(read_audio(path)[0]) for path in paths]
+        settings = self.recipe.reward
+        reward = loading.load_reward(str(self.run / "reward") if settings.kind == "train" else settings.name, "cpu")
+        with torch.inference_mode():
+            rewards = score_waves(reward, waves, model.codec.sample_rate, held_out.prompts)
+            utilities = self.source.true_utility()(waves, held_out.truths)
+        return {"reward": rewards.tolist(), "utility": utilities.tolist()}
+
+
+def change(after: NDArray[np.float64], before: NDArray[np.float64], margin: float | None = None) -> dict[str, Any]:
+    """The mean difference, its 95 % interval, and whether it lies within the margin."""
+    gaps = after - before
+    mean = bootstrap_mean(gaps, 0)
+    figures: dict[str, Any] = {
+        "mean": round(mean.mean, 3),
+        "interval": [round(mean.low, 3), round(mean.high, 3)],
+    }
+    if margin is not None:
+        error = float(gaps.std(ddof=1) / len(gaps) ** 0.5)
+        test = equivalence_test(float(gaps.mean()), error, len(gaps) - 1, margin) if error else None
+        figures["equivalent"] = test is None or test.p < 0.05
+    return figures
+
+
+def figures_of(study: Study, amount: float, injections: Sequence[str], scores: Sequence[float]) -> dict[str, Any]:
+    """The figures of one amount of expert iteration."""
+    native, start = study.values(amount), study.values(0)
+    margin = MARGIN * float(native["utility"].std(ddof=1))
+    swept = {score: float(study.values(amount, score=score)["utility"].mean()) for score in scores}
+    return {
+        "reward": round(float(native["reward"].mean()), 3),
+        "utility": round(float(native["utility"].mean()), 3),
+        "utility_from_start": change(native["utility"], start["utility"]),
+        "cross_loaded": {
+            name: change(study.values(amount, name)["utility"], native["utility"], margin) for name in injections
+        },
+        "sweep": {f"{score:g}": round(mean, 3) for score, mean in swept.items()},
+        "sweep_spearman": round(spearman(list(swept), list(swept.values())), 2) if len(swept) > 1 else None,
+    }
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="A finished run of a synthetic recipe with expert iteration.")],
+    output: Annotated[Path, typer.Argument(help="Folder of models and clips.")],
+    stage: Annotated[str, typer.Option(help="The run's stage of expert iteration.")] = "expert_iteration",
+    amounts: Annotated[str, typer.Option(help="Multiples of the updates.")] = "0,0.25,0.5,1,2,4",
+    updates: Annotated[int | None, typer.Option(help="The standard number. Default: the stage's.", min=1)] = None,
+    prompts: Annotated[int, typer.Option(help="Held-out prompts.", min=2)] = 64,
+    injections: Annotated[str, typer.Option(help="Injections to load into.")] = ",".join(PUBLISHED),
+    scores: Annotated[str, typer.Option(help="Conditioning scores of the sweep.")] = "-1.5,-0.5,0.5,1.5",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Cross-load and sweep after different amounts of expert iteration."""
+    study = Study(run, output, stage, updates, prompts)
+    names, asked = injections.split(","), [float(score) for score in scores.split(",")]
+    table = {amount: figures_of(study, float(amount), names, asked) for amount in amounts.split(",")}
+    standard = updates or study.settings.train.steps
+    if as_json:
+        machine = environment_of(torch.device("cpu"))
+        print(json.dumps({"updates": standard, "prompts": prompts, "amounts": table, "machine": machine}))
+        return
+    for amount, figures in table.items():
+        print(
+            f"{float(amount) * standard:.0f} updates", *(f"{key} {value}" for key, value in figures.items()), sep="\n  "
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)

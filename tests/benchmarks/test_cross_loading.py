@@ -1,0 +1,51 @@
+"""Cross-loading after different amounts of expert iteration, at a small size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.cross_loading import Study, change, figures_of
+from plaudit.cli.console import ConsoleReporter
+from plaudit.pipeline.steps import run_recipe
+from plaudit.recipe import load_recipe
+from plaudit.storage import load_tensors
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = tmp_path_factory.mktemp("cross-loading")
+    train = "train: {steps: 4, learning_rate: 1e-2, batch: 4}"
+    recipe = load_recipe(
+        "smoke",
+        ["precision=no", "corpus.size=40", "corpus.seconds=3", "reward.kind=load", "sampling.steps=2",
+         f"stages=[{{kind: sft, {train}}}, {{kind: expert_iteration, candidates: 4, keep: 2, {train}}}]"],
+    )  # fmt: skip
+    run_recipe(recipe, folder / "run", ConsoleReporter(), only="expert_iteration")
+    return Study(folder / "run", folder / "output", "expert_iteration", None, 3)
+
+
+@pytest.mark.slow
+def test_the_standard_amount_is_the_stage_itself(study: Study) -> None:
+    expected = load_tensors(study.run / "expert_iteration" / "model.safetensors")
+    weights = study.model(1).backbone.state_dict()
+    assert all((weights[name] == value).all() for name, value in expected.items())
+
+
+@pytest.mark.slow
+def test_figures_of_an_amount(study: Study) -> None:
+    none = figures_of(study, 0, ["input_add"], [0.5, 1.5])
+    assert none["utility_from_start"]["mean"] == 0 and none["sweep_spearman"] in (-1, 0, 1)
+    half = figures_of(study, 0.5, ["input_add"], [1.5])
+    assert half["utility_from_start"]["mean"] == pytest.approx(half["utility"] - none["utility"], abs=2e-3)
+    native, loaded = study.values(0.5), study.values(0.5, "input_add")
+    assert half["cross_loaded"]["input_add"]["mean"] == round(float((loaded["utility"] - native["utility"]).mean()), 3)
+    clips = sorted(path.name for path in (study.folder / "clips" / "0.5-input_add-1.5").glob("*.wav"))
+    assert clips == ["0000.wav", "0001.wav", "0002.wav"]
+
+
+def test_a_difference_within_the_margin_is_equivalent() -> None:
+    noise = np.random.default_rng(0).standard_normal(200) * 0.1
+    zero = np.zeros(200)
+    assert change(noise, zero, 0.1)["equivalent"] and not change(noise + 0.2, zero, 0.1)["equivalent"]
+    assert change(zero, zero, 0.1)["equivalent"] and "equivalent" not in change(noise, zero)
