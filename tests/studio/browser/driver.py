@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -144,15 +144,20 @@ def command(folder: Path, *options: str) -> Iterator[tuple[Command, str]]:
         studio.kill()
 
 
-def write_clips(folder: Path, frequency: float, seconds: float = 1.5, prompts: Sequence[str] = PROMPTS) -> list[Path]:
-    """A tone for each prompt, and the table of their prompts."""
-    folder.mkdir(parents=True)
+def write_tone(path: Path, frequency: float, seconds: float) -> None:
+    """A tone that swells and fades."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     rate = 32_000
     time_axis = np.arange(round(seconds * rate)) / rate
+    tone = 0.2 * np.sin(2 * np.pi * frequency * time_axis) * np.hanning(len(time_axis))
+    soundfile.write(path, tone.astype(np.float32), rate)
+
+
+def write_clips(folder: Path, frequency: float, seconds: float = 1.5) -> list[Path]:
+    """A tone for each prompt, and the table of their prompts."""
     lines = ["file,prompt"]
-    for number, prompt in enumerate(prompts):
-        tone = 0.2 * np.sin(2 * np.pi * (frequency + 40 * number) * time_axis) * np.hanning(len(time_axis))
-        soundfile.write(folder / f"{number}.wav", tone.astype(np.float32), rate)
+    for number, prompt in enumerate(PROMPTS):
+        write_tone(folder / f"{number}.wav", frequency + 40 * number, seconds)
         lines.append(f"{number}.wav,{prompt}")
     (folder / "prompts.csv").write_text("\n".join(lines) + "\n")
     return sorted(folder.iterdir())
@@ -199,6 +204,24 @@ def agree(page: Page) -> None:
     """Consent and start, as a listener."""
     page.get_by_role("checkbox").check()
     page.get_by_role("button", name="Start").click()
+
+
+def focus_by_tab(page: Page, name: str) -> None:
+    """Press Tab until the control of that name has the focus."""
+    wanted = page.get_by_label(name, exact=True).or_(page.get_by_role("button", name=name, exact=True)).first
+    wanted.wait_for()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if wanted.evaluate("element => element === document.activeElement"):
+            return
+    raise AssertionError(f"Tab does not reach {name!r}")
+
+
+def agree_by_keys(page: Page) -> None:
+    """Consent and start, by keyboard alone."""
+    focus_by_tab(page, "I have read this and agree to take part.")
+    page.keyboard.press("Space")
+    page.keyboard.press("Enter")
 
 
 def hear_both(page: Page) -> None:

@@ -96,7 +96,7 @@ export function PreferenceFigures({ results, test }: { results: PreferenceResult
       <section class="stack" aria-labelledby="rates">
         <h3 id="rates">Win rates</h3>
         <Table
-          label="Win rates"
+          label="Win rates of each comparison"
           head={
             <>
               <th>Comparison</th>
