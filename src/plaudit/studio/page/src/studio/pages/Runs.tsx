@@ -67,7 +67,7 @@ export function Runs() {
                 <td class="small">{run.recipe}</td>
                 <td class="small numeric nowrap-text">{stepsText(run)}</td>
                 <td class="small">{modelsText(run)}</td>
-                <td class="small nowrap-text">{run.report ? "ready" : <span class="muted">not yet</span>}</td>
+                <td class="small nowrap-text">{run.report ? "ready" : <span class="muted">none</span>}</td>
               </tr>
             ))}
           </Table>

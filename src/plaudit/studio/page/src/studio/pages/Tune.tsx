@@ -156,6 +156,9 @@ function TuneModel({ rewards }: { rewards: RewardInfo[] }) {
       <h2 id="tune">2. Tune a model with it</h2>
       <Form class="stack" onSubmit={() => void tune.run()}>
         <div class="fields">
+          <Field label="Name">
+            <Input type="text" maxLength={60} placeholder="tuned" value={name} onChange={setName} />
+          </Field>
           <Field label="Reward">
             <Select
               required
@@ -173,9 +176,6 @@ function TuneModel({ rewards }: { rewards: RewardInfo[] }) {
           </Field>
           <Field label="Size" hint="How many clips are sampled, and how long it trains.">
             <Select value={size} onChange={setSize} options={SIZES} />
-          </Field>
-          <Field label="Name of the result">
-            <Input type="text" maxLength={60} placeholder="tuned" value={name} onChange={setName} />
           </Field>
         </div>
         <Fault error={tune.error || models.error} />
