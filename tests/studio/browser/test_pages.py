@@ -71,8 +71,8 @@ def rate(listener: Participant) -> None:
     done(client.post("listen/consent"))
     while (item := done(client.get("listen/next")))["kind"] == "page":
         values = {clip["id"]: 90 + number for number, clip in enumerate(item["clips"])}
-        heard = dict.fromkeys(values, 3.0)
-        done(client.post("listen/ratings", json={"assignment": item["assignment"], "values": values, "listened": heard}))
+        answer = {"assignment": item["assignment"], "values": values, "listened": dict.fromkeys(values, 3.0)}
+        done(client.post("listen/ratings", json=answer))
 
 
 def faults(page: Page, name: str) -> list[str]:
@@ -88,8 +88,9 @@ def faults(page: Page, name: str) -> list[str]:
 
 def test_every_page(studio: Opened, owner: Any) -> None:
     filled = Filled(studio, owner)
+    sections = ("create", "history", "tests", "rewards", "tune", "runs", "settings", "nowhere")
     addresses = {
-        **{name: f"/{name}" for name in ("create", "history", "tests", "rewards", "tune", "runs", "settings", "nowhere")},
+        **{name: f"/{name}" for name in sections},
         "a run": "/runs/finished", "tune with a test": f"/tune?test={filled.tests['voted']}",
         **{f"the test of {kind}": f"/tests/{test}" for kind, test in filled.tests.items()},
     }  # fmt: skip
