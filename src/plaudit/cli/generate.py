@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from plaudit.api import CLIPS, GenerateSettings, stream_generate
+from plaudit.api import GenerateSettings, stream_generate
+from plaudit.api.options import CLIPS
 from plaudit.cli.console import CommandReporter, Json, complain, say, show_json
 from plaudit.cli.options import options
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plaudit.api import Device, Engine, RayAddress
+from plaudit.api.options import Device, Engine, RayAddress
 from plaudit.cli.console import ConsoleReporter, agreed, complain, progress_console, say, show_json, show_table
 from plaudit.cli.options import App, options
 from plaudit.settings import Count, CountOrZero, Duplicates, Peak, Place, Seconds, Settings, option
@@ -27,9 +27,7 @@ app = App(help="Encode audio with captions to a shard set: latents, caption feat
 
 Audio = Annotated[Path, typer.Argument(help="Folder of the audio.")]
 Rewards = Annotated[Path | None, typer.Option(help="CSV of scores by track: track_id, reward_score.")]
-RewardColumn = Annotated[
-    str, typer.Option(help="Column of the scores; the paper's is instrumental_reward_score.")
-]
+RewardColumn = Annotated[str, typer.Option(help="Column of the scores; the paper's is instrumental_reward_score.")]
 Licences = Annotated[
     Path | None, typer.Option(help="Licences: MTG-Jamendo's audio_licenses.txt, or a CSV of track_id, licence.")
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from plaudit.api import DEVICE_HELP, Device
+from plaudit.api.options import DEVICE_HELP, Device
 from plaudit.cli.console import (
     ConsoleReporter,
     Json,
@@ -314,9 +314,7 @@ def probe(
         complain(f"left out: {line}")
 
 
-def _scored(
-    reward: str, votes: Path, audio: Path, folder: Path, both_bad: BothBad, device: str
-) -> list[ScoredVote]:
+def _scored(reward: str, votes: Path, audio: Path, folder: Path, both_bad: BothBad, device: str) -> list[ScoredVote]:
     """The votes with the reward's scores: of a TuneJury from stored features, of any other reward from the audio."""
     from plaudit import loading
     from plaudit.reward.scored_votes import score_audio_of_votes, score_votes

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import Field
 
-from plaudit.api import MODELS, REFERENCE, EvaluatorSettings, load_references, sampling_of
+from plaudit.api import EvaluatorSettings, load_references, sampling_of
+from plaudit.api.options import MODELS, REFERENCE
 from plaudit.cli.console import CommandReporter, ConsoleReporter, Json, Yes, approval, say, show_json, show_table
 from plaudit.cli.options import App, options
 from plaudit.generate.settings import Execution, SamplingSettings
