@@ -81,8 +81,8 @@ def _only_studio(lock: Path) -> Iterator[None]:
         raise RunError(f"another studio works in {lock.parent}; stop it, or name another folder") from None
 
 
-def get_studio(request: Request) -> Studio:
-    """The studio of a request."""
+async def get_studio(request: Request) -> Studio:
+    """The studio of a request. (Asynchronous, so that it takes no thread.)"""
     studio: Studio = request.app.state.studio
     return studio
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import threading
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from argon2 import PasswordHasher
@@ -23,9 +21,11 @@ from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBea
 from itsdangerous import BadData, SignatureExpired, URLSafeSerializer, URLSafeTimedSerializer
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from plaudit.studio.database import Database, Invitation, Listener, Token
 from plaudit.studio.errors import Forbidden, Gone, NotFound, Unauthorized
+from plaudit.studio.kept import Kept
 from plaudit.studio.schemas import Role
 
 COOKIE = "plaudit_session"
@@ -36,6 +36,9 @@ RANK = {"editor": 1, "owner": 2}
 SESSION_SECONDS = 30 * 24 * 3600
 LOGIN_SECONDS = 3600
 REMEMBERED = 256
+REMEMBERED_LISTENERS = 10_000
+
+Credentials = Literal["bearer", "cookie", "listener-cookie"]
 
 bearer_scheme = HTTPBearer(auto_error=False, description="A token of the studio, or a listener's.")
 cookie_scheme = APIKeyCookie(name=COOKIE, auto_error=False, description="The cookie that POST /session sets.")
@@ -61,8 +64,8 @@ class Authority:
         self._key = key
         # The secrets have 256 random bits: the hash protects a database that leaks, not weak passwords.
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-        self._verified: OrderedDict[bytes, str] = OrderedDict()
-        self._lock = threading.Lock()
+        self._verified: Kept[str] = Kept(REMEMBERED)
+        self._listeners: Kept[Principal] = Kept(REMEMBERED_LISTENERS)
 
     def new_token(self, session: Session, name: str, role: Literal["owner", "editor"]) -> tuple[Token, str]:
         """A token's row and its text, which is not stored."""
@@ -88,6 +91,14 @@ class Authority:
         """A cookie for a token's holder, and its CSRF token."""
         csrf = secrets.token_urlsafe(18)
         return str(self._timed("session").dumps([token_id, csrf])), csrf
+
+    def holder(self, how: Credentials, value: str) -> Principal:
+        """Whose token, session's cookie or listener's cookie it is; Unauthorized where it is nobody's."""
+        if how == "bearer" and value.startswith("login."):
+            raise Unauthorized("a login link's token is for POST /session only")
+        read = {"bearer": self.from_token, "cookie": self.from_cookie, "listener-cookie": self.from_listener_cookie}
+        with self.database.reading() as session:
+            return read[how](session, value)
 
     def from_token(self, session: Session, token: str) -> Principal:
         """Whose token it is; Unauthorized where it is nobody's."""
@@ -117,8 +128,7 @@ class Authority:
     def from_listener_cookie(self, session: Session, cookie: str) -> Principal:
         """Whose listening session it is. Its CSRF token follows from the cookie."""
         principal = self.from_token(session, cookie if cookie.startswith("listener.") else "listener.")
-        csrf = self.listener_csrf(cookie)
-        return Principal(principal.id, "listener", principal.name, csrf, principal.test_id)
+        return replace(principal, csrf=self.listener_csrf(cookie))
 
     def listener_csrf(self, token: str) -> str:
         """The CSRF token of a listener's cookie, which holds its token."""
@@ -137,7 +147,15 @@ class Authority:
             raise Gone("this invitation was withdrawn; ask for another")
         return row
 
+    def known_listener(self, token: str) -> Principal | None:
+        """Whose listening session a token or cookie is, where it was verified before. Listeners stay for ever."""
+        kind, _, signed = token.partition(".")
+        return self._listeners.known(signed) if kind == "listener" else None
+
     def _listener(self, session: Session, signed: str) -> Principal:
+        return self._listeners.get(signed, lambda: self._read_listener(session, signed))
+
+    def _read_listener(self, session: Session, signed: str) -> Principal:
         try:
             listener_id = self._signer("listener").loads(signed)
         except BadData:
@@ -154,18 +172,14 @@ class Authority:
         return Principal(row.id, row.role, row.name, csrf)  # type: ignore[arg-type]
 
     def _is_secret(self, row: Token, secret: str) -> bool:
-        digest = hashlib.sha256(f"{row.id}.{secret}".encode()).digest()
-        with self._lock:
-            if self._verified.get(digest) == row.hash:
-                return True
+        digest = hashlib.sha256(f"{row.id}.{secret}".encode()).hexdigest()
+        if self._verified.known(digest) == row.hash:
+            return True
         try:
             self._hasher.verify(row.hash, secret)
         except (Argon2Error, InvalidHashError):
             return False
-        with self._lock:
-            self._verified[digest] = row.hash
-            while len(self._verified) > REMEMBERED:
-                self._verified.popitem(last=False)
+        self._verified.get(digest, lambda: row.hash)
         return True
 
     def _signer(self, purpose: str) -> URLSafeSerializer:
@@ -178,7 +192,7 @@ class Authority:
 _SIGNING = {"digest_method": hashlib.sha256, "key_derivation": "hmac"}
 
 
-def credentials(request: Request) -> tuple[Literal["bearer", "cookie", "listener-cookie"], str] | None:
+def credentials(request: Request) -> tuple[Credentials, str] | None:
     """What a request identifies itself with; a bearer token goes before cookies."""
     kind, _, value = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer" and value:
@@ -190,7 +204,7 @@ def credentials(request: Request) -> tuple[Literal["bearer", "cookie", "listener
     return None
 
 
-def identify(request: Request, listener: bool = False) -> Principal:
+async def identify(request: Request, listener: bool = False) -> Principal:
     """Who asks, with the CSRF token checked where a cookie says so and the request changes something.
 
     listener: the listener's cookie is meant, whatever other cookie the browser sends.
@@ -202,15 +216,12 @@ def identify(request: Request, listener: bool = False) -> Principal:
     if given is None:
         raise Unauthorized("log in first: this needs a token or a session")
     how, value = given
-    with authority.database.reading() as session:
-        if how == "bearer":
-            if value.startswith("login."):
-                raise Unauthorized("a login link's token is for POST /session only")
-            return authority.from_token(session, value)
-        principal = (
-            authority.from_cookie(session, value) if how == "cookie" else authority.from_listener_cookie(session, value)
-        )
-    if request.method not in SAFE:
+    principal = None if how == "cookie" else authority.known_listener(value)
+    if principal is None:
+        principal = await run_in_threadpool(authority.holder, how, value)
+    elif how == "listener-cookie":
+        principal = replace(principal, csrf=authority.listener_csrf(value))
+    if how != "bearer" and request.method not in SAFE:
         given_csrf = request.headers.get(CSRF_HEADER, "")
         if principal.csrf is None or not hmac.compare_digest(given_csrf.encode(), principal.csrf.encode()):
             raise Forbidden(f"{CSRF_HEADER} is missing or not that of this session; reload the page")
@@ -226,15 +237,15 @@ def still_valid(principal: Principal) -> Callable[[Session], bool]:
     return check
 
 
-def require(role: Role) -> Callable[..., Principal]:
+def require(role: Role) -> Callable[..., Awaitable[Principal]]:
     """A dependency that gives who asks: an owner is also an editor; a listener reaches what listeners may, alone."""
 
-    def dependency(
+    async def dependency(
         request: Request,
         bearer: Annotated[HTTPAuthorizationCredentials | None, Security(bearer_scheme)] = None,
         cookie: Annotated[str | None, Security(cookie_scheme)] = None,
     ) -> Principal:
-        principal = identify(request, listener=role == "listener")
+        principal = await identify(request, listener=role == "listener")
         if role == "listener":
             if principal.role != "listener":
                 raise Forbidden("this is for listeners; open an invitation's link")

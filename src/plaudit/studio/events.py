@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, func, insert, select, text
 from sqlalchemy.orm import Session
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
@@ -38,7 +38,7 @@ def publish(session: Session, kind: str, subject: str, data: dict[str, Any]) -> 
     if session.get_bind().dialect.name == "postgresql":
         # Numbers would become visible out of order, and a stream would miss those that come late.
         session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK})
-    session.add(Event(kind=kind, subject=subject, data=data))
+    session.execute(insert(Event).values(kind=kind, subject=subject, data=data))
 
 
 def prune(session: Session) -> None:

@@ -26,15 +26,15 @@ def side_of(test: Party, assignment: str) -> dict[str, str]:
     from sqlalchemy import select
 
     from plaudit.studio.database import Assignment, Stimulus, System
-    from plaudit.studio.listening.sessions import clips_of
+    from plaudit.studio.listening.sessions import clips_of, content_of
 
     with test.studio.studio.database.reading() as session:
         row = session.scalar(select(Assignment).where(Assignment.id == assignment))
         assert row is not None
         names = {}
-        for side, clip in clips_of(session, row).items():
+        for side, clip in clips_of(content_of(session, row.pair_id), row).items():
             query = select(System.name).join(Stimulus, Stimulus.system_id == System.id)
-            names[side] = str(session.scalar(query.where(Stimulus.clip_id == clip.id)))
+            names[side] = str(session.scalar(query.where(Stimulus.id == clip.stimulus)))
     return names
 
 

@@ -233,7 +233,7 @@ def test_pairs_whose_clips_are_gone_are_passed_over(party: Open) -> None:
     with test.studio.studio.database.reading() as session:
         assignment = session.scalar(select(Assignment).where(Assignment.id == pair["assignment"]))
         assert assignment is not None
-        gone = sessions.clips_of(session, assignment)["left"].path
+        gone = sessions.clips_of(sessions.content_of(session, assignment.pair_id), assignment)["left"].path
     (root / gone).rename(root / "elsewhere.wav")
     audio = listener.client.get(pair["left"].removeprefix("/api/v1/"))
     gone_line = "this clip is gone; reload the page to go on with the next"

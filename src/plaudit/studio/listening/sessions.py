@@ -15,12 +15,13 @@ import re
 import secrets
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import case, func, select
+from sqlalchemy import case, func, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
 from plaudit.studio.database import (
@@ -42,6 +43,7 @@ from plaudit.studio.database import (
 )
 from plaudit.studio.errors import Conflict, Forbidden, Gone, NotFound, Unprocessable
 from plaudit.studio.events import publish
+from plaudit.studio.kept import Kept
 from plaudit.studio.listening import design, screening
 from plaudit.studio.listening.schemas import (
     Acknowledgement,
@@ -135,8 +137,11 @@ def _check_places(session: Session, invitation: Invitation) -> None:
 
 
 def _who(session: Session, listener_id: str) -> tuple[Listener, Test]:
-    listener = by_id(session, Listener, listener_id)
-    return listener, by_id(session, Test, listener.test_id)
+    query = select(Listener, Test).join(Test, Test.id == Listener.test_id).where(Listener.id == listener_id)
+    row = session.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no listener {listener_id[:40]!r}")
+    return row[0], row[1]
 
 
 # Screening
@@ -233,8 +238,15 @@ def seed_of(id: str) -> int:
     return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8])
 
 
+_tables: Kept[design.PairTable] = Kept(16)
+
+
 def design_table(session: Session, test_id: str) -> design.PairTable:
-    """The pairs of a test as the design takes them."""
+    """The pairs of a test that is prepared, as the design takes them."""
+    return _tables.get(test_id, lambda: _read_table(session, test_id))
+
+
+def _read_table(session: Session, test_id: str) -> design.PairTable:
     a, b = aliased(Stimulus), aliased(Stimulus)
     query = (
         select(Pair.id, Pair.kind, Pair.prompt_id, Pair.stimulus_a, Pair.stimulus_b, a.system_id, b.system_id)
@@ -316,9 +328,9 @@ def counts_of(session: Session, listener: Listener) -> tuple[int, int]:
     return int(answered), int(given if listener.plan is None else listener.plan["total"])
 
 
-def _check_listening(listener: Listener, test: Test) -> None:
+def _check_listening(listener: Listener, test: Test, settings: TestSettings) -> None:
     """An error, in one line, unless the listener may answer now."""
-    state = _state(listener, test, settings_of(test))
+    state = _state(listener, test, settings)
     if state == "consent":
         raise Conflict("read the consent text and agree first")
     if state == "screening":
@@ -337,28 +349,29 @@ def next_item(session: Session, listener_id: str, root: Path) -> NextPair | Next
     listener, test = _who(session, listener_id)
     if listener.completed_at is not None:
         return Completed(completion_code=str(listener.completion_code))
-    _check_listening(listener, test)
-    for place in _open_places(session, listener):
+    _check_listening(listener, test, settings_of(test))
+    places, progress = _open_places(session, listener)
+    for place in places:
         if isinstance(place, int):
             return None
-        clips = clips_of(session, place)
-        if _are_there(clips.values(), root):
-            return _item(session, place, clips, listener, settings_of(test))
+        content = content_of(session, place.pair_id)
+        if _are_there(content.clips, root):
+            return _item(place, content, progress[1], settings_of(test))
     return None
 
 
-def _open_places(session: Session, listener: Listener) -> list[Assignment | int]:
-    """The assignments of a listener that are not answered, and the positions of slots without one, in order."""
+def _open_places(session: Session, listener: Listener) -> tuple[list[Assignment | int], tuple[int, int]]:
+    """The assignments of a listener that are not answered, and the positions of slots without one, in order; and how
+    many are answered, of how many."""
     given = session.scalars(select(Assignment).where(Assignment.listener_id == listener.id)).all()
     places: dict[int, Assignment | int] = {row.position: row for row in given}
     for slot in () if listener.plan is None else listener.plan["slots"]:
         places.setdefault(int(slot), int(slot))
-    return [
-        place for _, place in sorted(places.items()) if isinstance(place, int) or not place.answered
-    ]
+    waiting = [place for _, place in sorted(places.items()) if isinstance(place, int) or not place.answered]
+    return waiting, (len(places) - len(waiting), len(places))
 
 
-def _are_there(clips: Iterable[Clip], root: Path) -> bool:
+def _are_there(clips: Iterable[ClipFile], root: Path) -> bool:
     return all((root / clip.path).is_file() for clip in clips)
 
 
@@ -380,11 +393,12 @@ def advance(database: Database, listener_id: str, root: Path) -> NextPair | Next
             return following
         with database.transaction() as session:
             listener, test = _who(session, listener_id)
-            _check_listening(listener, test)
+            _check_listening(listener, test, settings_of(test))
             if following is not None:
                 row = _assign(session, listener.id, *following)
                 session.flush()
-                return _item(session, row, clips_of(session, row), listener, settings_of(test))
+                total = counts_of(session, listener)[1]
+                return _item(row, content_of(session, row.pair_id), total, settings_of(test))
             if not counts_of(session, listener)[0]:
                 raise Gone("the clips of this test are gone; please tell the person who invited you")
             _complete(session, listener)
@@ -395,11 +409,12 @@ def _following(
     session: Session, listener: Listener, test: Test, root: Path
 ) -> NextPair | NextPage | tuple[int, design.Presentation] | None:
     """What a listener is to answer, or the pair to give at a position; None where nothing is left."""
-    for place in _open_places(session, listener):
+    places, progress = _open_places(session, listener)
+    for place in places:
         if isinstance(place, Assignment):
-            clips = clips_of(session, place)
-            if _are_there(clips.values(), root):
-                return _item(session, place, clips, listener, settings_of(test))
+            content = content_of(session, place.pair_id)
+            if _are_there(content.clips, root):
+                return _item(place, content, progress[1], settings_of(test))
         elif (chosen := _chosen(session, listener, place, root)) is not None:
             return place, chosen
     return None
@@ -427,8 +442,7 @@ def _chosen(session: Session, listener: Listener, position: int, root: Path) -> 
         return choose_comparison(wins, ties, pending, places, rng)
 
     def usable(pair: design.Pair) -> bool:
-        query = select(Clip).join(Stimulus, Stimulus.clip_id == Clip.id)
-        return _are_there(session.scalars(query.where(Stimulus.id.in_([pair.a, pair.b]))), root)
+        return _are_there(content_of(session, pair.id).clips, root)
 
     exposure = exposure_of(session, listener.test_id)
     return design.choose_presentation(slot, table, before, exposure, choose, rng, usable)
@@ -464,14 +478,13 @@ def _tallies(session: Session, test_id: str, systems: Sequence[str]) -> np.ndarr
 
 
 def _item(
-    session: Session, assignment: Assignment, clips: dict[str, Clip], listener: Listener, settings: TestSettings
+    assignment: Assignment, content: PairContent, total: int, settings: TestSettings
 ) -> NextPair | NextPage:
-    total = counts_of(session, listener)[1]
-    pair = by_id(session, Pair, assignment.pair_id)
-    prompt = by_id(session, Prompt, pair.prompt_id).text if settings.show_prompt else None
-    seconds = min(clip.duration or 0.0 for clip in clips.values())
+    clips = clips_of(content, assignment)
+    prompt = content.prompt if settings.show_prompt else None
+    seconds = min(clip.seconds for clip in clips.values())
     least = min(settings.minimum_listening, seconds)
-    if pair.kind == "page":
+    if content.kind == "page":
         return NextPage(
             assignment=assignment.id,
             position=assignment.position + 1,
@@ -490,7 +503,7 @@ def _item(
         assignment=assignment.id,
         position=assignment.position + 1,
         total=total,
-        practice=pair.kind == "practice",
+        practice=content.kind == "practice",
         prompt=prompt,
         left=audio_address(f"{assignment.id}.left"),
         right=audio_address(f"{assignment.id}.right"),
@@ -522,35 +535,66 @@ def audio_address(name: str) -> str:
     return f"/api/v1/listen/audio/{name}"
 
 
-def clips_of(session: Session, assignment: Assignment) -> dict[str, Clip]:
+@dataclass(frozen=True)
+class ClipFile:
+    """A clip of a test. path: relative to the studio's folder."""
+
+    stimulus: str
+    path: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PairContent:
+    """What there is to hear in a pair: clips a and b; of a rating page all, in the order of their rows.
+
+    reference: of a rating page that has one, which of the clips it is.
+    """
+
+    kind: str
+    prompt: str
+    clips: tuple[ClipFile, ...]
+    reference: int | None
+
+
+_contents: Kept[PairContent] = Kept(50_000)
+
+
+def content_of(session: Session, pair_id: str) -> PairContent:
+    """What there is to hear in a pair."""
+    return _contents.get(pair_id, lambda: _read_content(session, pair_id))
+
+
+def _read_content(session: Session, pair_id: str) -> PairContent:
+    pair, prompt, test = session.execute(
+        select(Pair, Prompt.text, Test)
+        .join(Prompt, Prompt.id == Pair.prompt_id)
+        .join(Test, Test.id == Pair.test_id)
+        .where(Pair.id == pair_id)
+    ).one()
+    query = select(Stimulus.id, Clip.path, Clip.duration).join(Clip, Clip.id == Stimulus.clip_id)
+    page = pair.kind == "page"
+    chosen = Stimulus.prompt_id == pair.prompt_id if page else Stimulus.id.in_([pair.stimulus_a, pair.stimulus_b])
+    rows = session.execute(query.where(chosen).order_by(Stimulus.sequence)).all()
+    clips = {id: ClipFile(id, path, seconds or 0.0) for id, path, seconds in rows}
+    order = list(clips) if page else [pair.stimulus_a, pair.stimulus_b]
+    has_reference = page and settings_of(test).reference is not None
+    reference = order.index(pair.stimulus_a) if has_reference else None
+    return PairContent(pair.kind, prompt, tuple(clips[id] for id in order), reference)
+
+
+def clips_of(content: PairContent, assignment: Assignment) -> dict[str, ClipFile]:
     """The clips of an assignment by the names that its listener knows: left and right; of a rating page 0, 1, 2 and on
     in the listener's order, and `reference` where there is one."""
-    pair = by_id(session, Pair, assignment.pair_id)
-    if pair.kind != "page":
-        query = select(Stimulus.id, Clip).join(Clip, Clip.id == Stimulus.clip_id)
-        rows = dict(
-            session.execute(query.where(Stimulus.id.in_([pair.stimulus_a, pair.stimulus_b]))).all()
-        )
+    if content.kind != "page":
         sides = ("right", "left") if assignment.swapped else ("left", "right")
-        return dict(zip(sides, (rows[pair.stimulus_a], rows[pair.stimulus_b]), strict=True))
-    stimuli = page_stimuli(session, pair, assignment)
-    clips: dict[str, Clip] = {str(place): clip for place, (_, clip) in enumerate(stimuli)}
-    test = by_id(session, Test, pair.test_id)
-    if settings_of(test).reference is not None:
-        clips["reference"] = next(clip for stimulus, clip in stimuli if stimulus.id == pair.stimulus_a)
+        return dict(zip(sides, content.clips, strict=True))
+    by_stimulus = {clip.stimulus: clip for clip in content.clips}
+    order = design.page_order(list(by_stimulus), seed_of(assignment.id))
+    clips = {str(place): by_stimulus[stimulus] for place, stimulus in enumerate(order)}
+    if content.reference is not None:
+        clips["reference"] = content.clips[content.reference]
     return clips
-
-
-def page_stimuli(session: Session, pair: Pair, assignment: Assignment) -> list[tuple[Stimulus, Clip]]:
-    """The stimuli of a rating page with their clips, in the order of the listener."""
-    query = (
-        select(Stimulus, Clip)
-        .join(Clip, Clip.id == Stimulus.clip_id)
-        .where(Stimulus.prompt_id == pair.prompt_id)
-        .order_by(Stimulus.sequence)
-    )
-    rows = {stimulus.id: (stimulus, clip) for stimulus, clip in session.execute(query)}
-    return [rows[id] for id in design.page_order(list(rows), seed_of(assignment.id))]
 
 
 def audio_of(session: Session, listener_id: str, name: str, root: Path) -> Path | bytes:
@@ -574,7 +618,7 @@ def audio_of(session: Session, listener_id: str, name: str, root: Path) -> Path 
     )
     if assignment is None:
         raise unknown
-    clip = clips_of(session, assignment).get(match[2])
+    clip = clips_of(content_of(session, assignment.pair_id), assignment).get(match[2])
     if clip is None:
         raise unknown
     path = root / clip.path
@@ -588,23 +632,24 @@ def audio_of(session: Session, listener_id: str, name: str, root: Path) -> Path 
 
 def record_vote(session: Session, listener_id: str, vote: VoteRequest) -> Acknowledgement:
     """Store an answer about a pair. The same answer again is acknowledged again; another one is a Conflict."""
-    assignment, pair, listener, test = _assigned(session, listener_id, vote.assignment)
-    if pair.kind == "page":
+    assignment, listener, test = _assigned(session, listener_id, vote.assignment)
+    content = content_of(session, assignment.pair_id)
+    if content.kind == "page":
         raise Unprocessable("this is a rating page; send its values to /listen/ratings")
     winner = winner_of(vote.choice, assignment.swapped)
-    stored = session.scalar(select(Vote).where(Vote.assignment_id == assignment.id))
-    if stored is not None:
+    if assignment.answered:
+        stored = session.scalars(select(Vote).where(Vote.assignment_id == assignment.id)).one()
         if (stored.winner, stored.strength, stored.comment) != (winner, vote.strength, vote.comment or None):
             raise Conflict("this pair was answered already; reload the page to go on with the next")
-        return _acknowledge(session, assignment, listener)
-    _check_listening(listener, test)
+        return _acknowledgement(session, assignment, listener)
     settings = settings_of(test)
+    _check_listening(listener, test, settings)
     _check_allowed(vote, settings)
     listened = {"left": vote.listened_left, "right": vote.listened_right}
-    _check_listened(session, assignment, listened, settings)
+    _check_listened(clips_of(content, assignment), listened, settings)
     sides: tuple[Side, Side] = ("right", "left") if assignment.swapped else ("left", "right")
-    session.add(
-        Vote(
+    session.execute(
+        insert(Vote).values(
             assignment_id=assignment.id,
             winner=winner,
             strength=vote.strength,
@@ -619,26 +664,26 @@ def record_vote(session: Session, listener_id: str, vote: VoteRequest) -> Acknow
 
 def record_ratings(session: Session, listener_id: str, ratings: RatingsRequest) -> Acknowledgement:
     """Store the values of a rating page. The same values again are acknowledged again; others are a Conflict."""
-    assignment, pair, listener, test = _assigned(session, listener_id, ratings.assignment)
-    if pair.kind != "page":
+    assignment, listener, test = _assigned(session, listener_id, ratings.assignment)
+    content = content_of(session, assignment.pair_id)
+    if content.kind != "page":
         raise Unprocessable("this is a pair; send the choice to /listen/votes")
-    stimuli = page_stimuli(session, pair, assignment)
-    names = [str(place) for place in range(len(stimuli))]
-    if set(ratings.values) != set(names):
-        raise Unprocessable(f"give each of the {len(names)} clips a value")
-    values = {stimuli[int(name)][0].id: float(value) for name, value in ratings.values.items()}
-    stored = session.execute(
-        select(Rating.stimulus_id, Rating.value).where(Rating.assignment_id == assignment.id)
-    )
-    before = dict(stored.all())
-    if before:
-        if before != values:
+    clips = {name: clip for name, clip in clips_of(content, assignment).items() if name != "reference"}
+    if set(ratings.values) != set(clips):
+        raise Unprocessable(f"give each of the {len(clips)} clips a value")
+    values = {clips[name].stimulus: float(value) for name, value in ratings.values.items()}
+    if assignment.answered:
+        query = select(Rating.stimulus_id, Rating.value).where(Rating.assignment_id == assignment.id)
+        if dict(session.execute(query).all()) != values:  # type: ignore[arg-type]
             raise Conflict("this page was answered already; reload the page to go on with the next")
-        return _acknowledge(session, assignment, listener)
-    _check_listening(listener, test)
-    _check_listened(session, assignment, {name: ratings.listened.get(name, 0.0) for name in names}, settings_of(test))
-    for stimulus, value in values.items():
-        session.add(Rating(assignment_id=assignment.id, stimulus_id=stimulus, value=value))
+        return _acknowledgement(session, assignment, listener)
+    settings = settings_of(test)
+    _check_listening(listener, test, settings)
+    _check_listened(clips, {name: ratings.listened.get(name, 0.0) for name in clips}, settings)
+    rows = [
+        {"assignment_id": assignment.id, "stimulus_id": stimulus, "value": value} for stimulus, value in values.items()
+    ]
+    session.execute(insert(Rating), rows)
     return _answered(session, assignment, listener)
 
 
@@ -649,16 +694,18 @@ def winner_of(choice: str, swapped: bool) -> str:
     return choice
 
 
-def _assigned(session: Session, listener_id: str, assignment_id: str) -> tuple[Assignment, Pair, Listener, Test]:
-    assignment = session.scalar(
-        select(Assignment)
+def _assigned(session: Session, listener_id: str, assignment_id: str) -> tuple[Assignment, Listener, Test]:
+    row = session.execute(
+        select(Assignment, Listener, Test)
+        .join(Listener, Listener.id == Assignment.listener_id)
+        .join(Test, Test.id == Listener.test_id)
         .where(Assignment.id == assignment_id, Assignment.listener_id == listener_id)
-        .with_for_update()  # two equal requests at once come one after the other (SQLite has one writer anyway)
-    )
-    if assignment is None:
+        # Two equal requests at once come one after the other (SQLite has one writer anyway).
+        .with_for_update(of=Assignment)
+    ).one_or_none()
+    if row is None:
         raise NotFound("this pair is not yours to answer; reload the page")
-    listener, test = _who(session, listener_id)
-    return assignment, by_id(session, Pair, assignment.pair_id), listener, test
+    return row[0], row[1], row[2]
 
 
 def _check_allowed(vote: VoteRequest, settings: TestSettings) -> None:
@@ -672,14 +719,9 @@ def _check_allowed(vote: VoteRequest, settings: TestSettings) -> None:
         raise Unprocessable("this test takes no comments; leave it out")
 
 
-def _check_listened(
-    session: Session, assignment: Assignment, listened: dict[str, float], settings: TestSettings
-) -> None:
-    if settings.minimum_listening <= 0:
-        return
-    clips = clips_of(session, assignment)
+def _check_listened(clips: dict[str, ClipFile], listened: dict[str, float], settings: TestSettings) -> None:
     for side, seconds in listened.items():
-        least = min(settings.minimum_listening, clips[side].duration or 0.0)
+        least = min(settings.minimum_listening, clips[side].seconds)
         # Players report in steps of some milliseconds.
         if seconds < least - 0.05:
             what = f"the {side} clip" if side in ("left", "right") else f"clip {int(side) + 1}"
@@ -687,18 +729,19 @@ def _check_listened(
 
 
 def _answered(session: Session, assignment: Assignment, listener: Listener) -> Acknowledgement:
-    assignment.answered = True
-    session.flush()
-    publish(session, "vote", listener.test_id, {"listener": listener.id})
-    answered, total = counts_of(session, listener)
-    if answered == total:
-        _complete(session, listener)
-    return Acknowledgement(
-        assignment=assignment.id, answered=answered, total=total, completed=listener.completed_at is not None
+    session.execute(
+        update(Assignment).where(Assignment.id == assignment.id).values(answered=True),
+        execution_options={"synchronize_session": False},
     )
+    publish(session, "vote", listener.test_id, {"listener": listener.id})
+    acknowledgement = _acknowledgement(session, assignment, listener)
+    if acknowledgement.answered == acknowledgement.total:
+        _complete(session, listener)
+        acknowledgement.completed = True
+    return acknowledgement
 
 
-def _acknowledge(session: Session, assignment: Assignment, listener: Listener) -> Acknowledgement:
+def _acknowledgement(session: Session, assignment: Assignment, listener: Listener) -> Acknowledgement:
     answered, total = counts_of(session, listener)
     return Acknowledgement(
         assignment=assignment.id, answered=answered, total=total, completed=listener.completed_at is not None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import FileResponse
 
@@ -31,6 +34,23 @@ from plaudit.studio.listening.schemas import (
 router = APIRouter(prefix="/listen", tags=["listen"])
 
 COOKIE_SECONDS = 90 * 24 * 3600
+
+THREADS = 8
+"""Of listeners' requests, in which a test spends its time. They have threads of their own, so that they don't wait for
+others' requests, and few, as more would only take turns with Python's lock."""
+
+_threads: RunVar[CapacityLimiter] = RunVar("plaudit.studio.listeners")
+
+T = TypeVar("T")
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Do a listener's work in one of the threads for it. (FastAPI would take four turns of a thread for a request.)"""
+    limiter = _threads.get(None)
+    if limiter is None:
+        _threads.set(limiter := CapacityLimiter(THREADS))
+    return await to_thread.run_sync(work, limiter=limiter)
+
 
 AUDIO = {200: {"description": "A wav file; ranges are served.", "content": {"audio/wav": {}}}}
 
@@ -70,47 +90,71 @@ def answer_screening(answers: ScreeningAnswers, listener: ListenerOnly, studio: 
 
 
 @router.get("/next")
-def next_assignment(listener: ListenerOnly, studio: StudioOf) -> NextPair | NextPage | Completed:
+async def next_assignment(listener: ListenerOnly, studio: StudioOf) -> NextPair | NextPage | Completed:
     """The next pair or rating page, or the completion code. It stays the same until it is answered."""
     root = studio.settings.layout.root
-    with studio.database.reading() as session:
-        item = sessions.next_item(session, listener.id, root)
-    return sessions.advance(studio.database, listener.id, root) if item is None else item
+
+    def work() -> NextPair | NextPage | Completed:
+        with studio.database.reading() as session:
+            item = sessions.next_item(session, listener.id, root)
+        return sessions.advance(studio.database, listener.id, root) if item is None else item
+
+    return await _in_thread(work)
 
 
 @router.post("/votes")
-def vote(vote: VoteRequest, listener: ListenerOnly, studio: StudioOf) -> Acknowledgement:
+async def vote(vote: VoteRequest, listener: ListenerOnly, studio: StudioOf) -> Acknowledgement:
     """Answer a pair. The answer of this request means that the vote is on the disk; sent again, nothing changes."""
-    with studio.database.transaction() as session:
-        answer = sessions.record_vote(session, listener.id, vote)
-        keep(session, answer)
-    return answer
+
+    def work() -> Acknowledgement:
+        with studio.database.transaction() as session:
+            answer = sessions.record_vote(session, listener.id, vote)
+            keep(session, answer)
+        return answer
+
+    return await _in_thread(work)
 
 
 @router.post("/ratings")
-def rate(ratings: RatingsRequest, listener: ListenerOnly, studio: StudioOf) -> Acknowledgement:
+async def rate(ratings: RatingsRequest, listener: ListenerOnly, studio: StudioOf) -> Acknowledgement:
     """Answer a rating page: all its values at once."""
-    with studio.database.transaction() as session:
-        answer = sessions.record_ratings(session, listener.id, ratings)
-        keep(session, answer)
-    return answer
+
+    def work() -> Acknowledgement:
+        with studio.database.transaction() as session:
+            answer = sessions.record_ratings(session, listener.id, ratings)
+            keep(session, answer)
+        return answer
+
+    return await _in_thread(work)
+
+
+class AudioResponse(FileResponse):
+    """A listener's audio: read in few parts, as each takes a turn of the server, and without what tells files apart."""
+
+    chunk_size = 1 << 20
+
+    def __init__(self, path: os.PathLike[str], stat: os.stat_result) -> None:
+        headers = {"cache-control": "private, max-age=3600"}
+        super().__init__(path, media_type="audio/wav", headers=headers, stat_result=stat)
+        # Two sides with one time or tag would be known to be of one system.
+        for header in ("etag", "last-modified"):
+            del self.headers[header]
 
 
 @router.get("/audio/{name}", response_class=FileResponse, responses=AUDIO)  # type: ignore[arg-type]
-def listener_audio(
+async def listener_audio(
     name: Annotated[str, Path(max_length=60)], listener: ListenerOnly, studio: StudioOf
 ) -> Response:
     """Audio of an assignment or of the screening, by the address that was given."""
-    headers = {"cache-control": "private, max-age=3600"}
-    with studio.database.reading() as session:
-        audio = sessions.audio_of(session, listener.id, name, studio.settings.layout.root)
-    if isinstance(audio, bytes):
-        return Response(audio, media_type="audio/wav", headers={"cache-control": "no-store"})
-    response = FileResponse(audio, media_type="audio/wav", headers=headers, stat_result=os.stat(audio))
-    # Two sides with one time or tag would be known to be of one system.
-    for header in ("etag", "last-modified"):
-        del response.headers[header]
-    return response
+
+    def work() -> Response:
+        with studio.database.reading() as session:
+            audio = sessions.audio_of(session, listener.id, name, studio.settings.layout.root)
+        if isinstance(audio, bytes):
+            return Response(audio, media_type="audio/wav", headers={"cache-control": "no-store"})
+        return AudioResponse(audio, os.stat(audio))
+
+    return await _in_thread(work)
 
 
 @router.get("/completion")
