@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
+import threading
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -121,3 +125,60 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot be used as a studio's folder"):
         Studio.open(StudioSettings(folder=tmp_path / "file" / "studio"))
+
+
+def test_a_transaction_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    studio = Studio.open(StudioSettings(folder=tmp_path))
+    log, synced = tmp_path / "studio.sqlite-wal", []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append((os.fstat(file).st_ino, os.fstat(file).st_size)))
+    with studio.database.transaction() as session:
+        studio.authority.new_token(session, "a", "owner")
+        assert synced == []
+    assert synced == [(log.stat().st_ino, log.stat().st_size)]
+    assert log.stat().st_size > 0
+    studio.close()
+
+
+def test_transactions_at_once_wait_for_the_disk_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    studio = Studio.open(StudioSettings(folder=tmp_path))
+    syncs: list[float] = []
+
+    def slow(file: int) -> None:
+        syncs.append(time.monotonic())
+        time.sleep(0.05)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    spans = []
+
+    def write(number: int) -> None:
+        with studio.database.transaction() as session:
+            session.add(Token(name=str(number), role="owner", hash=""))
+            session.flush()
+        with studio.database.transaction():
+            committed = time.monotonic()
+        spans.append((committed, time.monotonic()))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(syncs) < 12, "not one for each of 24"
+    for committed, returned in spans:
+        assert any(committed <= begun <= returned - 0.05 for begun in syncs), "a sync that began after it, and ended"
+    studio.close()
+
+
+def test_a_disk_that_fails_acknowledges_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    studio = Studio.open(StudioSettings(folder=tmp_path))
+
+    def broken(file: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="broken"):
+        patch.setattr(os, "fsync", broken)
+        with studio.database.transaction() as session:
+            studio.authority.new_token(session, "a", "owner")
+    with studio.database.transaction() as session:
+        studio.authority.new_token(session, "b", "owner")
+    studio.close()

@@ -58,8 +58,10 @@ def create_app(settings: StudioSettings, worker: bool = True) -> FastAPI:
     )
     app.state.studio = studio
     api = APIRouter(prefix="/api/v1", responses=_PROBLEMS)
-    for module in sorted(pkgutil.iter_modules(routes.__path__), key=lambda module: module.name):
-        api.include_router(importlib.import_module(f"{routes.__name__}.{module.name}").router)
+    # Routes are tried in order; those of listeners, who are many, come first.
+    names = sorted((module.name for module in pkgutil.iter_modules(routes.__path__)), key=lambda n: (n != "listen", n))
+    for name in names:
+        api.include_router(importlib.import_module(f"{routes.__name__}.{name}").router)
     app.include_router(api)
     _add_page(app)
     _add_error_handlers(app)

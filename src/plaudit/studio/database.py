@@ -1,13 +1,14 @@
 """The studio's database: tables, engine, transactions.
 
 Every table is ordered by `sequence`, which the database counts, never by a time: a clock that jumps does no harm.
-Ids are short random texts. SQLite is used in WAL mode with `synchronous=FULL`: what a transaction wrote is on the disk
-when it ends, so an acknowledged vote survives a SIGKILL and a power cut. Writers wait in line behind a lock of the
-process (`Database.transaction`), as SQLite's own waiting is by polling and unfair.
+Ids are short random texts. SQLite is used in WAL mode: what a transaction wrote is on the disk when `transaction` ends,
+so an acknowledged vote survives a SIGKILL and a power cut. Writers wait in line behind a lock of the process, as
+SQLite's own waiting is by polling and unfair; for the disk they wait together, after the lock (`_Disk`).
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 from collections.abc import Iterator
@@ -323,6 +324,56 @@ class Look(Row):
 Kind = TypeVar("Kind", bound=Row)
 
 
+class _Disk:
+    """Brings SQLite's write-ahead log to the disk, once for all transactions that were committed meanwhile.
+
+    With `synchronous=FULL` each transaction would wait for the disk while it holds up the others. Instead SQLite is
+    told NORMAL, with which it syncs the log when it begins it anew and before it copies pages from it, and this syncs
+    the rest. (Closing the file here frees no lock of SQLite's: in WAL mode they are on other files.)
+    """
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self._changed = threading.Condition()
+        self._begun = self._ended = 0
+        self._running = False
+        self._failures: dict[int, OSError] = {}
+
+    def wait(self) -> None:
+        """Wait for a sync that begins from now on; OSError where it failed."""
+        with self._changed:
+            number = self._begun + 1
+            while self._ended < number:
+                if self._running:
+                    self._changed.wait()
+                    continue
+                self._running, self._begun = True, number
+                self._changed.release()
+                try:
+                    failure = self._sync()
+                finally:
+                    self._changed.acquire()
+                    self._running, self._ended = False, number
+                    self._changed.notify_all()
+                if failure is not None:
+                    self._failures[number] = failure
+            if number in self._failures:
+                raise self._failures[number]
+
+    def _sync(self) -> OSError | None:
+        try:
+            file = os.open(self.log, os.O_RDWR)
+        except FileNotFoundError:
+            return None  # the last connection was closed, after it copied and synced everything
+        try:
+            os.fsync(file)
+        except OSError as error:
+            return error
+        finally:
+            os.close(file)
+        return None
+
+
 class Database:
     """The engine with its transactions."""
 
@@ -343,6 +394,7 @@ class Database:
             raise RunError(f"--database needs the package {error.name}; install it with pip") from None
         self._writing = threading.Lock()
         self._writer_thread = 0
+        self._disk = None if self.path is None else _Disk(Path(f"{self.path}-wal"))
         if self.is_sqlite:
             listening_to.listen(self.engine, "connect", _prepare_sqlite)
             listening_to.listen(self.engine, "begin", _begin_sqlite)
@@ -363,6 +415,12 @@ class Database:
         """A session whose changes are on the disk at the end of the block, or undone by an error."""
         with self._write_lock(), Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
+        self.wait_for_disk()
+
+    def wait_for_disk(self) -> None:
+        """Wait until everything that was committed before, by whichever thread, is on the disk."""
+        if self._disk is not None:
+            self._disk.wait()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -417,7 +475,7 @@ def is_full(error: BaseException) -> bool:
 def _prepare_sqlite(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # transactions begin where `_begin_sqlite` says, not where the driver guesses
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

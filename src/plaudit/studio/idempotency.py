@@ -66,6 +66,7 @@ class KeyedRequest:
             )
         if row is None:
             return None
+        database.wait_for_disk()  # it may be another thread's, which waits itself
         if row.request_digest != self.digest:
             problem = {"detail": "this Idempotency-Key was used for another request; take a new one", "code": "key"}
             return JSONResponse(problem, 409)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import case, func, insert, select, update
+from sqlalchemy import bindparam, case, func, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
 from plaudit.studio.database import (
@@ -38,6 +38,7 @@ from plaudit.studio.database import (
     Test,
     Vote,
     by_id,
+    new_id,
     now,
     stamp,
 )
@@ -73,6 +74,34 @@ _TRIAL = re.compile(r"screening\.([0-9]{1,3})\.([0-5])")
 def settings_of(test: Test) -> TestSettings:
     """The settings of a test."""
     return TestSettings.model_validate(test.settings["settings"])
+
+
+# Statements of the requests that come often: making one takes SQLAlchemy longer than carrying it out.
+
+_OF_LISTENER = Assignment.listener_id == bindparam("listener")
+_LISTENER = select(Listener, Test).join(Test, Test.id == Listener.test_id).where(Listener.id == bindparam("listener"))
+_PLACES = select(
+    Assignment.id, Assignment.position, Assignment.pair_id, Assignment.swapped, Assignment.answered
+).where(_OF_LISTENER)  # fmt: skip
+_PROGRESS = select(
+    func.coalesce(func.sum(case((Assignment.answered, 1), else_=0)), 0), func.count()
+).where(_OF_LISTENER)  # fmt: skip
+_ASSIGNMENT = select(Assignment).where(Assignment.id == bindparam("assignment"), _OF_LISTENER)
+_ASSIGNED = (
+    select(Assignment, Listener, Test)
+    .join(Listener, Listener.id == Assignment.listener_id)
+    .join(Test, Test.id == Listener.test_id)
+    .where(Assignment.id == bindparam("assignment"), _OF_LISTENER)
+    # Two equal requests at once come one after the other (SQLite has one writer anyway).
+    .with_for_update(of=Assignment)
+)
+_NEW_ASSIGNMENT = insert(Assignment.__table__)  # type: ignore[arg-type]
+_NEW_VOTE = insert(Vote.__table__)  # type: ignore[arg-type]
+_SET_ANSWERED = (
+    update(Assignment.__table__)  # type: ignore[arg-type]
+    .where(Assignment.__table__.c.id == bindparam("assignment"))
+    .values(answered=True)
+)
 
 
 # Enrolment
@@ -137,8 +166,7 @@ def _check_places(session: Session, invitation: Invitation) -> None:
 
 
 def _who(session: Session, listener_id: str) -> tuple[Listener, Test]:
-    query = select(Listener, Test).join(Test, Test.id == Listener.test_id).where(Listener.id == listener_id)
-    row = session.execute(query).one_or_none()
+    row = session.execute(_LISTENER, {"listener": listener_id}).one_or_none()
     if row is None:
         raise NotFound(f"there is no listener {listener_id[:40]!r}")
     return row[0], row[1]
@@ -217,20 +245,31 @@ def _begin(session: Session, listener: Listener, test: Test, settings: TestSetti
     else:
         plan = design.listener_plan(table.pairs, *counts, exposure, rng)
     slots: dict[str, int | None] = {}
+    given: list[Place] = []
     for position, one in enumerate(plan):
         if isinstance(one, design.Slot):
             slots[str(position)] = one.repeats
         else:
-            _assign(session, listener.id, position, one)
+            given.append(Place(new_id(), position, one.pair.id, one.swapped, False))
     if slots:
         listener.plan = {"total": len(plan), "slots": slots}
-    session.flush()
+    _assign(session, listener.id, given)
 
 
-def _assign(session: Session, listener_id: str, position: int, given: design.Presentation) -> Assignment:
-    row = Assignment(listener_id=listener_id, pair_id=given.pair.id, position=position, swapped=given.swapped)
-    session.add(row)
-    return row
+@dataclass(frozen=True)
+class Place:
+    """An assignment of a listener: what of it a request needs."""
+
+    id: str
+    position: int
+    pair_id: str
+    swapped: bool
+    answered: bool
+
+
+def _assign(session: Session, listener_id: str, places: Sequence[Place]) -> None:
+    if places:
+        session.execute(_NEW_ASSIGNMENT, [{"listener_id": listener_id, **vars(place)} for place in places])
 
 
 def seed_of(id: str) -> int:
@@ -321,10 +360,7 @@ def _state(listener: Listener, test: Test, settings: TestSettings) -> str:
 
 def counts_of(session: Session, listener: Listener) -> tuple[int, int]:
     """How many of a listener's assignments are answered, and how many there are or will be."""
-    query = select(func.coalesce(func.sum(case((Assignment.answered, 1), else_=0)), 0), func.count()).where(
-        Assignment.listener_id == listener.id
-    )
-    answered, given = session.execute(query).one()
+    answered, given = session.execute(_PROGRESS, {"listener": listener.id}).one()
     return int(answered), int(given if listener.plan is None else listener.plan["total"])
 
 
@@ -360,15 +396,18 @@ def next_item(session: Session, listener_id: str, root: Path) -> NextPair | Next
     return None
 
 
-def _open_places(session: Session, listener: Listener) -> tuple[list[Assignment | int], tuple[int, int]]:
+def _open_places(session: Session, listener: Listener) -> tuple[list[Place | int], tuple[int, int]]:
     """The assignments of a listener that are not answered, and the positions of slots without one, in order; and how
     many are answered, of how many."""
-    given = session.scalars(select(Assignment).where(Assignment.listener_id == listener.id)).all()
-    places: dict[int, Assignment | int] = {row.position: row for row in given}
+    places: dict[int, Place | int] = {place.position: place for place in _places(session, listener.id)}
     for slot in () if listener.plan is None else listener.plan["slots"]:
         places.setdefault(int(slot), int(slot))
     waiting = [place for _, place in sorted(places.items()) if isinstance(place, int) or not place.answered]
     return waiting, (len(places) - len(waiting), len(places))
+
+
+def _places(session: Session, listener_id: str) -> list[Place]:
+    return [Place(*row) for row in session.execute(_PLACES, {"listener": listener_id})]
 
 
 def _are_there(clips: Iterable[ClipFile], root: Path) -> bool:
@@ -395,10 +434,11 @@ def advance(database: Database, listener_id: str, root: Path) -> NextPair | Next
             listener, test = _who(session, listener_id)
             _check_listening(listener, test, settings_of(test))
             if following is not None:
-                row = _assign(session, listener.id, *following)
-                session.flush()
+                position, chosen = following
+                place = Place(new_id(), position, chosen.pair.id, chosen.swapped, False)
+                _assign(session, listener.id, [place])
                 total = counts_of(session, listener)[1]
-                return _item(row, content_of(session, row.pair_id), total, settings_of(test))
+                return _item(place, content_of(session, place.pair_id), total, settings_of(test))
             if not counts_of(session, listener)[0]:
                 raise Gone("the clips of this test are gone; please tell the person who invited you")
             _complete(session, listener)
@@ -411,7 +451,7 @@ def _following(
     """What a listener is to answer, or the pair to give at a position; None where nothing is left."""
     places, progress = _open_places(session, listener)
     for place in places:
-        if isinstance(place, Assignment):
+        if isinstance(place, Place):
             content = content_of(session, place.pair_id)
             if _are_there(content.clips, root):
                 return _item(place, content, progress[1], settings_of(test))
@@ -426,9 +466,11 @@ def _chosen(session: Session, listener: Listener, position: int, root: Path) -> 
 
     table = design_table(session, listener.test_id)
     by_id = {pair.id: pair for pair in table.pairs}
-    query = select(Assignment.position, Assignment.pair_id, Assignment.swapped)
-    rows = session.execute(query.where(Assignment.listener_id == listener.id)).all()
-    before = {place: design.Presentation(by_id[pair], swapped) for place, pair, swapped in rows if place < position}
+    before = {
+        place.position: design.Presentation(by_id[place.pair_id], place.swapped)
+        for place in _places(session, listener.id)
+        if place.position < position
+    }
     assert listener.plan is not None  # it has slots
     slot = design.Slot(listener.plan["slots"][str(position)])
     rng = np.random.default_rng([seed_of(listener.id), position])
@@ -478,7 +520,7 @@ def _tallies(session: Session, test_id: str, systems: Sequence[str]) -> np.ndarr
 
 
 def _item(
-    assignment: Assignment, content: PairContent, total: int, settings: TestSettings
+    assignment: Place, content: PairContent, total: int, settings: TestSettings
 ) -> NextPair | NextPage:
     clips = clips_of(content, assignment)
     prompt = content.prompt if settings.show_prompt else None
@@ -583,7 +625,7 @@ def _read_content(session: Session, pair_id: str) -> PairContent:
     return PairContent(pair.kind, prompt, tuple(clips[id] for id in order), reference)
 
 
-def clips_of(content: PairContent, assignment: Assignment) -> dict[str, ClipFile]:
+def clips_of(content: PairContent, assignment: Assignment | Place) -> dict[str, ClipFile]:
     """The clips of an assignment by the names that its listener knows: left and right; of a rating page 0, 1, 2 and on
     in the listener's order, and `reference` where there is one."""
     if content.kind != "page":
@@ -613,9 +655,7 @@ def audio_of(session: Session, listener_id: str, name: str, root: Path) -> Path 
     match = _AUDIO.fullmatch(name)
     if match is None:
         raise unknown
-    assignment = session.scalar(
-        select(Assignment).where(Assignment.id == match[1], Assignment.listener_id == listener_id)
-    )
+    assignment = session.scalar(_ASSIGNMENT, {"assignment": match[1], "listener": listener_id})
     if assignment is None:
         raise unknown
     clip = clips_of(content_of(session, assignment.pair_id), assignment).get(match[2])
@@ -648,17 +688,16 @@ def record_vote(session: Session, listener_id: str, vote: VoteRequest) -> Acknow
     listened = {"left": vote.listened_left, "right": vote.listened_right}
     _check_listened(clips_of(content, assignment), listened, settings)
     sides: tuple[Side, Side] = ("right", "left") if assignment.swapped else ("left", "right")
-    session.execute(
-        insert(Vote).values(
-            assignment_id=assignment.id,
-            winner=winner,
-            strength=vote.strength,
-            comment=vote.comment or None,
-            listened_a=listened[sides[0]],
-            listened_b=listened[sides[1]],
-            response_ms=vote.response_ms,
-        )
-    )
+    row = {
+        "assignment_id": assignment.id,
+        "winner": winner,
+        "strength": vote.strength,
+        "comment": vote.comment or None,
+        "listened_a": listened[sides[0]],
+        "listened_b": listened[sides[1]],
+        "response_ms": vote.response_ms,
+    }
+    session.execute(_NEW_VOTE, row)
     return _answered(session, assignment, listener)
 
 
@@ -695,14 +734,7 @@ def winner_of(choice: str, swapped: bool) -> str:
 
 
 def _assigned(session: Session, listener_id: str, assignment_id: str) -> tuple[Assignment, Listener, Test]:
-    row = session.execute(
-        select(Assignment, Listener, Test)
-        .join(Listener, Listener.id == Assignment.listener_id)
-        .join(Test, Test.id == Listener.test_id)
-        .where(Assignment.id == assignment_id, Assignment.listener_id == listener_id)
-        # Two equal requests at once come one after the other (SQLite has one writer anyway).
-        .with_for_update(of=Assignment)
-    ).one_or_none()
+    row = session.execute(_ASSIGNED, {"assignment": assignment_id, "listener": listener_id}).one_or_none()
     if row is None:
         raise NotFound("this pair is not yours to answer; reload the page")
     return row[0], row[1], row[2]
@@ -729,10 +761,7 @@ def _check_listened(clips: dict[str, ClipFile], listened: dict[str, float], sett
 
 
 def _answered(session: Session, assignment: Assignment, listener: Listener) -> Acknowledgement:
-    session.execute(
-        update(Assignment).where(Assignment.id == assignment.id).values(answered=True),
-        execution_options={"synchronize_session": False},
-    )
+    session.execute(_SET_ANSWERED, {"assignment": assignment.id})
     publish(session, "vote", listener.test_id, {"listener": listener.id})
     acknowledgement = _acknowledgement(session, assignment, listener)
     if acknowledgement.answered == acknowledgement.total:

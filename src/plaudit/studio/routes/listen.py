@@ -35,6 +35,9 @@ router = APIRouter(prefix="/listen", tags=["listen"])
 
 COOKIE_SECONDS = 90 * 24 * 3600
 
+READ_WHOLE = 4 << 20
+"""Bytes of audio that are read at once; a larger file is sent in parts, each of which takes a turn of a thread."""
+
 THREADS = 8
 """Of listeners' requests, in which a test spends its time. They have threads of their own, so that they don't wait for
 others' requests, and few, as more would only take turns with Python's lock."""
@@ -53,40 +56,6 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
 
 AUDIO = {200: {"description": "A wav file; ranges are served.", "content": {"audio/wav": {}}}}
-
-
-@router.get("/session")
-def listener_session(listener: ListenerOnly, studio: StudioOf) -> ListenerSession:
-    """Where this listener is, and what the test asks."""
-    with studio.database.reading() as session:
-        return sessions.session_state(session, listener.id)
-
-
-@router.post("/consent")
-def give_consent(listener: ListenerOnly, studio: StudioOf) -> ListenerSession:
-    """Agree to the consent text. Again, it changes nothing."""
-    with studio.database.transaction() as session:
-        sessions.consent(session, listener.id)
-        answer = sessions.session_state(session, listener.id)
-        keep(session, answer)
-        return answer
-
-
-@router.get("/screening")
-def get_screening(listener: ListenerOnly, studio: StudioOf) -> ScreeningState:
-    """The trials of the headphone screening."""
-    with studio.database.reading() as session:
-        return sessions.screening_state(session, listener.id)
-
-
-@router.post("/screening")
-def answer_screening(answers: ScreeningAnswers, listener: ListenerOnly, studio: StudioOf) -> ScreeningState:
-    """Answer the six trials; where it says attempts are left, there are new ones."""
-    with studio.database.transaction() as session:
-        sessions.answer_screening(session, listener.id, answers.answers)
-        answer = sessions.screening_state(session, listener.id)
-        keep(session, answer)
-        return answer
 
 
 @router.get("/next")
@@ -128,33 +97,63 @@ async def rate(ratings: RatingsRequest, listener: ListenerOnly, studio: StudioOf
     return await _in_thread(work)
 
 
-class AudioResponse(FileResponse):
-    """A listener's audio: read in few parts, as each takes a turn of the server, and without what tells files apart."""
-
-    chunk_size = 1 << 20
-
-    def __init__(self, path: os.PathLike[str], stat: os.stat_result) -> None:
-        headers = {"cache-control": "private, max-age=3600"}
-        super().__init__(path, media_type="audio/wav", headers=headers, stat_result=stat)
-        # Two sides with one time or tag would be known to be of one system.
-        for header in ("etag", "last-modified"):
-            del self.headers[header]
-
-
 @router.get("/audio/{name}", response_class=FileResponse, responses=AUDIO)  # type: ignore[arg-type]
 async def listener_audio(
-    name: Annotated[str, Path(max_length=60)], listener: ListenerOnly, studio: StudioOf
+    name: Annotated[str, Path(max_length=60)], listener: ListenerOnly, studio: StudioOf, request: Request
 ) -> Response:
     """Audio of an assignment or of the screening, by the address that was given."""
+    whole = "range" not in request.headers
 
     def work() -> Response:
         with studio.database.reading() as session:
             audio = sessions.audio_of(session, listener.id, name, studio.settings.layout.root)
         if isinstance(audio, bytes):
             return Response(audio, media_type="audio/wav", headers={"cache-control": "no-store"})
-        return AudioResponse(audio, os.stat(audio))
+        headers = {"cache-control": "private, max-age=3600", "accept-ranges": "bytes"}
+        stat = os.stat(audio)
+        if whole and stat.st_size <= READ_WHOLE:
+            return Response(audio.read_bytes(), media_type="audio/wav", headers=headers)
+        response = FileResponse(audio, media_type="audio/wav", headers=headers, stat_result=stat)
+        # Two sides with one time or tag would be known to be of one system.
+        for header in ("etag", "last-modified"):
+            del response.headers[header]
+        return response
 
     return await _in_thread(work)
+
+
+@router.get("/session")
+def listener_session(listener: ListenerOnly, studio: StudioOf) -> ListenerSession:
+    """Where this listener is, and what the test asks."""
+    with studio.database.reading() as session:
+        return sessions.session_state(session, listener.id)
+
+
+@router.post("/consent")
+def give_consent(listener: ListenerOnly, studio: StudioOf) -> ListenerSession:
+    """Agree to the consent text. Again, it changes nothing."""
+    with studio.database.transaction() as session:
+        sessions.consent(session, listener.id)
+        answer = sessions.session_state(session, listener.id)
+        keep(session, answer)
+        return answer
+
+
+@router.get("/screening")
+def get_screening(listener: ListenerOnly, studio: StudioOf) -> ScreeningState:
+    """The trials of the headphone screening."""
+    with studio.database.reading() as session:
+        return sessions.screening_state(session, listener.id)
+
+
+@router.post("/screening")
+def answer_screening(answers: ScreeningAnswers, listener: ListenerOnly, studio: StudioOf) -> ScreeningState:
+    """Answer the six trials; where it says attempts are left, there are new ones."""
+    with studio.database.transaction() as session:
+        sessions.answer_screening(session, listener.id, answers.answers)
+        answer = sessions.screening_state(session, listener.id)
+        keep(session, answer)
+        return answer
 
 
 @router.get("/completion")
