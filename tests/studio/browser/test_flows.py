@@ -24,10 +24,11 @@ from tests.studio.browser.driver import (
 pytestmark = pytest.mark.slow
 
 
-def test_first_vote_from_the_first_start(tmp_path: Path) -> None:
-    """A new user: start, upload, test, vote."""
+@pytest.mark.parametrize("power_cuts", [False, True])
+def test_first_vote_from_the_first_start(tmp_path: Path, power_cuts: bool) -> None:
+    """A new user: start, upload, test, vote. Power cuts: while clips are prepared, and before the vote is sent."""
     began = time.monotonic()
-    with command(tmp_path / "studio") as (_, link), pages() as browser:
+    with command(tmp_path / "studio") as (studio, link), pages() as browser:
         page = browser.open(link)
         page.get_by_role("link", name="Tests").click()
         page.get_by_role("link", name="New test").click()
@@ -41,12 +42,25 @@ def test_first_vote_from_the_first_start(tmp_path: Path) -> None:
         page.get_by_role("button", name="Next").click()
         page.get_by_role("button", name="Next").click()
         page.get_by_role("button", name="Create test").click()
+        if power_cuts:
+            page.get_by_role("heading", name="High against low").wait_for()
+            studio.kill()
+            studio.start()
         page.get_by_role("button", name="Open the test").click()
         page.get_by_role("button", name="Create a link").click()
         listener = browser.open(page.locator(".link-text").inner_text(), width=390, height=844)
         agree(listener)
-        answer(listener, "b")
-        assert time.monotonic() - began < 120
+        if power_cuts:
+            hear_both(listener)
+            studio.kill()
+            listener.keyboard.press("b")
+            listener.keyboard.press("Enter")
+            listener.get_by_text("The connection is lost.").wait_for()
+            studio.start()
+            listener.get_by_text("Question 2 of").wait_for()
+        else:
+            answer(listener, "b")
+            assert time.monotonic() - began < 120
         assert api(page, "GET", "/tests")["items"][0]["votes"] == 1
 
 
@@ -207,6 +221,9 @@ def test_votes_to_reward_to_tuned_model(tmp_path: Path) -> None:
         page.get_by_label("Size").select_option("smoke")
         page.get_by_label("Reward", exact=True).select_option(label="reward")
         page.get_by_role("button", name="Tune", exact=True).click()
+        page.locator(".badge.running").first.wait_for()
+        studio.kill()
+        studio.start()
         page.get_by_role("button", name="Create the test").click(timeout=900_000)
         page.get_by_text("before, after").wait_for()
         assert serious_faults(page) == []
