@@ -1,4 +1,4 @@
-import { fixed, percent, plural, spanText } from "../ui/format";
+import { fixed, percent, plural, roughly, spanText } from "../ui/format";
 import { IntervalBar } from "../ui/IntervalBar";
 import { Definitions, Empty, Table } from "../ui/parts";
 import type { ComparisonState, PreferenceResults, RatingResults, TestInfo } from "./testTypes";
@@ -24,9 +24,9 @@ function votesNeeded(state: ComparisonState): string {
   if (state.needed === null) {
     return state.votes
       ? "At this win rate, no practical number of votes would decide it."
-      : `To find a difference of this size takes about ${plural(state.planned, "vote")}.`;
+      : `To find a difference of this size takes about ${plural(roughly(state.planned), "vote")}.`;
   }
-  return `About ${plural(state.needed, "more vote")} needed if the win rate stays the same.`;
+  return `About ${plural(roughly(state.needed), "more vote")} needed if the win rate stays the same.`;
 }
 
 export function PreferenceFigures({ results, test }: { results: PreferenceResults; test: TestInfo }) {
@@ -51,8 +51,8 @@ export function PreferenceFigures({ results, test }: { results: PreferenceResult
                 label={`${state.first} wins ${spanText(state.rate, percent)} of the votes`}
               />
               <div class="scale-ends small muted">
-                <span>{state.second}</span>
-                <span>{state.first}</span>
+                <span>{state.second} better</span>
+                <span>{state.first} better</span>
               </div>
             </div>
             <p class="numeric">

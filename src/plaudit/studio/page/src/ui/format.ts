@@ -33,8 +33,15 @@ export function when(text: string | null | undefined): string {
   return text ? WHEN.format(new Date(text)) : "";
 }
 
+const COUNT = new Intl.NumberFormat("en-GB");
+
 export function plural(count: number, noun: string, several = `${noun}s`): string {
-  return `${count} ${count === 1 ? noun : several}`;
+  return `${COUNT.format(count)} ${count === 1 ? noun : several}`;
+}
+
+/** An estimate, which has two digits that mean something. */
+export function roughly(count: number): number {
+  return Number(count.toPrecision(2));
 }
 
 /** A message as a sentence: the server's begin in lower case and have no full stop. */
