@@ -57,7 +57,7 @@ export function History() {
   
   return (
     <>
-      <Heading title="History" intro="Every clip that was generated or uploaded here. Discarded clips are under Discarded only." />
+      <Heading title="History" intro="All clips that were generated or uploaded here, except those you discarded." />
       <div class="stack">
         <div class="row apart">
           <div class="row" role="group" aria-label="Which clips">

@@ -42,7 +42,8 @@ export function Runs() {
         {runs.data && !runs.data.items.length && (
           <Empty title="No runs yet">
             <p class="muted">
-              Start one with <span class="mono">plaudit run smoke</span>, or tune a model under <Link href="/tune">Tune</Link>.
+              Write one into the studio’s folder, with <span class="mono">plaudit run smoke -o FOLDER/runs/smoke</span>, or tune
+              a model under <Link href="/tune">Tune</Link>.
             </p>
           </Empty>
         )}
