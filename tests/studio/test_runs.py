@@ -86,4 +86,6 @@ def test_two_generations_are_compared(studio: Opened, owner: Any) -> None:
     job = done(owner.get(f"jobs/{job['id']}"))
     assert job["status"] == "done", job["error"]
     assert "reward" in {row["metric"] for row in job["result"]["comparison"]["comparisons"]}
-    assert "<html" in owner.get(job["result"]["page"].removeprefix("/api/v1/")).text
+    page = owner.get(job["result"]["page"].removeprefix("/api/v1/")).text
+    assert "<html" in page
+    assert f"slow piano, {folders[0]}" in page  # they have one prompt

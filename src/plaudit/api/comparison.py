@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -56,13 +56,14 @@ def compare(
     systems: Sequence[str | Path],
     settings: CompareSettings | None = None,
     *,
+    names: Mapping[str, str] | None = None,
     reporter: Reporter | None = None,
     **changes: Any,
 ) -> SystemComparison:
     """Differences between systems on the same prompts, with intervals and tests; the first is the baseline.
 
     systems: runs, or RUN:STAGE; folders written by `evaluate`; folders of clips, which are evaluated with its default
-    settings; or tables with id or prompt, and metrics.
+    settings; or tables with id or prompt, and metrics. names: what to call folders of clips; otherwise their own names.
     """
     from plaudit.errors import EvaluationError
     from plaudit.evaluate.comparison import compare as compare_pairs
@@ -83,7 +84,8 @@ def compare(
         reporter.note(f"{name} has not been evaluated; measuring its clips with the default settings")
         evaluation = evaluate(name, reporter=reporter, device=settings.device)
         models = models_behind(evaluation.settings)
-        return [system_of_values(evaluation.values, Path(name).resolve().name, Path(), name, models)]
+        title = (names or {}).get(name) or Path(name).resolve().name
+        return [system_of_values(evaluation.values, title, Path(), name, models)]
 
     compared = read_systems([str(system) for system in systems], systems_of)
     pairing = pair(compared, metrics, settings.pair_by, settings.shared_prompts)

@@ -10,7 +10,7 @@ import yaml
 
 from plaudit.studio.catalogue import list_models
 from plaudit.studio.errors import NotFound
-from plaudit.studio.files import beneath, resolve, resolve_folder
+from plaudit.studio.files import beneath, list_folders, resolve, resolve_folder
 from plaudit.studio.jobs import JobContext, job
 from plaudit.studio.schemas import ComparisonRequest, RunInfo, RunStep
 from plaudit.studio.settings import StudioSettings
@@ -108,10 +108,19 @@ def compare(context: JobContext, request: dict[str, Any]) -> dict[str, Any]:
 
     body, settings = ComparisonRequest.model_validate(request), context.settings
     systems = [resolve_system(settings, name) for name in (body.a, body.b)]
+    called = {folder.path: folder.name for folder in list_folders(settings, context.database)}
+    names = {system: called[path] for system, path in zip(systems, (body.a, body.b), strict=True) if path in called}
+    if len(set(names.values())) < len(names):
+        names = {system: f"{names[system]}, {path}" for system, path in zip(systems, (body.a, body.b), strict=True)}
     output = settings.layout.comparisons / context.job_id
     reporter = context.reporter()
     result = plaudit.compare(
-        systems, reporter=reporter, output=output, shared_prompts=body.shared_prompts, device=settings.device
+        systems,
+        names=names,
+        reporter=reporter,
+        output=output,
+        shared_prompts=body.shared_prompts,
+        device=settings.device,
     )
     page = f"/api/v1/comparisons/{context.job_id}/index.html" if result.page is not None else None
     return {"page": page, "comparison": result.table.to_json(), "notes": reporter.notes}
