@@ -41,8 +41,8 @@ RATE = 16_000
 SECONDS = 2.0
 
 
-def prepared(folder: Path, pairs: int) -> str:
-    """Prepare and open a test of two systems in a studio's folder; the token of its link."""
+def prepared(folder: Path, pairs: int, systems: int = 2, pairing: str = "random") -> str:
+    """Prepare and open a test in a studio's folder; the token of its link."""
     from fastapi.testclient import TestClient
 
     from plaudit.studio.app import create_app
@@ -51,7 +51,7 @@ def prepared(folder: Path, pairs: int) -> str:
 
     app = create_app(StudioSettings(folder=folder, device="cpu"), worker=False)
     studio = app.state.studio
-    for system in range(2):
+    for system in range(systems):
         for prompt in range(10):
             clip = studio.settings.layout.uploads / f"s{system}" / f"{prompt}.wav"
             clip.parent.mkdir(exist_ok=True)
@@ -60,8 +60,10 @@ def prepared(folder: Path, pairs: int) -> str:
             clip.with_suffix(".json").write_text(json.dumps({"prompt": f"prompt {prompt}", "seed": 0}))
     headers = {"authorization": f"Bearer {studio.new_owner_token()}"}
     client = TestClient(app, base_url="http://127.0.0.1:8765/api/v1/", headers=headers)
-    systems = [{"name": f"s{i}", "source": {"folder": f"uploads/s{i}"}} for i in range(2)]
-    request = {"name": "load", "systems": systems, "pairs_per_listener": pairs, "minimum_listening": 0}
+    request = {
+        "name": "load", "pairs_per_listener": pairs, "minimum_listening": 0, "pairing": pairing,
+        "systems": [{"name": f"s{i}", "source": {"folder": f"uploads/s{i}"}} for i in range(systems)],
+    }  # fmt: skip
     test = client.post("tests", json=request).json()["test"]["id"]
     run_queued(studio.database, studio.settings)
     client.patch(f"tests/{test}", json={"status": "open"}).raise_for_status()
@@ -125,7 +127,9 @@ class Load:
         return answer
 
 
-def measure(listeners: int, seconds: float, pause: float, folder: Path) -> dict[str, Any]:
+def measure(
+    listeners: int, seconds: float, pause: float, folder: Path, systems: int = 2, pairing: str = "random"
+) -> dict[str, Any]:
     """Times of a studio under load, in milliseconds; and whether every acknowledged vote is stored once."""
     import httpx
     from sqlalchemy import select
@@ -133,7 +137,7 @@ def measure(listeners: int, seconds: float, pause: float, folder: Path) -> dict[
     from plaudit.studio.database import Database, Vote
     from plaudit.studio.settings import StudioSettings
 
-    invitation = prepared(folder, pairs=10)
+    invitation = prepared(folder, 10, systems, pairing)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
         server = subprocess.Popen(
             [sys.executable, "-c", SERVER, str(folder), str(listening.fileno())], pass_fds=[listening.fileno()]
@@ -154,6 +158,8 @@ def measure(listeners: int, seconds: float, pause: float, folder: Path) -> dict[
         "listeners": listeners,
         "seconds": seconds,
         "pause": pause,
+        "systems": systems,
+        "pairing": pairing,
         "processors": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),
         "load_average": os.getloadavg()[0],
@@ -172,10 +178,13 @@ def main(
     listeners: Annotated[int, typer.Option(help="Listeners at once.")] = 200,
     seconds: Annotated[float, typer.Option(help="How long they vote.")] = 30.0,
     pause: Annotated[float, typer.Option(help="Mean seconds between a pair's clips and its vote.")] = 5.0,
+    systems: Annotated[int, typer.Option(help="Systems of the test.")] = 2,
+    pairing: Annotated[str, typer.Option(help="How pairs are chosen: random or active.")] = "random",
 ) -> None:
     """Measure, and print one JSON object."""
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(listeners, seconds, pause, Path(folder) / "studio"), indent=1), flush=True)
+        figures = measure(listeners, seconds, pause, Path(folder) / "studio", systems, pairing)
+        print(json.dumps(figures, indent=1), flush=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from itsdangerous import TimestampSigner
 from sqlalchemy import event, select
 
 from plaudit.errors import RunError
+from plaudit.studio import database as tables
 from plaudit.studio.app_state import Studio
 from plaudit.studio.database import Base, Database, Token
 from plaudit.studio.migrations import upgrade
@@ -130,11 +131,11 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_transaction_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     studio = Studio.open(StudioSettings(folder=tmp_path))
     log, synced = tmp_path / "studio.sqlite-wal", []
-    monkeypatch.setattr(os, "fsync", lambda file: synced.append((os.fstat(file).st_ino, os.fstat(file).st_size)))
+    monkeypatch.setattr(tables, "sync_file", lambda file: synced.append(os.fstat(file)))
     with studio.database.transaction() as session:
         studio.authority.new_token(session, "a", "owner")
         assert synced == []
-    assert synced == [(log.stat().st_ino, log.stat().st_size)]
+    assert [(one.st_ino, one.st_size) for one in synced] == [(log.stat().st_ino, log.stat().st_size)]
     assert log.stat().st_size > 0
     studio.close()
 
@@ -147,7 +148,7 @@ def test_transactions_at_once_wait_for_the_disk_together(tmp_path: Path, monkeyp
         syncs.append(time.monotonic())
         time.sleep(0.05)
 
-    monkeypatch.setattr(os, "fsync", slow)
+    monkeypatch.setattr(tables, "sync_file", slow)
     spans = []
 
     def write(number: int) -> None:
@@ -176,9 +177,23 @@ def test_a_disk_that_fails_acknowledges_nothing(tmp_path: Path, monkeypatch: pyt
         raise OSError(errno.EIO, "broken")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="broken"):
-        patch.setattr(os, "fsync", broken)
+        patch.setattr(tables, "sync_file", broken)
         with studio.database.transaction() as session:
             studio.authority.new_token(session, "a", "owner")
     with studio.database.transaction() as session:
         studio.authority.new_token(session, "b", "owner")
+    studio.close()
+
+
+def test_the_log_is_copied_into_the_database_and_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "CHECKPOINT_EVERY", 5)
+    studio = Studio.open(StudioSettings(folder=tmp_path))
+    sizes = []
+    for number in range(40):
+        with studio.database.transaction() as session:
+            session.add(Token(name=str(number), role="owner", hash="x" * 2000))
+        sizes.append((tmp_path / "studio.sqlite-wal").stat().st_size)
+    assert sizes[-1] == sizes[10], "it grows no more"
+    with closing(sqlite3.connect(tmp_path / "studio.sqlite")) as connection:
+        assert connection.execute("SELECT count(*) FROM tokens").fetchone() == (40,)
     studio.close()

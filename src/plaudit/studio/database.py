@@ -8,10 +8,12 @@ SQLite's own waiting is by polling and unfair; for the disk they wait together, 
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
+import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +41,10 @@ from sqlalchemy.pool import QueuePool
 
 from plaudit.errors import RunError
 from plaudit.studio.errors import NotFound
+
+CHECKPOINT_EVERY = 200
+"""Transactions between two copies of the log into an SQLite database. (SQLite's own way, within a transaction that
+makes the log long, would hold up all others.)"""
 
 ID_BYTES = 9
 """Random bytes of an id: 12 characters, 72 bits."""
@@ -324,6 +330,10 @@ class Look(Row):
 Kind = TypeVar("Kind", bound=Row)
 
 
+sync_file: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+"""Brings a file's content to the disk, and of what is known about it only what is needed to read it."""
+
+
 class _Disk:
     """Brings SQLite's write-ahead log to the disk, once for all transactions that were committed meanwhile.
 
@@ -366,7 +376,7 @@ class _Disk:
         except FileNotFoundError:
             return None  # the last connection was closed, after it copied and synced everything
         try:
-            os.fsync(file)
+            sync_file(file)
         except OSError as error:
             return error
         finally:
@@ -394,6 +404,7 @@ class Database:
             raise RunError(f"--database needs the package {error.name}; install it with pip") from None
         self._writing = threading.Lock()
         self._writer_thread = 0
+        self._transactions = itertools.count(1)
         self._disk = None if self.path is None else _Disk(Path(f"{self.path}-wal"))
         if self.is_sqlite:
             listening_to.listen(self.engine, "connect", _prepare_sqlite)
@@ -416,6 +427,19 @@ class Database:
         with self._write_lock(), Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
         self.wait_for_disk()
+        self._checkpoint_sometimes()
+
+    def _checkpoint_sometimes(self) -> None:
+        """Copy the log into the database after some transactions: here, where no other waits for it."""
+        if not self.is_sqlite or next(self._transactions) % CHECKPOINT_EVERY:
+            return
+        connection = self.engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error:
+            pass  # such as a full disk: all is in the log, and the next time is soon
+        finally:
+            connection.close()
 
     def wait_for_disk(self) -> None:
         """Wait until everything that was committed before, by whichever thread, is on the disk."""
@@ -475,7 +499,8 @@ def is_full(error: BaseException) -> bool:
 def _prepare_sqlite(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # transactions begin where `_begin_sqlite` says, not where the driver guesses
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000"):
+    pragmas = "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000", "wal_autocheckpoint=0"
+    for pragma in pragmas:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -38,20 +38,22 @@ COOKIE_SECONDS = 90 * 24 * 3600
 READ_WHOLE = 4 << 20
 """Bytes of audio that are read at once; a larger file is sent in parts, each of which takes a turn of a thread."""
 
-THREADS = 8
-"""Of listeners' requests, in which a test spends its time. They have threads of their own, so that they don't wait for
-others' requests, and few, as more would only take turns with Python's lock."""
+READERS, WRITERS = 8, 32
+"""Threads of listeners' requests. They are not those of others' requests, which may take long; and answers, which wait
+for the disk, have other ones than what only reads, which is limited by Python's lock: more threads would take turns."""
 
-_threads: RunVar[CapacityLimiter] = RunVar("plaudit.studio.listeners")
+_readers: RunVar[CapacityLimiter] = RunVar("plaudit.studio.listeners.readers")
+_writers: RunVar[CapacityLimiter] = RunVar("plaudit.studio.listeners.writers")
 
 T = TypeVar("T")
 
 
-async def _in_thread(work: Callable[[], T]) -> T:
+async def _in_thread(work: Callable[[], T], writes: bool = False) -> T:
     """Do a listener's work in one of the threads for it. (FastAPI would take four turns of a thread for a request.)"""
-    limiter = _threads.get(None)
+    kind, threads = (_writers, WRITERS) if writes else (_readers, READERS)
+    limiter = kind.get(None)
     if limiter is None:
-        _threads.set(limiter := CapacityLimiter(THREADS))
+        kind.set(limiter := CapacityLimiter(threads))
     return await to_thread.run_sync(work, limiter=limiter)
 
 
@@ -63,12 +65,14 @@ async def next_assignment(listener: ListenerOnly, studio: StudioOf) -> NextPair 
     """The next pair or rating page, or the completion code. It stays the same until it is answered."""
     root = studio.settings.layout.root
 
-    def work() -> NextPair | NextPage | Completed:
+    def look() -> NextPair | NextPage | Completed | None:
         with studio.database.reading() as session:
-            item = sessions.next_item(session, listener.id, root)
-        return sessions.advance(studio.database, listener.id, root) if item is None else item
+            return sessions.next_item(session, listener.id, root)
 
-    return await _in_thread(work)
+    item = await _in_thread(look)
+    if item is None:
+        item = await _in_thread(lambda: sessions.advance(studio.database, listener.id, root), writes=True)
+    return item
 
 
 @router.post("/votes")
@@ -81,7 +85,7 @@ async def vote(vote: VoteRequest, listener: ListenerOnly, studio: StudioOf) -> A
             keep(session, answer)
         return answer
 
-    return await _in_thread(work)
+    return await _in_thread(work, writes=True)
 
 
 @router.post("/ratings")
@@ -94,7 +98,7 @@ async def rate(ratings: RatingsRequest, listener: ListenerOnly, studio: StudioOf
             keep(session, answer)
         return answer
 
-    return await _in_thread(work)
+    return await _in_thread(work, writes=True)
 
 
 @router.get("/audio/{name}", response_class=FileResponse, responses=AUDIO)  # type: ignore[arg-type]
