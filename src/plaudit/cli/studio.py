@@ -38,7 +38,7 @@ def studio(
     Everything is kept in FOLDER. The first start prints an owner's token for the API; each start prints a link to log
     in with that is valid for an hour.
 
-    Example: plaudit studio ~/studio --port 9000
+    Examples: plaudit studio ~/studio --port 9000; plaudit studio --demo
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:

@@ -75,6 +75,18 @@ class Authority:
         session.flush()
         return row, f"{row.id}.{secret}"
 
+    def program_token(self, session: Session, name: str) -> str:
+        """The owner's token of a part of the studio, which follows from the studio's key: after a restart it is the
+        same. One that was revoked stays so."""
+        secret = hmac.new(self._key.encode(), f"token {name}".encode(), hashlib.sha256).hexdigest()
+        rows = session.scalars(select(Token).where(Token.name == name, Token.role == "owner").order_by(Token.sequence))
+        row = next((row for row in rows if self._is_secret(row, secret)), None)
+        if row is None:
+            row = Token(name=name, role="owner", hash=self._hasher.hash(secret))
+            session.add(row)
+            session.flush()
+        return f"{row.id}.{secret}"
+
     def login_token(self, token_id: str) -> str:
         """A token for `POST /session` that is valid for an hour: that of the link which the command prints."""
         return f"login.{self._timed('login').dumps(token_id)}"

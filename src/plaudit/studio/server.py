@@ -11,6 +11,7 @@ import uvicorn
 
 from plaudit.errors import RunError
 from plaudit.studio.app import create_app
+from plaudit.studio.demo import Demo
 from plaudit.studio.settings import LOOPBACK, StudioSettings
 
 
@@ -34,7 +35,12 @@ def serve(settings: StudioSettings, browser: bool = True, say: Callable[[str], N
             threading.Timer(0.5, webbrowser.open, [link]).start()
         # Streams of events never end by themselves.
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+        demo = Demo(studio, say) if settings.demo else None
+        if demo is not None:
+            demo.start()
         uvicorn.Server(config).run(sockets=[listening])
+        if demo is not None:
+            demo.stop()
     finally:
         listening.close()
 

@@ -30,6 +30,10 @@ class StudioSettings(Settings):
     runs: Path | None = option(None, "--runs", help="Folder of runs to show. Default: runs in the studio's folder.")
     device: str = option("auto", "--device", help="auto (a GPU where there is one), cpu, cuda or mps.")
 
+    demo: bool = option(
+        False, "--demo", help="Fill the studio with clips, votes of simulated listeners and a model tuned to them."
+    )
+
     @property
     def layout(self) -> Layout:
         """The places in the folder."""
