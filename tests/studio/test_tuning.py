@@ -165,16 +165,17 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("recipe", ["expert_iteration", "crpo"])
+@pytest.mark.parametrize("recipe", ["expert_iteration", "crpo", "nft"])
 def test_an_interrupted_tuning_goes_on_and_gives_the_same_model(studio: Opened, owner: Any, recipe: str) -> None:
     body = {**TUNING, "recipe": recipe}
     whole = finished(studio, owner, "tunings", body)
-    job = done(owner.post("tunings", json=body), 202)["id"]
+    name = f"interrupted-{recipe}"
+    job = done(owner.post("tunings", json={**body, "name": name}), 202)["id"]
     interrupt(studio, job, "candidates", Interrupted.kill)
     interrupt(studio, job, "training", Interrupted.cancel)
     ended = done(owner.get(f"jobs/{job}"))
     assert (ended["status"], ended["result"], ended["error"]) == ("cancelled", None, None)
-    assert not any(model["name"].startswith(f"tuning-{job}") for model in done(owner.get("models"))["items"])
+    assert not any(model["name"].startswith(f"{name}/") for model in done(owner.get("models"))["items"])
     done(owner.post(f"tunings/{job}/test", json={}), 409)
     done(owner.post(f"jobs/{job}/retry"))
     studio.work()

@@ -118,7 +118,7 @@ class Demo(threading.Thread):
     def _tune(self, reward: str) -> str:
         """The id of the tuning's job."""
         self.say("demo: a model is tuned with the reward, see Tune")
-        request = {"reward": reward, "model": "synthetic-base", "size": self.size.tuning}
+        request = {"name": "demo", "reward": reward, "model": "synthetic-base", "size": self.size.tuning}
         return str(self._done(self._post("tunings", request, "tuning")["id"])["id"])
 
     def _compare_tuned(self, tuning: str) -> None:

@@ -28,11 +28,11 @@ FINE_TUNING: dict[str, Any] = {"learning_rate": 1e-4, "batch_size": 64, "max_epo
 """Training of a reward that has been trained before: short and careful, as the votes are few (ours)."""
 
 SIZES: dict[str, dict[str, Any]] = {
-    "smoke": {"candidates": 8, "keep": 4, "steps": 4, "batch": 4, "seconds": 3.0, "pairs": 4},
-    "small": {"candidates": 192, "keep": 32, "steps": 80, "batch": 16, "seconds": 5.0, "pairs": 48},
-    "full": {"candidates": 1024, "keep": 128, "steps": 400, "batch": 32, "seconds": 10.0, "pairs": 384},
+    "smoke": {"prompts": 4, "candidates": 2, "steps": 4, "batch": 4, "seconds": 3.0},
+    "small": {"prompts": 96, "candidates": 6, "steps": 150, "batch": 16, "seconds": 5.0},
+    "full": {"prompts": 384, "candidates": 8, "steps": 600, "batch": 32, "seconds": 10.0},
 }
-"""Of a tuning: clips sampled and kept, updates and clips of each, length of clips, and preference pairs (ours)."""
+"""Of a tuning: prompts, clips sampled of each, updates and clips of each update, and length of clips (ours)."""
 
 CORPUS = 32
 """Synthetic clips whose captions, and statistics, a tuning has at least."""
@@ -153,36 +153,50 @@ def train_reward(context: JobContext, request: dict[str, Any]) -> dict[str, Any]
 
 
 def tuning_recipe(request: dict[str, Any], reward: str, model: str) -> Any:
-    """The recipe of a tuning: one stage, or pairs and CRPO, that start from a model. reward, model: what loads them."""
+    """The recipe of a tuning: expert iteration, or pairs and CRPO or NFT, from a model. reward, model: what loads them."""
     from plaudit import loading
     from plaudit.generate.model import read_model_config
     from plaudit.recipe import Recipe, parse_stages
     from plaudit.settings import validated
 
     size = SIZES[request["size"]]
+    prompts, candidates, steps = size["prompts"], size["candidates"], size["steps"]
     config = read_model_config(loading.model_folder(model, loading.MODELS))
-    score = config.sampling.score
     seconds = request["seconds"] or min(size["seconds"], config.seconds)
-    training = {"steps": size["steps"], "batch": size["batch"], "checkpoint_every": max(1, size["steps"] // 8)}
+    training = {
+        "steps": steps, "batch": size["batch"], "checkpoint_every": max(1, steps // 8), "warmup": max(1, steps // 10),
+        "seed": request["seed"],
+    }  # fmt: skip
+    # A tuning compares clips of the same prompt: across prompts it would learn which prompts are easy.
+    pairs_of_each = candidates // 2
+    pairs = {
+        "kind": "pairs", "captions": prompts, "candidates": candidates, "criterion": "reward",
+        "pairs": prompts * pairs_of_each, "per_caption": pairs_of_each, "seed": 1000 + request["seed"],
+    }  # fmt: skip
+    stages: list[dict[str, Any]]
     if request["recipe"] == "expert_iteration":
         stages = [
             {
-                "kind": "expert_iteration", "candidates": size["candidates"], "keep": size["keep"], "score": score,
-                "criterion": "reward", "include_corpus": False, "seed": 1000 + request["seed"],
-                "train": {**training, "learning_rate": 1.0e-4, "warmup": max(1, size["steps"] // 10)},
+                "kind": "expert_iteration", "candidates": prompts * candidates, "candidates_per_prompt": candidates,
+                "keep": prompts, "score": config.sampling.score, "criterion": "reward", "include_corpus": False,
+                "seed": 1000 + request["seed"], "train": {**training, "learning_rate": 5.0e-5},
             }
         ]  # fmt: skip
+    elif request["recipe"] == "crpo":
+        stages = [pairs, {"kind": "crpo", "train": {**training, "learning_rate": 1.0e-5}}]
     else:
         stages = [
-            {"kind": "sft", "train": {"steps": 0, "learning_rate": 1.0e-5}},
-            {"kind": "pairs", "captions": size["pairs"], "candidates": 4, "pairs": size["pairs"]},
-            {"kind": "crpo", "train": {**training, "learning_rate": 1.0e-6, "warmup": max(1, size["steps"] // 10)}},
-        ]
+            pairs,
+            {
+                "kind": "nft", "beta": 1.0, "advantage": "binary",
+                "train": {**training, "learning_rate": 5.0e-5},
+            },
+        ]  # fmt: skip
     return validated(
         Recipe,
         {
             "name": request["name"],
-            "corpus": {"kind": "synthetic", "size": max(CORPUS, size["candidates"]), "seconds": seconds},
+            "corpus": {"kind": "synthetic", "size": max(CORPUS, 2 * prompts), "seconds": seconds},
             "models": {"codec": config.codec, "text_encoder": config.text_encoder},
             "reward": {"kind": "load", "name": reward},
             "backbone": {"start_from": model, "injection": config.backbone.injection},

@@ -52,7 +52,7 @@ class TuningRequest(Model):
     name: Name = Field("tuned", description="Of the run; where it is taken, a number follows it.")
     reward: PartName = "synthetic"
     model: PartName = "synthetic-base"
-    recipe: Literal["expert_iteration", "crpo"] = "expert_iteration"
+    recipe: Literal["expert_iteration", "crpo", "nft"] = "expert_iteration"
     size: Literal["smoke", "small", "full"] = "small"
     seconds: float | None = Field(None, ge=2.5, le=60, description="Length of the clips; by default the size's.")
     seed: Annotated[int, Field(ge=0, le=1_000_000)] = 0
