@@ -153,7 +153,7 @@ def train_reward(context: JobContext, request: dict[str, Any]) -> dict[str, Any]
 
 
 def tuning_recipe(request: dict[str, Any], reward: str, model: str) -> Any:
-    """The recipe of a tuning: expert iteration, or pairs and CRPO or NFT, from a model. reward, model: what loads them."""
+    """The recipe of a tuning: expert iteration, or pairs and CRPO or NFT. reward, model: what loads them."""
     from plaudit import loading
     from plaudit.generate.model import read_model_config
     from plaudit.recipe import Recipe, parse_stages
