@@ -1,7 +1,7 @@
 import { fixed, percent, plural, roughly, spanText } from "../ui/format";
 import { IntervalBar } from "../ui/IntervalBar";
 import { Definitions, Empty, Table } from "../ui/parts";
-import type { ComparisonState, PreferenceResults, RatingResults, TestInfo, TestResults } from "./testTypes";
+import type { ComparisonState, PreferenceResults, RatingResults, TestInfo } from "./testTypes";
 
 const number = (value: number | null) => fixed(value);
 const points = (value: number | null) => fixed(value, 1);
@@ -29,13 +29,7 @@ function votesNeeded(state: ComparisonState): string {
   return `About ${plural(roughly(state.needed), "more vote")} needed if the win rate stays the same.`;
 }
 
-interface PreferenceProps {
-  results: PreferenceResults;
-  test: TestInfo;
-  truths: TestResults["true_utilities"];
-}
-
-export function PreferenceFigures({ results, test, truths }: PreferenceProps) {
+export function PreferenceFigures({ results, test }: { results: PreferenceResults; test: TestInfo }) {
   const { board, agreement, intransitivity } = results;
   const ends = board.strengths.flatMap(({ strength }) => [strength.low ?? strength.mean, strength.high ?? strength.mean]);
   const reach = Math.max(0.5, ...ends.map(Math.abs)) * 1.05;
@@ -79,7 +73,6 @@ export function PreferenceFigures({ results, test, truths }: PreferenceProps) {
               <th class="right">Strength</th>
               <th class="right">Rank</th>
               <th class="right">Votes</th>
-              {truths && <th class="right">True utility</th>}
             </>
           }
         >
@@ -92,15 +85,9 @@ export function PreferenceFigures({ results, test, truths }: PreferenceProps) {
               <td class="right numeric nowrap-text">{spanText(row.strength, number)}</td>
               <td class="right numeric nowrap-text">{row.ranks[0] === row.ranks[1] ? row.ranks[0] : `${row.ranks[0]} to ${row.ranks[1]}`}</td>
               <td class="right numeric">{row.votes}</td>
-              {truths && (
-                <td class="right numeric nowrap-text">
-                  {spanText(truths.find((truth) => truth.system === row.system)?.utility ?? null, number)}
-                </td>
-              )}
             </tr>
           ))}
         </Table>
-        {truths && <p class="small muted">True utility is what simulated listeners vote by. It is known in the synthetic world alone.</p>}
         {board.groups.length > 1 && (
           <p class="small muted">Some systems have not been compared with each other yet, not even by way of a third. Compare strengths only within{" "}
             {board.groups.map((group) => group.join(", ")).join("; or within ")}.</p>

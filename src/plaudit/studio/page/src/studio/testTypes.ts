@@ -172,6 +172,4 @@ export interface TestResults {
   /** Known where simulated listeners of the synthetic world took part. */
   true_utilities: { system: string; utility: Span }[] | null;
   looks: { at_votes: number; created_at: string; verdicts: Record<string, string> }[];
-  /** Of a test of the synthetic world that simulated listeners took part in. */
-  true_utilities: { system: string; utility: Span }[] | null;
 }

@@ -106,7 +106,7 @@ export function TestPage({ id }: { id: string }) {
                 <p class="muted">Results appear here as listeners answer.</p>
               </Empty>
             )}
-            {results.data?.preference && results.data.at_votes > 0 && <PreferenceFigures results={results.data.preference} test={info} truths={results.data.true_utilities} />}
+            {results.data?.preference && results.data.at_votes > 0 && <PreferenceFigures results={results.data.preference} test={info} />}
             {results.data?.rating && results.data.at_votes > 0 && <RatingFigures results={results.data.rating} />}
             {results.data?.true_utilities && results.data.true_utilities.length > 0 && (
               <section class="card stack tight" aria-labelledby="truth">
