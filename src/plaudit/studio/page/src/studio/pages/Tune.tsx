@@ -131,6 +131,7 @@ const SIZES = [
 const RECIPES = [
   ["expert_iteration", "expert iteration"],
   ["crpo", "preference pairs and CRPO"],
+  ["nft", "good and bad clips (NFT)"],
 ] as const;
 
 const BASE = "synthetic-base";
