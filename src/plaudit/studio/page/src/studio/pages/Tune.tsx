@@ -156,7 +156,7 @@ function TuneModel({ rewards }: { rewards: RewardInfo[] }) {
     <section class="card stack" aria-labelledby="tune">
       <h2 id="tune">2. Tune a model with it</h2>
       <Form class="stack" onSubmit={() => void tune.run()}>
-        <div class="fields">
+        <div class="fields roomy">
           <Field label="Name">
             <Input type="text" maxLength={60} placeholder="tuned" value={name} onChange={setName} />
           </Field>
