@@ -70,20 +70,21 @@ class SimulatedTest:
 
     def __post_init__(self) -> None:
         self.tallies = np.zeros((3, self.systems, self.systems))
+        self.turn = 0
         self._out: list[int] = []
         self._exposure = Exposure(Counter(), Counter(), Counter())
 
     def ask(self) -> Presentation:
-        """The pair that is answered next: of one of the listeners who are there. `answer` must follow."""
+        """The pair that is answered next: of one of the listeners who are there, `turn`. `answer` must follow."""
         while len(self._out) < self.at_once:
             self._enter()
-        self._turn = self._out.pop(int(self.random.integers(len(self._out))))
-        given = self.given[self._turn]
+        self.turn = self._out.pop(int(self.random.integers(len(self._out))))
+        given = self.given[self.turn]
         return given[max(given)]
 
     def answer(self, winner: str) -> None:
         """Answer it (a, b or tie), and give that listener the next pair, or let another one come."""
-        given = self.given[self._turn]
+        given = self.given[self.turn]
         i, j = (int(system) for system in given[max(given)].pair.systems)
         wins, ties, pending = self.tallies
         pending[i, j] -= 1
@@ -91,15 +92,15 @@ class SimulatedTest:
             ties[[i, j], [j, i]] += 1
         else:
             wins[(i, j) if winner == "a" else (j, i)] += 1
-        if len(given) < len(self.plans[self._turn]):
-            self._give(self._turn)
+        if len(given) < len(self.plans[self.turn]):
+            self._give(self.turn)
 
     def _enter(self) -> None:
         plan = partial(open_plan, self.table) if self.active else partial(listener_plan, self.table.pairs)
         self.plans.append(plan(self.per_listener, 0, 0, 0, self._exposure, self.random))  # type: ignore[operator]
         self.given.append({})
-        if not self.active:
-            for one in self.plans[-1]:
+        for one in self.plans[-1]:
+            if isinstance(one, Presentation):
                 self._expose(one)
         self._give(len(self.plans) - 1)
 
@@ -109,7 +110,8 @@ class SimulatedTest:
         if isinstance(one, Slot):
             chosen = choose_presentation(one, self.table, given, self._exposure, self._choose, self.random)
             assert chosen is not None
-            self._expose(one := chosen)
+            self._expose(chosen)
+            one = chosen
         given[len(given)] = one
         self.tallies[2][tuple(int(system) for system in one.pair.systems)] += 1
         self._out.append(listener)

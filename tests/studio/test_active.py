@@ -24,6 +24,7 @@ from plaudit.studio.listening.active import (
 )
 from plaudit.studio.listening.bradley_terry import fit_bradley_terry
 from plaudit.studio.listening.design import Exposure
+from plaudit.studio.listening.statistics import Answer, decide
 
 
 def posterior(seed: int = 0, systems: int = 4):  # type: ignore[no-untyped-def]
@@ -206,3 +207,29 @@ def test_the_benchmark_prints_its_figures(capsys: pytest.CaptureFixture[str]) ->
     main(systems=3, votes=40, seeds=2, tests=2, as_json=True)
     figures = json.loads(capsys.readouterr().out)
     assert [row["votes"] for row in figures["ratios"]] == [20, 40] and len(figures["accuracy"]["active"]) == 4
+
+
+@pytest.mark.slow
+def test_decisions_of_active_tests_are_wrong_as_seldom_as_they_say() -> None:
+    """With systems that are even and listeners of different tastes, looked at every 20 votes."""
+    wrong, tests = 0, 120
+    for seed in range(tests):
+        random = np.random.default_rng([7, seed])
+        test = SimulatedTest(table_of(4), 4, True, random)
+        tastes = random.normal(0, 0.7, (40, 4)) + np.array([1.0, 0.0, 0.0, 0.0])
+        answers: list[Answer] = []
+        decided = False
+        for number in range(1, 301):
+            pair, listener = test.ask().pair, test.turn
+            winner = vote(tastes[listener], pair, random)
+            answers.append(
+                Answer(str(listener), pair.id, pair.prompt, pair.a, pair.b, pair.system_a, pair.system_b, winner)  # type: ignore[arg-type]
+            )
+            test.answer(winner)
+            if number % 20 == 0:
+                verdicts = {(one.first, one.second): one.verdict for one in decide(answers)}
+                even = [verdict for pair, verdict in verdicts.items() if "0" not in pair]
+                best = [verdict for (first, _), verdict in verdicts.items() if first == "0"]
+                decided |= "second" in best or bool({"first", "second"} & set(even))
+        wrong += decided
+    assert wrong <= 0.05 * tests + 2 * math.sqrt(0.05 * 0.95 * tests), wrong

@@ -62,6 +62,15 @@ def test_one_studio_at_a_time(tmp_path: Path) -> None:
     Studio.open(settings).close()
 
 
+def test_one_studio_at_a_time_works_with_a_database(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.sqlite'}"
+    first = Studio.open(StudioSettings(folder=tmp_path / "one", database=url))
+    with pytest.raises(RunError, match=r"another studio works in .*shared\.sqlite; stop it"):
+        Studio.open(StudioSettings(folder=tmp_path / "two", database=url))
+    first.close()
+    Studio.open(StudioSettings(folder=tmp_path / "two", database=url)).close()
+
+
 def test_a_transaction_within_another_is_an_error_not_a_deadlock(tmp_path: Path) -> None:
     studio = Studio.open(StudioSettings(folder=tmp_path))
     with pytest.raises(RuntimeError, match="within a transaction"), studio.database.transaction():

@@ -38,10 +38,12 @@ class Studio:
         layout = settings.layout
         layout.create()
         with ExitStack() as stack:
-            stack.enter_context(_only_studio(layout.lock))
+            stack.enter_context(_only_studio(layout.lock, str(layout.root)))
             database = Database(settings.database_url)
             stack.callback(database.close)
-            if not database.is_sqlite:
+            if database.path is not None:
+                stack.enter_context(_only_studio(database.path.with_name(f"{database.path.name}.lock"), database.name))
+            else:
                 held = stack.enter_context(database.connect())
                 locked_here = advisory_lock(held, _POSTGRES_LOCK)
                 held.commit()  # the lock is the connection's, and no transaction stays open
@@ -73,12 +75,14 @@ class Studio:
 
 
 @contextmanager
-def _only_studio(lock: Path) -> Iterator[None]:
+def _only_studio(lock: Path, what: str) -> Iterator[None]:
     try:
         with locked(lock, wait=False):
             yield
     except BlockingIOError:
-        raise RunError(f"another studio works in {lock.parent}; stop it, or name another folder") from None
+        raise RunError(f"another studio works in {what}; stop it, or name another folder or --database") from None
+    except OSError as error:
+        raise RunError(f"{lock} cannot be written ({error.strerror}); name another folder or --database") from None
 
 
 async def get_studio(request: Request) -> Studio:

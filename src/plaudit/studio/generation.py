@@ -38,7 +38,7 @@ def generate(context: JobContext, request: dict[str, Any]) -> dict[str, Any]:
     model = resolve_model(settings, body.model)
     reward = resolve_reward(settings, context.database, body.reward)
     folder.mkdir(parents=True, exist_ok=True)
-    _check_same_model(folder, model, body.model)
+    check_same_model(folder, model, body.model)
     batch = _batch(settings.device)
     changes = {
         "steps": body.steps, "score": body.score, "negative_prompt": body.negative_prompt,
@@ -141,7 +141,7 @@ def _batch(device: str) -> int | None:
     return CPU_BATCH if resolve_device(device).type == "cpu" else None
 
 
-def _check_same_model(folder: Path, model: str, name: str) -> None:
+def check_same_model(folder: Path, model: str, name: str) -> None:
     """ModelError where the model is another than when the job began: its clips would be of two models."""
     from plaudit import loading
 

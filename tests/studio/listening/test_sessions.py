@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -164,6 +167,71 @@ def test_a_link_opened_twice_continues_in_the_same_browser(party: Open) -> None:
     assert browser.post("listen/votes", json=vote).status_code == 403, "a cookie needs the CSRF token"
     elsewhere = done(test.studio.client().post(f"listen/{test.invitation}"))
     assert elsewhere["listener"] != first["listener"], "another browser is another listener"
+
+
+def test_a_link_opened_twice_at_once_loses_nothing(party: Open) -> None:
+    test = party()
+    personal = done(test.owner.post(f"tests/{test.test}/invitations", json={"max_listeners": 1}), 201)["token"]
+    tabs = [test.studio.client() for _ in range(4)]
+
+    def begin(tab: TestClient) -> tuple[str, str, str]:
+        opened = done(tab.post(f"listen/{personal}"))
+        headers = {"x-csrf-token": opened["csrf"]}
+        done(tab.post("listen/consent", headers=headers))
+        pair = done(tab.get("listen/next"))
+        vote = {
+            "assignment": pair["assignment"], "choice": "tie", "listened_left": 2, "listened_right": 2,
+            "response_ms": 1,
+        }  # fmt: skip
+        answer = done(tab.post("listen/votes", json=vote, headers=headers))
+        return opened["listener"], pair["assignment"], answer["assignment"]
+
+    with ThreadPoolExecutor(len(tabs)) as pool:
+        answers = list(pool.map(begin, tabs))
+    assert len({listener for listener, _, _ in answers}) == 1
+    given = {assignment for _, assignment, _ in answers}
+    state = done(tabs[0].get("listen/session"))
+    assert (state["answered"], state["total"]) == (len(given), 9), "each pair once, and one plan"
+
+
+def test_a_second_tab_that_became_another_listener_says_so(party: Open) -> None:
+    test = party()
+    browser = test.studio.client()
+    first = done(browser.post(f"listen/{test.invitation}"))
+    headers = {"x-csrf-token": first["csrf"]}
+    done(browser.post("listen/consent", headers=headers))
+    pair = done(browser.get("listen/next"))
+    vote = {
+        "assignment": pair["assignment"], "choice": "left", "listened_left": 2, "listened_right": 2, "response_ms": 1,
+    }  # fmt: skip
+    done(browser.post("listen/votes", json=vote, headers=headers))
+    browser.cookies.clear()  # both tabs asked before either had the cookie
+    second = done(browser.post(f"listen/{test.invitation}"))
+    assert second["listener"] != first["listener"]
+    refused = browser.post("listen/votes", json=vote, headers=headers)
+    assert (refused.status_code, refused.json()["detail"].endswith("reload the page")) == (403, True)
+    assert test.info["votes"] == 1
+
+
+def test_a_full_disk_keeps_no_vote_and_loses_none(party: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = party()
+    listener = test.join().consent()
+    first = listener.next()
+    done(listener.vote(first["assignment"]))
+    following = listener.next()
+
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("plaudit.studio.database.sync_file", full)
+        refused = [listener.vote(following["assignment"]) for _ in range(2)]
+    for answer in refused:
+        assert (answer.status_code, answer.json()) == (
+            507, {"detail": "the disk is full; free some space and try again", "code": "disk-full"},
+        )  # fmt: skip
+    assert done(listener.vote(following["assignment"]))["answered"] == 2
+    assert test.info["votes"] == 2
 
 
 def test_a_personal_link_continues_on_any_device(party: Open) -> None:
@@ -503,3 +571,34 @@ def test_a_killed_preparation_begins_anew(studio: Opened, owner: TestClient, mon
     with studio.studio.database.reading() as session:
         assert {root / path for path in session.scalars(select(Clip.path).where(Clip.test_id == test))} == now
     assert not left & now
+
+
+def test_a_model_that_is_replaced_while_its_test_is_prepared(
+    studio: Opened, owner: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clips of one system would be of two models."""
+    from plaudit.places import SHIPPED_MODELS
+    from plaudit.studio import jobs
+    from plaudit.studio.listening import preparation
+
+    model = studio.studio.settings.runs_folder / "mine" / "sft"
+    shutil.copytree(SHIPPED_MODELS["synthetic-distilled"], model)
+    systems = [
+        {"name": "tuned", "source": {"model": "mine/sft", "seconds": 1}},
+        {"name": SYSTEMS[0], "source": {"folder": f"uploads/{SYSTEMS[0]}"}},
+    ]
+    test = done(owner.post("tests", json={**test_request(prompts=[PROMPTS[0]]), "systems": systems}), 202)["test"]["id"]
+
+    class Killed(BaseException):
+        pass
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(preparation, "common_groups", lambda *a, **k: (_ for _ in ()).throw(Killed()))
+        studio.work()
+    jobs.requeue_interrupted(studio.studio.database)
+    config = json.loads((model / "config.json").read_bytes())
+    (model / "config.json").write_text(json.dumps({**config, "licence": "another"}))
+    studio.work()
+    shown = done(owner.get(f"tests/{test}"))
+    assert (shown["status"], shown["prepared"]) == ("draft", False)
+    assert "model mine/sft was replaced after this job had begun" in shown["problem"]

@@ -136,12 +136,16 @@ def _generated(
     context: JobContext, folder: Path, source: Source, prompts: Sequence[str], takes: int
 ) -> Iterator[tuple[str, Path]]:
     from plaudit import api
+    from plaudit.studio.generation import check_same_model
 
+    model = resolve_model(context.settings, str(source.model))
+    folder.mkdir(parents=True, exist_ok=True)
+    check_same_model(folder, model, str(source.model))
     sampling = dict(source.sampling or {})
     if source.seconds is not None:
         sampling["piece"] = {**sampling.get("piece", {}), "seconds": source.seconds}
     clips = api.stream_generate(
-        list(prompts), model=resolve_model(context.settings, str(source.model)), sampling=sampling, count=takes,
+        list(prompts), model=model, sampling=sampling, count=takes,
         seed=source.seed, output=folder, device=context.settings.device, reporter=context.reporter(),
     )  # fmt: skip
     for clip in clips:
