@@ -40,6 +40,10 @@ Branch = Literal["conditional", "text", "negative"]
 """A pass with text and score; with the text alone; with the negative text alone."""
 
 
+LEAST_TIME = 1e-3
+"""Times below it count as it where a velocity is computed from the latents that it predicts."""
+
+
 def branches(guidance: Guidance, scored: bool) -> tuple[Branch, ...]:
     """The passes that a step under constant `guidance` needs; scored: whether the clip has a conditioning score."""
     if guidance.mode == "joint":
@@ -54,17 +58,19 @@ def branches(guidance: Guidance, scored: bool) -> tuple[Branch, ...]:
     return ("conditional", "text") if guidance.text_weight == 1 else ("conditional", "text", "negative")
 
 
-def combine(guidance: Guidance, velocities: Mapping[Branch, Tensor]) -> Tensor:
-    """The guided velocity from those of `branches`, each [B, ...]."""
+def combine(guidance: Guidance, velocities: Mapping[Branch, Tensor], x: Tensor, t: Tensor) -> Tensor:
+    """The guided velocity [B, ...] from those of `branches` at x [B, ...] and times t [B], or [1] for all."""
     conditional = velocities["conditional"]
     if len(velocities) == 1:
         return conditional
     guided = _guided(guidance, velocities)
     if not guidance.rescale:
         return guided
-    axes = tuple(range(1, guided.ndim))
-    ratio = conditional.std(axes, keepdim=True) / guided.std(axes, keepdim=True).clamp(min=1e-12)
-    return guided * (1 + guidance.rescale * (ratio - 1))
+    # Not the velocity is rescaled but the latents that it predicts: the noise in it has to be removed as a whole.
+    t = t.clamp(min=LEAST_TIME).view(-1, *[1] * (x.dim() - 1))
+    latents, axes = x - t * guided, tuple(range(1, x.dim()))
+    ratio = (x - t * conditional).std(axes, keepdim=True) / latents.std(axes, keepdim=True).clamp(min=1e-12)
+    return (x - latents * (1 + guidance.rescale * (ratio - 1))) / t
 
 
 def _guided(guidance: Guidance, velocities: Mapping[Branch, Tensor]) -> Tensor:

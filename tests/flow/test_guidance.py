@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from plaudit.flow import Branch, branches, combine, step_progress
+from plaudit.flow import Branch, branches, combine, integrate, step_progress
 from plaudit.generate.settings import Boundaries, Guidance
 
 VELOCITIES: dict[Branch, torch.Tensor] = {
@@ -18,7 +18,8 @@ VELOCITIES: dict[Branch, torch.Tensor] = {
 
 def guided(guidance: Guidance, scored: bool = True) -> torch.Tensor:
     """What a network whose passes give VELOCITIES would be guided to."""
-    return combine(guidance, {branch: VELOCITIES[branch] for branch in branches(guidance, scored)})
+    passes = {branch: VELOCITIES[branch] for branch in branches(guidance, scored)}
+    return combine(guidance, passes, torch.tensor([0.5, 2.0]), torch.tensor([0.7]))
 
 
 def test_joint_guidance_is_the_published_formula() -> None:
@@ -66,11 +67,35 @@ def test_rescaling_brings_a_clips_spread_back_and_nothing_else(rescale: float, w
         "conditional": torch.randn(2, 5, 3, generator=generator),
         "negative": torch.randn(2, 5, 3, generator=generator),
     }
-    plain = combine(Guidance(weight=weight), velocities)
-    output = combine(Guidance(weight=weight, rescale=rescale), velocities)
-    expected = (1 - rescale) * plain.std((1, 2)) + rescale * velocities["conditional"].std((1, 2))
+    x, t = torch.randn(2, 5, 3, generator=generator), torch.tensor([0.9, 0.3])
+    plain, output, conditional = (
+        x - t[:, None, None] * v
+        for v in (
+            combine(Guidance(weight=weight), velocities, x, t),
+            combine(Guidance(weight=weight, rescale=rescale), velocities, x, t),
+            velocities["conditional"],
+        )
+    )
+    expected = (1 - rescale) * plain.std((1, 2)) + rescale * conditional.std((1, 2))
     torch.testing.assert_close(output.std((1, 2)), expected, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(output / output.std((1, 2), keepdim=True), plain / plain.std((1, 2), keepdim=True))
+    scaled = output / output.std((1, 2), keepdim=True)
+    torch.testing.assert_close(scaled, plain / plain.std((1, 2), keepdim=True), atol=1e-4, rtol=1e-4)
+
+
+def test_rescaled_guidance_removes_all_noise() -> None:
+    """With exact passes for latents that are all the same clip, sampling ends at that clip, with its spread."""
+    generator = torch.Generator().manual_seed(0)
+    clip, other = torch.randn(2, 40, 8, generator=generator), torch.randn(2, 40, 8, generator=generator)
+
+    def velocity(x: torch.Tensor, t: float, step: int) -> torch.Tensor:
+        passes: dict[Branch, torch.Tensor] = {"conditional": (x - clip) / t, "negative": (x - other) / t}
+        return combine(Guidance(weight=3.0, rescale=1.0), passes, x, torch.tensor([t]))
+
+    sample = integrate(velocity, torch.randn(2, 40, 8, generator=generator), 8)
+    torch.testing.assert_close(sample.std((1, 2)), clip.std((1, 2)), atol=1e-4, rtol=1e-4)
+    extrapolated = 3 * clip - 2 * other
+    cosine = torch.nn.functional.cosine_similarity(sample.flatten(1), extrapolated.flatten(1))
+    assert (cosine > 0.99).all()
 
 
 @pytest.mark.parametrize("mode", ["joint", "separate"])
@@ -82,7 +107,8 @@ def test_equal_branches_cancel(mode: str, scored: bool, weight: float, other: fl
     velocity = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(1))
     weights = {"weight": weight, "text_weight": weight, "reward_weight": other}
     guidance = Guidance.model_validate({"mode": mode, "rescale": rescale, **weights})
-    output = combine(guidance, {branch: velocity for branch in branches(guidance, scored)})
+    x, t = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(2)), torch.tensor([0.6])
+    output = combine(guidance, {branch: velocity for branch in branches(guidance, scored)}, x, t)
     torch.testing.assert_close(output, velocity, atol=2e-5, rtol=0)
 
 

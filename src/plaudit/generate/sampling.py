@@ -322,8 +322,10 @@ def guided_velocity(
         with autocast, float32_products(settings.precision):
             rows = conditions(passes, len(x) // batch)
             interval = (t, times[step + 1]) if model.average_velocity else (t,)
-            predicted = model.velocity(x, rows, *(torch.full((1,), time, device=device) for time in interval))
-        return combine(guidance, dict(zip(passes, predicted.float().chunk(len(passes)), strict=True)))
+            at = [torch.full((1,), time, device=device) for time in interval]
+            predicted = model.velocity(x, rows, *at)
+        velocities = dict(zip(passes, predicted.float().chunk(len(passes)), strict=True))
+        return combine(guidance, velocities, x, at[0])
 
     return velocity
 

@@ -53,8 +53,8 @@ class Guidance(Settings):
     `start` <= progress < `stop` and at `floor` outside. Progress runs from 0 at noise to 1 at music.
     floor: the weights at the end of a linear schedule and outside an interval; 1 (published) is the conditional pass
     alone.
-    rescale: how far a guided velocity's standard deviation over a clip is brought back to that of the conditional pass,
-    0 not at all, 1 wholly (Lin et al., arXiv 2305.08891).
+    rescale: how far the standard deviation over a clip of the latents that a step predicts is brought back to that of
+    the conditional pass's, 0 not at all, 1 wholly (Lin et al., arXiv 2305.08891).
     """
 
     weight: NotNegative = option(4.0, "--guidance", help="Guidance weight.", panel=SAMPLING)

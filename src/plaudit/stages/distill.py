@@ -88,7 +88,8 @@ class GuidedTeacher:
             scores = torch.tensor(values, device=t.device).repeat_interleave(len(t))
         rows = self.network.conditions(joined, scores)
         predicted = self.network.velocity(latents, rows, t.repeat(len(passes)))
-        return combine(self.guidance, dict(zip(passes, predicted.float().chunk(len(passes)), strict=True)))
+        velocities = dict(zip(passes, predicted.float().chunk(len(passes)), strict=True))
+        return combine(self.guidance, velocities, latents, t)
 
 
 @dataclass(frozen=True)
