@@ -2,6 +2,7 @@ import type { Span } from "../ui/format";
 
 export type TestStatus = "preparing" | "draft" | "open" | "closed";
 export type TestKind = "preference" | "rating";
+export type Pairing = "random" | "active";
 export type Screening = "none" | "huggins" | "antiphase";
 
 export interface Source {
@@ -24,6 +25,7 @@ export interface ExclusionRules {
 interface TestSettings {
   takes: number;
   pairs_per_listener: number;
+  pairing: Pairing;
   repeats: number;
   obvious: number;
   practice: number;

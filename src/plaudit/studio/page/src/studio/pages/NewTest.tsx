@@ -5,7 +5,7 @@ import { plural } from "../../ui/format";
 import { Choice, Fault, Field, Form as FormElement, Heading, Icon, Input, Notice, Select } from "../../ui/parts";
 import { useJobs } from "../jobs";
 import { navigate } from "../router";
-import { RULES, ratingRule, type ExclusionRules, type Screening, type Source, type TestInfo, type TestKind } from "../testTypes";
+import { RULES, ratingRule, type ExclusionRules, type Pairing, type Screening, type Source, type TestInfo, type TestKind } from "../testTypes";
 import type { Job } from "../types";
 import { FolderField } from "../folders";
 import { stagesOf } from "./Runs";
@@ -27,6 +27,7 @@ interface Form {
   systems: SystemForm[];
   prompts: string;
   pairs: string;
+  pairing: Pairing;
   repeats: string;
   obvious: string;
   practice: string;
@@ -54,6 +55,7 @@ const FIRST: Form = {
   systems: [SYSTEM, SYSTEM],
   prompts: "",
   pairs: "20",
+  pairing: "random",
   repeats: "2",
   obvious: "2",
   practice: "1",
@@ -77,6 +79,11 @@ const SOURCES = [
   ["model", "a model"],
   ["run", "a stage of a run"],
   ["folder", "a folder"],
+] as const;
+
+const PAIRINGS = [
+  ["random", "random and balanced"],
+  ["active", "by the votes so far (active)"],
 ] as const;
 
 const SCREENINGS = [
@@ -121,6 +128,11 @@ function isComplete(system: SystemForm): boolean {
   return Boolean(system.kind === "model" ? system.model : system.folder);
 }
 
+/** With two systems there is nothing to choose, and a rating page has all. */
+function choosesPairs(form: Form) {
+  return form.kind === "preference" && form.systems.length > 2;
+}
+
 function requestOf(form: Form) {
   const rules: ExclusionRules = {};
   for (const rule of form.kind === "preference" ? RULES : []) {
@@ -134,6 +146,7 @@ function requestOf(form: Form) {
     systems: form.systems.map((system) => ({ name: nameOf(system), source: sourceOf(system) })),
     prompts: prompts.length ? [...new Set(prompts)] : undefined,
     pairs_per_listener: Number(form.pairs),
+    pairing: choosesPairs(form) ? form.pairing : "random",
     repeats: Number(form.repeats),
     obvious: Number(form.obvious),
     practice: Number(form.practice),
@@ -381,6 +394,11 @@ function Listeners({ form, set }: PartProps) {
             <Input type="number" min="0" max="600" step="0.5" required value={form.minimum} onChange={(minimum) => set({ minimum })} />
           </Field>
         </div>
+        {choosesPairs(form) && (
+          <Field label="Choice of pairs" hint="By the votes so far, a ranking needs about a third fewer votes.">
+            <Select value={form.pairing} onChange={(pairing) => set({ pairing: pairing as Pairing })} options={PAIRINGS} />
+          </Field>
+        )}
         <Field label="Headphone check" hint="Six short trials that are only easy with headphones.">
           <Select
             value={form.screening}
