@@ -34,12 +34,13 @@ class Filled:
         self.tests = {"voted": opened_test(studio, owner, reward="synthetic")}
         simulate(studio.client(), invitation_of(owner, self.tests["voted"]), listeners=8, votes=44)
         self.links: dict[str, str] = {}
-        for kind, changes in {
+        wanted: dict[str, dict[str, Any]] = {
             "pairs": {"strength": True, "comment": True},
             "headphones": {"screening": "antiphase"},
             "ratings": {"kind": "rating", "reference": "low"},
             "impossible": {"prompts": ["of which there is no clip"]},
-        }.items():
+        }
+        for kind, changes in wanted.items():
             systems = [{"name": name, "source": {"folder": f"uploads/{name}"}} for name in FOLDERS]
             request = {"name": f"of {kind}", "systems": systems, "pairs_per_listener": 3, "obvious": 0, **changes}
             self.tests[kind] = done(owner.post("tests", json=request), 202)["test"]["id"]
@@ -98,7 +99,12 @@ def test_every_page(studio: Opened, owner: Any) -> None:
     with served(studio.app) as address, pages() as browser:
         for window, (width, height) in WINDOWS.items():
             for scheme in ("light", "dark"):
-                look = {"width": width, "height": height, "color_scheme": scheme, "reduced_motion": "reduce"}
+                look: dict[str, Any] = {
+                    "width": width,
+                    "height": height,
+                    "color_scheme": scheme,
+                    "reduced_motion": "reduce",
+                }
                 where = f"{window}, {scheme}"
                 page = browser.open(address, **look)
                 page.get_by_label("Token").wait_for()
@@ -122,7 +128,8 @@ def test_every_page(studio: Opened, owner: Any) -> None:
                     page.goto(f"{address}/tests/new")
                     page.get_by_label("Name", exact=True).first.fill("a test")
                     page.get_by_label("Pairs" if kind == "preference" else "Ratings").check()
-                    for number in range(2):
+                    page.get_by_role("button", name="Add a system").click()
+                    for number in range(3):
                         page.get_by_label("Model", exact=True).nth(number).select_option(index=number + 1)
                     page.get_by_label("Prompts").fill("calm pads")
                     for step in range(3):

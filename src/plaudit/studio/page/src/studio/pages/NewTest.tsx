@@ -82,8 +82,8 @@ const SOURCES = [
 ] as const;
 
 const PAIRINGS = [
-  ["random", "random and balanced"],
-  ["active", "by the votes so far (active)"],
+  ["random", "random, balanced"],
+  ["active", "active, by the votes so far"],
 ] as const;
 
 const SCREENINGS = [
@@ -395,7 +395,7 @@ function Listeners({ form, set }: PartProps) {
           </Field>
         </div>
         {choosesPairs(form) && (
-          <Field label="Choice of pairs" hint="By the votes so far, a ranking needs about a third fewer votes.">
+          <Field label="Choice of pairs" hint="Active pairing spends most votes on close comparisons, so that a ranking needs fewer.">
             <Select value={form.pairing} onChange={(pairing) => set({ pairing: pairing as Pairing })} options={PAIRINGS} />
           </Field>
         )}

@@ -70,7 +70,7 @@ export function TestPage({ id }: { id: string }) {
             items={[
               ["Systems", info.systems.map((system) => system.name).join(", ")],
               ["Prompts", info.prompts],
-              [info.kind === "rating" ? "Pages" : "Pairs", info.pairs],
+              [info.kind === "rating" ? "Pages" : "Pairs", info.settings.pairing === "active" ? `${info.pairs}, active pairing` : info.pairs],
               ["Listeners", listenersText(info)],
               ["Answers", info.votes],
             ]}
