@@ -31,7 +31,6 @@ interface TestSettings {
   practice: number;
   minimum_listening: number;
   screening: Screening;
-  pairing: Pairing;
   ties: boolean;
   both_bad: boolean;
   strength: boolean;
