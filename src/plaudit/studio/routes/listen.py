@@ -10,8 +10,9 @@ from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import FileResponse
+from sqlalchemy.orm import Session
 
-from plaudit.studio.app_state import StudioOf
+from plaudit.studio.app_state import Studio, StudioOf
 from plaudit.studio.auth import LISTENER_COOKIE, ListenerOnly
 from plaudit.studio.database import Listener, by_id
 from plaudit.studio.errors import Unauthorized
@@ -78,25 +79,23 @@ async def next_assignment(listener: ListenerOnly, studio: StudioOf) -> NextPair 
 @router.post("/votes")
 async def vote(vote: VoteRequest, listener: ListenerOnly, studio: StudioOf) -> Acknowledgement:
     """Answer a pair. The answer of this request means that the vote is on the disk; sent again, nothing changes."""
-
-    def work() -> Acknowledgement:
-        with studio.database.transaction() as session:
-            answer = sessions.record_vote(session, listener.id, vote)
-            keep(session, answer)
-        return answer
-
-    return await _in_thread(work, writes=True)
+    return await _record(studio, lambda session: sessions.record_vote(session, listener.id, vote))
 
 
 @router.post("/ratings")
 async def rate(ratings: RatingsRequest, listener: ListenerOnly, studio: StudioOf) -> Acknowledgement:
     """Answer a rating page: all its values at once."""
+    return await _record(studio, lambda session: sessions.record_ratings(session, listener.id, ratings))
+
+
+async def _record(studio: Studio, record: Callable[[Session], Acknowledgement]) -> Acknowledgement:
+    """Record an answer in a transaction of its own, with the answer to its idempotency key."""
 
     def work() -> Acknowledgement:
         with studio.database.transaction() as session:
-            answer = sessions.record_ratings(session, listener.id, ratings)
-            keep(session, answer)
-        return answer
+            acknowledgement = record(session)
+            keep(session, acknowledgement)
+        return acknowledgement
 
     return await _in_thread(work, writes=True)
 
