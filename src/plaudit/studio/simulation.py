@@ -23,7 +23,7 @@ from plaudit.studio.database import Assignment, Clip, Invitation, Listener, Prom
 from plaudit.studio.errors import Conflict
 from plaudit.studio.events import publish
 from plaudit.studio.jobs import JobContext, job
-from plaudit.studio.listening.sessions import systems_of
+from plaudit.studio.listening.records import systems_of
 
 PROMPTS = 1024
 """Held-out captions of the synthetic world that the listeners know the truth of."""

@@ -21,7 +21,7 @@ import pytest
 from sqlalchemy import select
 
 from plaudit.studio.database import Assignment, Database, Listener, Vote
-from plaudit.studio.listening.sessions import winner_of
+from plaudit.studio.listening.answers import winner_of
 from plaudit.studio.settings import StudioSettings
 from tests.studio.conftest import Opened
 from tests.studio.listening.conftest import SYSTEMS, open_test, write_systems

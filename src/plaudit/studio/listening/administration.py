@@ -32,7 +32,7 @@ from plaudit.studio.database import (
 from plaudit.studio.errors import Conflict, Unprocessable
 from plaudit.studio.events import publish
 from plaudit.studio.jobs import enqueue
-from plaudit.studio.listening.records import ratings_of, screened_out, votes_of
+from plaudit.studio.listening.records import ratings_of, screened_out, systems_of, votes_of
 from plaudit.studio.listening.results import Calculator
 from plaudit.studio.listening.schemas import (
     CONSENT,
@@ -48,7 +48,7 @@ from plaudit.studio.listening.schemas import (
     TestResults,
     TestSettings,
 )
-from plaudit.studio.listening.sessions import counts_of, settings_of, systems_of
+from plaudit.studio.listening.sessions import counts_of, settings_of
 from plaudit.studio.settings import StudioSettings
 
 FIXED = ("question", "instructions", "consent")

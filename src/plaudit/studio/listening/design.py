@@ -100,9 +100,7 @@ def pairs_of(stimuli: Sequence[Stimulus]) -> list[tuple[Stimulus, Stimulus]]:
     ]
 
 
-def balanced_subset(
-    pairs: Sequence[Pair], count: int, exposure: Exposure, rng: np.random.Generator
-) -> list[Pair]:
+def balanced_subset(pairs: Sequence[Pair], count: int, exposure: Exposure, rng: np.random.Generator) -> list[Pair]:
     """`count` of the pairs, or all where there are fewer: those that listeners got least often.
 
     Among equals, those whose prompt, and then whose two systems, the listener has least often so far; then at random.

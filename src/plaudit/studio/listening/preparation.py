@@ -26,8 +26,9 @@ from plaudit.studio.files import resolve_folder
 from plaudit.studio.jobs import JobContext, job
 from plaudit.studio.listening import design
 from plaudit.studio.listening.rating import ANCHOR, CUTOFF, anchor
+from plaudit.studio.listening.records import systems_of
 from plaudit.studio.listening.schemas import Source, TestSettings
-from plaudit.studio.listening.sessions import seed_of, settings_of, systems_of
+from plaudit.studio.listening.sessions import seed_of, settings_of
 from plaudit.studio.listening.stimuli import at_loudness, check_peaks, common_length, common_rate, degraded
 
 DEGRADED = "degraded"
@@ -354,15 +355,11 @@ def preference_pairs(
     kinds += ["practice"] if settings.practice else []
     pairs = [(kind, a, b) for kind in kinds for a, b in compared]
     originals = {(clip.prompt, clip.take, clip.system): clip for clip in clips}
-    pairs += [
-        ("obvious", originals[clip.prompt, clip.take, clip.of], clip) for clip in clips if clip.of is not None
-    ]
+    pairs += [("obvious", originals[clip.prompt, clip.take, clip.of], clip) for clip in clips if clip.of is not None]
     return pairs
 
 
-def rating_pages(
-    clips: Sequence[NewClip], reference: str | None
-) -> list[tuple[design.PairKind, NewClip, NewClip]]:
+def rating_pages(clips: Sequence[NewClip], reference: str | None) -> list[tuple[design.PairKind, NewClip, NewClip]]:
     """A page per prompt: with the reference, or the first system's clip, and the anchor."""
     groups: dict[str, dict[str, NewClip]] = {}
     for clip in clips:

@@ -139,3 +139,7 @@ def screened_out(session: Session, test_id: str) -> dict[str, list[str]]:
     return {id: list(excluded["reasons"]) for id, excluded in session.execute(query) if excluded}
 
 
+def systems_of(session: Session, test_id: str) -> list[System]:
+    """The systems that a test compares, without those of checks."""
+    rows = session.scalars(select(System).where(System.test_id == test_id).order_by(System.sequence))
+    return [row for row in rows if "check" not in row.source]

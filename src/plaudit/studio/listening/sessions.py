@@ -3,9 +3,8 @@
     consent -> screening, where the test has one -> listening: practice, pairs with hidden checks -> completed
 
 What a listener gets is drawn when listening begins and stored as assignments. With active pairing, practice pairs and
-attention checks are; each other pair is chosen when its turn comes, and stays until it is answered. An answer is one
-transaction, and is acknowledged only after it; the same answer again changes nothing. What a listener sees names no
-system, file or clip: audio has the address of its assignment and side.
+attention checks are; each other pair is chosen when its turn comes, and stays until it is answered. What a listener
+sees names no system, file or clip: audio has the address of its assignment and side. Answers are in `answers`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import bindparam, case, func, insert, select, update
+from sqlalchemy import bindparam, case, func, insert, select
 from sqlalchemy.orm import Session, aliased
 
 from plaudit.studio.database import (
@@ -32,9 +31,7 @@ from plaudit.studio.database import (
     Listener,
     Pair,
     Prompt,
-    Rating,
     Stimulus,
-    System,
     Test,
     Vote,
     by_id,
@@ -42,22 +39,18 @@ from plaudit.studio.database import (
     now,
     stamp,
 )
-from plaudit.studio.errors import Conflict, Forbidden, Gone, NotFound, Unprocessable
+from plaudit.studio.errors import Conflict, Forbidden, Gone, NotFound
 from plaudit.studio.events import publish
 from plaudit.studio.kept import Kept
 from plaudit.studio.listening import design, screening
 from plaudit.studio.listening.schemas import (
-    Acknowledgement,
     Completed,
     ListenerSession,
     NextPage,
     NextPair,
     RatedClip,
-    RatingsRequest,
     ScreeningState,
-    Side,
     TestSettings,
-    VoteRequest,
 )
 
 ABANDONED = timedelta(hours=2)
@@ -87,21 +80,7 @@ _PROGRESS = select(
     func.coalesce(func.sum(case((Assignment.answered, 1), else_=0)), 0), func.count()
 ).where(_OF_LISTENER)  # fmt: skip
 _ASSIGNMENT = select(Assignment).where(Assignment.id == bindparam("assignment"), _OF_LISTENER)
-_ASSIGNED = (
-    select(Assignment, Listener, Test)
-    .join(Listener, Listener.id == Assignment.listener_id)
-    .join(Test, Test.id == Listener.test_id)
-    .where(Assignment.id == bindparam("assignment"), _OF_LISTENER)
-    # Two equal requests at once come one after the other (SQLite has one writer anyway).
-    .with_for_update(of=Assignment)
-)
 _NEW_ASSIGNMENT = insert(Assignment.__table__)  # type: ignore[arg-type]
-_NEW_VOTE = insert(Vote.__table__)  # type: ignore[arg-type]
-_SET_ANSWERED = (
-    update(Assignment.__table__)  # type: ignore[arg-type]
-    .where(Assignment.__table__.c.id == bindparam("assignment"))
-    .values(answered=True)
-)
 
 
 # Enrolment
@@ -364,7 +343,8 @@ def counts_of(session: Session, listener: Listener) -> tuple[int, int]:
     return int(answered), int(given if listener.plan is None else listener.plan["total"])
 
 
-def _check_listening(listener: Listener, test: Test, settings: TestSettings) -> None:
+def check_listening(listener: Listener, test: Test, settings: TestSettings) -> None:
+    """Conflict, Forbidden or Gone, with what to do, where a listener has nothing to answer now."""
     """An error, in one line, unless the listener may answer now."""
     state = _state(listener, test, settings)
     if state == "consent":
@@ -385,7 +365,7 @@ def next_item(session: Session, listener_id: str, root: Path) -> NextPair | Next
     listener, test = _who(session, listener_id)
     if listener.completed_at is not None:
         return Completed(completion_code=str(listener.completion_code))
-    _check_listening(listener, test, settings_of(test))
+    check_listening(listener, test, settings_of(test))
     places, progress = _open_places(session, listener)
     for place in places:
         if isinstance(place, int):
@@ -432,7 +412,7 @@ def advance(database: Database, listener_id: str, root: Path) -> NextPair | Next
             return following
         with database.transaction() as session:
             listener, test = _who(session, listener_id)
-            _check_listening(listener, test, settings_of(test))
+            check_listening(listener, test, settings_of(test))
             if following is not None:
                 position, chosen = following
                 place = Place(new_id(), position, chosen.pair.id, chosen.swapped, False)
@@ -441,7 +421,7 @@ def advance(database: Database, listener_id: str, root: Path) -> NextPair | Next
                 return _item(place, content_of(session, place.pair_id), total, settings_of(test))
             if not counts_of(session, listener)[0]:
                 raise Gone("the clips of this test are gone; please tell the person who invited you")
-            _complete(session, listener)
+            complete(session, listener)
             return Completed(completion_code=str(listener.completion_code))
 
 
@@ -519,9 +499,7 @@ def _tallies(session: Session, test_id: str, systems: Sequence[str]) -> np.ndarr
     return tallies
 
 
-def _item(
-    assignment: Place, content: PairContent, total: int, settings: TestSettings
-) -> NextPair | NextPage:
+def _item(assignment: Place, content: PairContent, total: int, settings: TestSettings) -> NextPair | NextPage:
     clips = clips_of(content, assignment)
     prompt = content.prompt if settings.show_prompt else None
     seconds = min(clip.seconds for clip in clips.values())
@@ -554,7 +532,8 @@ def _item(
     )
 
 
-def _complete(session: Session, listener: Listener) -> None:
+def complete(session: Session, listener: Listener) -> None:
+    """Give a listener who answered everything a completion code."""
     listener.completed_at = now()
     listener.completion_code = "".join(secrets.choice(CODE_LETTERS) for _ in range(10))
     publish(session, "listener", listener.test_id, {"listener": listener.id})
@@ -665,119 +644,3 @@ def audio_of(session: Session, listener_id: str, name: str, root: Path) -> Path 
     if not path.is_file():
         raise Gone("this clip is gone; reload the page to go on with the next")
     return path
-
-
-# Answers
-
-
-def record_vote(session: Session, listener_id: str, vote: VoteRequest) -> Acknowledgement:
-    """Store an answer about a pair. The same answer again is acknowledged again; another one is a Conflict."""
-    assignment, listener, test = _assigned(session, listener_id, vote.assignment)
-    content = content_of(session, assignment.pair_id)
-    if content.kind == "page":
-        raise Unprocessable("this is a rating page; send its values to /listen/ratings")
-    winner = winner_of(vote.choice, assignment.swapped)
-    if assignment.answered:
-        stored = session.scalars(select(Vote).where(Vote.assignment_id == assignment.id)).one()
-        if (stored.winner, stored.strength, stored.comment) != (winner, vote.strength, vote.comment or None):
-            raise Conflict("this pair was answered already; reload the page to go on with the next")
-        return _acknowledgement(session, assignment, listener)
-    settings = settings_of(test)
-    _check_listening(listener, test, settings)
-    _check_allowed(vote, settings)
-    listened = {"left": vote.listened_left, "right": vote.listened_right}
-    _check_listened(clips_of(content, assignment), listened, settings)
-    sides: tuple[Side, Side] = ("right", "left") if assignment.swapped else ("left", "right")
-    row = {
-        "assignment_id": assignment.id,
-        "winner": winner,
-        "strength": vote.strength,
-        "comment": vote.comment or None,
-        "listened_a": listened[sides[0]],
-        "listened_b": listened[sides[1]],
-        "response_ms": vote.response_ms,
-    }
-    session.execute(_NEW_VOTE, row)
-    return _answered(session, assignment, listener)
-
-
-def record_ratings(session: Session, listener_id: str, ratings: RatingsRequest) -> Acknowledgement:
-    """Store the values of a rating page. The same values again are acknowledged again; others are a Conflict."""
-    assignment, listener, test = _assigned(session, listener_id, ratings.assignment)
-    content = content_of(session, assignment.pair_id)
-    if content.kind != "page":
-        raise Unprocessable("this is a pair; send the choice to /listen/votes")
-    clips = {name: clip for name, clip in clips_of(content, assignment).items() if name != "reference"}
-    if set(ratings.values) != set(clips):
-        raise Unprocessable(f"give each of the {len(clips)} clips a value")
-    values = {clips[name].stimulus: float(value) for name, value in ratings.values.items()}
-    if assignment.answered:
-        query = select(Rating.stimulus_id, Rating.value).where(Rating.assignment_id == assignment.id)
-        if dict(session.execute(query).all()) != values:  # type: ignore[arg-type]
-            raise Conflict("this page was answered already; reload the page to go on with the next")
-        return _acknowledgement(session, assignment, listener)
-    settings = settings_of(test)
-    _check_listening(listener, test, settings)
-    _check_listened(clips, {name: ratings.listened.get(name, 0.0) for name in clips}, settings)
-    rows = [
-        {"assignment_id": assignment.id, "stimulus_id": stimulus, "value": value} for stimulus, value in values.items()
-    ]
-    session.execute(insert(Rating), rows)
-    return _answered(session, assignment, listener)
-
-
-def winner_of(choice: str, swapped: bool) -> str:
-    """The winner among a pair's a and b, by the side that was chosen."""
-    if choice in ("left", "right"):
-        return "a" if (choice == "left") != swapped else "b"
-    return choice
-
-
-def _assigned(session: Session, listener_id: str, assignment_id: str) -> tuple[Assignment, Listener, Test]:
-    row = session.execute(_ASSIGNED, {"assignment": assignment_id, "listener": listener_id}).one_or_none()
-    if row is None:
-        raise NotFound("this pair is not yours to answer; reload the page")
-    return row[0], row[1], row[2]
-
-
-def _check_allowed(vote: VoteRequest, settings: TestSettings) -> None:
-    if vote.choice == "tie" and not settings.ties:
-        raise Unprocessable("this test has no ties; choose the clip that you like a little better")
-    if vote.choice == "both_bad" and not settings.both_bad:
-        raise Unprocessable("this test does not offer 'both bad'; choose the clip that you like a little better")
-    if vote.strength is not None and not settings.strength:
-        raise Unprocessable("this test does not ask for a strength; leave it out")
-    if vote.comment and not settings.comment:
-        raise Unprocessable("this test takes no comments; leave it out")
-
-
-def _check_listened(clips: dict[str, ClipFile], listened: dict[str, float], settings: TestSettings) -> None:
-    for side, seconds in listened.items():
-        least = min(settings.minimum_listening, clips[side].seconds)
-        # Players report in steps of some milliseconds.
-        if seconds < least - 0.05:
-            what = f"the {side} clip" if side in ("left", "right") else f"clip {int(side) + 1}"
-            raise Unprocessable(f"listen to {what} for at least {least:g} s before you answer")
-
-
-def _answered(session: Session, assignment: Assignment, listener: Listener) -> Acknowledgement:
-    session.execute(_SET_ANSWERED, {"assignment": assignment.id})
-    publish(session, "vote", listener.test_id, {"listener": listener.id})
-    acknowledgement = _acknowledgement(session, assignment, listener)
-    if acknowledgement.answered == acknowledgement.total:
-        _complete(session, listener)
-        acknowledgement.completed = True
-    return acknowledgement
-
-
-def _acknowledgement(session: Session, assignment: Assignment, listener: Listener) -> Acknowledgement:
-    answered, total = counts_of(session, listener)
-    return Acknowledgement(
-        assignment=assignment.id, answered=answered, total=total, completed=listener.completed_at is not None
-    )
-
-
-def systems_of(session: Session, test_id: str) -> list[System]:
-    """The systems that a test compares, without those of checks."""
-    rows = session.scalars(select(System).where(System.test_id == test_id).order_by(System.sequence))
-    return [row for row in rows if "check" not in row.source]

@@ -17,7 +17,7 @@ from plaudit.studio.auth import LISTENER_COOKIE, ListenerOnly
 from plaudit.studio.database import Listener, by_id
 from plaudit.studio.errors import Unauthorized
 from plaudit.studio.idempotency import keep
-from plaudit.studio.listening import sessions
+from plaudit.studio.listening import answers, sessions
 from plaudit.studio.listening.schemas import (
     Acknowledgement,
     Completed,
@@ -79,13 +79,13 @@ async def next_assignment(listener: ListenerOnly, studio: StudioOf) -> NextPair 
 @router.post("/votes")
 async def vote(vote: VoteRequest, listener: ListenerOnly, studio: StudioOf) -> Acknowledgement:
     """Answer a pair. The answer of this request means that the vote is on the disk; sent again, nothing changes."""
-    return await _record(studio, lambda session: sessions.record_vote(session, listener.id, vote))
+    return await _record(studio, lambda session: answers.record_vote(session, listener.id, vote))
 
 
 @router.post("/ratings")
 async def rate(ratings: RatingsRequest, listener: ListenerOnly, studio: StudioOf) -> Acknowledgement:
     """Answer a rating page: all its values at once."""
-    return await _record(studio, lambda session: sessions.record_ratings(session, listener.id, ratings))
+    return await _record(studio, lambda session: answers.record_ratings(session, listener.id, ratings))
 
 
 async def _record(studio: Studio, record: Callable[[Session], Acknowledgement]) -> Acknowledgement:
