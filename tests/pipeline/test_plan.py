@@ -148,8 +148,8 @@ def test_each_stage_says_its_published_numbers_and_what_it_lacks() -> None:
     ]
     own, train, polish = plans["expert_iteration"].settings
     assert own == (
-        "candidates 630, keep 64, oversample 5, rounds 1, criterion blend, reward_prompt caption, include_corpus yes, "
-        "score 2, seed 1,000"
+        "candidates 630, candidates_per_prompt 1, keep 64, oversample 5, rounds 1, criterion blend, "
+        "reward_prompt caption, include_corpus yes, score 2, seed 1,000"
     )
     assert train == f"train: 30,000 updates of 32 x 2, rate 1e-05, AdamW eps 1e-06, {rest}"
     assert polish == f"fine_tune: 5,000 updates of 32 x 2, rate 1e-06, AdamW eps 1e-06, {rest}"
