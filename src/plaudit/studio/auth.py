@@ -25,7 +25,7 @@ from starlette.concurrency import run_in_threadpool
 
 from plaudit.studio.database import Database, Invitation, Listener, Token
 from plaudit.studio.errors import Forbidden, Gone, NotFound, Unauthorized
-from plaudit.studio.kept import Kept
+from plaudit.studio.lru_cache import LRUCache
 from plaudit.studio.schemas import Role
 
 COOKIE = "plaudit_session"
@@ -64,8 +64,8 @@ class Authority:
         self._key = key
         # The secrets have 256 random bits: the hash protects a database that leaks, not weak passwords.
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-        self._verified: Kept[str] = Kept(REMEMBERED)
-        self._listeners: Kept[Principal] = Kept(REMEMBERED_LISTENERS)
+        self._verified: LRUCache[str] = LRUCache(REMEMBERED)
+        self._listeners: LRUCache[Principal] = LRUCache(REMEMBERED_LISTENERS)
 
     def new_token(self, session: Session, name: str, role: Literal["owner", "editor"]) -> tuple[Token, str]:
         """A token's row and its text, which is not stored."""
@@ -162,10 +162,10 @@ class Authority:
     def known_listener(self, token: str) -> Principal | None:
         """Whose listening session a token or cookie is, where it was verified before. Listeners stay for ever."""
         kind, _, signed = token.partition(".")
-        return self._listeners.known(signed) if kind == "listener" else None
+        return self._listeners.get(signed) if kind == "listener" else None
 
     def _listener(self, session: Session, signed: str) -> Principal:
-        return self._listeners.get(signed, lambda: self._read_listener(session, signed))
+        return self._listeners.get_or_compute(signed, lambda: self._read_listener(session, signed))
 
     def _read_listener(self, session: Session, signed: str) -> Principal:
         try:
@@ -185,13 +185,13 @@ class Authority:
 
     def _is_secret(self, row: Token, secret: str) -> bool:
         digest = hashlib.sha256(f"{row.id}.{secret}".encode()).hexdigest()
-        if self._verified.known(digest) == row.hash:
+        if self._verified.get(digest) == row.hash:
             return True
         try:
             self._hasher.verify(row.hash, secret)
         except (Argon2Error, InvalidHashError):
             return False
-        self._verified.get(digest, lambda: row.hash)
+        self._verified.put(digest, row.hash)
         return True
 
     def _signer(self, purpose: str) -> URLSafeSerializer:

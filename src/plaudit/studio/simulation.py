@@ -162,9 +162,7 @@ def run_simulation(context: JobContext, request: dict[str, Any]) -> dict[str, An
     truths = _measure_systems(context, request["test"], taste)
     authority, label = Authority(context.database, settings.layout.secret()), f"simulated listeners {context.job_id}"
     with context.database.transaction() as session:
-        row = session.scalar(
-            select(Invitation).where(Invitation.test_id == request["test"], Invitation.label == label)
-        )
+        row = session.scalar(select(Invitation).where(Invitation.test_id == request["test"], Invitation.label == label))
         if row is None:
             row = Invitation(test_id=request["test"], label=label, max_listeners=None)
             session.add(row)

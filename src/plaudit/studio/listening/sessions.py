@@ -41,7 +41,6 @@ from plaudit.studio.database import (
 )
 from plaudit.studio.errors import Conflict, Forbidden, Gone, NotFound
 from plaudit.studio.events import publish
-from plaudit.studio.kept import Kept
 from plaudit.studio.listening import design, screening
 from plaudit.studio.listening.schemas import (
     Completed,
@@ -52,6 +51,7 @@ from plaudit.studio.listening.schemas import (
     ScreeningState,
     TestSettings,
 )
+from plaudit.studio.lru_cache import LRUCache
 
 ABANDONED = timedelta(hours=2)
 """After this time, pairs that a listener didn't answer count as not given, so that others get them (ours). A clock that
@@ -256,12 +256,12 @@ def seed_of(id: str) -> int:
     return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8])
 
 
-_tables: Kept[design.PairTable] = Kept(16)
+_tables: LRUCache[design.PairTable] = LRUCache(16)
 
 
 def design_table(session: Session, test_id: str) -> design.PairTable:
     """The pairs of a test that is prepared, as the design takes them."""
-    return _tables.get(test_id, lambda: _read_table(session, test_id))
+    return _tables.get_or_compute(test_id, lambda: _read_table(session, test_id))
 
 
 def _read_table(session: Session, test_id: str) -> design.PairTable:
@@ -578,12 +578,12 @@ class PairContent:
     reference: int | None
 
 
-_contents: Kept[PairContent] = Kept(50_000)
+_contents: LRUCache[PairContent] = LRUCache(50_000)
 
 
 def content_of(session: Session, pair_id: str) -> PairContent:
     """What there is to hear in a pair."""
-    return _contents.get(pair_id, lambda: _read_content(session, pair_id))
+    return _contents.get_or_compute(pair_id, lambda: _read_content(session, pair_id))
 
 
 def _read_content(session: Session, pair_id: str) -> PairContent:

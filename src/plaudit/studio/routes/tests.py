@@ -111,9 +111,7 @@ def list_invitations(
 
 
 @router.delete("/{test_id}/invitations/{invitation_id}")
-def withdraw_invitation(
-    test_id: str, invitation_id: str, principal: Editor, studio: StudioOf
-) -> InvitationInfo:
+def withdraw_invitation(test_id: str, invitation_id: str, principal: Editor, studio: StudioOf) -> InvitationInfo:
     """Withdraw a link: nobody can begin with it any more; who has begun can go on."""
     with studio.database.transaction() as session:
         row = by_id(session, Invitation, invitation_id)
@@ -186,9 +184,7 @@ def export(
             return _download(table(session, test, excluded), "text/csv", f"listening-test-{test_id}.csv")
         if test.kind == "rating":
             raise Unprocessable("a rating test has no votes; export it as csv")
-        return _download(
-            vote_lines(session, test, excluded), "application/x-ndjson", f"listening-test-{test_id}.jsonl"
-        )
+        return _download(vote_lines(session, test, excluded), "application/x-ndjson", f"listening-test-{test_id}.jsonl")
 
 
 def _download(text: str, kind: str, name: str) -> Response:
