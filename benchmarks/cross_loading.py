@@ -191,8 +191,8 @@ def main(
 ) -> None:
     """Cross-load and sweep after different amounts of expert iteration."""
     study = Study(run, output, stage, updates, prompts)
-    names, asked = injections.split(","), [float(score) for score in scores.split(",")]
-    table = {amount: figures_of(study, float(amount), names, asked) for amount in amounts.split(",")}
+    names, swept = injections.split(","), [float(score) for score in scores.split(",")]
+    table = {amount: figures_of(study, float(amount), names, swept) for amount in amounts.split(",")}
     standard = updates or study.settings.train.steps
     if as_json:
         machine = environment_of(torch.device("cpu"))

@@ -118,10 +118,10 @@ def measure(client: StudioClient, votes: int, prompts: int, model: str, tuning: 
     from plaudit.corpus.sources import synthetic_source
 
     captions = synthetic_source(SECONDS).held_out(HELD_OUT + TEST_PROMPTS + prompts).prompts
-    asked, evaluated = captions[HELD_OUT : HELD_OUT + TEST_PROMPTS], captions[HELD_OUT + TEST_PROMPTS :]
+    test_prompts, evaluated = captions[HELD_OUT : HELD_OUT + TEST_PROMPTS], captions[HELD_OUT + TEST_PROMPTS :]
     loop, listeners = Loop(client), max(1, votes // 15)
     request = {
-        "name": "systems", "prompts": asked, "pairs_per_listener": 15, "repeats": 0, "obvious": 0, "practice": 0,
+        "name": "systems", "prompts": test_prompts, "pairs_per_listener": 15, "repeats": 0, "obvious": 0, "practice": 0,
         "minimum_listening": 0,
         "systems": [{"name": name, "source": {**source, "seconds": SECONDS}} for name, source in SYSTEMS.items()],
     }  # fmt: skip
