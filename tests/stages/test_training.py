@@ -147,13 +147,13 @@ def test_the_injection_is_trained_at_its_own_rate(tmp_path: Path) -> None:
 
 
 def test_two_rates_resume_to_the_same_weights(tmp_path: Path) -> None:
-    chosen = settings(injection_lr_scale=5)
+    chosen = settings(injection_lr_scale=5, steps=6, checkpoint_every=2)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "stopped", chosen, stop_at(33), model=conditioned())
+        run(tmp_path / "stopped", chosen, stop_at(5), model=conditioned())
     resumed = run(tmp_path / "stopped", chosen, model=conditioned())
     assert_equal(resumed, run(tmp_path / "whole", chosen, model=conditioned()))
     assert_equal(  # a network without an injection has one rate
-        run(tmp_path / "plain", settings()), run(tmp_path / "scaled", chosen)
+        run(tmp_path / "plain", settings(steps=6, checkpoint_every=2)), run(tmp_path / "scaled", chosen)
     )
 
 

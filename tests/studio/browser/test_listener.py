@@ -93,6 +93,7 @@ def test_ratings_by_keyboard_alone(place: Place) -> None:
     assert (info["votes"], info["completed"]) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_listener_who_opens_the_link_twice(place: Place) -> None:
     """Both tabs are one listener's: what one has answered, the other passes over."""
     test, link = place.opened()

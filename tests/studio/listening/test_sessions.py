@@ -457,9 +457,7 @@ def test_a_rating_page_is_stored_at_once(party: Open) -> None:
     listener = test.join().consent()
     page = listener.next()
     assert (page["kind"], page["total"], len(page["clips"])) == ("page", 3, len(SYSTEMS) + 1)
-    waves = {
-        clip["id"]: listener.client.get(clip["audio"].removeprefix("/api/v1/")).content for clip in page["clips"]
-    }
+    waves = {clip["id"]: listener.client.get(clip["audio"].removeprefix("/api/v1/")).content for clip in page["clips"]}
     reference = listener.client.get(page["reference"].removeprefix("/api/v1/")).content
     assert list(waves.values()).count(reference) == 1, "the reference is hidden among the clips"
     assert len({len(wave) for wave in waves.values()}) == 1
