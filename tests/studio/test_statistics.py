@@ -261,8 +261,8 @@ def test_unanimous_listeners_have_alpha_one_and_coins_have_none() -> None:
 
 def test_repeats_are_the_same_two_clips_again() -> None:
     first = answer("u", "v", "a", "l0")
-    same = replace(first, pair="again", kind="repeat", a=first.b, b=first.a, system_a="v", system_b="u", winner="b")
-    other = replace(first, pair="again", kind="repeat", listener="l1", winner="tie")
+    same = replace(first, id="again", kind="repeat", a=first.b, b=first.a, system_a="v", system_b="u", winner="b")
+    other = replace(first, id="again", kind="repeat", listener="l1", winner="tie")
     counts, rate = repeat_agreement([first, same, replace(first, listener="l1"), other])
     assert counts == {"l0": (1, 1), "l1": (0, 1)} and rate is not None and rate.mean == 0.5
     assert counted([first, same]) == [first]

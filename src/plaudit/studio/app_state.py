@@ -14,6 +14,8 @@ from sqlalchemy import select
 from plaudit.errors import RunError
 from plaudit.studio.auth import Authority
 from plaudit.studio.database import Database, Token, advisory_lock
+from plaudit.studio.listening.calculator import Calculator
+from plaudit.studio.listening.live_results import LiveResults
 from plaudit.studio.migrations import upgrade
 from plaudit.studio.settings import StudioSettings
 from plaudit.studio.supervisor import Supervisor
@@ -24,11 +26,15 @@ _POSTGRES_LOCK = 0x706C6175
 
 @dataclass
 class Studio:
-    """What routes work with: `request.app.state.studio`."""
+    """What routes work with: `request.app.state.studio`.
+
+    results: the results of listening tests.
+    """
 
     settings: StudioSettings
     database: Database
     authority: Authority
+    results: LiveResults
     supervisor: Supervisor | None = None
     _open: ExitStack = field(default_factory=ExitStack)
 
@@ -50,7 +56,10 @@ class Studio:
                 if not locked_here:
                     raise RunError(f"another studio works with {database.name}; stop it, or name another --database")
             upgrade(database)
-            return cls(settings, database, Authority(database, layout.secret()), _open=stack.pop_all())
+            calculator = Calculator(settings.database_url)
+            stack.callback(calculator.close)
+            authority = Authority(database, layout.secret())
+            return cls(settings, database, authority, LiveResults(calculator.compute), _open=stack.pop_all())
 
     def new_owner_token(self, name: str = "owner") -> str:
         """A new token of an owner, which is shown this once."""
@@ -70,7 +79,7 @@ class Studio:
         return self.supervisor is not None and self.supervisor.is_up
 
     def close(self) -> None:
-        """Close the database, and free the folder."""
+        """Close the database, end the process that computes results, and free the folder."""
         self._open.close()
 
 

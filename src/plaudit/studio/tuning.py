@@ -21,6 +21,7 @@ from plaudit.studio.database import Clip, RewardModel, Test, by_id
 from plaudit.studio.jobs import JobContext, job
 from plaudit.studio.listening import statistics as st
 from plaudit.studio.listening.records import screened_out, votes_of
+from plaudit.studio.listening.results import answers_of
 from plaudit.studio.listening.sessions import settings_of
 from plaudit.types import Vote
 
@@ -51,22 +52,13 @@ def counted_answers(context: JobContext, tests: Sequence[str]) -> tuple[list[st.
             test = by_id(session, Test, test_id)
             if test.kind != "preference":
                 raise VoteError(f"the test {test.name!r} has ratings, not votes; name tests of preferences")
-            records = votes_of(session, test_id)
-            given = [
-                st.Answer(
-                    listener=v.listener, pair=v.id, prompt=v.prompt, a=v.a, b=v.b, system_a=v.system_a,
-                    system_b=v.system_b, winner=v.winner, kind=v.kind, swapped=v.swapped,  # type: ignore[arg-type]
-                    expected=v.expected, listened_a=v.listened_a, listened_b=v.listened_b,  # type: ignore[arg-type]
-                    response_ms=v.response_ms,
-                )
-                for v in records
-            ]  # fmt: skip
+            given = answers_of(votes_of(session, test_id))
             rules = settings_of(test).exclusion_rules
             excluded = {*st.exclusions(st.listener_figures(given), rules), *screened_out(session, test_id)}
             kept = st.counted(given, excluded)
             answers += kept
             votes += [
-                Vote(x.pair, x.prompt, x.a, x.b, x.winner, x.system_a, x.system_b, f"studio:{test_id}", x.listener)
+                Vote(x.id, x.prompt, x.a, x.b, x.winner, x.system_a, x.system_b, f"studio:{test_id}", x.listener)
                 for x in kept
                 if x.winner != "both_bad"
             ]

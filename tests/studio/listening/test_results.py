@@ -6,16 +6,17 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from plaudit.studio.listening.live_results import LiveResults
 from plaudit.studio.listening.records import votes_of
 from plaudit.studio.listening.report import rating_findings
 from plaudit.studio.listening.schemas import RatingResults
-from tests.studio.conftest import done
+from tests.studio.conftest import Opened, done
 from tests.studio.listening.conftest import SYSTEMS, Participant, Party
 
 Open = Callable[..., Party]
@@ -200,3 +201,61 @@ def test_rewards_of_the_clips_are_compared_with_the_votes(party: Open) -> None:
     reward = done(test.owner.get(f"tests/{test.test}/results"))["preference"]["reward"]
     assert reward["votes"] == 3
     assert 0 <= reward["accuracy"]["mean"] <= 1
+
+
+@pytest.fixture
+def clock(studio: Opened) -> Iterator[Clock]:
+    """A clock of the studio's results that a test sets; the results are the studio's."""
+    now = Clock()
+    computing = studio.studio.results
+    studio.studio.results = LiveResults(computing.compute, now)
+    yield now
+    studio.studio.results = computing
+
+
+class Clock:
+    """Seconds that pass only where a test says so."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def answer_next(test: Party, listener: Participant) -> None:
+    """One more vote of a listener."""
+    done(listener.vote(listener.next()["assignment"]))
+
+
+def test_results_of_an_open_test_are_computed_again_only_after_a_pause(party: Open, clock: Clock) -> None:
+    test = party(SYSTEMS[:2])
+    listener = test.join().consent()
+    answer_next(test, listener)
+    results = f"tests/{test.test}/results"
+    first = done(test.owner.get(results))
+    assert (first["at_votes"], first["votes"], first["refresh_after"]) == (1, 1, None)
+
+    answer_next(test, listener)
+    second = done(test.owner.get(results))
+    assert (second["at_votes"], second["votes"], second["computed_at"]) == (1, 2, first["computed_at"])
+    assert second["preference"] == first["preference"] and second["refresh_after"] >= 1
+
+    clock.seconds += second["refresh_after"]
+    third = done(test.owner.get(results))
+    assert (third["at_votes"], third["refresh_after"]) == (2, None)
+    assert [look["at_votes"] for look in third["looks"]] == [1, 2] and third["number_of_looks"] == 2
+
+
+def test_exports_and_results_of_a_closed_test_have_every_vote(party: Open, clock: Clock) -> None:
+    test = party(SYSTEMS[:2], practice=0, exclusion_rules={"min_answers": 2})
+    listener = test.join().consent()
+    answer_next(test, listener)
+    assert len(done(test.owner.get(f"tests/{test.test}/results"))["preference"]["excluded"]) == 1
+    answer_next(test, listener)
+    table = test.owner.get(f"tests/{test.test}/export", params={"format": "csv"}).text
+    assert not any(row["excluded"] for row in csv.DictReader(io.StringIO(table)))
+    answer_next(test, listener)
+    assert done(test.owner.get(f"tests/{test.test}/results"))["at_votes"] == 2
+    done(test.owner.patch(f"tests/{test.test}", json={"status": "closed"}))
+    closed = done(test.owner.get(f"tests/{test.test}/results"))
+    assert (closed["at_votes"], closed["refresh_after"]) == (3, None)

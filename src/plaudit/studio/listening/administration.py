@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
-from collections import OrderedDict
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,6 @@ from sqlalchemy.orm import Session
 from plaudit.studio.app_state import Studio
 from plaudit.studio.auth import Authority
 from plaudit.studio.database import (
-    Assignment,
     Clip,
     Invitation,
     Job,
@@ -32,8 +28,8 @@ from plaudit.studio.database import (
 from plaudit.studio.errors import Conflict, Unprocessable
 from plaudit.studio.events import publish
 from plaudit.studio.jobs import enqueue
-from plaudit.studio.listening.records import ratings_of, screened_out, systems_of, votes_of
-from plaudit.studio.listening.results import Calculator
+from plaudit.studio.listening.records import count_answers, screened_out, systems_of
+from plaudit.studio.listening.results import Computed, Version
 from plaudit.studio.listening.schemas import (
     CONSENT,
     INSTRUCTIONS,
@@ -151,13 +147,7 @@ def counts(session: Session, test_id: str) -> dict[str, Any]:
             func.coalesce(func.sum(case((Listener.completed_at.is_not(None), 1), else_=0)), 0),
         ).where(Listener.test_id == test_id)
     ).one()
-    votes = session.scalar(
-        select(func.count())
-        .select_from(Assignment)
-        .join(Listener, Listener.id == Assignment.listener_id)
-        .where(Listener.test_id == test_id, Assignment.answered.is_(True))
-    )
-    return {"listeners": int(listeners), "completed": int(completed), "votes": int(votes or 0)}
+    return {"listeners": int(listeners), "completed": int(completed), "votes": count_answers(session, test_id)}
 
 
 def info(session: Session, test: Test, root: Path) -> TestInfo:
@@ -236,78 +226,55 @@ def listener_info(session: Session, row: Listener) -> ListenerInfo:
 
 # Results while a test runs
 
-KEPT_RESULTS = 16
 LOOKS_SHOWN = 200
 
-calculator = Calculator()
-_computed: OrderedDict[str, tuple[Any, dict[str, Any]]] = OrderedDict()
-_computing = threading.Lock()
 
-
-def results_request(session: Session, test: Test) -> dict[str, Any]:
-    """What `results_of` computes results from."""
-    rating = test.kind == "rating"
-    return {
-        "kind": test.kind,
-        "settings": test.settings["settings"],
-        "systems": [row.name for row in systems_of(session, test.id)],
-        "votes": [] if rating else [asdict(vote) for vote in votes_of(session, test.id)],
-        "ratings": [asdict(one) for one in ratings_of(session, test.id)] if rating else [],
-    }
-
-
-def current_results(studio: Studio, test_id: str) -> TestResults:
-    """The results of a test now. New ones are recorded as a look."""
-    database = studio.database
-    with database.reading() as session:
+def current_results(studio: Studio, test_id: str, exact: bool = False) -> TestResults:
+    """The results of a test. While it is open they may be a little older than its last answers, as `LiveResults` says,
+    unless they have to be exact. New ones are recorded as a look."""
+    with studio.database.reading() as session:
         test = by_id(session, Test, test_id)
-        request = results_request(session, test)
-    state = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-    with _computing:
-        kept = _computed.get(test_id)
-        if kept is None or kept[0] != state:
-            figures = calculator.results(request)
-            _computed[test_id] = (state, figures)
-            _computed.move_to_end(test_id)
-            while len(_computed) > KEPT_RESULTS:
-                _computed.popitem(last=False)
-        else:
-            figures = kept[1]
-    with database.transaction() as session:
-        _record_look(session, test, request, figures)
-    with database.reading() as session:
-        return assembled(session, by_id(session, Test, test_id), request, figures)
+        version = Version.of(session, test)
+    served = studio.results.of(test_id, version, exact or test.status != "open")
+    if served.is_new:
+        with studio.database.transaction() as session:
+            _record_look(session, test, served.computed)
+    with studio.database.reading() as session:
+        test = by_id(session, Test, test_id)
+        return assembled(session, test, served.computed, served.refresh_after)
 
 
-def assembled(session: Session, test: Test, request: dict[str, Any], figures: dict[str, Any]) -> TestResults:
-    """The results of a test from what `results_of` computed."""
+def assembled(session: Session, test: Test, computed: Computed, refresh_after: float | None = None) -> TestResults:
+    """The results of a test as the API shows them."""
     numbers = counts(session, test.id)
-    looks = list(session.scalars(select(Look).where(Look.test_id == test.id).order_by(Look.sequence)))[-LOOKS_SHOWN:]
+    of_test = Look.test_id == test.id
+    looks = session.scalars(select(Look).where(of_test).order_by(Look.sequence.desc()).limit(LOOKS_SHOWN)).all()
     return TestResults(
         test=test.id,
         kind=test.kind,  # type: ignore[arg-type]
-        at_votes=_answers(request),
+        at_votes=computed.version.answers,
+        votes=numbers["votes"],
+        computed_at=computed.computed_at,
+        refresh_after=refresh_after,
         listeners=numbers["listeners"],
         completed=numbers["completed"],
         registered=test.settings["registered"],
         rules=settings_of(test).exclusion_rules,
         screened_out=screened_out(session, test.id),
-        looks=[LookInfo(at_votes=row.at_votes, created_at=row.created_at, verdicts=row.result) for row in looks],
+        looks=[LookInfo(at_votes=row.at_votes, created_at=row.created_at, verdicts=row.result) for row in looks[::-1]],
+        number_of_looks=session.scalar(select(func.count()).select_from(Look).where(of_test)) or 0,
         true_utilities=test.settings.get("true_utilities"),
-        **{test.kind: figures},  # type: ignore[arg-type]
+        **{test.kind: computed.figures},  # type: ignore[arg-type]
     )
 
 
-def _answers(request: dict[str, Any]) -> int:
-    return len(request["votes"]) + len({(one["listener"], one["page"]) for one in request["ratings"]})
-
-
-def _record_look(session: Session, test: Test, request: dict[str, Any], figures: dict[str, Any]) -> None:
-    at = _answers(request)
+def _record_look(session: Session, test: Test, computed: Computed) -> None:
+    at = computed.version.answers
     last = session.scalar(select(func.max(Look.at_votes)).where(Look.test_id == test.id))
     if at == 0 or (last is not None and at <= last):
         return
-    verdicts = {f"{one['first']} against {one['second']}": one["verdict"] for one in figures.get("decisions", [])}
+    decisions = computed.figures.get("decisions", [])
+    verdicts = {f"{one['first']} against {one['second']}": one["verdict"] for one in decisions}
     session.add(Look(test_id=test.id, at_votes=at, result=verdicts))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
 from plaudit.studio.database import (
@@ -116,6 +116,17 @@ def ratings_of(session: Session, test_id: str) -> list[RatingRecord]:
         .order_by(Rating.sequence)
     )  # fmt: skip
     return [RatingRecord(*tuple(row)) for row in session.execute(query)]
+
+
+def count_answers(session: Session, test_id: str) -> int:
+    """The number of a test's answers: votes, or rating pages."""
+    query = (
+        select(func.count())
+        .select_from(Assignment)
+        .join(Listener, Listener.id == Assignment.listener_id)
+        .where(Listener.test_id == test_id, Assignment.answered.is_(True))
+    )
+    return session.scalar(query) or 0
 
 
 def preference_record(vote: VoteRecord, test: Test) -> dict[str, Any]:

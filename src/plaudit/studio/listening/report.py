@@ -17,9 +17,9 @@ from plaudit.evaluate.pages.text import EMPTY, duration, number, percent, span
 from plaudit.statistics import Interval
 from plaudit.studio.database import Clip, Prompt, Stimulus, System, Test, by_id
 from plaudit.studio.jobs import JobContext, job
-from plaudit.studio.listening.administration import assembled, info, report_archive, results_request
+from plaudit.studio.listening.administration import assembled, info, report_archive
 from plaudit.studio.listening.exports import rating_table, vote_lines, vote_table
-from plaudit.studio.listening.results import results_of
+from plaudit.studio.listening.results import compute
 from plaudit.studio.listening.schemas import (
     ComparisonState,
     PreferenceResults,
@@ -57,8 +57,7 @@ def write_test_report(context: JobContext, request: dict[str, Any]) -> dict[str,
     layout = context.settings.layout
     with context.database.reading() as session:
         test = by_id(session, Test, request["test"])
-        needed = results_request(session, test)
-        results = assembled(session, test, needed, results_of(needed))
+        results = assembled(session, test, compute(session, test))
         shown = info(session, test, layout.root)
         excluded = {**results.exclusions, **results.screened_out}
         rating = test.kind == "rating"
@@ -307,7 +306,7 @@ def method(test: TestInfo, results: TestResults) -> list[str]:
     if results.registered is not None:
         lines.append(
             f"Settings, texts and exclusion rules were fixed at {results.registered.at}, before the first answer "
-            f"(SHA-256 {results.registered.digest}). Results were looked at {len(results.looks)} times."
+            f"(SHA-256 {results.registered.digest}). Results were looked at {results.number_of_looks} times."
         )
     return lines
 

@@ -1,55 +1,99 @@
-"""Results of a test from its answers: `results_of` computes them, `Calculator` does it in a process beside the
-server's.
-
-Bootstraps take a second or two of computing; in the server's process votes would wait for it. The process reads a
-request a line and writes an answer a line, and ends when the server does.
-"""
+"""Results of a test from its answers. `compute` reads the answers and computes everything, which takes about half a
+second for 3,000 votes: the server leaves it to a process beside it (`calculator`), as votes would wait meanwhile."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import os
-import subprocess
-import sys
-import threading
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, is_dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
 
-from plaudit.errors import RunError
+from sqlalchemy.orm import Session
+
+from plaudit.studio.database import Test, now
+from plaudit.studio.listening.records import (
+    RatingRecord,
+    VoteRecord,
+    count_answers,
+    ratings_of,
+    systems_of,
+    votes_of,
+)
 from plaudit.studio.listening.schemas import TestSettings
 
-
-def results_of(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The results of a test as plain values: of `votes` or `ratings` (records), under `settings`, for `systems`."""
-    settings = TestSettings.model_validate(request["settings"])
-    if request["kind"] == "rating":
-        return _plain(_rating_results(request["ratings"], request["systems"], settings))
-    return _plain(_preference_results(request["votes"], request["systems"], settings))
+if TYPE_CHECKING:
+    from plaudit.studio.listening.statistics import Answer
 
 
-def _preference_results(
-    votes: Sequence[Mapping[str, Any]], systems: Sequence[str], settings: TestSettings
-) -> dict[str, Any]:
-    from itertools import combinations
+@dataclass(frozen=True)
+class Version:
+    """What results depend on that changes: how many answers there are, and the settings, by their digest."""
 
-    from plaudit.studio.listening import statistics as st
+    answers: int
+    settings: str
 
-    answers = [
-        st.Answer(
-            listener=vote["listener"], pair=vote["pair"], prompt=vote["prompt"], a=vote["a"], b=vote["b"],
-            system_a=vote["system_a"], system_b=vote["system_b"], winner=vote["winner"], kind=vote["kind"],
-            swapped=vote["swapped"], expected="a" if vote["kind"] == "obvious" else None,
-            listened_a=vote["listened_a"], listened_b=vote["listened_b"], response_ms=vote["response_ms"],
+    @classmethod
+    def of(cls, session: Session, test: Test) -> Version:
+        """The version of a test's results now. Answers are never changed or removed, so that their number suffices."""
+        settings = json.dumps(test.settings["settings"], sort_keys=True)
+        return cls(count_answers(session, test.id), hashlib.sha256(settings.encode()).hexdigest())
+
+    def includes(self, other: Version) -> bool:
+        """Whether results of this version have all that those of the other have."""
+        return self.settings == other.settings and self.answers >= other.answers
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Computed results. figures: as in `PreferenceResults` or `RatingResults`. seconds: how long it took."""
+
+    version: Version
+    figures: dict[str, Any]
+    seconds: float
+    computed_at: str
+
+
+def compute(session: Session, test: Test) -> Computed:
+    """Compute the results of a test from all its answers."""
+    begun, at = time.monotonic(), now()
+    settings = TestSettings.model_validate(test.settings["settings"])
+    systems = [row.name for row in systems_of(session, test.id)]
+    version = Version.of(session, test)
+    if test.kind == "rating":
+        figures = _rating_results(ratings_of(session, test.id), systems, settings)
+    else:
+        figures = _preference_results(votes_of(session, test.id), systems, settings)
+    return Computed(version, _plain(figures), time.monotonic() - begun, at)
+
+
+def answers_of(votes: Sequence[VoteRecord]) -> list[Answer]:
+    """Votes as the statistics take them."""
+    from plaudit.studio.listening.statistics import Answer
+
+    return [
+        Answer(
+            listener=vote.listener, id=vote.id, prompt=vote.prompt, a=vote.a, b=vote.b, system_a=vote.system_a,
+            system_b=vote.system_b, winner=vote.winner, kind=vote.kind, swapped=vote.swapped,  # type: ignore[arg-type]
+            expected=vote.expected, listened_a=vote.listened_a, listened_b=vote.listened_b,  # type: ignore[arg-type]
+            response_ms=vote.response_ms,
         )
         for vote in votes
     ]  # fmt: skip
+
+
+def _preference_results(votes: Sequence[VoteRecord], systems: Sequence[str], settings: TestSettings) -> dict[str, Any]:
+    from plaudit.studio.listening import statistics as st
+
+    answers = answers_of(votes)
     pairs = list(combinations(systems, 2))
     summary = st.summarize(
         answers, settings.exclusion_rules, systems, pairs, margin=settings.margin, power=settings.power
     )
-    rewards = {vote[side]: vote[f"reward_{side}"] for vote in votes for side in ("a", "b")}
+    rewards = {vote.a: vote.reward_a for vote in votes} | {vote.b: vote.reward_b for vote in votes}
     kept = st.counted(answers, summary.excluded)
     result = asdict(summary)
     result["intransitivity"]["rate"] = summary.intransitivity.rate
@@ -62,16 +106,14 @@ def _preference_results(
     return result
 
 
-def _rating_results(
-    ratings: Sequence[Mapping[str, Any]], systems: Sequence[str], settings: TestSettings
-) -> dict[str, Any]:
+def _rating_results(ratings: Sequence[RatingRecord], systems: Sequence[str], settings: TestSettings) -> dict[str, Any]:
     from plaudit.studio.listening import rating
 
     pages: dict[tuple[str, str], dict[str, int]] = {}
     prompts: dict[str, str] = {}
     for one in ratings:
-        pages.setdefault((one["listener"], one["page"]), {})[one["system"]] = one["value"]
-        prompts[one["page"]] = one["prompt"]
+        pages.setdefault((one.listener, one.page), {})[one.system] = int(one.value)
+        prompts[one.page] = one.prompt
     rated = [rating.RatedPage(listener, prompts[page], values) for (listener, page), values in pages.items()]
     return asdict(rating.summarize(rated, [*systems, rating.ANCHOR], settings.reference))
 
@@ -87,69 +129,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-class Calculator:
-    """The process that computes results, started when it is needed first."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-
-    def results(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """`results_of` of a request; RunError where the process fails twice."""
-        line = json.dumps(request) + "\n"
-        with self._lock:
-            for _ in range(2):
-                answer = self._ask(line)
-                if answer is not None:
-                    if "error" in answer:
-                        raise RunError(f"the results could not be computed: {answer['error']}")
-                    return dict(answer["results"])
-        raise RunError("the results could not be computed: the process that does it was ended; try again")
-
-    def _ask(self, line: str) -> dict[str, Any] | None:
-        if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "plaudit.studio.listening.results"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-            )  # fmt: skip
-        assert self._process.stdin is not None and self._process.stdout is not None
-        try:
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        except OSError:
-            answer = ""
-        if not answer.endswith("\n"):
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-            return None
-        return dict(json.loads(answer))
-
-    def close(self) -> None:
-        """End the process."""
-        with self._lock:
-            if self._process is not None:
-                assert self._process.stdin is not None and self._process.stdout is not None
-                self._process.stdin.close()
-                self._process.wait()
-                self._process.stdout.close()
-                self._process = None
-
-
-def main() -> None:
-    """Answer requests until standard input ends."""
-    os.nice(5)
-    for line in sys.stdin:
-        answer: dict[str, Any]
-        try:
-            answer = {"results": results_of(json.loads(line))}
-        except Exception as error:  # the next request may be a better one
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), flush=True)
-
-
-if __name__ == "__main__":
-    main()

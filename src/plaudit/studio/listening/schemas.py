@@ -572,11 +572,19 @@ class SystemUtility(Model):
 
 
 class TestResults(Model):
-    """Results of a test so far. One of preference and rating is there, by the test's kind."""
+    """Results of a test so far. One of preference and rating is there, by the test's kind.
+
+    While a test is open, they are computed again as often as their cost allows, and may lack the last votes.
+    """
 
     test: str
     kind: TestKind
-    at_votes: int
+    at_votes: int = Field(description="The number of votes, or rating pages, that these results were computed from.")
+    votes: int = Field(description="The number of votes, or rating pages, by now.")
+    computed_at: str = Field(description="When these results were computed.")
+    refresh_after: float | None = Field(
+        description="Seconds after which newer results can be had; null where these have every vote."
+    )
     listeners: int
     completed: int
     registered: Registration | None
@@ -584,7 +592,8 @@ class TestResults(Model):
     preference: PreferenceResults | None = None
     rating: RatingResults | None = None
     screened_out: dict[str, list[str]] = Field(description="Listeners who failed the screening.")
-    looks: list[LookInfo]
+    looks: list[LookInfo] = Field(description="The last looks at the results.")
+    number_of_looks: int
     true_utilities: list[SystemUtility] | None = Field(
         None, description="Of a test of the synthetic world that simulated listeners took part in."
     )

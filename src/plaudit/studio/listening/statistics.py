@@ -37,13 +37,12 @@ RESAMPLES = 1000
 class Answer:
     """One listener's answer about clips `a` and `b` of a prompt.
 
-    pair: the pair's name in the test; a hidden repeat has one of its own and compares the same two clips.
-    expected: the right answer of an obvious pair. swapped: `a` was on the right. response_ms: from the moment both
-    sides could be played to the vote; listened_a and listened_b are seconds.
+    id: the vote's. expected: the right answer of an obvious pair. swapped: `a` was on the right. response_ms: from the
+    moment both sides could be played to the vote; listened_a and listened_b are seconds.
     """
 
     listener: str
-    pair: str
+    id: str
     prompt: str
     a: str
     b: str

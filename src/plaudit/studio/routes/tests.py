@@ -134,7 +134,12 @@ def list_listeners(
 
 @router.get("/{test_id}/results")
 def results(test_id: str, principal: Editor, studio: StudioOf, request: Request) -> TestResults:
-    """Results so far. They may be looked at as often as wanted: the intervals of `decisions` allow for that."""
+    """Results so far; of a test that is closed, or was not opened yet, of every vote.
+
+    They may be looked at as often as wanted: the intervals of `decisions` allow for that, and computing them takes no
+    time away from votes. While the test is open, results may be of some seconds ago: `at_votes` of `votes` votes, and
+    newer ones can be had in `refresh_after` seconds.
+    """
     return administration.current_results(studio, test_id)
 
 
@@ -177,7 +182,7 @@ def export(
         if not place.is_file():
             raise NotFound(f"there is no report yet; make one with POST /api/v1/tests/{test_id}/reports")
         return FileResponse(place, media_type="application/zip", filename=f"listening-test-{test_id}.zip")
-    excluded = administration.current_results(studio, test_id).exclusions
+    excluded = administration.current_results(studio, test_id, exact=True).exclusions
     with studio.database.reading() as session:
         if format == "csv":
             table = rating_table if test.kind == "rating" else vote_table

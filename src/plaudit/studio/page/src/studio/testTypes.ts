@@ -163,7 +163,13 @@ export interface RatingResults {
 export interface TestResults {
   test: string;
   kind: TestKind;
+  /** How many votes, or rating pages, they were computed from. */
   at_votes: number;
+  /** How many there are by now. */
+  votes: number;
+  computed_at: string;
+  /** Seconds after which newer results can be had; null where these have every vote. */
+  refresh_after: number | null;
   listeners: number;
   completed: number;
   registered: { at: string; digest: string } | null;
@@ -174,4 +180,5 @@ export interface TestResults {
   /** Known where simulated listeners of the synthetic world took part. */
   true_utilities: { system: string; utility: Span }[] | null;
   looks: { at_votes: number; created_at: string; verdicts: Record<string, string> }[];
+  number_of_looks: number;
 }

@@ -30,12 +30,19 @@ export function TestPage({ id }: { id: string }) {
   });
   useEffect(() => () => window.clearTimeout(timer.current), []);
   useEffect(() => {
+    const seconds = results.data?.refresh_after ?? null;
+    if (seconds === null) return;
+    const refresh = window.setTimeout(results.reload, Math.max(RESULTS_EVERY_MS, 1000 * seconds));
+    return () => window.clearTimeout(refresh);
+  }, [results.data]);
+  useEffect(() => {
     if (job && job.status !== "queued") test.reload();
   }, [job?.status]);
 
   const change = useAction(async (status: "open" | "closed") => {
     const changed = await request<TestInfo>("PATCH", `/tests/${id}`, { status });
     test.set(() => changed);
+    results.reload();
   });
   const report = useAction(async () => put(await request<Job>("POST", `/tests/${id}/reports`)));
 
@@ -101,6 +108,13 @@ export function TestPage({ id }: { id: string }) {
             <Fault error={results.error || report.error} retry={results.error ? results.reload : undefined} />
             <ReportJob test={id} />
             {!results.data && results.loading && <Loading what="results" />}
+            {results.data && results.data.at_votes < results.data.votes && (
+              <p class="small muted">
+                {sentence(
+                  `from ${results.data.at_votes} of ${plural(results.data.votes, "answer")}, computed ${when(results.data.computed_at)}; newer results follow in a few seconds`,
+                )}
+              </p>
+            )}
             {results.data && !results.data.at_votes && (
               <Empty title="No answers yet">
                 <p class="muted">Results appear here as listeners answer.</p>
