@@ -7,6 +7,7 @@ failure is never an accident, and have no time limit.
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,14 @@ def _commands_built_once() -> Iterator[None]:
         patch.setattr(typer.main, "get_command", built)
         patch.setattr(typer.testing, "_get_command", built)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _modules_are_not_collected_again() -> None:
+    """Accelerate collects garbage at the end of every training, which takes a second where a session of tests has
+    imported everything. What exists before a file's tests is left out of later collections."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -60,6 +60,7 @@ def test_the_error_for_a_missing_model_says_what_to_do(tmp_path: Path, monkeypat
 
 def test_the_list_of_released_models_fits_a_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PLAUDIT_MODELS", "models")
+    monkeypatch.setenv("COLUMNS", "80")
     shown = CliRunner().invoke(app, ["models", "list"])
     lines = shown.stdout.splitlines()
     assert shown.exit_code == 0 and max(map(len, lines)) <= 80
