@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from benchmarks.loading import make_folder
 from plaudit import loading
+from plaudit.cli.console import result_console
 from plaudit.cli.main import app
 from plaudit.codec.mel_codec import save_mel_codec
 from plaudit.errors import ModelError
@@ -60,7 +61,7 @@ def test_the_error_for_a_missing_model_says_what_to_do(tmp_path: Path, monkeypat
 
 def test_the_list_of_released_models_fits_a_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PLAUDIT_MODELS", "models")
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(result_console, "_width", 80)
     shown = CliRunner().invoke(app, ["models", "list"])
     lines = shown.stdout.splitlines()
     assert shown.exit_code == 0 and max(map(len, lines)) <= 80
