@@ -148,7 +148,10 @@ def measure(client: StudioClient, votes: int, prompts: int, model: str, tuning: 
     return {
         "votes": results["at_votes"],
         "systems": results["true_utilities"],
-        "reward": {k: reward["metrics"][k] for k in ("votes", "accuracy", "accuracy_interval", "start_accuracy")},
+        "reward": {
+            k: reward["metrics"][k]
+            for k in ("votes", "accuracy", "accuracy_interval", "baseline_accuracy", "difference")
+        },
         "listeners_agree": reward["metrics"]["listeners_agree"],
         "tuning": {"model": model, **tuning},
         "blind_test": [

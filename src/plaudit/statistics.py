@@ -108,6 +108,22 @@ def bootstrap_mean(values: ArrayLike, seed: int, n: int = 2000) -> Interval:
     return percentile_interval(float(sample.mean()), sample[indices].mean(axis=1))
 
 
+def bootstrap_ratio(
+    sums: ArrayLike, counts: ArrayLike, seed: int, resamples: int = 1000, bounds: tuple[float, float] = (0.0, 1.0)
+) -> Interval:
+    """sum(sums) / sum(counts) of clusters [B] with its 95 % bootstrap interval over clusters, at the level that
+    `expanded` gives. Of one cluster it is all that a ratio can be: `bounds`."""
+    totals, sizes = finite(sums), finite(counts)
+    estimate = float(totals.sum() / sizes.sum())
+    clusters = len(totals)
+    if clusters < 2:
+        return Interval(estimate, *bounds)
+    draws = np.random.default_rng(seed).multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples)
+    level = expanded(clusters)
+    low, high = np.quantile((draws @ totals) / (draws @ sizes), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, min(float(low), estimate), max(float(high), estimate))
+
+
 def expanded(count: int, level: float = LEVEL) -> float:
     """The level at which a bootstrap interval of the mean of `count` values is as wide as Student's, were they normal.
 

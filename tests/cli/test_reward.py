@@ -127,6 +127,26 @@ def test_a_reward_at_chance_is_not_saved_by_default(preferences: Path, tmp_path:
     assert config["seeds"]["better_than_chance"] is False
 
 
+def test_each_vote_is_held_out_once_and_compared_with_a_baseline(preferences: Path, tmp_path: Path) -> None:
+    options = ("--folds", "3", "--max-epochs", "10")
+    made = train(preferences, "taste.csv", tmp_path / "reward", *options, "--baseline", "synthetic", "--json")
+    assert made.exit_code == 0, made.exception
+    figures = json.loads(made.stdout)
+    found = figures["cross_validation"]
+    assert (found["folds"], found["votes"], figures["saved"]) == (3, 500, True)
+    assert found["accuracy"]["low"] > 0.6 and "held-out votes share" in found["note"]
+    assert found["difference"]["mean"] == pytest.approx(found["accuracy"]["mean"] - found["baseline"]["mean"])
+    config = json.loads((tmp_path / "reward" / "config.json").read_text())
+    assert config["votes"] == {"train": 500} and config["cross_validation"] == found
+    other = train(preferences, "taste.csv", tmp_path / "other", *options, "--baseline", "synthetic-clap")
+    assert other.exit_code == 0, other.exception
+    assert "difference" in other.stdout
+
+    coin = train(preferences, "coin.csv", tmp_path / "coin", *options)
+    assert coin.exit_code == 1 and "no better than chance" in str(coin.exception)
+    assert not (tmp_path / "coin").exists()
+
+
 def test_a_preset_that_does_not_fit_the_encoders_is_warned_of(preferences: Path, tmp_path: Path) -> None:
     made = train(
         preferences, "taste.csv", tmp_path / "reward", "--preset", "published", "--max-epochs", "1", "--save-anyway"
@@ -169,6 +189,14 @@ def refusals(work: Path, folder: Path) -> dict[str, list[str | Path]]:
         "holds no audio": ["train", "--audio", folder / "empty", "--votes", work / "train.jsonl"],
         "does not describe a reward": ["probe", folder / "damaged", work / "audio"],
         "no audio under": ["probe", "synthetic", folder / "empty"],
+        "give one for cross-validation": ["train", *inputs(work), "--folds", "5"],
+        "--baseline is compared with in cross-validation; give --folds too": [
+            "train", *inputs(work), "--baseline", "synthetic",
+        ],
+        "--folds trains one reward on all votes; give one seed": [
+            "train", *audio, "--votes", work / "train.jsonl", "--folds", "5", "--seeds", "0,1",
+        ],
+        "1 votes are too few for cross-validation": ["train", *audio, "--votes", folder / "one.jsonl", "--folds", "3"],
         "must be different whole numbers": ["train", *inputs(work), "--seeds", "1,1"],
         "one or more distinct of": ["train", *inputs(work), "--blocks", "mert", "-o", folder / "reward",
                                      "--features", work / "features"],

@@ -7,6 +7,7 @@ from scipy import stats
 from plaudit.evaluate.distances import frechet_distance
 from plaudit.statistics import (
     bootstrap_mean,
+    bootstrap_ratio,
     bootstrap_replicates,
     bootstrap_statistic,
     centred_interval,
@@ -31,6 +32,21 @@ def test_the_interval_of_a_mean_has_the_theoretical_width() -> None:
     interval = bootstrap_mean(values, seed=0)
     assert interval.mean == pytest.approx(values.mean())
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+
+
+def test_the_interval_of_a_ratio_over_clusters() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for repeat in range(300):
+        counts = rng.integers(1, 20, size=12)
+        shares = rng.beta(6, 4, size=12)
+        interval = bootstrap_ratio(rng.binomial(counts, shares), counts, seed=repeat)
+        covered += interval.low <= 0.6 <= interval.high
+    assert 0.9 < covered / 300 < 0.99
+    equal = bootstrap_ratio([2.0, 4.0, 1.0], [4, 8, 2], seed=0)
+    assert (equal.mean, equal.low, equal.high) == (0.5, 0.5, 0.5)
+    one = bootstrap_ratio([-1.0], [4], seed=0, bounds=(-1.0, 1.0))
+    assert (one.mean, one.low, one.high) == (-0.25, -1, 1)
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

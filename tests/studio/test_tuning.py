@@ -63,8 +63,12 @@ def finished(studio: Opened, owner: Any, path: str, body: dict[str, Any]) -> dic
 def test_votes_become_a_reward_and_a_model_and_a_new_test(studio: Opened, owner: Any, voted: str) -> None:
     trained = finished(studio, owner, "rewards", {"name": "ours", "tests": [voted], "with_shipped": True})
     metrics = trained["result"]["metrics"]
-    assert sum(metrics["votes"].values()) == VOTES and 0 <= metrics["accuracy"] <= 1
-    assert metrics["listeners_agree"] is not None and metrics["start_accuracy"] is not None
+    assert metrics["votes"] == VOTES and metrics["folds"] == metrics["prompts"] == 8
+    low, high = metrics["accuracy_interval"]
+    assert 0 <= low <= metrics["accuracy"] <= high <= 1
+    gap = metrics["accuracy"] - metrics["baseline_accuracy"]["mean"]
+    assert metrics["difference"]["mean"] == pytest.approx(gap) and metrics["baseline"] == "synthetic"
+    assert metrics["listeners_agree"] is not None and not metrics["votes_seen_before"]
     listed = {reward["name"]: reward for reward in done(owner.get("rewards"))["items"]}
     assert listed["ours"]["id"] == trained["result"]["reward"]
 
@@ -82,6 +86,23 @@ def test_votes_become_a_reward_and_a_model_and_a_new_test(studio: Opened, owner:
     made = done(owner.post(f"tunings/{job}/test", json={"prompts": prompts, "pairs_per_listener": 2}), 202)
     assert [system["name"] for system in made["test"]["systems"]] == ["before", "after"]
     assert made["test"]["name"] == "towards-our-taste: before against after"
+
+
+def test_a_reward_trained_further_on_the_same_votes_says_so(studio: Opened, owner: Any, voted: str) -> None:
+    first = finished(studio, owner, "rewards", {"name": "first", "tests": [voted]})["result"]
+    again = finished(studio, owner, "rewards", {"name": "again", "tests": [voted], "fine_tune": first["reward"]})
+    metrics = again["result"]["metrics"]
+    assert (metrics["start_from"], metrics["baseline"]) == (first["reward"], first["reward"])
+    assert metrics["votes_seen_before"] and metrics["earlier_tests"] == [voted]
+
+
+@pytest.mark.slow
+def test_a_reward_trained_from_nothing_is_compared_with_the_shipped_one(studio: Opened, owner: Any, voted: str) -> None:
+    trained = finished(studio, owner, "rewards", {"name": "new", "tests": [voted], "with_shipped": False})
+    metrics = trained["result"]["metrics"]
+    assert (metrics["start_from"], metrics["baseline"]) == (None, "synthetic")
+    ours = finished(studio, owner, "rewards", {"name": "further", "tests": [voted]})["result"]["metrics"]
+    assert metrics["baseline_accuracy"] == ours["baseline_accuracy"], "the same reward on the same votes"
 
 
 def test_each_tuning_has_a_run_of_its_own(studio: Opened, owner: Any) -> None:

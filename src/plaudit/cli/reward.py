@@ -23,6 +23,7 @@ from plaudit.cli.options import App, options
 from plaudit.settings import MOST_SEED, BothBad, Count, Settings, option
 
 if TYPE_CHECKING:
+    from plaudit.reward.cross_validation import CrossValidatedReward
     from plaudit.reward.scored_votes import ScoredVote
     from plaudit.reward.training import RewardSettings, SeededRewards
     from plaudit.reward.votes import VoteFeatures
@@ -72,6 +73,13 @@ class VoteTrainingSettings(Settings):
 def train(
     *,
     settings: VoteTrainingSettings,
+    folds: Annotated[
+        int | None,
+        typer.Option("--folds", min=3, help="Hold out each vote once, in so many parts, and train on all votes."),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", help="With --folds: a reward to compare with on the same votes.")
+    ] = None,
     save_anyway: Annotated[
         bool, typer.Option("--save-anyway", help="Save the reward even if it predicts votes no better than chance.")
     ] = False,
@@ -80,33 +88,37 @@ def train(
     """Train a reward on votes; of several seeds, the one with the least validation loss is saved.
 
     Votes are a CSV with the columns prompt, a, b and winner (a, b or tie), where a and b are audio files. A reward that
-    predicts held-out votes no better than chance is not saved, and the exit code is 1.
+    predicts held-out votes no better than chance is not saved, and the exit code is 1. With few votes, --folds
+    measures the accuracy on all of them instead of a tenth: no vote is predicted by a reward that saw its prompt.
 
     Example: plaudit reward train --votes votes.csv --audio music/ -o reward --seeds 0,1,2
     """
     from plaudit.errors import VoteError
     from plaudit.registry import portable_name
-    from plaudit.reward.training import fit_seeds
+    from plaudit.reward.training import SeededRewards
 
     training, seeds, output = _reward_settings(settings), _seeds(settings.seeds), settings.output
-    data = _vote_features(settings, training)
-    with ConsoleReporter().progress("training") as advance:
-        total = len(seeds) * training.max_epochs
-        result = fit_seeds(
-            *_three(data),
-            data.store,
-            training,
-            seeds,
-            lambda seed, epoch: advance(seeds.index(seed) * training.max_epochs + epoch.epoch, total),
-        )
-    signs = result.best.chance_signs
+    if folds is None and baseline is not None:
+        raise VoteError("--baseline is compared with in cross-validation; give --folds too")
+    if folds is not None and len(seeds) > 1:
+        raise VoteError(f"--folds trains one reward on all votes; give one seed, not --seeds {settings.seeds}")
+    data = _vote_features(settings, training, split=folds is None)
+    result: SeededRewards | CrossValidatedReward
+    if folds is None:
+        result = _train_seeds(data, training, seeds)
+    else:
+        result = _cross_validate(settings, data, replace(training, seed=seeds[0]), folds, baseline)
+    signs = result.chance_signs
     figures = {**result.to_dict(), "saved": save_anyway or not signs, "left_out": data.notes}
     if figures["saved"]:
         result.save(output, figures, portable_name(settings.clap), portable_name(settings.audio_embedder))
     if json:
         show_json(figures)
     else:
-        _show_training(result, figures["saved"])
+        if isinstance(result, SeededRewards):
+            _show_training(result, figures["saved"])
+        else:
+            _show_cross_validation(result)
         if figures["saved"]:
             say(f"Reward: {output.resolve()}")
     if signs:
@@ -115,6 +127,60 @@ def train(
             older = "; the one in the folder is an earlier one" if (output / "model.safetensors").exists() else ""
             raise VoteError(f"{finding}. It is not saved{older}. Collect more votes, or save it with --save-anyway")
         complain(f"warning: {finding}")
+
+
+def _train_seeds(data: VoteFeatures, training: RewardSettings, seeds: list[int]) -> SeededRewards:
+    from plaudit.reward.training import fit_seeds
+
+    with ConsoleReporter().progress("training") as advance:
+        total = len(seeds) * training.max_epochs
+        return fit_seeds(
+            *_three(data),
+            data.store,
+            training,
+            seeds,
+            lambda seed, epoch: advance(seeds.index(seed) * training.max_epochs + epoch.epoch, total),
+        )
+
+
+def _cross_validate(
+    settings: VoteTrainingSettings, data: VoteFeatures, training: RewardSettings, folds: int, baseline: str | None
+) -> CrossValidatedReward:
+    from plaudit.reward.cross_validation import cross_validated_reward
+
+    (votes,) = data.votes
+    compared = None if baseline is None else _margins_of(baseline, votes, data, settings)
+    with ConsoleReporter().progress("training") as advance:
+        return cross_validated_reward(votes, data.store, training, folds, baseline=compared, progress=advance)
+
+
+def _margins_of(reward: str, votes: list[Vote], data: VoteFeatures, settings: VoteTrainingSettings) -> list[float]:
+    """The margins of another reward on votes; VoteError where it cannot score all of them."""
+    from plaudit import loading
+    from plaudit.errors import VoteError
+    from plaudit.reward.scored_votes import score_audio_of_votes, score_votes
+    from plaudit.reward.tunejury import TuneJury
+
+    loaded = loading.load_reward(reward, settings.device)
+    if isinstance(loaded, TuneJury) and loaded.features.is_part_of(data.store.features):
+        scored = score_votes(votes, loaded, data.store)
+    else:
+        with ConsoleReporter().progress(f"scoring clips by {reward}") as advance:
+            scored = score_audio_of_votes(votes, loaded, settings.audio, advance)[0]
+    if len(scored) < len(votes):
+        unscored = len(votes) - len(scored)
+        raise VoteError(f"--baseline {reward} cannot score the clips of {unscored} votes; leave them out")
+    return [vote.score_a - vote.score_b for vote in scored]
+
+
+def _show_cross_validation(result: CrossValidatedReward) -> None:
+    figures = result.cross_validation
+    rows: list[tuple[Any, ...]] = [("this reward", *_estimate(figures.accuracy))]
+    if figures.baseline is not None:
+        rows += [("the baseline", *_estimate(figures.baseline)), ("difference", *_estimate(figures.difference))]
+    title = f"{figures.votes} votes that are not ties, in {figures.folds} folds"
+    show_table(title, ("accuracy of", "", "95 % interval"), rows)
+    say(f"calibration error (ECE) {result.metrics.calibration_error:.3f}")
 
 
 def _show_training(result: SeededRewards, saved: bool) -> None:
@@ -197,7 +263,7 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
-def _vote_features(settings: VoteTrainingSettings, training: RewardSettings) -> VoteFeatures:
+def _vote_features(settings: VoteTrainingSettings, training: RewardSettings, split: bool = True) -> VoteFeatures:
     from plaudit import loading
     from plaudit.reward.features import RewardFeatures
     from plaudit.reward.votes import load_training_votes
@@ -207,7 +273,9 @@ def _vote_features(settings: VoteTrainingSettings, training: RewardSettings) -> 
     encoders = RewardFeatures(clap, audio, training.blocks, training.clap_through)
     folder = settings.features or settings.output / "features"
     with ConsoleReporter().progress("encoding clips") as advance:
-        data = load_training_votes(list(settings.votes), settings.audio, encoders, folder, advance, settings.both_bad)
+        data = load_training_votes(
+            list(settings.votes), settings.audio, encoders, folder, advance, settings.both_bad, split
+        )
     for line in data.notes:
         complain(line)
     return data

@@ -81,13 +81,18 @@ class RewardFeatures:
             identity["clap_audio"] += f", through {self.clap_through} Hz"
         return identity
 
+    def is_part_of(self, stored: RewardFeatures) -> bool:
+        """Whether stored.clip_features hold this one's, of the same encoders."""
+        theirs, ours = stored.clip_identity, self.clip_identity
+        return all(theirs.get(part) == ours[part] for part in ours)
+
     def columns_of(self, stored: RewardFeatures) -> Tensor:
         """The columns of stored.clip_features that are this one's clip_features: a subset needs no new extraction.
 
         ModelError where `stored` lacks a block that this one needs, or has it from another encoder.
         """
         theirs, ours = stored.clip_identity, self.clip_identity
-        if any(theirs.get(part) != ours[part] for part in ours):
+        if not self.is_part_of(stored):
             raise ModelError(f"the reward needs {ours}, but {theirs} were extracted; use another features folder")
         starts = {"clap_audio": 0, "audio": stored._clip_dims["clap_audio"]}
         return torch.cat([torch.arange(width) + starts[part] for part, width in self._clip_dims.items()])

@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -133,6 +134,11 @@ class SeededRewards:
         return self.fitted[self.best_seed]
 
     @property
+    def chance_signs(self) -> list[str]:
+        """Those of the reward to keep."""
+        return self.best.chance_signs
+
+    @property
     def accuracy(self) -> SeedStatistics:
         """Of the accuracy on test votes."""
         return seed_statistics([fitted.metrics.accuracy for fitted in self.fitted.values()])
@@ -146,7 +152,7 @@ class SeededRewards:
         """The statistics over seeds, and the training and test metrics of each, as JSON values."""
         return {
             "best_seed": self.best_seed,
-            "better_than_chance": not self.best.chance_signs,
+            "better_than_chance": not self.chance_signs,
             "accuracy": asdict(self.accuracy),
             "calibration_error": asdict(self.calibration_error),
             "seeds": {
@@ -207,13 +213,18 @@ class FittedReward:
     @property
     def chance_signs(self) -> list[str]:
         """Evidence that it predicts held-out votes no better than chance, a phrase each."""
-        signs, metrics = [], self.metrics
-        if metrics.accuracy_low <= 0.5:
-            interval = f"{metrics.accuracy_low:.3f} to {metrics.accuracy_interval[1]:.3f}"
-            signs.append(f"accuracy {metrics.accuracy:.3f} on {metrics.decided} votes, 95 % interval {interval}")
-        if self.validation_loss >= CHANCE_LOSS:
-            signs.append(f"validation loss {self.validation_loss:.3f}, that of a coin is {CHANCE_LOSS:.3f}")
-        return signs
+        return chance_signs(self.metrics, self.validation_loss)
+
+
+def chance_signs(metrics: RewardMetrics, validation_loss: float) -> list[str]:
+    """Evidence that a reward predicts held-out votes no better than chance, a phrase each."""
+    signs = []
+    if metrics.accuracy_low <= 0.5:
+        interval = f"{metrics.accuracy_low:.3f} to {metrics.accuracy_interval[1]:.3f}"
+        signs.append(f"accuracy {metrics.accuracy:.3f} on {metrics.decided} votes, 95 % interval {interval}")
+    if validation_loss >= CHANCE_LOSS:
+        signs.append(f"validation loss {validation_loss:.3f}, that of a coin is {CHANCE_LOSS:.3f}")
+    return signs
 
 
 def fit_reward(
@@ -223,12 +234,10 @@ def fit_reward(
     store: FeatureStore,
     settings: RewardSettings,
     progress: Callable[[RewardEpoch], None] | None = None,
-    start: TuneJuryHead | None = None,
 ) -> FittedReward:
     """Train on `train`, stop and calibrate on `validation`, report on `test`; all clips must be in `store`.
 
-    start: a head of the same inputs to train further. settings.blocks may be any whose clip features the store holds.
-    VoteError where one of the three is all ties.
+    settings.blocks may be any whose clip features the store holds. VoteError where one of the three is all ties.
     """
     encoders = store.features.clap, store.features.audio_encoder
     features = RewardFeatures(*encoders, settings.blocks, settings.clap_through)
@@ -236,21 +245,30 @@ def fit_reward(
     for name, part in (("training", fitting), ("validation", stopping), ("test", held_out)):
         if not (part.target != TARGETS["tie"]).any():
             raise VoteError(f"all of the {len(part)} {name} votes are ties; give votes that prefer one side")
-    head, history = train_head(fitting, stopping, settings, progress, start)
+    head, history = train_head(fitting, stopping, settings, progress)
     metrics = reward_metrics(margins(head, held_out), held_out.target, settings.seed, settings.even_bins)
     validation_loss = vote_loss(head, stopping)
-    with torch.inference_mode():
-        scores = torch.cat(
-            [head(side[i : i + 4096]) for side in (fitting.a, fitting.b) for i in range(0, len(fitting), 4096)]
-        )
     facts = {
-        "settings": asdict(settings),
         "votes": {"train": len(fitting), "validation": len(stopping), "test": len(held_out)},
-        "train_scores": {"mean": scores.mean().item(), "std": scores.std().item()},
         "best_epoch": history.best_epoch,
         "metrics": asdict(metrics),
     }
-    return FittedReward(TuneJury(head, features, facts), history, metrics, validation_loss)
+    return FittedReward(finished_reward(head, features, fitting, settings, facts), history, metrics, validation_loss)
+
+
+def finished_reward(
+    head: TuneJuryHead, features: RewardFeatures, train: Comparisons, settings: RewardSettings, facts: dict[str, Any]
+) -> TuneJury:
+    """The reward of a trained head, with `facts` about its training for its `config.json`."""
+    with torch.inference_mode():
+        scores = torch.cat(
+            [head(side[i : i + 4096]) for side in (train.a, train.b) for i in range(0, len(train), 4096)]
+        )
+    known = {
+        "settings": asdict(settings),
+        "train_scores": {"mean": scores.mean().item(), "std": scores.std().item()},
+    }
+    return TuneJury(head, features, {**known, **facts})
 
 
 @dataclass(frozen=True)
@@ -263,6 +281,11 @@ class Comparisons:
 
     def __len__(self) -> int:
         return len(self.target)
+
+    def take(self, rows: NDArray[Any]) -> Comparisons:
+        """Those of some rows, given by numbers or a mask."""
+        chosen = torch.from_numpy(rows)
+        return Comparisons(self.a[chosen], self.b[chosen], self.target[chosen])
 
 
 def comparisons(votes: Sequence[Vote], store: FeatureStore, features: RewardFeatures | None = None) -> Comparisons:
@@ -293,10 +316,12 @@ class RewardEpoch:
 
 @dataclass
 class RewardHistory:
-    """All epochs of a training, and the one whose weights were kept."""
+    """All epochs of a training, the one whose weights were kept, and the temperature that its scores were divided by
+    to be calibrated."""
 
     epochs: list[RewardEpoch] = field(default_factory=list)
     best_epoch: int = 0
+    temperature: float = 1.0
 
 
 def train_head(
@@ -315,6 +340,40 @@ def train_head(
     """
     if len(train) < 2 or len(validation) == 0:
         raise VoteError(f"{len(train)} training and {len(validation)} validation votes are too few; collect more")
+    with _new_head(train, settings, start) as (head, generator):
+        to_beat = math.inf if start is None else vote_loss(head, validation)
+        history = _fit(head, train, validation, settings, generator, progress, to_beat)
+    if settings.calibrate:
+        history.temperature = calibrate_temperature(margins(head, validation), validation.target)
+    _finish(head, train, settings, history.temperature)
+    return head, history
+
+
+def train_head_without_validation(
+    train: Comparisons,
+    epochs: int,
+    temperature: float,
+    settings: RewardSettings,
+    progress: Callable[[int], None] | None = None,
+    start: TuneJuryHead | None = None,
+) -> TuneJuryHead:
+    """Fit a head to `train` for so many epochs, and divide its scores by a temperature; otherwise as train_head."""
+    with _new_head(train, settings, start) as (head, generator):
+        optimizer = _optimizer(head, settings)
+        for epoch in range(1, epochs + 1):
+            if not math.isfinite(_train_epoch(head, train, settings, optimizer, generator)):
+                raise VoteError(_DIVERGED)
+            if progress is not None:
+                progress(epoch)
+    _finish(head, train, settings, temperature)
+    return head
+
+
+@contextmanager
+def _new_head(
+    train: Comparisons, settings: RewardSettings, start: TuneJuryHead | None
+) -> Iterator[tuple[TuneJuryHead, torch.Generator]]:
+    """A head to train within the block, new or a copy of `start` in evaluation mode, and a generator for batches."""
     # Dropout draws from the global generator alone: it is seeded here, and restored afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -324,18 +383,25 @@ def train_head(
             head.scale.fill_(settings.output_scale)
             if settings.standardize:
                 _standardize(head, train)
-            to_beat = math.inf
         else:
             head = copy.deepcopy(start).eval()
-            to_beat = vote_loss(head, validation)
-        history = _fit(head, train, validation, settings, generator, progress, to_beat)
+        yield head, generator
+
+
+def _finish(head: TuneJuryHead, train: Comparisons, settings: RewardSettings, temperature: float) -> None:
+    """Calibrate and centre a trained head, in evaluation mode."""
     head.eval()
     if settings.calibrate:
-        temperature = calibrate_temperature(margins(head, validation), validation.target)
         head.scale.div_(temperature)
     if settings.centre:
         head.offset.copy_(_mean_output(head, train))
-    return head, history
+
+
+_DIVERGED = "training of the reward diverged; check the features for NaN or lower learning_rate"
+
+
+def _optimizer(head: TuneJuryHead, settings: RewardSettings) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(head.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 def _fit(
@@ -347,26 +413,16 @@ def _fit(
     progress: Callable[[RewardEpoch], None] | None,
     best_loss: float,
 ) -> RewardHistory:
-    optimizer = torch.optim.AdamW(head.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    """Train until the validation loss has not fallen for `patience` epochs, and go back to the best epoch."""
+    optimizer = _optimizer(head, settings)
     history, best_state = RewardHistory(), copy.deepcopy(head.state_dict())
     for epoch in range(1, settings.max_epochs + 1):
-        head.train()
-        total = 0.0
-        for rows in _batches(len(train), settings, generator):
-            if settings.joint_sides:
-                score_a, score_b = head(torch.cat([train.a[rows], train.b[rows]])).chunk(2)
-            else:
-                score_a, score_b = head(train.a[rows]), head(train.b[rows])
-            loss = preference_loss(score_a, score_b, train.target[rows])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            total += loss.item() * len(rows)
+        train_loss = _train_epoch(head, train, settings, optimizer, generator)
         head.eval()
         validation_loss = vote_loss(head, validation)
         if not math.isfinite(validation_loss):
-            raise VoteError("training of the reward diverged; check the features for NaN or lower learning_rate")
-        history.epochs.append(RewardEpoch(epoch, total / len(train), validation_loss))
+            raise VoteError(_DIVERGED)
+        history.epochs.append(RewardEpoch(epoch, train_loss, validation_loss))
         if progress is not None:
             progress(history.epochs[-1])
         if validation_loss < best_loss - settings.min_improvement:
@@ -375,7 +431,31 @@ def _fit(
         elif epoch - history.best_epoch >= settings.patience:
             break
     head.load_state_dict(best_state)
+    head.eval()
     return history
+
+
+def _train_epoch(
+    head: TuneJuryHead,
+    train: Comparisons,
+    settings: RewardSettings,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+) -> float:
+    """Train on all votes once; their mean loss."""
+    head.train()
+    total = 0.0
+    for rows in _batches(len(train), settings, generator):
+        if settings.joint_sides:
+            score_a, score_b = head(torch.cat([train.a[rows], train.b[rows]])).chunk(2)
+        else:
+            score_a, score_b = head(train.a[rows]), head(train.b[rows])
+        loss = preference_loss(score_a, score_b, train.target[rows])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        total += loss.item() * len(rows)
+    return total / len(train)
 
 
 def _batches(size: int, settings: RewardSettings, generator: torch.Generator) -> list[Tensor]:

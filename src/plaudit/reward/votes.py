@@ -7,10 +7,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.cluster.hierarchy import DisjointSet
 from torch import Tensor
 
@@ -42,12 +45,16 @@ def load_training_votes(
     folder: Path,
     progress: Progress | None = None,
     both_bad: BothBad = "leave-out",
+    split: bool = True,
 ) -> VoteFeatures:
     """Training, validation and test votes, from one file that is split or from three files, and their features.
+    Without `split`, the votes of one file in one list.
 
     Only votes whose clips can be used are split, so that the split does not depend on missing clips. Votes may prefer
     the same side throughout: the head does not see which side a clip is on. VoteError for another number of files.
     """
+    if not split and len(files) > 1:
+        raise VoteError(f"{len(files)} files of votes; give one for cross-validation, which divides it by itself")
     if len(files) not in (1, len(SPLITS)):
         raise VoteError(f"{len(files)} files of votes; give one, which is split, or one each for {', '.join(SPLITS)}")
     everything = [read_all_votes(file) for file in files]
@@ -56,11 +63,15 @@ def load_training_votes(
     if len(parts) > 1:
         features = extract_vote_features(parts, audio, encoders, folder, progress)
         return replace(features, notes=[*left_out, *features.notes])
-    split_votes(parts[0])  # too few votes are refused before their audio is encoded
+    divide = split_votes if split else partial(fold_votes, folds=LEAST_FOLDS)
+    divide(parts[0])  # too few votes are refused before their audio is encoded
     features = extract_vote_features(parts, audio, encoders, folder, progress)
-    split = split_votes(usable_votes(features.votes[0], features.store))
-    notes = [*left_out, *features.notes, *([split.note] if split.note else [])]
-    return VoteFeatures([split.train, split.validation, split.test], features.store, notes)
+    usable = usable_votes(features.votes[0], features.store)
+    divided = divide(usable)
+    notes = [*left_out, *features.notes, *([divided.note] if divided.note else [])]
+    if isinstance(divided, VoteFolds):
+        return VoteFeatures([usable], features.store, notes)
+    return VoteFeatures([divided.train, divided.validation, divided.test], features.store, notes)
 
 
 def extract_vote_features(
@@ -253,10 +264,14 @@ class VoteSplit:
     @property
     def note(self) -> str:
         """A note on prompts and clips shared between parts, which make held-out figures optimistic; or ""."""
-        shared = [what for what, apart in (("prompts", self.prompts_apart), ("clips", self.clips_apart)) if not apart]
-        if not shared:
-            return ""
-        return f"held-out votes share {' and '.join(shared)} with training votes; accuracy on new ones may be lower"
+        return _shared_note(self.prompts_apart, self.clips_apart)
+
+
+def _shared_note(prompts_apart: bool, clips_apart: bool) -> str:
+    shared = [what for what, apart in (("prompts", prompts_apart), ("clips", clips_apart)) if not apart]
+    if not shared:
+        return ""
+    return f"held-out votes share {' and '.join(shared)} with training votes; accuracy on new ones may be lower"
 
 
 def split_votes(votes: list[Vote], validation: float = 0.1, test: float = 0.1, seed: int = 0) -> VoteSplit:
@@ -283,6 +298,52 @@ def split_votes(votes: list[Vote], validation: float = 0.1, test: float = 0.1, s
     for vote, group in zip(votes, groups, strict=True):
         parts[part_of[group]].append(vote)
     return VoteSplit(parts["train"], parts["validation"], parts["test"], prompts_apart, clips_apart)
+
+
+LEAST_FOLDS = 3
+"""One to train on, one to decide when to stop, and one to predict."""
+
+
+@dataclass(frozen=True)
+class VoteFolds:
+    """Parts of votes for cross-validation. count: how many; of_votes, groups: the fold and the group of each vote [N],
+    as numbers. A group, of votes that share a prompt or a clip, is in one fold; every fold has a vote that prefers one
+    side. note: as VoteSplit.note."""
+
+    count: int
+    of_votes: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    note: str
+
+
+def fold_votes(votes: Sequence[Vote], folds: int, seed: int = 0) -> VoteFolds:
+    """Divide votes into as many folds, or as many as there are groups; grouped as `split_votes` does.
+
+    The largest group goes first, each into the fold that has the fewest votes that prefer one side; the seed decides
+    among equals, whatever the order of the votes. VoteError where there are fewer than three groups with such votes.
+    """
+    if folds < LEAST_FOLDS:
+        raise VoteError(f"{folds} folds are too few; cross-validation needs at least {LEAST_FOLDS}")
+    names, prompts_apart, clips_apart = _grouped(list(votes), LEAST_FOLDS)
+    decided = Counter(name for name, vote in zip(names, votes, strict=True) if vote.winner in ("a", "b"))
+    if len(decided) < LEAST_FOLDS:
+        raise VoteError(
+            f"{len(votes)} votes are too few for cross-validation; give votes that prefer one side on at least "
+            f"{LEAST_FOLDS} prompts or pairs of clips"
+        )
+    count = min(folds, len(decided))
+    fold_of: dict[Any, int] = {}
+    sizes = [0] * count
+    for name in sorted(set(names), key=lambda name: (-decided[name], _uniform(f"{seed}:{name!r}"), repr(name))):
+        fold_of[name] = min(range(count), key=sizes.__getitem__)
+        sizes[fold_of[name]] += decided[name]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return VoteFolds(
+        count,
+        np.array([fold_of[name] for name in names]),
+        np.array([numbers[name] for name in names]),
+        _shared_note(prompts_apart, clips_apart),
+    )
 
 
 def _grouped(votes: list[Vote], parts: int) -> tuple[list[Any], bool, bool]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from plaudit.errors import ModelError
 from plaudit.places import SHIPPED_MODELS, SHIPPED_REWARDS, SHIPPED_WEIGHTS, models_dir
@@ -88,11 +89,7 @@ def resolve_reward(settings: StudioSettings, database: Database, name: str) -> s
     if name in SHIPPED_REWARDS:
         return name
     with database.reading() as session:
-        row = session.scalar(
-            select(RewardModel)
-            .where((RewardModel.id == name) | (RewardModel.name == name))
-            .order_by(RewardModel.sequence.desc())
-        )
+        row = trained_reward(session, name)
     if row is not None:
         folder = settings.layout.root / row.path
         if not (folder / "config.json").is_file():
@@ -101,6 +98,14 @@ def resolve_reward(settings: StudioSettings, database: Database, name: str) -> s
     if name in [reward.name for reward in list_rewards(database) if reward.source == "installed"]:
         return name
     raise NotFound(f"there is no reward {name[:80]!r}; GET /rewards lists them")
+
+
+def trained_reward(session: Session, name: str) -> RewardModel | None:
+    """The reward of this name or id that was trained in the studio last; None for one of elsewhere."""
+    if name in SHIPPED_REWARDS:
+        return None
+    named = (RewardModel.id == name) | (RewardModel.name == name)
+    return session.scalar(select(RewardModel).where(named).order_by(RewardModel.sequence.desc()))
 
 
 def resolve_clap(name: str) -> str:

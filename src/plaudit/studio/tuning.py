@@ -1,16 +1,16 @@
 """From votes to a model: jobs that train a reward on a test's votes, and that tune a model with it.
 
-`train-reward` trains TuneJury's head on votes of tests, or trains a reward further on them, and reports its accuracy on
-held-out votes beside how often listeners agree. `tune` is a run of a recipe in the studio's runs: it shows its
+`train-reward` trains TuneJury's head on votes of tests, or trains a reward further on them, and reports its accuracy in
+cross-validation beside how often listeners agree. `tune` is a run of a recipe in the studio's runs: it shows its
 progress, stops where it is cancelled, and goes on where it was when it is retried or the studio was killed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
@@ -24,6 +24,15 @@ from plaudit.studio.listening.records import screened_out, votes_of
 from plaudit.studio.listening.results import answers_of
 from plaudit.studio.listening.sessions import settings_of
 from plaudit.types import Vote
+
+if TYPE_CHECKING:
+    from plaudit.reward.cross_validation import CrossValidatedReward
+    from plaudit.reward.features import FeatureStore, RewardFeatures
+    from plaudit.reward.training import RewardSettings
+    from plaudit.reward.tunejury import TuneJury, TuneJuryHead
+
+SHIPPED = "synthetic"
+"""The reward that one trained from nothing is compared with."""
 
 FINE_TUNING: dict[str, Any] = {"learning_rate": 1e-4, "batch_size": 64, "max_epochs": 40, "patience": 8}
 """Training of a reward that has been trained before: short and careful, as the votes are few (ours)."""
@@ -70,34 +79,66 @@ def counted_answers(context: JobContext, tests: Sequence[str]) -> tuple[list[st.
 @job("train-reward")
 def train_reward(context: JobContext, request: dict[str, Any]) -> dict[str, Any]:
     """Train a reward on the votes of tests; its id, and its metrics."""
-    from plaudit import loading
-    from plaudit.audio import read_audio
-    from plaudit.reward.features import FeatureStore, RewardFeatures
-    from plaudit.reward.training import SYNTHETIC_REWARD, comparisons, fit_reward, margins, reward_metrics
-    from plaudit.reward.tunejury import save_reward
-    from plaudit.reward.votes import split_votes, usable_votes
-    from plaudit.storage import read_json
+    from plaudit.reward.cross_validation import cross_validated_reward
+    from plaudit.reward.scored_votes import score_votes
+    from plaudit.reward.votes import LEAST_FOLDS, fold_votes, usable_votes
 
     answers, votes, files = counted_answers(context, request["tests"])
-    split_votes(votes)  # too few are refused before their audio is encoded
+    fold_votes(votes, LEAST_FOLDS)  # too few are refused before their audio is encoded
+    beginning = _beginning(context, request)
     folder = context.settings.layout.rewards / context.job_id
-    start = None
-    if request["start_from"] is not None:
-        name = catalogue.resolve_reward(context.settings, context.database, request["start_from"])
-        start = loading.load_tunejury(name, context.settings.device)
-        features, encoders = (
-            start.features,
-            read_json(loading.model_folder(name, SHIPPED_REWARDS) / "config.json")["encoders"],
-        )
-        settings = replace(SYNTHETIC_REWARD, blocks=features.blocks, hidden=start.head.hidden, **FINE_TUNING)
-    else:
-        encoders = {"clap": "synthetic", "audio": "statistics"}
-        clap = loading.load_part(loading.CLAPS, encoders["clap"], context.settings.device)
-        audio = loading.load_part(loading.AUDIO_ENCODERS, encoders["audio"], context.settings.device)
-        features, settings = RewardFeatures(clap, audio, SYNTHETIC_REWARD.blocks), SYNTHETIC_REWARD
-        settings = replace(settings, batch_size=64)
-    settings = replace(settings, seed=request["seed"])
-    store = FeatureStore(folder / "features", features)
+    store = _encoded(context, folder / "features", beginning, votes, files)
+    usable = usable_votes(votes, store)
+    baseline = [vote.score_a - vote.score_b for vote in score_votes(usable, beginning.baseline, store)]
+    trained = cross_validated_reward(
+        usable,
+        store,
+        beginning.settings,
+        start=beginning.start,
+        baseline=baseline,
+        progress=lambda done, total: context.progress(done, total, label="training the reward"),
+    )
+    metrics = {**_metrics(trained, answers, usable), **_origin(context, request)}
+    context.check_cancelled()
+    trained.save(folder, trained.to_dict(), **beginning.encoders)
+    return _recorded(context, request["name"], folder, metrics)
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """What the training of a reward begins with. encoders: their names. start: the head to train further, if any;
+    baseline: the reward to compare with."""
+
+    features: RewardFeatures
+    encoders: dict[str, str]
+    settings: RewardSettings
+    start: TuneJuryHead | None
+    baseline: TuneJury
+
+
+def _beginning(context: JobContext, request: dict[str, Any]) -> _Beginning:
+    from plaudit import loading
+    from plaudit.reward.features import RewardFeatures
+    from plaudit.reward.training import SYNTHETIC_REWARD
+    from plaudit.storage import read_json
+
+    name = catalogue.resolve_reward(context.settings, context.database, request["start_from"] or SHIPPED)
+    baseline = loading.load_tunejury(name, context.settings.device)
+    encoders = read_json(loading.model_folder(name, SHIPPED_REWARDS) / "config.json")["encoders"]
+    settings = replace(SYNTHETIC_REWARD, batch_size=FINE_TUNING["batch_size"], seed=request["seed"])
+    if request["start_from"] is None:
+        own = RewardFeatures(baseline.features.clap, baseline.features.audio_encoder, settings.blocks)
+        return _Beginning(own, encoders, settings, None, baseline)
+    changes = {"blocks": baseline.features.blocks, "hidden": baseline.head.hidden, **FINE_TUNING}
+    return _Beginning(baseline.features, encoders, replace(settings, **changes), baseline.head, baseline)
+
+
+def _encoded(
+    context: JobContext, folder: Path, beginning: _Beginning, votes: Sequence[Vote], files: dict[str, Path]
+) -> FeatureStore:
+    """The features of all clips of the votes."""
+    from plaudit.audio import read_audio
+    from plaudit.reward.features import FeatureStore
 
     def load(id: str) -> Any:
         import torch
@@ -105,39 +146,58 @@ def train_reward(context: JobContext, request: dict[str, Any]) -> dict[str, Any]
         wave, rate = read_audio(files[id])
         return torch.from_numpy(wave), rate
 
+    store = FeatureStore(folder, beginning.features)
     ids = list(dict.fromkeys(clip for vote in votes for clip in (vote.a, vote.b)))
     store.extract(ids, load, progress=lambda done, total: context.progress(done, total, label="encoding clips"))
-    split = split_votes(usable_votes(votes, store))
-    fitted = fit_reward(
-        split.train, split.validation, split.test, store, settings,
-        lambda epoch: context.progress(epoch.epoch, settings.max_epochs, label="training the reward"),
-        None if start is None else start.head,
-    )  # fmt: skip
-    before = None
-    if start is not None:
-        held_out = comparisons(split.test, store, features)
-        before = reward_metrics(margins(start.head, held_out), held_out.target)
+    return store
+
+
+def _metrics(trained: CrossValidatedReward, answers: Sequence[st.Answer], votes: Sequence[Vote]) -> dict[str, Any]:
+    """How well the reward predicts votes on prompts that it was not trained on, beside how well listeners agree."""
+    figures = trained.cross_validation
     agreement, (_, repeats) = st.listener_agreement(answers), st.repeat_agreement(answers)
-    metrics: dict[str, Any] = {
-        "votes": {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)},
-        "accuracy": fitted.metrics.accuracy,
-        "accuracy_interval": list(fitted.metrics.accuracy_interval),
-        "decided": fitted.metrics.decided,
-        "validation_loss": fitted.validation_loss,
-        "better_than_chance": not fitted.chance_signs,
+    return {
+        "votes": len(votes),
+        "decided": figures.votes,
+        "prompts": len({vote.prompt for vote in votes}),
+        "folds": figures.folds,
+        "accuracy": figures.accuracy.mean,
+        "accuracy_interval": [figures.accuracy.low, figures.accuracy.high],
+        "baseline_accuracy": None if figures.baseline is None else asdict(figures.baseline),
+        "difference": None if figures.difference is None else asdict(figures.difference),
+        "loss": trained.metrics.loss,
+        "better_than_chance": not trained.chance_signs,
         "listeners_agree": None if agreement.agreeing is None else asdict(agreement.agreeing),
         "repeats_agree": None if repeats is None else asdict(repeats),
-        "start_from": request["start_from"],
-        "start_accuracy": None if before is None else before.accuracy,
-        "tests": list(request["tests"]),
+        "note": figures.note,
     }
-    context.check_cancelled()
-    save_reward(fitted.reward, folder, encoders["clap"], encoders["audio"])
+
+
+def _origin(context: JobContext, request: dict[str, Any]) -> dict[str, Any]:
+    """The tests and the reward that a training begins with. votes_seen_before: whether that reward was itself trained
+    on votes of these tests, so that they are held out from neither."""
+    start, tests = request["start_from"], list(request["tests"])
+    earlier: list[str] = []
+    if start is not None:
+        with context.database.reading() as session:
+            row = catalogue.trained_reward(session, start)
+            earlier = [] if row is None else [*row.metrics["tests"], *row.metrics.get("earlier_tests", [])]
+    return {
+        "start_from": start,
+        "baseline": start or SHIPPED,
+        "tests": tests,
+        "earlier_tests": earlier,
+        "votes_seen_before": bool(set(tests) & set(earlier)),
+    }
+
+
+def _recorded(context: JobContext, name: str, folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Enter a trained reward in the database, once for each job."""
     path = folder.relative_to(context.settings.layout.root).as_posix()
     with context.database.transaction() as session:
         row = session.scalar(select(RewardModel).where(RewardModel.job_id == context.job_id))
         if row is None:
-            row = RewardModel(job_id=context.job_id, name=request["name"], path=path, metrics=metrics)
+            row = RewardModel(job_id=context.job_id, name=name, path=path, metrics=metrics)
             session.add(row)
         row.metrics = metrics
         session.flush()

@@ -24,7 +24,7 @@ from scipy.optimize import brentq
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from plaudit.statistics import LEVEL, POWER, Array, Interval, bootstrap_mean, expanded, prompts_needed
+from plaudit.statistics import LEVEL, POWER, Array, Interval, bootstrap_mean, bootstrap_ratio, expanded, prompts_needed
 from plaudit.studio.listening.bradley_terry import PRIOR_SD, Ties, fit_bradley_terry
 from plaudit.studio.listening.rules import ExclusionRules
 
@@ -235,7 +235,7 @@ def win_rates(answers: Sequence[Answer], seed: int = 0, resamples: int = RESAMPL
             for x in group
         )
         scored = _scores(group, first)
-        rate = _ratio_interval(*_by_listener(scored), seed, resamples) if scored else None
+        rate = bootstrap_ratio(*_by_listener(scored), seed, resamples) if scored else None
         records.append(
             PairRecord(first, second, outcome[first], outcome[second], outcome["tie"], outcome["both_bad"], rate)
         )
@@ -263,18 +263,6 @@ def _by_listener(scored: Iterable[tuple[str, float]]) -> tuple[Array, Array]:
         sums[listener] += value
         counts[listener] += 1
     return np.array(list(sums.values())), np.array(list(counts.values()), dtype=np.float64)
-
-
-def _ratio_interval(sums: Array, counts: Array, seed: int, resamples: int) -> Interval:
-    """The interval of sum(sums) / sum(counts) over clusters drawn anew."""
-    estimate = float(sums.sum() / counts.sum())
-    if len(sums) < 2:
-        return Interval(estimate, 0.0, 1.0)
-    draws = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)
-    replicates = (draws @ sums) / (draws @ counts)
-    level = expanded(len(sums))
-    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(estimate, min(float(low), estimate), max(float(high), estimate))
 
 
 # Agreement
@@ -372,7 +360,7 @@ def repeat_agreement(answers: Sequence[Answer], seed: int = 0) -> tuple[dict[str
             right, total = counts.get(x.listener, (0, 0))
             counts[x.listener] = right + same, total + 1
             scored.append((x.listener, float(same)))
-    return counts, _ratio_interval(*_by_listener(scored), seed, RESAMPLES) if scored else None
+    return counts, bootstrap_ratio(*_by_listener(scored), seed, RESAMPLES) if scored else None
 
 
 @dataclass(frozen=True)
@@ -707,7 +695,7 @@ def reward_opinion(answers: Sequence[Answer], score: Callable[[str], float | Non
         a, b = score(x.a), score(x.b)
         if x.winner in ("a", "b") and a is not None and b is not None:
             scored.append((x.listener, 0.5 if a == b else float((a > b) == (x.winner == "a"))))
-    return RewardOpinion(_ratio_interval(*_by_listener(scored), seed, RESAMPLES) if scored else None, len(scored))
+    return RewardOpinion(bootstrap_ratio(*_by_listener(scored), seed, RESAMPLES) if scored else None, len(scored))
 
 
 # All of it

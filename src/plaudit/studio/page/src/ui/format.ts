@@ -12,6 +12,11 @@ export function percent(value: number | null | undefined): string {
   return value === null || value === undefined ? "–" : `${fixed(value * 100, 0)}\u00a0%`;
 }
 
+/** A difference of shares, with its sign. */
+export function signedPercent(value: number | null | undefined): string {
+  return value !== null && value !== undefined && value >= 0.005 ? `+${percent(value)}` : percent(value);
+}
+
 export function timeLeft(seconds: number | null | undefined): string {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "";
   if (seconds < 1) return "almost done";

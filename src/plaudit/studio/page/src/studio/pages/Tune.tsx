@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { request, type Page } from "../../api";
 import { useAction, useGet } from "../../ui/data";
-import { percent, plural, spanText } from "../../ui/format";
+import { percent, plural, sentence, signedPercent, spanText } from "../../ui/format";
 import { Choice, Definitions, Fault, Field, Form, Heading, Input, Loading, Notice, Select } from "../../ui/parts";
 import { JobList, useJobs } from "../jobs";
 import { keyOf, rewardOptions, useRewards } from "../rewards";
@@ -100,7 +100,7 @@ function TrainReward({ rewards }: { rewards: RewardInfo[] }) {
   );
 }
 
-/** How well a reward predicts votes that it was not trained on, beside how well listeners agree. */
+/** How well a reward predicts votes on prompts that it was not trained on, beside how well listeners agree. */
 function RewardQuality({ reward }: { reward: RewardInfo | undefined }) {
   const metrics = reward?.metrics;
   if (!metrics) return null;
@@ -110,11 +110,22 @@ function RewardQuality({ reward }: { reward: RewardInfo | undefined }) {
       <Definitions
         items={[
           ["Accuracy on held-out votes", spanText({ mean: metrics.accuracy, low, high }, percent)],
-          ["Before training on your votes", percent(metrics.start_accuracy)],
+          [
+            `${metrics.baseline === SHIPPED ? "The shipped reward" : "Before this training"}, on the same votes`,
+            spanText(metrics.baseline_accuracy, percent),
+          ],
+          ["Difference", spanText(metrics.difference, signedPercent)],
           ["Agreement between listeners", percent(metrics.listeners_agree?.mean)],
-          ["Votes", `${metrics.votes.train} for training, ${metrics.votes.test} held out`],
+          [
+            "Votes",
+            `${metrics.votes}, each held out once: ${plural(metrics.prompts, "prompt")} in ${plural(metrics.folds, "part")}. The reward is trained on all.`,
+          ],
         ]}
       />
+      {metrics.votes_seen_before && (
+        <Notice kind="warning">The reward that this one started from was trained on votes of the same test, so these accuracies are too high.</Notice>
+      )}
+      {metrics.note && <Notice kind="warning">{sentence(metrics.note)}</Notice>}
       {!metrics.better_than_chance && (
         <Notice kind="warning">This reward predicts the held-out votes no better than chance. Collect more votes before you tune with it.</Notice>
       )}
