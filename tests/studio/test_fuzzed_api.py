@@ -45,6 +45,7 @@ def fuzz(fuzzed: Opened, requests: int) -> dict[int, int]:
         answer = case.call(headers=headers, timeout=120)  # a busy machine is no fault of the server
         statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
         assert answer.status_code < 500, (case.as_curl_command(), answer.text)
+        assert str(fuzzed.studio.settings.layout.root) not in answer.text, (case.as_curl_command(), answer.text)
         if answer.status_code >= 400 and answer.status_code != 416:
             assert set(answer.json()) == {"detail", "code"}, (case.as_curl_command(), answer.text)
 

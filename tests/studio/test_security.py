@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from fastapi.routing import APIRoute
@@ -12,7 +13,9 @@ from plaudit.studio import schemas
 from plaudit.studio.auth import COOKIE, LISTENER_COOKIE
 from plaudit.studio.database import Invitation, Listener
 from plaudit.studio.database import Test as TestRow
+from plaudit.studio.settings import StudioSettings
 from tests.studio.conftest import Opened, done
+from tests.studio.listening.conftest import write_clip
 
 PUBLIC = {("GET", "/api/v1/health"), ("POST", "/api/v1/session"), ("POST", "/api/v1/listen/{token}")}
 """Routes without credentials: whether it is up, logging in, and opening an invitation."""
@@ -166,3 +169,64 @@ def test_every_operation_is_described(studio: Opened) -> None:
         for method, operation in methods.items():
             assert operation.get("description") or operation.get("summary"), (method, path)
             assert operation["tags"], (method, path)
+
+
+# Where the studio is on its machine
+
+
+def ended_job(studio: Opened, owner: Any, path: str, body: dict[str, Any]) -> Iterator[str]:
+    """What is said about a job: the answer to the request, the job once it ended, and the test that it is of."""
+    answer = owner.post(path, json=body)
+    yield answer.text
+    if answer.status_code == 202:
+        studio.work()
+        job = answer.json()
+        ended = owner.get(f"jobs/{job['job'] if 'job' in job else job['id']}")
+        assert ended.json()["status"] in ("done", "failed")
+        yield ended.text
+        if "test" in job:
+            yield owner.get(f"tests/{job['test']['id']}").text
+
+
+def bad_folders(root: Path) -> list[str]:
+    """Folders that can't be used, each for a reason of its own, and `short`, which can."""
+    uploads = root / "uploads"
+    write_clip(uploads / "without-prompts" / "a.wav", "")
+    (uploads / "without-prompts" / "a.json").unlink()
+    write_clip(uploads / "damaged" / "a.wav", "piano")
+    (uploads / "damaged" / "a.wav").write_bytes(b"RIFF")
+    write_clip(uploads / "silent" / "a.wav", "piano", level=0.0)
+    write_clip(uploads / "bad-sidecar" / "a.wav", "piano")
+    (uploads / "bad-sidecar" / "a.json").write_text("{{{")
+    (uploads / "empty").mkdir()
+    write_clip(uploads / "short" / "a.wav", "piano")
+    return [f"uploads/{folder.name}" for folder in sorted(uploads.iterdir())]
+
+
+def test_no_answer_says_where_the_studio_is(studio: Opened, owner: Any) -> None:
+    root = studio.studio.settings.layout.root
+    texts: list[str] = []
+    for method, path in api_routes(studio):
+        if path.endswith("/events") or (method, path) == ("DELETE", "/api/v1/session"):
+            continue  # streams do not end, and the session is needed
+        for value in ("x", "..%2f..%2fx"):
+            address = f"http://127.0.0.1:8765{re.sub(r'{[^}]*}', value, path)}"
+            texts.append(owner.request(method, address, content=b"\xff{").text)
+    folders = bad_folders(root)
+    for folder in folders:
+        systems = [{"name": "a", "source": {"folder": folder}}, {"name": "b", "source": {"folder": "uploads/short"}}]
+        texts += ended_job(studio, owner, "tests", {"name": "t", "systems": systems})
+    texts += ended_job(studio, owner, "scores", {"folder": "uploads/damaged", "reward": "synthetic"})
+    assert any("a.wav has no prompt, nor has any other clip" in text for text in texts)
+    assert any("uploads/silent/a.wav is silent" in text for text in texts), "files are called as the API calls them"
+    assert len(texts) > 100
+    for text in texts:
+        assert str(root) not in text and str(Path.home()) not in text, text
+
+
+def test_messages_call_files_as_the_api_does(tmp_path: Path) -> None:
+    settings = StudioSettings(folder=tmp_path / "studio", runs=tmp_path / "my runs")
+    root = settings.layout.root
+    message = f"{root}/uploads/x/a.wav and {tmp_path}/my runs/tuned/clips-a/b.wav are in {root}"
+    shown = "uploads/x/a.wav and runs/tuned/clips-a/b.wav are in ."
+    assert settings.without_paths({"rows": [{"error": message}], "n": 1}) == {"rows": [{"error": shown}], "n": 1}

@@ -64,7 +64,7 @@ def create_app(settings: StudioSettings, worker: bool = True) -> FastAPI:
         api.include_router(importlib.import_module(f"{routes.__name__}.{name}").router)
     app.include_router(api)
     _add_page(app)
-    _add_error_handlers(app)
+    _add_error_handlers(app, settings)
     app.add_middleware(IdempotencyKeys, database=studio.database)
     app.add_middleware(BodyLimit)
     app.add_middleware(SecurityHeaders, host=settings.host)
@@ -94,13 +94,14 @@ def problem(status: int, detail: str, code: str, headers: dict[str, str] | None 
     return JSONResponse(Problem(detail=" ".join(detail.split()), code=code).model_dump(), status, headers)
 
 
-def _add_error_handlers(app: FastAPI) -> None:
+def _add_error_handlers(app: FastAPI, settings: StudioSettings) -> None:
     @app.exception_handler(PlauditError)
     def plaudit_error(request: Request, error: PlauditError) -> Response:
+        message = settings.without_paths(str(error))
         if isinstance(error, StudioError):
             headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-            return problem(error.status, str(error), error.code, headers)
-        return problem(422, str(error), type(error).__name__.removesuffix("Error").lower() or "invalid")
+            return problem(error.status, message, error.code, headers)
+        return problem(422, message, type(error).__name__.removesuffix("Error").lower() or "invalid")
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:

@@ -266,7 +266,7 @@ def run(database: Database, settings: StudioSettings, row: Job) -> None:
     except Cancelled:
         finish(database, row.id, "cancelled")
     except PlauditError as error:
-        finish(database, row.id, "failed", error=" ".join(str(error).split()))
+        finish(database, row.id, "failed", error=settings.without_paths(" ".join(str(error).split())))
     except Exception as error:
         if is_no_room(error) or is_full(error):
             message = "the disk is full; free some space, then retry"
@@ -277,7 +277,7 @@ def run(database: Database, settings: StudioSettings, row: Job) -> None:
             message = f"internal error: {type(error).__name__}; logs/worker.log in the studio's folder has the trace"
         finish(database, row.id, "failed", error=message)
     else:
-        finish(database, row.id, "done", result=result)
+        finish(database, row.id, "done", result=settings.without_paths(result))
 
 
 def _log(settings: StudioSettings, row: Job) -> None:

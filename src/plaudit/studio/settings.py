@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from plaudit.errors import RunError
+from plaudit.errors import ModelError, RunError
+from plaudit.places import models_dir
 from plaudit.settings import Settings, option
 from plaudit.writing import create_file
 
@@ -54,6 +55,27 @@ class StudioSettings(Settings):
     def runs_folder(self) -> Path:
         """The folder whose runs are shown."""
         return self.layout.root / "runs" if self.runs is None else self.runs.resolve()
+
+    def without_paths(self, value: Any) -> Any:
+        """A message for a client, or JSON values with messages in them, in which files are called as the API calls
+        them: where the folders are on this machine is nobody else's business."""
+        if isinstance(value, dict):
+            return {key: self.without_paths(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [self.without_paths(one) for one in value]
+        if isinstance(value, str):
+            for place, name in self._places():
+                value = value.replace(f"{place}{os.sep}", f"{name}/" if name else "").replace(str(place), name or ".")
+        return value
+
+    def _places(self) -> list[tuple[Path, str]]:
+        """Folders that messages may name, and what clients call them; those inside others first."""
+        places = [(self.runs_folder, "runs"), (self.layout.root, ""), (Path(__file__).parents[1], "plaudit")]
+        try:
+            places.append((models_dir(), "models"))
+        except ModelError:
+            pass  # a user without a home folder
+        return sorted(places, key=lambda place: -len(str(place[0])))
 
 
 class Layout:

@@ -16,13 +16,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from plaudit.audio import decoder, read_audio, resample, write_wav
+from plaudit.audio_format import recorded_prompt
 from plaudit.errors import EvaluationError, listed
-from plaudit.evaluate.prompt_matching import match_prompts
 from plaudit.sidecars import recorded_seed
 from plaudit.studio.catalogue import resolve_model, resolve_reward
 from plaudit.studio.database import Clip, Pair, Prompt, Stimulus, System, Test, by_id, new_id
 from plaudit.studio.events import publish
-from plaudit.studio.files import resolve_folder
+from plaudit.studio.files import TABLE, audio_in, resolve_folder
 from plaudit.studio.jobs import JobContext, job
 from plaudit.studio.listening import design
 from plaudit.studio.listening.rating import ANCHOR, CUTOFF, anchor
@@ -116,8 +116,7 @@ def source_clips(
     else:
         place = source.folder if source.run is None else f"runs/{source.run}/clips-{source.stage}"
         folder = resolve_folder(context.settings, str(place))
-        entries, _ = match_prompts(folder, None)
-        files = [(one.prompt, one.file) for one in entries if one.file is not None and one.prompt]
+        files = _with_prompts(folder)
     by_prompt: dict[str, list[Path]] = {}
     for prompt, file in files:
         if prompts is None or prompt in prompts:
@@ -127,6 +126,20 @@ def source_clips(
         for prompt, group in by_prompt.items()
         for take, file in enumerate(sorted(group, key=_by_seed)[:takes])
     ]
+
+
+def _with_prompts(folder: Path) -> list[tuple[str, Path]]:
+    """The clips of a folder that have a prompt; EvaluationError where there is none."""
+    clips = [(recorded_prompt(file), file) for file in audio_in(folder)]
+    if not clips:
+        raise EvaluationError("a folder of the test has no audio; upload clips")
+    named = [(prompt, file) for prompt, file in clips if prompt]
+    if not named:
+        raise EvaluationError(
+            f"{clips[0][1].name} has no prompt, nor has any other clip of its folder; upload the clips together with "
+            f"{TABLE}, a table with the columns file and prompt"
+        )
+    return named
 
 
 def _by_seed(file: Path) -> tuple[int, str]:
