@@ -39,6 +39,7 @@ from plaudit.stages.sft import SftObjective
 from plaudit.statistics import bootstrap_mean, equivalence_test, spearman
 from plaudit.storage import read_json, write_json
 from plaudit.synthetic.evaluators import SyntheticSource
+from plaudit.synthetic.truth import Truth
 from plaudit.training.data import Source, TrainingSet
 from plaudit.training.loop import train
 
@@ -138,11 +139,17 @@ class Study:
         requests = [ClipRequest(f"{i:04d}", prompt, seed + i) for i, prompt in enumerate(held_out.prompts)]
         paths = generate_clips(model, requests, sampling, folder, Execution(batch=self.recipe.sampling_batch))
         waves = [torch.from_numpy(read_audio(path)[0]) for path in paths]
+        return self.values_of(waves, model.codec.sample_rate, held_out.prompts, held_out.truths)
+
+    def values_of(
+        self, waves: Sequence[torch.Tensor], rate: int, prompts: Sequence[str], truths: Sequence[Truth]
+    ) -> dict[str, list[float]]:
+        """Reward and true utility of clips, mono [T] at `rate`, as renderings of what `prompts` describe."""
         settings = self.recipe.reward
         reward = loading.load_reward(str(self.run / "reward") if settings.kind == "train" else settings.name, "cpu")
         with torch.inference_mode():
-            rewards = score_waves(reward, waves, model.codec.sample_rate, held_out.prompts)
-            utilities = self.source.true_utility()(waves, held_out.truths)
+            rewards = score_waves(reward, waves, rate, prompts)
+            utilities = self.source.true_utility()(waves, truths)
         return {"reward": rewards.tolist(), "utility": utilities.tolist()}
 
 

@@ -1,0 +1,68 @@
+"""What expert iteration adds to its corpus, exchanged for other clips, at a small size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.cross_loading import Study
+from benchmarks.kept_clips import ADDITIONS, AdditionStudy, Candidates, figures_of
+from plaudit.cli.console import ConsoleReporter
+from plaudit.pipeline.steps import run_recipe
+from plaudit.recipe import load_recipe
+from plaudit.storage import load_tensors
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, AdditionStudy]:
+    folder = tmp_path_factory.mktemp("kept-clips")
+    train = "train: {steps: 4, learning_rate: 1e-2, batch: 4}"
+    recipe = load_recipe(
+        "smoke",
+        ["precision=no", "corpus.size=40", "corpus.seconds=5", "reward.kind=load", "sampling.steps=2",
+         f"stages=[{{kind: sft, {train}}}, {{kind: expert_iteration, candidates: 6, keep: 2, {train}}}]"],
+    )  # fmt: skip
+    run_recipe(recipe, folder / "run", ConsoleReporter(), only="expert_iteration")
+    plain = folder / "run", folder / "output", "expert_iteration", None, 3
+    candidates = Candidates.of(Study(*plain))
+    run, output, *rest = plain
+    return {name: AdditionStudy(run, output / name, *rest, name, candidates) for name in ADDITIONS}  # type: ignore[arg-type]
+
+
+def test_the_kept_clips_give_the_model_of_the_stage(studies: dict[str, AdditionStudy]) -> None:
+    kept = studies["kept"]
+    weights = kept.model(1).backbone.state_dict()
+    expected = load_tensors(kept.run / "expert_iteration" / "model.safetensors")
+    assert all((weights[name] == value).all() for name, value in expected.items())
+
+
+def test_every_addition_is_as_many_clips_as_were_kept_but_the_control(studies: dict[str, AdditionStudy]) -> None:
+    rows = {name: [len(source.rows) for source in study.sources()] for name, study in studies.items()}
+    corpus = rows["none"][0]
+    assert rows == {name: [corpus] if name == "none" else [corpus, 2] for name in ADDITIONS}
+
+
+def test_the_best_candidates_by_truth(studies: dict[str, AdditionStudy]) -> None:
+    best, all_utilities = studies["best by true utility"].clips, studies["kept"].candidates.utilities
+    assert best is not None
+    assert best.utilities.tolist() == sorted(all_utilities, reverse=True)[:2]
+
+
+def test_clips_without_flaws_are_better_than_what_an_untrained_model_generates(
+    studies: dict[str, AdditionStudy],
+) -> None:
+    flawless, kept = studies["without flaws"].clips, studies["kept"].clips
+    assert flawless is not None and kept is not None
+    assert flawless.captions == kept.captions
+    assert flawless.utilities.min() > kept.utilities.max()
+
+
+def test_figures(studies: dict[str, AdditionStudy]) -> None:
+    control = studies["none"].values(1)["utility"]
+    assert figures_of(studies["none"], control)["utility_from_control"]["mean"] == 0
+    figures = figures_of(studies["random"], control)
+    after = studies["random"].values(1)["utility"]
+    assert figures["utility_from_control"]["mean"] == round(float((after - control).mean()), 3)
+    assert figures["utility"] == round(float(np.mean(after)), 3)
