@@ -23,7 +23,6 @@ import typer
 
 from plaudit.statistics import bootstrap_statistic
 from plaudit.studio.listening.active import choose_comparison
-from plaudit.studio.listening.bradley_terry import fit_bradley_terry
 from plaudit.studio.listening.design import (
     Exposure,
     Pair,
@@ -36,6 +35,7 @@ from plaudit.studio.listening.design import (
     open_plan,
     pairs_of,
 )
+from plaudit.studio.listening.statistics.bradley_terry import fit_bradley_terry
 
 TIE = 0.3
 """Davidson's parameter of the simulated listeners: between equals 13 % of the votes are ties."""

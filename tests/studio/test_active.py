@@ -22,9 +22,10 @@ from plaudit.studio.listening.active import (
     ranking_posterior,
     reward_information,
 )
-from plaudit.studio.listening.bradley_terry import fit_bradley_terry
 from plaudit.studio.listening.design import Exposure
-from plaudit.studio.listening.statistics import Answer, decide
+from plaudit.studio.listening.statistics.answers import Answer
+from plaudit.studio.listening.statistics.bradley_terry import fit_bradley_terry
+from plaudit.studio.listening.statistics.decisions import decide
 
 
 def posterior(seed: int = 0, systems: int = 4):  # type: ignore[no-untyped-def]

@@ -19,10 +19,12 @@ from plaudit.places import SHIPPED_REWARDS
 from plaudit.studio import catalogue
 from plaudit.studio.database import Clip, RewardModel, Test, by_id
 from plaudit.studio.jobs import JobContext, job
-from plaudit.studio.listening import statistics as st
 from plaudit.studio.listening.records import screened_out, votes_of
 from plaudit.studio.listening.results import answers_of
 from plaudit.studio.listening.sessions import settings_of
+from plaudit.studio.listening.statistics.agreement import listener_agreement, repeat_agreement
+from plaudit.studio.listening.statistics.answers import Answer, counted
+from plaudit.studio.listening.statistics.attention import exclusions, listener_figures
 from plaudit.types import Vote
 
 if TYPE_CHECKING:
@@ -51,9 +53,9 @@ HELD_OUT = 12
 """Prompts of the comparison of before and after that a tuning proposes."""
 
 
-def counted_answers(context: JobContext, tests: Sequence[str]) -> tuple[list[st.Answer], list[Vote], dict[str, Path]]:
+def counted_answers(context: JobContext, tests: Sequence[str]) -> tuple[list[Answer], list[Vote], dict[str, Path]]:
     """The answers that count for the results of tests, as answers and as votes, and the files of their clips."""
-    answers: list[st.Answer] = []
+    answers: list[Answer] = []
     votes: list[Vote] = []
     files: dict[str, Path] = {}
     with context.database.reading() as session:
@@ -63,8 +65,8 @@ def counted_answers(context: JobContext, tests: Sequence[str]) -> tuple[list[st.
                 raise VoteError(f"the test {test.name!r} has ratings, not votes; name tests of preferences")
             given = answers_of(votes_of(session, test_id))
             rules = settings_of(test).exclusion_rules
-            excluded = {*st.exclusions(st.listener_figures(given), rules), *screened_out(session, test_id)}
-            kept = st.counted(given, excluded)
+            excluded = {*exclusions(listener_figures(given), rules), *screened_out(session, test_id)}
+            kept = counted(given, excluded)
             answers += kept
             votes += [
                 Vote(x.id, x.prompt, x.a, x.b, x.winner, x.system_a, x.system_b, f"studio:{test_id}", x.listener)
@@ -152,10 +154,10 @@ def _encoded(
     return store
 
 
-def _metrics(trained: CrossValidatedReward, answers: Sequence[st.Answer], votes: Sequence[Vote]) -> dict[str, Any]:
+def _metrics(trained: CrossValidatedReward, answers: Sequence[Answer], votes: Sequence[Vote]) -> dict[str, Any]:
     """How well the reward predicts votes on prompts that it was not trained on, beside how well listeners agree."""
     figures = trained.cross_validation
-    agreement, (_, repeats) = st.listener_agreement(answers), st.repeat_agreement(answers)
+    agreement, (_, repeats) = listener_agreement(answers), repeat_agreement(answers)
     return {
         "votes": len(votes),
         "decided": figures.votes,

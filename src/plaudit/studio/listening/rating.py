@@ -16,7 +16,7 @@ import numpy as np
 from scipy.signal import firwin2, oaconvolve
 
 from plaudit.statistics import Interval, bca_mean
-from plaudit.studio.listening.statistics import krippendorff_alpha
+from plaudit.studio.listening.statistics.agreement import krippendorff_alpha
 
 ANCHOR = "anchor"
 """The name of the anchor among the systems of a test."""

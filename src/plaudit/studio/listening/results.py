@@ -26,7 +26,7 @@ from plaudit.studio.listening.records import (
 from plaudit.studio.listening.schemas import TestSettings
 
 if TYPE_CHECKING:
-    from plaudit.studio.listening.statistics import Answer
+    from plaudit.studio.listening.statistics.answers import Answer
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def compute(session: Session, test: Test) -> Computed:
 
 def answers_of(votes: Sequence[VoteRecord]) -> list[Answer]:
     """Votes as the statistics take them."""
-    from plaudit.studio.listening.statistics import Answer
+    from plaudit.studio.listening.statistics.answers import Answer
 
     return [
         Answer(
@@ -86,23 +86,24 @@ def answers_of(votes: Sequence[VoteRecord]) -> list[Answer]:
 
 
 def _preference_results(votes: Sequence[VoteRecord], systems: Sequence[str], settings: TestSettings) -> dict[str, Any]:
-    from plaudit.studio.listening import statistics as st
+    from plaudit.studio.listening.statistics.answers import counted
+    from plaudit.studio.listening.statistics.reward_accuracy import reward_accuracy
+    from plaudit.studio.listening.statistics.summary import summarize
+    from plaudit.studio.listening.statistics.win_rates import win_rates
 
     answers = answers_of(votes)
     pairs = list(combinations(systems, 2))
-    summary = st.summarize(
-        answers, settings.exclusion_rules, systems, pairs, margin=settings.margin, power=settings.power
-    )
+    summary = summarize(answers, settings.exclusion_rules, systems, pairs, margin=settings.margin, power=settings.power)
     rewards = {vote.a: vote.reward_a for vote in votes} | {vote.b: vote.reward_b for vote in votes}
-    kept = st.counted(answers, summary.excluded)
+    kept = counted(answers, summary.excluded)
     result = asdict(summary)
     result["intransitivity"]["rate"] = summary.intransitivity.rate
     for row, strength in zip(result["board"]["strengths"], summary.board.strengths, strict=True):
         row["arena_score"] = strength.arena_score
-    result["reward"] = asdict(st.reward_opinion(kept, rewards.get)) if settings.reward is not None else None
+    result["reward"] = asdict(reward_accuracy(kept, rewards.get)) if settings.reward is not None else None
     # Reviewers ask what the exclusions change.
-    everybody = st.counted(answers) if summary.excluded else []
-    result["without_exclusion"] = [asdict(row) for row in st.win_rates(everybody)]
+    everybody = counted(answers) if summary.excluded else []
+    result["without_exclusion"] = [asdict(row) for row in win_rates(everybody)]
     return result
 
 
