@@ -11,8 +11,7 @@ from playwright.sync_api import Page
 from sqlalchemy import select
 
 from plaudit.studio.database import Listener
-from plaudit.studio.listening.screening import NEEDED, TRIALS, trials
-from plaudit.studio.listening.sessions import trial_seed
+from plaudit.studio.listening.screening import NEEDED, TRIALS, trial_seed, trials
 from plaudit.studio.settings import StudioSettings
 from tests.studio.browser.driver import (
     PROMPTS,

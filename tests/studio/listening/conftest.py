@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 
 from plaudit.audio import write_wav
+from plaudit.studio.database import Listener
+from plaudit.studio.listening import screening
 from plaudit.studio.settings import StudioSettings
 from tests.studio.conftest import Opened, done
 
@@ -124,3 +127,17 @@ def open_test(studio: Opened, systems: tuple[str, ...] = SYSTEMS, **changes: Any
 def party(studio: Opened) -> Callable[..., Party]:
     """Make and open a test of the three systems; keywords change the request."""
     return partial(open_test, studio)
+
+
+def pass_screening(test: Party, listener: Participant) -> None:
+    """Answer an attempt of the headphone screening right."""
+    done(listener.client.post("listen/screening", json={"answers": right_answers(test, listener)}))
+
+
+def right_answers(test: Party, listener: Participant) -> list[int]:
+    """The right answers of a listener's present attempt."""
+    with test.studio.studio.database.reading() as session:
+        row = session.scalar(select(Listener).where(Listener.id == listener.id))
+        assert row is not None and row.screening is not None
+        seed = screening.trial_seed(row.screening, len(row.screening["attempts"]))
+    return [trial.target for trial in screening.trials(row.screening["kind"], seed)]

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from plaudit.studio.database import Assignment, Pair, Stimulus, System
-from plaudit.studio.listening import sessions
+from plaudit.studio.listening import next_pair
 from plaudit.studio.listening.records import votes_of
 from tests.studio.conftest import Opened, done
 from tests.studio.listening.conftest import SYSTEMS, Participant, Party, test_request, write_systems
@@ -185,7 +185,7 @@ def test_what_counts_for_the_choice(party: Open) -> None:
     other.next()
     with test.studio.studio.database.reading() as session:
         ids = list(session.scalars(select(System.id).where(System.test_id == test.test).order_by(System.sequence)))[:2]
-        wins, ties, pending = sessions._tallies(session, test.test, ids)
+        wins, ties, pending = next_pair._tallies(session, test.test, ids)
     assert wins.sum() == regular.count("left")
     assert ties.sum() == 2 * regular.count("tie")
     assert pending.sum() == 1, "the pair that the other listener has"

@@ -27,7 +27,7 @@ def side_of(test: Party, assignment: str) -> dict[str, str]:
     from sqlalchemy import select
 
     from plaudit.studio.database import Assignment, Stimulus, System
-    from plaudit.studio.listening.sessions import clips_of, content_of
+    from plaudit.studio.listening.audio import clips_of, content_of
 
     with test.studio.studio.database.reading() as session:
         row = session.scalar(select(Assignment).where(Assignment.id == assignment))

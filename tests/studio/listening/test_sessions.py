@@ -5,14 +5,11 @@ from __future__ import annotations
 import errno
 import io
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 from fastapi.testclient import TestClient
@@ -20,10 +17,12 @@ from sqlalchemy import select
 
 from plaudit.generate.loudness import integrated_loudness
 from plaudit.studio.database import Assignment, Clip, Listener, Pair, System, Vote
-from plaudit.studio.listening import screening, sessions
+from plaudit.studio.listening import enrolment, sessions
+from plaudit.studio.listening.audio import clips_of, content_of
+from plaudit.studio.listening.plans import exposure_of
 from plaudit.studio.listening.records import votes_of
-from tests.studio.conftest import Opened, done
-from tests.studio.listening.conftest import PROMPTS, SYSTEMS, Participant, Party, test_request, write_systems
+from tests.studio.conftest import done
+from tests.studio.listening.conftest import PROMPTS, SYSTEMS, Participant, Party, pass_screening
 
 Open = Callable[..., Party]
 
@@ -86,7 +85,7 @@ def test_nothing_a_listener_can_fetch_names_a_system_a_file_or_a_clip(party: Ope
     listener = test.join()
     texts = [listener.client.get("listen/session").text, listener.client.post("listen/consent").text]
     texts.append(listener.client.get("listen/screening").text)
-    _pass_screening(test, listener)
+    pass_screening(test, listener)
     while True:
         answer = listener.client.get("listen/next")
         texts += [answer.text, str(answer.headers)]
@@ -301,7 +300,7 @@ def test_pairs_whose_clips_are_gone_are_passed_over(party: Open) -> None:
     with test.studio.studio.database.reading() as session:
         assignment = session.scalar(select(Assignment).where(Assignment.id == pair["assignment"]))
         assert assignment is not None
-        gone = sessions.clips_of(sessions.content_of(session, assignment.pair_id), assignment)["left"].path
+        gone = clips_of(content_of(session, assignment.pair_id), assignment)["left"].path
     (root / gone).rename(root / "elsewhere.wav")
     audio = listener.client.get(pair["left"].removeprefix("/api/v1/"))
     gone_line = "this clip is gone; reload the page to go on with the next"
@@ -334,6 +333,7 @@ def test_a_clock_that_jumps_loses_nothing(party: Open, monkeypatch: pytest.Monke
     for days in (0, 400, -4000, 0):
         moment = datetime.now(UTC) + timedelta(days=days)
         monkeypatch.setattr("plaudit.studio.database.now", lambda moment=moment: moment.isoformat())
+        monkeypatch.setattr(enrolment, "now", lambda moment=moment: moment.isoformat())
         monkeypatch.setattr(sessions, "now", lambda moment=moment: moment.isoformat())
         pair = listener.next()
         done(listener.vote(pair["assignment"]))
@@ -386,53 +386,6 @@ def test_a_clip_shorter_than_the_minimum_is_heard_whole(party: Open) -> None:
     done(listener.vote(pair["assignment"], listened_left=1, listened_right=1))
 
 
-def _pass_screening(test: Party, listener: Participant) -> None:
-    done(listener.client.post("listen/screening", json={"answers": _right_answers(test, listener)}))
-
-
-def _right_answers(test: Party, listener: Participant) -> list[int]:
-    with test.studio.studio.database.reading() as session:
-        row = session.scalar(select(Listener).where(Listener.id == listener.id))
-        assert row is not None and row.screening is not None
-        seed = sessions.trial_seed(row.screening, len(row.screening["attempts"]))
-    return [trial.target for trial in screening.trials(row.screening["kind"], seed)]
-
-
-@pytest.mark.parametrize("kind", ["huggins", "antiphase"])
-def test_who_passes_the_screening_goes_on(party: Open, kind: str) -> None:
-    test = party(screening=kind)
-    listener = test.join().consent()
-    assert done(listener.client.get("listen/session"))["state"] == "screening"
-    assert listener.client.get("listen/next").json()["detail"] == "finish the headphone screening first"
-    state = done(listener.client.get("listen/screening"))
-    assert (state["kind"], len(state["audio"]), state["attempts_left"], state["passed"]) == (kind, 6, 2, None)
-    for address in state["audio"]:
-        wave, rate = soundfile.read(io.BytesIO(listener.client.get(address.removeprefix("/api/v1/")).content))
-        assert wave.shape == (4 * rate, 2)
-    _pass_screening(test, listener)
-    state = done(listener.client.get("listen/screening"))
-    assert (state["audio"], state["passed"]) == ([], True)
-    assert listener.client.get(address.removeprefix("/api/v1/")).status_code == 404, "trials are over"
-    assert listener.finish()
-
-
-def test_who_fails_the_screening_twice_is_out_and_gets_no_pairs(party: Open) -> None:
-    test = party(screening="huggins")
-    listener = test.join().consent()
-    for left in (1, 0):
-        wrong = [(answer + 1) % 3 for answer in _right_answers(test, listener)]
-        state = done(listener.client.post("listen/screening", json={"answers": wrong}))
-        assert (state["attempts_left"], state["passed"]) == (left, None if left else False)
-    assert done(listener.client.get("listen/session"))["state"] == "screened-out"
-    assert listener.client.get("listen/next").status_code == 403
-    row = done(test.owner.get(f"tests/{test.test}/listeners"))["items"][0]
-    assert row["excluded"] == ["failed the headphone screening (0 of 6 right)"]
-    assert row["total"] == 0
-    assert "seed" not in row["screening"]
-    assert done(listener.client.post("listen/screening", json={"answers": wrong}))["passed"] is False
-    assert listener.client.post("listen/screening", json={"answers": [0] * 6}).status_code == 409
-
-
 def test_pairs_left_by_who_gave_up_are_given_to_others(party: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     test = party(systems=SYSTEMS[:2], pairs_per_listener=2, repeats=0, obvious=0, practice=0)
     gave_up = test.join().consent()
@@ -448,7 +401,7 @@ def test_pairs_left_by_who_gave_up_are_given_to_others(party: Open, monkeypatch:
         for row in session.scalars(select(Listener).where(Listener.test_id == test.test)):
             row.created_at = (datetime.now(UTC) - timedelta(hours=3)).isoformat()
     with database.reading() as session:
-        assert sessions.exposure_of(session, test.test).pairs == {}
+        assert exposure_of(session, test.test).pairs == {}
 
 
 def test_a_rating_page_is_stored_at_once(party: Open) -> None:
@@ -476,127 +429,3 @@ def test_a_rating_page_is_stored_at_once(party: Open) -> None:
     assert listener.vote(page["assignment"]).status_code == 422
     assert listener.next()["position"] == 2
     assert test.info["votes"] == 1
-
-
-def test_settings_are_fixed_when_a_test_is_opened(studio: Opened, owner: TestClient) -> None:
-    test = done(owner.post("tests", json=test_request()), 202)["test"]
-    early = owner.patch(f"tests/{test['id']}", json={"status": "open"})
-    assert (early.status_code, early.json()["detail"][:28]) == (409, "the test is not prepared yet")
-    studio.work()
-    place = f"tests/{test['id']}"
-    changed = done(owner.patch(place, json={"exclusion_rules": {"min_obvious": 1}, "question": "Which is nicer?"}))
-    assert changed["settings"]["exclusion_rules"]["min_obvious"] == 1
-    registered = done(owner.patch(place, json={"status": "open"}))["registered"]
-    assert len(registered["digest"]) == 64
-    for change in ({"exclusion_rules": {}}, {"question": "Which?"}, {"margin": 0.2}):
-        refused = owner.patch(place, json=change)
-        assert (refused.status_code, "is fixed, since the test was opened" in refused.text) == (409, True)
-    done(owner.patch(place, json={"status": "closed"}))
-    assert done(owner.patch(place, json={"name": "new", "status": "open"}))["registered"] == registered
-
-
-def test_a_test_that_cannot_be_prepared_says_why(studio: Opened, owner: TestClient) -> None:
-    root = studio.studio.settings.layout.root
-    silent = Path(root / "uploads" / SYSTEMS[1] / "0001.wav")
-    soundfile.write(silent, np.zeros(16_000 * 2), 16_000)
-    test = done(owner.post("tests", json=test_request()), 202)["test"]["id"]
-    studio.work()
-    shown = done(owner.get(f"tests/{test}"))
-    assert (shown["status"], shown["prepared"]) == ("draft", False)
-    assert "0001.wav" in shown["problem"]
-    assert "silent" in shown["problem"]
-    write_systems(root)
-    done(owner.post(f"jobs/{shown['job']}/retry"))
-    studio.work()
-    shown = done(owner.get(f"tests/{test}"))
-    assert (shown["prepared"], shown["problem"], shown["pairs"]) == (True, None, 9)
-    assert "were cut to the shortest" in " ".join(shown["notes"])
-
-
-@pytest.mark.parametrize(
-    ("folder", "message"),
-    [
-        ("uploads/nothing", "there is nothing at 'nothing' in the studio"),
-        ("uploads/../../outside", "there is nothing at '../../outside' in the studio"),
-        ("../outside", "there is no folder '../outside'"),
-        ("/etc", "there is no folder '/etc'"),
-    ],
-)
-def test_a_folder_outside_the_studio_is_refused(studio: Opened, owner: TestClient, folder: str, message: str) -> None:
-    request = test_request()
-    request["systems"][0]["source"]["folder"] = folder
-    test = done(owner.post("tests", json=request), 202)["test"]["id"]
-    studio.work()
-    assert done(owner.get(f"tests/{test}"))["problem"].startswith(message)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"systems": [{"name": "x", "source": {"folder": "a"}}]}, "a preference test compares at least two systems"),
-        ({"systems": [{"name": "x", "source": {"folder": "a"}}] * 2}, "two systems have one name"),
-        ({"systems": [{"name": "x", "source": {}}, {"name": "y", "source": {"folder": "a"}}]}, "give one of run"),
-        ({"systems": [{"name": n, "source": {"model": "m"}} for n in "xy"]}, "models need prompts"),
-        ({"reference": "nobody", "kind": "rating"}, "the reference 'nobody' is none of the systems"),
-        ({"margin": 0.7}, "margin"),
-        ({"kind": "rating", "takes": 2}, "a rating page has one clip of each system"),
-    ],
-)
-def test_a_request_that_makes_no_test_is_refused(owner: TestClient, change: dict[str, object], message: str) -> None:
-    answer = owner.post("tests", json={**test_request(), **change})
-    assert answer.status_code == 422
-    assert message in answer.json()["detail"]
-
-
-def test_a_killed_preparation_begins_anew(studio: Opened, owner: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    from plaudit.studio import jobs
-    from plaudit.studio.listening import preparation
-
-    root = studio.studio.settings.layout.root
-    test = done(owner.post("tests", json=test_request()), 202)["test"]["id"]
-
-    class Killed(BaseException):
-        pass
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(preparation, "_add_rows", lambda *a: (_ for _ in ()).throw(Killed()))
-        studio.work()
-    left = set((root / "tests" / test).glob("*.wav"))
-    assert left
-    jobs.requeue_interrupted(studio.studio.database)
-    studio.work()
-    now = set((root / "tests" / test).glob("*.wav"))
-    with studio.studio.database.reading() as session:
-        assert {root / path for path in session.scalars(select(Clip.path).where(Clip.test_id == test))} == now
-    assert not left & now
-
-
-def test_a_model_that_is_replaced_while_its_test_is_prepared(
-    studio: Opened, owner: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The clips of one system would be of two models."""
-    from plaudit.places import SHIPPED_MODELS
-    from plaudit.studio import jobs
-    from plaudit.studio.listening import preparation
-
-    model = studio.studio.settings.runs_folder / "mine" / "sft"
-    shutil.copytree(SHIPPED_MODELS["synthetic-distilled"], model)
-    systems = [
-        {"name": "tuned", "source": {"model": "mine/sft", "seconds": 1}},
-        {"name": SYSTEMS[0], "source": {"folder": f"uploads/{SYSTEMS[0]}"}},
-    ]
-    test = done(owner.post("tests", json={**test_request(prompts=[PROMPTS[0]]), "systems": systems}), 202)["test"]["id"]
-
-    class Killed(BaseException):
-        pass
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(preparation, "common_groups", lambda *a, **k: (_ for _ in ()).throw(Killed()))
-        studio.work()
-    jobs.requeue_interrupted(studio.studio.database)
-    config = json.loads((model / "config.json").read_bytes())
-    (model / "config.json").write_text(json.dumps({**config, "licence": "another"}))
-    studio.work()
-    shown = done(owner.get(f"tests/{test}"))
-    assert (shown["status"], shown["prepared"]) == ("draft", False)
-    assert "model mine/sft was replaced after this job had begun" in shown["problem"]

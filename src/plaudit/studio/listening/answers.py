@@ -12,16 +12,9 @@ from sqlalchemy.orm import Session
 from plaudit.studio.database import Assignment, Listener, Rating, Test, Vote
 from plaudit.studio.errors import Conflict, NotFound, Unprocessable
 from plaudit.studio.events import publish
+from plaudit.studio.listening.audio import ClipFile, clips_of, content_of
 from plaudit.studio.listening.schemas import Acknowledgement, RatingsRequest, Side, TestSettings, VoteRequest
-from plaudit.studio.listening.sessions import (
-    ClipFile,
-    check_listening,
-    clips_of,
-    complete,
-    content_of,
-    counts_of,
-    settings_of,
-)
+from plaudit.studio.listening.sessions import check_listening, complete, counts_of, settings_of
 
 # Made once: making a statement takes SQLAlchemy longer than carrying it out.
 

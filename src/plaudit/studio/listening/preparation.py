@@ -25,10 +25,11 @@ from plaudit.studio.events import publish
 from plaudit.studio.files import TABLE, audio_in, resolve_folder
 from plaudit.studio.jobs import JobContext, job
 from plaudit.studio.listening import design
+from plaudit.studio.listening.plans import seed_of
 from plaudit.studio.listening.rating import ANCHOR, CUTOFF, anchor
 from plaudit.studio.listening.records import systems_of
 from plaudit.studio.listening.schemas import Source, TestSettings
-from plaudit.studio.listening.sessions import seed_of, settings_of
+from plaudit.studio.listening.sessions import settings_of
 from plaudit.studio.listening.stimuli import at_loudness, check_peaks, common_length, common_rate, degraded
 
 DEGRADED = "degraded"

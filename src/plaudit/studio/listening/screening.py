@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
@@ -123,3 +123,8 @@ def _ramps(samples: int) -> np.ndarray:
     length = round(RAMP_SECONDS * RATE)
     rise = 0.5 - 0.5 * np.cos(np.pi * np.arange(length) / length)
     return np.concatenate([rise, np.ones(samples - 2 * length), rise[::-1]])
+
+
+def trial_seed(state: dict[str, Any], attempt: int) -> int:
+    """The seed of an attempt: each has trials of its own."""
+    return int(state["seed"]) * 1_000 + attempt
