@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,15 +15,17 @@ from plaudit.studio.listening.design import (
     LEAST_GAP,
     Exposure,
     Pair,
+    PairTable,
     Presentation,
+    Slot,
     Stimulus,
     balanced_subset,
     listener_plan,
+    open_plan,
     page_order,
     page_plan,
     pairs_of,
     shuffled,
-    with_kind,
 )
 
 
@@ -44,8 +47,8 @@ def regular_pairs(prompts: int, systems: int) -> list[Pair]:
 
 def all_pairs(prompts: int, systems: int) -> list[Pair]:
     regular = regular_pairs(prompts, systems)
-    repeats = [with_kind(pair, "repeat", f"again {pair.id}") for pair in regular]
-    practice = [with_kind(pair, "practice", f"practice {pair.id}") for pair in regular]
+    repeats = [replace(pair, kind="repeat", id=f"again {pair.id}") for pair in regular]
+    practice = [replace(pair, kind="practice", id=f"practice {pair.id}") for pair in regular]
     obvious = [Pair(f"obvious {p}", "obvious", f"p{p}", f"{p}-x", f"{p}-y", "s0", "degraded") for p in range(prompts)]
     return [*regular, *repeats, *practice, *obvious]
 
@@ -138,6 +141,44 @@ def test_repeats_come_later_on_exchanged_sides_and_checks_are_spread(
                 after = sum(other.pair.kind != "obvious" for other in plan[first + 1 :])
                 assert place > first
                 assert place - first > LEAST_GAP or after <= LEAST_GAP + kinds.count("repeat")
+
+
+@settings(max_examples=60, deadline=None)
+@given(**SIZES, repeats=st.integers(0, 4), obvious=st.integers(0, 3), practice=st.integers(0, 2))
+def test_an_open_plan_has_slots_where_pairs_and_their_repeats_will_be(
+    prompts: int, systems: int, count: int, listeners: int, seed: int, repeats: int, obvious: int, practice: int
+) -> None:
+    pairs = all_pairs(prompts, systems)
+    table = PairTable.of(pairs)
+    count = min(count, len(regular_pairs(prompts, systems)))
+    for listener in range(listeners):
+        rng = np.random.default_rng([seed, listener])
+        plan = open_plan(table, count, repeats, obvious, practice, Exposure({}, {}, {}), rng)
+        first = [one for one in plan[:practice] if isinstance(one, Presentation)]
+        assert all(one.pair.kind == "practice" for one in first) and not isinstance(plan[len(first)], Presentation)
+        slots = {place: one for place, one in enumerate(plan) if isinstance(one, Slot)}
+        again = {place: one.repeats for place, one in slots.items() if one.repeats is not None}
+        assert len(slots) - len(again) == count and len(again) == min(repeats, count)
+        assert len(set(again.values())) == len(again), "no pair is repeated twice"
+        for place, repeated in again.items():
+            assert repeated < place and slots[repeated].repeats is None
+        checks = [one for one in plan if isinstance(one, Presentation) and one.pair.kind == "obvious"]
+        assert len(checks) == min(obvious, prompts)
+        assert len(plan) == len(first) + len(slots) + len(checks)
+
+
+def test_repeats_of_an_open_plan_leave_a_gap_and_are_of_any_pair_of_the_first_half() -> None:
+    table = PairTable.of(all_pairs(6, 3))
+    repeated: Counter[int] = Counter()
+    for seed in range(400):
+        plan = open_plan(table, 12, 1, 0, 0, Exposure({}, {}, {}), np.random.default_rng(seed))
+        ((place, slot),) = [(k, one) for k, one in enumerate(plan) if isinstance(one, Slot) and one.repeats is not None]
+        assert slot.repeats is not None and place - slot.repeats > LEAST_GAP
+        repeated[slot.repeats] += 1
+    assert set(repeated) == set(range(6)) and min(repeated.values()) > 40
+    without = PairTable.of([pair for pair in all_pairs(3, 2) if pair.kind != "repeat"])
+    plan = open_plan(without, 3, 2, 0, 0, Exposure({}, {}, {}), np.random.default_rng(0))
+    assert plan == [Slot()] * 3
 
 
 def test_practice_prefers_pairs_that_the_listener_does_not_get_later() -> None:

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ PairKind = Literal["regular", "repeat", "obvious", "practice", "page"]
 """regular: counts. repeat: a pair that the listener gets a second time, on exchanged sides. obvious: a clip against a
 degraded version of itself, an attention check. practice: comes first and doesn't count. page: of a rating test, whose
 clips are all of the prompt's; `a` is the reference, or the first system's clip, and `b` the anchor."""
+
+T = TypeVar("T")
 
 LEAST_GAP = 3
 """Pairs between a pair and its repeat, where there are as many (ours)."""
@@ -173,29 +175,38 @@ def listener_plan(
     practice: int,
     exposure: Exposure,
     rng: np.random.Generator,
-    chosen: Sequence[Pair] | None = None,
 ) -> list[Presentation]:
     """What one listener gets, in order: practice, then `count` regular pairs with hidden repeats and obvious pairs
     among them.
 
     pairs: of all kinds. A repeat is the pair of kind "repeat" with the same two stimuli; it comes at least `LEAST_GAP`
     pairs after the first time where there are as many, on exchanged sides. Obvious pairs are spread evenly, none of
-    them first. chosen: the regular pairs, where something other than balance chose them.
+    them first.
     """
     kinds: dict[str, list[Pair]] = {kind: [] for kind in ("regular", "repeat", "obvious", "practice")}
     for pair in pairs:
         kinds[pair.kind].append(pair)
-    regular = list(chosen) if chosen is not None else balanced_subset(kinds["regular"], count, exposure, rng)
+    regular = balanced_subset(kinds["regular"], count, exposure, rng)
     order = shuffled(sides(regular, exposure, rng), rng)
     order = _with_repeats(order, kinds["repeat"], repeats, exposure, rng)
-    checks = sides(balanced_subset(kinds["obvious"], obvious, exposure, rng), exposure, rng)
-    order = _with_checks(order, checks, rng)
+    order = _with_checks(order, _balanced(kinds["obvious"], obvious, exposure, rng), rng)
+    return [*_practice(kinds["practice"], practice, regular, exposure, rng), *order]
+
+
+def _balanced(pairs: Sequence[Pair], count: int, exposure: Exposure, rng: np.random.Generator) -> list[Presentation]:
+    return sides(balanced_subset(pairs, count, exposure, rng), exposure, rng)
+
+
+def _practice(
+    pairs: Sequence[Pair], count: int, regular: Sequence[Pair], exposure: Exposure, rng: np.random.Generator
+) -> list[Presentation]:
+    """Practice pairs, if possible of other clips than the regular pairs have."""
     shown = {(pair.a, pair.b) for pair in regular}
-    fresh = [pair for pair in kinds["practice"] if (pair.a, pair.b) not in shown]
-    spare = [pair for pair in kinds["practice"] if (pair.a, pair.b) in shown]
-    first = balanced_subset(fresh, practice, exposure, rng)
-    first += balanced_subset(spare, practice - len(first), exposure, rng)
-    return [*sides(first, exposure, rng), *order]
+    fresh = [pair for pair in pairs if (pair.a, pair.b) not in shown]
+    spare = [pair for pair in pairs if (pair.a, pair.b) in shown]
+    chosen = balanced_subset(fresh, count, exposure, rng)
+    chosen += balanced_subset(spare, count - len(chosen), exposure, rng)
+    return sides(chosen, exposure, rng)
 
 
 def _with_repeats(
@@ -204,22 +215,28 @@ def _with_repeats(
     """The order with `count` of its pairs a second time, later and with sides exchanged."""
     again = {(pair.a, pair.b): pair for pair in repeats}
     repeatable = [one for one in order if (one.pair.a, one.pair.b) in again]
-    # Those that come early leave room behind them; of these, the ones repeated least often so far.
-    early = repeatable[: max(count, (len(repeatable) + 1) // 2)]
-    picked = balanced_subset([again[one.pair.a, one.pair.b] for one in early], count, exposure, rng)
-    sides_of = {(one.pair.a, one.pair.b): one.swapped for one in order}
+    # Of those that come early, the ones repeated least often so far.
+    picked = balanced_subset([again[one.pair.a, one.pair.b] for one in _early(repeatable, count)], count, exposure, rng)
+    first = {(one.pair.a, one.pair.b): one for one in order}
     result = list(order)
     for pair in picked:
-        place = next(i for i, one in enumerate(result) if (one.pair.a, one.pair.b) == (pair.a, pair.b))
-        earliest = min(place + 1 + LEAST_GAP, len(result))
-        target = int(rng.integers(earliest, len(result) + 1))
-        result.insert(target, Presentation(pair, not sides_of[pair.a, pair.b]))
+        before = first[pair.a, pair.b]
+        _insert_later(result, Presentation(pair, not before.swapped), before, rng)
     return result
 
 
-def _with_checks(
-    order: list[Presentation], checks: Sequence[Presentation], rng: np.random.Generator
-) -> list[Presentation]:
+def _early(order: Sequence[T], count: int) -> Sequence[T]:
+    """The first half, or `count` where that is more: those leave room behind them for a repeat."""
+    return order[: max(count, (len(order) + 1) // 2)]
+
+
+def _insert_later(order: list[T], item: T, first: T, rng: np.random.Generator) -> None:
+    """Insert an item at a random place that is at least `LEAST_GAP` behind another, or else last."""
+    earliest = min(order.index(first) + 1 + LEAST_GAP, len(order))
+    order.insert(int(rng.integers(earliest, len(order) + 1)), item)
+
+
+def _with_checks(order: Sequence[T], checks: Sequence[T], rng: np.random.Generator) -> list[T]:
     """The order with attention checks in it: one at a random place of each of as many equal parts, none of them
     first."""
     if not order:
@@ -276,17 +293,31 @@ def open_plan(
     exposure: Exposure,
     rng: np.random.Generator,
 ) -> list[Presentation | Slot]:
-    """A plan as `listener_plan` makes it, with slots where regular pairs and their repeats are to be."""
-    count = min(count, sum(len(group) for group in table.comparisons.values()))
-    stand_ins = [Pair(f"slot {i}", "regular", f"slot {i}", f"slot {i}", "", "", "") for i in range(count)]
-    again = [with_kind(pair, "repeat", f"again {pair.id}") for pair in stand_ins] if table.repeats else []
-    rest = [pair for pair in table.pairs if pair.kind in ("obvious", "practice")]
-    order = listener_plan([*again, *rest], count, repeats, obvious, practice, exposure, rng, chosen=stand_ins)
-    positions = {one.pair.a: place for place, one in enumerate(order) if one.pair.id.startswith("slot ")}
+    """A plan as `listener_plan` makes it, with slots where regular pairs and their repeats are to be.
+
+    Any slot of the first half may be repeated, at the same distance, and obvious pairs are spread over all.
+    """
+    regular = [_OpenPair(number) for number in range(min(count, sum(map(len, table.comparisons.values()))))]
+    early = _early(regular, repeats) if table.repeats else []
+    order: list[_OpenPair | Presentation] = [*regular]
+    for place in rng.permutation(len(early))[:repeats]:
+        _insert_later(order, _OpenPair(early[place].number, is_repeat=True), early[place], rng)
+    checks = _balanced([pair for pair in table.pairs if pair.kind == "obvious"], obvious, exposure, rng)
+    order = _with_checks(order, checks, rng)
+    exercises = [pair for pair in table.pairs if pair.kind == "practice"]
+    plan = [*_practice(exercises, practice, [], exposure, rng), *order]
     return [
-        one if one.pair.a not in positions else Slot(None if one.pair.kind == "regular" else positions[one.pair.a])
-        for one in order
+        one if isinstance(one, Presentation) else Slot(plan.index(_OpenPair(one.number)) if one.is_repeat else None)
+        for one in plan
     ]
+
+
+@dataclass(frozen=True)
+class _OpenPair:
+    """A regular pair of an open plan, by its number among them, or its repeat."""
+
+    number: int
+    is_repeat: bool = False
 
 
 def choose_presentation(
@@ -339,11 +370,6 @@ def _least_given(
         ),
     )  # fmt: skip
     return pairs[best]
-
-
-def with_kind(pair: Pair, kind: PairKind, id: str) -> Pair:
-    """The same two stimuli as a pair of another kind."""
-    return replace(pair, kind=kind, id=id)
 
 
 def page_plan(pages: Sequence[Pair], count: int, exposure: Exposure, rng: np.random.Generator) -> list[Presentation]:
