@@ -112,7 +112,7 @@ class _Posterior:
         value = self.value(theta)
         for _ in range(100):
             slope, hessian = self.slope_and_hessian(theta)
-            step = np.linalg.solve(hessian, slope[..., None])[..., 0]
+            step = np.asarray(np.linalg.solve(hessian, slope[..., None])[..., 0], dtype=np.float64)
             step, value = self._shortened(theta, step, value)
             theta = theta + step
             if np.abs(step).max() < 1e-8:

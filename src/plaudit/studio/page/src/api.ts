@@ -103,8 +103,8 @@ export async function persist<T>(path: string, body: unknown, onWait: (waiting: 
       onWait(false);
       return result;
     } catch (error) {
-      const passing = error instanceof ApiError && (error.status === 0 || error.status >= 500 || error.status === 429);
-      if (!passing) {
+      const isTemporary = error instanceof ApiError && (error.status === 0 || error.status >= 500 || error.status === 429);
+      if (!isTemporary) {
         onWait(false);
         throw error;
       }

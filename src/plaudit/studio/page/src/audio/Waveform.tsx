@@ -39,7 +39,7 @@ export function Waveform({ peaks, duration, position, label, height = 56, onSeek
   seek.current = onSeek;
 
   useEffect(() => {
-    const made = WaveSurfer.create({
+    const wave = WaveSurfer.create({
       container: box.current!,
       peaks: [peaks],
       duration,
@@ -51,16 +51,16 @@ export function Waveform({ peaks, duration, position, label, height = 56, onSeek
       hideScrollbar: true,
       ...colours(),
     });
-    adoptStyle(made);
-    made.on("interaction", (seconds) => seek.current(seconds));
-    surfer.current = made;
+    adoptStyle(wave);
+    wave.on("interaction", (seconds) => seek.current(seconds));
+    surfer.current = wave;
     const theme = matchMedia("(prefers-color-scheme: dark)");
-    const repaint = () => made.setOptions(colours());
+    const repaint = () => wave.setOptions(colours());
     theme.addEventListener("change", repaint);
     return () => {
       theme.removeEventListener("change", repaint);
       surfer.current = null;
-      made.destroy();
+      wave.destroy();
     };
   }, [peaks, duration, height]);
 
@@ -70,7 +70,7 @@ export function Waveform({ peaks, duration, position, label, height = 56, onSeek
 
   const keys = (event: KeyboardEvent) => {
     const step = event.shiftKey ? 5 : 1;
-    const moves: Record<string, number> = {
+    const keySteps: Record<string, number> = {
       ArrowLeft: position - step,
       ArrowDown: position - step,
       ArrowRight: position + step,
@@ -78,7 +78,7 @@ export function Waveform({ peaks, duration, position, label, height = 56, onSeek
       Home: 0,
       End: duration,
     };
-    const target = moves[event.key];
+    const target = keySteps[event.key];
     if (target === undefined) return;
     event.preventDefault();
     onSeek(Math.max(0, Math.min(duration, target)));

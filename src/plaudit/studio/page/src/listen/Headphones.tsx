@@ -29,11 +29,11 @@ export function Headphones({ onOver }: Props) {
   useEffect(load, []);
 
   const answer = async (sound: number) => {
-    const given = [...answers, sound];
-    setAnswers(given);
-    if (given.length < screening!.audio.length) return;
+    const allAnswers = [...answers, sound];
+    setAnswers(allAnswers);
+    if (allAnswers.length < screening!.audio.length) return;
     try {
-      const state = await persist<ScreeningState>("/listen/screening", { answers: given }, setWaiting);
+      const state = await persist<ScreeningState>("/listen/screening", { answers: allAnswers }, setWaiting);
       if (state.passed === null) {
         setScreening(state);
         setAgain(true);
@@ -87,9 +87,9 @@ function Trial({ screening, index, onAnswer }: TrialProps) {
   const [choice, setChoice] = useState<number | null>(null);
   const names = ORDINALS.slice(0, screening.sounds);
 
-  const heard = deck.listened[0]! > 0 && deck.listened[0]! >= deck.duration - 0.1;
+  const playedToTheEnd = deck.listened[0]! > 0 && deck.listened[0]! >= deck.duration - 0.1;
   const choose = (sound: number) => {
-    if (heard) setChoice(sound);
+    if (playedToTheEnd) setChoice(sound);
   };
   const next = () => {
     if (choice !== null) onAnswer(choice);
@@ -108,7 +108,7 @@ function Trial({ screening, index, onAnswer }: TrialProps) {
       <p class="muted">Put on headphones and set a comfortable volume. You will hear {names.length} sounds in a row.</p>
       <button type="button" class="play-all" aria-pressed={deck.playing} onClick={() => state.toggle()}>
         <Icon name={deck.playing ? "pause" : "play"} size={20} />
-        {deck.playing ? "Pause" : heard ? "Play again" : `Play the ${names.length} sounds`}
+        {deck.playing ? "Pause" : playedToTheEnd ? "Play again" : `Play the ${names.length} sounds`}
       </button>
       <Transport state={state} />
       {state.error && <Notice kind="error">{state.error}</Notice>}
@@ -117,7 +117,7 @@ function Trial({ screening, index, onAnswer }: TrialProps) {
           <button
             key={name}
             type="button"
-            disabled={!heard}
+            disabled={!playedToTheEnd}
             aria-pressed={choice === sound}
             aria-keyshortcuts={String(sound + 1)}
             onClick={() => choose(sound)}

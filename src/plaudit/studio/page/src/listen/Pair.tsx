@@ -32,15 +32,15 @@ export function Pair({ task, test, onAnswered }: Props) {
   const [comment, setComment] = useState("");
   const shownAt = useRef(performance.now());
 
-  const heard = SIDES.every((_, side) => !missing(deck, side, task.minimum_listening));
+  const listenedEnough = SIDES.every((_, side) => !missing(deck, side, task.minimum_listening));
   const decided = choice === "left" || choice === "right";
-  const complete = heard && choice !== null && (!test.strength || !decided || strength > 0);
+  const complete = listenedEnough && choice !== null && (!test.strength || !decided || strength > 0);
 
   const choices = CHOICES.filter(
     (item) => (item.choice !== "tie" || test.ties) && (item.choice !== "both_bad" || test.both_bad),
   );
-  const choose = (wanted: Choice) => {
-    if (heard && !answer.sending) setChoice(wanted);
+  const choose = (option: Choice) => {
+    if (listenedEnough && !answer.sending) setChoice(option);
   };
   const submit = () => {
     if (!complete) return;
@@ -107,7 +107,7 @@ export function Pair({ task, test, onAnswered }: Props) {
     >
       <div class="stack tight">
         <p class="small muted" aria-live="polite">
-          {heard
+          {listenedEnough
             ? "Choose an answer. You can keep listening."
             : `Listen to at least ${Math.ceil(task.minimum_listening)} s of each clip before you answer.`}
         </p>
@@ -116,7 +116,7 @@ export function Pair({ task, test, onAnswered }: Props) {
             <button
               key={item.choice}
               type="button"
-              disabled={!heard || answer.sending}
+              disabled={!listenedEnough || answer.sending}
               aria-pressed={choice === item.choice}
               aria-keyshortcuts={item.key}
               onClick={() => choose(item.choice)}

@@ -19,9 +19,9 @@ export function Rating({ task, test, onAnswered }: Props) {
   const answer = useAnswer(deck, onAnswered);
   const [values, setValues] = useState<Record<string, number>>({});
 
-  const unheard = task.clips.filter((_, index) => missing(deck, index + first, task.minimum_listening)).length;
-  const unrated = task.clips.filter((clip) => values[clip.id] === undefined).length;
-  const complete = unheard === 0 && unrated === 0;
+  const clipsToListenTo = task.clips.filter((_, index) => missing(deck, index + first, task.minimum_listening)).length;
+  const clipsToRate = task.clips.filter((clip) => values[clip.id] === undefined).length;
+  const complete = clipsToListenTo === 0 && clipsToRate === 0;
 
   const submit = () => {
     if (!complete) return;
@@ -111,10 +111,10 @@ export function Rating({ task, test, onAnswered }: Props) {
       ]}
     >
       <p class="small muted" aria-live="polite">
-        {unheard
-          ? `Listen to at least ${Math.ceil(task.minimum_listening)} s of every clip (${unheard} to go).`
-          : unrated
-            ? `Rate every clip (${unrated} to go).`
+        {clipsToListenTo
+          ? `Listen to at least ${Math.ceil(task.minimum_listening)} s of every clip (${clipsToListenTo} to go).`
+          : clipsToRate
+            ? `Rate every clip (${clipsToRate} to go).`
             : "Every clip is rated. You can keep listening and change ratings."}
       </p>
     </Task>

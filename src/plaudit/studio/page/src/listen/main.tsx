@@ -67,12 +67,12 @@ function End({ title, text }: { title: string; text: string }) {
 }
 
 function Refused({ error, retry }: { error: unknown; retry?: () => void }) {
-  const passing = error instanceof ApiError && (error.status === 0 || error.status >= 500);
+  const isTemporary = error instanceof ApiError && (error.status === 0 || error.status >= 500);
   return (
     <div class="stack">
-      <FocusedHeading>{passing ? "The test is not responding" : "This test cannot be opened"}</FocusedHeading>
+      <FocusedHeading>{isTemporary ? "The test is not responding" : "This test cannot be opened"}</FocusedHeading>
       <Notice kind="error">{messageOf(error)}</Notice>
-      {passing && <p class="muted">Your answers so far are stored.</p>}
+      {isTemporary && <p class="muted">Your answers so far are stored.</p>}
       {retry && (
         <button type="button" class="primary next" onClick={retry}>
           Try again

@@ -15,27 +15,27 @@ interface Peaks {
   duration: number;
 }
 
-const kept = new Map<string, Promise<Peaks>>();
+const peaksCache = new Map<string, Promise<Peaks>>();
 
 function peaksOf(id: string): Promise<Peaks> {
-  let wanted = kept.get(id);
-  if (!wanted) {
-    wanted = request<Peaks>("GET", `/clips/${id}/peaks`);
-    wanted.catch(() => kept.delete(id));
-    kept.set(id, wanted);
+  let peaks = peaksCache.get(id);
+  if (!peaks) {
+    peaks = request<Peaks>("GET", `/clips/${id}/peaks`);
+    peaks.catch(() => peaksCache.delete(id));
+    peaksCache.set(id, peaks);
   }
-  return wanted;
+  return peaks;
 }
 
 /** Whether an element has been near the visible part of the page. */
-function useSeen(): [{ current: HTMLElement | null }, boolean] {
+function useWasVisible(): [{ current: HTMLElement | null }, boolean] {
   const element = useRef<HTMLElement>(null);
-  const [seen, setSeen] = useState(false);
+  const [wasVisible, setWasVisible] = useState(false);
   useEffect(() => {
     const observer = new IntersectionObserver(
       (entries) => {
         if (entries.some((entry) => entry.isIntersecting)) {
-          setSeen(true);
+          setWasVisible(true);
           observer.disconnect();
         }
       },
@@ -44,7 +44,7 @@ function useSeen(): [{ current: HTMLElement | null }, boolean] {
     observer.observe(element.current!);
     return () => observer.disconnect();
   }, []);
-  return [element, seen];
+  return [element, wasVisible];
 }
 
 /** The audio element that plays; another one that starts stops it. */
@@ -221,14 +221,14 @@ interface ClipCardProps {
 }
 
 export function ClipCard({ clip, onChange, onUseSettings, best }: ClipCardProps) {
-  const [box, seen] = useSeen();
+  const [box, wasVisible] = useWasVisible();
   const [peaks, setPeaks] = useState<Peaks | null>(null);
   const [error, setError] = useState("");
   const audio = useAudio(audioOf(clip));
   const comparison = useContext(Comparing);
   useEffect(() => {
-    if (seen) peaksOf(clip.id).then(setPeaks, (fault) => setError(messageOf(fault)));
-  }, [seen, clip.id]);
+    if (wasVisible) peaksOf(clip.id).then(setPeaks, (fault) => setError(messageOf(fault)));
+  }, [wasVisible, clip.id]);
 
   const mark = (status: Clip["status"]) => {
     setError("");
@@ -278,7 +278,7 @@ export function ClipCard({ clip, onChange, onUseSettings, best }: ClipCardProps)
         ) : (
           <div class="waveform-space" />
         )}
-        {seen && (
+        {wasVisible && (
           <img
             class="spectrogram"
             src={address(`/clips/${clip.id}/spectrogram.png`)}

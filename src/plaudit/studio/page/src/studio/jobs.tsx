@@ -24,11 +24,11 @@ export function useJobs(): Jobs {
 /** A job as the events describe it; null where it is not known yet. */
 export function useJob(id: string | null): Job | null {
   const { jobs, put } = useJobs();
-  const known = jobs.find((job) => job.id === id) ?? null;
+  const loaded = jobs.find((job) => job.id === id) ?? null;
   useEffect(() => {
-    if (id && !known) request<Job>("GET", `/jobs/${id}`).then(put, () => undefined);
-  }, [id, known === null]);
-  return known;
+    if (id && !loaded) request<Job>("GET", `/jobs/${id}`).then(put, () => undefined);
+  }, [id, loaded === null]);
+  return loaded;
 }
 
 const LATEST = 100;

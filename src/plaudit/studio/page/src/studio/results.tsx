@@ -32,7 +32,7 @@ function votesNeeded(state: ComparisonState): string {
 export function PreferenceFigures({ results, test }: { results: PreferenceResults; test: TestInfo }) {
   const { board, agreement, intransitivity } = results;
   const ends = board.strengths.flatMap(({ strength }) => [strength.low ?? strength.mean, strength.high ?? strength.mean]);
-  const reach = Math.max(0.5, ...ends.map(Math.abs)) * 1.05;
+  const limit = Math.max(0.5, ...ends.map(Math.abs)) * 1.05;
   return (
     <div class="stack loose">
       <div class="columns" aria-live="polite">
@@ -80,7 +80,7 @@ export function PreferenceFigures({ results, test }: { results: PreferenceResult
             <tr key={row.system}>
               <td class="title">{row.system}</td>
               <td>
-                <IntervalBar {...row.strength} from={-reach} to={reach} zero={0} label={`Strength ${spanText(row.strength, number)}`} />
+                <IntervalBar {...row.strength} from={-limit} to={limit} zero={0} label={`Strength ${spanText(row.strength, number)}`} />
               </td>
               <td class="right numeric nowrap-text">{spanText(row.strength, number)}</td>
               <td class="right numeric nowrap-text">{row.ranks[0] === row.ranks[1] ? row.ranks[0] : `${row.ranks[0]} to ${row.ranks[1]}`}</td>
@@ -171,8 +171,8 @@ export function PreferenceFigures({ results, test }: { results: PreferenceResult
               <td class="right numeric">{row.answers}</td>
               <td class="right numeric">{fixed(row.seconds, 1)}</td>
               <td class="right numeric">{fixed(row.listened, 1)}</td>
-              <td class="right numeric nowrap-text">{outOf(row.obvious)}</td>
-              <td class="right numeric nowrap-text">{outOf(row.repeats)}</td>
+              <td class="right numeric nowrap-text">{shareText(row.obvious)}</td>
+              <td class="right numeric nowrap-text">{shareText(row.repeats)}</td>
               <td class="right numeric">{percent(row.left)}</td>
               <td class="small">{(results.excluded[row.listener] ?? []).join("; ")}</td>
             </tr>
@@ -183,7 +183,7 @@ export function PreferenceFigures({ results, test }: { results: PreferenceResult
   );
 }
 
-function outOf([right, count]: [number, number]): string {
+function shareText([right, count]: [number, number]): string {
   return count ? `${right} of ${count}` : "–";
 }
 

@@ -15,16 +15,16 @@ export function useGet<T>(path: string | null, query: Query = {}): Loaded<T> {
   const [error, setError] = useState("");
   const [loading, setLoading] = useState(path !== null);
   const [version, setVersion] = useState(0);
-  const wanted = path === null ? null : address(path, query);
-  const last = useRef<string | null>(null);
+  const url = path === null ? null : address(path, query);
+  const lastUrl = useRef<string | null>(null);
   useEffect(() => {
     if (path === null) {
       setData(null);
       return;
     }
     const stop = new AbortController();
-    if (last.current !== wanted) setData(null);
-    last.current = wanted;
+    if (lastUrl.current !== url) setData(null);
+    lastUrl.current = url;
     setLoading(true);
     request<T>("GET", path, undefined, { query, signal: stop.signal }).then(
       (answer) => {
@@ -39,7 +39,7 @@ export function useGet<T>(path: string | null, query: Query = {}): Loaded<T> {
       },
     );
     return () => stop.abort();
-  }, [wanted, version]);
+  }, [url, version]);
   const reload = useCallback(() => setVersion((count) => count + 1), []);
   const set = useCallback((change: (data: T) => T) => setData((old) => (old === null ? old : change(old))), []);
   return { data, error, loading, reload, set };
@@ -54,15 +54,15 @@ export function useEvents(
 ): void {
   const handler = useRef(onEvent);
   handler.current = onEvent;
-  const opened = useRef(onOpen);
-  opened.current = onOpen;
+  const openHandler = useRef(onOpen);
+  openHandler.current = onOpen;
   useEffect(() => {
     if (path === null) return;
     let source: EventSource | null = null;
     let retry = 0;
     const connect = () => {
       source = new EventSource(address(path));
-      source.onopen = () => opened.current?.();
+      source.onopen = () => openHandler.current?.();
       source.onerror = () => {
         // A server that refuses ends the stream for good; one that restarts may do so too.
         if (source?.readyState === EventSource.CLOSED) retry = window.setTimeout(connect, 3000);

@@ -152,7 +152,7 @@ export function Create() {
   const shown = clips.data?.items.filter((clip) => clip.status !== "discarded" && clip.model !== null) ?? [];
   const best = bestOfJobs(shown);
   const open = generations.filter((job) => job.status === "queued" || job.status === "running");
-  const listed = [...open, ...generations.filter((job) => !open.includes(job)).slice(0, Math.max(0, SHOWN_JOBS - open.length))];
+  const shownJobs = [...open, ...generations.filter((job) => !open.includes(job)).slice(0, Math.max(0, SHOWN_JOBS - open.length))];
 
   return (
     <>
@@ -236,8 +236,8 @@ export function Create() {
         <div class="stack loose grow">
           <section class="stack" aria-labelledby="queue">
             <h2 id="queue">Queue</h2>
-            {listed.length ? (
-              <JobList jobs={listed} title={titleOf} />
+            {shownJobs.length ? (
+              <JobList jobs={shownJobs} title={titleOf} />
             ) : (
               <p class="muted">The queue is empty. Write a prompt and press Generate.</p>
             )}

@@ -230,7 +230,7 @@ function What({ form, set }: PartProps) {
   const models = useGet<{ items: ModelInfo[] }>("/models");
   const change = (index: number, part: Partial<SystemForm>) =>
     set({ systems: form.systems.map((system, other) => (other === index ? { ...system, ...part } : system)) });
-  const fewest = form.kind === "preference" ? 2 : 1;
+  const minimumSystems = form.kind === "preference" ? 2 : 1;
   const promptsNeeded = form.systems.every((system) => system.kind === "model");
   return (
     <div class="stack loose">
@@ -286,7 +286,7 @@ function What({ form, set }: PartProps) {
                 <Select value={system.kind} onChange={(kind) => change(index, { kind: kind as SourceKind })} options={SOURCES} />
               </Field>
               <SourceFields system={system} runs={runs.data?.items ?? []} models={models.data?.items ?? []} change={(part) => change(index, part)} />
-              {form.systems.length > fewest && (
+              {form.systems.length > minimumSystems && (
                 <button
                   type="button"
                   class="quiet"

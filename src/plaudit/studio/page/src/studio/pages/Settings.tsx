@@ -47,9 +47,9 @@ function Tokens() {
   const tokens = useGet<Page<TokenInfo>>("/tokens");
   const [name, setName] = useState("");
   const [role, setRole] = useState("editor");
-  const [fresh, setFresh] = useState<(TokenInfo & { token: string }) | null>(null);
+  const [newToken, setNewToken] = useState<(TokenInfo & { token: string }) | null>(null);
   const create = useAction(async () => {
-    setFresh(await request<TokenInfo & { token: string }>("POST", "/tokens", { name, role }));
+    setNewToken(await request<TokenInfo & { token: string }>("POST", "/tokens", { name, role }));
     setName("");
     tokens.reload();
   });
@@ -80,9 +80,9 @@ function Tokens() {
         </button>
       </Form>
       <Fault error={create.error || revoke.error || tokens.error} />
-      {fresh && (
+      {newToken && (
         <Notice kind="good">
-          The token for {fresh.name}. Copy it now, it is not shown again: <span class="mono selectable">{fresh.token}</span>
+          The token for {newToken.name}. Copy it now, it is not shown again: <span class="mono selectable">{newToken.token}</span>
         </Notice>
       )}
       {tokens.loading && !tokens.data && <Loading what="tokens" />}

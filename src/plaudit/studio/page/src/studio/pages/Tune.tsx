@@ -28,10 +28,10 @@ export function Tune() {
 const SHIPPED = "synthetic";
 
 function TrainReward({ rewards }: { rewards: RewardInfo[] }) {
-  const wanted = useLocation().searchParams.get("test");
+  const preselected = useLocation().searchParams.get("test");
   const tests = useGet<Page<TestInfo>>("/tests", { limit: 100 });
   const { jobs, put } = useJobs();
-  const [chosen, setChosen] = useState<string[]>(wanted ? [wanted] : []);
+  const [chosen, setChosen] = useState<string[]>(preselected ? [preselected] : []);
   const [name, setName] = useState("");
   const [start, setStart] = useState(SHIPPED);
   const train = useAction(async () =>
@@ -46,7 +46,7 @@ function TrainReward({ rewards }: { rewards: RewardInfo[] }) {
   );
   const usable = tests.data?.items.filter((test) => test.kind === "preference" && test.votes > 0) ?? [];
   const votes = usable.filter((test) => chosen.includes(test.id)).reduce((sum, test) => sum + test.votes, 0);
-  const own = rewards.filter((reward) => reward.source === "studio");
+  const trainedHere = rewards.filter((reward) => reward.source === "studio");
   return (
     <section class="card stack" aria-labelledby="train">
       <h2 id="train">1. Train a reward on votes</h2>
@@ -80,7 +80,7 @@ function TrainReward({ rewards }: { rewards: RewardInfo[] }) {
               <Select
                 value={start}
                 onChange={setStart}
-                options={[[SHIPPED, "the shipped reward"], ["", "scratch"], ...rewardOptions(own)]}
+                options={[[SHIPPED, "the shipped reward"], ["", "scratch"], ...rewardOptions(trainedHere)]}
               />
             </Field>
           </div>
