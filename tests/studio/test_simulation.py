@@ -15,13 +15,19 @@ import pytest
 pytest.importorskip("fastapi")
 
 import soundfile
+import torch
 from sqlalchemy import func, select
 
+from plaudit.audio import read_audio, write_wav
 from plaudit.corpus.sources import synthetic_source
 from plaudit.studio import jobs
 from plaudit.studio.client import StudioClient
 from plaudit.studio.database import Assignment, Job, Listener, Vote, by_id
+from plaudit.studio.listening.stimuli import at_loudness
 from plaudit.studio.simulation import SimulatedTaste, run_simulation
+from plaudit.synthetic.corpus import SyntheticCorpus
+from plaudit.synthetic.listeners import utility
+from plaudit.synthetic.probes import load_probes, measure
 from tests.studio.conftest import Served
 from tests.studio.steps import steps_test
 
@@ -63,6 +69,21 @@ def votes_by_listener(running: Served) -> dict[str, int]:
             .group_by(Listener.id)
         )
         return {id: count for id, count in session.execute(query)}
+
+
+def test_the_copies_of_a_listening_test_have_the_utility_of_the_clips(tmp_path: Path) -> None:
+    corpus = SyntheticCorpus(24, 5.0, 7001)
+    clips = [corpus.render(clip) for clip in corpus.clips]
+    copies = []
+    for wave in clips:
+        write_wav(tmp_path / "copy.wav", at_loudness("a clip", wave, corpus.rate).wave, corpus.rate)
+        copies.append(read_audio(tmp_path / "copy.wav")[0])
+    probes, truths = load_probes(), [clip.caption_truth for clip in corpus.clips]
+    before, after = (
+        utility(measure(probes, torch.from_numpy(np.stack(waves))), truths).numpy() for waves in (clips, copies)
+    )
+    assert np.std(before) > 1
+    assert np.abs(after - before).max() < 0.05 and abs((after - before).mean()) < 0.01
 
 
 def test_a_job_of_simulated_listeners_votes_over_the_port(served: Served) -> None:
