@@ -12,9 +12,11 @@ export function percent(value: number | null | undefined): string {
   return value === null || value === undefined ? "–" : `${fixed(value * 100, 0)}\u00a0%`;
 }
 
-/** A difference of shares, with its sign. */
-export function signedPercent(value: number | null | undefined): string {
-  return value !== null && value !== undefined && value >= 0.005 ? `+${percent(value)}` : percent(value);
+/** A difference of shares in percentage points, with its sign. */
+export function percentagePoints(value: number | null | undefined): string {
+  if (value === null || value === undefined) return "–";
+  const points = fixed(value * 100, 0).replace("−0", "0");
+  return value >= 0.005 ? `+${points}` : points;
 }
 
 export function timeLeft(seconds: number | null | undefined): string {

@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { request, type Page } from "../../api";
 import { useAction, useGet } from "../../ui/data";
-import { percent, plural, sentence, signedPercent, spanText } from "../../ui/format";
+import { percent, percentagePoints, plural, sentence, spanText } from "../../ui/format";
 import { Choice, Definitions, Fault, Field, Form, Heading, Input, Loading, Notice, Select } from "../../ui/parts";
 import { JobList, useJobs } from "../jobs";
 import { keyOf, rewardOptions, useRewards } from "../rewards";
@@ -114,14 +114,14 @@ function RewardQuality({ reward }: { reward: RewardInfo | undefined }) {
             `${metrics.baseline === SHIPPED ? "The shipped reward" : "Before this training"}, on the same votes`,
             spanText(metrics.baseline_accuracy, percent),
           ],
-          ["Difference", spanText(metrics.difference, signedPercent)],
+          ["Difference in percentage points", spanText(metrics.difference, percentagePoints)],
           ["Agreement between listeners", percent(metrics.listeners_agree?.mean)],
-          [
-            "Votes",
-            `${metrics.votes}, each held out once: ${plural(metrics.prompts, "prompt")} in ${plural(metrics.folds, "part")}. The reward is trained on all.`,
-          ],
+          ["Trained on", `${plural(metrics.votes, "vote")} on ${plural(metrics.prompts, "prompt")}`],
         ]}
       />
+      <p class="small muted">
+        Each vote is held out once: it is predicted by a reward that was not trained on its prompt. This reward is trained on all votes.
+      </p>
       {metrics.votes_seen_before && (
         <Notice kind="warning">The reward that this one started from was trained on votes of the same test, so these accuracies are too high.</Notice>
       )}
