@@ -24,7 +24,7 @@ from plaudit.models.importing import Choices, files_in, import_release
 from plaudit.models.inspecting import inspect_folder
 from plaudit.models.releases import RELEASES, Release, find
 from plaudit.recipe import load_recipe
-from plaudit.reward.training import INPUT_ABLATIONS
+from plaudit.reward.ablation import INPUT_ABLATIONS
 from plaudit.reward.tunejury import TuneJuryHead, read_head
 from tests.backbone.test_published import NAMES, embedder, meanaudio
 from tests.backbone.test_published import published as fluxaudio_state

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from plaudit.errors import VoteError
-from plaudit.reward.training import INPUT_ABLATIONS, fit_reward, run_ablation
+from plaudit.reward.ablation import INPUT_ABLATIONS, run_ablation
+from plaudit.reward.training import fit_reward
 from tests.reward.taste import FAST, store, votes
 
 

@@ -201,7 +201,7 @@ def ablate(*, settings: VoteTrainingSettings, json: Json = False) -> None:
 
     Example: plaudit reward ablate --votes votes.jsonl --audio music/ -o ablation --seeds 0,1,2
     """
-    from plaudit.reward.training import run_ablation
+    from plaudit.reward.ablation import run_ablation
     from plaudit.storage import write_json
 
     training, seeds, output = _reward_settings(settings), _seeds(settings.seeds), settings.output

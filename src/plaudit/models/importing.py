@@ -19,8 +19,8 @@ from plaudit.generate.settings import Guidance, SamplingSettings
 from plaudit.models.fetch import check_replaceable
 from plaudit.models.releases import FETCHED_ONLY, RELEASES, Release
 from plaudit.published import labelled_digest, read_released, unwrap
+from plaudit.reward.ablation import INPUT_ABLATIONS
 from plaudit.reward.features import BLOCKS
-from plaudit.reward.training import INPUT_ABLATIONS
 from plaudit.reward.tunejury import head_from_published, save_head
 from plaudit.storage import WholeFolder, read_json, save_module
 

@@ -58,7 +58,7 @@ class StudioSettings(Settings):
 
     def without_paths(self, value: Any) -> Any:
         """A message for a client, or JSON values with messages in them, in which files are called as the API calls
-        them: where the folders are on this machine is nobody else's business."""
+        them: clients don't learn where the folders are on this machine."""
         if isinstance(value, dict):
             return {key: self.without_paths(one) for key, one in value.items()}
         if isinstance(value, list):
