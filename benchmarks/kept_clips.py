@@ -39,13 +39,25 @@ ADDITIONS = ("none", "random", "kept", "best by true utility", "without flaws")
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """The first round's candidates, [n] each, and the positions of those that the stage kept."""
+class Clips:
+    """Clips: files, captions, rewards and true utilities, [n] each."""
 
     paths: list[Path]
     captions: list[str]
     rewards: NDArray[np.float64]
     utilities: NDArray[np.float64]
+
+    def take(self, positions: NDArray[np.int64]) -> Clips:
+        """Those at some positions."""
+        paths, captions = [self.paths[i] for i in positions], [self.captions[i] for i in positions]
+        return Clips(paths, captions, self.rewards[positions], self.utilities[positions])
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The first round's candidates, and the positions of those that the stage kept."""
+
+    clips: Clips
     kept: NDArray[np.int64]
 
     @classmethod
@@ -54,30 +66,22 @@ class Candidates:
         first = study.run / study.stage / "round-1"
         paths = sorted((first / "candidates").glob("*.wav"))
         names = [path.name for path in paths]
-        return cls(
+        clips = Clips(
             paths,
             [read_sidecar(path)["prompt"] for path in paths],
             np.array(read_json(first / "candidates" / "scores.json")["reward"]),
             utilities_of_candidates(study.source, first / "candidates"),
-            np.array([names.index(row["clip"]) for row in read_json(first / "kept.json")]),
         )
+        return cls(clips, np.array([names.index(row["clip"]) for row in read_json(first / "kept.json")]))
 
-    def chosen(self, addition: str) -> NDArray[np.int64]:
-        """Positions of an addition, of as many candidates as the stage kept."""
+    def chosen(self, addition: str) -> Clips:
+        """Those of an addition, as many as the stage kept."""
         count = len(self.kept)
         if addition == "random":
-            return np.random.default_rng(0).permutation(len(self.paths))[:count]
-        return np.argsort(-self.utilities)[:count] if addition == "best by true utility" else self.kept
-
-
-@dataclass(frozen=True)
-class Clips:
-    """Clips to add: files, captions, rewards and true utilities, [n] each."""
-
-    paths: list[Path]
-    captions: list[str]
-    rewards: NDArray[np.float64]
-    utilities: NDArray[np.float64]
+            return self.clips.take(np.random.default_rng(0).permutation(len(self.clips.paths))[:count])
+        if addition == "best by true utility":
+            return self.clips.take(np.argsort(-self.clips.utilities)[:count])
+        return self.clips.take(self.kept)
 
 
 @dataclass(frozen=True)
@@ -111,14 +115,12 @@ class AdditionStudy(Study):
             return None
         if self.addition == "without flaws":
             return self._render_flawless()
-        of, chosen = self.candidates, self.candidates.chosen(self.addition)
-        paths, captions = [of.paths[i] for i in chosen], [of.captions[i] for i in chosen]
-        return Clips(paths, captions, of.rewards[chosen], of.utilities[chosen])
+        return self.candidates.chosen(self.addition)
 
     def _render_flawless(self) -> Clips:
         """Pieces of the corpus for the captions of the kept candidates, without flaws and as the captions say."""
         clip_of = {clip.caption: clip for clip in self.source.corpus.clips}
-        captions = [self.candidates.captions[i] for i in self.candidates.kept]
+        captions = self.candidates.chosen("kept").captions
         truths = [clip_of[caption].caption_truth for caption in captions]
         folder = self.folder / "flawless"
         folder.mkdir(parents=True, exist_ok=True)

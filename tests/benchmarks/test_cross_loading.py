@@ -6,23 +6,15 @@ import numpy as np
 import pytest
 
 from benchmarks.cross_loading import Study, change, figures_of
-from plaudit.cli.console import ConsoleReporter
-from plaudit.pipeline.steps import run_recipe
-from plaudit.recipe import load_recipe
 from plaudit.storage import load_tensors
+from tests.benchmarks.expert_iteration import small_run
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("cross-loading")
-    train = "train: {steps: 4, learning_rate: 1e-2, batch: 4}"
-    recipe = load_recipe(
-        "smoke",
-        ["precision=no", "corpus.size=40", "corpus.seconds=3", "reward.kind=load", "sampling.steps=2",
-         f"stages=[{{kind: sft, {train}}}, {{kind: expert_iteration, candidates: 4, keep: 2, {train}}}]"],
-    )  # fmt: skip
-    run_recipe(recipe, folder / "run", ConsoleReporter(), only="expert_iteration")
-    return Study(folder / "run", folder / "output", "expert_iteration", None, 3)
+    run = small_run(folder / "run", seconds=3, candidates=4)
+    return Study(run, folder / "output", "expert_iteration", None, 3)
 
 
 @pytest.mark.slow

@@ -7,10 +7,8 @@ import pytest
 
 from benchmarks.cross_loading import Study
 from benchmarks.kept_clips import ADDITIONS, AdditionStudy, Candidates, figures_of
-from plaudit.cli.console import ConsoleReporter
-from plaudit.pipeline.steps import run_recipe
-from plaudit.recipe import load_recipe
 from plaudit.storage import load_tensors
+from tests.benchmarks.expert_iteration import small_run
 
 pytestmark = pytest.mark.slow
 
@@ -18,17 +16,11 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, AdditionStudy]:
     folder = tmp_path_factory.mktemp("kept-clips")
-    train = "train: {steps: 4, learning_rate: 1e-2, batch: 4}"
-    recipe = load_recipe(
-        "smoke",
-        ["precision=no", "corpus.size=40", "corpus.seconds=5", "reward.kind=load", "sampling.steps=2",
-         f"stages=[{{kind: sft, {train}}}, {{kind: expert_iteration, candidates: 6, keep: 2, {train}}}]"],
-    )  # fmt: skip
-    run_recipe(recipe, folder / "run", ConsoleReporter(), only="expert_iteration")
-    plain = folder / "run", folder / "output", "expert_iteration", None, 3
-    candidates = Candidates.of(Study(*plain))
-    run, output, *rest = plain
-    return {name: AdditionStudy(run, output / name, *rest, name, candidates) for name in ADDITIONS}  # type: ignore[arg-type]
+    run = small_run(folder / "run", seconds=5, candidates=6)
+    output = folder / "output"
+    stage, updates, prompts = "expert_iteration", None, 3
+    candidates = Candidates.of(Study(run, output, stage, updates, prompts))
+    return {name: AdditionStudy(run, output / name, stage, updates, prompts, name, candidates) for name in ADDITIONS}
 
 
 def test_the_kept_clips_give_the_model_of_the_stage(studies: dict[str, AdditionStudy]) -> None:
@@ -45,7 +37,7 @@ def test_every_addition_is_as_many_clips_as_were_kept_but_the_control(studies: d
 
 
 def test_the_best_candidates_by_truth(studies: dict[str, AdditionStudy]) -> None:
-    best, all_utilities = studies["best by true utility"].clips, studies["kept"].candidates.utilities
+    best, all_utilities = studies["best by true utility"].clips, studies["kept"].candidates.clips.utilities
     assert best is not None
     assert best.utilities.tolist() == sorted(all_utilities, reverse=True)[:2]
 
