@@ -6,7 +6,7 @@ The pass on corpus and kept clips of a run's expert iteration is trained again, 
 settings, without additional clips and with as many of each of these: candidates drawn at random, the kept candidates,
 those of the highest true utility, and clips without flaws, rendered for the captions of the kept candidates. All are
 labelled with their reward. The models are compared on held-out prompts, paired by prompt and seed. OUTPUT keeps models
-and clips, so that an interrupted benchmark goes on.
+and clips, so that an interrupted benchmark goes on; each training seed needs an OUTPUT of its own.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from plaudit.corpus.manifest import Entry, ListedCorpus
 from plaudit.corpus.shards import encode_corpus
 from plaudit.machine import environment_of
 from plaudit.sidecars import read_sidecar
+from plaudit.stages.expert_iteration import ExpertIterationSettings
 from plaudit.storage import read_json
 from plaudit.synthetic.probes import RATE
 from plaudit.training.data import Source
@@ -90,6 +91,15 @@ class AdditionStudy(Study):
 
     addition: str
     candidates: Candidates
+    training_seed: int | None = None
+
+    @cached_property
+    def settings(self) -> ExpertIterationSettings:
+        """Of the stage, but for the training seed where one is given."""
+        settings = super().settings
+        if self.training_seed is None:
+            return settings
+        return settings.model_copy(update={"train": settings.train.model_copy(update={"seed": self.training_seed})})
 
     def sources(self) -> list[Source]:
         """The corpus and the added clips, which are encoded as kept clips are and weigh as much."""
@@ -150,15 +160,20 @@ def main(
     output: Annotated[Path, typer.Argument(help="Folder of models and clips.")],
     stage: Annotated[str, typer.Option(help="The run's stage of expert iteration.")] = "expert_iteration",
     prompts: Annotated[int, typer.Option(help="Held-out prompts.", min=2)] = 256,
+    additions: Annotated[str, typer.Option(help="What is added; the first is the control.")] = ",".join(ADDITIONS),
+    training_seed: Annotated[int | None, typer.Option(help="Of the pass. Default: the stage's.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Which clips expert iteration must add to its corpus for the model to gain from them."""
+    names = additions.split(",")
+    if unknown := set(names) - set(ADDITIONS):
+        raise typer.BadParameter(f"no such additions: {', '.join(sorted(unknown))}; there are {', '.join(ADDITIONS)}")
     candidates = Candidates.of(Study(run, output, stage, None, prompts))
     studies = {
-        name: AdditionStudy(run, output / name.replace(" ", "-"), stage, None, prompts, name, candidates)
-        for name in ADDITIONS
+        name: AdditionStudy(run, output / name.replace(" ", "-"), stage, None, prompts, name, candidates, training_seed)
+        for name in names
     }
-    control = studies["none"].values(1)["utility"]
+    control = studies[names[0]].values(1)["utility"]
     table = {name: figures_of(study, control) for name, study in studies.items()}
     if as_json:
         print(json.dumps({"prompts": prompts, "additions": table, "machine": environment_of(torch.device("cpu"))}))

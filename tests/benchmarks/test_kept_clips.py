@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,17 @@ def test_the_kept_clips_give_the_model_of_the_stage(studies: dict[str, AdditionS
     weights = kept.model(1).backbone.state_dict()
     expected = load_tensors(kept.run / "expert_iteration" / "model.safetensors")
     assert all((weights[name] == value).all() for name, value in expected.items())
+
+
+def test_another_training_seed_gives_another_model(studies: dict[str, AdditionStudy]) -> None:
+    seed = studies["none"].settings.train.seed
+    same, other = (
+        replace(studies["none"], folder=studies["none"].folder / str(number), training_seed=number)
+        for number in (seed, seed + 1)
+    )
+    expected, *found = (study.model(1).backbone.state_dict() for study in (studies["none"], same, other))
+    equal = [all((weights[name] == value).all() for name, value in expected.items()) for weights in found]
+    assert equal == [True, False]
 
 
 def test_every_addition_is_as_many_clips_as_were_kept_but_the_control(studies: dict[str, AdditionStudy]) -> None:
