@@ -26,6 +26,7 @@ from plaudit.errors import ModelError, Preempted, RunError
 from plaudit.recipe import load_recipe
 from plaudit.storage import save_checkpoint
 from plaudit.training.data import generator_for
+from plaudit.training.distributed import accelerator_for
 from plaudit.training.loop import Callback, Inputs, learning_rate, replay, train
 from plaudit.training.settings import LoopSettings, TrainSettings
 
@@ -414,6 +415,30 @@ def test_threads_give_the_same_bits_each_time_and_after_a_kill(tmp_path: Path, m
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", settings(), stop_at(33))
     assert_equal(run(tmp_path / "cut", settings()), whole)
+
+
+def test_two_forward_passes_do_not_depend_on_when_other_threads_leave_autocast(tmp_path: Path) -> None:
+    """Whoever leaves autocast empties the cache of cast weights that all threads share."""
+
+    class Contrast(Quadratic):
+        def __init__(self, interrupted: bool) -> None:
+            super().__init__()
+            self.interrupted = interrupted
+
+        def loss(self, network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+            values = super().loss(network, inputs)
+            if self.interrupted:
+                torch.clear_autocast_cache()
+            return {"loss": values["loss"] + super().loss(network, {**inputs, "x": inputs["x"].flip(1)})["loss"]}
+
+    results = []
+    for interrupted in (False, True):
+        model, folder = network(), tmp_path / str(interrupted)
+        accelerator = accelerator_for("bf16", torch.device("cpu"))
+        train(model, Contrast(interrupted), settings(), folder, accelerator, lambda *_: None, LoopSettings(), ())
+        results.append(model)
+    for a, b in zip(results[0].parameters(), results[1].parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_a_loss_lost_by_one_thread_stops_training_before_the_weights_change(

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
 from accelerate.state import AcceleratorState
-from accelerate.utils import patch_environment
+from accelerate.utils import AutocastKwargs, patch_environment
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -64,8 +64,11 @@ def accelerator_for(precision: str, device: torch.device | None = None) -> Accel
     on_cpu = not alone and device.type == "cpu"
     # Buffers hold constants; sending them at every forward would be in the way of two forwards before a backward.
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+    # All threads share one cache of cast weights, which the first to leave autocast empties. Two forward passes of a
+    # thread would then use one cast weight or two, as it happens, and their gradients would be rounded otherwise.
+    autocast = AutocastKwargs(cache_enabled=device.type != "cpu")
     with patch_environment(**({"ACCELERATE_TORCH_DEVICE": str(device)} if alone else {})):
-        accelerator = Accelerator(mixed_precision=precision, cpu=on_cpu or None, kwargs_handlers=[ddp])
+        accelerator = Accelerator(mixed_precision=precision, cpu=on_cpu or None, kwargs_handlers=[ddp, autocast])
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
         raise RunError("launch without the launcher's FSDP or DeepSpeed; set training_loop.strategy=fsdp instead")
     return accelerator
