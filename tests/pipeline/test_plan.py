@@ -63,6 +63,12 @@ def test_rounds_solvers_and_guidance_are_counted() -> None:
     assert three.sampling == 3 * one.sampling  # two evaluations a step, but one pass in each
 
 
+def test_candidates_without_guidance_take_half_the_passes() -> None:
+    changes = ["stages.expert_iteration.guidance.weight=1"]
+    plain, unguided = (CostEstimate(load_recipe("smoke", more)).works()["expert_iteration"] for more in ([], changes))
+    assert unguided.sampling == plain.sampling / 2 and unguided.training == plain.training
+
+
 def test_adapter_parameters_are_counted_exactly() -> None:
     pytest.importorskip("peft", reason="the finetune extra is not installed")
     plan = CostEstimate(load_recipe("smoke", ["stages.sft.train.lora={rank: 4}"]))

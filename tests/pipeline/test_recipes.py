@@ -106,6 +106,19 @@ def test_include_corpus_changes_what_is_trained_on(data_free: Path, prepared: Pa
     assert any((without[name] != value).any() for name, value in other.items())
 
 
+def test_candidates_have_a_guidance_of_their_own(data_free: Path, prepared: Path) -> None:
+    changes = ["stages.expert_iteration.guidance.weight=1", "stages.expert_iteration.rounds=1"]
+    folder = data_free.parent / "unguided"
+    run_recipe(recipe(prepared, *DATA_FREE, *changes), folder, ConsoleReporter(), only="expert_iteration")
+    weights, clips = [], []
+    for run in (data_free, folder):
+        first = run / "expert_iteration" / "round-1" / "candidates" / "00000.json"
+        weights.append(read_json(first)["sampling"]["guidance"]["weight"])
+        clips.append(first.with_suffix(".wav").read_bytes())
+    assert weights == [load_recipe(str(data_free / "recipe.yaml")).sampling.guidance.weight, 1.0]
+    assert weights[0] != 1.0 and clips[0] != clips[1]
+
+
 def test_the_best_candidate_of_each_prompt_is_kept(prepared: Path, tmp_path: Path) -> None:
     changes = ["stages.expert_iteration.candidates_per_prompt=2", "stages.expert_iteration.rounds=1"]
     run_recipe(recipe(prepared, *DATA_FREE, *changes), tmp_path, ConsoleReporter(), only="expert_iteration")

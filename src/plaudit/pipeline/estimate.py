@@ -27,7 +27,7 @@ from plaudit.errors import CorpusError, ModelError, RecipeError, RunError
 from plaudit.flow import branches, flow_loss
 from plaudit.generate.model import read_model_config
 from plaudit.generate.sampling import Sampler
-from plaudit.generate.settings import Execution
+from plaudit.generate.settings import Execution, Guidance
 from plaudit.machine import matrix_peak, seconds_of
 from plaudit.models.releases import RELEASES
 from plaudit.pipeline.models import FIRST_INJECTION
@@ -264,10 +264,12 @@ class CostEstimate:
         adapters = sum(settings.lora.rank * (rows + columns) for rows, columns in shapes)
         return total + adapters, adapters + sum(p.numel() for p in self.network.score.parameters())
 
-    def sampling(self, clips: int, scored: bool = True, stage: str | None = None) -> float:
+    def sampling(
+        self, clips: int, guidance: Guidance | None = None, scored: bool = True, stage: str | None = None
+    ) -> float:
         """Operations of sampling so many clips of a stage's model, or as the recipe's `sampling` says."""
         sampling = self.recipe.sampling if stage is None else self.recipe.sampling_of(stage)
-        passes = len(branches(sampling.guidance, scored)) * EVALUATIONS[sampling.solver] * sampling.steps
+        passes = len(branches(guidance or sampling.guidance, scored)) * EVALUATIONS[sampling.solver] * sampling.steps
         return clips * passes * self.forward
 
     def _of_data(self) -> dict[str, StepCost]:
@@ -293,7 +295,7 @@ class CostEstimate:
             costs["reference"] = replace(costs["reference"], to_decode=count)
         for stage in shown:
             model = self.recipe.model_stages[0] if stage in ROWS else stage
-            sampling = self.sampling(evaluate.prompts, stage not in ROWS, model)
+            sampling = self.sampling(evaluate.prompts, scored=stage not in ROWS, stage=model)
             what = f"{evaluate.prompts} clips sampled"
             costs[f"clips-{stage}"] = StepCost(what, sampling=sampling, to_decode=evaluate.prompts)
         for stage in (*shown, "finished"):
@@ -439,7 +441,7 @@ def _sampling(plan: CostEstimate, network: Backbone) -> float:
     negative, seeds = network.empty_text(1), list(range(clips))
     sampler.latents(text, negative, seeds)
     seconds = min(seconds_of(lambda: sampler.latents(text, negative, seeds)) for _ in range(2))
-    return plan.sampling(clips, score is not None) / plan.recipe.sampling.steps / seconds
+    return plan.sampling(clips, scored=score is not None) / plan.recipe.sampling.steps / seconds
 
 
 def _frozen(plan: CostEstimate, device: torch.device) -> tuple[float | None, float | None, float | None]:

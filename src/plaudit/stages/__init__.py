@@ -17,7 +17,7 @@ from plaudit.backbone.base import BACKBONES
 from plaudit.backbone.injections import INJECTIONS
 from plaudit.errors import ModelError, RecipeError
 from plaudit.generate.model import TextToMusic
-from plaudit.generate.settings import SamplingSettings
+from plaudit.generate.settings import Guidance, SamplingSettings
 from plaudit.registry import Registry, absolute_name
 from plaudit.settings import Settings
 from plaudit.storage import file_digest
@@ -77,8 +77,8 @@ class Costs(Protocol):
     def training(self, settings: TrainSettings, sides: int = 1, frozen: int = 0) -> StepCost:
         """A training pass. sides: clips in one sample; frozen: forward passes of a frozen network for each clip."""
 
-    def sampling(self, clips: int) -> float:
-        """Floating-point operations of sampling so many clips."""
+    def sampling(self, clips: int, guidance: Guidance | None = None) -> float:
+        """Floating-point operations of sampling so many clips, by default under the recipe's guidance."""
 
 
 class Stage:

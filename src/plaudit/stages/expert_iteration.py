@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import model_validator
 
 from plaudit.generate.model import TextToMusic
+from plaudit.generate.settings import Guidance
 from plaudit.settings import Count, Score, Seed
 from plaudit.stages import Costs, Stage, StageSettings, StepCost
 from plaudit.stages.inputs import StageInputs
@@ -29,6 +30,8 @@ class ExpertIterationSettings(StageSettings):
     (blend). reward_prompt: what the reward is given with a clip, its caption or an empty prompt. prompt_file: a file
     whose prompts are sampled in turn; by default captions of the training split. include_corpus: false trains on the
     kept clips alone in both passes. score: the candidates' conditioning score; null samples and trains without one.
+    guidance: the candidates'; null is the recipe's. Clips sampled under guidance are sharper than the model's own
+    distribution, and a model trained on them is guided once more when it is sampled.
     """
 
     candidates: Count = 630
@@ -41,6 +44,7 @@ class ExpertIterationSettings(StageSettings):
     prompt_file: Path | None = None
     include_corpus: bool = True
     score: Score | None = 1.5
+    guidance: Guidance | None = None
     seed: Seed = 1000
     train: FlowTrainSettings
     fine_tune: FlowTrainSettings | None = None
@@ -134,7 +138,7 @@ class ExpertIteration(Stage):
         return StepCost(
             f"{rounds} x ({settings.candidates:,} clips sampled, {settings.keep:,} kept, {updates})",
             training=rounds * sum(one.training for one in passes),
-            sampling=costs.sampling(sampled),
+            sampling=costs.sampling(sampled, settings.guidance),
             to_encode=kept,
             to_decode=sampled,
             to_embed=sampled,
@@ -149,7 +153,9 @@ def keep_candidates(
     """Sample one round's candidates; the best of them as a training source, conditioned on their rewards."""
     captions = _captions(settings, inputs, seed)
     reward_prompts = None if settings.reward_prompt == "caption" else [""] * len(captions)
-    candidates = inputs.candidates(model, captions, seed, settings.score, folder / "candidates", reward_prompts)
+    candidates = inputs.candidates(
+        model, captions, seed, settings.score, folder / "candidates", reward_prompts, settings.guidance
+    )
     best = keep_best(
         candidates.reward, candidates.clap, settings.keep, settings.criterion, settings.candidates_per_prompt
     ).tolist()

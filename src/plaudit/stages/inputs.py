@@ -24,7 +24,7 @@ from plaudit.errors import RecipeError
 from plaudit.evaluate.embeddings import embed_waves
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import TextToMusic, save_model
-from plaudit.generate.settings import Execution, SamplingSettings
+from plaudit.generate.settings import Execution, Guidance, SamplingSettings
 from plaudit.models.inspecting import require_fit
 from plaudit.reward.scoring import score_waves
 from plaudit.stages import Use
@@ -134,14 +134,16 @@ class StageInputs:
         score: float | None,
         folder: Path,
         reward_prompts: list[str] | None = None,
+        guidance: Guidance | None = None,
     ) -> Candidates:
         """Sample one clip per prompt, with seeds from `seed` on, and score them; continues an unfinished folder.
 
-        reward_prompts: what the reward is given with the clips, in place of their prompts.
+        reward_prompts: what the reward is given with the clips, in place of their prompts. guidance: by default the
+        recipe's.
         """
         self._require("candidates")
         requests = [ClipRequest(f"{i:05d}", prompt, seed + i) for i, prompt in enumerate(prompts)]
-        settings = self.sampling.model_copy(update={"score": score})
+        settings = self.sampling.model_copy(update={"score": score, "guidance": guidance or self.sampling.guidance})
         with self.progress("candidates") as advance:
             paths = generate_clips(
                 model, requests, settings, folder, Execution(batch=self.sampling_batch), progress=advance
