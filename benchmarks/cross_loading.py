@@ -119,10 +119,14 @@ class Study:
             save_model(place, model)
         return loading.load(str(place), "cpu")
 
-    def values(self, amount: float, injection: str | None = None, score: float | None = None) -> Values:
-        """Reward and true utility of a model's clips; by default in its own injection, with the recipe's score."""
-        sampling = self.recipe.sampling if score is None else self.recipe.sampling.model_copy(update={"score": score})
+    def values(
+        self, amount: float, injection: str | None = None, score: float | None = None, guidance: float | None = None
+    ) -> Values:
+        """Reward and true utility of a model's clips; by default in its own injection, with the recipe's score and
+        guidance weight."""
+        sampling = self.recipe.sampling.changed(score=score, weight=guidance)
         name = f"{amount:g}-{injection or 'native'}-{sampling.score:g}"
+        name += "" if guidance is None else f"-guidance-{guidance:g}"
         file = self.folder / "values" / f"{name}.json"
         if not file.exists():
             model = self.model(amount)

@@ -5,13 +5,15 @@
 The pass on corpus and kept clips of a run's expert iteration is trained again, from the same model and with the same
 settings, without additional clips and with as many of each of these: candidates drawn at random, the kept candidates,
 those of the highest true utility, and clips without flaws, rendered for the captions of the kept candidates. All are
-labelled with their reward. The models are compared on held-out prompts, paired by prompt and seed. OUTPUT keeps models
-and clips, so that an interrupted benchmark goes on; each training seed needs an OUTPUT of its own.
+labelled with their reward. The models are compared on held-out prompts, paired by prompt and seed, under the recipe's
+guidance and under that of `--guidance`. OUTPUT keeps models and clips, so that an interrupted benchmark goes on; each
+training seed needs an OUTPUT of its own.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +24,7 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from benchmarks.cross_loading import Study, change
+from benchmarks.cross_loading import Study, Values, change
 from benchmarks.expert_iteration import utilities_of_candidates
 from plaudit import loading
 from plaudit.audio import read_audio, write_wav
@@ -141,17 +143,25 @@ class AdditionStudy(Study):
         return Clips(paths, captions, np.array(values["reward"]), np.array(values["utility"]))
 
 
-def figures_of(study: AdditionStudy, control: NDArray[np.float64]) -> dict[str, Any]:
-    """What was added, and the model's clips on held-out prompts; control: their true utilities without it."""
-    values, clips = study.values(1), study.clips
+def figures_of(study: AdditionStudy, control: AdditionStudy, guidances: Sequence[float] = ()) -> dict[str, Any]:
+    """What was added, and the model's clips on held-out prompts, also under other guidance weights."""
+    clips = study.clips
     figures: dict[str, Any] = {}
     if clips is not None:
         added = {"reward": clips.rewards, "utility": clips.utilities}
         figures = {f"{name}_of_clips": round(float(each.mean()), 3) for name, each in added.items()}
-    return figures | {
+    figures |= _against(study.values(1), control.values(1))
+    for weight in guidances:
+        pair = (one.values(1, guidance=weight) for one in (study, control))
+        figures[f"guidance_{weight:g}"] = _against(*pair)
+    return figures
+
+
+def _against(values: Values, control: Values) -> dict[str, Any]:
+    return {
         "reward": round(float(values["reward"].mean()), 3),
         "utility": round(float(values["utility"].mean()), 3),
-        "utility_from_control": change(values["utility"], control),
+        "utility_from_control": change(values["utility"], control["utility"]),
     }
 
 
@@ -162,6 +172,7 @@ def main(
     prompts: Annotated[int, typer.Option(help="Held-out prompts.", min=2)] = 256,
     additions: Annotated[str, typer.Option(help="What is added; the first is the control.")] = ",".join(ADDITIONS),
     training_seed: Annotated[int | None, typer.Option(help="Of the pass. Default: the stage's.")] = None,
+    guidance: Annotated[str, typer.Option(help="Further guidance weights of the held-out clips.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Which clips expert iteration must add to its corpus for the model to gain from them."""
@@ -173,8 +184,8 @@ def main(
         name: AdditionStudy(run, output / name.replace(" ", "-"), stage, None, prompts, name, candidates, training_seed)
         for name in names
     }
-    control = studies[names[0]].values(1)["utility"]
-    table = {name: figures_of(study, control) for name, study in studies.items()}
+    weights = [float(weight) for weight in guidance.split(",") if weight]
+    table = {name: figures_of(study, studies[names[0]], weights) for name, study in studies.items()}
     if as_json:
         print(json.dumps({"prompts": prompts, "additions": table, "machine": environment_of(torch.device("cpu"))}))
         return

@@ -65,9 +65,11 @@ def test_clips_without_flaws_are_better_than_what_an_untrained_model_generates(
 
 
 def test_figures(studies: dict[str, AdditionStudy]) -> None:
-    control = studies["none"].values(1)["utility"]
-    assert figures_of(studies["none"], control)["utility_from_control"]["mean"] == 0
-    figures = figures_of(studies["random"], control)
-    after = studies["random"].values(1)["utility"]
-    assert figures["utility_from_control"]["mean"] == round(float((after - control).mean()), 3)
-    assert figures["utility"] == round(float(np.mean(after)), 3)
+    control = studies["none"]
+    assert figures_of(control, control)["utility_from_control"]["mean"] == 0
+    figures = figures_of(studies["random"], control, [1.0])
+    for part, weight in ((figures, None), (figures["guidance_1"], 1.0)):
+        after, before = (one.values(1, guidance=weight)["utility"] for one in (studies["random"], control))
+        assert part["utility_from_control"]["mean"] == round(float((after - before).mean()), 3)
+        assert part["utility"] == round(float(np.mean(after)), 3)
+    assert figures["utility"] != figures["guidance_1"]["utility"]
