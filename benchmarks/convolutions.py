@@ -24,13 +24,6 @@ FLUXAUDIO_S = ((2, 430, 448, 2560, 3), (2, 430, 1280, 448, 3), (2, 430, 448, 448
 ATTENTION = ((32, 2, 110, 64), (32, 5, 110, 32), (2, 7, 507, 64), (1, 7, 1500, 64))
 
 
-def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A convolution of images one row high, which may lie in memory channels last, as the rows do."""
-    image = x[:, None].permute(0, 3, 1, 2)  # [B, in, 1, N]
-    out = F.conv2d(image, weight[:, :, None], bias, padding=(0, weight.shape[2] // 2))
-    return out.permute(0, 2, 3, 1).flatten(1, 2)
-
-
 def shifted_products(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """One product of each row with the kernel's matrices side by side, then a sum of shifted parts."""
     kernel, length, outputs = weight.shape[2], x.shape[1], weight.shape[0]
@@ -48,7 +41,7 @@ def sdpa(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 CONVOLUTIONS: dict[str, Callable[..., Tensor]] = {
     "product": forms.convolve_by_product,
     "conv1d": forms.convolve_by_conv1d,
-    "conv2d": conv2d,
+    "conv2d": forms.convolve_by_conv2d,
     "shifted products": shifted_products,
 }
 ATTENTIONS = {"products": forms.attend_by_products, "fused": sdpa}

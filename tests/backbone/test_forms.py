@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from plaudit.backbone import forms
+from tests.pretend_gpu import PretendGPU
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -34,16 +35,15 @@ def with_gradients(function: Callable[..., Tensor], *operands: Tensor | None) ->
     biased=st.booleans(),
 )
 @settings(max_examples=25, deadline=None)
-def test_convolution_by_product_and_its_gradients_are_those_of_conv1d(
+def test_convolutions_in_other_forms_and_their_gradients_are_those_of_conv1d(
     batch: int, length: int, inputs: int, outputs: int, margin: int, biased: bool
 ) -> None:
     x = normal(batch, length, 2 * inputs)[:, :, ::2]  # not contiguous
     weight, bias = normal(outputs, inputs, 2 * margin + 1, seed=1), normal(outputs, seed=2) if biased else None
-    ours, exact = (
-        with_gradients(form, x, weight, bias) for form in (forms.convolve_by_product, forms.convolve_by_conv1d)
-    )
-    for one, other in zip(ours, exact, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    exact = with_gradients(forms.convolve_by_conv1d, x, weight, bias)
+    for form in (forms.convolve_by_product, forms.convolve_by_conv2d):
+        for one, other in zip(with_gradients(form, x, weight, bias), exact, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
 def sdpa(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -71,7 +71,8 @@ def test_under_autocast_all_forms_are_within_the_rounding_of_bfloat16() -> None:
     convolutions = [with_gradients(forms.convolve_by_conv1d, x, weight, bias)]
     attentions = [with_gradients(sdpa, q, k, v)]
     with torch.autocast("cpu", torch.bfloat16):
-        convolutions += [with_gradients(form, x, weight, bias) for form in (forms.convolve_by_product, forms.convolve)]
+        ways = (forms.convolve_by_product, forms.convolve_by_conv2d, forms.convolve)
+        convolutions += [with_gradients(form, x, weight, bias) for form in ways]
         attentions += [with_gradients(form, q, k, v) for form in (forms.attend_by_products, sdpa)]
         assert forms.convolve(x, weight, bias).dtype == forms.attend(q, k, v).dtype == torch.bfloat16
     for exact, *others in (convolutions, attentions):
@@ -91,7 +92,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, function: Callable[[], object]) -> se
 
         return counted
 
-    for name in ("convolve_by_product", "convolve_by_conv1d", "attend_by_products"):
+    for name in ("convolve_by_product", "convolve_by_conv2d", "convolve_by_conv1d", "attend_by_products"):
         monkeypatch.setattr(forms, name, counting(name, getattr(forms, name)))
     function()
     monkeypatch.undo()
@@ -113,6 +114,14 @@ def test_the_form_follows_the_precision_of_the_product(
     half = autocast or dtype == torch.bfloat16
     expected = {"convolve_by_product", "attend_by_products"} if half else {"convolve_by_conv1d"}
     assert calls(monkeypatch, both) == expected
+
+
+def test_a_gpu_convolves_in_two_dimensions_where_no_gradient_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with PretendGPU():
+        x, weight = (normal(*shape).bfloat16().to("cuda") for shape in ((1, 5, 4), (2, 4, 3)))
+        assert calls(monkeypatch, lambda: forms.convolve(x, weight, None)) == {"convolve_by_product"}
+        with torch.no_grad():
+            assert calls(monkeypatch, lambda: forms.convolve(x, weight, None)) == {"convolve_by_conv2d"}
 
 
 def test_many_keys_are_left_to_the_fused_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
