@@ -104,7 +104,7 @@ def seconds_a_clip(models: dict[str, TextToMusic], texts: Sequence[str], turns: 
 
 
 def main(
-    teacher: Annotated[str, typer.Option(help="A model's name or folder.")] = "synthetic-base",
+    teacher: Annotated[str, typer.Option(help="A model's name or folder.")] = "synthetic",
     student: Annotated[str, typer.Option(help="A distilled model's name or folder.")] = "synthetic-distilled",
     steps: Annotated[int, typer.Option(min=1, help="Steps of the student that are tested.")] = 4,
     others: Annotated[str, typer.Option(help="Further steps, separated by commas.")] = "1,2",
