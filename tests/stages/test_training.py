@@ -11,12 +11,13 @@ import sys
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -417,7 +418,15 @@ def test_threads_give_the_same_bits_each_time_and_after_a_kill(tmp_path: Path, m
     assert_equal(run(tmp_path / "cut", settings()), whole)
 
 
-def test_two_forward_passes_do_not_depend_on_when_other_threads_leave_autocast(tmp_path: Path) -> None:
+@pytest.fixture
+def bf16() -> Iterator[Accelerator]:
+    yield accelerator_for("bf16", torch.device("cpu"))
+    AcceleratorState._reset_state(reset_partial_state=True)  # Accelerate keeps one precision a process
+
+
+def test_two_forward_passes_do_not_depend_on_when_other_threads_leave_autocast(
+    tmp_path: Path, bf16: Accelerator
+) -> None:
     """Whoever leaves autocast empties the cache of cast weights that all threads share."""
 
     class Contrast(Quadratic):
@@ -434,8 +443,7 @@ def test_two_forward_passes_do_not_depend_on_when_other_threads_leave_autocast(t
     results = []
     for interrupted in (False, True):
         model, folder = network(), tmp_path / str(interrupted)
-        accelerator = accelerator_for("bf16", torch.device("cpu"))
-        train(model, Contrast(interrupted), settings(), folder, accelerator, lambda *_: None, LoopSettings(), ())
+        train(model, Contrast(interrupted), settings(), folder, bf16, lambda *_: None, LoopSettings(), ())
         results.append(model)
     for a, b in zip(results[0].parameters(), results[1].parameters(), strict=True):
         assert torch.equal(a, b)
