@@ -89,17 +89,20 @@ class Study:
         before = self.settings.start_from or stages[stages.index(self.stage) - 1]
         return loading.load(str(self.run / before), "cpu")
 
-    def sources(self) -> list[Source]:
-        """The corpus and the first round's kept clips, as the stage mixes them."""
+    def corpus(self) -> Source:
+        """The training clips with their rewards."""
         shards = ShardSet(self.run / "shards", verify=False)
         rewards = np.array(read_json(self.run / "labels" / "rewards.json")["rewards"], dtype=np.float64)
         rows = shards.rows("train")
+        return Source(shards, rows, rewards[rows])
+
+    def sources(self) -> list[Source]:
+        """The corpus and the first round's kept clips, as the stage mixes them."""
         first = self.run / self.stage / "round-1"
         kept = ShardSet(first / "kept", verify=False)
         reward_of = {int(Path(row["clip"]).stem): row["reward"] for row in read_json(first / "kept.json")}
         scores = np.array([reward_of[int(id)] for id in kept.ids])
-        best = Source(kept, np.arange(len(kept)), scores, weight=self.settings.oversample)
-        return [Source(shards, rows, rewards[rows]), best]
+        return [self.corpus(), Source(kept, np.arange(len(kept)), scores, weight=self.settings.oversample)]
 
     def model(self, amount: float) -> TextToMusic:
         """The model after `amount` times the standard number of updates."""

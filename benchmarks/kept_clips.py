@@ -105,9 +105,8 @@ class AdditionStudy(Study):
 
     def sources(self) -> list[Source]:
         """The corpus and the added clips, which are encoded as kept clips are and weigh as much."""
-        corpus = super().sources()[0]
         if self.clips is None:
-            return [corpus]
+            return [self.corpus()]
         entries = [
             Entry(f"{i:05d}", caption, "train", "generated", path=path)
             for i, (caption, path) in enumerate(zip(self.clips.captions, self.clips.paths, strict=True))
@@ -118,7 +117,7 @@ class AdditionStudy(Study):
             loading.TEXT_ENCODERS.load(names.text_encoder), self.folder / "shards", self.recipe.corpus.seconds,
         )  # fmt: skip
         rewards = self.clips.rewards[[int(id) for id in shards.ids]]
-        return [corpus, Source(shards, np.arange(len(shards)), rewards, weight=self.settings.oversample)]
+        return [self.corpus(), Source(shards, np.arange(len(shards)), rewards, weight=self.settings.oversample)]
 
     @cached_property
     def clips(self) -> Clips | None:
