@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from plaudit.reward.bradley_terry import fit_bradley_terry
 from plaudit.statistics import bootstrap_statistic
 from plaudit.studio.listening.active import choose_comparison
 from plaudit.studio.listening.design import (
@@ -35,7 +36,6 @@ from plaudit.studio.listening.design import (
     open_plan,
     pairs_of,
 )
-from plaudit.studio.listening.statistics.bradley_terry import fit_bradley_terry
 
 TIE = 0.3
 """Davidson's parameter of the simulated listeners: between equals 13 % of the votes are ties."""

@@ -17,6 +17,7 @@ from plaudit.cli.main import app
 from plaudit.errors import ModelError, VoteError
 from plaudit.models.fetch import dataset_from_hub
 from plaudit.reward.sources.importing import split_by_ids
+from plaudit.reward.system_votes import read_system_votes
 from plaudit.reward.votes import read_votes, write_votes
 from plaudit.types import Vote
 from tests.reward.sources import layouts
@@ -138,3 +139,54 @@ def test_a_data_set_without_a_network_is_one_line(tmp_path: Path, monkeypatch: p
     with pytest.raises(ModelError, match=r"ASLP-lab/SongEval is not in the cache and offline mode is on") as error:
         dataset_from_hub("ASLP-lab/SongEval", tmp_path / "songeval")
     assert "\n" not in str(error.value)
+
+
+BATTLES = "preference,system_a,system_b\nA,u,v\na,u,v\nB,w,u\nTIE,v,w\nBOTH_BAD,u,v\nA,u,u\n"
+
+
+def test_a_leaderboard_ranks_systems_and_leaves_out_both_bad(tmp_path: Path) -> None:
+    (tmp_path / "battles.csv").write_text(BATTLES)
+    board = votes_command("leaderboard", tmp_path / "battles.csv")
+    best = board["strengths"][0]
+    assert (best["system"], best["rank"], best["votes"]) == ("u", 1, 3)
+    assert (board["votes"], board["ties"], board["both_bad"], board["resampled"]) == (4, 1, 1, "votes")
+    assert best["strength"]["low"] <= best["strength"]["mean"] <= best["strength"]["high"]
+    names = ("winner", "system_a", "system_b")
+    records = [dict(zip(names, line.split(","), strict=True)) for line in BATTLES.split()[1:]]
+    (tmp_path / "votes.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert votes_command("leaderboard", tmp_path / "votes.jsonl") == board
+    half = votes_command("leaderboard", tmp_path / "battles.csv", "--ties", "half", "--prior-sd", "1")
+    assert half["tie"] is None and half["strengths"][0]["arena_score"] < board["strengths"][0]["arena_score"]
+
+
+def test_a_leaderboard_says_which_systems_cannot_be_compared(tmp_path: Path) -> None:
+    rows = "".join(f"a,{a},{b},l{k}\n" for k in range(3) for a, b in (("u", "v"), ("x", "y")))
+    (tmp_path / "votes.csv").write_text("winner,system_a,system_b,listener\n" + rows)
+    done = CliRunner().invoke(app, ["votes", "leaderboard", str(tmp_path / "votes.csv")])
+    assert done.exit_code == 0 and "intervals are over listeners" in done.stderr
+    assert "no vote links these groups of systems, whose scores cannot be compared: u, v; x, y" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("winner,system_a,system_b\nA,u,\n", "line 2: field 'system_b' is empty"),
+        ("winner,system_a,system_b\nleft,u,v\n", "line 2: field 'winner' (or 'preference') must be one of a, "),
+        ("winner,system_a\nA,u\n", "has no column 'system_b'"),
+        ("winner,system_a,system_b\nA,u,u\n", "holds no votes between two systems"),
+    ],
+)
+def test_votes_that_no_leaderboard_can_use_are_one_line(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "votes.csv").write_text(content)
+    with pytest.raises(VoteError) as raised:
+        read_system_votes(tmp_path / "votes.csv")
+    assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_vote_in_jsonl_must_be_an_object_of_texts(tmp_path: Path) -> None:
+    path = tmp_path / "votes.jsonl"
+    number = '{"system_a": 1, "system_b": "v"}'
+    for line, message in (("3", "a vote is an object"), (number, "'system_a' must be text")):
+        path.write_text(line)
+        with pytest.raises(VoteError, match=message):
+            read_system_votes(path)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plaudit.audio import write_wav
-from plaudit.errors import CorpusError, VoteError
+from plaudit.errors import VoteError
 from plaudit.reward.features import RewardFeatures
 from plaudit.reward.scored_votes import read_scored_votes
 from plaudit.reward.votes import (
@@ -60,7 +60,7 @@ def test_a_bad_record_is_named_by_line_and_field(tmp_path: Path, text: str, mess
 
 def test_a_missing_csv_column_is_named(tmp_path: Path) -> None:
     (tmp_path / "votes.csv").write_text("id,prompt,b\n1,p,y\n")
-    with pytest.raises(CorpusError, match="has no column 'a', 'winner'; its columns are 'id', 'prompt', 'b'"):
+    with pytest.raises(VoteError, match="has no column 'a', 'winner'; its columns are 'id', 'prompt', 'b'"):
         read_votes(tmp_path / "votes.csv")
 
 

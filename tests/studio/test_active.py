@@ -14,6 +14,7 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from benchmarks.active_pairing import SimulatedTest, compare, main, ratio_of_votes, table_of, vote
+from plaudit.reward.bradley_terry import fit_bradley_terry
 from plaudit.studio.listening.active import (
     RANKING_PRIOR_SD,
     choose_comparison,
@@ -24,7 +25,6 @@ from plaudit.studio.listening.active import (
 )
 from plaudit.studio.listening.design import Exposure
 from plaudit.studio.listening.statistics.answers import Answer
-from plaudit.studio.listening.statistics.bradley_terry import fit_bradley_terry
 from plaudit.studio.listening.statistics.decisions import decide
 
 

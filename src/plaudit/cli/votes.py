@@ -1,17 +1,18 @@
-"""`plaudit votes import|check`: votes from published sources, and checks of vote files."""
+"""`plaudit votes import|check|leaderboard`: votes from published sources, checks of vote files, systems by strength."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from plaudit.cli.console import ConsoleReporter, progress_console, show_json, show_table
 from plaudit.cli.options import App
+from plaudit.reward.bradley_terry import PRIOR_SD
 
-app = App(help="Votes on pairs of clips: import from published data sets, and checks.", no_args_is_help=True)
+app = App(help="Votes on pairs of clips: import from published data sets, checks, leaderboards.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 COLUMNS = ("votes", "ties", "both bad", "without prompt", "systems", "prompts", "clips", "listeners")
@@ -105,3 +106,53 @@ def check(
             progress_console.print(doubt, highlight=False, soft_wrap=True)
     if problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def leaderboard(
+    file: Annotated[Path, typer.Argument(help="A .jsonl or .csv file of votes with system_a, system_b and winner.")],
+    ties: Annotated[
+        Literal["davidson", "half"],
+        typer.Option(help="half: a tie is half a win of either; davidson: its own parameter."),
+    ] = "davidson",
+    prior_sd: Annotated[
+        float, typer.Option(help="Standard deviation of the prior of a strength, in logits.", min=0.01)
+    ] = PRIOR_SD,
+    json: Json = False,
+) -> None:
+    """Rank systems by the votes between their clips: Bradley-Terry strengths with 95 % intervals.
+
+    Scores are 1000 plus 400 / ln 10 times the strength, as arenas publish them. Votes that find both clips bad are left
+    out. Intervals are over listeners, or over votes where the file names fewer than two.
+
+    With Music Arena's formula: plaudit votes leaderboard votes.jsonl --ties half --prior-sd 1
+
+    Example: plaudit votes leaderboard votes/votes.jsonl
+    """
+    from plaudit.errors import listed
+    from plaudit.reward.leaderboard import arena_scale, bradley_terry
+    from plaudit.reward.system_votes import read_system_votes
+
+    board = bradley_terry(read_system_votes(file), ties, prior_sd)
+    if json:
+        strengths = [asdict(one) | {"arena_score": one.arena_score} for one in board.strengths]
+        return show_json(asdict(board) | {"strengths": strengths})
+    rows = [
+        (
+            one.rank,
+            one.system,
+            *(f"{arena_scale(value):.0f}" for value in (one.strength.mean, one.strength.low, one.strength.high)),
+            " to ".join(str(rank) for rank in dict.fromkeys(one.ranks)),
+            one.votes,
+        )
+        for one in board.strengths
+    ]
+    show_table(str(file), ("rank", "system", "score", "low", "high", "possible ranks", "votes"), rows)
+    remarks = [f"{board.votes} votes, {board.ties} of them ties; intervals are over {board.resampled}"]
+    if board.both_bad:
+        remarks.append(f"{board.both_bad} votes find both clips bad and are left out")
+    if len(board.groups) > 1:
+        groups = "; ".join(listed(group) for group in board.groups)
+        remarks.append(f"no vote links these groups of systems, whose scores cannot be compared: {groups}")
+    for remark in remarks:
+        progress_console.print(remark, highlight=False, soft_wrap=True)

@@ -185,7 +185,7 @@ def read_all_votes(path: Path) -> list[Vote]:
     votes: list[Vote] = []
     problems: list[str] = []
     lines_of_ids: dict[str, int] = {}
-    for place, (line, record) in enumerate(_records(path), start=1):
+    for place, (line, record) in enumerate(read_records(path, REQUIRED), start=1):
         wrong = _problems(record)
         if not wrong:
             votes.append(_vote(record, place))
@@ -214,12 +214,16 @@ def _is_csv(path: Path) -> bool:
     return path.suffix == ".csv"
 
 
-def _records(path: Path) -> Iterator[tuple[int, Any]]:
+def read_records(path: Path, required: Sequence[str]) -> Iterator[tuple[int, Any]]:
+    """(line number, record) of each vote of a `.jsonl` or `.csv` file. Values of a CSV but its prompts are stripped.
+
+    VoteError where a line is not JSON or the CSV is malformed or lacks a `required` column.
+    """
     if not _is_csv(path):
         yield from read_json_lines(path, VoteError)
         return
-    for row in read_table(path, REQUIRED):
-        yield row.line, row | {name: row[name].strip() for name in ("a", "b", "winner")}
+    for row in read_table(path, required, VoteError):
+        yield row.line, {name: value if name == "prompt" else value.strip() for name, value in row.items()}
 
 
 def _problems(record: Any) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr, expit, ndtr
 
-from plaudit.studio.listening.statistics.bradley_terry import Array, Fit, fit_bradley_terry
+from plaudit.reward.bradley_terry import Array, Fit, fit_bradley_terry
 
 RANKING_PRIOR_SD = 1.0
 """Standard deviation of the prior of a strength in the posterior that pairs are chosen by (ours): about what systems

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plaudit.reward.leaderboard import bradley_terry
 from plaudit.studio.listening.statistics.agreement import krippendorff_alpha, listener_agreement, repeat_agreement
 from plaudit.studio.listening.statistics.answers import counted
-from plaudit.studio.listening.statistics.strengths import bradley_terry
 from tests.studio.listening.statistics.simulated import answer, simulated
 
 KRIPPENDORFF = np.array(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from plaudit.reward.leaderboard import Board, bradley_terry
 from plaudit.statistics import POWER, Interval
 from plaudit.studio.listening.rules import ExclusionRules
 from plaudit.studio.listening.statistics.agreement import Agreement, listener_agreement, repeat_agreement
@@ -13,7 +14,6 @@ from plaudit.studio.listening.statistics.attention import ListenerFigures, exclu
 from plaudit.studio.listening.statistics.confidence import HORIZON
 from plaudit.studio.listening.statistics.decisions import MARGIN, Decision, decide
 from plaudit.studio.listening.statistics.intransitivity import Intransitivity, intransitivity
-from plaudit.studio.listening.statistics.strengths import Board, bradley_terry
 from plaudit.studio.listening.statistics.win_rates import PairRecord, win_rates
 
 

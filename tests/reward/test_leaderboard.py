@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from plaudit.reward.leaderboard import bradley_terry
 from plaudit.reward.scored_votes import read_scored_votes
 from plaudit.studio.listening.statistics.answers import Answer
-from plaudit.studio.listening.statistics.strengths import bradley_terry
 from plaudit.studio.listening.statistics.win_rates import win_rates
 from tests.studio.listening.statistics.simulated import answer, simulated
 
-VOTES = Path(os.environ.get("PLAUDIT_VOTES_DIR", Path(__file__).parents[4] / "../shared/votes"))
+VOTES = Path(os.environ.get("PLAUDIT_VOTES_DIR", Path(__file__).parents[2] / "../shared/votes"))
 
 
 def test_both_bad_is_counted_and_left_out() -> None:

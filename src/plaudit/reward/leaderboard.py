@@ -1,4 +1,4 @@
-"""Strengths of systems with intervals over listeners, and the ranks that these leave open.
+"""Strengths of systems by votes, with intervals over listeners, and the ranks that these leave open.
 
 Strengths are on the logit scale: between systems whose strengths differ by d, the stronger one wins a fraction
 1 / (1 + exp(-d)) of the votes that are not ties.
@@ -9,15 +9,30 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
+from plaudit.reward.bradley_terry import PRIOR_SD, Ties, fit_bradley_terry
 from plaudit.statistics import Array, Interval, expanded
-from plaudit.studio.listening.statistics.answers import RESAMPLES, Answer
-from plaudit.studio.listening.statistics.bradley_terry import PRIOR_SD, Ties, fit_bradley_terry
+
+RESAMPLES = 1000
+"""Of a bootstrap interval."""
+
+
+class Comparison(Protocol):
+    """One listener's answer about clips of two systems, such as a `Vote`."""
+
+    @property
+    def system_a(self) -> str: ...
+    @property
+    def system_b(self) -> str: ...
+    @property
+    def winner(self) -> str: ...
+    @property
+    def listener(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +48,12 @@ class Strength:
     @property
     def arena_score(self) -> float:
         """On the scale of Elo ratings around 1000, as arenas publish it."""
-        return 1000.0 + 400.0 / math.log(10) * self.strength.mean
+        return arena_scale(self.strength.mean)
+
+
+def arena_scale(strength: float) -> float:
+    """A strength on the scale of Elo ratings around 1000, in which 400 points are odds of 10."""
+    return 1000.0 + 400.0 / math.log(10) * strength
 
 
 @dataclass(frozen=True)
@@ -56,14 +76,15 @@ class Board:
 
 
 def bradley_terry(
-    answers: Sequence[Answer],
+    answers: Sequence[Comparison],
     tie_model: Ties = "davidson",
     prior_sd: float = PRIOR_SD,
     seed: int = 0,
     resamples: int = RESAMPLES,
     systems: Sequence[str] = (),
 ) -> Board:
-    """Strengths of all systems of the answers with bootstrap intervals over listeners.
+    """Strengths of all systems of the answers with bootstrap intervals over listeners, or over votes where there are
+    fewer than two.
 
     systems: further ones, which have no answers yet. Percentile intervals are widened for few listeners as
     plaudit.statistics.expanded says.
@@ -99,7 +120,7 @@ def bradley_terry(
 
 
 def outcome_counts(
-    answers: Sequence[Answer], systems: Sequence[str], owners: Sequence[int] | None = None
+    answers: Sequence[Comparison], systems: Sequence[str], owners: Sequence[int] | None = None
 ) -> tuple[Array, Array]:
     """Wins and ties as `fit_bradley_terry` takes them, [L, K, K] each, of the answers of each of L owners (one where
     none are given)."""

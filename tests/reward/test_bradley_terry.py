@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from plaudit.studio.listening.statistics.bradley_terry import fit_bradley_terry
-from plaudit.studio.listening.statistics.strengths import outcome_counts
+from plaudit.reward.bradley_terry import fit_bradley_terry
+from plaudit.reward.leaderboard import outcome_counts
 from tests.studio.listening.statistics.simulated import simulated
 
 
