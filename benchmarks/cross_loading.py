@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,13 +54,17 @@ Values = dict[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Study:
-    """One run's expert iteration, to be repeated with other numbers of updates; `folder` keeps the results."""
+    """One run's expert iteration, to be repeated with other numbers of updates; `folder` keeps the results.
+
+    guidance: the weight that clips are sampled with, by default the recipe's.
+    """
 
     run: Path
     folder: Path
     stage: str
     updates: int | None
     prompts: int
+    guidance: float | None = field(default=None, kw_only=True)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -126,7 +130,8 @@ class Study:
         self, amount: float, injection: str | None = None, score: float | None = None, guidance: float | None = None
     ) -> Values:
         """Reward and true utility of a model's clips; by default in its own injection, with the recipe's score and
-        guidance weight."""
+        the study's guidance weight."""
+        guidance = self.guidance if guidance is None else guidance
         sampling = self.recipe.sampling.changed(score=score, weight=guidance)
         name = f"{amount:g}-{injection or 'native'}-{sampling.score:g}"
         name += "" if guidance is None else f"-guidance-{guidance:g}"
@@ -201,16 +206,18 @@ def main(
     prompts: Annotated[int, typer.Option(help="Held-out prompts.", min=2)] = 64,
     injections: Annotated[str, typer.Option(help="Injections to load into.")] = ",".join(PUBLISHED),
     scores: Annotated[str, typer.Option(help="Conditioning scores of the sweep.")] = "-1.5,-0.5,0.5,1.5",
+    guidance: Annotated[float | None, typer.Option(help="Weight of the clips' guidance. Default: the run's.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Cross-load and sweep after different amounts of expert iteration."""
-    study = Study(run, output, stage, updates, prompts)
+    study = Study(run, output, stage, updates, prompts, guidance=guidance)
     names, swept = injections.split(","), [float(score) for score in scores.split(",")]
     table = {amount: figures_of(study, float(amount), names, swept) for amount in amounts.split(",")}
     standard = updates or study.settings.train.steps
     if as_json:
         machine = environment_of(torch.device("cpu"))
-        print(json.dumps({"updates": standard, "prompts": prompts, "amounts": table, "machine": machine}))
+        setting = {"updates": standard, "prompts": prompts, "guidance": guidance}
+        print(json.dumps(setting | {"amounts": table, "machine": machine}))
         return
     for amount, figures in table.items():
         print(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,14 @@ def test_figures_of_an_amount(study: Study) -> None:
     assert half["cross_loaded"]["input_add"]["mean"] == round(float((loaded["utility"] - native["utility"]).mean()), 3)
     clips = sorted(path.name for path in (study.folder / "clips" / "0.5-input_add-1.5").glob("*.wav"))
     assert clips == ["0000.wav", "0001.wav", "0002.wav"]
+
+
+@pytest.mark.slow
+def test_a_study_may_sample_with_another_guidance_than_its_run(study: Study) -> None:
+    unguided = replace(study, guidance=1.0)
+    assert not np.array_equal(unguided.values(0)["utility"], study.values(0)["utility"])
+    assert np.array_equal(unguided.values(0)["utility"], study.values(0, guidance=1.0)["utility"])
+    assert (study.folder / "values" / "0-native-1.5-guidance-1.json").is_file()
 
 
 def test_a_difference_within_the_margin_is_equivalent() -> None:

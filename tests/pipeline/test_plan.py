@@ -118,7 +118,8 @@ def test_needs_are_named_with_how_to_get_them(tmp_path: Path) -> None:
 
 
 def test_every_shipped_recipe_can_be_planned() -> None:
-    for name in ("paper", "paper-l", "data-free-expert", "injections", "nft", "lora", "folder"):
+    synthetic = ("injections", "nft", "synthetic-from-scratch")
+    for name in ("paper", "paper-l", "data-free-expert", "lora", "folder", *synthetic):
         works = checked_estimate(CostEstimate(load_recipe(name))).works()
         assert works["sft"].what, name
     assert CostEstimate(load_recipe("lora")).works()["shards"].unknown == "the corpus is not here"

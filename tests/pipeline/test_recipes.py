@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from plaudit import loading
-from plaudit.audio import write_wav
+from plaudit.audio import read_audio, write_wav
 from plaudit.cli.console import ConsoleReporter
 from plaudit.corpus.layouts import FolderCorpus
 from plaudit.corpus.shards import encode_corpus
@@ -497,3 +497,30 @@ def test_a_pass_leaves_its_raw_weights_or_their_average(prepared: Path, tmp_path
         left[name] = load_tensors(tmp_path / name / "sft" / "model.safetensors")
     assert all((left["raw"][name] == value).all() for name, value in left["last"].items())
     assert any((left["raw"][name] != value).any() for name, value in left["average"].items())
+
+
+@pytest.mark.slow
+def test_the_recipe_from_scratch_trains_its_own_base_model(tmp_path: Path) -> None:
+    """Small, from random weights to the report: a base without a score, and the same with an injection that adds
+    nothing yet."""
+    small = [
+        *("corpus.size=64", "corpus.seconds=3", "sampling.steps=2", "sampling_batch=8", "reward.max_epochs=2"),
+        *("votes.pairs=200", "votes.validation_pairs=40", "votes.generated.prompts=16", "votes.generated.pairs=60"),
+        *("votes.generated.validation_pairs=20", "votes.generated.systems=[{model: synthetic-distilled, steps: 1}]"),
+        *("stages.base.train={steps: 4, learning_rate: 1e-3, batch: 4}", "stages.sft.train.steps=3"),
+        *("stages.expert_iteration.candidates=4", "stages.expert_iteration.keep=2"),
+        *("stages.expert_iteration.train.steps=2", "stages.crpo.train.steps=2"),
+        *("stages.pairs.captions=2", "stages.pairs.candidates=2", "stages.pairs.pairs=2"),
+        *("evaluate.prompts=2", "evaluate.reference_clips=4", "evaluate.sweep_prompts=2", "evaluate.audio_players=2"),
+    ]
+    run = tmp_path / "run"
+    run_recipe(load_recipe("synthetic-from-scratch", small), run, ConsoleReporter())
+    configs = {stage: read_json(run / stage / "config.json")["backbone"] for stage in ("base", "scored", "sft")}
+    assert [config["injection"] for config in configs.values()] == ["none", "global_adaln", "global_adaln"]
+    assert {config["hidden_dim"] for config in configs.values()} == {160}
+    clips = {stage: sorted((run / f"clips-{stage}").glob("*.wav")) for stage in ("base", "scored", "sft")}
+    base, scored, sft = ([read_audio(path)[0] for path in clips[stage]] for stage in ("base", "scored", "sft"))
+    assert all(np.allclose(a, b, atol=1e-3) for a, b in zip(base, scored, strict=True))
+    assert not all(np.allclose(a, b, atol=1e-3) for a, b in zip(scored, sft, strict=True))
+    stages = [stage["key"] for stage in read_json(run / "report" / "report.json")["stages"]]
+    assert stages[1:3] == ["base", "scored"] and stages[-1] == "finished"
