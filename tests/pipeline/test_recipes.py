@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from plaudit import loading
-from plaudit.audio import read_audio, write_wav
+from plaudit.audio import write_wav
 from plaudit.cli.console import ConsoleReporter
 from plaudit.corpus.layouts import FolderCorpus
 from plaudit.corpus.shards import encode_corpus
@@ -500,27 +500,21 @@ def test_a_pass_leaves_its_raw_weights_or_their_average(prepared: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_the_recipe_from_scratch_trains_its_own_base_model(tmp_path: Path) -> None:
-    """Small, from random weights to the report: a base without a score, and the same with an injection that adds
-    nothing yet."""
+def test_the_chain_starts_from_a_base_model_trained_from_random_weights(tmp_path: Path) -> None:
     small = [
-        *("corpus.size=64", "corpus.seconds=3", "sampling.steps=2", "sampling_batch=8", "reward.max_epochs=2"),
-        *("votes.pairs=200", "votes.validation_pairs=40", "votes.generated.prompts=16", "votes.generated.pairs=60"),
-        *("votes.generated.validation_pairs=20", "votes.generated.systems=[{model: synthetic-distilled, steps: 1}]"),
-        *("stages.base.train={steps: 4, learning_rate: 1e-3, batch: 4}", "stages.sft.train.steps=3"),
-        *("stages.expert_iteration.candidates=4", "stages.expert_iteration.keep=2"),
-        *("stages.expert_iteration.train.steps=2", "stages.crpo.train.steps=2"),
-        *("stages.pairs.captions=2", "stages.pairs.candidates=2", "stages.pairs.pairs=2"),
-        *("evaluate.prompts=2", "evaluate.reference_clips=4", "evaluate.sweep_prompts=2", "evaluate.audio_players=2"),
+        *("corpus.size=160", "corpus.seconds=3", "sampling.steps=2", "sampling_batch=8"),
+        *("evaluate.prompts=2", "evaluate.reference_clips=4", "evaluate.audio_players=2"),
     ]
-    run = tmp_path / "run"
-    run_recipe(load_recipe("synthetic-from-scratch", small), run, ConsoleReporter())
-    configs = {stage: read_json(run / stage / "config.json")["backbone"] for stage in ("base", "scored", "sft")}
-    assert [config["injection"] for config in configs.values()] == ["none", "global_adaln", "global_adaln"]
-    assert {config["hidden_dim"] for config in configs.values()} == {160}
-    clips = {stage: sorted((run / f"clips-{stage}").glob("*.wav")) for stage in ("base", "scored", "sft")}
-    base, scored, sft = ([read_audio(path)[0] for path in clips[stage]] for stage in ("base", "scored", "sft"))
-    assert all(np.allclose(a, b, atol=1e-3) for a, b in zip(base, scored, strict=True))
-    assert not all(np.allclose(a, b, atol=1e-3) for a, b in zip(scored, sft, strict=True))
-    stages = [stage["key"] for stage in read_json(run / "report" / "report.json")["stages"]]
-    assert stages[1:3] == ["base", "scored"] and stages[-1] == "finished"
+    train = "train={steps: 4, learning_rate: 1e-3, batch: 4}"
+    run_recipe(load_recipe("synthetic-base", [*small, f"stages.sft.{train}"]), tmp_path / "base", ConsoleReporter())
+    base = tmp_path / "base" / "sft"
+    config = read_json(base / "config.json")
+    assert config["backbone"]["injection"] == "none" and config["sampling"]["score"] is None
+    chain = [*small, f"backbone.start_from={base}", f"evaluate.baseline.model={base}", f"stages.sft.{train}"]
+    chain += ["reward={kind: load, name: synthetic}", "evaluate.sweep_scores=[]"]
+    left_out = ("control", "expert_iteration", "cross_load", "pairs", "crpo")
+    chain += [f"stages.{name}=null" for name in left_out]
+    run_recipe(load_recipe("synthetic", chain), tmp_path / "chain", ConsoleReporter())
+    assert read_json(tmp_path / "chain" / "sft" / "config.json")["backbone"]["injection"] != "none"
+    stages = [stage["key"] for stage in read_json(tmp_path / "chain" / "report" / "report.json")["stages"]]
+    assert stages == ["baseline", "unscored", "sft", "finished"]

@@ -40,7 +40,7 @@ def add_to(app: typer.Typer) -> None:
 
 @options(RunSettings, skip=("source", "only"))
 def demo(*, settings: RunSettings, yes: Yes = False, json: Json = False) -> None:
-    """Run the whole pipeline on the synthetic corpus, from rendering it to the report, in under 20 minutes.
+    """Run the whole pipeline on the synthetic corpus, from rendering it to the report, in about 20 minutes.
 
     Example: plaudit demo
     """
