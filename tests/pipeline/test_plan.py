@@ -118,7 +118,7 @@ def test_needs_are_named_with_how_to_get_them(tmp_path: Path) -> None:
 
 
 def test_every_shipped_recipe_can_be_planned() -> None:
-    synthetic = ("injections", "nft", "synthetic-base")
+    synthetic = ("injections", "nft", "synthetic-base", "synthetic-unguided")
     for name in ("paper", "paper-l", "data-free-expert", "lora", "folder", *synthetic):
         works = checked_estimate(CostEstimate(load_recipe(name))).works()
         assert works["sft"].what, name
