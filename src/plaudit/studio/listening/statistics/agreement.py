@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from plaudit.reward.leaderboard import RESAMPLES
 from plaudit.statistics import Array, Interval, bootstrap_mean, bootstrap_ratio
-from plaudit.studio.listening.statistics.answers import RESAMPLES, Answer, by_listener
+from plaudit.studio.listening.statistics.answers import Answer, by_listener
 
 
 def krippendorff_alpha(

@@ -17,8 +17,6 @@ Winner = Literal["a", "b", "tie", "both_bad"]
 
 PairKind = Literal["regular", "repeat", "obvious", "practice"]
 
-RESAMPLES = 1000
-
 
 @dataclass(frozen=True)
 class Answer:

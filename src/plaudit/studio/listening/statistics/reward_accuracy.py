@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from plaudit.reward.leaderboard import RESAMPLES
 from plaudit.statistics import Interval, bootstrap_ratio
-from plaudit.studio.listening.statistics.answers import RESAMPLES, Answer, by_listener
+from plaudit.studio.listening.statistics.answers import Answer, by_listener
 
 
 @dataclass(frozen=True)

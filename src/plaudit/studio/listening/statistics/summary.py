@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plaudit.reward.leaderboard import Board, bradley_terry
+from plaudit.reward.leaderboard import RESAMPLES, Board, bradley_terry
 from plaudit.statistics import POWER, Interval
 from plaudit.studio.listening.rules import ExclusionRules
 from plaudit.studio.listening.statistics.agreement import Agreement, listener_agreement, repeat_agreement
-from plaudit.studio.listening.statistics.answers import RESAMPLES, Answer, counted
+from plaudit.studio.listening.statistics.answers import Answer, counted
 from plaudit.studio.listening.statistics.attention import ListenerFigures, exclusions, listener_figures
 from plaudit.studio.listening.statistics.confidence import HORIZON
 from plaudit.studio.listening.statistics.decisions import MARGIN, Decision, decide

@@ -6,8 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from plaudit.reward.leaderboard import RESAMPLES
 from plaudit.statistics import Interval, bootstrap_ratio
-from plaudit.studio.listening.statistics.answers import RESAMPLES, Answer, by_listener, scores_of
+from plaudit.studio.listening.statistics.answers import Answer, by_listener, scores_of
 
 
 @dataclass(frozen=True)
