@@ -179,6 +179,9 @@ def test_what_is_missing_is_a_line_each(tmp_path: Path) -> None:
         "baseline": "train it, or name another model",
     }
     assert CostEstimate(recipe).works()["reference"].unknown == "its music is not here"
+    with pytest.raises(RecipeError, match=r"needs what is not here: prompts .*; reference .*; baseline .*name another"):
+        run_recipe(recipe, tmp_path / "run", ConsoleReporter())
+    assert not (tmp_path / "run").exists()
     (tmp_path / "prompts.csv").write_text("id,prompt\n0,one alone\n")
     alone = replace_prompts(recipe, tmp_path / "prompts.csv")
     with pytest.raises(PromptError, match="holds one prompt, evaluation needs 2"):

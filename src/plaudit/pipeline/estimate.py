@@ -54,8 +54,13 @@ class Requirement:
 
 def requirements_of(recipe: Recipe) -> list[Requirement]:
     """Data and models of a recipe; those that come with the package are left out."""
+    return [*_required_data(recipe), *requirements_beside_data(recipe)]
+
+
+def requirements_beside_data(recipe: Recipe) -> list[Requirement]:
+    """Files, models and packages of a recipe; all but its corpus."""
     files = [file for stage in recipe.stages for file in _required_files(stage)]
-    return [*_required_data(recipe), *files, *_for_evaluation(recipe), *_required_models(recipe)]
+    return [*files, *_for_evaluation(recipe), *_required_models(recipe)]
 
 
 def _for_evaluation(recipe: Recipe) -> list[Requirement]:

@@ -14,7 +14,7 @@ from plaudit import loading
 from plaudit.backbone.base import BACKBONES
 from plaudit.backbone.injections import INJECTIONS
 from plaudit.corpus.sources import corpus_source
-from plaudit.errors import RunError
+from plaudit.errors import RecipeError, RunError
 from plaudit.evaluate.concepts.detectors import SHIPPED_ERROR_RATES as RATES
 from plaudit.evaluate.concepts.vocabulary import SHIPPED_VOCABULARY as VOCABULARY
 from plaudit.evaluate.embeddings import reference_digest
@@ -22,6 +22,7 @@ from plaudit.evaluate.metrics import METRICS, metrics_named
 from plaudit.evaluate.pages.html import TEMPLATES
 from plaudit.evaluate.values import REPLICATES, VALUES
 from plaudit.pipeline import data, results, votes
+from plaudit.pipeline.estimate import requirements_beside_data
 from plaudit.pipeline.models import StageSetup, load_outside, load_stage, run_stage
 from plaudit.pipeline.report_data import write_page
 from plaudit.pipeline.run_folder import fingerprint, kind_of
@@ -67,7 +68,7 @@ def run_recipe(
     approve: whether stale steps may be replaced; by default they never are. source: another run, whose finished steps
     are shared where their inputs are the same. device: of models and training; under torchrun, cuda is a GPU for each
     process. Raises RunError for a step that the recipe doesn't have, for steps that would be replaced, and for a folder
-    of anything else.
+    of anything else; RecipeError for a new run to the report that lacks a file, model or package.
     """
     recipe, process = located(recipe), process_device(device)
     for stage in recipe.stages:
@@ -78,9 +79,18 @@ def run_recipe(
                 )
     if source is not None:
         _check_source(source, folder)
+    elif only == "report" and kind_of(folder) is None:
+        _check_requirements(recipe)
     required = required_steps(only, steps(recipe, folder, process))
     run_chain(recipe, folder, required, reporter, kind_of_run(recipe), approve, source, process)
     return folder / only
+
+
+def _check_requirements(recipe: Recipe) -> None:
+    """RecipeError where something is missing that only a later step would miss; the corpus is what the first reads."""
+    if missing := [one for one in requirements_beside_data(recipe) if not one.here]:
+        needs = "; ".join(f"{one.what} {one.name} ({one.otherwise})" for one in missing)
+        raise RecipeError(f"this recipe needs what is not here: {needs}")
 
 
 def kind_of_run(recipe: Recipe) -> str:
