@@ -5,13 +5,13 @@
 The pass on corpus and kept clips is trained again, from the model that the run's expert iteration started from, with
 fractions and multiples of its updates. Each model is sampled in its own injection, in others, and with other
 conditioning scores. Everything is paired by prompt and seed. OUTPUT keeps models and clips, so that an interrupted
-benchmark goes on.
+benchmark goes on, and gets a figure, cross-loading.svg.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import typer
 from accelerate import Accelerator
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from plaudit import loading
@@ -28,6 +29,7 @@ from plaudit.audio import read_audio
 from plaudit.backbone.base import cross_load
 from plaudit.corpus.shards import ShardSet
 from plaudit.corpus.sources import corpus_source
+from plaudit.evaluate.pages.charts import Draw, Series, lines, save_panels
 from plaudit.generate.clips import ClipRequest, generate_clips
 from plaudit.generate.model import TextToMusic, save_model
 from plaudit.generate.settings import Execution
@@ -36,7 +38,7 @@ from plaudit.recipe import Recipe, load_recipe
 from plaudit.reward.scoring import score_waves
 from plaudit.stages.expert_iteration import ExpertIterationSettings
 from plaudit.stages.sft import SftObjective
-from plaudit.statistics import bootstrap_mean, equivalence_test, spearman
+from plaudit.statistics import Interval, bootstrap_mean, equivalence_test, spearman
 from plaudit.storage import read_json, write_json
 from plaudit.synthetic.evaluators import SyntheticSource
 from plaudit.synthetic.truth import Truth
@@ -184,7 +186,8 @@ def figures_of(study: Study, amount: float, injections: Sequence[str], scores: S
     """The figures of one amount of expert iteration."""
     native, start = study.values(amount), study.values(0)
     margin = MARGIN * float(native["utility"].std(ddof=1))
-    swept = {score: float(study.values(amount, score=score)["utility"].mean()) for score in scores}
+    by_score = {score: study.values(amount, score=score)["utility"] for score in scores}
+    swept = {score: float(values.mean()) for score, values in by_score.items()}
     return {
         "reward": round(float(native["reward"].mean()), 3),
         "utility": round(float(native["utility"].mean()), 3),
@@ -192,9 +195,38 @@ def figures_of(study: Study, amount: float, injections: Sequence[str], scores: S
         "cross_loaded": {
             name: change(study.values(amount, name)["utility"], native["utility"], margin) for name in injections
         },
+        "margin": round(margin, 3),
+        "score_effect": change(by_score[max(scores)], by_score[min(scores)]),
         "sweep": {f"{score:g}": round(mean, 3) for score, mean in swept.items()},
         "sweep_spearman": round(spearman(list(swept), list(swept.values())), 2) if len(swept) > 1 else None,
     }
+
+
+def draw(table: Mapping[str, Mapping[str, Any]], standard: int, injections: Sequence[str], path: Path) -> None:
+    """What cross-loading changes, and the score's effect, by the updates of expert iteration; intervals as bands."""
+    updates = [float(amount) * standard for amount in table]
+
+    def series(label: str, colour: int, changes: Sequence[Mapping[str, Any]]) -> Series:
+        return Series(label, colour, updates, [Interval(each["mean"], *each["interval"]) for each in changes])
+
+    loaded = [
+        series(name, colour, [figures["cross_loaded"][name] for figures in table.values()])
+        for colour, name in enumerate(injections)
+    ]
+    gained = [
+        series("expert iteration", 3, [figures["utility_from_start"] for figures in table.values()]),
+        series("score", 4, [figures["score_effect"] for figures in table.values()]),
+    ]
+    panels = {"What cross-loading changes": loaded, "What expert iteration and the score change": gained}
+    save_panels({title: _by_updates(each) for title, each in panels.items()}, path)
+
+
+def _by_updates(series: Sequence[Series]) -> Draw:
+    def draw(axes: Axes) -> None:
+        lines(series, "updates of expert iteration")(axes)
+        axes.set_ylabel("change of true utility")
+
+    return draw
 
 
 def main(
@@ -214,6 +246,7 @@ def main(
     names, swept = injections.split(","), [float(score) for score in scores.split(",")]
     table = {amount: figures_of(study, float(amount), names, swept) for amount in amounts.split(",")}
     standard = updates or study.settings.train.steps
+    draw(table, standard, names, output / "cross-loading.svg")
     if as_json:
         machine = environment_of(torch.device("cpu"))
         setting = {"updates": standard, "prompts": prompts, "guidance": guidance}
