@@ -200,6 +200,13 @@ def system(page: Page, number: int) -> Locator:
     return page.locator("fieldset.card").nth(number)
 
 
+def open_test(page: Page, timeout: float | None = None) -> None:
+    """Open the test of a page that is ready, and wait until the page shows that: opening moves what is below it, and a
+    click on what is still moving may miss."""
+    page.get_by_role("button", name="Open the test").click(timeout=timeout)
+    page.get_by_role("button", name="Close the test").wait_for()
+
+
 def agree(page: Page) -> None:
     """Consent and start, as a listener."""
     page.get_by_role("checkbox").check()

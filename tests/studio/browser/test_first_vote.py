@@ -8,6 +8,7 @@ from tests.studio.browser.driver import (
     agree,
     answer,
     api,
+    open_test,
     overflows,
     pages,
     serious_faults,
@@ -45,7 +46,7 @@ def test_first_blind_vote(studio: Opened, tmp_path: Path) -> None:
         page.get_by_role("button", name="Create test").click()
         page.get_by_text("Preparing the clips").wait_for()
         studio.work()
-        page.get_by_role("button", name="Open the test").click()
+        open_test(page)
         page.get_by_role("button", name="Create a link").click()
         link = page.locator(".link-text").inner_text()
         assert serious_faults(page) == []

@@ -14,6 +14,7 @@ from tests.studio.browser.driver import (
     api,
     command,
     hear_both,
+    open_test,
     overflows,
     pages,
     serious_faults,
@@ -46,7 +47,7 @@ def test_first_vote_from_the_first_start(tmp_path: Path, power_cuts: bool) -> No
             page.get_by_role("heading", name="High against low").wait_for()
             studio.kill()
             studio.start()
-        page.get_by_role("button", name="Open the test").click()
+        open_test(page)
         page.get_by_role("button", name="Create a link").click()
         listener = browser.open(page.locator(".link-text").inner_text(), width=390, height=844)
         agree(listener)
@@ -81,7 +82,7 @@ def test_three_listeners_and_a_power_cut(tmp_path: Path) -> None:
         })  # fmt: skip
         test = made["test"]["id"]
         page.goto(f"{studio.address}/tests/{test}")
-        page.get_by_role("button", name="Open the test").click()
+        open_test(page)
         page.get_by_role("button", name="Create a link").click()
         invitation = page.locator(".link-text").inner_text()
 
@@ -170,7 +171,7 @@ def test_blocked_sound_is_said(tmp_path: Path) -> None:
         systems = [{"name": name, "source": {"folder": folder}} for name in ("one", "other")]
         made = api(page, "POST", "/tests", {"name": "Blocked", "systems": systems, "practice": 0})
         page.goto(f"{studio.address}/tests/{made['test']['id']}")
-        page.get_by_role("button", name="Open the test").click()
+        open_test(page)
         page.get_by_role("button", name="Create a link").click()
         listener = browser.open(page.locator(".link-text").inner_text())
         agree(listener)
@@ -205,8 +206,7 @@ def test_votes_to_reward_to_tuned_model(tmp_path: Path) -> None:
         })  # fmt: skip
         test = made["test"]["id"]
         page.goto(f"{studio.address}/tests/{test}")
-        page.get_by_role("button", name="Open the test").click(timeout=300_000)
-        page.get_by_role("button", name="Close the test").wait_for()
+        open_test(page, timeout=300_000)
         job = api(page, "POST", "/simulations", {"test": test, "listeners": 20})
         page.wait_for_function(
             "async (id) => (await (await fetch(`/api/v1/jobs/${id}`)).json()).status === 'done'", arg=job["id"],
