@@ -89,7 +89,7 @@ def run_recipe(
 def _check_requirements(recipe: Recipe) -> None:
     """RecipeError where something is missing that only a later step would miss; the corpus is what the first reads."""
     if missing := [one for one in requirements_beside_data(recipe) if not one.here]:
-        needs = "; ".join(f"{one.what} {one.name} ({one.otherwise})" for one in missing)
+        needs = "; ".join(f"{one.what} {one.name!r} ({one.otherwise})" for one in missing)
         raise RecipeError(f"this recipe needs what is not here: {needs}")
 
 
