@@ -15,7 +15,8 @@ from plaudit.cli.console import ConsoleReporter
 from plaudit.errors import EvaluationError, PromptError, RecipeError
 from plaudit.evaluate.embeddings import AudioEncoder, export_references, load_references, reference_of
 from plaudit.evaluate.values import Values
-from plaudit.pipeline.estimate import CostEstimate, requirements_of
+from plaudit.pipeline.estimate import CostEstimate
+from plaudit.pipeline.requirements import requirements_of
 from plaudit.pipeline.results import stages_of
 from plaudit.pipeline.run_folder import Run
 from plaudit.pipeline.runner import outlook

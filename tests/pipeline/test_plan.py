@@ -18,8 +18,8 @@ from plaudit.pipeline.estimate import (
     UnitCosts,
     _TrainingPass,
     checked_estimate,
-    requirements_of,
 )
+from plaudit.pipeline.requirements import requirements_of
 from plaudit.pipeline.stage_plans import pass_in_words, stage_plans
 from plaudit.recipe import load_recipe
 from plaudit.training.loop import learning_rate

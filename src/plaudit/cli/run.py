@@ -126,7 +126,8 @@ def _show_estimate(recipe: Recipe, folder: Path, last: str, json: bool, source: 
     source: another run, whose finished steps count as done where their inputs are the same.
     """
     from plaudit.devices import resolve_device
-    from plaudit.pipeline.estimate import CostEstimate, calibrate, checked_estimate, requirements_of
+    from plaudit.pipeline.estimate import CostEstimate, calibrate, checked_estimate
+    from plaudit.pipeline.requirements import requirements_of
     from plaudit.pipeline.run_folder import check_folder
     from plaudit.pipeline.stage_plans import stage_plans
     from plaudit.pipeline.steps import kind_of_run, located

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from plaudit.pipeline.estimate import requirements_of_stage
+from plaudit.pipeline.requirements import requirements_of_stage
 from plaudit.recipe import Recipe
 from plaudit.settings import Settings
 from plaudit.stages import StageSettings

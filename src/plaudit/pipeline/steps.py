@@ -22,9 +22,9 @@ from plaudit.evaluate.metrics import METRICS, metrics_named
 from plaudit.evaluate.pages.html import TEMPLATES
 from plaudit.evaluate.values import REPLICATES, VALUES
 from plaudit.pipeline import data, results, votes
-from plaudit.pipeline.estimate import requirements_beside_data
 from plaudit.pipeline.models import StageSetup, load_outside, load_stage, run_stage
 from plaudit.pipeline.report_data import write_page
+from plaudit.pipeline.requirements import requirements_beside_data
 from plaudit.pipeline.run_folder import fingerprint, kind_of
 from plaudit.pipeline.runner import Approve, External, Step, nothing_replaced, run_chain
 from plaudit.pipeline.sweeps import FAILURE
